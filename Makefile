@@ -1,0 +1,35 @@
+# Everything runs in .venv, which is made on first use. PYTHON=python3.12 chooses another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint browser clean
+
+run: .venv/installed
+	$(BIN)/bitsearch run --budget 4x
+
+test: .venv/installed-dev browser lint
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The report is tested in a real browser. Without root, install chromium yourself; its tests are skipped otherwise.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null) || \
+	 echo "No chromium: the browser tests will be skipped. Install it to run them."
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

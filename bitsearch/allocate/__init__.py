@@ -1,0 +1,1 @@
+"""Inner loop: allocation methods, one shared trainer, budget control and projection."""

@@ -1,0 +1,61 @@
+"""What makes an allocation meet its budget while it trains: the penalties and the controller of their weight."""
+
+import math
+
+from torch import Tensor
+
+from bitsearch.cost import CostModel
+
+
+class BudgetController:
+    """An integral controller of a penalty's weight Λ, in the logarithm.
+
+    Λ grows while the cost is above the budget and shrinks while it is below, so that the pull of the budget balances
+    the task's resistance at the limit instead of drowning it.
+    """
+
+    def __init__(self, start: float = 1e-2, gain: float = 0.15) -> None:
+        self.start, self.gain = start, gain
+        self.log_weight = math.log(start)
+
+    @property
+    def weight(self) -> float:
+        """Λ."""
+        return math.exp(self.log_weight)
+
+    def update(self, log_violation: float) -> None:
+        """Move Λ by log(cost/limit), positive above the limit."""
+        bounded = max(-1.0, min(1.0, log_violation))
+        self.log_weight = max(-16.0, min(8.0, self.log_weight + self.gain * bounded))
+
+
+Prices = tuple[float, float, float]
+"""Regularizer weights of the weight bits, the spike bits and the time steps."""
+
+Allocation = tuple[Tensor, Tensor, Tensor]
+"""(weight bits, mean spike bits, time steps), each ``[L]``, rounded, with straight-through gradients."""
+
+
+def priced(allocation: Allocation, prices: Prices) -> Allocation:
+    """The same values, with each kind's gradient multiplied by its price."""
+    weights, spikes, time_steps = (
+        value * price + value.detach() * (1 - price) for value, price in zip(allocation, prices, strict=True)
+    )
+    return weights, spikes, time_steps
+
+
+def metric_penalty(model: CostModel, metric: str, limit: float, allocation: Allocation, prices: Prices) -> Tensor:
+    """log(cost/limit) of the budget's own metric, a scalar; its weight is the controller's Λ."""
+    cost = model.differentiable(metric, *priced(allocation, prices))
+    return (cost / limit).log()
+
+
+def means_penalty(
+    model: CostModel, targets: tuple[float, float, float], allocation: Allocation, prices: Prices
+) -> Tensor:
+    """λ_w·|W̄ − W*| + λ_s·|S̄ − S*| + λ_T·|T̄ − T*|, a scalar: the published form (Yao et al. 2025)."""
+    means = model.differentiable_means(*allocation)
+    total = means[0].new_zeros(())
+    for mean, target, price in zip(means, targets, prices, strict=True):
+        total = total + price * (mean - target).abs()
+    return total

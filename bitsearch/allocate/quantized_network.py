@@ -1,0 +1,205 @@
+"""A network whose bits are learned while it trains: what :func:`bitsearch.quantize` returns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
+from bitsearch.allocate.projection import project
+from bitsearch.cost import Budget, CostModel, trace
+from bitsearch.layers import QuantizedLayer, convert, fix_allocation, quantized_layers
+from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.space import Choices, FirstLayer
+
+
+class QuantizedNetwork(nn.Module):
+    """A converted network with its cost model; calls go to the network.
+
+    In training mode every call first rounds the latents into the bits that the forward pass uses.
+
+    Args:
+        network: made by :func:`bitsearch.layers.convert`.
+        model: costs of the float network it was made from.
+        choices: what a searched layer may get.
+        first_layer: the first layer's fixed bits.
+        baseline: what a budget such as ``4x`` is a part of.
+    """
+
+    def __init__(
+        self, network: nn.Module, model: CostModel, choices: Choices, first_layer: FirstLayer, baseline: UniformBits
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.model, self.choices, self.first_layer, self.baseline = model, choices, first_layer, baseline
+        found = quantized_layers(network)
+        self.layers = {layer.name: found[layer.name] for layer in model.layers}
+        """The quantized layers by module path, in the order they run."""
+        self._controllers: dict[Budget, BudgetController] = {}
+        self._optimizer: torch.optim.Optimizer | None = None
+        self.changes = 0
+
+    @property
+    def searched_layers(self) -> dict[str, QuantizedLayer]:
+        """Those of :attr:`layers` whose bits may still move."""
+        return {name: layer for name, layer in self.layers.items() if layer.searchable}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the network's own."""
+        if self.training:
+            self.follow_latents()
+        return self.network(*args, **kwargs)
+
+    def watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let step renewal reset this optimizer's state of the steps that it replaces."""
+        self._optimizer = optimizer
+
+    def follow_latents(self) -> None:
+        """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
+        layers = self.searched_layers
+        for layer in self.layers.values():
+            layer.bound()
+        if not layers:
+            return
+        latents = [layer.latents for layer in layers.values()]
+        for layer, (weight, time_steps, *spikes) in zip(
+            layers.values(), torch.stack(latents).detach().tolist(), strict=True
+        ):
+            if layer.follow_latents(weight, spikes, time_steps):
+                self.changes += 1
+                self._forget_momentum(layer)
+
+    def _forget_momentum(self, layer: QuantizedLayer) -> None:
+        if self._optimizer is None:
+            return
+        for parameter in (layer.weight_step, layer.spike_step):
+            for name, value in self._optimizer.state.get(parameter, {}).items():
+                if name != "step" and isinstance(value, Tensor):
+                    value.zero_()
+
+    def parameter_groups(
+        self,
+        lr: float,
+        *,
+        weight_decay: float = 0.0,
+        bits_learning_rate: float = 0.1,
+        time_learning_rate: float = 0.05,
+    ) -> list[dict[str, Any]]:
+        """Groups for a torch optimizer: weights, everything without decay, bit latents, time latents."""
+        bits: list[nn.Parameter] = []
+        times: list[nn.Parameter] = []
+        steps: list[nn.Parameter] = []
+        for layer in self.layers.values():
+            steps += [layer.weight_step, layer.spike_step]
+            if layer.searchable:
+                bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
+                times += [layer.time_latent]  # type: ignore[list-item]
+        own = {id(parameter) for parameter in bits + times + steps}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        groups = [
+            {"params": [p for p in rest if p.dim() > 1], "lr": lr, "weight_decay": weight_decay},
+            {"params": [p for p in rest if p.dim() <= 1], "lr": lr, "weight_decay": 0.0},
+            {"params": steps, "lr": lr, "weight_decay": 0.0},
+            {"params": bits, "lr": bits_learning_rate, "weight_decay": 0.0, "latents": True},
+            {"params": times, "lr": time_learning_rate, "weight_decay": 0.0, "latents": True},
+        ]
+        return [group for group in groups if group["params"]]
+
+    @property
+    def allocation(self) -> Allocation:
+        """Rounded bits of all layers as ``[L]`` tensors, with straight-through gradients to the latents."""
+        weights, spikes, time_steps = [], [], []
+        for layer in self.layers.values():
+            active = layer.active_steps
+            if layer.searchable:
+                assert layer.spike_latent is not None
+                weights.append(_straight_through(layer.weight_latent, layer.weight_bits))
+                spikes.append(_straight_through(layer.spike_latent[:active].mean(), layer.spike_bits[:active].mean()))
+                time_steps.append(_straight_through(layer.time_latent, layer.time_steps))
+            else:
+                weights.append(layer.weight_bits)
+                spikes.append(layer.spike_bits[:active].mean())
+                time_steps.append(layer.time_steps)
+        return torch.stack(weights), torch.stack(spikes), torch.stack(time_steps)
+
+    def budget(self, request: str, metric: str = "bit_budget") -> Budget:
+        """Read a budget such as ``4x`` for this network; InputError if it is malformed or infeasible."""
+        budget = Budget.parse(request, metric, self.model, self.baseline)
+        budget.check_feasible(self.model, self.choices.smallest, self.first_layer)
+        return budget
+
+    def penalty(self, budget: str | Budget, metric: str = "bit_budget") -> Tensor:
+        """Λ·log(cost/limit), a scalar to add to the loss; every call moves Λ toward what meets the budget.
+
+        Raises:
+            InputError: a budget that is malformed or infeasible.
+        """
+        if isinstance(budget, str):
+            budget = self.budget(budget, metric)
+        controller = self._controllers.setdefault(budget, BudgetController())
+        violation = metric_penalty(self.model, budget.metric, budget.limit, self.allocation, (1.0, 1.0, 1.0))
+        controller.update(violation.item())
+        return controller.weight * violation
+
+    @property
+    def layer_plans(self) -> dict[str, LayerPlan]:
+        """The rounded allocation, layer by layer."""
+        return {name: layer.layer_plan for name, layer in self.layers.items()}
+
+    def fix(self, plan: Mapping[str, LayerPlan]) -> None:
+        """Freeze the bits at a plan's; what follows is fine-tuning. Make a new optimizer afterwards."""
+        fix_allocation(self.network, plan)
+
+    def project(self, budget: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
+        """Bring the allocation within the budget exactly, freeze it, and return it."""
+        if isinstance(budget, str):
+            budget = self.budget(budget, metric)
+        plan = project(self.layer_plans, self.model, budget, self.choices, searched=self.searched_layers)
+        self.fix(plan)
+        return plan
+
+
+def _straight_through(latent: Tensor | None, rounded: Tensor) -> Tensor:
+    assert latent is not None
+    return latent + (rounded - latent).detach()
+
+
+def quantize(
+    network: nn.Module,
+    example_input: Tensor,
+    *,
+    choices: Choices | None = None,
+    start: UniformBits | None = None,
+    first_layer: FirstLayer | None = None,
+    baseline: UniformBits | None = None,
+    granularity: str = "layer",
+    decay: float = 1.0,
+) -> QuantizedNetwork:
+    """Make a torch network's bits learnable.
+
+    Every ``Conv1d``/``Conv2d``/``Conv3d`` and ``Linear`` becomes a quantized layer with a refined spiking neuron at its
+    input; the first that runs gets fixed bits, since it sees the network's signed input. Weights are kept, ``network``
+    is left as it is.
+
+    Args:
+        network: with ReLU-like activations.
+        example_input: a batch ``[N, ...]``, to trace the layers with.
+        choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
+        start: where the bits start; 4/4/2 by default.
+        first_layer: the first layer's bits; 8/8/1 by default.
+        baseline: what ``4x`` is a part of; 8/4/2 by default.
+        granularity: one weight step a ``"layer"``, or one a ``"channel"``.
+        decay: membrane decay between time steps.
+
+    Raises:
+        InputError: the network cannot run the example or has nothing to quantize.
+    """
+    choices = choices or Choices()
+    start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
+    first_layer = first_layer or FirstLayer()
+    baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
+    model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted)
+    plan = model.uniform(start, first_layer, granularity=granularity, decay=decay)
+    searched = {layer.name: choices for layer in model.layers if not layer.first}
+    return QuantizedNetwork(convert(network, plan, searched), model, choices, first_layer, baseline)

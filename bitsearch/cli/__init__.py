@@ -1,0 +1,31 @@
+"""The command line: parse, call, print."""
+
+import sys
+
+import typer
+
+from bitsearch.cli import doctor, plans, run
+from bitsearch.errors import InputError
+
+app = typer.Typer(
+    name="bitsearch",
+    help="Finds how many weight bits, spike bits and time steps every layer of a spiking neural network deserves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("report")(plans.report)
+app.command("export")(plans.export)
+app.command("evaluate")(plans.evaluate)
+app.command("spaces")(plans.spaces)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130."""
+    try:
+        app()
+    except InputError as error:
+        print(f"bitsearch: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,60 @@
+"""``bitsearch doctor``."""
+
+import platform
+import sys
+from importlib import metadata
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bitsearch import __version__
+
+REQUIRED = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "spikingjelly",
+    "optuna",
+    "pandas",
+    "plotly",
+    "typer",
+    "pydantic",
+    "safetensors",
+)
+
+
+def doctor() -> None:
+    """Show versions and devices, and what is missing and how to install it; exit code 1 if anything is."""
+    console = Console()
+    table = Table(title=f"bitsearch {__version__}", title_justify="left")
+    table.add_column("what")
+    table.add_column("found")
+    table.add_row("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    missing = []
+    for package in REQUIRED:
+        try:
+            table.add_row(package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+            table.add_row(package, "[red]missing[/red]")
+    faults = [f"{package} is missing: pip install {package}" for package in missing]
+    if "torch" not in missing:
+        from bitsearch.allocate.device import device_report
+
+        for name, description in device_report():
+            table.add_row(name, description)
+    if not missing:
+        try:
+            import spikingjelly.activation_based.neuron  # noqa: F401
+        except Exception as error:  # any failure of a foreign import is the finding
+            faults.append(
+                f"spikingjelly cannot be imported ({error}): torch, torchvision and torchaudio must match; "
+                "pip install --force-reinstall 'torch>=2.6,<2.12' spikingjelly"
+            )
+    console.print(table)
+    for fault in faults:
+        console.print(fault, style="red", highlight=False, markup=False)
+    if faults:
+        raise typer.Exit(1)
+    console.print(f"Everything is there. Python: {sys.executable}", highlight=False, soft_wrap=True)

@@ -1,0 +1,68 @@
+"""Commands on runs and plans: ``report``, ``export``, ``evaluate``, ``spaces``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bitsearch.errors import InputError
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
+
+
+def report(run: RunArgument) -> None:
+    """Write the Pareto page of a run anew."""
+    from bitsearch.report import write_report
+    from bitsearch.search.run_folder import RunFolder
+
+    print(write_report(RunFolder.open(run)))
+
+
+def export(
+    run: RunArgument,
+    trial: Annotated[int | None, typer.Option(min=0, help="Export this trial's plan.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Export the best plan within this budget, such as 8x.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; stdout by default.")] = None,
+) -> None:
+    """Write a plan of a run as JSON: the chosen one, one trial's, or the best within another budget."""
+    from bitsearch.search.export import select_plan
+    from bitsearch.search.run_folder import RunFolder
+
+    plan = select_plan(RunFolder.open(run), trial=trial, budget=budget)
+    if output is None:
+        print(plan.to_json(), end="")
+    else:
+        plan.save(output)
+        print(output)
+
+
+def evaluate(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or one of plans/ of a run.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file; found in the plan's run folder by default.")
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space of the plan; found in its run folder by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Rebuild a plan's network, load its weights and measure its accuracy."""
+    if split not in ("train", "validation", "test"):
+        raise InputError(f"split is {split!r}; allowed: train, validation, test")
+    from bitsearch.search.evaluate import evaluate_plan
+
+    accuracy = evaluate_plan(plan, weights=weights, space=space, split=split, device=device)
+    print(f"{split} accuracy {accuracy:.4f}")
+
+
+def spaces() -> None:
+    """List the search spaces that come with bitsearch."""
+    from bitsearch.space import SearchSpace, shipped_spaces
+
+    console = Console()
+    for name in sorted(shipped_spaces()):
+        space = SearchSpace.load(name)
+        console.print(f"[bold]{name}[/bold]  {space.network} on {space.data}", highlight=False)
+        console.print(f"  {space.description}", highlight=False, markup=False)

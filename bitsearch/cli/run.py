@@ -1,0 +1,83 @@
+"""``bitsearch run``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from bitsearch.cli.progress import Bars
+
+if TYPE_CHECKING:
+    from bitsearch.search.run import SearchResult
+
+
+def run(
+    budget: Annotated[
+        str, typer.Option(help="4x for a quarter of the baseline's cost, or a number in the metric's unit.")
+    ] = "4x",
+    space: Annotated[str, typer.Option(help="Name of a shipped search space, or path of a TOML file.")] = "digits",
+    metric: Annotated[
+        str | None, typer.Option(help="Cost metric that the budget limits; the space's by default.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Adaptive trials; uniform baselines come on top. The space's by default.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, batches and sampler.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; one with the same search in it goes on. Default: reports/SPACE-DATE-N."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Search a space under a budget; write the chosen plan and the Pareto page."""
+    errors = Console(stderr=True)
+    with errors.status("Loading torch, data and network"):
+        from bitsearch.cli.tables import print_result
+        from bitsearch.report import write_report
+        from bitsearch.search.run import search, shell_command
+
+    bars = Bars(errors)
+    try:
+        with bars:
+            result = search(
+                space,
+                budget,
+                metric=metric,
+                trials=trials,
+                timeout=timeout,
+                seed=seed,
+                device=device,
+                out=out,
+                progress=bars,
+                command=shell_command(sys.argv[1:]),
+            )
+    except KeyboardInterrupt:
+        errors.print(f"Interrupted. {_how_to_go_on(out)}")
+        raise typer.Exit(130) from None
+    page = write_report(result.folder)
+    if as_json:
+        print(json.dumps(_as_json(result, page), indent=2))
+    else:
+        print_result(result, page, Console())
+
+
+def _how_to_go_on(out: Path | None) -> str:
+    if out is None:
+        return "To go on, give the same command with --out and the newest folder under reports/."
+    return "To go on, give the same command again."
+
+
+def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
+    return {
+        "run": str(result.folder.path),
+        "plan": str(result.folder.chosen_file),
+        "report": str(page),
+        "chosen": json.loads(result.best.to_json()),
+        "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
+        "full_precision": {"accuracy": result.folder.settings.full_precision.model_dump(exclude_none=True)},
+    }

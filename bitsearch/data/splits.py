@@ -1,0 +1,44 @@
+"""Train, validation and test splits, and batches of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+
+Samples = Dataset[tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set in three parts that share no sample.
+
+    Choices are made on ``validation``; ``test`` is read once, for the plans that are shown.
+    """
+
+    train: Samples
+    validation: Samples
+    test: Samples
+    input_shape: tuple[int, ...]
+    """Of one sample, without the batch axis."""
+    classes: int
+
+    def split(self, name: str) -> Samples:
+        """The part called ``train``, ``validation`` or ``test``."""
+        part: Samples = getattr(self, name)
+        return part
+
+
+def batches(
+    samples: Samples, batch_size: int, generator: torch.Generator | None = None
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """Batches of (inputs ``[N, ...]``, labels ``[N]``): shuffled with ``generator``, in order without.
+
+    Tensors in memory are indexed a whole batch at a time.
+    """
+    order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
+    if isinstance(samples, TensorDataset):
+        whole = BatchSampler(order, batch_size, drop_last=False)
+        return DataLoader(samples, sampler=whole, batch_size=None)
+    return DataLoader(samples, sampler=order, batch_size=batch_size)

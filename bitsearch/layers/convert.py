@@ -1,0 +1,76 @@
+"""Conversion of a network: its convolutions and linear layers become quantized ones, nothing else changes."""
+
+import copy
+from collections.abc import Mapping
+
+from torch import nn
+
+from bitsearch.errors import InputError
+from bitsearch.layers.quantized import (
+    QuantizedConv1d,
+    QuantizedConv2d,
+    QuantizedConv3d,
+    QuantizedLayer,
+    QuantizedLinear,
+)
+from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.space import Choices
+
+_QUANTIZED: dict[type[nn.Module], type[QuantizedLayer]] = {
+    nn.Conv1d: QuantizedConv1d,
+    nn.Conv2d: QuantizedConv2d,
+    nn.Conv3d: QuantizedConv3d,
+    nn.Linear: QuantizedLinear,
+}
+
+
+def convert(
+    network: nn.Module, plan: Mapping[str, LayerPlan], choices: Mapping[str, Choices] | None = None
+) -> nn.Module:
+    """A copy of ``network`` in which every layer that ``plan`` names is quantized.
+
+    Args:
+        network: left as it is.
+        plan: bits of each layer, by module path.
+        choices: layers whose bits may move, and within what; the others are fixed.
+
+    Raises:
+        InputError: a name that is not in the network, or not a layer that can be quantized.
+    """
+    network = copy.deepcopy(network)
+    modules = dict(network.named_modules())
+    for name, layer_plan in plan.items():
+        module = modules.get(name)
+        kind = next((kind for kind in _QUANTIZED if isinstance(module, kind)), None)
+        if module is None or kind is None:
+            names = ", ".join(path for path, other in modules.items() if isinstance(other, tuple(_QUANTIZED)))
+            raise InputError(f"the network has no layer {name!r} that can be quantized; it has: {names}")
+        if isinstance(module, QuantizedLayer):
+            raise InputError(f"layer {name!r} is quantized already; give the float network")
+        # The layer keeps its weights, hyperparameters and hooks: only its class grows a mixin.
+        module.__class__ = _QUANTIZED[kind]
+        assert isinstance(module, QuantizedLayer)
+        module.add_quantization(layer_plan, (choices or {}).get(name))
+    return network
+
+
+def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
+    """The quantized layers by module path, in the order of the network's modules."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}
+
+
+def fix_allocation(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
+    """Fix every quantized layer of ``network`` at the plan's bits, in place."""
+    for name, layer in quantized_layers(network).items():
+        layer.fix(plan[name])
+
+
+def apply(plan: BitPlan, network: nn.Module) -> nn.Module:
+    """The quantized network of a plan, bits fixed: a copy of ``network`` ready for weights, training or inference.
+
+    Step sizes are set from the first batch unless weights are loaded with :func:`bitsearch.load_weights`.
+
+    Raises:
+        InputError: the plan names a layer that the network does not have.
+    """
+    return convert(network, plan.layers)

@@ -1,0 +1,272 @@
+"""What every quantized layer shares: steps, bit widths, and the spiking neuron at its input.
+
+A quantized layer quantizes its weights and turns its input into mean spikes, then does what its torch parent does. Its
+allocation is held twice: as latents (b̂, T̂), which the optimizer moves, and as the rounded values, the only ones the
+forward pass uses. A layer without latents is fixed.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.plan import LayerPlan
+from bitsearch.quant.neuron import membrane_steps, refined_neuron
+from bitsearch.quant.renewal import renew_step
+from bitsearch.quant.uniform import SMALLEST_STEP, initial_step, quantize
+from bitsearch.space import Choices
+
+Observer = Callable[[Tensor, Tensor, Tensor], None]
+"""Gets a layer's input, mean spikes and quantized weight at every forward pass."""
+
+HYSTERESIS = 0.05
+"""A rounded value follows its latent only this far past the half-way point, so that none flips for ever."""
+
+
+class QuantizedLayer(nn.Module):
+    """Mixin in front of a torch layer; :func:`bitsearch.layers.convert.convert` makes instances.
+
+    Buffers hold the rounded allocation, ``weight_bits`` (scalar), ``spike_bits`` (``[T_max]``), ``time_steps``
+    (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). ``weight_step`` is a scalar
+    or ``[C, 1, ...]``, ``spike_step`` is ``[T_max]``.
+    """
+
+    weight: Tensor
+    weight_step: nn.Parameter
+    spike_step: nn.Parameter
+    weight_latent: nn.Parameter | None
+    spike_latent: nn.Parameter | None
+    time_latent: nn.Parameter | None
+    weight_bits: Tensor
+    spike_bits: Tensor
+    time_steps: Tensor
+    weight_step_bits: Tensor
+    spike_step_bits: Tensor
+
+    def add_quantization(self, plan: LayerPlan, choices: Choices | None) -> None:
+        """Give the layer the plan's bits; with ``choices``, latents that may move within them."""
+        self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
+        self.choices = choices
+        self.renew_weights = self.renew_spikes = True
+        self.observer: Observer | None = None
+        slots = plan.time_steps if choices is None else choices.time_steps.high
+        device = self.weight.device
+        step_shape = (self.weight.shape[0], *[1] * (self.weight.dim() - 1)) if self.granularity == "channel" else ()
+        self.weight_step = nn.Parameter(torch.ones(step_shape, dtype=torch.float32, device=device))
+        self.spike_step = nn.Parameter(torch.ones(slots, dtype=torch.float32, device=device))
+        self.register_buffer("weight_bits", torch.zeros((), dtype=torch.float32, device=device))
+        self.register_buffer("spike_bits", torch.zeros(slots, dtype=torch.float32, device=device))
+        self.register_buffer("time_steps", torch.zeros((), dtype=torch.float32, device=device))
+        self.register_buffer("weight_step_bits", torch.zeros((), dtype=torch.float32, device=device))
+        self.register_buffer("spike_step_bits", torch.zeros(slots, dtype=torch.float32, device=device))
+        self.weight_latent = self.spike_latent = self.time_latent = None
+        self._write(plan)
+        if choices is not None:
+            self.weight_latent = nn.Parameter(self.weight_bits.clone())
+            self.spike_latent = nn.Parameter(self.spike_bits.clone())
+            self.time_latent = nn.Parameter(self.time_steps.clone())
+
+    def _write(self, plan: LayerPlan) -> None:
+        # A step beyond T is not in use; it shows the last one's bits, and gets fresh ones when it comes into use.
+        unused = len(self.spike_bits) - plan.time_steps
+        self.weight_bits.fill_(plan.weight_bits)
+        self.spike_bits.copy_(torch.tensor([*plan.spike_bits, *plan.spike_bits[-1:] * unused]))
+        self.time_steps.fill_(plan.time_steps)
+        self.mirror()
+
+    def mirror(self) -> None:
+        """Read the buffers into the Python numbers that steer the forward pass; call after writing to them."""
+        self.active_steps = int(self.time_steps)
+        weight_bits, weight_for = int(self.weight_bits), int(self.weight_step_bits)
+        spikes = list(zip(self.spike_bits.tolist(), self.spike_step_bits.tolist(), strict=True))[: self.active_steps]
+        self._stale_weight = weight_bits != weight_for
+        self._stale_spikes = [t for t, (bits, for_bits) in enumerate(spikes) if bits != for_bits]
+        self._allocation = (weight_bits, tuple(int(bits) for bits, _ in spikes), self.active_steps)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.mirror()
+
+    @property
+    def searchable(self) -> bool:
+        """True while the bits may still move."""
+        return self.weight_latent is not None
+
+    @property
+    def latents(self) -> Tensor:
+        """``[2 + T_max]``: latents of weight bits, time steps, and each step's spike bits; only while searchable."""
+        assert self.weight_latent is not None
+        assert self.time_latent is not None
+        assert self.spike_latent is not None
+        return torch.cat([self.weight_latent.view(1), self.time_latent.view(1), self.spike_latent])
+
+    @property
+    def layer_plan(self) -> LayerPlan:
+        """The rounded allocation as plan data."""
+        weight_bits, spike_bits, time_steps = self._allocation
+        return LayerPlan(
+            weight_bits=weight_bits,
+            spike_bits=spike_bits,
+            time_steps=time_steps,
+            granularity=self.granularity,
+            signed_input=self.signed_input,
+            decay=self.decay,
+        )
+
+    def quantized_weight(self) -> Tensor:
+        """The weights on their grid, shaped like ``weight``."""
+        return quantize(self.weight, self.weight_step, self.weight_bits, self.weight_latent, signed=True)
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """Mean spikes of the input, shaped like ``x``."""
+        return refined_neuron(
+            x,
+            self.spike_step,
+            self.spike_bits,
+            self.spike_latent,
+            self.time_latent,
+            time_steps=self.active_steps,
+            decay=self.decay,
+            signed=self.signed_input,
+        )
+
+    def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean spikes, quantized weight) for an input; renews the steps whose bits have changed."""
+        if self._stale_weight or self._stale_spikes:
+            self._renew(x)
+        spikes, weight = self.spikes(x), self.quantized_weight()
+        if self.observer is not None:
+            self.observer(x, spikes, weight)
+        return spikes, weight
+
+    @torch.no_grad()
+    def _renew(self, x: Tensor) -> None:
+        per_channel = self.granularity == "channel"
+        if self._stale_weight:
+            if not self.weight_step_bits:
+                step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
+                self.weight_step.copy_(step)
+            if self.renew_weights:
+                self.weight_step.copy_(renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel))
+            self.weight_step_bits.copy_(self.weight_bits)
+        for t in self._stale_spikes:
+            membrane = self._membrane(x, t)
+            if not self.spike_step_bits[t]:
+                self.spike_step[t] = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+            if self.renew_spikes:
+                self.spike_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input)
+            self.spike_step_bits[t] = self.spike_bits[t]
+        self.mirror()
+
+    def _membrane(self, x: Tensor, t: int) -> Tensor:
+        """u_t, given the steps before it."""
+        membrane = x
+        earlier = membrane_steps(
+            x, self.spike_step, self.spike_bits, time_steps=t, decay=self.decay, signed=self.signed_input
+        )
+        for _, spikes in earlier:
+            membrane = self.decay * (membrane - spikes) + x
+        return membrane
+
+    @torch.no_grad()
+    def count_spikes(self, x: Tensor) -> tuple[int, int]:
+        """(non-zero spikes, all spikes) over the time steps for an input."""
+        recurrence = membrane_steps(
+            x,
+            self.spike_step,
+            self.spike_bits,
+            time_steps=self.active_steps,
+            decay=self.decay,
+            signed=self.signed_input,
+        )
+        nonzero = sum(int(torch.count_nonzero(levels.codes)) for levels, _ in recurrence)
+        return nonzero, x.numel() * self.active_steps
+
+    @torch.no_grad()
+    def follow_latents(self, weight: float, spikes: list[float], time_steps: float) -> bool:
+        """Round given latent values into the buffers, with hysteresis; True if any rounded value changed."""
+        old_weight, old_spikes, old_time = self._allocation
+        new_weight = _follow(weight, old_weight)
+        new_time = _follow(time_steps, old_time)
+        new_spikes = [_follow(value, old) for value, old in zip(spikes, old_spikes, strict=False)][:new_time]
+        assert self.spike_latent is not None
+        for t in range(old_time, new_time):
+            # A time step that comes into use starts from its predecessor's bits and gets a step size of its own.
+            new_spikes.append(new_spikes[-1])
+            self.spike_latent[t] = float(new_spikes[-1])
+            self.spike_step_bits[t] = 0
+        if (new_weight, tuple(new_spikes), new_time) == self._allocation:
+            return False
+        self._write(
+            LayerPlan(
+                weight_bits=new_weight,
+                spike_bits=tuple(new_spikes),
+                time_steps=new_time,
+                signed_input=self.signed_input,
+            )
+        )
+        return True
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Keep latents inside their choices and steps positive; call after every optimizer step."""
+        self.weight_step.clamp_(min=SMALLEST_STEP)
+        self.spike_step.clamp_(min=SMALLEST_STEP)
+        if self.choices is not None and self.weight_latent is not None:
+            assert self.spike_latent is not None
+            assert self.time_latent is not None
+            self.weight_latent.clamp_(self.choices.weight_bits.low, self.choices.weight_bits.high)
+            self.spike_latent.clamp_(self.choices.spike_bits.low, self.choices.spike_bits.high)
+            self.time_latent.clamp_(self.choices.time_steps.low, self.choices.time_steps.high)
+
+    @torch.no_grad()
+    def fix(self, plan: LayerPlan) -> None:
+        """Take the plan's bits and drop the latents; steps whose bits differ are renewed at the next forward pass."""
+        slots = plan.time_steps
+        kept_steps, kept_for = self.spike_step.detach(), self.spike_step_bits
+        if slots > len(kept_steps):
+            extra = slots - len(kept_steps)
+            kept_steps = torch.cat([kept_steps, kept_steps.new_ones(extra)])
+            kept_for = torch.cat([kept_for, kept_for.new_zeros(extra)])
+        self.spike_step = nn.Parameter(kept_steps[:slots].clone())
+        self.spike_step_bits = kept_for[:slots].clone()
+        self.spike_bits = kept_for.new_zeros(slots)
+        self.weight_latent = self.spike_latent = self.time_latent = None
+        self.renew_weights = self.renew_spikes = True
+        self._write(plan)
+
+
+def _follow(latent: float, current: int) -> int:
+    return round(latent) if abs(latent - current) > 0.5 + HYSTERESIS else current
+
+
+class _QuantizedConv(QuantizedLayer):
+    bias: Tensor | None
+    _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of mean spikes with quantized weights; shapes as in torch."""
+        spikes, weight = self.quantized_operands(x)
+        return self._conv_forward(spikes, weight, self.bias)
+
+
+class QuantizedConv1d(_QuantizedConv, nn.Conv1d):
+    """:class:`torch.nn.Conv1d` on quantized operands."""
+
+
+class QuantizedConv2d(_QuantizedConv, nn.Conv2d):
+    """:class:`torch.nn.Conv2d` on quantized operands."""
+
+
+class QuantizedConv3d(_QuantizedConv, nn.Conv3d):
+    """:class:`torch.nn.Conv3d` on quantized operands."""
+
+
+class QuantizedLinear(QuantizedLayer, nn.Linear):
+    """:class:`torch.nn.Linear` on quantized operands."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_features]`` to ``[..., out_features]``."""
+        spikes, weight = self.quantized_operands(x)
+        return nn.functional.linear(spikes, weight, self.bias)

@@ -1,0 +1,53 @@
+"""Weights of a network as a safetensors file."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from bitsearch.errors import InputError
+
+
+def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write the network's state to ``path``, whole or not at all; InputError if it cannot be written."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    try:
+        save_file(state, draft)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a state that :func:`save_weights` wrote, in place.
+
+    Raises:
+        InputError: no such file, not safetensors, or of another network or plan; names the first tensor that is off.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no weights at {path}; give the path of a .safetensors file")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from error
+    expected = network.state_dict()
+    for name in [*expected, *state]:
+        if name not in state or name not in expected:
+            where = "lacks" if name not in state else "has an unknown"
+            raise InputError(f"{path} {where} tensor {name!r}; it belongs to another network or plan")
+        if state[name].shape != expected[name].shape:
+            raise InputError(
+                f"{path}: tensor {name!r} has shape {tuple(state[name].shape)}, "
+                f"the network's {tuple(expected[name].shape)}; it belongs to another network or plan"
+            )
+    with torch.no_grad():
+        network.load_state_dict(state)

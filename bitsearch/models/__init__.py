@@ -1,0 +1,31 @@
+"""Networks by name. Each takes the data's input shape and number of classes, and its own options."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from bitsearch.errors import InputError
+from bitsearch.models.digits_cnn import digits_cnn
+from bitsearch.registry import build
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"digits_cnn": digits_cnn}
+
+
+def make_network(name: str, options: Mapping[str, Any], *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A float network with fresh weights, from torch's global random generator.
+
+    Args:
+        name: a key of :data:`NETWORKS`, or ``package.module:name`` of a factory that takes ``input_shape``, ``classes``
+            and ``options`` as keywords.
+
+    Raises:
+        InputError: no such network, options it does not take, or a factory that returns no module.
+    """
+    network = build(name, {"input_shape": input_shape, "classes": classes, **options}, NETWORKS, "network")
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network {name!r} returned {type(network).__name__}; it must return a torch.nn.Module")
+    return network
+
+
+__all__ = ["NETWORKS", "make_network"]

@@ -1,0 +1,113 @@
+r"""The refined spiking neuron: multi-bit spikes over T time steps, averaged (temporal squeezing).
+
+.. math::
+    u_1 = x, \quad o_t = Q_{s_t, b_t}(u_t), \quad
+    u_{t+1} = \lambda\,\mathrm{stopgrad}(u_t - o_t) + x, \quad
+    \bar o = \frac{1}{T} \sum_{t=1}^{T} o_t
+
+With decay λ = 1 the membrane carries what quantization dropped, so more steps mean more effective levels. A
+convolution is linear, so it runs once on ō whatever T is. Source: Yao et al. 2025 (arXiv 2506.23717).
+
+One bit, λ = 1 and a shared step is an integrate-and-fire neuron with soft reset, threshold s and a membrane that
+starts at s/2.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bitsearch.quant.uniform import Levels, inside_range, level_gradients, to_levels
+
+
+def membrane_steps(
+    x: Tensor, steps: Tensor, bits: Tensor, *, time_steps: int, decay: float, signed: bool
+) -> Iterator[tuple[Levels, Tensor]]:
+    """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
+
+    ``steps`` and ``bits`` are ``[T_max]`` tensors with T_max ≥ ``time_steps``; only the first ``time_steps`` are used.
+    """
+    membrane = x
+    for t in range(time_steps):
+        levels = to_levels(membrane, steps[t], bits[t], signed=signed)
+        spikes = levels.codes * steps[t]
+        yield levels, spikes
+        if t + 1 < time_steps:
+            membrane = torch.add(x, membrane - spikes, alpha=decay)
+
+
+class _RefinedNeuron(torch.autograd.Function):
+    """Analytic backward: the residual is detached, so o_t depends on x only through ``+ x``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        steps: Tensor,
+        bits: Tensor,
+        bits_latent: Tensor | None,
+        time_latent: Tensor | None,
+        time_steps: int,
+        decay: float,
+        signed: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(x, steps, bits)
+        ctx.time_steps, ctx.decay, ctx.signed = time_steps, decay, signed
+        return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, steps, bits = ctx.saved_tensors
+        grad_steps, grad_bits = torch.zeros_like(steps), torch.zeros_like(bits)
+        passed = torch.zeros_like(grad)
+        total = torch.zeros_like(x)
+        share = grad / ctx.time_steps
+        recurrence = membrane_steps(x, steps, bits, time_steps=ctx.time_steps, decay=ctx.decay, signed=ctx.signed)
+        for t, (levels, spikes) in enumerate(recurrence):
+            inside = inside_range(levels, signed=ctx.signed)
+            grad_steps[t], grad_bits[t] = level_gradients(share, levels, inside, steps[t], bits[t], signed=ctx.signed)
+            passed += inside
+            total += spikes
+        grad_time = -(share * total).sum() / ctx.time_steps if ctx.needs_input_grad[4] else None
+        bits_needed = ctx.needs_input_grad[3]
+        return share * passed, grad_steps, None, grad_bits if bits_needed else None, grad_time, None, None, None
+
+
+def mean_spikes(x: Tensor, steps: Tensor, bits: Tensor, *, time_steps: int, decay: float, signed: bool) -> Tensor:
+    """ō without gradients of its own; shapes as in :func:`refined_neuron`."""
+    total: Tensor | None = None
+    for _, spikes in membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed):
+        total = spikes if total is None else total + spikes
+    assert total is not None, "time_steps is at least 1"
+    return total if time_steps == 1 else total / time_steps
+
+
+def refined_neuron(
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    bits_latent: Tensor | None = None,
+    time_latent: Tensor | None = None,
+    *,
+    time_steps: int,
+    decay: float = 1.0,
+    signed: bool = False,
+) -> Tensor:
+    """Mean spikes ō of a static input, shaped like ``x``.
+
+    Args:
+        x: input current (after batch norm and ReLU), any shape, the same at every time step.
+        steps: ``[T_max]`` positive step sizes, one per time step.
+        bits: ``[T_max]`` rounded spike bit widths.
+        bits_latent: ``[T_max]`` latents that receive the bit widths' gradients, or None.
+        time_latent: scalar latent T̂ that receives ∂ō/∂T̂ = −ō/T, or None.
+        time_steps: T, from 1 to T_max.
+        decay: membrane decay λ; 1 keeps the whole residual.
+        signed: True where x may be negative (the network's input).
+
+    Gradients: dō/dx = (1/T)·Σ_t I_t; steps and bits as for :func:`bitsearch.quant.uniform.quantize`, per time step;
+    zero for the time steps beyond T.
+    """
+    result: Tensor = _RefinedNeuron.apply(x, steps, bits, bits_latent, time_latent, time_steps, decay, signed)
+    return result

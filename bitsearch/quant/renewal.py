@@ -1,0 +1,65 @@
+r"""Step-size renewal: the best step for a new bit width.
+
+.. math::
+    s^* = \arg\min_s \; \mathrm{mean}\, |Q(x; s, b) - x|^p, \qquad p = 2.4
+
+When a bit width changes from b to b′, the old step puts the clipping edge off by about 2^(b′−b); renewal replaces it
+at that moment (Yao et al. 2025). The loss is evaluated on a histogram of |x| instead of on x itself, so that its price
+does not depend on the number of candidates.
+"""
+
+import torch
+from torch import Tensor
+
+from bitsearch.quant.uniform import SMALLEST_STEP, largest_level, to_levels
+
+EXPONENT = 2.4
+BINS = 2048
+_COARSE, _FINE = 64, 32
+_SMALLEST_EDGE = 1e-3
+
+
+def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False) -> Tensor:
+    """The step size that quantizes ``x`` to ``bits`` bits with the least mean |Q(x) − x|^2.4.
+
+    Args:
+        x: tensor to be quantized, any shape; per channel, its first axis is the channel.
+        bits: scalar tensor, the new bit width.
+        signed: grid of weights (True) or of spikes (False; negative elements cost the same at every step).
+
+    Returns:
+        A scalar, or ``[C, 1, ...]`` with ``per_channel``; never below ``SMALLEST_STEP``. A tensor of zeros gets that.
+    """
+    values = x.detach().float()
+    if per_channel:
+        found = [_best_step(channel, bits, signed) for channel in values.flatten(1)]
+        return torch.stack(found).reshape(-1, *[1] * (x.dim() - 1))
+    return _best_step(values.flatten(), bits, signed)
+
+
+def _best_step(values: Tensor, bits: Tensor, signed: bool) -> Tensor:
+    # Both grids treat x and −x alike, or (unsigned) negative values alike at every step: magnitudes are enough.
+    magnitude = values.abs() if signed else values.clamp_min(0)
+    top = magnitude.max()
+    largest = largest_level(bits, signed=signed)
+    # Bins of equal width in √|x|: finer where most values lie, so that one outlier does not blur the rest.
+    spacing = (top / BINS**2).clamp_min(torch.finfo(torch.float32).tiny)
+    index = (magnitude / spacing).sqrt_().clamp_(0, BINS - 1).long()
+    counts = torch.bincount(index, minlength=BINS).float()
+    centres = torch.zeros_like(counts).index_add_(0, index, magnitude) / counts.clamp_min(1)
+
+    def loss(edges: Tensor) -> Tensor:
+        steps = (edges / largest).clamp_min(SMALLEST_STEP).unsqueeze(1)
+        levels = to_levels(centres, steps, bits, signed=signed)
+        return ((levels.codes * steps - centres).abs().pow(EXPONENT) * counts).sum(1)
+
+    # Clipping edges s·q_max from far inside the range to where the largest value sits at the last rounding boundary.
+    upper = torch.log10(largest / (largest - 0.5))
+    exponents = torch.linspace(0, 1, _COARSE, device=values.device)
+    coarse = top * torch.pow(10.0, torch.lerp(torch.log10(torch.full_like(upper, _SMALLEST_EDGE)), upper, exponents))
+    best = loss(coarse).argmin()
+    lower_edge = coarse[(best - 1).clamp_min(0)]
+    upper_edge = coarse[(best + 1).clamp_max(_COARSE - 1)]
+    fine = torch.lerp(lower_edge, upper_edge, torch.linspace(0, 1, _FINE, device=values.device))
+    edge = fine[loss(fine).argmin()]
+    return (edge / largest).clamp_min(SMALLEST_STEP)

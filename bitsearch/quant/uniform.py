@@ -1,0 +1,139 @@
+r"""Uniform quantizer with a learnable step size and a learnable bit width.
+
+.. math::
+    \bar x = \mathrm{clip}(\mathrm{round}(x / s),\, q_{min},\, q_{max}), \qquad Q(x) = s \cdot \bar x
+
+Signed tensors (weights, network inputs): :math:`q_{max} = 2^{b-1} - 1`, :math:`q_{min} = -q_{max}`; one bit is
+:math:`\pm 1`. Unsigned tensors (spikes): :math:`q_{max} = 2^b - 1`, :math:`q_{min} = 0`; one bit is {0, 1}.
+
+Sources: the step's gradient is LSQ's (Esser et al. 2020), the bit width's is that of Yao et al. 2025
+(arXiv 2506.23717): the derivative of the clipping edge :math:`s \cdot q_{max}` with respect to b.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+LN2 = math.log(2.0)
+SMALLEST_STEP = 1e-8
+"""Step sizes are kept at or above this, so that a division by a step is always finite."""
+
+
+class Levels(NamedTuple):
+    """What quantizing one tensor yields, before it is scaled back by the step."""
+
+    codes: Tensor
+    """Integer levels x̄ (float dtype), shaped like x."""
+    scaled: Tensor
+    """x / s, shaped like x."""
+    largest: Tensor
+    """q_max, shaped like ``bits``."""
+
+
+def largest_level(bits: Tensor, *, signed: bool) -> Tensor:
+    """q_max of a ``bits``-bit grid (same shape as ``bits``): 2^(b−1) − 1 signed (1 at one bit), 2^b − 1 unsigned."""
+    if signed:
+        return (torch.exp2(bits - 1) - 1).clamp_min(1)
+    return torch.exp2(bits) - 1
+
+
+def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool) -> Levels:
+    """Integer levels of ``x``.
+
+    Args:
+        x: any shape.
+        step: positive; a scalar, or broadcastable to ``x`` (one per output channel).
+        bits: scalar tensor holding a whole number of at least 1.
+        signed: weights and signed inputs True, spikes False.
+    """
+    scaled = x / step
+    largest = largest_level(bits, signed=signed)
+    if not signed:
+        return Levels(torch.round(scaled).clamp_min(0).minimum(largest), scaled, largest)
+    codes = torch.round(scaled).minimum(largest).maximum(-largest)
+    # One bit has no zero: the sign alone, with 0 counted as positive.
+    return Levels(torch.where(bits > 1, codes, torch.where(scaled < 0, -1.0, 1.0)), scaled, largest)
+
+
+def inside_range(levels: Levels, *, signed: bool) -> Tensor:
+    """Boolean mask of the elements with q_min ≤ x/s ≤ q_max, shaped like x: those that the gradient passes."""
+    lower = -levels.largest if signed else 0.0
+    return (levels.scaled >= lower) & (levels.scaled <= levels.largest)
+
+
+def step_gradient_scale(elements_per_step: int, largest: Tensor) -> Tensor:
+    """LSQ's gradient scale 1/√(numel·q_max) (Esser et al. 2020, section 2.2); shaped like ``largest``."""
+    return torch.rsqrt(max(elements_per_step, 1) * largest)
+
+
+def edge_derivative(step: Tensor, bits: Tensor, *, signed: bool) -> Tensor:
+    """∂(s·q_max)/∂b: ln2·s·2^(b−1) signed, ln2·s·2^b unsigned; shaped like ``step``.
+
+    A signed tensor's edge is at ±s for one bit and for two bits alike, so its derivative at one bit is 0 (our reading;
+    the paper gives b ≥ 2 only).
+    """
+    if signed:
+        return torch.where(bits > 1, LN2 * step * torch.exp2(bits - 1), torch.zeros_like(step))
+    return LN2 * step * torch.exp2(bits)
+
+
+def level_gradients(
+    grad: Tensor, levels: Levels, inside: Tensor, step: Tensor, bits: Tensor, *, signed: bool
+) -> tuple[Tensor, Tensor]:
+    """(ds, db) of s·x̄ for an incoming gradient ``grad`` shaped like x; ds shaped like ``step``, db a scalar.
+
+    ds carries LSQ's gradient scale, applied here and nowhere else.
+    """
+    passed = levels.scaled * inside
+    scale = step_gradient_scale(grad.numel() // max(step.numel(), 1), levels.largest)
+    grad_step = (grad * (levels.codes - passed)).sum_to_size(step.shape) * scale
+    clipped = (grad * levels.codes.sign() * ~inside).sum_to_size(step.shape)
+    grad_bits = (clipped * edge_derivative(step, bits, signed=signed)).sum()
+    return grad_step, grad_bits
+
+
+class _Quantize(torch.autograd.Function):
+    """Saves its inputs only and recomputes the levels in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None, signed: bool) -> Tensor:
+        ctx.save_for_backward(x, step, bits)
+        ctx.signed = signed
+        return to_levels(x, step, bits, signed=signed).codes * step
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, step, bits = ctx.saved_tensors
+        levels = to_levels(x, step, bits, signed=ctx.signed)
+        inside = inside_range(levels, signed=ctx.signed)
+        grad_step, grad_bits = level_gradients(grad, levels, inside, step, bits, signed=ctx.signed)
+        return grad * inside, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
+
+
+def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None, *, signed: bool) -> Tensor:
+    """Q(x) = s·x̄, shaped like ``x``, differentiable in ``x``, ``step`` and ``latent``.
+
+    Args:
+        x: tensor of any shape.
+        step: positive scalar, or one per output channel as ``[C, 1, ...]``.
+        bits: scalar tensor, the rounded bit width that the forward pass uses.
+        latent: scalar tensor b̂ that receives the bit width's gradient; None where the bits are fixed.
+        signed: True for weights and signed inputs, False for spikes.
+
+    Gradients (ALGORITHMS §1): dx = g·I; ds = Σ g·(x̄ − (x/s)·I)/√(numel·q_max); db̂ = Σ over clipped elements of
+    g·sign(x̄)·∂(s·q_max)/∂b. NaN stays NaN.
+    """
+    result: Tensor = _Quantize.apply(x, step, bits, latent, signed)
+    return result
+
+
+def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False) -> Tensor:
+    """LSQ's starting step 2·mean|x|/√q_max: a scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``."""
+    magnitude = x.detach().abs().float()
+    if per_channel:
+        mean = magnitude.flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
+    else:
+        mean = magnitude.mean()
+    return (2 * mean / largest_level(bits, signed=signed).sqrt()).clamp_min(SMALLEST_STEP)

@@ -1,0 +1,42 @@
+"""What each figure of merit means, in one sentence each."""
+
+from bitsearch.report.format import title
+
+_METRICS = {
+    "bit_budget": (
+        "Mean weight bits × mean spike bits × mean time steps of the network; weight bits are averaged over all "
+        "weights, spike bits and time steps over all input features of the layers."
+    ),
+    "bit_budget_mac": (
+        "Weight bits × spike bits × time steps averaged over all multiply-accumulates, so that layers which compute "
+        "more count more; it equals S-ACE divided by the number of multiply-accumulates."
+    ),
+    "s_ace": (
+        "Bit operations for one input: every multiply-accumulate of every time step counts its weight bits × its spike "
+        "bits, whether the spike is zero or not."
+    ),
+    "ns_ace": (
+        "S-ACE with every layer scaled by its measured firing rate, so that only the non-zero spikes count, as on "
+        "event-driven hardware."
+    ),
+    "weight_memory": (
+        "Bytes that the stored network takes: each layer's weights packed at their bit width, one 4-byte step size a "
+        "time step, and an 8-byte multiplier and bias an output channel."
+    ),
+}
+_TERMS = {
+    "Validation accuracy": "Share of the validation samples classified correctly; every choice was made on it.",
+    "Test accuracy": "Share of the test samples classified correctly, read once, after all choices had been made.",
+    "w, s, T": (
+        "Bits of a layer's weights, bits of the spikes that enter it (one number a time step where the steps differ), "
+        "and its number of time steps."
+    ),
+    "Pareto front": "The trials that no other trial beats or equals in accuracy without costing more.",
+    "Uniform plan": "The same bits and time steps on every layer but the first, trained for as many epochs.",
+    "Adaptive plan": "Bits and time steps of every layer found by gradient while training, then frozen and tuned.",
+}
+
+
+def definitions(metrics: list[str]) -> dict[str, str]:
+    """Term to sentence: the given metrics first, then the words that the page uses."""
+    return {title(name): _METRICS[name] for name in metrics if name in _METRICS} | _TERMS

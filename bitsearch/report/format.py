@@ -1,0 +1,89 @@
+"""Numbers, bit widths and names as people read them."""
+
+from bitsearch.cost.metrics import METRICS
+from bitsearch.plan import BitPlan, LayerPlan
+
+MISSING = "—"
+SPACE = "\N{NO-BREAK SPACE}"
+_DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def accuracy(share: float | None) -> str:
+    """``98.06 %``; a dash where it was not measured."""
+    return MISSING if share is None else f"{100 * share:.2f}{SPACE}%"
+
+
+def points(difference: float) -> str:
+    """A difference of two accuracies: ``0.56 points``."""
+    return f"{100 * abs(difference):.2f} points"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Significant digits and a prefix: ``1.9 M``, ``15.2``."""
+    return _prefixed(value, digits, 1000, _DECIMAL)
+
+
+def unit(metric: str) -> str:
+    """The unit a cost of this metric is in; empty for a metric that this bitsearch does not know."""
+    return METRICS[metric].unit if metric in METRICS else ""
+
+
+def title(metric: str) -> str:
+    """What people call the metric."""
+    return METRICS[metric].title if metric in METRICS else metric
+
+
+def amount(metric: str, value: float | None, digits: int = 3) -> str:
+    """A cost without its unit, for tables and ticks: ``15.2``, ``1.9 M``; bytes carry theirs: ``5.4 KiB``."""
+    if value is None:
+        return MISSING
+    if unit(metric) == "bytes":
+        return _prefixed(value, digits, 1024, _BINARY)
+    return number(value, digits)
+
+
+def cost(metric: str, value: float | None, digits: int = 3) -> str:
+    """A cost with its unit: ``15.2 bits``, ``1.9 M bit operations``, ``5.4 KiB``."""
+    text = amount(metric, value, digits)
+    return text if value is None or unit(metric) in ("bytes", "") else f"{text} {unit(metric)}"
+
+
+def widths(layer: LayerPlan) -> str:
+    """One layer's allocation: ``w3  s3,2  T2``; steps that agree are written once."""
+    return f"w{layer.weight_bits}  s{spike_widths(layer)}  T{layer.time_steps}"
+
+
+def spike_widths(layer: LayerPlan) -> str:
+    """Spike bits step by step, ``3,2``, or once if all steps agree."""
+    steps = layer.spike_bits if len(set(layer.spike_bits)) > 1 else layer.spike_bits[:1]
+    return ",".join(str(bits) for bits in steps)
+
+
+def shared_widths(plan: BitPlan) -> str | None:
+    """What every layer but the first, whose bits are fixed, gets alike; None if they differ."""
+    layers = list(plan.layers.values())
+    found = {widths(layer) for layer in layers[1:] or layers}
+    return found.pop().replace("  ", " ") if len(found) == 1 else None
+
+
+def plotly_text(text: str) -> str:
+    """Text that plotly shows as it stands; it would read tags and entities in it otherwise."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def shorten(text: str, most: int) -> str:
+    """At most this many characters, cut in the middle, since module paths differ at both ends."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _prefixed(value: float, digits: int, base: int, prefixes: tuple[str, ...]) -> str:
+    step = 0
+    while step + 1 < len(prefixes) and float(f"{value / base**step:.{digits}g}") >= base:
+        step += 1
+    scaled = float(f"{value / base**step:.{digits}g}")
+    text = f"{scaled:.0f}" if 1000 <= scaled < base else f"{scaled:.{max(digits, 4)}g}"
+    return f"{text}{SPACE}{prefixes[step]}" if prefixes[step] else text

@@ -1,0 +1,31 @@
+"""How every figure looks. Text, grid and hover colours come from the page's style sheet, which knows light and dark."""
+
+from typing import Any
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart; all are legible on light and on dark.
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+GREEN = "#009E73"
+ORANGE = "#E69F00"
+PURPLE = "#CC79A7"
+GREY = "#808892"
+EDGE = "#4a3300"
+"""Outline of the chosen plan's star."""
+
+FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "size": 13}
+CLEAR = "rgba(0,0,0,0)"
+GRID = "rgba(128,136,146,0.22)"
+AXIS = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False, "ticks": "", "automargin": True}
+
+
+def layout(**more: Any) -> dict[str, Any]:
+    """The layout that all figures share, with some of it replaced."""
+    return {
+        "template": "none",
+        "font": {**FONT, "color": "#4a5361"},
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "hoverlabel": {"font": FONT, "align": "left", "namelength": -1},
+        **more,
+    }

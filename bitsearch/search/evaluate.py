@@ -1,0 +1,55 @@
+"""Measuring a plan again from its files."""
+
+from pathlib import Path
+
+from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.setting import make_setting
+from bitsearch.errors import InputError
+from bitsearch.layers import apply
+from bitsearch.layers.weights import load_weights
+from bitsearch.plan import BitPlan
+from bitsearch.search.run_folder import RunFolder
+from bitsearch.space import SearchSpace
+
+
+def evaluate_plan(path: Path, *, weights: Path | None, space: str | None, split: str, device: str = "auto") -> float:
+    """Accuracy of a plan's network on a split.
+
+    Args:
+        path: plan file; one inside a run folder brings weights and search space.
+        weights: safetensors file, where the plan is elsewhere.
+        space: name or path of the plan's search space, where the plan is elsewhere.
+        split: ``train``, ``validation`` or ``test``.
+        device: as for :func:`bitsearch.search.run.search`.
+
+    Raises:
+        InputError: a file that is missing or does not fit the others.
+    """
+    plan = BitPlan.load(path)
+    folder = _run_folder_of(path)
+    if weights is None:
+        if folder is None or plan.provenance.trial is None:
+            raise InputError(f"{path} is not inside a run folder; give its weights with --weights")
+        weights = folder.weights_file(plan.provenance.trial)
+    if space is not None:
+        found = SearchSpace.load(space)
+    elif folder is not None:
+        found = folder.settings.space
+    else:
+        found = SearchSpace.load(plan.space)
+    if found.name != plan.space or found.network != plan.network:
+        raise InputError(
+            f"{path} is for space {plan.space!r} and network {plan.network!r}, "
+            f"not {found.name!r} and {found.network!r}; give its own space with --space"
+        )
+    setting = make_setting(found, device=device)
+    network = apply(plan, setting.fresh_network(plan.provenance.seed))
+    load_weights(network, weights)
+    return evaluate(network, setting.splits.split(split), found.training.batch_size)
+
+
+def _run_folder_of(path: Path) -> RunFolder | None:
+    for parent in path.absolute().parents[:2]:
+        if (parent / "run.toml").is_file():
+            return RunFolder.open(parent)
+    return None

@@ -1,0 +1,52 @@
+"""The Pareto front: plans that no other plan beats in both accuracy and cost."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bitsearch.plan import BitPlan
+
+
+def pareto_front(plans: Sequence[BitPlan], metric: str) -> list[BitPlan]:
+    """The non-dominated plans by validation accuracy (up) and ``metric`` (down), cheapest first.
+
+    Of plans equal in both, the first is kept. Plans without a validation accuracy are left out.
+    """
+    measured = [plan for plan in plans if plan.accuracy.validation is not None]
+    front: list[BitPlan] = []
+    for plan in sorted(measured, key=lambda plan: (plan.costs[metric], -validation_accuracy(plan))):
+        if not front or validation_accuracy(plan) > validation_accuracy(front[-1]):
+            front.append(plan)
+    return front
+
+
+def best_plan(plans: Sequence[BitPlan], metric: str) -> BitPlan | None:
+    """The plan with the best validation accuracy that meets its budget; of equals the cheapest. None if none does."""
+    feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
+    return max(feasible, key=lambda plan: (validation_accuracy(plan), -plan.costs[metric]), default=None)
+
+
+def validation_accuracy(plan: BitPlan) -> float:
+    """A measured plan's validation accuracy."""
+    assert plan.accuracy.validation is not None
+    return plan.accuracy.validation
+
+
+def table(plans: Sequence[BitPlan]) -> pd.DataFrame:
+    """One row a plan: trial, method, accuracies, costs, budget met, and the bits of every layer."""
+    rows = []
+    for plan in plans:
+        row: dict[str, object] = {
+            "trial": plan.provenance.trial,
+            "method": plan.provenance.method,
+            "validation_accuracy": plan.accuracy.validation,
+            "test_accuracy": plan.accuracy.test,
+            "met": plan.met,
+            **plan.costs,
+        }
+        for name, layer in plan.layers.items():
+            row[f"{name}.weight_bits"] = layer.weight_bits
+            row[f"{name}.spike_bits"] = " ".join(str(bits) for bits in layer.spike_bits)
+            row[f"{name}.time_steps"] = layer.time_steps
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,104 @@
+"""One trial: from parameters to a trained plan, its weights and its two objective values."""
+
+from dataclasses import dataclass
+
+import optuna
+import torch
+from torch import nn
+
+import bitsearch
+from bitsearch.allocate.adaptive import allocate_adaptively
+from bitsearch.allocate.evaluation import evaluate_with_rates
+from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.setting import Setting
+from bitsearch.allocate.trainer import EpochRecord
+from bitsearch.allocate.uniform import train_fixed
+from bitsearch.cost import Budget
+from bitsearch.layers.weights import save_weights
+from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits
+from bitsearch.search.progress import Progress
+from bitsearch.search.run_folder import RunFolder
+from bitsearch.search.study import method_of, suggest
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Callable by Optuna; returns (validation accuracy, cost).
+
+    Every trial starts from the same full-precision network and sees the batches in the same order, so that what
+    distinguishes two trials is their allocation.
+    """
+
+    folder: RunFolder
+    setting: Setting
+    budget: Budget
+    network: nn.Module
+    progress: Progress
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
+        """Run the trial, write its plan and weights, and score it."""
+        settings, space, model = self.folder.settings, self.setting.space, self.setting.model
+        method = method_of(trial)
+        epochs = space.training.epochs
+
+        def on_epoch(record: EpochRecord) -> None:
+            self.folder.append_log({"trial": trial.number, **vars(record)})
+            self.progress.epoch(record)
+
+        if method == "uniform":
+            bits = UniformBits.model_validate(trial.user_attrs["bits"])
+            label = f"uniform {bits}"
+            self.progress.trial(label, epochs)
+            plan = model.uniform(
+                bits, space.first_layer, granularity=space.allocation.granularity, decay=space.allocation.decay
+            )
+            quantized = train_fixed(
+                self.network, model, plan, self.setting.splits, space, seed=settings.seed, on_epoch=on_epoch
+            )
+        else:
+            label = f"adaptive {trial.number}"
+            self.progress.trial(label, epochs)
+            knobs = space.allocation_with(suggest(trial, space))
+            quantized = allocate_adaptively(
+                self.network,
+                model,
+                self.setting.splits,
+                space,
+                knobs,
+                self.budget,
+                seed=settings.seed,
+                on_epoch=on_epoch,
+            )
+        result = self._plan(quantized, trial.number, method)
+        cost, accuracy = result.costs[self.budget.metric], result.accuracy.validation
+        assert accuracy is not None
+        trial.set_constraint(self.budget.metric, cost - self.budget.limit)
+        trial.set_user_attr("costs", result.costs)
+        save_weights(quantized.network, self.folder.weights_file(trial.number))
+        self.folder.write_plan(result)
+        self.progress.trial_done(label, accuracy, cost)
+        return accuracy, cost
+
+    def _plan(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
+        settings, space = self.folder.settings, self.setting.space
+        accuracy, rates = evaluate_with_rates(quantized, self.setting.splits.validation, space.training.batch_size)
+        layers = quantized.layer_plans
+        costs = self.setting.model.costs(layers, rates)
+        return BitPlan(
+            space=space.name,
+            network=space.network,
+            budget=(self.budget.outcome(costs[self.budget.metric]),),
+            baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
+            layers=layers,
+            costs=costs,
+            accuracy=Accuracy(validation=accuracy),
+            provenance=Provenance(
+                bitsearch=bitsearch.__version__,
+                torch=torch.__version__,
+                seed=settings.seed,
+                command=settings.command,
+                trial=trial,
+                method=method,
+                split_seed=space.split_seed,
+            ),
+        )

@@ -1,0 +1,37 @@
+"""What a run tells while it goes on."""
+
+from typing import Protocol
+
+from bitsearch.allocate.trainer import EpochRecord
+
+
+class Progress(Protocol):
+    """Told by the run, in this order; the command line draws bars."""
+
+    def started(self, trials: int, done: int) -> None:
+        """The run starts (or goes on) with ``done`` of ``trials`` trials finished."""
+
+    def trial(self, label: str, epochs: int) -> None:
+        """A trial, or the full-precision training, starts."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch of it has ended."""
+
+    def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
+        """It has ended with this validation accuracy and cost."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def started(self, trials: int, done: int) -> None:
+        """Nothing."""
+
+    def trial(self, label: str, epochs: int) -> None:
+        """Nothing."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Nothing."""
+
+    def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
+        """Nothing."""

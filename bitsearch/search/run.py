@@ -1,0 +1,239 @@
+"""A whole search: full precision once, then adaptive and uniform trials in one study, then the choice."""
+
+import shlex
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+import bitsearch
+from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.setting import Setting, make_setting
+from bitsearch.allocate.trainer import EpochRecord, train
+from bitsearch.allocate.uniform import uniform_plans
+from bitsearch.cost import Budget
+from bitsearch.errors import InputError
+from bitsearch.layers import apply
+from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.search.front import table
+from bitsearch.search.objective import Objective
+from bitsearch.search.progress import Progress, Silent
+from bitsearch.search.run_folder import RunFolder, RunSettings
+from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted
+from bitsearch.space import SearchSpace
+
+STUDY_NAME = "bitsearch"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found; everything is also in its run folder."""
+
+    folder: RunFolder
+
+    @property
+    def best(self) -> BitPlan:
+        """The plan with the best validation accuracy that meets the budget."""
+        return self.folder.chosen()
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front, cheapest first, one row a plan."""
+        return table(self.folder.front())
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every finished trial, one row a plan."""
+        return table(self.folder.plans())
+
+    @property
+    def uniform(self) -> list[BitPlan]:
+        """The uniform baselines, best validation accuracy first."""
+        plans = [plan for plan in self.folder.plans() if plan.provenance.method == "uniform"]
+        return sorted(plans, key=lambda plan: -(plan.accuracy.validation or 0.0))
+
+
+def search(
+    space: SearchSpace | str | Path,
+    budget: str,
+    *,
+    metric: str | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    reports: str | Path = "reports",
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> SearchResult:
+    """Search a space under a budget.
+
+    Args:
+        space: a search space, the name of a shipped one, or the path of a TOML file.
+        budget: ``4x`` (at most a quarter of the baseline's cost) or a number in the metric's unit.
+        metric: what the budget limits; the space's own by default.
+        trials: adaptive trials; the space's own number by default. Uniform baselines come on top.
+        timeout: seconds after which no further trial starts.
+        seed: of weights, batches and sampler.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        out: run folder; one that holds a run of the same search is gone on with. A new one in ``reports`` by default.
+        reports: where new run folders are made.
+        progress: told how it goes.
+        command: recorded as the command that made the run.
+
+    Raises:
+        InputError: anything the user gave is wrong; nothing has been written then.
+    """
+    if not isinstance(space, SearchSpace):
+        space = SearchSpace.load(space)
+    if trials is not None and trials < 1:
+        raise InputError(f"trials is {trials}; give at least 1")
+    setting = make_setting(space, device=device)
+    limit = Budget.parse(budget, metric or space.metric, setting.model, space.baseline)
+    limit.check_feasible(setting.model, space.choices.smallest, space.first_layer)
+    folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
+    settings = RunSettings(
+        budget=limit.requested,
+        metric=limit.metric,
+        limit=limit.limit,
+        seed=seed,
+        device=str(setting.device),
+        threads=torch.get_num_threads(),
+        command=command or _python_command(space, budget, metric, trials, seed),
+        bitsearch=bitsearch.__version__,
+        torch=torch.__version__,
+        baseline_costs=setting.model.costs(setting.model.uniform(space.baseline, None)),
+        space=space,
+    )
+    _check_resumable(folder, settings)
+    folder.make()
+    try:
+        with FileLock(folder.path / ".lock", timeout=0):
+            return _run(folder, settings, setting, limit, trials or space.search.trials, timeout, progress or Silent())
+    except Timeout as error:
+        raise InputError(
+            f"another process is running the search in {folder.path}; wait for it, or give another --out"
+        ) from error
+
+
+def _python_command(space: SearchSpace, budget: str, metric: str | None, trials: int | None, seed: int) -> str:
+    return f"bitsearch.search({space.name!r}, budget={budget!r}, metric={metric!r}, trials={trials!r}, seed={seed})"
+
+
+def _check_resumable(folder: RunFolder, settings: RunSettings) -> None:
+    if not folder.settings_file.is_file():
+        if folder.path.is_dir() and any(folder.path.iterdir()) and not (folder.path / ".lock").is_file():
+            raise InputError(f"{folder.path} is not empty and not a run folder; give a new or an empty folder")
+        return
+    was, now = folder.settings.defining(), settings.defining()
+    for name, value in now.items():
+        if was[name] != value:
+            shown = "another search space" if name == "space" else f"{name} {was[name]!r}, not {value!r}"
+            raise InputError(f"{folder.path} holds a run with {shown}; give another --out, or what it was started with")
+
+
+def _run(
+    folder: RunFolder,
+    settings: RunSettings,
+    setting: Setting,
+    budget: Budget,
+    trials: int,
+    timeout: float | None,
+    progress: Progress,
+) -> SearchResult:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if not folder.settings_file.is_file():
+        folder.write_settings(settings)
+    settings = folder.settings
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = open_study(folder.storage_url, STUDY_NAME)
+    for number in retry_interrupted(study):
+        folder.plan_file(number).unlink(missing_ok=True)
+        folder.weights_file(number).unlink(missing_ok=True)
+    space = setting.space
+    candidates = uniform_plans(setting.model, space, budget, space.search.uniform_trials)
+    done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))
+    progress.started(trials + len(candidates), done)
+    network = _full_precision(folder, setting, progress)
+    objective = Objective(folder, setting, budget, network, progress)
+    while deadline is None or time.monotonic() < deadline or not folder.plans():
+        adaptive, uniform = len(finished(study, "adaptive")), len(finished(study, "uniform"))
+        if adaptive >= trials and uniform >= len(candidates):
+            break
+        if not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
+            # Adaptive and uniform trials take turns, so that a run cut short by its timeout has both.
+            if uniform < len(candidates) and (uniform < adaptive or adaptive >= trials):
+                study.enqueue_trial({}, user_attrs={"method": "uniform", "bits": candidates[uniform].model_dump()})
+            elif adaptive == 0:
+                study.enqueue_trial(default_parameters(space))
+        study.sampler = make_sampler(space, settings.seed, adaptive + uniform)
+        study.optimize(objective, n_trials=1)
+    _read_test_split(folder, setting, network)
+    folder.write_tables()
+    folder.chosen().save(folder.chosen_file)
+    return SearchResult(folder)
+
+
+def _full_precision(folder: RunFolder, setting: Setting, progress: Progress) -> nn.Module:
+    """The float network that every trial starts from: trained once, then read from the run folder."""
+    settings, training = folder.settings, setting.space.training
+    network = setting.fresh_network(settings.seed)
+    if settings.full_precision.validation is not None:
+        load_weights(network, folder.full_precision_weights)
+        return network
+    epochs = training.full_precision_epochs
+    progress.trial("full precision", epochs)
+
+    def on_epoch(record: EpochRecord) -> None:
+        folder.append_log({"trial": None, **vars(record)})
+        progress.epoch(record)
+
+    train(
+        network, setting.splits, training, epochs=epochs, seed=settings.seed, phase="full precision", on_epoch=on_epoch
+    )
+    accuracy = evaluate(network, setting.splits.validation, training.batch_size)
+    save_weights(network, folder.full_precision_weights)
+    folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
+    progress.trial_done("full precision", accuracy, None)
+    return network
+
+
+def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) -> None:
+    """Measure test accuracy, once each, of the front, the choice, the baselines and full precision."""
+    settings, test = folder.settings, setting.splits.test
+    batch_size = setting.space.training.batch_size
+    if settings.full_precision.test is None:
+        measured = settings.full_precision.model_copy(update={"test": evaluate(network, test, batch_size)})
+        folder.write_settings(settings.model_copy(update={"full_precision": measured}))
+    for plan in _shown(folder):
+        if plan.accuracy.test is None:
+            accuracy = evaluate(load_trial(folder, plan, network), test, batch_size)
+            measured = plan.accuracy.model_copy(update={"test": accuracy})
+            folder.write_plan(plan.model_copy(update={"accuracy": measured}))
+
+
+def _shown(folder: RunFolder) -> Iterable[BitPlan]:
+    plans = folder.plans()
+    shown = {plan.provenance.trial for plan in [*folder.front(), folder.chosen()]}
+    return [plan for plan in plans if plan.provenance.method == "uniform" or plan.provenance.trial in shown]
+
+
+def load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Module:
+    """The quantized network of a trial with its weights; ``network`` is the float one, left as it is."""
+    assert plan.provenance.trial is not None
+    quantized = apply(plan, network)
+    load_weights(quantized, folder.weights_file(plan.provenance.trial))
+    return quantized
+
+
+def shell_command(arguments: Iterable[str]) -> str:
+    """A command line as one would type it."""
+    return shlex.join(["bitsearch", *arguments])

@@ -1,0 +1,180 @@
+"""The run folder: everything a search wrote, enough to resume, report or export it elsewhere."""
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import Field, ValidationError
+
+from bitsearch.errors import InputError
+from bitsearch.plan import Accuracy, BitPlan, Cost, Frozen, Name, explain, read_text, write_whole
+from bitsearch.search.front import best_plan, pareto_front, table
+from bitsearch.space import SearchSpace
+
+
+class RunSettings(Frozen):
+    """What a run was asked for, everything resolved; ``run.toml``."""
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    budget: Name
+    metric: Name
+    limit: Cost
+    """What the budget stands for, in the metric's unit."""
+    seed: int = Field(ge=0)
+    device: Name
+    threads: int = Field(ge=1)
+    command: Name
+    bitsearch: Name
+    torch: Name
+    full_precision: Accuracy = Accuracy()
+    baseline_costs: dict[str, Cost]
+    space: SearchSpace
+
+    def defining(self) -> dict[str, Any]:
+        """What a resumed run has to have in common with the first."""
+        names = ("budget", "metric", "seed", "space")
+        return {name: value for name, value in self.model_dump().items() if name in names}
+
+
+class RunFolder:
+    """Paths and contents of ``reports/<run>/``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing run; InputError if ``path`` is none."""
+        folder = cls(Path(path))
+        if not folder.settings_file.is_file():
+            raise InputError(
+                f"{path} is not a run folder (it has no run.toml); give the folder that `bitsearch run` wrote"
+            )
+        return folder
+
+    @classmethod
+    def new(cls, reports: Path, space_name: str) -> "RunFolder":
+        """The next free ``reports/<space>-<date>-<n>/``, made."""
+        for number in range(1, 10_000):
+            path = reports / f"{space_name}-{date.today().isoformat()}-{number}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise InputError(f"cannot make the run folder {path}: {error.strerror or error}") from error
+            return cls(path)
+        raise InputError(f"{reports} holds 9,999 runs of {space_name!r} from today; give another folder with --out")
+
+    @property
+    def settings_file(self) -> Path:
+        """``run.toml``."""
+        return self.path / "run.toml"
+
+    @property
+    def storage_url(self) -> str:
+        """Optuna's storage, ``study.db``."""
+        return f"sqlite:///{(self.path / 'study.db').absolute()}"
+
+    @property
+    def chosen_file(self) -> Path:
+        """``plan.json``, the chosen plan."""
+        return self.path / "plan.json"
+
+    @property
+    def report_file(self) -> Path:
+        """``pareto.html``."""
+        return self.path / "pareto.html"
+
+    @property
+    def full_precision_weights(self) -> Path:
+        """Weights that every trial starts from."""
+        return self.path / "weights" / "full-precision.safetensors"
+
+    def plan_file(self, trial: int) -> Path:
+        """``plans/trial-NNNN.json``."""
+        return self.path / "plans" / f"trial-{trial:04d}.json"
+
+    def weights_file(self, trial: int) -> Path:
+        """``weights/trial-NNNN.safetensors``."""
+        return self.path / "weights" / f"trial-{trial:04d}.safetensors"
+
+    def make(self) -> None:
+        """Make the folder and those in it."""
+        try:
+            (self.path / "plans").mkdir(parents=True, exist_ok=True)
+            (self.path / "weights").mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
+
+    def write_settings(self, settings: RunSettings) -> None:
+        """Write ``run.toml``."""
+        write_whole(self.settings_file, tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)))
+        self.__dict__.pop("settings", None)
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """Contents of ``run.toml``; InputError if it is not what a run wrote."""
+        import tomllib
+
+        text = read_text(self.settings_file, "run settings")
+        try:
+            return RunSettings.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{self.settings_file}: not TOML ({error})") from error
+        except ValidationError as error:
+            raise InputError(f"{self.settings_file}: {explain(error)}") from error
+
+    def write_plan(self, plan: BitPlan) -> None:
+        """Write a trial's plan."""
+        assert plan.provenance.trial is not None
+        plan.save(self.plan_file(plan.provenance.trial))
+
+    def plans(self) -> list[BitPlan]:
+        """The plans of all finished trials, in order."""
+        return [BitPlan.load(path) for path in sorted((self.path / "plans").glob("trial-*.json"))]
+
+    def plan(self, trial: int) -> BitPlan:
+        """One trial's plan; InputError if it has none."""
+        path = self.plan_file(trial)
+        if not path.is_file():
+            numbers = ", ".join(str(plan.provenance.trial) for plan in self.plans()) or "none"
+            raise InputError(f"trial {trial} of {self.path} has no plan; trials with one: {numbers}")
+        return BitPlan.load(path)
+
+    def front(self) -> list[BitPlan]:
+        """The Pareto front over the run's metric."""
+        return pareto_front(self.plans(), self.settings.metric)
+
+    def chosen(self) -> BitPlan:
+        """The best plan that meets the budget; InputError if there is none yet."""
+        plan = best_plan(self.plans(), self.settings.metric)
+        if plan is None:
+            raise InputError(f"no finished trial in {self.path} meets the budget yet; run it again to go on")
+        return plan
+
+    def write_tables(self) -> None:
+        """Write ``trials.csv``."""
+        write_whole(self.path / "trials.csv", table(self.plans()).to_csv(index=False))
+
+    def append_log(self, record: Mapping[str, object]) -> None:
+        """Add one line to ``log.jsonl``."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def log(self) -> list[dict[str, Any]]:
+        """The records of ``log.jsonl``; a last line cut short by a kill is left out."""
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return []
+        records = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records

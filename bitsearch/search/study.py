@@ -1,0 +1,98 @@
+"""The Optuna study of a run: storage with heartbeat, sampler, and which trial comes next."""
+
+import warnings
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from bitsearch.space import Categories, Range, SearchSpace
+
+# Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
+warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"(optuna|bitsearch)\.")
+
+HEARTBEAT_SECONDS = 30
+SEED_STRIDE = 100_003
+"""Between the sampler seeds of two run seeds; more than any run has trials."""
+
+
+def open_study(storage_url: str, name: str) -> optuna.Study:
+    """Create the study or load it: validation accuracy up, cost down."""
+    storage = RDBStorage(
+        storage_url,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=3 * HEARTBEAT_SECONDS,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE],
+        load_if_exists=True,
+    )
+
+
+def retry_interrupted(study: optuna.Study) -> list[int]:
+    """Queue again what a killed process left running; only for the sole owner of the storage.
+
+    Returns:
+        The numbers of the trials that were given up.
+    """
+    retry = RetryHeartbeatStaleTrialCallback()
+    interrupted = study.get_trials(states=[TrialState.RUNNING])
+    for trial in interrupted:
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        retry(study, study._storage.get_trial(trial._trial_id))
+    return [trial.number for trial in interrupted]
+
+
+def make_sampler(space: SearchSpace, seed: int, finished: int) -> BaseSampler:
+    """The space's sampler for the next trial.
+
+    Its seed is derived from the number of finished trials, so that a resumed run goes on as if it had never stopped.
+    """
+    own_seed = (seed * SEED_STRIDE + finished) % 2**32
+    if space.search.sampler == "tpe":
+        return TPESampler(seed=own_seed, multivariate=True, group=True, n_startup_trials=5)
+    if space.search.sampler == "nsga2":
+        return NSGAIISampler(seed=own_seed, population_size=16)
+    return RandomSampler(seed=own_seed)
+
+
+def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
+    """This trial's values of the parameters that the space lets vary."""
+    values: dict[str, Any] = {}
+    for name, parameter in space.search.parameters.items():
+        if isinstance(parameter, Range):
+            values[name] = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
+        else:
+            values[name] = trial.suggest_categorical(name, parameter.choices)
+    return values
+
+
+def default_parameters(space: SearchSpace) -> dict[str, Any]:
+    """The space's own knobs as parameters, for the first trial; those outside their range are left to the sampler."""
+    values = {}
+    for name, parameter in space.search.parameters.items():
+        value = getattr(space.allocation, name)
+        if (
+            value in parameter.choices
+            if isinstance(parameter, Categories)
+            else parameter.low <= value <= parameter.high
+        ):
+            values[name] = value
+    return values
+
+
+def method_of(trial: FrozenTrial | Trial) -> str:
+    """``uniform`` or ``adaptive``."""
+    return str(trial.user_attrs.get("method", "adaptive"))
+
+
+def finished(study: optuna.Study, method: str) -> list[FrozenTrial]:
+    """The complete trials of a method."""
+    return [trial for trial in study.get_trials(states=[TrialState.COMPLETE]) if method_of(trial) == method]

@@ -1,0 +1,221 @@
+"""The search space: which network and data, which choices, how to train and what the outer loop varies.
+
+A search space is a commented TOML file. Those shipped with bitsearch are found by name, others by path.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from bitsearch.errors import InputError
+from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, UniformBits, explain, read_text
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Span(Frozen):
+    """Whole numbers from ``low`` to ``high``, both included."""
+
+    low: int = Field(ge=1)
+    high: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Span":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+    def __contains__(self, value: int) -> bool:
+        return self.low <= value <= self.high
+
+
+class Choices(Frozen):
+    """What a searched layer may get."""
+
+    weight_bits: Span = Span(low=1, high=8)
+    spike_bits: Span = Span(low=1, high=8)
+    time_steps: Span = Span(low=1, high=4)
+
+    @model_validator(mode="after")
+    def _within_reach(self) -> "Choices":
+        for name, largest in (("weight_bits", MAX_BITS), ("spike_bits", MAX_BITS), ("time_steps", MAX_TIME_STEPS)):
+            if getattr(self, name).high > largest:
+                raise ValueError(f"{name}.high is {getattr(self, name).high}; at most {largest}")
+        return self
+
+    @property
+    def smallest(self) -> UniformBits:
+        """The cheapest allocation."""
+        return UniformBits(
+            weight_bits=self.weight_bits.low, spike_bits=self.spike_bits.low, time_steps=self.time_steps.low
+        )
+
+
+class FirstLayer(Frozen):
+    """The first layer sees the signed network input; its bits are fixed."""
+
+    weight_bits: Bits = 8
+    spike_bits: Bits = 8
+    time_steps: TimeSteps = 1
+    counted: bool = True
+    """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
+
+
+class Training(Frozen):
+    """How networks are trained."""
+
+    batch_size: Count = 64
+    full_precision_epochs: Count = 30
+    epochs: Count = 20
+    """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
+    learning_rate: Positive = 2e-3
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+
+class Allocation(Frozen):
+    """The knobs of the inner loop. Each may be fixed here or varied by the outer loop under ``[search.parameters]``."""
+
+    budget_share: float = Field(default=1.0, gt=0, le=1)
+    """The inner loop aims at this share of the budget's limit."""
+    weight_price: Positive = 1.0
+    """Regularizer weight of the weight bits, relative to the other two."""
+    spike_price: Positive = 1.0
+    """Regularizer weight of the spike bits."""
+    time_price: Positive = 1.0
+    """Regularizer weight of the time steps."""
+    depth_preference: float = Field(default=0.0, ge=-4, le=4)
+    """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
+    regularizer: Literal["metric", "means"] = "metric"
+    """``metric`` binds the budget's own metric, ``means`` is the published |mean − target| form."""
+    estimator: Literal["curvature", "straight_through"] = "curvature"
+    """The task's gradient with respect to the bits: Fisher-weighted quantization error, or the published form."""
+    start: UniformBits = UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
+    """Where the latents start."""
+    bits_learning_rate: Positive = 0.1
+    time_learning_rate: Positive = 0.05
+    search_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of a trial's epochs in which the bits move; the rest fine-tunes with bits frozen."""
+    probe_every: Count = 8
+    """Training steps between two curvature measurements."""
+    renewal: bool = True
+    """Renew a quantizer's step size at the moment its bit width changes."""
+    renewal_epochs: Count = 2
+    """Least number of epochs before renewal may stop."""
+    granularity: Literal["layer", "channel"] = "layer"
+    decay: float = Field(default=1.0, ge=0, le=1)
+
+
+class Range(Frozen):
+    """A real parameter that the outer loop samples."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a log range needs a positive low, not {self.low}")
+        return self
+
+
+class Categories(Frozen):
+    """A parameter that takes one of several values."""
+
+    choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
+
+
+class Search(Frozen):
+    """The outer loop."""
+
+    trials: Count = 12
+    """Adaptive trials; the uniform baselines come on top."""
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    uniform_trials: Count = 16
+    """At most this many uniform plans are trained as baselines."""
+    parameters: dict[str, Range | Categories] = {}
+
+
+class SearchSpace(Frozen):
+    """Everything that defines a search, apart from the budget and the seed."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")
+    description: str = ""
+    network: Name
+    network_options: dict[str, Any] = {}
+    data: Name
+    data_options: dict[str, Any] = {}
+    split_seed: int = Field(default=0, ge=0)
+    metric: Name = "bit_budget"
+    """The cost metric that a bare ``--budget`` speaks of."""
+    baseline: UniformBits = UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
+    choices: Choices = Choices()
+    first_layer: FirstLayer = FirstLayer()
+    training: Training = Training()
+    allocation: Allocation = Allocation()
+    search: Search = Search()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SearchSpace":
+        for name in ("weight_bits", "spike_bits", "time_steps"):
+            if getattr(self.allocation.start, name) not in getattr(self.choices, name):
+                raise ValueError(f"allocation.start.{name} is outside choices.{name}")
+        for name, parameter in self.search.parameters.items():
+            if name not in Allocation.model_fields:
+                allowed = ", ".join(Allocation.model_fields)
+                raise ValueError(f"search.parameters.{name} is not a knob of [allocation]; allowed: {allowed}")
+            values = parameter.choices if isinstance(parameter, Categories) else (parameter.low, parameter.high)
+            for value in values:
+                self.allocation_with({name: value})
+        return self
+
+    def allocation_with(self, parameters: dict[str, Any]) -> Allocation:
+        """The inner loop's knobs, with some of them set to a trial's values; ValueError if one is not allowed."""
+        try:
+            return Allocation.model_validate(self.allocation.model_dump() | parameters)
+        except ValidationError as error:
+            raise ValueError(f"search.parameters: {explain(error)}") from error
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":
+        """Read a search space; InputError names ``source``, the field, the value and what is allowed."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{source}: not TOML ({error})") from error
+        except ValidationError as error:
+            raise InputError(f"{source}: {explain(error)}") from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "SearchSpace":
+        """A shipped search space by name, or any by the path of its TOML file (it ends in ``.toml``)."""
+        text = str(name_or_path)
+        if text.endswith(".toml") or isinstance(name_or_path, Path):
+            return cls.from_toml(read_text(Path(text), "search space"), source=text)
+        shipped = shipped_spaces()
+        if text not in shipped:
+            raise InputError(
+                f"no search space named {text!r}; shipped: {', '.join(sorted(shipped))}; "
+                "or give the path of a .toml file"
+            )
+        return cls.from_toml(shipped[text], source=text)
+
+
+def shipped_spaces() -> dict[str, str]:
+    """The TOML text of every search space that came with the package, by name."""
+    folder = resources.files("bitsearch") / "search_spaces"
+    if not folder.is_dir():
+        # A checkout, installed in place: the files stand at the top of the repository.
+        folder = resources.files("bitsearch").joinpath("..", "search_spaces")
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    }
