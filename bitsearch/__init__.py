@@ -7,7 +7,7 @@ own network learnable, ``bitsearch.apply(plan, network)`` rebuilds a network fro
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from bitsearch.version import __version__
 
 if TYPE_CHECKING:
     from bitsearch.allocate.quantized_network import QuantizedNetwork as QuantizedNetwork

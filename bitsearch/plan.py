@@ -143,13 +143,13 @@ class BitPlan(Frozen):
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{source}: not JSON ({error})") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(content, dict) and version != SCHEMA_VERSION:
             raise InputError(f"{source}: schema_version is {version!r}; this bitsearch reads version {SCHEMA_VERSION}")
         try:
-            return cls.model_validate(content)
+            return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             raise InputError(f"{source}: {explain(error)}") from error
 
@@ -171,7 +171,9 @@ class BitPlan(Frozen):
 def explain(error: ValidationError) -> str:
     """The first fault of a validation error in one line: field, value, what is allowed."""
     fault = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "content"
+    path = ".".join(str(part) for part in fault["loc"]) or "content"
+    # A name may hold anything, line breaks included.
+    field = "".join(character if character.isprintable() else repr(character)[1:-1] for character in path)
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         return f"unknown field {field!r}; remove it or correct its spelling"

@@ -1,6 +1,7 @@
 """Finding a factory by name, or a user's own by ``package.module:name``."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ def find_factory(name: str, table: Mapping[str, Callable[..., Any]], what: str) 
         )
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    if not module_name or module_name.startswith("."):
+        raise InputError(f"{what} {name!r}: give the module's whole name, package.module:name")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -42,9 +45,10 @@ def find_factory(name: str, table: Mapping[str, Callable[..., Any]], what: str) 
 
 
 def build(name: str, options: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], what: str) -> Any:
-    """Call the factory with keyword ``options``; InputError if it does not take them."""
+    """Call the factory with keyword ``options``; InputError if its signature does not take them."""
     factory = find_factory(name, table, what)
     try:
-        return factory(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
         raise InputError(f"{what} {name!r} does not take {dict(options)!r}: {error}") from error
+    return factory(**options)

@@ -109,26 +109,34 @@ class Allocation(Frozen):
     decay: float = Field(default=1.0, ge=0, le=1)
 
 
-class Range(Frozen):
-    """A real parameter that the outer loop samples."""
+class Parameter(Frozen):
+    """A knob that the outer loop varies: a real number from ``low`` to ``high``, or one of ``choices``."""
 
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
     log: bool = False
+    choices: tuple[str | int | float | bool, ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Range":
-        if not self.low < self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a log range needs a positive low, not {self.low}")
+    def _one_form(self) -> "Parameter":
+        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
+            raise ValueError("give either low and high, or choices")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError(f"low {self.low} is not below high {self.high}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"a log range needs a positive low, not {self.low}")
         return self
 
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """(low, high), or None where there are choices."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
-class Categories(Frozen):
-    """A parameter that takes one of several values."""
-
-    choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
+    def __contains__(self, value: object) -> bool:
+        if self.range is None:
+            return value in (self.choices or ())
+        return isinstance(value, int | float) and self.range[0] <= value <= self.range[1]
 
 
 class Search(Frozen):
@@ -139,7 +147,7 @@ class Search(Frozen):
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     uniform_trials: Count = 16
     """At most this many uniform plans are trained as baselines."""
-    parameters: dict[str, Range | Categories] = {}
+    parameters: dict[str, Parameter] = {}
 
 
 class SearchSpace(Frozen):
@@ -171,8 +179,9 @@ class SearchSpace(Frozen):
             if name not in Allocation.model_fields:
                 allowed = ", ".join(Allocation.model_fields)
                 raise ValueError(f"search.parameters.{name} is not a knob of [allocation]; allowed: {allowed}")
-            values = parameter.choices if isinstance(parameter, Categories) else (parameter.low, parameter.high)
-            for value in values:
+            if parameter.range is not None and Allocation.model_fields[name].annotation is not float:
+                raise ValueError(f"search.parameters.{name} takes no range of real numbers; list its choices")
+            for value in parameter.range or parameter.choices or ():
                 self.allocation_with({name: value})
         return self
 
@@ -187,9 +196,11 @@ class SearchSpace(Frozen):
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":
         """Read a search space; InputError names ``source``, the field, the value and what is allowed."""
         try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
+            content = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{source}: not TOML ({error})") from error
+        try:
+            return cls.model_validate(content)
         except ValidationError as error:
             raise InputError(f"{source}: {explain(error)}") from error
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
 from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.projection import project
+from bitsearch.allocate.projection import LossModel, loss_change, moves, project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
 from bitsearch.cost import Budget, CostModel
 from bitsearch.data import Splits
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import Allocation, Choices, SearchSpace
 
 RENEWAL_STOPS_AT = 0.24
 """Renewal stops once (mean bits − target) is below this share of its starting value (Yao et al. 2025)."""
@@ -97,11 +97,17 @@ class Renewal(Callback):
 
 
 class CurvatureSignal(Callback):
-    """Gives the latents the curvature form of the task's gradient, instead of the straight-through one."""
+    """Measures the curvature; with ``estimator = "curvature"`` it replaces the latents' straight-through gradient.
+
+    With ``"straight_through"`` it only serves the projection.
+    """
 
     def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int) -> None:
         self.network, self.knobs = network, knobs
         self.curvature = Curvature(network, seed, knobs.depth_preference)
+        self.steers = knobs.estimator == "curvature"
+        for layer in network.searched_layers.values():
+            layer.straight_through = not self.steers
         self.batch = 0
         self.slopes: dict[str, tuple[LayerPlan, Tensor]] = {}
 
@@ -112,8 +118,10 @@ class CurvatureSignal(Callback):
             self.slopes.clear()
         self.batch += 1
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Tensor | None:
         """Σ slope·latent: its gradient is the predicted slope of the loss."""
+        if not self.steers:
+            return None
         total = torch.zeros(())
         for name, layer in self.network.searched_layers.items():
             latents = layer.latents
@@ -124,7 +132,7 @@ class CurvatureSignal(Callback):
         """Predicted dL/dlatent ``[2 + T_max]``: of weight bits, time steps, and each step's spike bits."""
         plan = self.network.layers[name].layer_plan
         if name not in self.slopes or self.slopes[name][0] != plan:
-            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, self.network, len(latents) - 2))
+            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, self.network.choices, len(latents)))
         down, up = self.slopes[name][1].to(latents.device)
         rounded = torch.tensor(
             [plan.weight_bits, plan.time_steps, *plan.spike_bits, *[0] * (len(latents) - 2 - plan.time_steps)]
@@ -133,30 +141,13 @@ class CurvatureSignal(Callback):
         return torch.where(latents.detach() >= rounded, up, down)
 
 
-def _both_slopes(plan: LayerPlan, name: str, curvature: Curvature, network: QuantizedNetwork, slots: int) -> Tensor:
-    """``[2, 2 + T_max]``: loss(here) − loss(one less), and loss(one more) − loss(here); 0 at the bounds."""
-    choices = network.choices
-    rows = []
-    for direction in (-1, 1):
-        row = [0.0] * (2 + slots)
-
-        def slope(changed: LayerPlan, weight: bool, direction: int = direction) -> float:
-            predict = curvature.weight_loss if weight else curvature.spike_loss
-            return direction * (predict(name, changed) - predict(name, plan))
-
-        if plan.weight_bits + direction in choices.weight_bits:
-            row[0] = slope(plan.model_copy(update={"weight_bits": plan.weight_bits + direction}), True)
-        for t, bits in enumerate(plan.spike_bits):
-            if bits + direction in choices.spike_bits:
-                changed = (*plan.spike_bits[:t], bits + direction, *plan.spike_bits[t + 1 :])
-                row[2 + t] = slope(plan.model_copy(update={"spike_bits": changed}), False)
-        if plan.time_steps + direction in choices.time_steps:
-            longer = (*plan.spike_bits, plan.spike_bits[-1]) if direction > 0 else plan.spike_bits[:-1]
-            row[1] = slope(
-                plan.model_copy(update={"time_steps": plan.time_steps + direction, "spike_bits": longer}), False
-            )
-        rows.append(row)
-    return torch.tensor(rows)
+def _both_slopes(plan: LayerPlan, name: str, loss: LossModel, choices: Choices, slots: int) -> Tensor:
+    """``[2, slots]``: loss(here) − loss(one less), and loss(one more) − loss(here); 0 at the bounds."""
+    rows = torch.zeros(2, slots)
+    for row, direction in enumerate((-1, 1)):
+        for move in moves(plan, choices, direction):
+            rows[row, move.slot] = direction * loss_change(loss, name, plan, move)
+    return rows
 
 
 def allocate_adaptively(
@@ -187,9 +178,6 @@ def allocate_adaptively(
     steps = search_epochs * math.ceil(len(splits.train) / space.training.batch_size)  # type: ignore[arg-type]
     pull = BudgetPull(quantized, budget, knobs, steps)
     signal = CurvatureSignal(quantized, knobs, seed)
-    callbacks: list[Callback] = [pull, Renewal(quantized, pull, knobs)]
-    if knobs.estimator == "curvature":
-        callbacks.append(signal)
     train(
         quantized,
         splits,
@@ -198,7 +186,7 @@ def allocate_adaptively(
         seed=seed,
         phase="search",
         anneal=False,
-        callbacks=callbacks,
+        callbacks=[pull, Renewal(quantized, pull, knobs), signal],
         latent_rates={
             "bits_learning_rate": knobs.bits_learning_rate,
             "time_learning_rate": knobs.time_learning_rate,
@@ -212,7 +200,7 @@ def allocate_adaptively(
         target,
         space.choices,
         searched=list(quantized.searched_layers),
-        loss=signal.curvature if signal.curvature.measured else None,
+        loss=signal.curvature,
         prices=_prices(knobs),
     )
     quantized.fix(plan)

@@ -98,11 +98,6 @@ class Curvature:
         state.spike_losses.clear()
         state.prefixes.clear()
 
-    @property
-    def measured(self) -> bool:
-        """True once every searched layer has been probed."""
-        return all(state.weight_fisher is not None for state in self.states.values())
-
     @torch.no_grad()
     def weight_loss(self, name: str, plan: LayerPlan) -> float:
         """½·Σ F·(Q(W) − W)² at the plan's weight bits, each with its best step."""

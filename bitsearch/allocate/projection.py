@@ -6,6 +6,7 @@ left of the budget is spent where the loss falls most per unit of cost.
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from bitsearch.cost import Budget, CostModel
@@ -69,16 +70,16 @@ def project(
     def best_move(direction: int) -> tuple[str, LayerPlan, float] | None:
         best, best_score = None, -math.inf
         for name in searched:
-            for kind, candidate in moves(current[name], choices, direction):
-                new_cost = model.cost(budget.metric, current | {name: candidate})
-                saved = math.log(cost / new_cost) * weights[kind]
+            for move in moves(current[name], choices, direction):
+                new_cost = model.cost(budget.metric, current | {name: move.plan})
+                saved = math.log(cost / new_cost) * weights[move.kind]
                 if direction * saved >= 0 or (direction > 0 and new_cost > budget.limit):
                     continue
-                change = _loss_change(loss, name, current[name], candidate, kind)
+                change = loss_change(loss, name, current[name], move)
                 # Down: least loss per cost saved. Up: most loss recovered per cost spent.
                 score = -change / saved if direction < 0 else change / saved
                 if score > best_score:
-                    best, best_score = (name, candidate, new_cost), score
+                    best, best_score = (name, move.plan, new_cost), score
         return best
 
     while cost > budget.limit:
@@ -93,21 +94,32 @@ def project(
     return current
 
 
-def _loss_change(loss: LossModel, name: str, old: LayerPlan, new: LayerPlan, kind: Kind) -> float:
-    predict = loss.weight_loss if kind == "weight" else loss.spike_loss
-    return predict(name, new) - predict(name, old)
+@dataclass(frozen=True)
+class Move:
+    """A plan one unit away."""
+
+    kind: Kind
+    slot: int
+    """Which latent the move stands for, in the order of :attr:`QuantizedLayer.latents`."""
+    plan: LayerPlan
 
 
-def moves(plan: LayerPlan, choices: Choices, direction: int) -> Iterator[tuple[Kind, LayerPlan]]:
-    """Every plan one unit of weight bits, of one step's spike bits, or of time steps away, within the choices."""
+def moves(plan: LayerPlan, choices: Choices, direction: int) -> Iterator[Move]:
+    """Every plan one unit of weight bits, of time steps, or of one step's spike bits away, within the choices."""
     weight_bits = plan.weight_bits + direction
     if weight_bits in choices.weight_bits:
-        yield "weight", plan.model_copy(update={"weight_bits": weight_bits})
-    for t, bits in enumerate(plan.spike_bits):
-        if bits + direction in choices.spike_bits:
-            changed = (*plan.spike_bits[:t], bits + direction, *plan.spike_bits[t + 1 :])
-            yield "spike", plan.model_copy(update={"spike_bits": changed})
+        yield Move("weight", 0, plan.model_copy(update={"weight_bits": weight_bits}))
     time_steps = plan.time_steps + direction
     if time_steps in choices.time_steps:
         spike_bits = plan.spike_bits[:-1] if direction < 0 else (*plan.spike_bits, plan.spike_bits[-1])
-        yield "time", plan.model_copy(update={"time_steps": time_steps, "spike_bits": spike_bits})
+        yield Move("time", 1, plan.model_copy(update={"time_steps": time_steps, "spike_bits": spike_bits}))
+    for t, bits in enumerate(plan.spike_bits):
+        if bits + direction in choices.spike_bits:
+            changed = (*plan.spike_bits[:t], bits + direction, *plan.spike_bits[t + 1 :])
+            yield Move("spike", 2 + t, plan.model_copy(update={"spike_bits": changed}))
+
+
+def loss_change(loss: LossModel, name: str, plan: LayerPlan, move: Move) -> float:
+    """Predicted loss after the move minus that before it."""
+    predict = loss.weight_loss if move.kind == "weight" else loss.spike_loss
+    return predict(name, move.plan) - predict(name, plan)

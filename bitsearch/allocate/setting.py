@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bitsearch.allocate.device import find_device
 from bitsearch.cost import CostModel, trace
@@ -23,6 +23,8 @@ class Setting:
     splits: Splits
     model: CostModel
     device: torch.device
+    examples: Tensor
+    """A few training inputs, ``[N, ...]``, to trace networks with."""
 
     def fresh_network(self, seed: int) -> nn.Module:
         """The float network with fresh weights, on the device."""
@@ -36,7 +38,7 @@ def make_setting(space: SearchSpace, *, device: str = "auto") -> Setting:
     network = _fresh_network(space, splits, seed=0)
     examples = torch.stack([splits.train[index][0] for index in range(min(EXAMPLES, len(splits.train)))])  # type: ignore[arg-type]
     model = CostModel(trace(network, examples), first_layer_counted=space.first_layer.counted)
-    return Setting(space, splits, model, found)
+    return Setting(space, splits, model, found, examples)
 
 
 def _fresh_network(space: SearchSpace, splits: Splits, seed: int) -> nn.Module:

@@ -18,6 +18,7 @@ app.command("run")(run.run)
 app.command("report")(plans.report)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
+app.command("deploy")(plans.deploy)
 app.command("spaces")(plans.spaces)
 app.command("doctor")(doctor.doctor)
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bitsearch import __version__
+from bitsearch.version import __version__
 
 REQUIRED = (
     "torch",

@@ -1,4 +1,4 @@
-"""Commands on runs and plans: ``report``, ``export``, ``evaluate``, ``spaces``."""
+"""Commands on runs and plans: ``report``, ``export``, ``evaluate``, ``deploy``, ``spaces``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,14 +37,15 @@ def export(
         print(output)
 
 
+PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or one of plans/ of a run.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Weights file; found in the plan's run folder by default.")]
+SpaceOption = Annotated[str | None, typer.Option(help="Search space of the plan; found in its run folder by default.")]
+
+
 def evaluate(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or one of plans/ of a run.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights file; found in the plan's run folder by default.")
-    ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="Search space of the plan; found in its run folder by default.")
-    ] = None,
+    plan: PlanArgument,
+    weights: WeightsOption = None,
+    space: SpaceOption = None,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
@@ -55,6 +56,21 @@ def evaluate(
 
     accuracy = evaluate_plan(plan, weights=weights, space=space, split=split, device=device)
     print(f"{split} accuracy {accuracy:.4f}")
+
+
+def deploy(
+    plan: PlanArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Packed file to write.")],
+    weights: WeightsOption = None,
+    space: SpaceOption = None,
+) -> None:
+    """Write a plan's trained weights as packed integers, at exactly their bit widths."""
+    from bitsearch.deploy import pack
+    from bitsearch.search.evaluate import rebuild
+
+    network, setting = rebuild(plan, weights=weights, space=space, device="cpu")
+    size = pack(network, setting.examples, output)
+    print(f"{output}: {size} bytes of packed weights and parameters")
 
 
 def spaces() -> None:

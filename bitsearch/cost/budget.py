@@ -45,9 +45,10 @@ class Budget:
         """Raise InputError, naming the smallest feasible budget, if the cheapest plan costs more."""
         least = model.cost(self.metric, model.uniform(smallest, first_layer))
         if least > self.limit:
+            unit = METRICS[self.metric].unit
             raise InputError(
-                f"budget {self.requested} ({self.metric} ≤ {self.limit:.6g} {METRICS[self.metric].unit}) "
-                f"is infeasible: the smallest feasible value is {_round_up(least)} ({smallest} on every searched layer); "
+                f"budget {self.requested} ({self.metric} ≤ {self.limit:.6g} {unit}) is infeasible: "
+                f"the smallest feasible value is {_round_up(least)} ({smallest} on every searched layer); "
                 "allow more, or widen the choices of the search space"
             )
 
@@ -88,4 +89,5 @@ def check_metric(metric: str) -> None:
 def _round_up(value: float) -> str:
     """Six significant digits, never below ``value``, so that what the message says is feasible indeed."""
     digits = 6 - math.ceil(math.log10(value))
-    return f"{math.ceil(value * 10**digits) / 10**digits:.10g}"
+    text = f"{math.ceil(value * 10**digits) / 10**digits:.10g}"
+    return text if float(text) >= value else repr(value)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bitsearch.errors import InputError
 
 QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-"""The layers that can be given bits; subclasses included."""
+"""The layers that can be given bits. Subclasses compute something else, so they are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,14 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
     modules = {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, QUANTIZABLE) and (wanted is None or name in wanted)
+        if type(module) in QUANTIZABLE and (wanted is None or name in wanted)
     }
     found: dict[str, LayerGeometry] = {}
 
-    def measure(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            geometry = _measure(name, module, args[0].detach(), output.detach(), first=not found)
+    def measure(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            x = args[0] if args else kwargs["input"]
+            geometry = _measure(name, module, x.detach(), output.detach(), first=not found)
             earlier = found.get(name)
             found[name] = geometry if earlier is None else _joined(earlier, geometry)
 
@@ -67,7 +68,7 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
     was_training = {module: module.training for module in network.modules()}
     with ExitStack() as hooks, torch.no_grad():
         for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(measure(name)).remove)
+            hooks.callback(module.register_forward_hook(measure(name), with_kwargs=True).remove)
         try:
             network.eval()
             network(example_input)
@@ -81,6 +82,16 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
     if not found:
         raise InputError("the network has no convolution or linear layer that could be quantized")
     return list(found.values())
+
+
+def unquantized(network: nn.Module) -> list[str]:
+    """Module paths of the layers with a weight matrix or kernel that cannot be given bits, and so are not counted."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if type(module) not in QUANTIZABLE
+        and any(parameter.dim() >= 2 for parameter in module.parameters(recurse=False))
+    ]
 
 
 def _measure(name: str, module: nn.Module, x: Tensor, output: Tensor, *, first: bool) -> LayerGeometry:

@@ -41,14 +41,13 @@ def convert(
     modules = dict(network.named_modules())
     for name, layer_plan in plan.items():
         module = modules.get(name)
-        kind = next((kind for kind in _QUANTIZED if isinstance(module, kind)), None)
-        if module is None or kind is None:
-            names = ", ".join(path for path, other in modules.items() if isinstance(other, tuple(_QUANTIZED)))
-            raise InputError(f"the network has no layer {name!r} that can be quantized; it has: {names}")
         if isinstance(module, QuantizedLayer):
             raise InputError(f"layer {name!r} is quantized already; give the float network")
+        if module is None or type(module) not in _QUANTIZED:
+            names = ", ".join(path for path, other in modules.items() if type(other) in _QUANTIZED)
+            raise InputError(f"the network has no layer {name!r} that can be quantized; it has: {names}")
         # The layer keeps its weights, hyperparameters and hooks: only its class grows a mixin.
-        module.__class__ = _QUANTIZED[kind]
+        module.__class__ = _QUANTIZED[type(module)]
         assert isinstance(module, QuantizedLayer)
         module.add_quantization(layer_plan, (choices or {}).get(name))
     return network

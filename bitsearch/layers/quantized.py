@@ -27,9 +27,12 @@ HYSTERESIS = 0.05
 class QuantizedLayer(nn.Module):
     """Mixin in front of a torch layer; :func:`bitsearch.layers.convert.convert` makes instances.
 
+    ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own;
+    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone.
+
     Buffers hold the rounded allocation, ``weight_bits`` (scalar), ``spike_bits`` (``[T_max]``), ``time_steps``
-    (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). ``weight_step`` is a scalar
-    or ``[C, 1, ...]``, ``spike_step`` is ``[T_max]``.
+    (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). ``weight_step`` is
+    a scalar or ``[C, 1, ...]``, ``spike_step`` is ``[T_max]``.
     """
 
     weight: Tensor
@@ -49,6 +52,7 @@ class QuantizedLayer(nn.Module):
         self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
+        self.straight_through = True
         self.observer: Observer | None = None
         slots = plan.time_steps if choices is None else choices.time_steps.high
         device = self.weight.device
@@ -116,7 +120,8 @@ class QuantizedLayer(nn.Module):
 
     def quantized_weight(self) -> Tensor:
         """The weights on their grid, shaped like ``weight``."""
-        return quantize(self.weight, self.weight_step, self.weight_bits, self.weight_latent, signed=True)
+        latent = self.weight_latent if self.straight_through else None
+        return quantize(self.weight, self.weight_step, self.weight_bits, latent, signed=True)
 
     def spikes(self, x: Tensor) -> Tensor:
         """Mean spikes of the input, shaped like ``x``."""
@@ -124,8 +129,8 @@ class QuantizedLayer(nn.Module):
             x,
             self.spike_step,
             self.spike_bits,
-            self.spike_latent,
-            self.time_latent,
+            self.spike_latent if self.straight_through else None,
+            self.time_latent if self.straight_through else None,
             time_steps=self.active_steps,
             decay=self.decay,
             signed=self.signed_input,

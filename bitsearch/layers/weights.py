@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bitsearch.errors import InputError
+from bitsearch.layers.convert import quantized_layers
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -49,5 +50,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
                 f"{path}: tensor {name!r} has shape {tuple(state[name].shape)}, "
                 f"the network's {tuple(expected[name].shape)}; it belongs to another network or plan"
             )
+    for layer_name, layer in quantized_layers(network).items():
+        for buffer in () if layer.searchable else ("weight_bits", "spike_bits", "time_steps"):
+            if not torch.equal(state[f"{layer_name}.{buffer}"].cpu(), getattr(layer, buffer).cpu()):
+                raise InputError(
+                    f"{path} was trained with other {buffer} in layer {layer_name!r}; it belongs to another plan"
+                )
     with torch.no_grad():
         network.load_state_dict(state)

@@ -8,6 +8,8 @@ at that moment (Yao et al. 2025). The loss is evaluated on a histogram of |x| in
 does not depend on the number of candidates.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from bitsearch.quant.uniform import SMALLEST_STEP, largest_level, to_levels
 
 EXPONENT = 2.4
 BINS = 2048
-_COARSE, _FINE = 64, 32
+_RATIOS, _DISTANCES, _FINE = 48, 50, 24
 _SMALLEST_EDGE = 1e-3
 
 
@@ -42,24 +44,35 @@ def _best_step(values: Tensor, bits: Tensor, signed: bool) -> Tensor:
     magnitude = values.abs() if signed else values.clamp_min(0)
     top = magnitude.max()
     largest = largest_level(bits, signed=signed)
-    # Bins of equal width in √|x|: finer where most values lie, so that one outlier does not blur the rest.
-    spacing = (top / BINS**2).clamp_min(torch.finfo(torch.float32).tiny)
-    index = (magnitude / spacing).sqrt_().clamp_(0, BINS - 1).long()
-    counts = torch.bincount(index, minlength=BINS).float()
-    centres = torch.zeros_like(counts).index_add_(0, index, magnitude) / counts.clamp_min(1)
+    centres, counts = (magnitude, torch.ones_like(magnitude)) if len(magnitude) <= BINS else _histogram(magnitude, top)
 
     def loss(edges: Tensor) -> Tensor:
         steps = (edges / largest).clamp_min(SMALLEST_STEP).unsqueeze(1)
         levels = to_levels(centres, steps, bits, signed=signed)
         return ((levels.codes * steps - centres).abs().pow(EXPONENT) * counts).sum(1)
 
-    # Clipping edges s·q_max from far inside the range to where the largest value sits at the last rounding boundary.
-    upper = torch.log10(largest / (largest - 0.5))
-    exponents = torch.linspace(0, 1, _COARSE, device=values.device)
-    coarse = top * torch.pow(10.0, torch.lerp(torch.log10(torch.full_like(upper, _SMALLEST_EDGE)), upper, exponents))
+    # Clipping edges s·q_max: in equal ratios from far inside the range to where the largest value sits at the last
+    # rounding boundary, and in equal distances, since the loss of a small tensor is jagged.
+    lowest, highest = math.log(_SMALLEST_EDGE), torch.log(largest / (largest - 0.5))
+    ratios = torch.exp(lowest + (highest - lowest) * torch.linspace(0, 1, _RATIOS, device=values.device))
+    distances = torch.arange(1, _DISTANCES + 1, device=values.device) / _DISTANCES
+    coarse = top * torch.cat([ratios, distances]).sort().values
     best = loss(coarse).argmin()
-    lower_edge = coarse[(best - 1).clamp_min(0)]
-    upper_edge = coarse[(best + 1).clamp_max(_COARSE - 1)]
-    fine = torch.lerp(lower_edge, upper_edge, torch.linspace(0, 1, _FINE, device=values.device))
-    edge = fine[loss(fine).argmin()]
-    return (edge / largest).clamp_min(SMALLEST_STEP)
+    near = torch.lerp(
+        coarse[(best - 1).clamp_min(0)],
+        coarse[(best + 1).clamp_max(len(coarse) - 1)],
+        torch.linspace(0, 1, _FINE, device=values.device),
+    )
+    fine = torch.cat([near, coarse[best].view(1)])
+    return (fine[loss(fine).argmin()] / largest).clamp_min(SMALLEST_STEP)
+
+
+def _histogram(magnitude: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean value, count) of every bin, each ``[BINS]``.
+
+    Bins have equal width in √|x|: finer where most values lie, so that one outlier does not blur the rest.
+    """
+    spacing = (top / BINS**2).clamp_min(torch.finfo(torch.float32).tiny)
+    index = (magnitude / spacing).sqrt_().clamp_(0, BINS - 1).long()
+    counts = torch.bincount(index, minlength=BINS).float()
+    return torch.zeros_like(counts).index_add_(0, index, magnitude) / counts.clamp_min(1), counts

@@ -43,6 +43,17 @@ def amount(metric: str, value: float | None, digits: int = 3) -> str:
     return number(value, digits)
 
 
+def aligned(metric: str, value: float | None) -> str:
+    """:func:`amount` with three significant digits written out, ``16.0``, so that a column of them lines up."""
+    text = amount(metric, value)
+    digits, space, prefix = text.partition(SPACE)
+    if value is None or "e" in digits or digits == "0" or len(digits.replace(".", "").lstrip("0")) >= 3:
+        return text
+    point = "" if "." in digits else "."
+    missing = 3 - len(digits.replace(".", "").lstrip("0"))
+    return f"{digits}{point}{'0' * missing}{space}{prefix}"
+
+
 def cost(metric: str, value: float | None, digits: int = 3) -> str:
     """A cost with its unit: ``15.2 bits``, ``1.9 M bit operations``, ``5.4 KiB``."""
     text = amount(metric, value, digits)
@@ -81,9 +92,12 @@ def shorten(text: str, most: int) -> str:
 
 
 def _prefixed(value: float, digits: int, base: int, prefixes: tuple[str, ...]) -> str:
-    step = 0
-    while step + 1 < len(prefixes) and float(f"{value / base**step:.{digits}g}") >= base:
-        step += 1
-    scaled = float(f"{value / base**step:.{digits}g}")
-    text = f"{scaled:.0f}" if 1000 <= scaled < base else f"{scaled:.{max(digits, 4)}g}"
-    return f"{text}{SPACE}{prefixes[step]}" if prefixes[step] else text
+    for prefix in prefixes:
+        # 1000 to 1023 of a binary unit take a fourth digit.
+        precision = max(digits, 4) if base > 1000 and value >= 999.5 else digits
+        rounded = float(f"{value:.{precision}g}")
+        if rounded < base or prefix == prefixes[-1]:
+            break
+        value /= base
+    text = f"{rounded:.{precision}g}"
+    return f"{text}{SPACE}{prefix}" if prefix else text

@@ -16,7 +16,8 @@ from bitsearch.search.front import pareto_front, validation_accuracy
 from bitsearch.search.run_folder import RunSettings
 
 MOST_LAYERS_IN_HOVER = 24
-FADED = 0.35
+FADED = 0.45
+_PLAIN = {"showarrow": False, "font": {"size": 12}}
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,18 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
     )
     line = {"color": style.GREEN, "width": 2.5, "shape": "hv"}
     traces = [go.Scatter(name="Pareto front", mode="lines", line=line, hoverinfo="skip")]
-    traces += [go.Scatter(name=name, mode="markers", marker=marker, hoverinfo="text") for name, marker in marks]
+    faded = {"marker": {"opacity": FADED}}
+    traces += [
+        go.Scatter(name=name, mode="markers", marker=marker, hoverinfo="text", unselected=faded, cliponaxis=False)
+        for name, marker in marks
+    ]
     for index, trace in enumerate(traces):
         trace.update({key.replace(".", "_"): values[index] for key, values in now["data"].items()}, overwrite=False)
     figure = go.Figure(traces, layout=style.layout(height=500, hovermode="closest", dragmode="zoom"))
-    figure.update_yaxes(style.AXIS | {"ticksuffix": " %", "title": {"text": "Validation accuracy", "standoff": 8}})
+    figure.update_yaxes(style.AXIS | {"ticksuffix": " %", "title_text": "Validation accuracy"})
+    figure.update_yaxes(range=accuracy_ranges(plans, settings)["all"])
     figure.update_xaxes(style.AXIS)
-    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}, **_nested(now["layout"]))
+    figure.update_layout(legend=style.LEGEND, **_nested(now["layout"]))
     return FrontFigure(figure, views)
 
 
@@ -71,7 +77,7 @@ def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str
 
     def span(bottom: float) -> list[float]:
         room = 0.08 * max(top - bottom, 0.002)
-        return [100 * (bottom - room), 100 * (top + room)]
+        return [100 * (bottom - room), min(100 * (top + room), 100)]
 
     return {"all": span(values[0]), "better": span(values[len(values) // 2])}
 
@@ -99,20 +105,27 @@ def _view(
     front = pareto_front([plan for plan in measured if metric in plan.costs], metric)
     on_front = {id(plan) for plan in front}
     traces = [front, *groups]
-    data: dict[str, list[list[Any]]] = {
+    data: dict[str, list[Any]] = {
         "x": [[plan.costs.get(metric) for plan in trace] for trace in traces],
         "y": [[100 * validation_accuracy(plan) for plan in trace] for trace in traces],
         "hovertext": [[], *([hover_text(plan, metric) for plan in group] for group in groups)],
-        "marker.opacity": [
-            *([1 if id(plan) in on_front else FADED for plan in trace] for trace in traces[:-1]),
-            [1 for _ in traces[-1]],
+        # Unselected points are faded; an array of opacities would fade the legend's marks with its first.
+        "selectedpoints": [
+            None,
+            *([index for index, plan in enumerate(group) if id(plan) in on_front] for group in groups[:-1]),
+            None,
         ],
     }
     lines = _cost_lines(metric, settings)
     costs = [value for trace in data["x"] for value in trace if value is not None] + [line[0] for line in lines]
-    shapes = [_vertical(*line) for line in lines] + _full_precision(settings)
-    text = f"{title(metric)} ({unit(metric)}, log scale)" if unit(metric) else title(metric)
-    return {"data": data, "layout": {"xaxis.title.text": text, **_cost_axis(metric, costs), "shapes": shapes}}
+    axis = _cost_axis(metric, costs)
+    shapes, notes = _full_precision(settings.full_precision.validation)
+    shapes += [_vertical(*line) for line in lines]
+    notes += [_label(value, label, axis["xaxis.type"] == "log") for value, label, _, _ in lines]
+    text = (
+        f"{title(metric)} ({unit(metric)}, {axis['xaxis.type']} scale)" if unit(metric) else plotly_text(title(metric))
+    )
+    return {"data": data, "layout": {"xaxis.title.text": text, **axis, "shapes": shapes, "annotations": notes}}
 
 
 def _cost_axis(metric: str, costs: Sequence[float]) -> dict[str, Any]:
@@ -147,20 +160,36 @@ def _cost_lines(metric: str, settings: RunSettings) -> list[tuple[float, str, st
 
 
 def _vertical(value: float, label: str, colour: str, dash: str) -> dict[str, Any]:
-    text = {"text": plotly_text(label), "textposition": "start", "padding": 4, "font": {"size": 12}}
     line = {"color": colour, "width": 2, "dash": dash}
     ends = {"x0": value, "x1": value, "y0": 0, "y1": 1}
-    return {"type": "line", "xref": "x", "yref": "paper", **ends, "line": line, "label": text, "layer": "below"}
+    return {"type": "line", "name": label, "xref": "x", "yref": "paper", **ends, "line": line, "layer": "below"}
 
 
-def _full_precision(settings: RunSettings) -> list[dict[str, Any]]:
-    share = settings.full_precision.validation
+def _label(value: float, label: str, log: bool) -> dict[str, Any]:
+    """Written upwards beside a vertical line. On a log axis annotations, unlike shapes, are placed by logarithm."""
+    place = {"xref": "x", "x": math.log10(value) if log else value, "yref": "paper", "y": 0}
+    anchors = {"xanchor": "right", "xshift": -1, "yanchor": "bottom", "yshift": 6}
+    return {"text": plotly_text(label), "textangle": -90, **place, **anchors, **_PLAIN}
+
+
+def _full_precision(share: float | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The line of the full precision accuracy, and what is written on it; nothing if it was not measured."""
     if share is None:
-        return []
-    text = {"text": f"full precision {accuracy(share)}", "textposition": "start", "font": {"size": 12}, "padding": 4}
+        return [], []
     line = {"color": style.GREY, "width": 1.5, "dash": "dashdot"}
     ends = {"x0": 0, "x1": 1, "y0": 100 * share, "y1": 100 * share}
-    return [{"type": "line", "xref": "paper", "yref": "y", **ends, "line": line, "label": text, "layer": "below"}]
+    label = f"full precision {accuracy(share)}"
+    shape = {"type": "line", "name": label, "xref": "paper", "yref": "y", **ends, "line": line, "layer": "below"}
+    place = {
+        "xref": "paper",
+        "x": 0,
+        "yref": "y",
+        "y": 100 * share,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "xshift": 4,
+    }
+    return [shape], [{"text": label, **place, **_PLAIN}]
 
 
 def _nested(layout: dict[str, Any]) -> dict[str, Any]:

@@ -61,11 +61,17 @@ def layers_figure(plan: BitPlan) -> go.Figure:
             marker={"color": colour, "cornerradius": 3},
         )
         figure.add_trace(bars, row=1, col=column)
-        heading = {"text": title, "standoff": 4}
-        figure.update_xaxes(
-            range=[0, 1.3 * max(values)], showticklabels=False, showgrid=False, col=column, side="top", title=heading
+        figure.update_xaxes(range=[0, 1.3 * max(values)], showticklabels=False, showgrid=False, col=column)
+        figure.add_annotation(style.panel_title(title, column))
+    figure.update_layout(
+        style.layout(
+            height=50 + ROW * len(layers),
+            margin={"l": 8, "r": 8, "t": 34, "b": 8},
+            bargap=0.35,
+            showlegend=False,
+            dragmode=False,
         )
-    figure.update_layout(style.layout(height=70 + ROW * len(layers), bargap=0.35, showlegend=False, dragmode=False))
+    )
     figure.update_xaxes(zeroline=True, zerolinecolor=style.GREY, fixedrange=True)
     figure.update_yaxes(range=[len(layers) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, ticks="")
     ticks = [plotly_text(shorten(name, 18)) for name in plan.layers]

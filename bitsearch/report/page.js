@@ -38,6 +38,13 @@
   }
 
   // Paper is narrower than most windows, and print starts before a resize would be noticed.
-  addEventListener("beforeprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: 660 })));
-  addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+  const height = front.layout.height;
+  addEventListener("beforeprint", () => {
+    plots.forEach((plot) => Plotly.relayout(plot, { width: 660 }));
+    Plotly.relayout(front, { height: 340 });
+  });
+  addEventListener("afterprint", () => {
+    plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true }));
+    Plotly.relayout(front, { height });
+  });
 })();

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitsearch.plan import BitPlan
-from bitsearch.report.format import MISSING, accuracy, amount, shared_widths, title, unit
+from bitsearch.report.format import MISSING, accuracy, aligned, shared_widths, title, unit
 from bitsearch.report.verdict import is_uniform, rival
 from bitsearch.search.run_folder import RunSettings
 
@@ -51,7 +51,7 @@ def plans_table(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings
     rows = []
     for plan, row in zip(shown, values, strict=True):
         texts = [accuracy(row[0]), accuracy(row[1])]
-        texts += [amount(name, value) for name, value in zip(metrics, row[2:], strict=True)]
+        texts += [aligned(name, value) for name, value in zip(metrics, row[2:], strict=True)]
         cells = tuple(
             Cell(text, best=plan.met and value is not None and value == top)
             for text, value, top in zip(texts, row, best, strict=True)

@@ -34,7 +34,7 @@ def search_records(log: Sequence[Mapping[str, Any]], trial: int | None) -> dict[
 def search_figure(records: Mapping[int, Mapping[str, float]], settings: RunSettings) -> go.Figure:
     """Mean bits and time steps above, the cost and its limit below, over the epochs."""
     epochs = list(records)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, row_heights=[0.6, 0.4])
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.14, row_heights=[0.6, 0.4])
     for key, name, colour, symbol in _MEANS:
         values = [records[epoch].get(key) for epoch in epochs]
         hover = [
@@ -48,17 +48,19 @@ def search_figure(records: Mapping[int, Mapping[str, float]], settings: RunSetti
         for epoch, price in zip(epochs, prices, strict=True)
     ]
     figure.add_trace(_line(epochs, prices, hover, "cost", style.GREY, "circle"), row=2, col=1)
-    limit = {"text": f"budget {cost(settings.metric, settings.limit, 4)}", "textposition": "end", "font": {"size": 12}}
+    label = f"budget {cost(settings.metric, settings.limit, 4)}"
+    place = {"xref": "x2 domain", "x": 0, "xanchor": "left", "xshift": 4, "yref": "y2", "y": settings.limit}
+    figure.add_annotation(text=plotly_text(label), **place, yanchor="bottom", showarrow=False, font={"size": 12})
     ends = {"x0": 0, "x1": 1, "y0": settings.limit, "y1": settings.limit}
     line = {"color": style.PURPLE, "width": 2, "dash": "dash"}
-    figure.add_shape(type="line", xref="paper", yref="y2", **ends, line=line, label=limit, layer="below")
+    figure.add_shape(type="line", xref="paper", yref="y2", **ends, line=line, layer="below")
     figure.update_layout(style.layout(height=460, hovermode="closest", dragmode=False))
-    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    figure.update_layout(legend=style.LEGEND)
+    figure.add_annotation(style.panel_title(_axis_title(settings.metric), 2))
     figure.update_xaxes(style.AXIS | {"fixedrange": True, "tickformat": "d", "showgrid": False})
     figure.update_yaxes(style.AXIS | {"fixedrange": True, "rangemode": "tozero"})
-    figure.update_xaxes(title={"text": "Epoch of the search phase", "standoff": 8}, row=2)
-    figure.update_yaxes(title={"text": "Mean over the layers", "standoff": 8}, row=1)
-    figure.update_yaxes(title={"text": _axis_title(settings.metric), "standoff": 8}, tickformat="~s", row=2)
+    figure.update_xaxes(title_text="Epoch of the search phase", row=2)
+    figure.update_yaxes(tickformat="~s", row=2)
     return figure
 
 
@@ -79,5 +81,4 @@ def _line(
 
 
 def _axis_title(metric: str) -> str:
-    name = title(metric).split(" (")[0]
-    return f"{name}<br>({unit(metric)})" if unit(metric) else plotly_text(name)
+    return f"{title(metric)} ({unit(metric)})" if unit(metric) else plotly_text(title(metric))

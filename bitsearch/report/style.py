@@ -15,7 +15,16 @@ EDGE = "#4a3300"
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "size": 13}
 CLEAR = "rgba(0,0,0,0)"
 GRID = "rgba(128,136,146,0.22)"
-AXIS = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False, "ticks": "", "automargin": True}
+AXIS = {
+    "gridcolor": GRID,
+    "linecolor": GREY,
+    "zeroline": False,
+    "ticks": "",
+    "automargin": True,
+    "ticklabelstandoff": 6,
+    "title": {"font": {"size": 13}, "standoff": 10},
+}
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
 
 
 def layout(**more: Any) -> dict[str, Any]:
@@ -26,6 +35,14 @@ def layout(**more: Any) -> dict[str, Any]:
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "modebar": {"bgcolor": CLEAR, "color": GREY, "activecolor": BLUE},
         "hoverlabel": {"font": FONT, "align": "left", "namelength": -1},
         **more,
     }
+
+
+def panel_title(text: str, axis: int, above: int = 6) -> dict[str, Any]:
+    """An annotation over the upper left corner of a panel; its axes are ``x<axis>`` and ``y<axis>``."""
+    number = "" if axis == 1 else str(axis)
+    corner = {"xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1, "yshift": above}
+    return {"text": text, **corner, "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 13}}

@@ -18,10 +18,10 @@ def kind(plan: BitPlan) -> str:
 
 
 def name(plan: BitPlan) -> str:
-    """``trial 7``, with the shared widths of a uniform plan: ``trial 12, w4 s4 T1``."""
+    """``trial 7``, with the shared widths of a uniform plan: ``trial 12 (w4 s4 T1)``."""
     shared = shared_widths(plan) if is_uniform(plan) else None
     trial = f"trial {plan.provenance.trial}" if plan.provenance.trial is not None else "a plan without a trial number"
-    return f"{trial}, {shared}" if shared else trial
+    return f"{trial} ({shared})" if shared else trial
 
 
 def rival(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> BitPlan | None:
@@ -36,17 +36,17 @@ def headline(chosen: BitPlan) -> str:
 
 def reason(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> str:
     """What the winner won by, against the best plan of the other kind; follows the headline and a colon."""
-    reached = f"{name(chosen)}, has {accuracy(chosen.accuracy.validation)} validation accuracy"
+    reached = f"{name(chosen)} has {accuracy(chosen.accuracy.validation)} validation accuracy"
     other = "adaptive" if is_uniform(chosen) else "uniform"
     second = rival(plans, chosen, metric)
     if second is None:
         tried = any(is_uniform(plan) != is_uniform(chosen) for plan in plans)
         return f"{reached}. {f'No {other} plan met the budget' if tried else f'This run has no {other} plan'}."
     lead = validation_accuracy(chosen) - validation_accuracy(second)
-    beaten = f"the best {other} plan within the budget ({name(second)}"
+    beaten = f"the best {other} plan within the budget, {name(second)}"
     if lead > 0:
-        return f"{reached}, {points(lead)} above {beaten}, {accuracy(second.accuracy.validation)})."
+        return f"{reached}, {points(lead)} above {beaten} with {accuracy(second.accuracy.validation)}."
     prices = f"{cost(metric, chosen.costs[metric], 4)} against {cost(metric, second.costs[metric], 4)}"
     if chosen.costs[metric] < second.costs[metric]:
-        return f"{reached}, just as {beaten}), but costs less: {prices}."
-    return f"{reached} at {cost(metric, chosen.costs[metric], 4)}; {beaten}) equals it in both and came later."
+        return f"{reached}, just as {beaten}, but costs less: {prices}."
+    return f"{reached} at {cost(metric, chosen.costs[metric], 4)}; {beaten}, equals it in both and came later."

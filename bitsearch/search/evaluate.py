@@ -1,9 +1,11 @@
-"""Measuring a plan again from its files."""
+"""Rebuilding a plan's network from its files, and measuring it again."""
 
 from pathlib import Path
 
+from torch import nn
+
 from bitsearch.allocate.evaluation import evaluate
-from bitsearch.allocate.setting import make_setting
+from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
@@ -12,14 +14,15 @@ from bitsearch.search.run_folder import RunFolder
 from bitsearch.space import SearchSpace
 
 
-def evaluate_plan(path: Path, *, weights: Path | None, space: str | None, split: str, device: str = "auto") -> float:
-    """Accuracy of a plan's network on a split.
+def rebuild(
+    path: Path, *, weights: Path | None = None, space: str | None = None, device: str = "auto"
+) -> tuple[nn.Module, Setting]:
+    """A plan's network with its weights, and the setting it was trained in.
 
     Args:
         path: plan file; one inside a run folder brings weights and search space.
         weights: safetensors file, where the plan is elsewhere.
         space: name or path of the plan's search space, where the plan is elsewhere.
-        split: ``train``, ``validation`` or ``test``.
         device: as for :func:`bitsearch.search.run.search`.
 
     Raises:
@@ -45,7 +48,15 @@ def evaluate_plan(path: Path, *, weights: Path | None, space: str | None, split:
     setting = make_setting(found, device=device)
     network = apply(plan, setting.fresh_network(plan.provenance.seed))
     load_weights(network, weights)
-    return evaluate(network, setting.splits.split(split), found.training.batch_size)
+    return network, setting
+
+
+def evaluate_plan(
+    path: Path, *, weights: Path | None = None, space: str | None = None, split: str, device: str = "auto"
+) -> float:
+    """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
+    network, setting = rebuild(path, weights=weights, space=space, device=device)
+    return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
 
 
 def _run_folder_of(path: Path) -> RunFolder | None:

@@ -6,7 +6,6 @@ import optuna
 import torch
 from torch import nn
 
-import bitsearch
 from bitsearch.allocate.adaptive import allocate_adaptively
 from bitsearch.allocate.evaluation import evaluate_with_rates
 from bitsearch.allocate.quantized_network import QuantizedNetwork
@@ -19,6 +18,7 @@ from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.study import method_of, suggest
+from bitsearch.version import __version__
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Objective:
             costs=costs,
             accuracy=Accuracy(validation=accuracy),
             provenance=Provenance(
-                bitsearch=bitsearch.__version__,
+                bitsearch=__version__,
                 torch=torch.__version__,
                 seed=settings.seed,
                 command=settings.command,

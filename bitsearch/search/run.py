@@ -12,7 +12,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-import bitsearch
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.allocate.trainer import EpochRecord, train
@@ -28,6 +27,7 @@ from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunFolder, RunSettings
 from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted
 from bitsearch.space import SearchSpace
+from bitsearch.version import __version__
 
 STUDY_NAME = "bitsearch"
 
@@ -108,7 +108,7 @@ def search(
         device=str(setting.device),
         threads=torch.get_num_threads(),
         command=command or _python_command(space, budget, metric, trials, seed),
-        bitsearch=bitsearch.__version__,
+        bitsearch=__version__,
         torch=torch.__version__,
         baseline_costs=setting.model.costs(setting.model.uniform(space.baseline, None)),
         space=space,

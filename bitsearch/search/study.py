@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bitsearch.space import Categories, Range, SearchSpace
+from bitsearch.space import SearchSpace
 
 # Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"(optuna|bitsearch)\.")
@@ -67,25 +67,17 @@ def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """This trial's values of the parameters that the space lets vary."""
     values: dict[str, Any] = {}
     for name, parameter in space.search.parameters.items():
-        if isinstance(parameter, Range):
-            values[name] = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
+        if parameter.range is not None:
+            values[name] = trial.suggest_float(name, *parameter.range, log=parameter.log)
         else:
-            values[name] = trial.suggest_categorical(name, parameter.choices)
+            values[name] = trial.suggest_categorical(name, parameter.choices or ())
     return values
 
 
 def default_parameters(space: SearchSpace) -> dict[str, Any]:
     """The space's own knobs as parameters, for the first trial; those outside their range are left to the sampler."""
-    values = {}
-    for name, parameter in space.search.parameters.items():
-        value = getattr(space.allocation, name)
-        if (
-            value in parameter.choices
-            if isinstance(parameter, Categories)
-            else parameter.low <= value <= parameter.high
-        ):
-            values[name] = value
-    return values
+    own = {name: getattr(space.allocation, name) for name in space.search.parameters}
+    return {name: value for name, value in own.items() if value in space.search.parameters[name]}
 
 
 def method_of(trial: FrozenTrial | Trial) -> str:

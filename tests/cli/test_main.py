@@ -1,0 +1,62 @@
+import pytest
+
+from bitsearch.cli import main
+
+
+def call(arguments, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bitsearch", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--budget", "0x"], "not positive"),
+        (["run", "--budget", "-4x"], "not positive"),
+        (["run", "--budget", "four"], "4x"),
+        (["run", "--budget", "100x"], "smallest feasible value is 1.24"),
+        (["run", "--space", "digit"], "shipped: digits"),
+        (["run", "--space", "missing.toml"], "no search space at missing.toml"),
+        (["run", "--metric", "watts"], "bit_budget, bit_budget_mac, s_ace, weight_memory"),
+        (["run", "--metric", "ns_ace"], "only known after training"),
+        (["run", "--device", "tpu9"], "allowed: auto, cpu"),
+        (["export", "nowhere"], "not a run folder"),
+        (["report", "."], "not a run folder"),
+        (["evaluate", "nothing.json"], "no plan at nothing.json"),
+        (["evaluate", "nothing.json", "--split", "exam"], "allowed: train, validation, test"),
+        (["deploy", "nothing.json", "-o", "packed"], "no plan at nothing.json"),
+    ],
+)
+def test_wrong_input_ends_with_one_line_and_exit_code_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(arguments, monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = [line for line in printed.err.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["run", "--trials", "0"], ["run", "--seed", "-1"], ["fly"], ["export"]])
+def test_wrong_options_end_with_exit_code_2(arguments, monkeypatch, capsys):
+    assert call(arguments, monkeypatch) == 2
+    assert capsys.readouterr().err
+
+
+def test_help_names_every_command(monkeypatch, capsys):
+    assert call(["--help"], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    for command in ("run", "report", "export", "evaluate", "deploy", "spaces", "doctor"):
+        assert command in printed
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bitsearch.search.run.search", interrupted)
+    assert call(["run", "--out", str(tmp_path / "run")], monkeypatch) == 130
+    assert "give the same command again" in capsys.readouterr().err

@@ -1,0 +1,197 @@
+"""Whole runs through the installed command."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from bitsearch.plan import BitPlan
+from bitsearch.search.run_folder import RunFolder
+
+COMMAND = Path(sys.executable).with_name("bitsearch")
+ROOT = Path(__file__).parents[2]
+
+
+def bitsearch(*arguments, cwd, command=(str(COMMAND),)):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def refused(finished):
+    """The one line of a command that refused its input."""
+    assert finished.returncode == 2, finished.stderr
+    assert finished.stdout == ""
+    lines = [line for line in finished.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, finished.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, tiny_space_text):
+    """(working directory, space file, the finished command) of a run with --json."""
+    cwd = tmp_path_factory.mktemp("work")
+    (cwd / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
+    return cwd, bitsearch("run", "--space", "tiny.toml", "--budget", "8x", "--json", cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def run(ran):
+    cwd, finished = ran
+    return cwd / json.loads(finished.stdout)["run"]
+
+
+def test_the_json_result_is_all_there_is_on_stdout(ran):
+    cwd, finished = ran
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout)
+    assert set(result) == {"run", "plan", "report", "chosen", "baselines", "full_precision"}
+    assert result["run"].startswith("reports/tiny-")
+    chosen = BitPlan.load(cwd / result["plan"])
+    assert json.loads(chosen.to_json()) == result["chosen"]
+    assert chosen.met
+    assert (cwd / result["report"]).name == "pareto.html"
+    assert all(plan["provenance"]["method"] == "uniform" for plan in result["baselines"])
+    assert "full precision" in finished.stderr
+
+
+def test_every_written_plan_is_valid_by_the_schema(run):
+    paths = [run / "plan.json", *(run / "plans").iterdir()]
+    assert len(paths) == 5
+    for path in paths:
+        jsonschema.validate(json.loads(path.read_text(encoding="utf-8")), BitPlan.json_schema())
+
+
+def test_the_table_of_trials_has_a_row_a_trial(run):
+    with (run / "trials.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+
+
+def test_the_command_is_recorded(run):
+    assert RunFolder(run).settings.command == "bitsearch run --space tiny.toml --budget 8x --json"
+
+
+def test_the_same_command_on_the_same_folder_ends_at_once_with_the_same_table(ran, run):
+    cwd, _ = ran
+    before = (run / "plan.json").read_text(encoding="utf-8")
+    again = bitsearch("run", "--space", "tiny.toml", "--budget", "8x", "--out", run, cwd=cwd)
+    assert again.returncode == 0, again.stderr
+    assert "Going on after 4 finished trials" in again.stderr
+    assert (run / "plan.json").read_text(encoding="utf-8") == before
+    for word in ("chosen", "uniform", "full precision", "validation", "test", "S-ACE", "memory", "pareto.html"):
+        assert word in again.stdout
+
+
+def test_report_writes_the_page_anew(ran, run):
+    (run / "pareto.html").unlink()
+    finished = bitsearch("report", run, cwd=ran[0])
+    assert finished.returncode == 0, finished.stderr
+    assert (run / "pareto.html").stat().st_size > 1000
+
+
+def test_export_writes_the_chosen_plan_byte_for_byte(ran, run):
+    finished = bitsearch("export", run, "-o", "mine.json", cwd=ran[0])
+    assert finished.returncode == 0, finished.stderr
+    assert (ran[0] / "mine.json").read_bytes() == (run / "plan.json").read_bytes()
+    assert bitsearch("export", run, cwd=ran[0]).stdout == (run / "plan.json").read_text(encoding="utf-8")
+
+
+def test_evaluate_gives_the_recorded_accuracy(ran, run):
+    plan = BitPlan.load(run / "plan.json")
+    for split in ("validation", "test"):
+        finished = bitsearch("evaluate", run / "plan.json", "--split", split, cwd=ran[0])
+        assert finished.stdout.strip() == f"{split} accuracy {getattr(plan.accuracy, split):.4f}", finished.stderr
+
+
+def test_evaluate_refuses_the_weights_of_another_plan(ran, run):
+    plans = RunFolder(run).plans()
+    other = next(plan for plan in plans if plan.layers != plans[0].layers)
+    weights = RunFolder(run).weights_file(other.provenance.trial)
+    line = refused(bitsearch("evaluate", run / "plans/trial-0000.json", "--weights", weights, cwd=ran[0]))
+    assert "belongs to another plan" in line
+
+
+def test_deploy_writes_as_many_bytes_as_the_cost_model_says(ran, run):
+    finished = bitsearch("deploy", run / "plan.json", "-o", "packed.safetensors", cwd=ran[0])
+    memory = BitPlan.load(run / "plan.json").costs["weight_memory"]
+    assert f"{memory:.0f} bytes" in finished.stdout, finished.stderr
+
+
+def test_a_checkout_runs_without_the_installed_command(ran):
+    finished = bitsearch("spaces", cwd=ran[0], command=(sys.executable, str(ROOT / "cli.py")))
+    assert finished.returncode == 0, finished.stderr
+    assert "digits" in finished.stdout
+
+
+def test_doctor_finds_everything(ran):
+    finished = bitsearch("doctor", cwd=ran[0])
+    assert finished.returncode == 0, finished.stdout
+    for word in ("torch", "spikingjelly", "optuna", "cpu", "Everything is there"):
+        assert word in finished.stdout
+
+
+def test_wrong_input_ends_with_one_line_and_exit_code_2_and_writes_nothing(tmp_path):
+    assert "smallest feasible value is 1.24" in refused(bitsearch("run", "--budget", "100x", cwd=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_plans_name_the_field(ran, run):
+    cwd = ran[0]
+    content = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+
+    def line(**changes):
+        (cwd / "wrong.json").write_text(json.dumps(content | changes), encoding="utf-8")
+        weights = RunFolder(run).weights_file(content["provenance"]["trial"])
+        return refused(bitsearch("evaluate", "wrong.json", "--weights", weights, "--space", "tiny.toml", cwd=cwd))
+
+    assert "unknown field 'colour'" in line(colour="red")
+    assert "schema_version is 9" in line(schema_version=9)
+    layers = content["layers"]
+    assert "layers.conv2.weight_bits" in line(layers=layers | {"conv2": layers["conv2"] | {"weight_bits": 0}})
+    assert "no layer 'conv9'" in line(layers=layers | {"conv9": layers["conv2"]})
+
+
+def test_a_killed_run_goes_on_with_the_same_command(ran, run, tmp_path):
+    arguments = [str(COMMAND), "run", "--space", str(ran[0] / "tiny.toml"), "--budget", "8x", "--out", "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/plans/trial-0001.json").exists():
+        assert time.monotonic() < deadline, "the run never finished its second trial"
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=30)
+    finished = subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    resumed, undisturbed = RunFolder(tmp_path / "run").plans(), RunFolder(run).plans()
+    assert [plan.layers for plan in resumed] == [plan.layers for plan in undisturbed]
+    assert [plan.accuracy for plan in resumed] == [plan.accuracy for plan in undisturbed]
+
+
+def test_the_default_space_meets_its_budget_and_its_accuracy(tmp_path):
+    finished = bitsearch("run", "--budget", "4x", "--trials", "1", "--timeout", "1", "--json", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    chosen = json.loads(finished.stdout)["chosen"]
+    assert chosen["baseline"]["costs"]["bit_budget"] == 64.0
+    assert chosen["costs"]["bit_budget"] <= 16.0
+    assert chosen["accuracy"]["test"] >= 0.96

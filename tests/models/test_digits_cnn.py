@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import nn
+
+from bitsearch.errors import InputError
+from bitsearch.models import make_network
+from bitsearch.models.digits_cnn import digits_cnn
+
+
+def test_logits_and_layer_names():
+    network = digits_cnn()
+    assert network(torch.rand(3, 1, 8, 8)).shape == (3, 10)
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert layers == ["conv1", "conv2", "conv3", "conv4", "classifier"]
+
+
+@pytest.mark.parametrize(("shape", "classes", "width"), [((3, 8, 8), 4, 2), ((2, 16, 12), 7, 5)])
+def test_other_inputs_classes_and_widths(shape, classes, width):
+    network = digits_cnn(input_shape=shape, classes=classes, width=width)
+    assert network(torch.rand(2, *shape)).shape == (2, classes)
+    widths = [module.out_channels for module in network if isinstance(module, nn.Conv2d)]
+    assert widths == [width, 2 * width, 2 * width, 4 * width]
+
+
+def test_the_second_and_fourth_convolution_halve_the_image():
+    network = digits_cnn()
+    x, sides = torch.rand(1, 1, 8, 8), []
+    for module in network:
+        x = module(x)
+        if isinstance(module, nn.Conv2d):
+            sides.append(x.shape[-1])
+    assert sides == [8, 4, 4, 2]
+
+
+def test_every_convolution_is_followed_by_batch_norm_and_relu_and_has_no_bias():
+    modules = list(digits_cnn())
+    for number in range(4):
+        convolution, norm, relu = modules[3 * number : 3 * number + 3]
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.bias is None
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(relu, nn.ReLU)
+
+
+def test_make_network_passes_shape_classes_and_options():
+    network = make_network("digits_cnn", {"width": 3}, input_shape=(2, 8, 8), classes=4)
+    assert network.conv1.weight.shape == (3, 2, 3, 3)
+    assert network.classifier.weight.shape == (4, 12)
+
+
+def test_weights_come_from_torchs_generator():
+    first, again = (
+        make_network("digits_cnn", {}, input_shape=(1, 8, 8), classes=10).conv1.weight
+        for _ in range(2)
+        if torch.manual_seed(0) is not None
+    )
+    assert torch.equal(first, again)
+
+
+def test_wrong_names_and_options_are_refused():
+    with pytest.raises(InputError, match="no network named 'digits_cn'; known: digits_cnn"):
+        make_network("digits_cn", {}, input_shape=(1, 8, 8), classes=10)
+    with pytest.raises(InputError, match=r"network 'digits_cnn' does not take .*'depth': 9"):
+        make_network("digits_cnn", {"depth": 9}, input_shape=(1, 8, 8), classes=10)
+
+
+def test_a_users_own_network(tmp_path, monkeypatch):
+    (tmp_path / "own_network.py").write_text(
+        "from torch import nn\n"
+        "def make(*, input_shape, classes, scale=1):\n"
+        "    return nn.Linear(input_shape[0] * scale, classes)\n"
+        "def wrong(*, input_shape, classes):\n"
+        "    return 'a network'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    network = make_network("own_network:make", {"scale": 2}, input_shape=(3,), classes=5)
+    assert network.weight.shape == (5, 6)
+    with pytest.raises(InputError, match=r"'own_network:wrong' returned str; it must return a torch\.nn\.Module"):
+        make_network("own_network:wrong", {}, input_shape=(3,), classes=5)

@@ -1,0 +1,141 @@
+import itertools
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitsearch.quant.renewal import renew_step
+from bitsearch.quant.uniform import SMALLEST_STEP
+
+QUICK = settings(max_examples=30, deadline=None)
+ELEMENTS = 30_000
+DISTRIBUTIONS = {
+    "normal": lambda generator, size: generator.normal(size=size),
+    "laplace": lambda generator, size: generator.laplace(size=size),
+    "half-normal": lambda generator, size: np.abs(generator.normal(size=size)),
+    "sparse": lambda generator, size: generator.normal(size=size) * (generator.random(size) < 0.1),
+    "heavy tails": lambda generator, size: generator.standard_t(3, size=size),
+}
+seeds = st.integers(0, 2**32 - 1)
+
+
+def draw(name, seed, size, signed):
+    values = DISTRIBUTIONS[name](np.random.default_rng(seed), size).astype(np.float32).astype(np.float64)
+    return values if signed else np.maximum(values, 0)
+
+
+def renewed(x, bits, signed):
+    return renew_step(torch.tensor(x, dtype=torch.float32), torch.tensor(float(bits)), signed=signed).item()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_never_worse_than_a_grid_search_over_the_full_tensor(name, bits, signed):
+    x = draw(name, bits, ELEMENTS, signed)
+    loss = reference.renewal_loss(x, renewed(x, bits, signed), bits, signed)
+    assert loss <= 1.001 * reference.best_of_grid(x, bits, signed)
+
+
+def test_small_tensors_are_never_worse_than_a_grid_search_either():
+    worse = []
+    for size, bits, name, signed, seed in itertools.product(
+        (288, 1000), range(1, 9), DISTRIBUTIONS, (True, False), range(4)
+    ):
+        x = draw(name, 100 * seed + bits, size, signed)
+        loss = reference.renewal_loss(x, renewed(x, bits, signed), bits, signed)
+        if loss > 1.005 * reference.best_of_grid(x, bits, signed):
+            worse.append((size, bits, name, signed, seed))
+    assert worse == []
+
+
+@QUICK
+@given(st.sampled_from(sorted(DISTRIBUTIONS)), st.integers(1, 8), st.integers(1, 8), st.booleans(), seeds)
+def test_renewal_after_a_bit_change_lowers_the_loss(name, old_bits, new_bits, signed, seed):
+    x = draw(name, seed, 2000, signed)
+    old = renewed(x, old_bits, signed)
+    new = renewed(x, new_bits, signed)
+    before = reference.renewal_loss(x, old, new_bits, signed)
+    after = reference.renewal_loss(x, new, new_bits, signed)
+    if abs(new_bits - old_bits) == 0 or (signed and {old_bits, new_bits} == {1, 2}):
+        assert after <= 1.01 * before
+    else:
+        assert after < before
+
+
+@QUICK
+@given(st.integers(1, 8), st.booleans(), st.floats(1e-4, 1e4), seeds)
+def test_the_step_scales_with_the_tensor(bits, signed, factor, seed):
+    x = draw("normal", seed, 2000, signed)
+    step, scaled = renewed(x, bits, signed), renewed(x * factor, bits, signed)
+    loss = reference.renewal_loss(x, step, bits, signed)
+    assert reference.renewal_loss(x, scaled / factor, bits, signed) <= 1.01 * loss
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_zeros_get_a_positive_finite_step(bits, signed):
+    step = renewed(np.zeros(100), bits, signed)
+    assert np.isfinite(step)
+    assert step == pytest.approx(SMALLEST_STEP)
+
+
+def test_a_channel_of_zeros_gets_a_positive_finite_step():
+    x = torch.cat([torch.zeros(1, 30), torch.randn(1, 30, generator=torch.Generator().manual_seed(0))])
+    steps = renew_step(x, torch.tensor(3.0), signed=True, per_channel=True)
+    assert steps[0].item() == pytest.approx(SMALLEST_STEP)
+    assert steps[1].item() > 0.01
+
+
+@QUICK
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple), st.integers(1, 8), st.booleans(), seeds)
+def test_per_channel_equals_one_call_a_channel(shape, bits, signed, seed):
+    generator = np.random.default_rng(seed)
+    x = torch.tensor(generator.normal(size=shape) * generator.uniform(0.1, 10), dtype=torch.float32)
+    width = torch.tensor(float(bits))
+    steps = renew_step(x, width, signed=signed, per_channel=True)
+    assert steps.shape == (shape[0], *[1] * (len(shape) - 1))
+    single = torch.stack([renew_step(channel, width, signed=signed) for channel in x])
+    assert torch.equal(steps.flatten(), single)
+
+
+@QUICK
+@given(st.integers(1, 8), seeds)
+def test_negative_values_do_not_move_an_unsigned_step(bits, seed):
+    x = draw("normal", seed, 500, True)
+    assert renewed(x, bits, False) == pytest.approx(renewed(np.maximum(x, 0), bits, False), rel=1e-3)
+
+
+@QUICK
+@given(st.integers(2, 8), st.booleans(), seeds)
+def test_values_on_a_grid_are_kept(bits, signed, seed):
+    q_min, q_max = reference.level_range(bits, signed)
+    codes = np.random.default_rng(seed).integers(q_min, q_max + 1, size=500)
+    codes[0] = q_max
+    x = codes * 0.125
+    step = renewed(x, bits, signed)
+    assert reference.renewal_loss(x, step, bits, signed) <= reference.renewal_loss(x, 0.126, bits, signed)
+
+
+def test_one_outlier_does_not_coarsen_the_rest():
+    x = draw("normal", 5, ELEMENTS, True)
+    x[0] = 50.0
+    loss = reference.renewal_loss(x, renewed(x, 4, True), 4, True)
+    assert loss <= 1.001 * reference.best_of_grid(x, 4, True)
+
+
+def test_one_element():
+    for signed in (True, False):
+        step = renewed(np.array([0.7]), 1, signed)
+        assert abs(step - 0.7) < 0.02
+
+
+def test_the_tensor_is_left_alone():
+    x = torch.randn(100, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    before = x.detach().clone()
+    step = renew_step(x, torch.tensor(3.0), signed=True)
+    assert torch.equal(x.detach(), before)
+    assert not step.requires_grad

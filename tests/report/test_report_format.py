@@ -1,0 +1,118 @@
+import pytest
+
+from bitsearch.cost.metrics import METRICS
+from bitsearch.plan import LayerPlan
+from bitsearch.report import format as text
+from bitsearch.report.definitions import definitions
+from bitsearch.report.ticks import cost_ticks
+
+
+def plain(written):
+    return written.replace(text.SPACE, " ")
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.98056, "98.06 %"), (1.0, "100.00 %"), (0.0, "0.00 %"), (None, "—")])
+def test_accuracy(share, expected):
+    assert plain(text.accuracy(share)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, "0"),
+        (0.5, "0.5"),
+        (15.15, "15.2"),
+        (16.0, "16"),
+        (999.4, "999"),
+        (999.6, "1 k"),
+        (1_900_000, "1.9 M"),
+        (999_600, "1 M"),
+        (4.75e9, "4.75 G"),
+    ],
+)
+def test_number(value, expected):
+    assert plain(text.number(value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "expected"),
+    [
+        ("bit_budget", 15.2, "15.2 bits"),
+        ("s_ace", 1.9e6, "1.9 M bit operations"),
+        ("weight_memory", 5530, "5.4 KiB"),
+        ("weight_memory", 1000, "1000 B"),
+        ("weight_memory", 1023.9, "1 KiB"),
+        ("weight_memory", 1010 * 1024, "1010 KiB"),
+        ("weight_memory", 3 * 2**20, "3 MiB"),
+        ("somebody's", 12.0, "12"),
+        ("bit_budget", None, "—"),
+    ],
+)
+def test_cost(metric, value, expected):
+    assert plain(text.cost(metric, value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "expected"),
+    [
+        ("bit_budget", 16.0, "16.0"),
+        ("bit_budget", 33, "33.0"),
+        ("bit_budget", 1.5, "1.50"),
+        ("bit_budget", 0.05, "0.0500"),
+        ("bit_budget", 2, "2.00"),
+        ("bit_budget", 0, "0"),
+        ("s_ace", 1e7, "10.0 M"),
+        ("weight_memory", 12 * 1024, "12.0 KiB"),
+        ("weight_memory", 1010, "1010 B"),
+        ("s_ace", None, "—"),
+    ],
+)
+def test_aligned(metric, value, expected):
+    assert plain(text.aligned(metric, value)) == expected
+
+
+def test_widths_write_steps_that_agree_once():
+    assert text.widths(LayerPlan(weight_bits=3, spike_bits=(3, 2), time_steps=2)) == "w3  s3,2  T2"
+    assert text.widths(LayerPlan(weight_bits=3, spike_bits=(2, 2), time_steps=2)) == "w3  s2  T2"
+
+
+def test_shared_widths(make_plan, make_settings):
+    uniform = make_plan(make_settings(), 0, [(4, [4])] * 4, 0.9, "uniform")
+    mixed = make_plan(make_settings(), 0, [(4, [4])] * 3 + [(5, [4])], 0.9)
+    assert text.shared_widths(uniform) == "w4 s4 T1"
+    assert text.shared_widths(mixed) is None
+
+
+def test_plotly_text_leaves_no_markup():
+    assert text.plotly_text("<b>a & b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
+
+
+@pytest.mark.parametrize("most", [5, 6, 9])
+def test_shorten_keeps_both_ends(most):
+    short = text.shorten("abcdefghij", most)
+    assert len(short) == most
+    assert short[0] == "a"
+    assert short[-1] == "j"
+    assert "…" in short
+    assert text.shorten("abc", most) == "abc"
+
+
+def test_every_metric_is_defined():
+    assert [metric.title for metric in METRICS.values()] == list(definitions(list(METRICS)))[: len(METRICS)]
+    for sentence in definitions(list(METRICS)).values():
+        assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "expected"),
+    [
+        ("bit_budget", 1.2, 66, [2, 4, 8, 16, 32, 64]),
+        ("weight_memory", 5000, 35000, [8192, 16384, 32768]),
+        ("s_ace", 0.9e6, 2e7, [1e6, 2e6, 5e6, 1e7, 2e7]),
+        ("s_ace", 1, 1e9, [1, 100, 1e4, 1e6, 1e8]),
+        ("bit_budget", 9, 15, []),
+        ("bit_budget", 1, 2**20, [8**power for power in range(7)]),
+    ],
+)
+def test_cost_ticks(metric, low, high, expected):
+    assert cost_ticks(metric, low, high) == expected

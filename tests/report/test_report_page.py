@@ -1,0 +1,126 @@
+import json
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from bitsearch.errors import InputError
+from bitsearch.report import write_report
+from bitsearch.report.page import data_island
+
+HOSTILE = (
+    "</script><script>window.__pwned=1</script>",
+    "<img src=x onerror=window.__pwned=1>",
+    "\"quotes\" & 'more' <!-- ",
+    "émoji 🧠 {{ 7 * 7 }} ${x} %{y}",
+    "<a href='javascript:window.__pwned=1'>\u2028</a><br><b>",
+)
+HOSTILE_COMMAND = "bitsearch run </code><script>window.__pwned=1</script> --budget '4x'"
+
+
+class Outline(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.islands, self.current = [], [], {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.current = (tag, dict(attrs).get("id"))
+
+    def handle_data(self, data):
+        if self.current and self.current[0] == "script":
+            self.islands[self.current[1]] = self.islands.get(self.current[1], "") + data
+        elif self.current and self.current[0] != "style":
+            self.text.append(data)
+
+    def named(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def read(folder):
+    return Outline(write_report(folder).read_text(encoding="utf-8"))
+
+
+def test_writes_pareto_html_whole(run_folder):
+    path = write_report(run_folder)
+    assert path == run_folder.report_file
+    assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert [entry.name for entry in run_folder.path.glob(".*")] == []
+
+
+def test_page_is_accessible_and_complete(run_folder):
+    page = read(run_folder)
+    assert page.named("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    figures = [attributes for attributes in page.named("div") if attributes.get("role") == "img"]
+    assert len(figures) == 3
+    assert all(attributes["aria-label"] for attributes in figures)
+    assert len(page.named("caption")) == len(page.named("table")) == 2
+
+
+def test_page_loads_nothing(run_folder):
+    page = read(run_folder)
+    for tag, attributes in page.tags:
+        assert "src" not in attributes, tag
+        assert attributes.get("href", "data:").startswith("data:"), tag
+
+
+def test_page_says_what_was_asked_and_found(run_folder):
+    words = " ".join(" ".join(read(run_folder).text).replace("\xa0", " ").split())
+    for expected in (
+        "digits within budget 4x",
+        "An adaptive plan won:",
+        "98.61 %",
+        "97.50 %",
+        "94.66 % of the limit, 16 bits",
+        "bitsearch run --budget 4x --seed 0",
+        "that divided by 4: at most 16 bits",
+        "bitsearch 0.1.0, torch 2.11.0",
+        "How the bits moved",
+        "Test accuracy was read once",
+    ):
+        assert expected in words
+
+
+def test_no_search_records_no_section(run_folder):
+    (run_folder.path / "log.jsonl").unlink()
+    page = read(run_folder)
+    assert "How the bits moved" not in " ".join(page.text)
+    assert "search-data" not in page.islands
+
+
+def test_a_uniform_winner_is_named(run_folder, make_plan):
+    run_folder.write_plan(make_plan(run_folder.settings, 40, [(3, [4])] * 4, 0.999, "uniform"))
+    words = " ".join(" ".join(read(run_folder).text).split())
+    assert "A uniform plan won:" in words
+    assert "not measured" in words
+
+
+def test_names_are_data(make_run_folder):
+    page = read(make_run_folder(names=HOSTILE, command=HOSTILE_COMMAND))
+    assert page.named("img") == []
+    assert page.named("a") == []
+    assert len(page.named("script")) == 6
+    words = "".join(page.text)
+    for name in (*HOSTILE, HOSTILE_COMMAND):
+        assert name in words
+    hover = json.loads(page.islands["front-data"])["data"][3]["hovertext"][0]
+    assert "&lt;img src=x onerror" in hover
+    assert hover.replace("<br>", "").count("<") == 0
+
+
+def test_data_island_cannot_end_its_script():
+    island = data_island({"</script>": ["<!--", "&amp;\u2028"]})
+    assert not set("<>&\u2028") & set(island)
+    assert json.loads(island) == {"</script>": ["<!--", "&amp;\u2028"]}
+
+
+def test_no_plan_within_the_budget_yet(make_run_folder):
+    folder = make_run_folder(limit=1.0)
+    with pytest.raises(InputError, match="no finished trial"):
+        write_report(folder)
+    assert not folder.report_file.exists()

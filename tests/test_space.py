@@ -1,0 +1,219 @@
+from pathlib import Path
+
+import pytest
+
+from bitsearch.errors import InputError
+from bitsearch.plan import UniformBits
+from bitsearch.space import Allocation, SearchSpace, Span, shipped_spaces
+
+LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n'
+
+
+def refusal(text):
+    """The message of the InputError, checked to be one line."""
+    with pytest.raises(InputError) as caught:
+        SearchSpace.from_toml(text, source="given.toml")
+    message = str(caught.value)
+    assert message.startswith("given.toml: ")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def test_the_shipped_space_loads_by_name():
+    space = SearchSpace.load("digits")
+    assert (space.name, space.network, space.data) == ("digits", "digits_cnn", "digits")
+    assert space.metric == "bit_budget"
+    assert set(space.search.parameters) <= set(Allocation.model_fields)
+    assert "digits" in shipped_spaces()
+
+
+def test_every_shipped_space_is_valid_and_named_as_its_file():
+    for name in shipped_spaces():
+        assert SearchSpace.load(name).name == name
+
+
+def test_a_space_loads_by_path(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(shipped_spaces()["digits"])
+    assert SearchSpace.load(file) == SearchSpace.load(str(file)) == SearchSpace.load("digits")
+
+
+def test_a_path_without_the_toml_ending_is_read_as_a_file(tmp_path):
+    (tmp_path / "mine").write_text(LEAST)
+    assert SearchSpace.load(tmp_path / "mine").name == "mine"
+
+
+def test_a_misspelt_name_lists_what_is_shipped():
+    with pytest.raises(InputError) as caught:
+        SearchSpace.load("digit")
+    message = str(caught.value)
+    assert "'digit'" in message
+    for name in shipped_spaces():
+        assert name in message.split("shipped:")[1]
+    assert len(message.splitlines()) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no search space at .*missing\.toml"):
+        SearchSpace.load(tmp_path / "missing.toml")
+    with pytest.raises(InputError, match=r"no search space at missing\.toml"):
+        SearchSpace.load("missing.toml")
+    with pytest.raises(InputError, match="cannot read the search space"):
+        SearchSpace.load(tmp_path)
+
+
+def test_defaults():
+    space = SearchSpace.from_toml(LEAST)
+    assert space.baseline == UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
+    assert space.choices.smallest == UniformBits(weight_bits=1, spike_bits=1, time_steps=1)
+    assert space.first_layer.counted
+    assert space.search.parameters == {}
+
+
+def test_the_smallest_allocation_follows_the_choices():
+    text = LEAST + "[choices]\nweight_bits = {low = 2, high = 8}\ntime_steps = {low = 2, high = 3}\n"
+    assert SearchSpace.from_toml(text).choices.smallest == UniformBits(weight_bits=2, spike_bits=1, time_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("colour = 1", "colour"),
+        ("[training]\nepoch = 3", "training.epoch"),
+        ("[choices.weight_bits]\nlow = 1\nhigh = 8\nstep = 2", "choices.weight_bits.step"),
+        ("[allocation]\nbudget_shares = 1.0", "allocation.budget_shares"),
+        ("[search]\nparameter = {}", "search.parameter"),
+    ],
+)
+def test_unknown_fields_are_named(text, field):
+    assert f"unknown field '{field}'" in refusal(LEAST + text)
+
+
+@pytest.mark.parametrize("field", ["name", "network", "data"])
+def test_missing_fields_are_named(field):
+    kept = "\n".join(line for line in LEAST.splitlines() if not line.startswith(field))
+    assert f"'{field}' is missing" in refusal(kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "allowed"),
+    [
+        ("[choices.weight_bits]\nlow = 0\nhigh = 8", "choices.weight_bits.low is 0", "greater than or equal to 1"),
+        ("[choices.weight_bits]\nlow = 1\nhigh = 9", "weight_bits.high is 9", "at most 8"),
+        ("[choices.spike_bits]\nlow = 1\nhigh = 9", "spike_bits.high is 9", "at most 8"),
+        ("[choices.time_steps]\nlow = 1\nhigh = 65", "time_steps.high is 65", "at most 64"),
+        ("[choices.spike_bits]\nlow = 5\nhigh = 4", "choices.spike_bits is", "low 5 is above high 4"),
+        ("[training]\nepochs = 0", "training.epochs is 0", "greater than or equal to 1"),
+        ("[training]\nlearning_rate = 0.0", "training.learning_rate is 0.0", "greater than 0"),
+        ("[training]\nlearning_rate = inf", "training.learning_rate is inf", "finite"),
+        ("[training]\nbatch_size = 1.5", "training.batch_size is 1.5", "integer"),
+        ("[allocation]\nbudget_share = 1.1", "allocation.budget_share is 1.1", "less than or equal to 1"),
+        ("[allocation]\nsearch_share = 1.0", "allocation.search_share is 1.0", "less than 1"),
+        ("[allocation]\nestimator = 'exact'", "allocation.estimator is 'exact'", "'curvature' or 'straight_through'"),
+        ("[allocation]\nregularizer = 1", "allocation.regularizer is 1", "'metric' or 'means'"),
+        ("[search]\nsampler = 'grid'", "search.sampler is 'grid'", "'tpe', 'nsga2' or 'random'"),
+        ("[search]\ntrials = 0", "search.trials is 0", "greater than or equal to 1"),
+        ("[first_layer]\nweight_bits = 16", "first_layer.weight_bits is 16", "less than or equal to 8"),
+        ("[baseline]\nweight_bits = 9\nspike_bits = 4\ntime_steps = 2", "baseline.weight_bits is 9", "equal to 8"),
+        ("schema_version = 2", "schema_version is 2", "1"),
+        ("split_seed = -1", "split_seed is -1", "greater than or equal to 0"),
+    ],
+)
+def test_values_out_of_range_are_named_with_what_is_allowed(text, field, allowed):
+    message = refusal(LEAST + text)
+    assert field in message
+    assert allowed in message
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "-x", ".hidden", "x" * 101, "a/b", "a\\nb"])
+def test_a_name_that_could_not_be_a_folder_is_refused(name):
+    assert "name is" in refusal(LEAST.replace('"mine"', f'"{name}"'))
+
+
+@pytest.mark.parametrize("text", ["name = ", "name", "[choices", "a = 1\na = 2", 'name = "a\nb"', "\x00", "= 1"])
+def test_bad_toml_is_refused(text):
+    assert "not TOML" in refusal(text)
+
+
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "{a=" * 5000 + "1" + "}" * 5000, "1" * 5000])
+def test_hostile_toml_is_refused(value):
+    refusal(f"{LEAST}description = {value}\n")
+
+
+def test_a_parameter_that_is_no_knob_lists_the_knobs():
+    message = refusal(LEAST + "[search.parameters]\nweight_prize = { low = 0.1, high = 1.0 }")
+    assert "search.parameters.weight_prize" in message
+    for knob in Allocation.model_fields:
+        assert knob in message.split("allowed:")[1]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "field", "allowed"),
+    [
+        ("budget_share = { low = 0.5, high = 1.5 }", "budget_share is 1.5", "less than or equal to 1"),
+        ("weight_price = { low = -1.0, high = 1.0 }", "weight_price is -1.0", "greater than 0"),
+        ("depth_preference = { low = -9, high = 0 }", "depth_preference is -9", "greater than or equal to -4"),
+        ("estimator = { choices = ['curvature', 'exact'] }", "estimator is 'exact'", "'straight_through'"),
+        ("renewal = { choices = [true, 'often'] }", "renewal is 'often'", "boolean"),
+        ("probe_every = { choices = [4, 0] }", "probe_every is 0", "greater than or equal to 1"),
+        ("probe_every = { choices = [4, 4.5] }", "probe_every is 4.5", "integer"),
+        ("start = { choices = [4] }", "start is 4", "dictionary"),
+    ],
+)
+def test_a_parameter_value_that_its_knob_does_not_allow_is_refused(parameter, field, allowed):
+    message = refusal(f"{LEAST}[search.parameters]\n{parameter}")
+    assert field in message
+    assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ("parameter", "fault"),
+    [
+        ("weight_price = { low = 2.0, high = 1.0 }", "low 2.0 is not below high 1.0"),
+        ("weight_price = { low = 1.0, high = 1.0 }", "low 1.0 is not below high 1.0"),
+        ("depth_preference = { low = -1.0, high = 1.0, log = true }", "a log range needs a positive low"),
+    ],
+)
+def test_a_range_that_holds_nothing_is_refused(parameter, fault):
+    assert fault in refusal(f"{LEAST}[search.parameters]\n{parameter}")
+
+
+def test_an_empty_list_of_choices_is_refused():
+    assert "at least 1" in refusal(f"{LEAST}[search.parameters]\nestimator = {{ choices = [] }}")
+
+
+@pytest.mark.parametrize("knob", ["probe_every", "renewal_epochs"])
+def test_a_real_range_for_a_knob_of_whole_numbers_is_refused(knob):
+    assert knob in refusal(f"{LEAST}[search.parameters]\n{knob} = {{ low = 2, high = 9 }}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("weight_bits", "{low = 5, high = 8}"), ("spike_bits", "{low = 1, high = 3}")]
+)
+def test_a_start_outside_the_choices_is_refused(name, value):
+    message = refusal(f"{LEAST}[choices]\n{name} = {value}")
+    assert f"allocation.start.{name} is outside choices.{name}" in message
+
+
+def test_a_time_start_outside_the_choices_is_refused():
+    text = "[allocation.start]\nweight_bits = 4\nspike_bits = 4\ntime_steps = 5"
+    assert "allocation.start.time_steps is outside" in refusal(LEAST + text)
+
+
+def test_a_trials_values_replace_the_knobs():
+    space = SearchSpace.from_toml(LEAST + "[allocation]\nweight_price = 2.0\nspike_price = 3.0")
+    knobs = space.allocation_with({"weight_price": 5.0, "estimator": "straight_through"})
+    assert (knobs.weight_price, knobs.spike_price, knobs.estimator) == (5.0, 3.0, "straight_through")
+    assert space.allocation.weight_price == 2.0
+    with pytest.raises(ValueError, match="weight_price is 0"):
+        space.allocation_with({"weight_price": 0})
+
+
+def test_a_span_includes_both_ends():
+    span = Span(low=2, high=4)
+    assert [value in span for value in range(1, 6)] == [False, True, True, True, False]
+
+
+def test_the_shipped_files_are_those_of_the_repository():
+    folder = Path(__file__).parents[1] / "search_spaces"
+    assert shipped_spaces() == {file.stem: file.read_text() for file in folder.glob("*.toml")}
