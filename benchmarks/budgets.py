@@ -8,6 +8,7 @@ counts, as published tables do.
 """
 
 import argparse
+import multiprocessing
 import platform
 import statistics
 import sys
@@ -93,7 +94,7 @@ def main() -> None:
         for budget in arguments.budgets.split(",")
         for seed in range(arguments.seeds)
     ]
-    with ProcessPoolExecutor(max_workers=2) as pool:
+    with ProcessPoolExecutor(max_workers=2, mp_context=multiprocessing.get_context("spawn")) as pool:
         rows = []
         for job, found in zip(jobs, pool.map(one_search, *zip(*jobs, strict=True)), strict=True):
             rows += found

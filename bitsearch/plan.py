@@ -154,8 +154,10 @@ class BitPlan(Frozen):
             raise InputError(f"{source}: {explain(error)}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan to ``path``, whole or not at all."""
-        write_whole(Path(path), self.to_json())
+        """Write the plan to ``path``, whole or not at all; it is validated once more before."""
+        text = self.to_json()
+        type(self).from_json(text)
+        write_whole(Path(path), text)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "BitPlan":
@@ -164,7 +166,7 @@ class BitPlan(Frozen):
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
-        """The JSON Schema of ``plan.json``."""
+        """The JSON Schema of ``plan.json``; it also lies beside this module as ``plan.schema.json``."""
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
 
 

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+from importlib import resources
 
 import jsonschema
 import pytest
@@ -309,3 +310,8 @@ def test_a_faulty_file_is_named(tmp_path):
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(InputError, match=r"plan\.json: schema_version is None"):
         BitPlan.load(tmp_path / "plan.json")
+
+
+def test_the_shipped_json_schema_is_that_of_the_plan():
+    shipped = resources.files("bitsearch").joinpath("plan.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == BitPlan.json_schema()

@@ -1,5 +1,6 @@
 """Progress bars: one for the trials, one for the epochs of the current trial."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ class Bars:
             transient=True,
         )
         self._console = console
+        self.folder: Path | None = None
+        """The run folder, once the run has started."""
         self._trials = self._bars.add_task("trials", total=None, note="", visible=False)
         self._epochs = self._bars.add_task("epochs", total=None, note="", visible=False)
 
@@ -37,8 +40,9 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def started(self, trials: int, done: int) -> None:
+    def started(self, folder: Path, trials: int, done: int) -> None:
         """Show the bar of the trials."""
+        self.folder = folder
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
             self._console.print(f"Going on after {done} finished trials.")

@@ -1,6 +1,7 @@
 """``bitsearch run``."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +58,7 @@ def run(
                 command=shell_command(sys.argv[1:]),
             )
     except KeyboardInterrupt:
-        errors.print(f"Interrupted. {_how_to_go_on(out)}")
+        errors.print(f"Interrupted. {_how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     page = write_report(result.folder)
     if as_json:
@@ -66,10 +67,10 @@ def run(
         print_result(result, page, Console())
 
 
-def _how_to_go_on(out: Path | None) -> str:
-    if out is None:
-        return "To go on, give the same command with --out and the newest folder under reports/."
-    return "To go on, give the same command again."
+def _how_to_go_on(folder: Path | None) -> str:
+    if folder is None:
+        return "Nothing has been run yet."
+    return f"To go on, give the same command with --out {shlex.quote(str(folder))}"
 
 
 def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What a run tells while it goes on."""
 
+from pathlib import Path
 from typing import Protocol
 
 from bitsearch.allocate.trainer import EpochRecord
@@ -8,8 +9,8 @@ from bitsearch.allocate.trainer import EpochRecord
 class Progress(Protocol):
     """Told by the run, in this order; the command line draws bars."""
 
-    def started(self, trials: int, done: int) -> None:
-        """The run starts (or goes on) with ``done`` of ``trials`` trials finished."""
+    def started(self, folder: Path, trials: int, done: int) -> None:
+        """The run in ``folder`` starts, or goes on with ``done`` of ``trials`` trials finished."""
 
     def trial(self, label: str, epochs: int) -> None:
         """A trial, or the full-precision training, starts."""
@@ -24,7 +25,7 @@ class Progress(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def started(self, trials: int, done: int) -> None:
+    def started(self, folder: Path, trials: int, done: int) -> None:
         """Nothing."""
 
     def trial(self, label: str, epochs: int) -> None:

@@ -161,7 +161,7 @@ def _run(
     space = setting.space
     candidates = uniform_plans(setting.model, space, budget, space.search.uniform_trials)
     done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))
-    progress.started(trials + len(candidates), done)
+    progress.started(folder.path, trials + len(candidates), done)
     network = _full_precision(folder, setting, progress)
     objective = Objective(folder, setting, budget, network, progress)
     while deadline is None or time.monotonic() < deadline or not folder.plans():

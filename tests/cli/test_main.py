@@ -54,9 +54,10 @@ def test_help_names_every_command(monkeypatch, capsys):
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):
-    def interrupted(*arguments, **options):
+    def interrupted(*arguments, progress, **options):
+        progress.started(tmp_path, 5, 0)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bitsearch.search.run.search", interrupted)
-    assert call(["run", "--out", str(tmp_path / "run")], monkeypatch) == 130
-    assert "give the same command again" in capsys.readouterr().err
+    assert call(["run"], monkeypatch) == 130
+    assert f"--out {tmp_path}" in capsys.readouterr().err

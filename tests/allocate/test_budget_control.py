@@ -1,0 +1,161 @@
+import math
+
+import pytest
+import torch
+
+from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced
+from bitsearch.allocate.quantized_network import quantize
+from bitsearch.plan import LayerPlan, UniformBits
+
+
+def learnable(network, images):
+    return quantize(network, images[:32], start=UniformBits(weight_bits=4, spike_bits=3, time_steps=2))
+
+
+def changed(plan, kind, slot, difference):
+    if kind == "weight":
+        return plan.model_copy(update={"weight_bits": plan.weight_bits + difference})
+    if kind == "time":
+        steps = plan.time_steps + difference
+        return plan.model_copy(update={"time_steps": steps, "spike_bits": plan.spike_bits[:1] * steps})
+    bits = list(plan.spike_bits)
+    bits[slot] += difference
+    return plan.model_copy(update={"spike_bits": tuple(bits)})
+
+
+@pytest.mark.parametrize("metric", ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory"])
+def test_the_metric_penaltys_gradient_is_the_priced_finite_difference_of_the_cost(network, batch, metric):
+    quantized = learnable(network, batch[0])
+    model, plans = quantized.model, quantized.layer_plans
+    cost = model.cost(metric, plans)
+    prices = (0.5, 2.0, 3.0)
+    penalty = metric_penalty(model, metric, cost / 3, quantized.allocation, prices)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(math.log(3), rel=1e-5)
+
+    def difference(name, kind, slot=0):
+        # Every metric is affine in each single number, so whole steps to either side are exact.
+        up, down = (model.cost(metric, plans | {name: changed(plans[name], kind, slot, by)}) for by in (1, -1))
+        return (up - down) / 2 / cost
+
+    for name, layer in quantized.searched_layers.items():
+        expected = 0.5 * difference(name, "weight")
+        assert expected > 0
+        assert layer.weight_latent.grad.item() == pytest.approx(expected, rel=1e-4)
+        # A unit of one of two steps' bits is half a unit of their mean.
+        expected = [2.0 * difference(name, "spike", slot) for slot in (0, 1)]
+        if metric == "weight_memory":
+            assert expected == [0, 0]
+            assert layer.spike_latent.grad is None
+        else:
+            assert min(expected) > 0
+            assert layer.spike_latent.grad.tolist() == pytest.approx([*expected, 0, 0], rel=1e-4)
+        assert layer.time_latent.grad.item() == pytest.approx(3.0 * difference(name, "time"), rel=1e-4)
+
+
+def test_a_price_changes_the_gradient_but_not_the_value():
+    allocation = tuple(torch.tensor([3.0, 4.0], requires_grad=True) for _ in range(3))
+    values = priced(allocation, (0.25, 1.0, 4.0))
+    sum(value.sum() for value in values).backward()
+    for value, latent, price in zip(values, allocation, (0.25, 1.0, 4.0), strict=True):
+        assert torch.equal(value, latent)
+        assert latent.grad.tolist() == [price, price]
+
+
+def test_the_means_penalty_by_hand(model):
+    weights = torch.tensor([8.0, 4.0, 2.0, 1.0], requires_grad=True)
+    spikes = torch.tensor([8.0, 3.0, 2.0, 4.0], requires_grad=True)
+    times = torch.tensor([1.0, 2.0, 2.0, 1.0], requires_grad=True)
+    penalty = means_penalty(model, (2.0, 5.0, 1.0), (weights, spikes, times), (0.04, 0.02, 0.01))
+    penalty.backward()
+    # Weights 36, 144, 144, 640; inputs 64, 64, 64, 64.
+    mean_weights = (36 * 8 + 144 * 4 + 144 * 2 + 640) / 964
+    expected = 0.04 * abs(mean_weights - 2) + 0.02 * abs(17 / 4 - 5) + 0.01 * abs(6 / 4 - 1)
+    assert penalty.item() == pytest.approx(expected, rel=1e-5)
+    # The mean weight bits are below their target and rise, the spike bits too, the time steps fall.
+    assert mean_weights < 2
+    assert weights.grad.tolist() == pytest.approx([-0.04 * count / 964 for count in (36, 144, 144, 640)], rel=1e-5)
+    assert spikes.grad.tolist() == pytest.approx([-0.02 / 4] * 4)
+    assert times.grad.tolist() == pytest.approx([0.01 / 4] * 4)
+
+
+def test_the_controller_tightens_above_the_limit_and_relaxes_below():
+    controller = BudgetController(start=0.02, gain=0.1)
+    assert controller.weight == pytest.approx(0.02)
+    controller.update(0.5)
+    assert controller.weight == pytest.approx(0.02 * math.exp(0.05))
+    controller.update(-0.5)
+    controller.update(-0.5)
+    assert controller.weight == pytest.approx(0.02 * math.exp(-0.05))
+    before = controller.weight
+    controller.update(0.0)
+    assert controller.weight == before
+
+
+def test_one_update_moves_the_weight_by_no_more_than_its_gain():
+    for violation in (1e6, math.inf):
+        controller = BudgetController(start=1.0, gain=0.1)
+        controller.update(violation)
+        assert controller.weight == pytest.approx(math.exp(0.1))
+        controller.update(-violation)
+        controller.update(-violation)
+        assert controller.weight == pytest.approx(math.exp(-0.1))
+
+
+@pytest.mark.parametrize("violation", [3.0, -3.0])
+def test_the_weight_stays_bounded(violation):
+    controller = BudgetController()
+    for _ in range(1000):
+        controller.update(violation)
+    assert math.exp(-16) * 0.999 <= controller.weight <= math.exp(8) * 1.001
+    far = controller.weight
+    controller.update(-violation)
+    assert (controller.weight < far) == (violation > 0)
+
+
+def test_the_controller_finds_the_weight_that_balances_a_resistance():
+    controller = BudgetController()
+    for _ in range(300):
+        controller.update(0.5 - controller.weight)
+    assert controller.weight == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_allocation_is_rounded_with_straight_through_gradients(network, batch):
+    quantized = learnable(network, batch[0])
+    layer = next(iter(quantized.searched_layers.values()))
+    with torch.no_grad():
+        layer.weight_latent.fill_(4.3)
+        layer.spike_latent[:2] = torch.tensor([3.2, 2.4])
+    quantized(batch[0])
+    weights, spikes, times = quantized.allocation
+    assert weights.tolist() == [8, 4, 4, 4]
+    assert spikes.tolist() == [8, 2.5, 3, 3]
+    assert times.tolist() == [1, 2, 2, 2]
+    (weights[1] + 10 * spikes[1] + 100 * times[1] + weights[0]).backward()
+    assert layer.weight_latent.grad == 1
+    assert layer.spike_latent.grad.tolist() == [5, 5, 0, 0]
+    assert layer.time_latent.grad == 100
+
+
+def test_the_penalty_of_a_network_pulls_bits_down_above_the_limit(network, batch):
+    quantized = learnable(network, batch[0])
+    cost = quantized.model.cost("bit_budget", quantized.layer_plans)
+    weights = []
+    for _ in range(3):
+        quantized.penalty("8x").backward()
+        weights.append(next(iter(quantized._controllers.values())).weight)
+    assert cost > 8
+    assert weights == sorted(weights)
+    assert len(set(weights)) == 3
+    for layer in quantized.searched_layers.values():
+        assert layer.weight_latent.grad > 0
+        assert (layer.spike_latent.grad[:2] > 0).all()
+        assert layer.time_latent.grad > 0
+
+
+def test_a_fixed_layer_enters_the_penalty_without_gradient(network, batch):
+    quantized = learnable(network, batch[0])
+    quantized.fix(quantized.layer_plans)
+    plan = LayerPlan(weight_bits=4, spike_bits=(3, 3), time_steps=2)
+    assert list(quantized.layer_plans.values())[1:] == [plan] * 3
+    assert not quantized.penalty("8x").requires_grad

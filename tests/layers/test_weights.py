@@ -1,0 +1,171 @@
+import pytest
+import torch
+from torch import nn
+
+from bitsearch.errors import InputError
+from bitsearch.layers import convert
+from bitsearch.layers import weights as weights_module
+from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.plan import LayerPlan
+
+
+def quantized(seed=0, weight_bits=3, width=4):
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(1, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(width * 36, 10)
+    )
+    plan = {
+        "0": LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1, signed_input=True),
+        "4": LayerPlan(weight_bits=weight_bits, spike_bits=(2, 3), time_steps=2),
+    }
+    return convert(network, plan)
+
+
+def images():
+    return torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def snapshot(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def assert_unchanged(network, before):
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = quantized()
+    network(images())
+    path = tmp_path / "weights.safetensors"
+    save_weights(network, path)
+    return network, path
+
+
+def test_a_round_trip_gives_identical_outputs(saved):
+    network, path = saved
+    other = quantized(seed=1)
+    assert not torch.equal(other.eval()(images()), network.eval()(images()))
+    load_weights(other, str(path))
+    assert torch.equal(other.eval()(images()), network.eval()(images()))
+    assert_unchanged(other, network.state_dict())
+
+
+def test_only_the_file_itself_is_left_behind(saved):
+    _, path = saved
+    assert [entry.name for entry in path.parent.iterdir()] == ["weights.safetensors"]
+
+
+def test_tied_weights_are_saved_and_loaded(tmp_path):
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    second.weight = first.weight
+    network = nn.Sequential(first, nn.ReLU(), second)
+    save_weights(network, tmp_path / "tied.safetensors")
+    expected = first.weight.detach().clone()
+    with torch.no_grad():
+        first.weight.zero_()
+    load_weights(network, tmp_path / "tied.safetensors")
+    assert torch.equal(network[0].weight, expected)
+    assert network[2].weight is network[0].weight
+
+
+def damage_missing(path):
+    path.unlink()
+    return f"no weights at {path}"
+
+
+def damage_folder(path):
+    path.unlink()
+    path.mkdir()
+    return f"no weights at {path}"
+
+
+def damage_truncated(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return "is not a safetensors file"
+
+
+def damage_header(path):
+    path.write_bytes(path.read_bytes()[:5])
+    return "is not a safetensors file"
+
+
+def damage_empty(path):
+    path.write_bytes(b"")
+    return "is not a safetensors file"
+
+
+def damage_foreign_kind(path):
+    path.write_bytes(b"PK\x03\x04 this is a zip file, not a tensor in sight, far from it")
+    return "is not a safetensors file"
+
+
+def damage_wider_network(path):
+    save_weights(quantized(width=5), path)
+    return "tensor '0.weight' has shape (5, 1, 3, 3), the network's (4, 1, 3, 3)"
+
+
+def damage_float_network(path):
+    save_weights(nn.Sequential(nn.Conv2d(1, 4, 3, bias=False)), path)
+    return "lacks tensor '0.weight_step'"
+
+
+def damage_larger_network(path):
+    save_weights(nn.Sequential(*quantized(), nn.Linear(10, 10, bias=False)), path)
+    return "has an unknown tensor '5.weight'"
+
+
+def damage_other_bits(path):
+    save_weights(quantized(weight_bits=2), path)
+    return "was trained with other weight_bits in layer '4'"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_missing,
+        damage_folder,
+        damage_truncated,
+        damage_header,
+        damage_empty,
+        damage_foreign_kind,
+        damage_wider_network,
+        damage_float_network,
+        damage_larger_network,
+        damage_other_bits,
+    ],
+)
+def test_files_that_do_not_fit_are_refused_in_one_line_and_change_nothing(saved, damage):
+    _, path = saved
+    said = damage(path)
+    network = quantized(seed=1)
+    before = snapshot(network)
+    with pytest.raises(InputError) as caught:
+        load_weights(network, path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert_unchanged(network, before)
+
+
+def test_saving_where_there_is_no_folder_is_refused_in_one_line(tmp_path):
+    with pytest.raises(InputError) as caught:
+        save_weights(quantized(), tmp_path / "nowhere" / "weights.safetensors")
+    assert "cannot write" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_draft(saved, monkeypatch):
+    _, path = saved
+    before = path.read_bytes()
+
+    def half_a_file(state, draft):
+        draft.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(weights_module, "save_file", half_a_file)
+    with pytest.raises(InputError, match="no space left"):
+        save_weights(quantized(seed=2), path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["weights.safetensors"]
