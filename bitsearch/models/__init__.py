@@ -7,9 +7,14 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.models.digits_cnn import digits_cnn
+from bitsearch.models.resnet_cifar import resnet18_cifar, resnet20
 from bitsearch.registry import build
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"digits_cnn": digits_cnn}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "digits_cnn": digits_cnn,
+    "resnet20": resnet20,
+    "resnet18_cifar": resnet18_cifar,
+}
 
 
 def make_network(name: str, options: Mapping[str, Any], *, input_shape: tuple[int, ...], classes: int) -> nn.Module:

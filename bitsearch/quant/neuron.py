@@ -60,18 +60,19 @@ class _RefinedNeuron(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, steps, bits = ctx.saved_tensors
         grad_steps, grad_bits = torch.zeros_like(steps), torch.zeros_like(bits)
-        passed = torch.zeros_like(grad)
-        total = torch.zeros_like(x)
-        share = grad / ctx.time_steps
+        share = grad if ctx.time_steps == 1 else grad / ctx.time_steps
+        passed, total = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
         recurrence = membrane_steps(x, steps, bits, time_steps=ctx.time_steps, decay=ctx.decay, signed=ctx.signed)
         for t, (levels, spikes) in enumerate(recurrence):
-            inside = inside_range(levels, signed=ctx.signed)
-            grad_steps[t], grad_bits[t] = level_gradients(share, levels, inside, steps[t], bits[t], signed=ctx.signed)
-            passed += inside
-            total += spikes
-        grad_time = -(share * total).sum() / ctx.time_steps if ctx.needs_input_grad[4] else None
-        bits_needed = ctx.needs_input_grad[3]
-        return share * passed, grad_steps, None, grad_bits if bits_needed else None, grad_time, None, None, None
+            passed_now = share * inside_range(levels)
+            grad_steps[t], grad_bits[t] = level_gradients(
+                share, passed_now, levels, steps[t], bits[t], signed=ctx.signed
+            )
+            passed = passed_now if t == 0 else passed + passed_now
+            if ctx.needs_input_grad[4]:
+                total = total + (share * spikes).sum()
+        grad_time = -total / ctx.time_steps if ctx.needs_input_grad[4] else None
+        return passed, grad_steps, None, grad_bits if ctx.needs_input_grad[3] else None, grad_time, None, None, None
 
 
 def mean_spikes(x: Tensor, steps: Tensor, bits: Tensor, *, time_steps: int, decay: float, signed: bool) -> Tensor:

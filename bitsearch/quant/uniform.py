@@ -22,12 +22,14 @@ SMALLEST_STEP = 1e-8
 
 
 class Levels(NamedTuple):
-    """What quantizing one tensor yields, before it is scaled back by the step."""
+    """What quantizing one tensor yields, before it is scaled back by the step; all but ``largest`` shaped like x."""
 
     codes: Tensor
-    """Integer levels x̄ (float dtype), shaped like x."""
+    """Integer levels x̄, of float dtype."""
     scaled: Tensor
-    """x / s, shaped like x."""
+    """x / s."""
+    clipped: Tensor
+    """x / s between q_min and q_max."""
     largest: Tensor
     """q_max, shaped like ``bits``."""
 
@@ -51,16 +53,17 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool) -> Levels:
     scaled = x / step
     largest = largest_level(bits, signed=signed)
     if not signed:
-        return Levels(torch.round(scaled).clamp_min(0).minimum(largest), scaled, largest)
-    codes = torch.round(scaled).minimum(largest).maximum(-largest)
+        clipped = scaled.clamp_min(0).minimum(largest)
+        return Levels(torch.round(clipped), scaled, clipped, largest)
+    clipped = torch.clamp(scaled, -largest, largest)
     # One bit has no zero: the sign alone, with 0 counted as positive.
-    return Levels(torch.where(bits > 1, codes, torch.where(scaled < 0, -1.0, 1.0)), scaled, largest)
+    codes = torch.where(bits > 1, torch.round(clipped), torch.where(scaled < 0, -1.0, 1.0))
+    return Levels(codes, scaled, clipped, largest)
 
 
-def inside_range(levels: Levels, *, signed: bool) -> Tensor:
+def inside_range(levels: Levels) -> Tensor:
     """Boolean mask of the elements with q_min ≤ x/s ≤ q_max, shaped like x: those that the gradient passes."""
-    lower = -levels.largest if signed else 0.0
-    return (levels.scaled >= lower) & (levels.scaled <= levels.largest)
+    return levels.scaled == levels.clipped
 
 
 def step_gradient_scale(elements_per_step: int, largest: Tensor) -> Tensor:
@@ -80,18 +83,24 @@ def edge_derivative(step: Tensor, bits: Tensor, *, signed: bool) -> Tensor:
 
 
 def level_gradients(
-    grad: Tensor, levels: Levels, inside: Tensor, step: Tensor, bits: Tensor, *, signed: bool
+    grad: Tensor, passed: Tensor, levels: Levels, step: Tensor, bits: Tensor, *, signed: bool
 ) -> tuple[Tensor, Tensor]:
-    """(ds, db) of s·x̄ for an incoming gradient ``grad`` shaped like x; ds shaped like ``step``, db a scalar.
+    """(ds, db) of s·x̄: ds shaped like ``step``, with LSQ's gradient scale, applied here and nowhere else; db a scalar.
 
-    ds carries LSQ's gradient scale, applied here and nowhere else.
+    Args:
+        grad: incoming gradient g, shaped like x.
+        passed: g·I, what goes on to x.
+        levels: of x.
+        step: as for :func:`to_levels`.
+        bits: as for :func:`to_levels`.
+        signed: as for :func:`to_levels`.
     """
-    passed = levels.scaled * inside
+    # Outside the range x̄ is ±q_max or 0, so that x̄/q_max is its sign and both gradients share one sum.
+    edge = ((grad - passed) * levels.codes).sum_to_size(step.shape)
+    rounding = ((levels.codes - levels.clipped) * passed).sum_to_size(step.shape)
     scale = step_gradient_scale(grad.numel() // max(step.numel(), 1), levels.largest)
-    grad_step = (grad * (levels.codes - passed)).sum_to_size(step.shape) * scale
-    clipped = (grad * levels.codes.sign() * ~inside).sum_to_size(step.shape)
-    grad_bits = (clipped * edge_derivative(step, bits, signed=signed)).sum()
-    return grad_step, grad_bits
+    grad_bits = (edge / levels.largest * edge_derivative(step, bits, signed=signed)).sum()
+    return (edge + rounding) * scale, grad_bits
 
 
 class _Quantize(torch.autograd.Function):
@@ -107,9 +116,9 @@ class _Quantize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, step, bits = ctx.saved_tensors
         levels = to_levels(x, step, bits, signed=ctx.signed)
-        inside = inside_range(levels, signed=ctx.signed)
-        grad_step, grad_bits = level_gradients(grad, levels, inside, step, bits, signed=ctx.signed)
-        return grad * inside, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
+        passed = grad * inside_range(levels)
+        grad_step, grad_bits = level_gradients(grad, passed, levels, step, bits, signed=ctx.signed)
+        return passed, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
 
 
 def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None, *, signed: bool) -> Tensor:

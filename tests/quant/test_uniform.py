@@ -186,7 +186,7 @@ def test_bit_gradient_is_the_difference_quotient_of_the_forward_pass_at_fraction
     grad, step = torch.tensor(generator.normal(size=30)), scalar(0.3)
 
     def output(fractional_bits):
-        return (to_levels(x * step, step, scalar(fractional_bits), signed=signed).codes * step * grad).sum().item()
+        return (to_levels(x * step, step, scalar(fractional_bits), signed=signed).clipped * step * grad).sum().item()
 
     _, _, _, db = run((x * step).numpy(), 0.3, bits, grad.numpy(), signed)
     # One-sided: below two bits a signed grid keeps its largest level at 1.
@@ -275,8 +275,9 @@ def test_fixed_bits_need_no_latent_and_the_bit_width_itself_gets_no_gradient():
 
 def test_inside_range_marks_both_edges():
     levels = to_levels(torch.tensor([-3.0, -3.01, 0.0, 3.0, 3.01]), torch.tensor(1.0), torch.tensor(3.0), signed=True)
-    assert inside_range(levels, signed=True).tolist() == [True, False, True, True, False]
-    assert inside_range(levels, signed=False).tolist() == [False, False, True, True, False]
+    assert inside_range(levels).tolist() == [True, False, True, True, False]
+    levels = to_levels(torch.tensor([-0.01, 0.0, 7.0, 7.01]), torch.tensor(1.0), torch.tensor(3.0), signed=False)
+    assert inside_range(levels).tolist() == [False, True, True, False]
 
 
 @QUICK
