@@ -47,6 +47,11 @@ class Choices(Frozen):
                 raise ValueError(f"{name}.high is {getattr(self, name).high}; at most {largest}")
         return self
 
+    def nearest(self, bits: UniformBits) -> UniformBits:
+        """The allocation within the choices that is nearest to ``bits``."""
+        spans = {name: getattr(self, name) for name in UniformBits.model_fields}
+        return UniformBits(**{name: min(max(getattr(bits, name), span.low), span.high) for name, span in spans.items()})
+
     @property
     def smallest(self) -> UniformBits:
         """The cheapest allocation."""

@@ -32,7 +32,8 @@ class BudgetPull(Callback):
         self.network, self.budget, self.knobs, self.steps = network, budget, knobs, steps
         self.controller = BudgetController()
         self.prices = (knobs.weight_price, knobs.spike_price, knobs.time_price)
-        self.limit = budget.limit * knobs.budget_share
+        least = network.model.cost(budget.metric, network.model.uniform(network.choices.smallest, network.first_layer))
+        self.limit = max(budget.limit * knobs.budget_share, least)
         self.start_cost = network.model.cost(budget.metric, network.layer_plans)
         start_means = network.model.means(network.layer_plans)
         # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.

@@ -14,6 +14,9 @@ from bitsearch.layers import QuantizedLayer, convert, fix_allocation, quantized_
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Choices, FirstLayer
 
+STEP_RATE = 5.0
+"""Learning rate of the steps' logarithms, relative to that of the weights."""
+
 
 class QuantizedNetwork(nn.Module):
     """A converted network with its cost model; calls go to the network.
@@ -74,7 +77,7 @@ class QuantizedNetwork(nn.Module):
     def _forget_momentum(self, layer: QuantizedLayer) -> None:
         if self._optimizer is None:
             return
-        for parameter in (layer.weight_step, layer.spike_step):
+        for parameter in (layer.weight_log_step, layer.spike_log_step):
             for name, value in self._optimizer.state.get(parameter, {}).items():
                 if name != "step" and isinstance(value, Tensor):
                     value.zero_()
@@ -92,7 +95,7 @@ class QuantizedNetwork(nn.Module):
         times: list[nn.Parameter] = []
         steps: list[nn.Parameter] = []
         for layer in self.layers.values():
-            steps += [layer.weight_step, layer.spike_step]
+            steps += [layer.weight_log_step, layer.spike_log_step]
             if layer.searchable:
                 bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
                 times += [layer.time_latent]  # type: ignore[list-item]
@@ -101,7 +104,7 @@ class QuantizedNetwork(nn.Module):
         groups = [
             {"params": [p for p in rest if p.dim() > 1], "lr": lr, "weight_decay": weight_decay},
             {"params": [p for p in rest if p.dim() <= 1], "lr": lr, "weight_decay": 0.0},
-            {"params": steps, "lr": lr, "weight_decay": 0.0},
+            {"params": steps, "lr": lr * STEP_RATE, "weight_decay": 0.0},
             {"params": bits, "lr": bits_learning_rate, "weight_decay": 0.0, "latents": True},
             {"params": times, "lr": time_learning_rate, "weight_decay": 0.0, "latents": True},
         ]
@@ -187,7 +190,7 @@ def quantize(
         network: with ReLU-like activations.
         example_input: a batch ``[N, ...]``, to trace the layers with.
         choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
-        start: where the bits start; 4/4/2 by default.
+        start: where the bits start; 4/4/2 by default, brought within the choices.
         first_layer: the first layer's bits; 8/8/1 by default.
         baseline: what ``4x`` is a part of; 8/4/2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
@@ -197,7 +200,7 @@ def quantize(
         InputError: the network cannot run the example or has nothing to quantize.
     """
     choices = choices or Choices()
-    start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
+    start = choices.nearest(start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2))
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     left = unquantized(network)

@@ -5,6 +5,7 @@ allocation is held twice: as latents (b̂, T̂), which the optimizer moves, and 
 forward pass uses. A layer without latents is fixed.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from bitsearch.space import Choices
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Gets a layer's input, mean spikes and quantized weight at every forward pass."""
 
+LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
+"""Bounds of the learned logarithms: neither a zero nor an infinite step."""
+
 HYSTERESIS = 0.05
 """A rounded value follows its latent only this far past the half-way point, so that none flips for ever."""
 
@@ -31,13 +35,14 @@ class QuantizedLayer(nn.Module):
     ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone.
 
     Buffers hold the rounded allocation, ``weight_bits`` (scalar), ``spike_bits`` (``[T_max]``), ``time_steps``
-    (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). ``weight_step`` is
-    a scalar or ``[C, 1, ...]``, ``spike_step`` is ``[T_max]``.
+    (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). Step sizes are
+    learned as logarithms: an optimizer's step is then relative to a size that may be 1e-3 as well as 1, and none can
+    reach zero (Jain et al. 2019, arXiv 1903.08066).
     """
 
     weight: Tensor
-    weight_step: nn.Parameter
-    spike_step: nn.Parameter
+    weight_log_step: nn.Parameter
+    spike_log_step: nn.Parameter
     weight_latent: nn.Parameter | None
     spike_latent: nn.Parameter | None
     time_latent: nn.Parameter | None
@@ -57,8 +62,8 @@ class QuantizedLayer(nn.Module):
         slots = plan.time_steps if choices is None else choices.time_steps.high
         device = self.weight.device
         step_shape = (self.weight.shape[0], *[1] * (self.weight.dim() - 1)) if self.granularity == "channel" else ()
-        self.weight_step = nn.Parameter(torch.ones(step_shape, dtype=torch.float32, device=device))
-        self.spike_step = nn.Parameter(torch.ones(slots, dtype=torch.float32, device=device))
+        self.weight_log_step = nn.Parameter(torch.zeros(step_shape, dtype=torch.float32, device=device))
+        self.spike_log_step = nn.Parameter(torch.zeros(slots, dtype=torch.float32, device=device))
         self.register_buffer("weight_bits", torch.zeros((), dtype=torch.float32, device=device))
         self.register_buffer("spike_bits", torch.zeros(slots, dtype=torch.float32, device=device))
         self.register_buffer("time_steps", torch.zeros((), dtype=torch.float32, device=device))
@@ -91,6 +96,16 @@ class QuantizedLayer(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.mirror()
+
+    @property
+    def weight_step(self) -> Tensor:
+        """Step size of the weights: a scalar, or ``[C, 1, ...]``."""
+        return self.weight_log_step.exp()
+
+    @property
+    def spike_step(self) -> Tensor:
+        """Step size of each time step's spikes, ``[T_max]``."""
+        return self.spike_log_step.exp()
 
     @property
     def searchable(self) -> bool:
@@ -151,16 +166,18 @@ class QuantizedLayer(nn.Module):
         if self._stale_weight:
             if not self.weight_step_bits:
                 step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
-                self.weight_step.copy_(step)
+                self.weight_log_step.copy_(step.log())
             if self.renew_weights:
-                self.weight_step.copy_(renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel))
+                step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
+                self.weight_log_step.copy_(step.log())
             self.weight_step_bits.copy_(self.weight_bits)
         for t in self._stale_spikes:
             membrane = self._membrane(x, t)
             if not self.spike_step_bits[t]:
-                self.spike_step[t] = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+                self.spike_log_step[t] = step.log()
             if self.renew_spikes:
-                self.spike_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input)
+                self.spike_log_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input).log()
             self.spike_step_bits[t] = self.spike_bits[t]
         self.mirror()
 
@@ -215,9 +232,9 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def bound(self) -> None:
-        """Keep latents inside their choices and steps positive; call after every optimizer step."""
-        self.weight_step.clamp_(min=SMALLEST_STEP)
-        self.spike_step.clamp_(min=SMALLEST_STEP)
+        """Keep latents inside their choices and steps finite; call after every optimizer step."""
+        self.weight_log_step.clamp_(*LOG_STEP_RANGE)
+        self.spike_log_step.clamp_(*LOG_STEP_RANGE)
         if self.choices is not None and self.weight_latent is not None:
             assert self.spike_latent is not None
             assert self.time_latent is not None
@@ -229,12 +246,14 @@ class QuantizedLayer(nn.Module):
     def fix(self, plan: LayerPlan) -> None:
         """Take the plan's bits and drop the latents; steps whose bits differ are renewed at the next forward pass."""
         slots = plan.time_steps
-        kept_steps, kept_for = self.spike_step.detach(), self.spike_step_bits
+        kept_steps, kept_for = self.spike_log_step.detach(), self.spike_step_bits.clone()
+        # A time step that was out of use has no step size of its own yet.
+        kept_for[self.active_steps :] = 0
         if slots > len(kept_steps):
             extra = slots - len(kept_steps)
-            kept_steps = torch.cat([kept_steps, kept_steps.new_ones(extra)])
+            kept_steps = torch.cat([kept_steps, kept_steps.new_zeros(extra)])
             kept_for = torch.cat([kept_for, kept_for.new_zeros(extra)])
-        self.spike_step = nn.Parameter(kept_steps[:slots].clone())
+        self.spike_log_step = nn.Parameter(kept_steps[:slots].clone())
         self.spike_step_bits = kept_for[:slots].clone()
         self.spike_bits = kept_for.new_zeros(slots)
         self.weight_latent = self.spike_latent = self.time_latent = None

@@ -16,7 +16,8 @@ def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write the network's state to ``path``, whole or not at all; InputError if it cannot be written."""
     path = Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    # Copies, since safetensors refuses tensors that share memory, as tied weights do.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     try:
         save_file(state, draft)
         with draft.open("rb") as file:

@@ -50,8 +50,8 @@ def test_every_latent_of_a_whole_network_gets_the_formulas_gradient(network, bat
     with torch.no_grad():
         # Steps somewhat too small, so that every quantizer clips.
         for layer in quantized.layers.values():
-            layer.weight_step *= 0.6
-            layer.spike_step *= 0.6
+            layer.weight_log_step -= 0.5
+            layer.spike_log_step -= 0.5
     seen = record_operands(quantized)
     F.cross_entropy(quantized(images), labels).backward()
     assert len(quantized.searched_layers) == 3
@@ -103,8 +103,8 @@ def clipped_two_logits():
     quantized(x)
     layer = quantized.layers["2"]
     with torch.no_grad():
-        layer.spike_step.fill_(0.25)
-        layer.weight_step.fill_(0.5)
+        layer.spike_log_step.fill_(math.log(0.25))
+        layer.weight_log_step.fill_(math.log(0.5))
     return quantized, layer, x
 
 
@@ -131,8 +131,8 @@ def test_the_sign_is_that_of_what_the_target_wants_of_clipped_values(label):
 def test_values_inside_the_range_give_the_bit_latents_nothing():
     quantized, layer, x = clipped_two_logits()
     with torch.no_grad():
-        layer.spike_step.fill_(1.0)
-        layer.weight_step.fill_(1.0)
+        layer.spike_log_step.zero_()
+        layer.weight_log_step.zero_()
     F.cross_entropy(quantized(x), torch.zeros(8, dtype=torch.long)).backward()
     assert layer.weight_latent.grad == 0
     assert layer.spike_latent.grad.tolist() == [0, 0, 0, 0]
@@ -152,7 +152,7 @@ def test_without_the_straight_through_gradient_latents_get_none_and_the_output_i
         assert layer.weight_latent.grad is None
         assert layer.spike_latent.grad is None
         assert layer.time_latent.grad is None
-        assert layer.weight_step.grad is not None
+        assert layer.weight_log_step.grad is not None
 
 
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
@@ -162,6 +162,6 @@ def test_weights_and_steps_are_trained_too(network, batch, granularity):
     F.cross_entropy(quantized(images), labels).backward()
     for layer in quantized.layers.values():
         assert layer.weight.grad.abs().sum() > 0
-        assert (layer.weight_step.grad != 0).all()
-        assert (layer.spike_step.grad[: layer.active_steps] != 0).all()
-        assert (layer.spike_step.grad[layer.active_steps :] == 0).all()
+        assert (layer.weight_log_step.grad != 0).all()
+        assert (layer.spike_log_step.grad[: layer.active_steps] != 0).all()
+        assert (layer.spike_log_step.grad[layer.active_steps :] == 0).all()

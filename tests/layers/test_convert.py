@@ -10,7 +10,7 @@ from bitsearch.data import load_data
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, apply, convert, fix_allocation, quantized_layers
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
-from bitsearch.quant.renewal import renew_step
+from bitsearch.quant import renewal
 from bitsearch.quant.uniform import quantize
 from bitsearch.space import Choices
 
@@ -25,6 +25,11 @@ LAYERS = {
     "linear": lambda: (nn.Linear(7, 5), (6, 7)),
     "linear_over_tokens": lambda: (nn.Linear(7, 5, bias=False), (3, 4, 7)),
 }
+
+
+def renew_step(*arguments, **options):
+    """The renewed step as a layer keeps it, by its logarithm."""
+    return renewal.renew_step(*arguments, **options).log().exp()
 
 
 def plain_forward(layer, x, weight):

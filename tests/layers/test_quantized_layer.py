@@ -9,9 +9,19 @@ from bitsearch.allocate.quantized_network import quantize as make_learnable
 from bitsearch.data import load_data
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.quant.renewal import renew_step
-from bitsearch.quant.uniform import SMALLEST_STEP, initial_step, quantize
+from bitsearch.quant import renewal, uniform
+from bitsearch.quant.uniform import SMALLEST_STEP, quantize
 from bitsearch.space import Choices, Span
+
+
+def renew_step(*arguments, **options):
+    """The renewed step as a layer keeps it, by its logarithm."""
+    return renewal.renew_step(*arguments, **options).log().exp()
+
+
+def initial_step(*arguments, **options):
+    """The starting step as a layer keeps it, by its logarithm."""
+    return uniform.initial_step(*arguments, **options).log().exp()
 
 
 def searchable_linear(weight_bits=4, spike_bits=(4,), choices=None, **options):
@@ -38,8 +48,8 @@ def test_steps_are_set_on_the_first_batch_and_only_then(granularity):
     first = state_of(layer)
     assert first["weight_step_bits"] == 4
     assert first["spike_step_bits"].tolist() == [4, 0, 0, 0]
-    assert first["weight_step"].shape == ((6, 1) if granularity == "channel" else ())
-    assert torch.equal(first["spike_step"][0], renew_step(inputs(), torch.tensor(4.0), signed=False))
+    assert first["weight_log_step"].shape == ((6, 1) if granularity == "channel" else ())
+    assert torch.equal(first["spike_log_step"].exp()[0], renew_step(inputs(), torch.tensor(4.0), signed=False))
     layer(inputs(1, scale=5))
     for name, value in first.items():
         assert torch.equal(state_of(layer)[name], value), name
@@ -71,8 +81,8 @@ def test_a_changed_bit_width_renews_its_step_in_the_same_forward_pass():
     two, four = torch.tensor(2.0), torch.tensor(4.0)
     renewed = renew_step(layer.weight, two, signed=True)
     assert torch.equal(layer.weight_step, renewed)
-    assert torch.equal(layer.spike_step[0], old["spike_step"][0])
-    spikes = quantize(x, old["spike_step"][0], four, signed=False)
+    assert torch.equal(layer.spike_step[0], old["spike_log_step"].exp()[0])
+    spikes = quantize(x, old["spike_log_step"].exp()[0], four, signed=False)
     assert torch.equal(output, F.linear(spikes, quantize(layer.weight, renewed, two, signed=True), layer.bias))
 
     assert layer.follow_latents(2.0, [1.0], 1.0)
@@ -88,7 +98,7 @@ def test_weights_and_spikes_stop_renewing_separately():
     layer.renew_weights = False
     layer.follow_latents(2.0, [2.0], 1.0)
     layer(x)
-    assert torch.equal(layer.weight_step, old["weight_step"])
+    assert torch.equal(layer.weight_step, old["weight_log_step"].exp())
     assert torch.equal(layer.spike_step[0], renew_step(x, torch.tensor(2.0), signed=False))
 
 
@@ -120,7 +130,7 @@ def test_a_time_step_that_comes_into_use_gets_its_predecessors_bits_and_a_fresh_
     layer(x)
     with torch.no_grad():
         layer.spike_latent.copy_(torch.tensor([5.0, 1.0, 1.0, 1.0]))
-        layer.spike_step[1] = 123.0
+        layer.spike_log_step[1] = 4.8
     first_step = layer.spike_step[0].clone()
     assert layer.follow_latents(4.0, layer.spike_latent.tolist(), 2.0)
     assert layer.layer_plan.spike_bits == (5, 5)
@@ -170,8 +180,8 @@ def test_random_updates_never_take_latents_or_bits_out_of_bounds(weights, spikes
         with torch.no_grad():
             for parameter in (layer.weight_latent, layer.spike_latent, layer.time_latent):
                 parameter.add_(size * torch.randn(parameter.shape, generator=generator))
-            layer.weight_step.sub_(1)
-            layer.spike_step.sub_(1)
+            layer.weight_log_step.sub_(10)
+            layer.spike_log_step.sub_(10)
         layer.bound()
         assert weights.low <= layer.weight_latent <= weights.high
         assert (layer.spike_latent >= spikes.low).all()
@@ -193,7 +203,7 @@ def test_fix_drops_the_latents_and_computes_with_the_plans_bits():
     plan = LayerPlan(weight_bits=4, spike_bits=(4, 2, 1), time_steps=3)
     layer.fix(plan)
     assert not layer.searchable
-    assert {name for name, _ in layer.named_parameters()} == {"weight", "bias", "weight_step", "spike_step"}
+    assert {name for name, _ in layer.named_parameters()} == {"weight", "bias", "weight_log_step", "spike_log_step"}
     assert layer.layer_plan == plan
     output = layer(x)
     assert torch.equal(layer.weight_step, kept)
@@ -204,7 +214,7 @@ def test_fix_drops_the_latents_and_computes_with_the_plans_bits():
     weight = quantize(layer.weight, layer.weight_step, torch.tensor(4.0), signed=True)
     assert torch.equal(output, F.linear(total / 3, weight, layer.bias))
     with torch.no_grad():
-        layer.spike_step[1] *= 1.5
+        layer.spike_log_step[1] += 0.4
     assert not torch.equal(layer(x), output)
 
 

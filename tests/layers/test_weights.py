@@ -109,7 +109,7 @@ def damage_wider_network(path):
 
 def damage_float_network(path):
     save_weights(nn.Sequential(nn.Conv2d(1, 4, 3, bias=False)), path)
-    return "lacks tensor '0.weight_step'"
+    return "lacks tensor '0.weight_log_step'"
 
 
 def damage_larger_network(path):

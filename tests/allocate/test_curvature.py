@@ -1,0 +1,270 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bitsearch.allocate.adaptive import CurvatureSignal
+from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.trainer import train
+from bitsearch.data import load_data
+from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.quant import uniform
+from bitsearch.quant.renewal import renew_step
+from bitsearch.space import Allocation, Training
+
+
+def learnable(network, images, bits=3, time_steps=1, **options):
+    start = UniformBits(weight_bits=bits, spike_bits=bits, time_steps=time_steps)
+    return quantize(network, images[:32], start=start, **options)
+
+
+def probed(network, batch, seed=0, **options):
+    """(quantized network, curvature after one probe)."""
+    quantized = learnable(network, batch[0], **options)
+    curvature = Curvature(quantized, seed)
+    curvature.probe(batch[0])
+    return quantized, curvature
+
+
+def with_bits(weight_bits=3, spike_bits=(3,)):
+    return LayerPlan(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=len(spike_bits))
+
+
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+def test_predicted_losses_fall_with_every_bit_and_time_step(network, batch, granularity):
+    quantized, curvature = probed(network, batch, granularity=granularity)
+    assert len(quantized.searched_layers) == 3
+    for name in quantized.searched_layers:
+        weights = [curvature.weight_loss(name, with_bits(bits)) for bits in range(1, 9)]
+        spikes = [curvature.spike_loss(name, with_bits(spike_bits=(bits, bits))) for bits in range(1, 9)]
+        for losses in (weights, spikes):
+            assert losses == sorted(losses, reverse=True)
+            assert losses[-1] > 0
+            assert losses[0] > 100 * losses[-1]
+        for bits in (1, 2, 3):
+            times = [curvature.spike_loss(name, with_bits(spike_bits=(bits,) * steps)) for steps in range(1, 5)]
+            assert times == sorted(times, reverse=True)
+            assert times[0] > times[-1] > 0
+
+
+def test_weight_losses_depend_on_weight_bits_alone_and_spike_losses_on_spike_bits_alone(network, batch):
+    quantized, curvature = probed(network, batch)
+    for name in quantized.searched_layers:
+        assert curvature.weight_loss(name, with_bits(2, (1,))) == curvature.weight_loss(name, with_bits(2, (5, 3)))
+        assert curvature.spike_loss(name, with_bits(1, (3, 2))) == curvature.spike_loss(name, with_bits(8, (3, 2)))
+
+
+def test_the_fisher_is_that_of_labels_sampled_from_the_networks_output(network, batch):
+    images, _ = batch
+    quantized, curvature = probed(network, batch, seed=5)
+    operands = {}
+    for name, layer in quantized.searched_layers.items():
+        layer.observer = lambda x, spikes, weight, name=name: operands.update({name: (x.detach(), spikes, weight)})
+    logits = quantized(images)
+    probabilities = logits.detach().softmax(-1)
+    labels = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(5)).squeeze(1)
+    flat = [operand for _, spikes, weight in operands.values() for operand in (spikes, weight)]
+    gradients = iter(torch.autograd.grad(F.cross_entropy(logits, labels), flat))
+    plan = with_bits(2, (2,))
+    two = torch.tensor(2.0)
+    for name, (x, _, _) in operands.items():
+        spike_gradient, weight_gradient = next(gradients), next(gradients)
+        weight = quantized.layers[name].weight.detach()
+        error = uniform.quantize(weight, renew_step(weight, two, signed=True), two, signed=True) - weight
+        expected = 0.5 * float((128 * weight_gradient.square() * error.square()).sum())
+        assert curvature.weight_loss(name, plan) == pytest.approx(expected, rel=1e-4)
+
+        # The tiny network's 64 features a layer are few enough to be measured all, so the sample is no sample.
+        assert x[0].numel() == 64
+        error = uniform.quantize(x, renew_step(x, two, signed=False), two, signed=False) - x
+        per_feature = (128 * spike_gradient.square()).sum(0) * error.square().mean(0)
+        assert curvature.spike_loss(name, plan) == pytest.approx(0.5 * float(per_feature.sum()), rel=1e-4)
+
+
+def test_the_fisher_is_not_negative_and_smoothed_over_probes(network, batch):
+    quantized, curvature = probed(network, batch)
+    first = {name: state.weight_fisher.clone() for name, state in curvature.states.items()}
+    alone = Curvature(quantized, 0)
+    alone.generator = curvature.generator.clone_state()
+    before = copy.deepcopy(quantized.state_dict())
+    curvature.probe(batch[0])
+    quantized.load_state_dict(before)
+    alone.probe(batch[0])
+    for name, state in curvature.states.items():
+        assert (state.weight_fisher >= 0).all()
+        assert (state.feature_fisher >= 0).all()
+        assert state.weight_fisher.sum() > 0
+        expected = 0.7 * first[name] + 0.3 * alone.states[name].weight_fisher
+        torch.testing.assert_close(state.weight_fisher, expected)
+
+
+def test_a_new_probe_replaces_the_predictions(network, batch):
+    quantized, curvature = probed(network, batch)
+    name = next(iter(quantized.searched_layers))
+    before = curvature.weight_loss(name, with_bits(2)), curvature.spike_loss(name, with_bits(spike_bits=(2,)))
+    curvature.probe(batch[0][:64] * 0.5)
+    after = curvature.weight_loss(name, with_bits(2)), curvature.spike_loss(name, with_bits(spike_bits=(2,)))
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_the_seed_decides_the_sampled_labels(network, batch):
+    def prediction(seed):
+        _, curvature = probed(copy.deepcopy(network), batch, seed)
+        return [curvature.weight_loss(name, with_bits(2)) for name in curvature.states]
+
+    assert prediction(3) == prediction(3)
+    assert prediction(3) != prediction(4)
+
+
+def test_a_probe_leaves_parameters_gradients_and_observers_as_they_were(network, batch):
+    quantized = learnable(network, batch[0])
+    quantized(batch[0])
+    before = {name: value.clone() for name, value in quantized.named_parameters()}
+    Curvature(quantized, 0).probe(batch[0])
+    for name, parameter in quantized.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None
+    assert all(layer.observer is None for layer in quantized.layers.values())
+
+
+@pytest.mark.parametrize("preference", [-1.5, 2.0])
+def test_a_depth_preference_shifts_sensitivity_between_the_first_and_the_last_layers(network, batch, preference):
+    quantized, plain = probed(network, batch)
+    shifted = Curvature(quantized, 0, preference)
+    shifted.states = plain.states
+    # Depth runs from −1/2 at the network's first layer to 1/2 at its last: 0 is not searched, 3, 6 and 10 are.
+    for name, depth in (("3", -1 / 6), ("6", 1 / 6), ("10", 1 / 2)):
+        factor = math.exp(preference * depth)
+        for plan in (with_bits(1, (1,)), with_bits(4, (2, 2))):
+            assert shifted.weight_loss(name, plan) == pytest.approx(factor * plain.weight_loss(name, plan), rel=1e-6)
+            assert shifted.spike_loss(name, plan) == pytest.approx(factor * plain.spike_loss(name, plan), rel=1e-6)
+
+
+def deep_network(seed):
+    torch.manual_seed(seed)
+    modules, channels = [], 1
+    for outputs, stride in ((8, 2), (8, 1), (8, 1), (8, 1), (8, 1)):
+        modules += [nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=False)]
+        modules += [nn.BatchNorm2d(outputs), nn.ReLU()]
+        channels = outputs
+    return nn.Sequential(*modules, nn.Flatten(), nn.Linear(channels * 16, 10))
+
+
+def spearman(one, other):
+    one, other = (torch.tensor(values).argsort().argsort().double() for values in (one, other))
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+
+def test_the_prediction_ranks_layers_as_the_training_loss_really_changes():
+    splits = load_data("digits", {}, split_seed=0)
+    images, labels = splits.train.tensors
+    correlations = {"weight": [], "spike": []}
+    for seed in (0, 2):
+        network = deep_network(seed)
+        train(network, splits, Training(learning_rate=5e-3), epochs=4, seed=seed, phase="float")
+        quantized = learnable(network, images, bits=3, time_steps=2)
+        still = {"bits_learning_rate": 1e-9, "time_learning_rate": 1e-9}
+        train(quantized, splits, Training(), epochs=3, seed=seed, phase="quantized", latent_rates=still)
+        plans = quantized.layer_plans
+        curvature = Curvature(quantized, seed)
+        quantized.train()
+        for part in images.split(256)[:4]:
+            curvature.probe(part)
+
+        @torch.no_grad()
+        def loss(changes, quantized=quantized, plans=plans):
+            changed = copy.deepcopy(quantized)
+            changed.fix(plans | changes)
+            return F.cross_entropy(changed(images), labels).item()
+
+        base = loss({})
+        for kind in ("weight", "spike"):
+            predicted, measured = [], []
+            for name in quantized.searched_layers:
+                fewer = with_bits(2, (3, 3)) if kind == "weight" else with_bits(3, (2, 2))
+                predict = curvature.weight_loss if kind == "weight" else curvature.spike_loss
+                predicted.append(predict(name, fewer) - predict(name, plans[name]))
+                measured.append(loss({name: fewer}) - base)
+            assert min(predicted) > 0
+            if kind == "weight":
+                assert sum(change > 0 for change in measured) >= len(measured) - 1
+            correlations[kind].append(spearman(predicted, measured))
+    assert sum(correlations["weight"]) / 2 > 0.3, correlations
+    assert sum(correlations["spike"]) / 2 > 0.3, correlations
+
+
+def test_the_signals_gradient_is_the_predicted_change_on_the_latents_side(network, batch):
+    quantized = learnable(network, batch[0], bits=3, time_steps=2)
+    signal = CurvatureSignal(quantized, Allocation(), seed=0)
+    signal.before_batch(batch[0])
+    curvature = signal.curvature
+    with torch.no_grad():
+        for name, offset in (("3", 0.3), ("6", -0.3)):
+            layer = quantized.layers[name]
+            for latent in (layer.weight_latent, layer.spike_latent, layer.time_latent):
+                latent.add_(offset)
+    signal.penalty().backward()
+
+    def change(name, here, there):
+        weights = curvature.weight_loss(name, there) - curvature.weight_loss(name, here)
+        return weights + curvature.spike_loss(name, there) - curvature.spike_loss(name, here)
+
+    here = with_bits(3, (3, 3))
+    for name, one in (("3", 1), ("6", -1)):
+        layer = quantized.layers[name]
+        assert layer.weight_latent.grad.item() == pytest.approx(one * change(name, here, with_bits(3 + one, (3, 3))))
+        expected = [
+            one * change(name, here, with_bits(3, (3 + one, 3))),
+            one * change(name, here, with_bits(3, (3, 3 + one))),
+        ]
+        assert layer.spike_latent.grad.tolist() == pytest.approx([*expected, 0, 0])
+        assert layer.time_latent.grad.item() == pytest.approx(one * change(name, here, with_bits(3, (3,) * (2 + one))))
+        assert max(layer.weight_latent.grad, layer.time_latent.grad, *layer.spike_latent.grad[:2]) < 0
+
+
+def test_the_signal_probes_every_few_batches_and_follows_the_bits_in_between(network, batch):
+    quantized = learnable(network, batch[0], bits=3)
+    signal = CurvatureSignal(quantized, Allocation(probe_every=3), seed=0)
+    probes = []
+    probe = signal.curvature.probe
+    signal.curvature.probe = lambda inputs: (probes.append(signal.batch), probe(inputs))
+    slopes = []
+    for _ in range(7):
+        signal.before_batch(batch[0])
+        quantized.zero_grad()
+        signal.penalty().backward()
+        slopes.append(quantized.layers["3"].weight_latent.grad.item())
+        if signal.batch == 5:
+            with torch.no_grad():
+                quantized.layers["3"].weight_latent.fill_(2.0)
+            quantized.follow_latents()
+    assert probes == [0, 3, 6]
+    assert slopes[0] == slopes[2] != slopes[3] == slopes[4]
+    # At two bits a bit more is worth more than at three.
+    assert slopes[5] < slopes[4]
+
+
+def test_at_the_bounds_the_signal_has_no_slope_outwards(network, batch):
+    quantized = learnable(network, batch[0], bits=8, time_steps=4)
+    signal = CurvatureSignal(quantized, Allocation(), seed=0)
+    signal.before_batch(batch[0])
+    signal.penalty().backward()
+    for layer in quantized.searched_layers.values():
+        assert layer.weight_latent.grad == 0
+        assert layer.spike_latent.grad.tolist() == [0, 0, 0, 0]
+        assert layer.time_latent.grad == 0
+
+
+def test_with_the_published_gradient_the_signal_only_measures(network, batch):
+    quantized = learnable(network, batch[0])
+    signal = CurvatureSignal(quantized, Allocation(estimator="straight_through"), seed=0)
+    signal.before_batch(batch[0])
+    assert signal.penalty() is None
+    assert signal.curvature.weight_loss("3", with_bits(2)) > 0
+    F.cross_entropy(quantized(batch[0]), batch[1]).backward()
+    assert quantized.layers["10"].time_latent.grad != 0
