@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.projection import LossModel, loss_change, moves, project
-from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
 from bitsearch.cost import Budget, CostModel
 from bitsearch.data import Splits
-from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, Choices, SearchSpace
 
@@ -224,6 +223,13 @@ def _prices(knobs: Allocation) -> Mapping[str, float]:
 
 def make_searchable(network: nn.Module, model: CostModel, space: SearchSpace, knobs: Allocation) -> QuantizedNetwork:
     """A quantized copy of ``network`` whose latents start at ``knobs.start``."""
-    plan = model.uniform(knobs.start, space.first_layer, granularity=knobs.granularity, decay=knobs.decay)
-    searched = {layer.name: space.choices for layer in model.layers if not layer.first}
-    return QuantizedNetwork(convert(network, plan, searched), model, space.choices, space.first_layer, space.baseline)
+    return make_learnable(
+        network,
+        model,
+        choices=space.choices,
+        start=knobs.start,
+        first_layer=space.first_layer,
+        baseline=space.baseline,
+        granularity=knobs.granularity,
+        decay=knobs.decay,
+    )

@@ -9,23 +9,20 @@ from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.layers.quantized import Observer, QuantizedLayer
+from bitsearch.models.eval_mode import eval_mode
 
 
 @torch.no_grad()
 def evaluate(network: nn.Module, samples: Samples, batch_size: int) -> float:
-    """Share of samples whose largest logit (of ``[N, classes]``) is their label; the network's mode stays as it was."""
+    """Share of samples whose largest logit (of ``[N, classes]``) is their label; modes stay as they were."""
     device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
     correct = torch.zeros((), dtype=torch.long, device=device)
     count = 0
-    try:
+    with eval_mode(network):
         for inputs, labels in batches(samples, batch_size):
             logits = network(inputs.to(device))
             correct += (logits.argmax(-1) == labels.to(device)).sum()
             count += len(labels)
-    finally:
-        network.train(was_training)
     return int(correct) / count
 
 

@@ -207,6 +207,30 @@ def quantize(
     if left:
         warnings.warn(f"left in full precision and not counted: {', '.join(left)}", stacklevel=2)
     model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted)
+    return make_learnable(
+        network,
+        model,
+        choices=choices,
+        start=start,
+        first_layer=first_layer,
+        baseline=baseline,
+        granularity=granularity,
+        decay=decay,
+    )
+
+
+def make_learnable(
+    network: nn.Module,
+    model: CostModel,
+    *,
+    choices: Choices,
+    start: UniformBits,
+    first_layer: FirstLayer,
+    baseline: UniformBits,
+    granularity: str,
+    decay: float,
+) -> QuantizedNetwork:
+    """:func:`quantize` for a network whose costs are known; arguments as there."""
     plan = model.uniform(start, first_layer, granularity=granularity, decay=decay)
     searched = {layer.name: choices for layer in model.layers if not layer.first}
     return QuantizedNetwork(convert(network, plan, searched), model, choices, first_layer, baseline)

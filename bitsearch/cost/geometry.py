@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.errors import InputError
+from bitsearch.models.eval_mode import eval_mode
 
 QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """The layers that can be given bits. Subclasses compute something else, so they are left as they are."""
@@ -65,20 +66,15 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
 
         return hook
 
-    was_training = {module: module.training for module in network.modules()}
-    with ExitStack() as hooks, torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad(), eval_mode(network):
         for name, module in modules.items():
             hooks.callback(module.register_forward_hook(measure(name), with_kwargs=True).remove)
         try:
-            network.eval()
             network(example_input)
         except (RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 f"the network cannot run an input of shape {tuple(example_input.shape)}: {error}"
             ) from error
-        finally:
-            for module, training in was_training.items():
-                module.training = training
     if not found:
         raise InputError("the network has no convolution or linear layer that could be quantized")
     return list(found.values())

@@ -10,6 +10,8 @@ The tensors together take exactly the bytes that the cost model calls ``weight_m
 
 import json
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from bitsearch.deploy.bitpacking import pack_bits, unpack_bits
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.models.eval_mode import eval_mode
 from bitsearch.quant.uniform import largest_level, to_levels
 
 FORMAT_VERSION = 1
@@ -122,32 +125,21 @@ def _folded(layer: QuantizedLayer, norm: nn.Module | None) -> tuple[Tensor, Tens
 @torch.no_grad()
 def _following_norms(network: nn.Module, example_input: Tensor) -> dict[str, nn.Module]:
     """The batch norm that reads each layer's output directly, found by one forward pass."""
-    outputs: dict[int, str] = {}
-    kept: list[Tensor] = []
+    # The outputs stay alive until the pass is over, so that no other tensor gets the identity of one.
+    outputs: list[tuple[str, Tensor]] = []
     found: dict[str, nn.Module] = {}
-    handles = []
-    for name, layer in quantized_layers(network).items():
 
-        def remember(module: nn.Module, args: Any, output: Tensor, name: str = name) -> None:
-            outputs[id(output)] = name
-            # Alive until the pass is over, so that no other tensor gets its identity.
-            kept.append(output)
+    def remember(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, args, output: outputs.append((name, output))
 
-        handles.append(layer.register_forward_hook(remember))
-    for module in network.modules():
-        if isinstance(module, _BATCH_NORMS) and module.running_mean is not None:
+    def match(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        found.update({name: module for name, tensor in outputs if tensor is args[0]})
 
-            def match(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-                if id(args[0]) in outputs:
-                    found[outputs[id(args[0])]] = module
-
-            handles.append(module.register_forward_hook(match))
-    was_training = network.training
-    network.eval()
-    try:
+    with ExitStack() as hooks, eval_mode(network):
+        for name, layer in quantized_layers(network).items():
+            hooks.callback(layer.register_forward_hook(remember(name)).remove)
+        for module in network.modules():
+            if isinstance(module, _BATCH_NORMS) and module.running_mean is not None:
+                hooks.callback(module.register_forward_hook(match).remove)
         network(example_input)
-    finally:
-        network.train(was_training)
-        for handle in handles:
-            handle.remove()
     return found
