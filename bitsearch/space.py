@@ -79,6 +79,8 @@ class Training(Frozen):
     """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
     learning_rate: Positive = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Train with compiled quantizers; ``auto`` where the run is long enough to win the compilation back."""
 
 
 class Allocation(Frozen):

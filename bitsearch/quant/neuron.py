@@ -12,12 +12,15 @@ One bit, λ = 1 and a shared step is an integrate-and-fire neuron with soft rese
 starts at s/2.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from bitsearch.quant.compilation import compilable
 from bitsearch.quant.uniform import Levels, inside_range, level_gradients, to_levels
 
 
@@ -37,8 +40,36 @@ def membrane_steps(
             membrane = torch.add(x, membrane - spikes, alpha=decay)
 
 
+@compilable
+def _neuron(x: Tensor, steps: Tensor, bits: Tensor, time_steps: int, decay: float, signed: bool) -> Tensor:
+    return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+
+
+@compilable
+def _neuron_backward(
+    grad: Tensor, x: Tensor, steps: Tensor, bits: Tensor, time_steps: int, decay: float, signed: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (x, the steps in use, their bits, T̂)."""
+    share = grad if time_steps == 1 else grad / time_steps
+    passed, fired = [], []
+    by_step, by_bits = [], []
+    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+    for t, (levels, spikes) in enumerate(recurrence):
+        now = share * inside_range(levels)
+        grad_step, grad_bits = level_gradients(share, now, levels, steps[t], bits[t], signed=signed)
+        by_step.append(grad_step)
+        by_bits.append(grad_bits)
+        passed.append(now)
+        fired.append((share * spikes).sum())
+    return _total(passed), torch.stack(by_step), torch.stack(by_bits), -_total(fired) / time_steps
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
+
+
 class _RefinedNeuron(torch.autograd.Function):
-    """Analytic backward: the residual is detached, so o_t depends on x only through ``+ x``."""
+    """Analytic backward: the residual is detached, so o_t depends on x only through ``+ x``. Saves its inputs only."""
 
     @staticmethod
     def forward(
@@ -53,34 +84,23 @@ class _RefinedNeuron(torch.autograd.Function):
         signed: bool,
     ) -> Tensor:
         ctx.save_for_backward(x, steps, bits)
-        ctx.time_steps, ctx.decay, ctx.signed = time_steps, decay, signed
-        return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+        ctx.settings = (time_steps, decay, signed)
+        return _neuron(x, steps, bits, time_steps, decay, signed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, steps, bits = ctx.saved_tensors
-        grad_steps, grad_bits = torch.zeros_like(steps), torch.zeros_like(bits)
-        share = grad if ctx.time_steps == 1 else grad / ctx.time_steps
-        passed, total = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
-        recurrence = membrane_steps(x, steps, bits, time_steps=ctx.time_steps, decay=ctx.decay, signed=ctx.signed)
-        for t, (levels, spikes) in enumerate(recurrence):
-            passed_now = share * inside_range(levels)
-            grad_steps[t], grad_bits[t] = level_gradients(
-                share, passed_now, levels, steps[t], bits[t], signed=ctx.signed
-            )
-            passed = passed_now if t == 0 else passed + passed_now
-            if ctx.needs_input_grad[4]:
-                total = total + (share * spikes).sum()
-        grad_time = -total / ctx.time_steps if ctx.needs_input_grad[4] else None
-        return passed, grad_steps, None, grad_bits if ctx.needs_input_grad[3] else None, grad_time, None, None, None
+        passed, by_step, by_bits, by_time = _neuron_backward(grad, x, steps, bits, *ctx.settings)
+        unused = (0, len(steps) - len(by_step))
+        grad_steps, grad_bits = (functional.pad(found, unused) for found in (by_step, by_bits))
+        needed = ctx.needs_input_grad
+        return passed, grad_steps, None, grad_bits if needed[3] else None, by_time if needed[4] else None, *[None] * 3
 
 
 def mean_spikes(x: Tensor, steps: Tensor, bits: Tensor, *, time_steps: int, decay: float, signed: bool) -> Tensor:
     """ō without gradients of its own; shapes as in :func:`refined_neuron`."""
-    total: Tensor | None = None
-    for _, spikes in membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed):
-        total = spikes if total is None else total + spikes
-    assert total is not None, "time_steps is at least 1"
+    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+    total = functools.reduce(torch.add, (spikes for _, spikes in recurrence))
     return total if time_steps == 1 else total / time_steps
 
 
@@ -110,5 +130,7 @@ def refined_neuron(
     Gradients: dō/dx = (1/T)·Σ_t I_t; steps and bits as for :func:`bitsearch.quant.uniform.quantize`, per time step;
     zero for the time steps beyond T.
     """
+    if not torch.is_grad_enabled():
+        return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
     result: Tensor = _RefinedNeuron.apply(x, steps, bits, bits_latent, time_latent, time_steps, decay, signed)
     return result

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bitsearch.quant.compilation import compilable
+
 LN2 = math.log(2.0)
 SMALLEST_STEP = 1e-8
 """Step sizes are kept at or above this, so that a division by a step is always finite."""
@@ -103,6 +105,20 @@ def level_gradients(
     return (edge + rounding) * scale, grad_bits
 
 
+@compilable
+def _quantized(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool) -> Tensor:
+    return to_levels(x, step, bits, signed=signed).codes * step
+
+
+@compilable
+def _quantized_backward(
+    grad: Tensor, x: Tensor, step: Tensor, bits: Tensor, *, signed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    levels = to_levels(x, step, bits, signed=signed)
+    passed = grad * inside_range(levels)
+    return passed, *level_gradients(grad, passed, levels, step, bits, signed=signed)
+
+
 class _Quantize(torch.autograd.Function):
     """Saves its inputs only and recomputes the levels in backward."""
 
@@ -110,14 +126,11 @@ class _Quantize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None, signed: bool) -> Tensor:
         ctx.save_for_backward(x, step, bits)
         ctx.signed = signed
-        return to_levels(x, step, bits, signed=signed).codes * step
+        return _quantized(x, step, bits, signed=signed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, step, bits = ctx.saved_tensors
-        levels = to_levels(x, step, bits, signed=ctx.signed)
-        passed = grad * inside_range(levels)
-        grad_step, grad_bits = level_gradients(grad, passed, levels, step, bits, signed=ctx.signed)
+        passed, grad_step, grad_bits = _quantized_backward(grad, *ctx.saved_tensors, signed=ctx.signed)
         return passed, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
 
 
@@ -131,9 +144,11 @@ def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None
         latent: scalar tensor b̂ that receives the bit width's gradient; None where the bits are fixed.
         signed: True for weights and signed inputs, False for spikes.
 
-    Gradients (ALGORITHMS §1): dx = g·I; ds = Σ g·(x̄ − (x/s)·I)/√(numel·q_max); db̂ = Σ over clipped elements of
+    Gradients: dx = g·I; ds = Σ g·(x̄ − (x/s)·I)/√(numel·q_max); db̂ = Σ over clipped elements of
     g·sign(x̄)·∂(s·q_max)/∂b. NaN stays NaN.
     """
+    if not torch.is_grad_enabled():
+        return to_levels(x, step, bits, signed=signed).codes * step
     result: Tensor = _Quantize.apply(x, step, bits, latent, signed)
     return result
 

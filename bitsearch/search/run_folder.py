@@ -27,6 +27,8 @@ class RunSettings(Frozen):
     seed: int = Field(ge=0)
     device: Name
     threads: int = Field(ge=1)
+    compiled: bool = False
+    """Trained with compiled quantizers."""
     command: Name
     bitsearch: Name
     torch: Name

@@ -10,7 +10,7 @@ from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.search.evaluate import evaluate_plan
 from bitsearch.search.progress import Silent
-from bitsearch.search.run import search
+from bitsearch.search.run import _compiles, search
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.study import open_study
 
@@ -168,3 +168,19 @@ def test_other_metrics_can_be_bound(tiny_space, tmp_path):
 def test_the_room_is_called_like_its_function(tiny_space):
     with pytest.raises(bitsearch.InputError, match="not positive"):
         bitsearch.search(tiny_space, budget="0x")
+
+
+def test_only_a_long_run_compiles_by_itself(tiny_space, monkeypatch):
+    setting = make_setting(tiny_space)
+    monkeypatch.setattr("bitsearch.search.run.can_compile", lambda device: True)
+    assert not _compiles(setting, trials=12)
+    assert _compiles(setting, trials=1_000_000)
+    monkeypatch.setattr("bitsearch.search.run.can_compile", lambda device: False)
+    assert not _compiles(setting, trials=1_000_000)
+
+
+def test_a_run_that_must_compile_and_cannot_is_refused(tiny_space, monkeypatch, tmp_path):
+    monkeypatch.setattr("bitsearch.search.run.can_compile", lambda device: False)
+    training = tiny_space.training.model_copy(update={"compile": "always"})
+    with pytest.raises(InputError, match="install g"):
+        search(tiny_space.model_copy(update={"training": training}), "8x", out=tmp_path / "run")
