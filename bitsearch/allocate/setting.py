@@ -26,6 +26,11 @@ class Setting:
     examples: Tensor
     """A few training inputs, ``[N, ...]``, to trace networks with."""
 
+    @property
+    def activations(self) -> int:
+        """Input features of all layers, for a whole batch."""
+        return sum(layer.inputs for layer in self.model.layers) * self.space.training.batch_size
+
     def fresh_network(self, seed: int) -> nn.Module:
         """The float network with fresh weights, on the device."""
         return _fresh_network(self.space, self.splits, seed).to(self.device)

@@ -22,29 +22,24 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     best, settings = result.best, result.folder.settings
     metric = settings.metric
     shown = dict(SHOWN_COSTS) | ({} if metric in SHOWN_COSTS else {metric: metric})
-    table = Table(
-        title=f"{settings.space.name} at {settings.budget} ({metric} ≤ {settings.limit:.6g})", title_justify="left"
-    )
-    for column in ("plan", "validation", "test", *shown.values()):
-        table.add_column(column, justify="left" if column == "plan" else "right")
+    title = f"{settings.space.name} at {settings.budget} ({metric} ≤ {settings.limit:.6g})"
+    table = Table(title=title, title_justify="left")
+    table.add_column("plan", no_wrap=True)
+    for column in ("validation", "test", *shown.values()):
+        table.add_column(column, justify="right")
 
     def add(label: str, plan: "BitPlan", style: str = "") -> None:
         accuracy = plan.accuracy
         costs = [shown_as.amount(name, plan.costs[name]) for name in shown]
-        table.add_row(
-            Text(label), shown_as.accuracy(accuracy.validation), shown_as.accuracy(accuracy.test), *costs, style=style
-        )
+        measured = (shown_as.accuracy(accuracy.validation), shown_as.accuracy(accuracy.test))
+        table.add_row(Text(label), *measured, *costs, style=style)
 
     add(f"chosen: {describe(best)}", best, "bold green")
     for plan in result.uniform[:SHOWN_BASELINES]:
         add(describe(plan), plan)
     full = settings.full_precision
-    table.add_row(
-        "full precision",
-        shown_as.accuracy(full.validation),
-        shown_as.accuracy(full.test),
-        *["32-bit float"] * len(shown),
-    )
+    measured = (shown_as.accuracy(full.validation), shown_as.accuracy(full.test))
+    table.add_row("full precision", *measured, *[shown_as.MISSING] * len(shown))
     console.print(table)
     if len(result.uniform) > SHOWN_BASELINES:
         console.print(f"({len(result.uniform) - SHOWN_BASELINES} more uniform baselines in the report.)")
@@ -60,9 +55,9 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
 
 
 def describe(plan: "BitPlan") -> str:
-    """``uniform 1/3/1``, or ``adaptive, trial 4``."""
+    """``uniform 1/3/1``, or ``adaptive 4``, with its trial."""
     if plan.provenance.method != "uniform":
-        return f"{plan.provenance.method}, trial {plan.provenance.trial}"
+        return f"{plan.provenance.method} {plan.provenance.trial}"
     layer = list(plan.layers.values())[-1]
     return f"uniform {layer.weight_bits}/{layer.spike_bits[0]}/{layer.time_steps}"
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.setting import Setting, make_setting
+from bitsearch.allocate.threads import limited_threads
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
@@ -56,7 +57,8 @@ def evaluate_plan(
 ) -> float:
     """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
     network, setting = rebuild(path, weights=weights, space=space, device=device)
-    return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
+    with limited_threads(setting.activations):
+        return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
 
 
 def _run_folder_of(path: Path) -> RunFolder | None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.setting import Setting, make_setting
+from bitsearch.allocate.threads import limited_threads, threads_for
 from bitsearch.allocate.trainer import EpochRecord, train
 from bitsearch.allocate.uniform import uniform_plans
 from bitsearch.cost import Budget
@@ -104,9 +105,9 @@ def search(
     setting = make_setting(space, device=device)
     limit = Budget.parse(budget, metric or space.metric, setting.model, space.baseline)
     limit.check_feasible(setting.model, space.choices.smallest, space.first_layer)
-    folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
     wanted = trials or space.search.trials
     compiled = _compiles(setting, wanted)
+    folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
     settings = RunSettings(
         compiled=compiled,
         budget=limit.requested,
@@ -114,7 +115,7 @@ def search(
         limit=limit.limit,
         seed=seed,
         device=str(setting.device),
-        threads=torch.get_num_threads(),
+        threads=threads_for(setting.activations),
         command=command or _python_command(space, budget, metric, trials, seed),
         bitsearch=__version__,
         torch=torch.__version__,
@@ -124,7 +125,11 @@ def search(
     _check_resumable(folder, settings)
     folder.make()
     try:
-        with FileLock(folder.path / ".lock", timeout=0), compiled_quantizers() if compiled else nullcontext():
+        with (
+            FileLock(folder.path / ".lock", timeout=0),
+            compiled_quantizers() if compiled else nullcontext(),
+            limited_threads(setting.activations),
+        ):
             return _run(folder, settings, setting, limit, wanted, timeout, progress or Silent())
     except Timeout as error:
         raise InputError(
