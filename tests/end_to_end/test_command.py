@@ -123,7 +123,7 @@ def test_evaluate_refuses_the_weights_of_another_plan(ran, run):
     other = next(plan for plan in plans if plan.layers != plans[0].layers)
     weights = RunFolder(run).weights_file(other.provenance.trial)
     line = refused(bitsearch("evaluate", run / "plans/trial-0000.json", "--weights", weights, cwd=ran[0]))
-    assert "belongs to another plan" in line
+    assert "belongs to another" in line
 
 
 def test_deploy_writes_as_many_bytes_as_the_cost_model_says(ran, run):
