@@ -49,7 +49,7 @@ class Budget:
             raise InputError(
                 f"budget {self.requested} ({self.metric} ≤ {self.limit:.6g} {unit}) is infeasible: "
                 f"the smallest feasible value is {_round_up(least)} ({smallest} on every searched layer); "
-                "allow more, or widen the choices of the search space"
+                "allow more, widen the choices of the search space, or give its first layer fewer bits"
             )
 
     def outcome(self, achieved: float) -> BudgetOutcome:

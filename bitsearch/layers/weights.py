@@ -20,7 +20,7 @@ def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     try:
         save_file(state, draft)
-        with draft.open("rb") as file:
+        with draft.open("r+b") as file:
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, SafetensorError) as error:
