@@ -1,6 +1,5 @@
 """A network whose bits are learned while it trains: what :func:`bitsearch.quantize` returns."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
 from bitsearch.allocate.projection import project
-from bitsearch.cost import Budget, CostModel, trace, unquantized
+from bitsearch.cost import Budget, CostModel, trace
 from bitsearch.layers import QuantizedLayer, convert, fix_allocation, quantized_layers
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Choices, FirstLayer
@@ -203,9 +202,6 @@ def quantize(
     start = choices.nearest(start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2))
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
-    left = unquantized(network)
-    if left:
-        warnings.warn(f"left in full precision and not counted: {', '.join(left)}", stacklevel=2)
     model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted)
     return make_learnable(
         network,

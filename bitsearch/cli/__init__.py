@@ -1,6 +1,8 @@
 """The command line: parse, call, print."""
 
 import sys
+import warnings
+from typing import TextIO
 
 import typer
 
@@ -25,8 +27,20 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130."""
+    warnings.showwarning = _one_line
     try:
         app()
     except InputError as error:
         print(f"bitsearch: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"bitsearch: {message}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Layer geometry, traced on the real network by one forward pass."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
         names: module paths to measure; None takes every convolution and linear layer.
 
     Returns:
-        The layers in the order of their first call. One called several times counts every call.
+        The layers in the order of their first call. One called several times counts every call. Without ``names``, a
+        warning lists the layers with weights that cannot be given bits.
 
     Raises:
         InputError: the network cannot run the example, or holds no such layer.
@@ -75,6 +77,9 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
             raise InputError(
                 f"the network cannot run an input of shape {tuple(example_input.shape)}: {error}"
             ) from error
+    left = unquantized(network)
+    if names is None and left:
+        warnings.warn(f"left in full precision and not counted: {', '.join(left)}", stacklevel=2)
     if not found:
         raise InputError("the network has no convolution or linear layer that could be quantized")
     return list(found.values())

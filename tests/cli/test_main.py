@@ -1,6 +1,9 @@
+import warnings
+
 import pytest
 
 from bitsearch.cli import main
+from bitsearch.errors import InputError
 
 
 def call(arguments, monkeypatch):
@@ -61,3 +64,16 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_pat
     monkeypatch.setattr("bitsearch.search.run.search", interrupted)
     assert call(["run"], monkeypatch) == 130
     assert f"--out {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line_on_stderr(monkeypatch, capsys):
+    def warned(*arguments, **options):
+        warnings.warn("left in full precision and not counted: attention", stacklevel=1)
+        raise InputError("enough")
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("bitsearch.search.run.search", warned)
+    assert call(["run"], monkeypatch) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert lines == ["bitsearch: left in full precision and not counted: attention", "bitsearch: enough"]
