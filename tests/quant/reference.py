@@ -1,4 +1,4 @@
-"""Float64 reference of the uniform quantizer and the refined neuron, written from ALGORITHMS.md sections 1, 2 and 4."""
+"""Float64 reference of the uniform quantizer and the refined neuron, written from the published equations."""
 
 import math
 
