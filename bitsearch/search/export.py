@@ -29,7 +29,8 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
         least = min((plan.costs[metric] for plan in plans), default=float("nan"))
         raise InputError(
             f"no trial of {folder.path} meets {budget.strip()} ({metric} ≤ {limit:.6g}); "
-            f"its cheapest plan has {least:.6g}; allow more, or search for it: bitsearch run --budget {budget.strip()}"
+            f"its cheapest plan has {least:.6g}; "
+            f"allow more, or search for it: bitsearch run --metric {metric} --budget {budget.strip()}"
         )
     return best
 
