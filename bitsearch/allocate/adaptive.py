@@ -31,7 +31,7 @@ class BudgetPull(Callback):
         self.network, self.budget, self.knobs, self.steps = network, budget, knobs, steps
         self.controller = BudgetController()
         self.prices = (knobs.weight_price, knobs.spike_price, knobs.time_price)
-        least = network.model.cost(budget.metric, network.model.uniform(network.choices.smallest, network.first_layer))
+        least = network.model.least(budget.metric, network.choices.smallest, network.first_layer)
         self.limit = max(budget.limit * knobs.budget_share, least)
         self.start_cost = network.model.cost(budget.metric, network.layer_plans)
         start_means = network.model.means(network.layer_plans)

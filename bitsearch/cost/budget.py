@@ -43,7 +43,7 @@ class Budget:
 
     def check_feasible(self, model: CostModel, smallest: UniformBits, first_layer: FirstLayer) -> None:
         """Raise InputError, naming the smallest feasible budget, if the cheapest plan costs more."""
-        least = model.cost(self.metric, model.uniform(smallest, first_layer))
+        least = model.least(self.metric, smallest, first_layer)
         if least > self.limit:
             unit = METRICS[self.metric].unit
             raise InputError(

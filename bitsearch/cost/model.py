@@ -97,6 +97,10 @@ class CostModel:
             if firing_rates is not None or not metric.needs_firing_rates
         }
 
+    def least(self, metric: str, smallest: UniformBits, first_layer: FirstLayer) -> float:
+        """The smallest cost there is: ``smallest`` on every searched layer."""
+        return self.cost(metric, self.uniform(smallest, first_layer))
+
     def means(self, plan: Mapping[str, LayerPlan]) -> tuple[float, float, float]:
         """(W̄, S̄, T̄) of a plan."""
         weights, spikes, time_steps = mean_bits(self.geometry(), self._bits(plan))

@@ -182,9 +182,11 @@ def _run(
     settings = folder.settings
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(folder.storage_url, STUDY_NAME)
-    for number in retry_interrupted(study):
-        folder.plan_file(number).unlink(missing_ok=True)
-        folder.weights_file(number).unlink(missing_ok=True)
+    retry_interrupted(study)
+    for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]):
+        # It may have ended between its files and its result; it is done again under another number.
+        folder.plan_file(trial.number).unlink(missing_ok=True)
+        folder.weights_file(trial.number).unlink(missing_ok=True)
     space = setting.space
     candidates = uniform_plans(setting.model, space, budget, space.search.uniform_trials)
     done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))

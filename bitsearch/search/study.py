@@ -36,18 +36,12 @@ def open_study(storage_url: str, name: str) -> optuna.Study:
     )
 
 
-def retry_interrupted(study: optuna.Study) -> list[int]:
-    """Queue again what a killed process left running; only for the sole owner of the storage.
-
-    Returns:
-        The numbers of the trials that were given up.
-    """
+def retry_interrupted(study: optuna.Study) -> None:
+    """Fail and queue again what a killed process left running; only for the sole owner of the storage."""
     retry = RetryHeartbeatStaleTrialCallback()
-    interrupted = study.get_trials(states=[TrialState.RUNNING])
-    for trial in interrupted:
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
         study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
         retry(study, study._storage.get_trial(trial._trial_id))
-    return [trial.number for trial in interrupted]
 
 
 def make_sampler(space: SearchSpace, seed: int, finished: int) -> BaseSampler:

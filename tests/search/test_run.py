@@ -103,6 +103,22 @@ def test_an_interrupted_run_goes_on_to_the_trials_of_an_undisturbed_one(
     assert [plan.accuracy for plan in resumed] == [plan.accuracy for plan in undisturbed]
 
 
+class _InterruptAfterFiles(Silent):
+    """Ctrl-C once a trial's files are written, before Optuna has its result."""
+
+    def trial_done(self, label, accuracy, cost):
+        if cost is not None:
+            raise KeyboardInterrupt
+
+
+def test_a_trial_interrupted_after_its_files_were_written_does_not_count_twice(finished_run, tiny_space, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(tiny_space, "8x", out=tmp_path / "run", progress=_InterruptAfterFiles())
+    assert len(RunFolder(tmp_path / "run").plans()) == 1
+    resumed = search(tiny_space, "8x", out=tmp_path / "run").folder.plans()
+    assert [plan.layers for plan in resumed] == [plan.layers for plan in finished_run.folder.plans()]
+
+
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_what_a_killed_process_left_half_done_is_cleared_and_done_again(finished_run, tiny_space, tmp_path):
     folder = RunFolder(tmp_path / "run")
