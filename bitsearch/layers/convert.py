@@ -39,13 +39,13 @@ def convert(
     """
     network = copy.deepcopy(network)
     modules = dict(network.named_modules())
+    convertible = ", ".join(path for path, module in modules.items() if type(module) in _QUANTIZED)
     for name, layer_plan in plan.items():
         module = modules.get(name)
         if isinstance(module, QuantizedLayer):
             raise InputError(f"layer {name!r} is quantized already; give the float network")
         if module is None or type(module) not in _QUANTIZED:
-            names = ", ".join(path for path, other in modules.items() if type(other) in _QUANTIZED)
-            raise InputError(f"the network has no layer {name!r} that can be quantized; it has: {names}")
+            raise InputError(f"the network has no layer {name!r} that can be quantized; it has: {convertible}")
         # The layer keeps its weights, hyperparameters and hooks: only its class grows a mixin.
         module.__class__ = _QUANTIZED[type(module)]
         assert isinstance(module, QuantizedLayer)

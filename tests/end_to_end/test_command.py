@@ -163,7 +163,9 @@ def test_wrong_plans_name_the_field(ran, run):
     assert "schema_version is 9" in line(schema_version=9)
     layers = content["layers"]
     assert "layers.conv2.weight_bits" in line(layers=layers | {"conv2": layers["conv2"] | {"weight_bits": 0}})
-    assert "no layer 'conv9'" in line(layers=layers | {"conv9": layers["conv2"]})
+    misspelt = line(layers=layers | {"conv9": layers["conv2"]})
+    assert "no layer 'conv9'" in misspelt
+    assert "it has: conv1, conv2, conv3, conv4, classifier" in misspelt
 
 
 def test_a_killed_run_goes_on_with_the_same_command(ran, run, tmp_path):
