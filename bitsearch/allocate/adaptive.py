@@ -51,7 +51,7 @@ class BudgetPull(Callback):
         progress = min(1.0, 2 * self.step / self.steps)
         limit = self.start_cost ** (1 - progress) * self.limit**progress
         violation = metric_penalty(model, self.budget.metric, limit, allocation, self.prices)
-        self.controller.update(violation.item())
+        self.controller.update(violation)
         if self.knobs.regularizer == "means":
             return self.controller.weight * means_penalty(model, self.targets, allocation, self.prices)
         return self.controller.weight * violation
@@ -65,7 +65,7 @@ class BudgetPull(Callback):
             "mean_weight_bits": weights,
             "mean_spike_bits": spikes,
             "mean_time_steps": time_steps,
-            "penalty_weight": self.controller.weight,
+            "penalty_weight": float(self.controller.weight),
             "changes": float(self.network.changes),
         }
 

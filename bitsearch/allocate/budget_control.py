@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from bitsearch.cost import CostModel
@@ -15,18 +16,19 @@ class BudgetController:
     """
 
     def __init__(self, start: float = 1e-2, gain: float = 0.15) -> None:
-        self.start, self.gain = start, gain
-        self.log_weight = math.log(start)
+        self.gain = gain
+        # A tensor, so that no training step waits for a number to come back from the device.
+        self.log_weight = torch.tensor(math.log(start))
 
     @property
-    def weight(self) -> float:
-        """Λ."""
-        return math.exp(self.log_weight)
+    def weight(self) -> Tensor:
+        """Λ, a scalar."""
+        return self.log_weight.exp()
 
-    def update(self, log_violation: float) -> None:
-        """Move Λ by log(cost/limit), positive above the limit."""
-        bounded = max(-1.0, min(1.0, log_violation))
-        self.log_weight = max(-16.0, min(8.0, self.log_weight + self.gain * bounded))
+    def update(self, log_violation: Tensor) -> None:
+        """Move Λ by log(cost/limit), a scalar, positive above the limit."""
+        move = self.gain * log_violation.detach().clamp(-1, 1)
+        self.log_weight = (self.log_weight.to(move.device) + move).clamp(-16, 8)
 
 
 Prices = tuple[float, float, float]

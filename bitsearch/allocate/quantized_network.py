@@ -112,19 +112,27 @@ class QuantizedNetwork(nn.Module):
     @property
     def allocation(self) -> Allocation:
         """Rounded bits of all layers as ``[L]`` tensors, with straight-through gradients to the latents."""
-        weights, spikes, time_steps = [], [], []
-        for layer in self.layers.values():
-            active = layer.active_steps
-            if layer.searchable:
-                assert layer.spike_latent is not None
-                weights.append(_straight_through(layer.weight_latent, layer.weight_bits))
-                spikes.append(_straight_through(layer.spike_latent[:active].mean(), layer.spike_bits[:active].mean()))
-                time_steps.append(_straight_through(layer.time_latent, layer.time_steps))
-            else:
-                weights.append(layer.weight_bits)
-                spikes.append(layer.spike_bits[:active].mean())
-                time_steps.append(layer.time_steps)
-        return torch.stack(weights), torch.stack(spikes), torch.stack(time_steps)
+        names = list(self.layers)
+        plans = [layer.layer_plan for layer in self.layers.values()]
+        device = next(self.network.parameters()).device
+        rounded = torch.tensor([[plan.weight_bits, plan.mean_spike_bits, plan.time_steps] for plan in plans])
+        weights, spikes, time_steps = rounded.to(device, torch.float32).unbind(1)
+        searched = self.searched_layers
+        if not searched:
+            return weights, spikes, time_steps
+        # All layers at once: a few operations on vectors instead of a dozen a layer.
+        rows = torch.tensor([names.index(name) for name in searched], device=device)
+        latents = torch.stack([layer.latents for layer in searched.values()])
+        active = torch.zeros(latents.shape[0], latents.shape[1] - 2)
+        for row, layer in enumerate(searched.values()):
+            active[row, : layer.active_steps] = 1 / layer.active_steps
+        moving = (latents[:, 0], (latents[:, 2:] * active.to(device)).sum(1), latents[:, 1])
+        # The value is the rounded one, the gradient goes to the latents.
+        weights, spikes, time_steps = (
+            fixed.index_add(0, rows, latent - latent.detach())
+            for fixed, latent in zip((weights, spikes, time_steps), moving, strict=True)
+        )
+        return weights, spikes, time_steps
 
     def budget(self, request: str, metric: str = "bit_budget") -> Budget:
         """Read a budget such as ``4x`` for this network; InputError if it is malformed or infeasible."""
@@ -142,7 +150,7 @@ class QuantizedNetwork(nn.Module):
             budget = self.budget(budget, metric)
         controller = self._controllers.setdefault(budget, BudgetController())
         violation = metric_penalty(self.model, budget.metric, budget.limit, self.allocation, (1.0, 1.0, 1.0))
-        controller.update(violation.item())
+        controller.update(violation)
         return controller.weight * violation
 
     @property
@@ -161,11 +169,6 @@ class QuantizedNetwork(nn.Module):
         plan = project(self.layer_plans, self.model, budget, self.choices, searched=self.searched_layers)
         self.fix(plan)
         return plan
-
-
-def _straight_through(latent: Tensor | None, rounded: Tensor) -> Tensor:
-    assert latent is not None
-    return latent + (rounded - latent).detach()
 
 
 def quantize(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from bitsearch.errors import InputError
+from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.quantized import (
     QuantizedConv1d,
     QuantizedConv2d,
@@ -29,6 +30,8 @@ def convert(
 ) -> nn.Module:
     """A copy of ``network`` in which every layer that ``plan`` names is quantized.
 
+    ReLUs that only feed unsigned quantized layers are left out, as :mod:`bitsearch.layers.absorption` says.
+
     Args:
         network: left as it is.
         plan: bits of each layer, by module path.
@@ -50,6 +53,7 @@ def convert(
         module.__class__ = _QUANTIZED[type(module)]
         assert isinstance(module, QuantizedLayer)
         module.add_quantization(layer_plan, (choices or {}).get(name))
+    absorb_relus(network)
     return network
 
 

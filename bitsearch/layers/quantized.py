@@ -7,19 +7,21 @@ forward pass uses. A layer without latents is fixed.
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitsearch.plan import LayerPlan
-from bitsearch.quant.neuron import membrane_steps, refined_neuron
+from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
+from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.renewal import renew_step
-from bitsearch.quant.uniform import SMALLEST_STEP, initial_step, quantize
+from bitsearch.quant.uniform import SMALLEST_STEP, initial_step, largest_level, quantize, quantized
 from bitsearch.space import Choices
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
-"""Gets a layer's input, mean spikes and quantized weight at every forward pass."""
+"""Gets a layer's input (clipped at zero where it is unsigned), mean spikes and quantized weight at every forward pass."""
 
 LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
 """Bounds of the learned logarithms: neither a zero nor an infinite step."""
@@ -157,8 +159,24 @@ class QuantizedLayer(nn.Module):
             self._renew(x)
         spikes, weight = self.spikes(x), self.quantized_weight()
         if self.observer is not None:
-            self.observer(x, spikes, weight)
+            self.observer(x if self.signed_input else x.clamp_min(0), spikes, weight)
         return spikes, weight
+
+    def operands_recomputed(self, x: Tensor, spikes: Tensor, weight: Tensor) -> AbstractContextManager[object]:
+        """For :mod:`bitsearch.quant.recomputation`: how the layer's operands are computed again in backward."""
+        weight_step, weight_bits = self.weight_step.detach(), self.weight_bits
+        spike_step, spike_bits = self.spike_step.detach(), self.spike_bits
+        settings = (self.active_steps, self.decay, self.signed_input)
+
+        def spikes_again() -> Tensor:
+            largest = largest_level(spike_bits, signed=self.signed_input)
+            return spike(x, spike_step, spike_bits, largest, *settings)
+
+        def weight_again() -> Tensor:
+            largest = largest_level(weight_bits, signed=True)
+            return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
+
+        return recomputed((spikes, spikes_again), (weight, weight_again))
 
     @torch.no_grad()
     def _renew(self, x: Tensor) -> None:
@@ -204,6 +222,30 @@ class QuantizedLayer(nn.Module):
         )
         nonzero = sum(int(torch.count_nonzero(levels.codes)) for levels, _ in recurrence)
         return nonzero, x.numel() * self.active_steps
+
+    @torch.no_grad()
+    def count_synops(self, x: Tensor, *, unrolled: bool = False) -> int:
+        """Synaptic operations for an input over the time steps: the connections that non-zero spikes go through.
+
+        Connections are counted one by one, so a spike at a padded edge has fewer. With ``unrolled``, a spike of level k
+        is taken for k binary ones, as :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
+        """
+        recurrence = membrane_steps(
+            x,
+            self.spike_step,
+            self.spike_bits,
+            time_steps=self.active_steps,
+            decay=self.decay,
+            signed=self.signed_input,
+        )
+        spikes = torch.zeros_like(x, dtype=torch.float64)
+        for levels, _ in recurrence:
+            spikes += levels.codes.abs() if unrolled else levels.codes != 0
+        # The layer's own operation adds up the spikes that reach one output channel of every group.
+        groups = getattr(self, "groups", 1)
+        ones = spikes.new_ones(groups, *self.weight.shape[1:])
+        operation = self._conv_forward if isinstance(self, _QuantizedConv) else nn.functional.linear
+        return int(operation(spikes, ones, None).sum()) * (self.weight.shape[0] // groups)
 
     @torch.no_grad()
     def follow_latents(self, weight: float, spikes: list[float], time_steps: float) -> bool:
@@ -272,7 +314,8 @@ class _QuantizedConv(QuantizedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of mean spikes with quantized weights; shapes as in torch."""
         spikes, weight = self.quantized_operands(x)
-        return self._conv_forward(spikes, weight, self.bias)
+        with self.operands_recomputed(x, spikes, weight):
+            return self._conv_forward(spikes, weight, self.bias)
 
 
 class QuantizedConv1d(_QuantizedConv, nn.Conv1d):
@@ -293,4 +336,5 @@ class QuantizedLinear(QuantizedLayer, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in_features]`` to ``[..., out_features]``."""
         spikes, weight = self.quantized_operands(x)
-        return nn.functional.linear(spikes, weight, self.bias)
+        with self.operands_recomputed(x, spikes, weight):
+            return nn.functional.linear(spikes, weight, self.bias)

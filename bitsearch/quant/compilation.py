@@ -51,7 +51,7 @@ def compiled_quantizers() -> Iterator[None]:
     global _active
     before, _active = _active, True
     try:
-        with torch._dynamo.config.patch(recompile_limit=VARIANTS):
+        with torch._dynamo.config.patch(recompile_limit=VARIANTS, specialize_float=True):
             yield
     finally:
         _active = before

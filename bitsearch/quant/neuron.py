@@ -21,51 +21,72 @@ from torch import Tensor
 from torch.nn import functional
 
 from bitsearch.quant.compilation import compilable
-from bitsearch.quant.uniform import Levels, inside_range, level_gradients, to_levels
+from bitsearch.quant.uniform import Levels, inside_range, largest_level, level_gradients, to_levels, working_precision
 
 
 def membrane_steps(
-    x: Tensor, steps: Tensor, bits: Tensor, *, time_steps: int, decay: float, signed: bool
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    *,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    largest: Tensor | None = None,
 ) -> Iterator[tuple[Levels, Tensor]]:
     """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
 
-    ``steps`` and ``bits`` are ``[T_max]`` tensors with T_max ≥ ``time_steps``; only the first ``time_steps`` are used.
+    ``steps``, ``bits`` and ``largest`` (q_max of the bits where known already) are ``[T_max]`` tensors with
+    T_max ≥ ``time_steps``; only the first ``time_steps`` are used.
     """
+    x = working_precision(x)
     membrane = x
+    largest = largest_level(bits, signed=signed) if largest is None else largest
     for t in range(time_steps):
-        levels = to_levels(membrane, steps[t], bits[t], signed=signed)
+        levels = to_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t])
         spikes = levels.codes * steps[t]
         yield levels, spikes
         if t + 1 < time_steps:
             membrane = torch.add(x, membrane - spikes, alpha=decay)
 
 
+# As in uniform.py, the kernels get q_max as an input.
 @compilable
-def _neuron(x: Tensor, steps: Tensor, bits: Tensor, time_steps: int, decay: float, signed: bool) -> Tensor:
-    return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+def spike(
+    x: Tensor, steps: Tensor, bits: Tensor, largest: Tensor, time_steps: int, decay: float, signed: bool
+) -> Tensor:
+    """:func:`mean_spikes` as a kernel."""
+    return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
 
 
 @compilable
 def _neuron_backward(
-    grad: Tensor, x: Tensor, steps: Tensor, bits: Tensor, time_steps: int, decay: float, signed: bool
+    grad: Tensor,
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    largest: Tensor,
+    time_steps: int,
+    decay: float,
+    signed: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (x, the steps in use, their bits, T̂)."""
-    share = grad if time_steps == 1 else grad / time_steps
-    passed, fired = [], []
-    by_step, by_bits = [], []
-    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
+    share = working_precision(grad)
+    if time_steps > 1:
+        share = share / time_steps
+    by_step, by_bits, fired = [], [], []
+    passed = None
+    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
     for t, (levels, spikes) in enumerate(recurrence):
         now = share * inside_range(levels)
         grad_step, grad_bits = level_gradients(share, now, levels, steps[t], bits[t], signed=signed)
         by_step.append(grad_step)
         by_bits.append(grad_bits)
-        passed.append(now)
         fired.append((share * spikes).sum())
-    return _total(passed), torch.stack(by_step), torch.stack(by_bits), -_total(fired) / time_steps
-
-
-def _total(terms: list[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)
+        passed = now if passed is None else passed.add_(now)
+    assert passed is not None
+    by_time = -torch.stack(fired).sum() / time_steps
+    return passed.to(x.dtype), torch.stack(by_step), torch.stack(by_bits), by_time
 
 
 class _RefinedNeuron(torch.autograd.Function):
@@ -83,25 +104,35 @@ class _RefinedNeuron(torch.autograd.Function):
         decay: float,
         signed: bool,
     ) -> Tensor:
-        ctx.save_for_backward(x, steps, bits)
+        largest = largest_level(bits, signed=signed)
+        ctx.save_for_backward(x, steps, bits, largest)
         ctx.settings = (time_steps, decay, signed)
-        return _neuron(x, steps, bits, time_steps, decay, signed)
+        return spike(x, steps, bits, largest, time_steps, decay, signed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, steps, bits = ctx.saved_tensors
-        passed, by_step, by_bits, by_time = _neuron_backward(grad, x, steps, bits, *ctx.settings)
+        x, steps, bits, largest = ctx.saved_tensors
+        passed, by_step, by_bits, by_time = _neuron_backward(grad, x, steps, bits, largest, *ctx.settings)
         unused = (0, len(steps) - len(by_step))
         grad_steps, grad_bits = (functional.pad(found, unused) for found in (by_step, by_bits))
         needed = ctx.needs_input_grad
         return passed, grad_steps, None, grad_bits if needed[3] else None, by_time if needed[4] else None, *[None] * 3
 
 
-def mean_spikes(x: Tensor, steps: Tensor, bits: Tensor, *, time_steps: int, decay: float, signed: bool) -> Tensor:
-    """ō without gradients of its own; shapes as in :func:`refined_neuron`."""
-    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
-    total = functools.reduce(torch.add, (spikes for _, spikes in recurrence))
-    return total if time_steps == 1 else total / time_steps
+def mean_spikes(
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    *,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    largest: Tensor | None = None,
+) -> Tensor:
+    """ō without gradients of its own; shapes as in :func:`membrane_steps`."""
+    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
+    total = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
+    return (total if time_steps == 1 else total / time_steps).to(x.dtype)
 
 
 def refined_neuron(
@@ -128,7 +159,7 @@ def refined_neuron(
         signed: True where x may be negative (the network's input).
 
     Gradients: dō/dx = (1/T)·Σ_t I_t; steps and bits as for :func:`bitsearch.quant.uniform.quantize`, per time step;
-    zero for the time steps beyond T.
+    zero for the time steps beyond T. Half-precision ``x`` runs in float32, the result has its dtype.
     """
     if not torch.is_grad_enabled():
         return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from bitsearch.errors import InputError
 from bitsearch.quant.uniform import SMALLEST_STEP, largest_level, to_levels
 
 EXPONENT = 2.4
@@ -30,9 +31,17 @@ def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = Fal
         signed: grid of weights (True) or of spikes (False; negative elements cost the same at every step).
 
     Returns:
-        A scalar, or ``[C, 1, ...]`` with ``per_channel``; never below ``SMALLEST_STEP``. A tensor of zeros gets that.
+        A scalar, or ``[C, 1, ...]`` with ``per_channel``; never below ``SMALLEST_STEP``. A tensor of zeros, or an
+        empty one, gets that.
+
+    Raises:
+        InputError: ``x`` holds NaN or infinity.
     """
     values = x.detach().float()
+    if not values.numel():
+        return values.new_full((x.shape[0], *[1] * (x.dim() - 1)) if per_channel else (), SMALLEST_STEP)
+    if not math.isfinite(sum(values.aminmax())):
+        raise InputError("a tensor to be quantized holds NaN or infinity; lower the learning rate, or check the data")
     if per_channel:
         found = [_best_step(channel, bits, signed) for channel in values.flatten(1)]
         return torch.stack(found).reshape(-1, *[1] * (x.dim() - 1))
@@ -46,10 +55,13 @@ def _best_step(values: Tensor, bits: Tensor, signed: bool) -> Tensor:
     largest = largest_level(bits, signed=signed)
     centres, counts = (magnitude, torch.ones_like(magnitude)) if len(magnitude) <= BINS else _histogram(magnitude, top)
 
+    # Magnitudes meet the unsigned grid with the same q_max, except that one signed bit has no zero.
+    signed = signed and not bool(bits > 1)
+
     def loss(edges: Tensor) -> Tensor:
         steps = (edges / largest).clamp_min(SMALLEST_STEP).unsqueeze(1)
-        levels = to_levels(centres, steps, bits, signed=signed)
-        return ((levels.codes * steps - centres).abs().pow(EXPONENT) * counts).sum(1)
+        codes = to_levels(centres, steps, bits, signed=signed, largest=largest).codes
+        return codes.mul_(steps).sub_(centres).abs_().pow_(EXPONENT) @ counts
 
     # Clipping edges s·q_max: in equal ratios from far inside the range to where the largest value sits at the last
     # rounding boundary, and in equal distances, since the loss of a small tensor is jagged.
@@ -75,4 +87,4 @@ def _histogram(magnitude: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     spacing = (top / BINS**2).clamp_min(torch.finfo(torch.float32).tiny)
     index = (magnitude / spacing).sqrt_().clamp_(0, BINS - 1).long()
     counts = torch.bincount(index, minlength=BINS).float()
-    return torch.zeros_like(counts).index_add_(0, index, magnitude) / counts.clamp_min(1), counts
+    return torch.zeros_like(counts).scatter_add_(0, index, magnitude) / counts.clamp_min(1), counts

@@ -36,6 +36,11 @@ class Levels(NamedTuple):
     """q_max, shaped like ``bits``."""
 
 
+def working_precision(x: Tensor) -> Tensor:
+    """``x``, in float32 if it comes in half precision (bfloat16 or float16, as under autocast)."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
 def largest_level(bits: Tensor, *, signed: bool) -> Tensor:
     """q_max of a ``bits``-bit grid (same shape as ``bits``): 2^(b−1) − 1 signed (1 at one bit), 2^b − 1 unsigned."""
     if signed:
@@ -43,7 +48,7 @@ def largest_level(bits: Tensor, *, signed: bool) -> Tensor:
     return torch.exp2(bits) - 1
 
 
-def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool) -> Levels:
+def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool, largest: Tensor | None = None) -> Levels:
     """Integer levels of ``x``.
 
     Args:
@@ -51,9 +56,11 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool) -> Levels:
         step: positive; a scalar, or broadcastable to ``x`` (one per output channel).
         bits: scalar tensor holding a whole number of at least 1.
         signed: weights and signed inputs True, spikes False.
+        largest: q_max of ``bits`` where it is known already.
     """
-    scaled = x / step
-    largest = largest_level(bits, signed=signed)
+    scaled = working_precision(x) / step
+    if largest is None:
+        largest = largest_level(bits, signed=signed)
     if not signed:
         clipped = scaled.clamp_min(0).minimum(largest)
         return Levels(torch.round(clipped), scaled, clipped, largest)
@@ -105,18 +112,21 @@ def level_gradients(
     return (edge + rounding) * scale, grad_bits
 
 
+# The kernels get q_max as an input: a compiled loop would take a power of two for every eight elements.
 @compilable
-def _quantized(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool) -> Tensor:
-    return to_levels(x, step, bits, signed=signed).codes * step
+def quantized(x: Tensor, step: Tensor, bits: Tensor, largest: Tensor, *, signed: bool) -> Tensor:
+    """The values of :func:`quantize`, without gradients of their own; ``largest`` is q_max of ``bits``."""
+    return (to_levels(x, step, bits, signed=signed, largest=largest).codes * step).to(x.dtype)
 
 
 @compilable
 def _quantized_backward(
-    grad: Tensor, x: Tensor, step: Tensor, bits: Tensor, *, signed: bool
+    grad: Tensor, x: Tensor, step: Tensor, bits: Tensor, largest: Tensor, *, signed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    levels = to_levels(x, step, bits, signed=signed)
+    levels = to_levels(x, step, bits, signed=signed, largest=largest)
+    grad = working_precision(grad)
     passed = grad * inside_range(levels)
-    return passed, *level_gradients(grad, passed, levels, step, bits, signed=signed)
+    return passed.to(x.dtype), *level_gradients(grad, passed, levels, step, bits, signed=signed)
 
 
 class _Quantize(torch.autograd.Function):
@@ -124,9 +134,10 @@ class _Quantize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None, signed: bool) -> Tensor:
-        ctx.save_for_backward(x, step, bits)
+        largest = largest_level(bits, signed=signed)
+        ctx.save_for_backward(x, step, bits, largest)
         ctx.signed = signed
-        return _quantized(x, step, bits, signed=signed)
+        return quantized(x, step, bits, largest, signed=signed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -145,17 +156,18 @@ def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None
         signed: True for weights and signed inputs, False for spikes.
 
     Gradients: dx = g·I; ds = Σ g·(x̄ − (x/s)·I)/√(numel·q_max); db̂ = Σ over clipped elements of
-    g·sign(x̄)·∂(s·q_max)/∂b. NaN stays NaN.
+    g·sign(x̄)·∂(s·q_max)/∂b. NaN stays NaN. Half-precision ``x`` is quantized in float32, the result has its dtype.
     """
     if not torch.is_grad_enabled():
-        return to_levels(x, step, bits, signed=signed).codes * step
+        return (to_levels(x, step, bits, signed=signed).codes * step).to(x.dtype)
     result: Tensor = _Quantize.apply(x, step, bits, latent, signed)
     return result
 
 
 def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False) -> Tensor:
-    """LSQ's starting step 2·mean|x|/√q_max: a scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``."""
-    magnitude = x.detach().abs().float()
+    """LSQ's starting step 2·mean|x|/√q_max (of x clipped at zero where unsigned): a scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``."""
+    # An unsigned grid clips what is negative.
+    magnitude = (x.detach().abs() if signed else x.detach().clamp_min(0)).float()
     if per_channel:
         mean = magnitude.flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
     else:

@@ -24,6 +24,7 @@ from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
+from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.search.front import table
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
@@ -128,6 +129,7 @@ def search(
         with (
             FileLock(folder.path / ".lock", timeout=0),
             compiled_quantizers() if compiled else nullcontext(),
+            recomputed_operands() if setting.space.training.recompute else nullcontext(),
             limited_threads(setting.activations),
         ):
             return _run(folder, settings, setting, limit, wanted, timeout, progress or Silent())
