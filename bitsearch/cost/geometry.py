@@ -1,19 +1,17 @@
 """Layer geometry, traced on the real network by one forward pass."""
 
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import prod
 
-import torch
 from torch import Tensor, nn
 
+from bitsearch.cost.operations import QUANTIZABLE, Call, Recording, record
 from bitsearch.errors import InputError
-from bitsearch.models.eval_mode import eval_mode
 
-QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-"""The layers that can be given bits. Subclasses compute something else, so they are left as they are."""
+NEVER_CALLED = "never called"
+"""``LayerGeometry.fixed`` of a layer whose weights are only stored."""
 
 
 @dataclass(frozen=True)
@@ -23,106 +21,141 @@ class LayerGeometry:
     name: str
     """Module path in the network."""
     macs: int
-    """Multiply-accumulates."""
+    """Multiply-accumulates; conventions in :func:`bitsearch.cost.operations.record`."""
     weights: int
-    """Weight elements, without biases."""
+    """Weight elements, without biases; those shared with an earlier layer are not counted again."""
     inputs: int
-    """Input features, each of which is a spike."""
+    """Input features, each of which is a spike; 0 where nothing is multiplied."""
     outputs: int
-    """Output channels."""
+    """Output channels, each of which has a bias; in a module that is no such layer, its biases."""
     signed_input: bool
     """True if the example's values at this layer went below zero."""
     first: bool
-    """True for the layer that ran first."""
+    """True for the layer that ran first among all with weights."""
+    fixed: str | None = None
+    """Why it cannot be given bits; None if it can."""
 
 
 def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None = None) -> list[LayerGeometry]:
-    """Run ``example_input`` (``[N, ...]``) through ``network`` once and measure every quantizable layer.
+    """Run ``example_input`` (``[N, ...]``) through ``network`` once and measure every layer, as :func:`measure` does.
 
     Args:
         network: any module; its mode, weights and buffers are left as they were.
         example_input: a batch as the network gets in use.
-        names: module paths to measure; None takes every convolution and linear layer.
+        names: module paths of the layers to measure; None takes everything that :func:`measure` finds.
 
     Returns:
-        The layers in the order of their first call. One called several times counts every call. Without ``names``, a
-        warning lists the layers with weights that cannot be given bits.
+        With ``names``, these layers, the first of them marked as such. Without, the layers that can be given bits and
+        all that is ``fixed``; warnings then list what is kept at 32 bits and what never ran.
 
     Raises:
-        InputError: the network cannot run the example, or holds no such layer.
+        InputError: the network cannot run the example, or holds no layer that can be given bits.
     """
-    wanted = None if names is None else set(names)
-    modules = {
-        name: module
-        for name, module in network.named_modules()
-        if type(module) in QUANTIZABLE and (wanted is None or name in wanted)
-    }
-    found: dict[str, LayerGeometry] = {}
-
-    def measure(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            x = args[0] if args else kwargs["input"]
-            geometry = _measure(name, module, x.detach(), output.detach(), first=not found)
-            earlier = found.get(name)
-            found[name] = geometry if earlier is None else _joined(earlier, geometry)
-
-        return hook
-
-    with ExitStack() as hooks, torch.no_grad(), eval_mode(network):
-        for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(measure(name), with_kwargs=True).remove)
-        try:
-            network(example_input)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the network cannot run an input of shape {tuple(example_input.shape)}: {error}"
-            ) from error
-    left = unquantized(network)
-    if names is None and left:
-        warnings.warn(f"left in full precision and not counted: {', '.join(left)}", stacklevel=2)
-    if not found:
+    layers = measure(network, example_input)
+    if names is None:
+        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed not in (None, NEVER_CALLED)])
+        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed == NEVER_CALLED])
+    else:
+        wanted = set(names)
+        chosen = [layer for layer in layers if layer.fixed is None and layer.name in wanted]
+        layers = [replace(layer, first=index == 0) for index, layer in enumerate(chosen)]
+    if all(layer.fixed for layer in layers):
         raise InputError("the network has no convolution or linear layer that could be quantized")
-    return list(found.values())
+    return layers
+
+
+def _warn(what: str, layers: list[LayerGeometry]) -> None:
+    if layers:
+        # An operation between the layers of the whole network has the empty path.
+        names = ", ".join(layer.name or "(the network)" for layer in layers)
+        warnings.warn(f"{what}: {names}", stacklevel=3)
+
+
+def measure(network: nn.Module, example_input: Tensor) -> list[LayerGeometry]:
+    """Everything in ``network`` that holds weights or multiplies, whether it can be given bits or not.
+
+    That is every layer of :data:`bitsearch.cost.operations.QUANTIZABLE`; and, with the reason in ``fixed``, every other
+    module with parameters of two or more dimensions, products outside of layers (such as attention's q·k) under the
+    module they happen in, and modules with weights that never run.
+
+    A module under several names, or called several times, is one entry: all calls count, its weights once. Counts are
+    for one input: one called once a time step counts every step. Where spikingjelly's modules work in multi-step mode,
+    on ``[T, N, ...]``, they are for one input and one time step. Out of sight are modules inside scripted ones, and
+    products in kernels that neither the formulas nor torch's flop counter know.
+
+    Arguments and errors as for :func:`trace`, except that a network without layers to quantize is no error. Returns
+    them in the order of their first calls, a block after the layers inside it; those never called come last.
+    """
+    try:
+        recording = record(network, example_input)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"the network cannot run an input of shape {tuple(example_input.shape)}: {error}") from error
+    names = {module: name for name, module in network.named_modules()}
+    never_called = [module for module in names if module not in recording.calls]
+    layers: list[LayerGeometry] = []
+    counted: set[Tensor] = set()
+    for module in [*recording.calls, *never_called]:
+        calls, weights = recording.calls.get(module, []), _weights(module)
+        macs = _per_sample(recording, calls, [call.macs for call in calls])
+        if not weights and not macs:
+            continue
+        layers.append(
+            LayerGeometry(
+                name=names[module],
+                macs=macs,
+                weights=sum(weight.numel() for weight in weights if weight not in counted),
+                inputs=_per_sample(recording, calls, [prod(call.shape) for call in calls]) if macs else 0,
+                outputs=_channels(module),
+                signed_input=any(call.negative for call in calls),
+                first=bool(weights) and bool(calls) and not counted,
+                fixed=_why_fixed(module, recording, macs),
+            )
+        )
+        counted.update(weights)
+    return layers
+
+
+def _per_sample(recording: Recording, calls: list[Call], counts: list[int]) -> int:
+    return sum(count // recording.samples(call.shape) for call, count in zip(calls, counts, strict=True))
+
+
+def _weights(module: nn.Module) -> list[Tensor]:
+    """Its own weight matrices and kernels."""
+    if type(module) in QUANTIZABLE:
+        # With weight norm, this is not a parameter but made of two.
+        assert isinstance(module.weight, Tensor)
+        return [module.weight]
+    return [parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2]
+
+
+def _channels(module: nn.Module) -> int:
+    channels = getattr(module, "out_features", None) or getattr(module, "out_channels", None)
+    if isinstance(channels, int):
+        return channels
+    return sum(parameter.numel() for parameter in module.parameters(recurse=False) if parameter.dim() == 1)
+
+
+def _why_fixed(module: nn.Module, recording: Recording, macs: int) -> str | None:
+    kind = type(module)
+    weights = _weights(module)
+    if module not in recording.calls:
+        used = any(weight in recording.used for weight in weights)
+        return "its weights are used without calling it" if used else NEVER_CALLED
+    if kind in QUANTIZABLE:
+        return None
+    for parent in QUANTIZABLE:
+        if isinstance(module, parent):
+            return f"a subclass of {parent.__name__} ({kind.__module__}.{kind.__qualname__})"
+    if not weights:
+        return "matrix products outside of layers"
+    return f"{kind.__name__} cannot be given bits" + ("" if macs else "; no matrix products were seen in it")
 
 
 def unquantized(network: nn.Module) -> list[str]:
-    """Module paths of the layers with a weight matrix or kernel that cannot be given bits, and so are not counted."""
+    """Module paths of the layers with a weight matrix or kernel that cannot be given bits."""
     return [
         name
         for name, module in network.named_modules()
         if type(module) not in QUANTIZABLE
         and any(parameter.dim() >= 2 for parameter in module.parameters(recurse=False))
     ]
-
-
-def _measure(name: str, module: nn.Module, x: Tensor, output: Tensor, *, first: bool) -> LayerGeometry:
-    batch = x.shape[0]
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(module, nn.Linear):
-        channels = module.out_features
-    else:
-        assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        channels = module.out_channels
-    return LayerGeometry(
-        name=name,
-        # Every output element is one dot product with one output channel's weights; groups are in the weight's shape.
-        macs=output.numel() // batch * (weight.numel() // channels),
-        weights=weight.numel(),
-        inputs=x.numel() // batch,
-        outputs=channels,
-        signed_input=bool((x < 0).any()),
-        first=first,
-    )
-
-
-def _joined(one: LayerGeometry, other: LayerGeometry) -> LayerGeometry:
-    return LayerGeometry(
-        name=one.name,
-        macs=one.macs + other.macs,
-        weights=one.weights,
-        inputs=one.inputs + other.inputs,
-        outputs=one.outputs,
-        signed_input=one.signed_input or other.signed_input,
-        first=one.first,
-    )
