@@ -1,0 +1,90 @@
+"""``bitsearch targets``: the hardware targets."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from bitsearch.cost.target import LayerRule, Target
+
+app = typer.Typer(
+    help="Hardware targets: what a chip allows, what it has room for, what its operations cost.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_targets() -> None:
+    """List the hardware targets that come with bitsearch."""
+    from bitsearch.cost.target import Target
+
+    table = Table()
+    for column in ("target", "weight bits", "spike bits", "time steps"):
+        table.add_column(column, no_wrap=column == "target")
+    table.add_column("what it is", overflow="fold")
+    for name in Target.names():
+        target = Target.load(name)
+        widths = (shown(target.weight_bits), shown(target.spike_bits), f"≤ {target.max_time_steps}")
+        table.add_row(Text(name, style="bold"), *widths, Text(target.description))
+    Console().print(table)
+
+
+@app.command()
+def show(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Name of a shipped target, or path of a .toml file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the target as JSON.")] = False,
+) -> None:
+    """Show everything about a target, with units and sources."""
+    from bitsearch.cost.target import Target
+
+    found = Target.load(target)
+    if as_json:
+        print(found.to_json(), end="")
+        return
+    for line in _lines(found):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="TOML file of a target of your own.")],
+) -> None:
+    """Check a target of your own: one line says that it is valid, or what is wrong."""
+    from bitsearch.cost.target import Target
+
+    Target.load(path)
+    print(f"{path}: a valid target")
+
+
+def shown(value: Any) -> str:
+    """A figure in a form to read: ``1–8`` or ``1, 2, 4`` for widths, thousands separated in large numbers."""
+    if isinstance(value, tuple):
+        whole = len(value) > 2 and value == tuple(range(value[0], value[-1] + 1))
+        return f"{value[0]}–{value[-1]}" if whole else ", ".join(str(width) for width in value)
+    return f"{int(value):,}" if value == int(value) else f"{value:.10g}"
+
+
+def _lines(target: "Target") -> list[str]:
+    from bitsearch.cost.target import FIGURES
+
+    lines = [f"{target.name}: {target.description}" if target.description else target.name, ""]
+    lines.append(f"granularity: {' or '.join(target.granularity)}")
+    lines += [f"first layer: {_rule(target.first_layer)}"] if target.first_layer else []
+    lines += [f"last layer: {_rule(target.last_layer)}"] if target.last_layer else []
+    if target.energy:
+        counted = (
+            "only non-zero spikes cost operations" if target.energy.event_driven else "every spike costs operations"
+        )
+        lines.append(f"energy: an estimate; {counted}")
+    lines.append("")
+    for key, value in target.figures.items():
+        lines += [f"{key} ({FIGURES[key]}): {shown(value)}", f"    {target.sources.get(key, 'by default')}"]
+    return lines
+
+
+def _rule(rule: "LayerRule") -> str:
+    required = [f"{name.replace('_', ' ')} {value}" for name, value in rule if value is not None]
+    return ", ".join(required)

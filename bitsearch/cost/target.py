@@ -1,0 +1,269 @@
+"""Hardware targets: the bit widths a chip runs, the memory it has, and what its operations cost.
+
+A target is a commented TOML file. Those shipped with bitsearch are found by name, others by path. Every figure names
+its source, so that an estimate made from it can be checked.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from bitsearch.errors import InputError
+from bitsearch.plan import MAX_BITS, Bits, Cost, Frozen, TimeSteps, explain, read_text
+from bitsearch.space import Count, Positive, Span
+
+FIGURES: dict[str, str] = {
+    "weight_bits": "bits",
+    "spike_bits": "bits",
+    "max_time_steps": "time steps",
+    "membrane_bits": "bits",
+    "memory.weight_bytes": "bytes",
+    "memory.working_bytes": "bytes",
+    "cores.count": "cores",
+    "cores.bytes_each": "bytes",
+    "energy.bit_operation": "pJ a bit operation",
+    "energy.accumulate": "pJ an accumulation",
+    "energy.weight_byte": "pJ a byte",
+    "energy.state_byte": "pJ a byte",
+    "latency.clock": "Hz",
+    "latency.bit_operations_per_cycle": "bit operations a cycle",
+    "latency.macs_per_cycle": "MACs a cycle",
+    "latency.layer_overhead_cycles": "cycles",
+}
+"""Every figure that a target may give, and its unit; one that is given needs an entry under ``[sources]``."""
+
+
+def _expand(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return value
+    try:
+        span = Span.model_validate(value, strict=True)
+    except ValidationError as error:
+        raise ValueError("list the widths, such as [1, 2, 4], or give low and high, low not above high") from error
+    return tuple(range(span.low, min(span.high, MAX_BITS + 1) + 1))
+
+
+def _rising(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if list(widths) != sorted(set(widths)):
+        raise ValueError("list every width once, in rising order")
+    return widths
+
+
+def _text(source: object) -> object:
+    if isinstance(source, dict):
+        raise ValueError('put the whole key into quotation marks, such as "energy.bit_operation" = "…"')
+    return source
+
+
+Widths = Annotated[
+    tuple[Bits, ...],
+    Field(min_length=1, strict=False),
+    BeforeValidator(_expand, json_schema_input_type=Annotated[tuple[Bits, ...], Field(min_length=1)] | Span),
+    AfterValidator(_rising),
+]
+"""Bit widths in rising order; ``{low = 1, high = 8}`` stands for all from 1 to 8."""
+Source = Annotated[str, Field(pattern=r"\S", max_length=2000), BeforeValidator(_text)]
+
+
+class Part(Frozen):
+    """A table of a target: ``"8"`` is not 8, and ``true`` is not 1."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Some(Part):
+    """A table of which at least one entry is given."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Some":
+        if all(value is None for _, value in self):
+            raise ValueError(f"give at least one of {', '.join(type(self).model_fields)}, or leave the table out")
+        return self
+
+
+class LayerRule(Some):
+    """What the target requires of its first or last layer, though it may allow it to no other layer."""
+
+    weight_bits: Bits | None = None
+    """Bits a weight."""
+    spike_bits: Bits | None = None
+    """Bits a spike, at every time step."""
+    time_steps: TimeSteps | None = None
+    """Time steps."""
+
+
+class Memory(Some):
+    """Limits of the whole chip."""
+
+    weight_bytes: Count | None = None
+    """Bytes for the stored weights and what they need."""
+    working_bytes: Count | None = None
+    """Bytes for membrane potentials and spikes."""
+
+
+class Cores(Part):
+    """Cores with memory of their own, for a layer's weights and states; one that needs more takes several cores."""
+
+    count: Count
+    """Cores on the chip."""
+    bytes_each: Count
+    """Bytes of memory of one core."""
+
+
+class Energy(Part):
+    """Energy of single operations, for an estimate of the energy of one input."""
+
+    bit_operation: Cost = 0.0
+    """pJ a bit operation, a MAC of one weight bit and one spike bit; a MAC of w and s bits has w·s."""
+    accumulate: Cost = 0.0
+    """pJ to add one product to a membrane potential, once a MAC and time step, whatever its bits."""
+    weight_byte: Cost = 0.0
+    """pJ a byte of weights read."""
+    state_byte: Cost = 0.0
+    """pJ a byte of membrane potentials or spikes moved."""
+    event_driven: bool = False
+    """True where only non-zero spikes cost operations; the estimate then needs firing rates."""
+
+    @model_validator(mode="after")
+    def _costs_something(self) -> "Energy":
+        if not (self.bit_operation or self.accumulate or self.weight_byte or self.state_byte):
+            raise ValueError("every operation is free; give one of them more than 0 pJ, or leave the table out")
+        return self
+
+
+class Latency(Part):
+    """Time of the operations, for an estimate of the time of one input; layers run one after another."""
+
+    clock: Positive
+    """Hz."""
+    bit_operations_per_cycle: Positive | None = None
+    """Bit operations a cycle, where fewer bits take less time."""
+    macs_per_cycle: Positive | None = None
+    """MACs a cycle, where they take the same time at any width."""
+    layer_overhead_cycles: int = Field(default=0, ge=0)
+    """Cycles that every layer takes besides."""
+
+    @model_validator(mode="after")
+    def _one_speed(self) -> "Latency":
+        if (self.bit_operations_per_cycle is None) == (self.macs_per_cycle is None):
+            raise ValueError("give exactly one of bit_operations_per_cycle and macs_per_cycle")
+        return self
+
+
+class Target(Part):
+    """A hardware target."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")
+    description: str = ""
+    weight_bits: Widths
+    """Bits that a weight may have."""
+    spike_bits: Widths
+    """Bits that a spike may have, at every time step."""
+    max_time_steps: TimeSteps
+    """Most time steps that a layer may have."""
+    granularity: tuple[Literal["layer", "channel"], ...] = Field(
+        default=("layer", "channel"), min_length=1, strict=False
+    )
+    """A weight step size for the whole layer, for every output channel, or either."""
+    first_layer: LayerRule | None = None
+    last_layer: LayerRule | None = None
+    membrane_bits: int = Field(default=32, ge=8, le=32)
+    """Bits at which a membrane potential or an input current is stored."""
+    memory: Memory | None = None
+    cores: Cores | None = None
+    energy: Energy | None = None
+    latency: Latency | None = None
+    sources: dict[str, Source]
+    """Where every figure comes from, by its key such as ``energy.bit_operation``: a citation, or "assumption: …".
+
+    A figure that is at its default, such as 32 membrane bits, may do without.
+    """
+
+    @field_validator("sources")
+    @classmethod
+    def _complete(cls, sources: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        figures = _figures(info.data)
+        for key, (value, default) in figures.items():
+            if key not in sources and value != default:
+                raise ValueError(f'{key} has no source; add "{key}" = a citation, or "assumption: …" where it is yours')
+        for key in sources:
+            if key not in figures:
+                raise ValueError(f"{key!r} is not a figure of this target; it gives: {', '.join(figures)}")
+        return sources
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Every figure that the target gives, by its key in :data:`FIGURES`."""
+        return {key: value for key, (value, _) in _figures(dict(self)).items()}
+
+    def to_json(self) -> str:
+        """The target as JSON; :meth:`model_validate_json` reads it again."""
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "hardware target") -> "Target":
+        """Read a target; InputError names ``source``, the field, the value and what is allowed."""
+        try:
+            content = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{source}: not TOML ({error})") from error
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{source}: {explain(error)}") from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Target":
+        """A shipped target by name, or any by the path of its TOML file (it ends in ``.toml``)."""
+        text = str(name_or_path)
+        if text.endswith(".toml") or isinstance(name_or_path, Path):
+            return cls.from_toml(read_text(Path(text), "hardware target"), source=text)
+        shipped = _shipped()
+        if text not in shipped:
+            raise InputError(
+                f"no hardware target named {text!r}; shipped: {', '.join(shipped)}; or give the path of a .toml file"
+            )
+        return cls.from_toml(shipped[text], source=text)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The targets that came with the package."""
+        return tuple(_shipped())
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON Schema of a target; it also lies beside this module as ``target.schema.json``."""
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
+
+
+def _figures(fields: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """(value, default) of the figures that are there, by key."""
+    found = {}
+    for key in FIGURES:
+        table, _, name = key.rpartition(".")
+        owner = type(fields[table]) if fields.get(table) else Target
+        value = getattr(fields.get(table), name, None) if table else fields.get(name)
+        if value is not None:
+            found[key] = (value, owner.model_fields[name].default)
+    return found
+
+
+def _shipped() -> dict[str, str]:
+    """The TOML text of every target that came with the package, by name in alphabetical order."""
+    folder = resources.files("bitsearch").joinpath("cost", "targets")
+    files = {entry.name: entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    return {name.removesuffix(".toml"): files[name].read_text(encoding="utf-8") for name in sorted(files)}
