@@ -4,6 +4,9 @@ Leaving it out saves a pass over every activation and its gradient; spikes, and 
 exactly zero, stay the same.
 """
 
+import copy
+from collections.abc import Iterator
+
 from torch import nn
 from torch.fx import Node, Tracer
 
@@ -17,24 +20,43 @@ class AbsorbedReLU(nn.Identity):
 def absorb_relus(network: nn.Module) -> None:
     """Replace, in place, every ``nn.ReLU`` that is read by nothing but unsigned quantized layers.
 
-    A network that cannot be traced symbolically (control flow that depends on data) is left as it is.
+    A network that cannot be traced symbolically (control flow that depends on data), or with hooks, which may read or
+    change what is between the layers, is left as it is.
     """
-    tracer = _Tracer()
+    if any(_watched(module) for module in network.modules()):
+        return
+    absorbed: set[str] | None = None
     try:
-        graph = tracer.trace(network)
+        # A forward pass may do different things in training and in evaluation.
+        for training in (True, False):
+            found = set(_droppable(network, training))
+            absorbed = found if absorbed is None else absorbed & found
     except Exception:  # a user's forward may raise anything when it is run on symbols
         return
+    for name in absorbed or ():
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, AbsorbedReLU())
+
+
+def _watched(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
+
+
+def _droppable(network: nn.Module, training: bool) -> Iterator[str]:
+    """Paths of the ReLUs that do nothing in training, or in evaluation."""
+    # A copy, so that no symbol stays in what a forward pass keeps; with the same weights, to save memory.
+    network = copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
+    graph = _Tracer().trace(network.train(training))
     calls: dict[str, list[Node]] = {}
     for node in graph.nodes:
         if node.op == "call_module":
             calls.setdefault(str(node.target), []).append(node)
     modules = dict(network.named_modules())
     for name, nodes in calls.items():
-        # A subclass, or a ReLU that somebody watches, is not ours to remove.
-        relu = modules[name]
-        if type(relu) is nn.ReLU and not relu._forward_hooks and all(_only_quantized(node, modules) for node in nodes):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, AbsorbedReLU())
+        # A subclass is not ours to remove.
+        if type(modules[name]) is nn.ReLU and all(_only_quantized(node, modules) for node in nodes):
+            yield name
 
 
 def _only_quantized(node: Node, modules: dict[str, nn.Module]) -> bool:
@@ -42,7 +64,9 @@ def _only_quantized(node: Node, modules: dict[str, nn.Module]) -> bool:
         module = modules.get(str(user.target)) if user.op == "call_module" else None
         return isinstance(module, QuantizedLayer) and not module.signed_input
 
-    return bool(node.users) and all(absorbs(user) for user in node.users)
+    # What else reads the ReLU's input may rely on the ReLU's working in place, or change that input in place itself.
+    alone = all(len(given.users) == 1 for given in node.all_input_nodes)
+    return alone and bool(node.users) and all(absorbs(user) for user in node.users)
 
 
 class _Tracer(Tracer):

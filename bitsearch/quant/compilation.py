@@ -51,7 +51,11 @@ def compiled_quantizers() -> Iterator[None]:
     global _active
     before, _active = _active, True
     try:
-        with torch._dynamo.config.patch(recompile_limit=VARIANTS, specialize_float=True):
+        with (
+            torch._dynamo.config.patch(recompile_limit=VARIANTS, specialize_float=True),
+            # Part of the key that compiled code is kept under: it has its number of threads built in.
+            torch._inductor.config.patch({"cpp.threads": torch.get_num_threads()}),
+        ):
             yield
     finally:
         _active = before

@@ -21,7 +21,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from bitsearch.quant.compilation import compilable
-from bitsearch.quant.uniform import Levels, inside_range, largest_level, level_gradients, to_levels, working_precision
+from bitsearch.quant.uniform import (
+    Levels,
+    as_given,
+    inside_range,
+    largest_level,
+    level_gradients,
+    to_levels,
+    working_precision,
+)
 
 
 def membrane_steps(
@@ -47,7 +55,8 @@ def membrane_steps(
         spikes = levels.codes * steps[t]
         yield levels, spikes
         if t + 1 < time_steps:
-            membrane = torch.add(x, membrane - spikes, alpha=decay)
+            # Without memory no residual is added: infinity times zero would be NaN.
+            membrane = torch.add(x, membrane - spikes, alpha=decay) if decay else x
 
 
 # As in uniform.py, the kernels get q_max as an input.
@@ -86,7 +95,7 @@ def _neuron_backward(
         passed = now if passed is None else passed.add_(now)
     assert passed is not None
     by_time = -torch.stack(fired).sum() / time_steps
-    return passed.to(x.dtype), torch.stack(by_step), torch.stack(by_bits), by_time
+    return as_given(passed, x), torch.stack(by_step), torch.stack(by_bits), by_time
 
 
 class _RefinedNeuron(torch.autograd.Function):
@@ -132,7 +141,7 @@ def mean_spikes(
     """ō without gradients of its own; shapes as in :func:`membrane_steps`."""
     recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
     total = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
-    return (total if time_steps == 1 else total / time_steps).to(x.dtype)
+    return as_given(total if time_steps == 1 else total / time_steps, x)
 
 
 def refined_neuron(

@@ -21,7 +21,7 @@ _active = False
 
 @contextmanager
 def recomputed_operands() -> Iterator[None]:
-    """Inside, quantized layers train with a third less memory, for a few percent of the time; the result is the same."""
+    """Inside, quantized layers train with less memory, for a few percent of the time; the result is the same."""
     global _active
     before, _active = _active, True
     try:
@@ -31,7 +31,7 @@ def recomputed_operands() -> Iterator[None]:
 
 
 def recomputed(*operands: tuple[Tensor, Recompute]) -> AbstractContextManager[object]:
-    """Inside :func:`recomputed_operands`, operations inside this keep of each given tensor only how to compute it again.
+    """Inside :func:`recomputed_operands`, operations in here keep only how to compute the given tensors again.
 
     The function is called once a saved use, without gradients; what it reads must not change before backward.
     """

@@ -40,12 +40,17 @@ def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = Fal
     values = x.detach().float()
     if not values.numel():
         return values.new_full((x.shape[0], *[1] * (x.dim() - 1)) if per_channel else (), SMALLEST_STEP)
-    if not math.isfinite(sum(values.aminmax())):
-        raise InputError("a tensor to be quantized holds NaN or infinity; lower the learning rate, or check the data")
+    check_finite(values)
     if per_channel:
         found = [_best_step(channel, bits, signed) for channel in values.flatten(1)]
         return torch.stack(found).reshape(-1, *[1] * (x.dim() - 1))
     return _best_step(values.flatten(), bits, signed)
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise InputError if ``x`` holds NaN or infinity."""
+    if x.numel() and not math.isfinite(sum(bound.float() for bound in x.aminmax())):
+        raise InputError("a tensor to be quantized holds NaN or infinity; lower the learning rate, or check the data")
 
 
 def _best_step(values: Tensor, bits: Tensor, signed: bool) -> Tensor:

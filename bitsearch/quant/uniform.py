@@ -41,6 +41,12 @@ def working_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype.itemsize < 4 else x
 
 
+def as_given(result: Tensor, x: Tensor) -> Tensor:
+    """``result`` in the dtype of ``x``, after work in :func:`working_precision`."""
+    # A cast to the same dtype at the end of an autograd function cuts its gradients off under torch.compile (2.11).
+    return result if result.dtype == x.dtype else result.to(x.dtype)
+
+
 def largest_level(bits: Tensor, *, signed: bool) -> Tensor:
     """q_max of a ``bits``-bit grid (same shape as ``bits``): 2^(b−1) − 1 signed (1 at one bit), 2^b − 1 unsigned."""
     if signed:
@@ -65,8 +71,9 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool, largest: T
         clipped = scaled.clamp_min(0).minimum(largest)
         return Levels(torch.round(clipped), scaled, clipped, largest)
     clipped = torch.clamp(scaled, -largest, largest)
-    # One bit has no zero: the sign alone, with 0 counted as positive.
-    codes = torch.where(bits > 1, torch.round(clipped), torch.where(scaled < 0, -1.0, 1.0))
+    # One bit has no zero: the sign alone, with 0 counted as positive; NaN stays.
+    sign = torch.where(scaled < 0, -1.0, torch.where(scaled >= 0, 1.0, scaled))
+    codes = torch.where(bits > 1, torch.round(clipped), sign)
     return Levels(codes, scaled, clipped, largest)
 
 
@@ -116,7 +123,7 @@ def level_gradients(
 @compilable
 def quantized(x: Tensor, step: Tensor, bits: Tensor, largest: Tensor, *, signed: bool) -> Tensor:
     """The values of :func:`quantize`, without gradients of their own; ``largest`` is q_max of ``bits``."""
-    return (to_levels(x, step, bits, signed=signed, largest=largest).codes * step).to(x.dtype)
+    return as_given(to_levels(x, step, bits, signed=signed, largest=largest).codes * step, x)
 
 
 @compilable
@@ -126,7 +133,7 @@ def _quantized_backward(
     levels = to_levels(x, step, bits, signed=signed, largest=largest)
     grad = working_precision(grad)
     passed = grad * inside_range(levels)
-    return passed.to(x.dtype), *level_gradients(grad, passed, levels, step, bits, signed=signed)
+    return as_given(passed, x), *level_gradients(grad, passed, levels, step, bits, signed=signed)
 
 
 class _Quantize(torch.autograd.Function):
@@ -159,13 +166,16 @@ def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None
     g·sign(x̄)·∂(s·q_max)/∂b. NaN stays NaN. Half-precision ``x`` is quantized in float32, the result has its dtype.
     """
     if not torch.is_grad_enabled():
-        return (to_levels(x, step, bits, signed=signed).codes * step).to(x.dtype)
+        return as_given(to_levels(x, step, bits, signed=signed).codes * step, x)
     result: Tensor = _Quantize.apply(x, step, bits, latent, signed)
     return result
 
 
 def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False) -> Tensor:
-    """LSQ's starting step 2·mean|x|/√q_max (of x clipped at zero where unsigned): a scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``."""
+    """LSQ's starting step 2·mean|x|/√q_max, of x clipped at zero where unsigned.
+
+    A scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``.
+    """
     # An unsigned grid clips what is negative.
     magnitude = (x.detach().abs() if signed else x.detach().clamp_min(0)).float()
     if per_channel:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spikingjelly.activation_based.neuron import IFNode
 
 from bitsearch.quant.neuron import mean_spikes, membrane_steps, refined_neuron
-from bitsearch.quant.uniform import quantize
+from bitsearch.quant.uniform import SMALLEST_STEP, quantize
 
 QUICK = settings(max_examples=100, deadline=None)
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
@@ -182,6 +182,46 @@ def test_an_empty_batch_has_zero_gradients(shape):
     assert not ds.any()
     assert not db.any()
     assert dt == 0
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("signed", [True, False])
+def test_infinity_is_clipped_at_every_step_and_gets_no_gradient(signed, decay):
+    steps, bits = [0.5, 0.25, 0.5], [3, 2, 1]
+    output, dx, ds, db, dt = run(np.array([np.inf, -np.inf]), steps, bits, 3, decay, signed, np.ones(2))
+    largest = sum(step * reference.level_range(width, signed)[1] for step, width in zip(steps, bits, strict=True)) / 3
+    assert output == pytest.approx([largest, -largest if signed else 0])
+    assert dx.tolist() == [0, 0]
+    assert np.isfinite([*ds, *db, dt]).all()
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("bits", [1, 3])
+@pytest.mark.parametrize("signed", [True, False])
+def test_nan_stays_nan_and_disturbs_no_other_element(signed, bits, decay):
+    output, dx, ds, *_ = run(np.array([np.nan, 0.5]), [0.5, 0.5], [bits] * 2, 2, decay, signed, np.ones(2))
+    clean, clean_dx, *_ = run(np.array([0.5]), [0.5, 0.5], [bits] * 2, 2, decay, signed, np.ones(1))
+    assert np.isnan(output).tolist() == [True, False]
+    assert output[1] == clean
+    assert dx.tolist() == [0, clean_dx]
+    assert np.isnan(ds).all()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_without_memory_every_step_is_the_plain_quantizer(signed):
+    x = np.random.default_rng(0).normal(size=40)
+    output, *_ = run(x, [0.25, 0.5], [3, 2], 2, 0.0, signed, np.ones(40))
+    plain = (reference.quantize(x, 0.25, 3, signed) + reference.quantize(x, 0.5, 2, signed)) / 2
+    np.testing.assert_allclose(output, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_subnormal_inputs_have_finite_gradients(signed):
+    x = torch.tensor([1e-45, -1e-45, 1e-39], requires_grad=True)
+    steps = torch.full((3,), SMALLEST_STEP, requires_grad=True)
+    refined_neuron(x, steps, torch.tensor([3.0, 1.0, 8.0]), time_steps=3, signed=signed).sum().backward()
+    assert x.grad.isfinite().all()
+    assert steps.grad.isfinite().all()
 
 
 def test_zeros_never_spike_but_let_the_gradient_through():

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitsearch.errors import InputError
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import SMALLEST_STEP
 
@@ -139,3 +140,70 @@ def test_the_tensor_is_left_alone():
     step = renew_step(x, torch.tensor(3.0), signed=True)
     assert torch.equal(x.detach(), before)
     assert not step.requires_grad
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("wrong", [[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf]])
+def test_what_is_not_finite_is_refused_in_one_line(wrong, signed, per_channel, size):
+    x = torch.randn(4, size, generator=torch.Generator().manual_seed(0))
+    x[2, 3 : 3 + len(wrong)] = torch.tensor(wrong)
+    before = x.clone()
+    with pytest.raises(InputError, match="holds NaN or infinity") as caught:
+        renew_step(x, torch.tensor(4.0), signed=signed, per_channel=per_channel)
+    assert "\n" not in str(caught.value)
+    torch.testing.assert_close(x, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "per_channel", "expected"),
+    [((0,), False, ()), ((0, 3), False, ()), ((3, 0), True, (3, 1)), ((0, 3, 2), True, (0, 1, 1))],
+)
+def test_an_empty_tensor_gets_the_smallest_step(shape, per_channel, expected, signed):
+    steps = renew_step(torch.zeros(shape), torch.tensor(4.0), signed=signed, per_channel=per_channel)
+    assert steps.shape == expected
+    assert (steps == SMALLEST_STEP).all()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("size", [20, 5000])
+def test_subnormal_and_very_small_values_get_a_positive_finite_step(size, bits, signed):
+    for scale in (1e-45, 1e-42, 1e-38, 1e-12):
+        step = renewed(draw("half-normal", 0, size, True) * scale, bits, signed)
+        assert np.isfinite(step)
+        assert step >= np.float32(SMALLEST_STEP)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_subnormal_values_do_not_disturb_the_rest(signed):
+    x = draw("normal", 0, 5000, signed)
+    small = np.concatenate([x, np.full(10, 1e-42)])
+    assert renewed(small, 4, signed) == pytest.approx(renewed(x, 4, signed), rel=0.02)
+
+
+def test_large_values_are_renewed():
+    x = draw("normal", 0, 5000, True)
+    step = renewed(x * 1e12, 4, True)
+    assert step / 1e12 == pytest.approx(renewed(x, 4, True), rel=0.02)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_equal_values_get_a_step_that_hits_them(bits, signed):
+    x = np.full(3000, 0.7)
+    step = renewed(x, bits, signed)
+    assert np.abs(reference.quantize(x, step, bits, signed) - x).max() <= 0.01 * 0.7
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+def test_only_negative_values_get_the_smallest_unsigned_step(bits):
+    assert renewed(-draw("half-normal", 0, 100, True) - 0.1, bits, False) == pytest.approx(SMALLEST_STEP)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_largest_of_half_precision_are_finite(dtype):
+    x = torch.full((100,), 6e4, dtype=dtype)
+    assert renew_step(x, torch.tensor(4.0), signed=True).item() * 7 == pytest.approx(6e4, rel=0.01)

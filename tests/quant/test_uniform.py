@@ -258,10 +258,68 @@ def test_zeros_stay_zeros_and_get_the_gradient():
         assert db == 0
 
 
-def test_nan_stays_nan():
-    x = torch.tensor([float("nan"), 1.0])
-    for signed in (True, False):
-        assert quantize(x, torch.tensor(1.0), torch.tensor(4.0), signed=signed).isnan().tolist() == [True, False]
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_nan_stays_nan_and_shows_in_the_steps_gradient(bits, signed):
+    output, dx, ds, _ = run(np.array([np.nan, 1.0, -1.0, 0.0]), 1.0, bits, np.ones(4), signed)
+    assert np.isnan(output).tolist() == [True, False, False, False]
+    assert np.isfinite(dx).all()
+    assert np.isnan(ds)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_infinity_is_clipped_and_gets_no_gradient(bits, signed):
+    q_min, q_max = reference.level_range(bits, signed)
+    output, dx, ds, db = run(np.array([np.inf, -np.inf, 0.25]), 0.25, bits, np.ones(3), signed)
+    assert output.tolist() == [0.25 * q_max, 0.25 * q_min, 0.25]
+    assert dx.tolist() == [0, 0, 1]
+    assert ds == pytest.approx((q_max + q_min) / math.sqrt(3 * q_max))
+    # Both edges move apart; on a grid from zero only one of them moves.
+    assert db == pytest.approx(0 if signed else reference.edge_slope(0.25, bits, False))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_subnormal_values_are_zeros_of_any_other_step(bits, signed):
+    x = torch.tensor([1e-45, 1e-42, -1e-42, 1e-39], requires_grad=True)
+    step = torch.tensor(SMALLEST_STEP, requires_grad=True)
+    output = quantize(x, step, torch.tensor(float(bits)), signed=signed)
+    output.sum().backward()
+    sign = torch.tensor([1.0, 1.0, -1.0, 1.0])
+    assert torch.equal(output, step * sign if signed and bits == 1 else torch.zeros(4))
+    assert x.grad.tolist() == ([1, 1, 1, 1] if signed else [1, 1, 0, 1])
+    assert step.grad.isfinite()
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_the_largest_numbers_over_the_smallest_step_are_clipped(bits, signed):
+    # x / s overflows to infinity.
+    x = torch.tensor([3e38, -3e38], requires_grad=True)
+    step = torch.tensor(SMALLEST_STEP, requires_grad=True)
+    latent = torch.tensor(float(bits), requires_grad=True)
+    output = quantize(x, step, latent.detach(), latent, signed=signed)
+    output.sum().backward()
+    q_min, q_max = reference.level_range(bits, signed)
+    assert torch.equal(output, torch.tensor([q_max, q_min]) * step)
+    assert x.grad.tolist() == [0, 0]
+    assert step.grad.isfinite()
+    assert latent.grad.isfinite()
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("signed", [True, False])
+def test_every_half_step_and_both_edges_match_the_reference(bits, signed):
+    q_min, q_max = reference.level_range(bits, signed)
+    x = np.arange(2 * q_min - 3, 2 * q_max + 4) / 2 * 0.25
+    grad = np.linspace(-1, 1, len(x))
+    output, dx, ds, db = run(x, 0.25, bits, grad, signed)
+    wanted_dx, wanted_ds, wanted_db = reference.quantize_gradients(x, 0.25, bits, grad, signed)
+    np.testing.assert_array_equal(output, reference.quantize(x, 0.25, bits, signed))
+    np.testing.assert_array_equal(dx, wanted_dx)
+    assert ds == pytest.approx(wanted_ds, abs=1e-12)
+    assert db == pytest.approx(wanted_db, abs=1e-12)
 
 
 def test_fixed_bits_need_no_latent_and_the_bit_width_itself_gets_no_gradient():
