@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bitsearch.data.digits import digits
+from bitsearch.data.image_folder import image_folder
 from bitsearch.data.splits import Splits, batches
 from bitsearch.errors import InputError
 from bitsearch.registry import build
 
-DATA_SETS: dict[str, Callable[..., Splits]] = {"digits": digits}
+DATA_SETS: dict[str, Callable[..., Splits]] = {"digits": digits, "image_folder": image_folder}
 
 
 def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:

@@ -35,10 +35,15 @@ def batches(
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """Batches of (inputs ``[N, ...]``, labels ``[N]``): shuffled with ``generator``, in order without.
 
-    Tensors in memory are indexed a whole batch at a time.
+    Tensors in memory are indexed a whole batch at a time. Where the samples have a method ``augment``, which takes a
+    batch's inputs and a generator, it is called on the inputs of every shuffled batch, with ``generator``.
     """
     order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
     if isinstance(samples, TensorDataset):
         whole = BatchSampler(order, batch_size, drop_last=False)
-        return DataLoader(samples, sampler=whole, batch_size=None)
-    return DataLoader(samples, sampler=order, batch_size=batch_size)
+        found = DataLoader(samples, sampler=whole, batch_size=None)
+    else:
+        found = DataLoader(samples, sampler=order, batch_size=batch_size)
+    if generator is None or not hasattr(samples, "augment"):
+        return found
+    return ((samples.augment(inputs, generator), labels) for inputs, labels in found)
