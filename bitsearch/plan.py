@@ -91,6 +91,15 @@ class BudgetOutcome(Frozen):
         return self
 
 
+class Unquantized(Frozen):
+    """A layer that keeps 32 bits: it is in every cost, at that width."""
+
+    reason: Name
+    weights: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    """Multiply-accumulates for one input."""
+
+
 class Accuracy(Frozen):
     """Share of correctly classified samples, by the split it was measured on."""
 
@@ -120,6 +129,8 @@ class BitPlan(Frozen):
     budget: tuple[BudgetOutcome, ...]
     baseline: Baseline
     layers: dict[Name, LayerPlan] = Field(min_length=1)
+    unquantized: dict[str, Unquantized] = {}
+    """What cannot be given bits, by module path; products in the network's own forward pass have the empty path."""
     costs: dict[Name, Cost]
     accuracy: Accuracy = Accuracy()
     provenance: Provenance

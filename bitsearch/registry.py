@@ -51,4 +51,10 @@ def build(name: str, options: Mapping[str, Any], table: Mapping[str, Callable[..
         inspect.signature(factory).bind(**options)
     except TypeError as error:
         raise InputError(f"{what} {name!r} does not take {dict(options)!r}: {error}") from error
-    return factory(**options)
+    try:
+        return factory(**options)
+    except TypeError as error:
+        # A factory that hands its keywords on refuses them only here; any other TypeError is a fault of its own.
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(f"{what} {name!r} does not take {dict(options)!r}: {error}") from error

@@ -4,6 +4,7 @@ A search space is a commented TOML file. Those shipped with bitsearch are found 
 """
 
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,23 +19,60 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Span(Frozen):
-    """Whole numbers from ``low`` to ``high``, both included."""
+    """Whole numbers from ``low`` to ``high``, both included, or those of a list."""
 
     low: int = Field(ge=1)
     high: int = Field(ge=1)
+    only: tuple[int, ...] | None = None
+    """The values, in rising order, where they are not all from low to high."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, content: object) -> object:
+        if not isinstance(content, list | tuple):
+            return content
+        if not content or not all(isinstance(value, int) and not isinstance(value, bool) for value in content):
+            raise ValueError("list whole numbers, such as [1, 2, 4, 8], or give low and high")
+        values = sorted(set(content))
+        return {"low": values[0], "high": values[-1], "only": tuple(values)}
 
     @model_validator(mode="after")
     def _ordered(self) -> "Span":
         if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
+        if self.only is not None and (
+            list(self.only) != sorted(set(self.only)) or (self.only[:1], self.only[-1:]) != ((self.low,), (self.high,))
+        ):
+            raise ValueError("only lists every value once, in rising order, from low to high")
         return self
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Every value, in rising order."""
+        return self.only or tuple(range(self.low, self.high + 1))
+
     def __contains__(self, value: int) -> bool:
-        return self.low <= value <= self.high
+        return self.low <= value <= self.high and (self.only is None or value in self.only)
+
+    def neighbour(self, value: int, direction: int) -> int | None:
+        """The next value below (−1) or above (+1); None beyond the bounds."""
+        beyond = [other for other in self.values if (other - value) * direction > 0]
+        return min(beyond, key=lambda other: abs(other - value)) if beyond else None
+
+    def nearest(self, value: float) -> int:
+        """The value that is nearest; the larger of two."""
+        return min(self.values, key=lambda other: (abs(other - value), -other))
+
+    def within(self, allowed: Iterable[int]) -> "Span | None":
+        """The values that are also ``allowed``; None if there are none."""
+        both = sorted(set(self.values) & set(allowed))
+        if both == list(self.values):
+            return self
+        return Span(low=both[0], high=both[-1], only=tuple(both)) if both else None
 
 
 class Choices(Frozen):
-    """What a searched layer may get."""
+    """What a searched layer may get: ``{low = 1, high = 8}``, or a list such as ``[1, 2, 4, 8]``."""
 
     weight_bits: Span = Span(low=1, high=8)
     spike_bits: Span = Span(low=1, high=8)
@@ -50,7 +88,7 @@ class Choices(Frozen):
     def nearest(self, bits: UniformBits) -> UniformBits:
         """The allocation within the choices that is nearest to ``bits``."""
         spans = {name: getattr(self, name) for name in UniformBits.model_fields}
-        return UniformBits(**{name: min(max(getattr(bits, name), span.low), span.high) for name, span in spans.items()})
+        return UniformBits(**{name: span.nearest(getattr(bits, name)) for name, span in spans.items()})
 
     @property
     def smallest(self) -> UniformBits:
@@ -172,6 +210,8 @@ class SearchSpace(Frozen):
     split_seed: int = Field(default=0, ge=0)
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
+    target: Name = "generic"
+    """Hardware target: the name of a shipped one, or the path of a TOML file."""
     baseline: UniformBits = UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     choices: Choices = Choices()
     first_layer: FirstLayer = FirstLayer()

@@ -1,3 +1,5 @@
+from importlib import resources
+
 import pytest
 import torch
 
@@ -46,3 +48,34 @@ def finished_run(tiny_space, tmp_path_factory) -> SearchResult:
     return search(
         tiny_space, "8x", out=tmp_path_factory.mktemp("finished") / "run", command="bitsearch run --budget 8x"
     )
+
+
+@pytest.fixture(scope="session")
+def target_text():
+    """The TOML text of a shipped hardware target, renamed."""
+
+    def read(shipped: str, name: str) -> str:
+        file = resources.files("bitsearch").joinpath("cost", "targets", f"{shipped}.toml")
+        return file.read_text(encoding="utf-8").replace(f'name = "{shipped}"', f'name = "{name}"', 1)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def run_on_a_target(tiny_space, target_text, tmp_path_factory) -> SearchResult:
+    """A finished run under two budgets on a target of the user's own, whose file is gone; tests only read it.
+
+    The memory of ``mine`` is smaller than the budget on it.
+    """
+    folder = tmp_path_factory.mktemp("target")
+    text = target_text("power_of_two", "mine").replace("weight_bytes = 65536", "weight_bytes = 1400")
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    result = search(
+        tiny_space,
+        ["memory=2KiB", "s_ace=4x"],
+        target=folder / "mine.toml",
+        out=folder / "run",
+        command="bitsearch run --budget memory=2KiB --budget s_ace=4x --target mine.toml",
+    )
+    (folder / "mine.toml").unlink()
+    return result

@@ -35,6 +35,7 @@ CONTENT = {
             "decay": 0.5,
         },
     },
+    "unquantized": {"": {"reason": "a product of two inputs", "weights": 0, "macs": 4096}},
     "costs": {"bit_budget": 15.2, "s_ace": 1.9e6, "weight_memory": 5120.0},
     "accuracy": {"validation": 0.981, "test": 0.975},
     "provenance": {
@@ -98,9 +99,10 @@ def test_the_json_schema_validates_a_written_plan():
 
 
 def test_the_json_schema_validates_a_plan_without_accuracy():
-    content = {key: value for key, value in CONTENT.items() if key not in ("accuracy", "target")}
+    content = {key: value for key, value in CONTENT.items() if key not in ("accuracy", "target", "unquantized")}
     written = json.loads(BitPlan.model_validate(content).to_json())
     assert written["accuracy"] == {}
+    assert written["unquantized"] == {}
     jsonschema.validate(written, BitPlan.json_schema(), cls=jsonschema.Draft202012Validator)
 
 
@@ -114,6 +116,9 @@ def test_the_json_schema_validates_a_plan_without_accuracy():
         ("schema_version", 2),
         ("layers", {}),
         ("accuracy.test", 1.5),
+        ("unquantized.head", {"reason": "", "weights": 1, "macs": 1}),
+        ("unquantized.head", {"reason": "attention", "weights": -1, "macs": 1}),
+        ("unquantized.head", {"reason": "attention", "weights": 1}),
     ],
 )
 def test_the_json_schema_refuses_wrong_plans(path, value):
@@ -124,7 +129,15 @@ def test_the_json_schema_refuses_wrong_plans(path, value):
 
 
 @pytest.mark.parametrize(
-    "path", ["colour", "layers.conv1.weight_bit", "budget.0.colour", "baseline.colour", "provenance.colour"]
+    "path",
+    [
+        "colour",
+        "layers.conv1.weight_bit",
+        "budget.0.colour",
+        "baseline.colour",
+        "provenance.colour",
+        "unquantized..colour",
+    ],
 )
 def test_unknown_fields_are_named(path):
     message = refusal(changed(path, 3))
@@ -160,6 +173,8 @@ def test_missing_fields_are_named(field):
         ("space", "", "space is ''", "at least 1"),
         ("network", "n" * 1001, "network is 'nnn", "at most 1000"),
         ("budget.0.limit", "much", "budget.0.limit is 'much'", "number"),
+        ("target", "", "target is ''", "at least 1"),
+        ("unquantized", [], "unquantized is []", "object"),
     ],
 )
 def test_wrong_values_are_named_with_what_is_allowed(path, value, field, allowed):
@@ -245,6 +260,19 @@ def test_met_needs_every_budget():
     missed = BudgetOutcome(metric="s_ace", requested="2", limit=2.0, achieved=2.1, met=False)
     assert plan().model_copy(update={"budget": (met, met)}).met
     assert not plan().model_copy(update={"budget": (met, missed)}).met
+
+
+def test_a_plan_holds_several_budgets_and_what_the_network_keeps_at_full_precision():
+    limit = {"metric": "weight_memory", "requested": "target small", "limit": 8192.0, "achieved": 5120.0, "met": True}
+    content = CONTENT | {"target": "small", "budget": [*CONTENT["budget"], limit]}
+    read = BitPlan.from_json(json.dumps(content))
+    assert [(outcome.metric, outcome.requested) for outcome in read.budget] == [
+        ("bit_budget", "4x"),
+        ("weight_memory", "target small"),
+    ]
+    assert read.met
+    assert read.unquantized[""].macs == 4096
+    assert json.loads(read.to_json()) == content
 
 
 def test_plans_are_frozen():

@@ -5,69 +5,100 @@ the budget exactly, frozen, and fine-tuned.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
 from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
 from bitsearch.allocate.projection import LossModel, loss_change, moves, project
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
-from bitsearch.cost import Budget, CostModel
+from bitsearch.cost import Activity, Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, Choices, SearchSpace
+
+CORRECTIONS = 3
+"""Most attempts to meet a budget that depends on how often neurons fire, after the first."""
+CORRECTION = 0.93
+"""Each aims at this share of what the one before aimed at."""
 
 RENEWAL_STOPS_AT = 0.24
 """Renewal stops once (mean bits − target) is below this share of its starting value (Yao et al. 2025)."""
 
 
 class BudgetPull(Callback):
-    """Adds the budget's penalty to the loss and tightens the limit over the first half of the search phase."""
+    """Adds every budget's penalty to the loss and tightens the limits over the first half of the search phase."""
 
-    def __init__(self, network: QuantizedNetwork, budget: Budget, knobs: Allocation, steps: int) -> None:
-        self.network, self.budget, self.knobs, self.steps = network, budget, knobs, steps
-        self.controller = BudgetController()
+    def __init__(self, network: QuantizedNetwork, budgets: Sequence[Budget], knobs: Allocation, steps: int) -> None:
+        self.network, self.budgets, self.knobs, self.steps = network, budgets, knobs, steps
+        self.controllers = [BudgetController() for _ in budgets]
         self.prices = (knobs.weight_price, knobs.spike_price, knobs.time_price)
-        least = network.model.least(budget.metric, network.choices.smallest, network.first_layer)
-        self.limit = max(budget.limit * knobs.budget_share, least)
-        self.start_cost = network.model.cost(budget.metric, network.layer_plans)
-        start_means = network.model.means(network.layer_plans)
+        model, plans, smallest = network.model, network.layer_plans, network.rules.smallest(network.model)
+        self.limits = [aim(budget, model, smallest, knobs, network.activity) for budget in budgets]
+        self.start_costs = [model.cost(budget.metric, plans, network.activity) for budget in budgets]
+        start_means = model.means(plans)
         # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.
-        shrink = (self.limit / self.start_cost) ** (1 / 3)
-        self.targets = (
-            max(1.0, start_means[0] * shrink),
-            max(1.0, start_means[1] * shrink),
-            max(1.0, start_means[2] * shrink),
-        )
+        shrink = min(1.0, *(limit / start for limit, start in zip(self.limits, self.start_costs, strict=True)))
+        self.targets = tuple(max(1.0, mean * shrink ** (1 / 3)) for mean in start_means)
         self.step = 0
 
     def penalty(self) -> Tensor:
-        """Λ·log(cost/limit), or the published means form."""
+        """Σ Λ·log(cost/limit) over the budgets, or the published means form."""
         self.step += 1
         allocation, model = self.network.allocation, self.network.model
         progress = min(1.0, 2 * self.step / self.steps)
-        limit = self.start_cost ** (1 - progress) * self.limit**progress
-        violation = metric_penalty(model, self.budget.metric, limit, allocation, self.prices)
-        self.controller.update(violation)
+        total = allocation[0].new_zeros(())
+        for budget, controller, last, start in zip(
+            self.budgets, self.controllers, self.limits, self.start_costs, strict=True
+        ):
+            # A limit above the start is there from the beginning, so that it does not push bits up.
+            limit = last if start < last else start ** (1 - progress) * last**progress
+            activity = self.network.activity
+            violation = metric_penalty(model, budget.metric, limit, allocation, self.prices, activity)
+            controller.update(violation)
+            total = total + controller.weight * violation
         if self.knobs.regularizer == "means":
-            return self.controller.weight * means_penalty(model, self.targets, allocation, self.prices)
-        return self.controller.weight * violation
+            weight = torch.stack([controller.weight for controller in self.controllers]).max()
+            return weight * means_penalty(model, self.targets, allocation, self.prices)
+        return total
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Cost, mean bits and the penalty's weight."""
+        """Costs, mean bits and the penalties' largest weight."""
         plans, model = self.network.layer_plans, self.network.model
         weights, spikes, time_steps = model.means(plans)
-        return {
-            self.budget.metric: model.cost(self.budget.metric, plans),
+        # Every metric: the report shows that of the front's axis, which may have no budget.
+        return model.costs(plans, self.network.activity) | {
             "mean_weight_bits": weights,
             "mean_spike_bits": spikes,
             "mean_time_steps": time_steps,
-            "penalty_weight": float(self.controller.weight),
+            "penalty_weight": max(float(controller.weight) for controller in self.controllers),
             "changes": float(self.network.changes),
         }
+
+
+def aim(
+    budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], knobs: Allocation, activity: Activity | None
+) -> float:
+    """What the inner loop aims at: a share of a budget's limit, but nothing below the cheapest plan's cost."""
+    return min(budget.limit, max(budget.limit * knobs.budget_share, model.cost(budget.metric, smallest, activity)))
+
+
+class FiringMeter(Callback):
+    """Counts spikes now and then, for budgets that depend on how often neurons fire."""
+
+    def __init__(self, network: QuantizedNetwork, every: int) -> None:
+        self.network, self.every, self.batch = network, every, 0
+
+    def before_batch(self, inputs: Tensor) -> None:
+        """Count on this batch, every few batches."""
+        if self.batch % self.every == 0:
+            self.network.activity = measure_activity(self.network, inputs)
+        self.batch += 1
 
 
 class Renewal(Callback):
@@ -130,9 +161,11 @@ class CurvatureSignal(Callback):
 
     def _slopes(self, name: str, latents: Tensor) -> Tensor:
         """Predicted dL/dlatent ``[2 + T_max]``: of weight bits, time steps, and each step's spike bits."""
-        plan = self.network.layers[name].layer_plan
+        layer = self.network.layers[name]
+        plan = layer.layer_plan
         if name not in self.slopes or self.slopes[name][0] != plan:
-            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, self.network.choices, len(latents)))
+            assert layer.choices is not None
+            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, layer.choices, len(latents)))
         down, up = self.slopes[name][1].to(latents.device)
         rounded = torch.tensor(
             [plan.weight_bits, plan.time_steps, *plan.spike_bits, *[0] * (len(latents) - 2 - plan.time_steps)]
@@ -142,93 +175,114 @@ class CurvatureSignal(Callback):
 
 
 def _both_slopes(plan: LayerPlan, name: str, loss: LossModel, choices: Choices, slots: int) -> Tensor:
-    """``[2, slots]``: loss(here) − loss(one less), and loss(one more) − loss(here); 0 at the bounds."""
+    """``[2, slots]``: loss(here) − loss(less), and loss(more) − loss(here), each a unit of bits; 0 at the bounds."""
     rows = torch.zeros(2, slots)
     for row, direction in enumerate((-1, 1)):
-        for move in moves(plan, choices, direction):
-            rows[row, move.slot] = direction * loss_change(loss, name, plan, move)
+        for move in moves(plan.weight_bits, plan.spike_bits, choices, direction):
+            change = loss_change(loss, name, plan.weight_bits, plan.spike_bits, move)
+            rows[row, move.slot] = direction * change / move.distance
     return rows
 
 
 def allocate_adaptively(
     network: nn.Module,
     model: CostModel,
+    rules: Rules,
     splits: Splits,
     space: SearchSpace,
     knobs: Allocation,
-    budget: Budget,
+    budgets: Sequence[Budget],
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> QuantizedNetwork:
-    """Search, project, freeze and fine-tune; the result meets the budget exactly.
+    """Search, project, freeze and fine-tune; the result meets every budget exactly.
+
+    A budget that depends on how often neurons fire is met by what was counted on the validation split after
+    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most :data:`CORRECTIONS` times.
+    Such a budget alone may end up not met: nobody can know before how often neurons will fire.
 
     Args:
         network: trained full-precision network, on its device; left as it is.
         model: its costs.
+        rules: what each layer may get.
         splits: data.
-        space: choices, first layer, training.
+        space: training.
         knobs: of this trial.
-        budget: feasible.
+        budgets: feasible.
         seed: of batches, sampled labels and features.
         on_epoch: gets a record after every epoch.
     """
-    quantized = make_searchable(network, model, space, knobs)
-    search_epochs = max(1, round(space.training.epochs * knobs.search_share))
-    steps = search_epochs * math.ceil(len(splits.train) / space.training.batch_size)  # type: ignore[arg-type]
-    pull = BudgetPull(quantized, budget, knobs, steps)
+    quantized = make_searchable(network, model, rules, space, knobs)
+    training = space.training
+    search_epochs = max(1, round(training.epochs * knobs.search_share))
+    steps = search_epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
+    by_firing = [budget for budget in budgets if model.needs_activity(budget.metric)]
+    meters: list[Callback] = []
+    if by_firing:
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        meters = [FiringMeter(quantized, knobs.probe_every)]
+    pull = BudgetPull(quantized, budgets, knobs, steps)
     signal = CurvatureSignal(quantized, knobs, seed)
     train(
         quantized,
         splits,
-        space.training,
+        training,
         epochs=search_epochs,
         seed=seed,
         phase="search",
         anneal=False,
-        callbacks=[pull, Renewal(quantized, pull, knobs), signal],
+        callbacks=[*meters, pull, Renewal(quantized, pull, knobs), signal],
         latent_rates={
             "bits_learning_rate": knobs.bits_learning_rate,
             "time_learning_rate": knobs.time_learning_rate,
         },
         on_epoch=on_epoch,
     )
-    target = Budget(budget.metric, budget.requested, pull.limit)
-    plan = project(
-        quantized.layer_plans,
-        model,
-        target,
-        space.choices,
-        searched=list(quantized.searched_layers),
-        loss=signal.curvature,
-        prices=_prices(knobs),
-    )
-    quantized.fix(plan)
-    if space.training.epochs > search_epochs:
-        train(
-            quantized,
-            splits,
-            space.training,
-            epochs=space.training.epochs - search_epochs,
-            seed=seed + 1,
-            phase="fine-tune",
-            on_epoch=on_epoch,
+    limits = [replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)]
+
+    def settle(epochs: int, seed: int) -> None:
+        # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
+        smallest = rules.smallest(model)
+        for index, limit in enumerate(limits):
+            if budgets[index] in by_firing:
+                least = model.cost(limit.metric, smallest, quantized.activity)
+                limits[index] = replace(limit, limit=max(limit.limit, least))
+        quantized.fix(
+            project(
+                quantized.layer_plans,
+                model,
+                limits,
+                rules,
+                loss=signal.curvature,
+                prices={"weight": knobs.weight_price, "spike": knobs.spike_price, "time": knobs.time_price},
+                activity=quantized.activity,
+            )
         )
+        if epochs > 0:
+            train(quantized, splits, training, epochs=epochs, seed=seed, phase="fine-tune", on_epoch=on_epoch)
+
+    settle(training.epochs - search_epochs, seed + 1)
+    for correction in range(CORRECTIONS if by_firing else 0):
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
+            break
+        for index, limit in enumerate(limits):
+            if budgets[index] in by_firing:
+                limits[index] = replace(limit, limit=limit.limit * CORRECTION)
+        settle(max(1, (training.epochs - search_epochs) // 2), seed + 2 + correction)
     return quantized
 
 
-def _prices(knobs: Allocation) -> Mapping[str, float]:
-    return {"weight": knobs.weight_price, "spike": knobs.spike_price, "time": knobs.time_price}
-
-
-def make_searchable(network: nn.Module, model: CostModel, space: SearchSpace, knobs: Allocation) -> QuantizedNetwork:
+def make_searchable(
+    network: nn.Module, model: CostModel, rules: Rules, space: SearchSpace, knobs: Allocation
+) -> QuantizedNetwork:
     """A quantized copy of ``network`` whose latents start at ``knobs.start``."""
     return make_learnable(
         network,
         model,
-        choices=space.choices,
+        rules=rules,
         start=knobs.start,
-        first_layer=space.first_layer,
         baseline=space.baseline,
         granularity=knobs.granularity,
         decay=knobs.decay,

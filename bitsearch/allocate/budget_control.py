@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from bitsearch.cost import CostModel
+from bitsearch.cost import Activity, CostModel
 
 
 class BudgetController:
@@ -46,9 +46,16 @@ def priced(allocation: Allocation, prices: Prices) -> Allocation:
     return weights, spikes, time_steps
 
 
-def metric_penalty(model: CostModel, metric: str, limit: float, allocation: Allocation, prices: Prices) -> Tensor:
+def metric_penalty(
+    model: CostModel,
+    metric: str,
+    limit: float,
+    allocation: Allocation,
+    prices: Prices,
+    activity: Activity | None = None,
+) -> Tensor:
     """log(cost/limit) of the budget's own metric, a scalar; its weight is the controller's Λ."""
-    cost = model.differentiable(metric, *priced(allocation, prices))
+    cost = model.differentiable(metric, *priced(allocation, prices), activity)
     return (cost / limit).log()
 
 

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
-from bitsearch.plan import LayerPlan
 from bitsearch.quant.neuron import mean_spikes
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import to_levels
 
 SMOOTHING = 0.7
 """Weight of the past in the running Fisher."""
+STEPS_KEPT = 8
+"""Probes for which a candidate's best step size is kept: weights and activations move little in between."""
 SAMPLE_ELEMENTS = 8192
 """Input elements per layer on which spike errors are measured."""
 
@@ -40,6 +41,9 @@ class _LayerState:
     """``[N, sampled features]`` of the latest probe."""
     weight_losses: dict[int, float] = field(default_factory=dict)
     spike_losses: dict[tuple[int, ...], float] = field(default_factory=dict)
+    steps: dict[tuple[str, int | tuple[int, ...]], Tensor] = field(default_factory=dict)
+    """Best step sizes found, by ``weight`` and bits or by ``spike`` and the bits up to this time step."""
+    probes: int = 0
     prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Per prefix of spike bits: the sum of the spikes so far and the next membrane."""
 
@@ -94,33 +98,39 @@ class Curvature:
         features = spike_grad.flatten(1)[:, state.features].square().sum(0) * batch * share
         state.weight_fisher = _smoothed(state.weight_fisher, weight_grad.square() * batch)
         state.feature_fisher = _smoothed(state.feature_fisher, features)
+        state.probes += 1
+        if state.probes % STEPS_KEPT == 0:
+            state.steps.clear()
         state.weight_losses.clear()
         state.spike_losses.clear()
         state.prefixes.clear()
 
     @torch.no_grad()
-    def weight_loss(self, name: str, plan: LayerPlan) -> float:
-        """½·Σ F·(Q(W) − W)² at the plan's weight bits, each with its best step."""
+    def weight_loss(self, name: str, weight_bits: int) -> float:
+        """½·Σ F·(Q(W) − W)² at a number of weight bits, with its best step."""
         state, layer = self.states[name], self.network.layers[name]
-        if plan.weight_bits not in state.weight_losses:
+        if weight_bits not in state.weight_losses:
             assert state.weight_fisher is not None, "probe before predicting"
             weight = layer.weight.detach()
-            bits = torch.tensor(float(plan.weight_bits), device=weight.device)
-            step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
+            bits = torch.tensor(float(weight_bits), device=weight.device)
+            step = state.steps.get(("weight", weight_bits))
+            if step is None:
+                step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
+                state.steps["weight", weight_bits] = step
             error = to_levels(weight, step, bits, signed=True).codes * step - weight
-            state.weight_losses[plan.weight_bits] = float(0.5 * (state.weight_fisher * error.square()).sum())
-        return self.factors[name] * state.weight_losses[plan.weight_bits]
+            state.weight_losses[weight_bits] = float(0.5 * (state.weight_fisher * error.square()).sum())
+        return self.factors[name] * state.weight_losses[weight_bits]
 
     @torch.no_grad()
-    def spike_loss(self, name: str, plan: LayerPlan) -> float:
-        """½·Σ F·(ō − x)² at the plan's spike bits and time steps, averaged over the latest probe's samples."""
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+        """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples."""
         state, layer = self.states[name], self.network.layers[name]
-        if plan.spike_bits not in state.spike_losses:
+        if spike_bits not in state.spike_losses:
             assert state.feature_fisher is not None, "probe before predicting"
-            total, _ = self._run(state, layer, plan.spike_bits)
-            error = total / plan.time_steps - self._inputs(state)
-            state.spike_losses[plan.spike_bits] = float(0.5 * (state.feature_fisher * error.square().mean(0)).sum())
-        return self.factors[name] * state.spike_losses[plan.spike_bits]
+            total, _ = self._run(state, layer, spike_bits)
+            error = total / len(spike_bits) - self._inputs(state)
+            state.spike_losses[spike_bits] = float(0.5 * (state.feature_fisher * error.square().mean(0)).sum())
+        return self.factors[name] * state.spike_losses[spike_bits]
 
     @staticmethod
     def _inputs(state: _LayerState) -> Tensor:
@@ -135,7 +145,10 @@ class Curvature:
         if spike_bits not in state.prefixes:
             total, membrane = self._run(state, layer, spike_bits[:-1])
             bits = torch.tensor([float(spike_bits[-1])], device=membrane.device)
-            step = renew_step(membrane, bits[0], signed=layer.signed_input).view(1)
+            step = state.steps.get(("spike", spike_bits))
+            if step is None:
+                step = renew_step(membrane, bits[0], signed=layer.signed_input).view(1)
+                state.steps["spike", spike_bits] = step
             spikes = mean_spikes(membrane, step, bits, time_steps=1, decay=layer.decay, signed=layer.signed_input)
             state.prefixes[spike_bits] = (total + spikes, layer.decay * (membrane - spikes) + inputs)
         return state.prefixes[spike_bits]

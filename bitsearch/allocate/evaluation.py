@@ -1,11 +1,14 @@
-"""Measuring a network: accuracy and firing rates."""
+"""Measuring a network: accuracy, and how often its neurons fire."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.cost import Activity
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.layers.quantized import Observer, QuantizedLayer
@@ -26,15 +29,40 @@ def evaluate(network: nn.Module, samples: Samples, batch_size: int) -> float:
     return int(correct) / count
 
 
-def evaluate_with_rates(network: QuantizedNetwork, samples: Samples, batch_size: int) -> tuple[float, dict[str, float]]:
-    """(accuracy, firing rate of every layer: the share of spikes over all samples and time steps that are not zero)."""
-    counts = {name: [0, 0] for name in network.layers}
+def evaluate_with_activity(network: QuantizedNetwork, samples: Samples, batch_size: int) -> tuple[float, Activity]:
+    """(accuracy, what spikes were counted over all samples and time steps)."""
+    with _counted(network) as counts:
+        accuracy = evaluate(network, samples, batch_size)
+    return accuracy, _activity(network, counts)
 
-    def counter(layer: QuantizedLayer, count: list[int]) -> Observer:
+
+@torch.no_grad()
+def measure_activity(network: QuantizedNetwork, inputs: Tensor) -> Activity:
+    """What spikes are counted on one batch ``[N, ...]``; modes stay as they were."""
+    with _counted(network) as counts, eval_mode(network):
+        network(inputs)
+    return _activity(network, counts)
+
+
+@dataclass
+class _Count:
+    """Of one layer: non-zero spikes, all spikes, synaptic operations."""
+
+    nonzero: int = 0
+    spikes: int = 0
+    operations: int = 0
+
+
+@contextmanager
+def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
+    counts = {name: _Count() for name in network.layers}
+
+    def counter(layer: QuantizedLayer, count: _Count) -> Observer:
         def observe(x: Tensor, spikes: Tensor, weight: Tensor) -> None:
             nonzero, total = layer.count_spikes(x)
-            count[0] += nonzero
-            count[1] += total
+            count.nonzero += nonzero
+            count.spikes += total
+            count.operations += layer.count_synops(x)
 
         return observe
 
@@ -42,5 +70,15 @@ def evaluate_with_rates(network: QuantizedNetwork, samples: Samples, batch_size:
         for name, layer in network.layers.items():
             layer.observer = counter(layer, counts[name])
             stack.callback(setattr, layer, "observer", None)
-        accuracy = evaluate(network, samples, batch_size)
-    return accuracy, {name: nonzero / max(total, 1) for name, (nonzero, total) in counts.items()}
+        yield counts
+
+
+def _activity(network: QuantizedNetwork, counts: dict[str, _Count]) -> Activity:
+    firing, synaptic = {}, {}
+    for geometry in network.model.layers:
+        count = counts[geometry.name]
+        # All spikes are the layer's inputs, once a sample and time step.
+        connections = count.spikes / max(geometry.inputs, 1) * geometry.macs
+        firing[geometry.name] = count.nonzero / max(count.spikes, 1)
+        synaptic[geometry.name] = count.operations / max(connections, 1)
+    return Activity(firing, synaptic)

@@ -1,125 +1,292 @@
-"""Projection: the nearest plan that meets the budget exactly.
+"""Projection: the nearest plan that meets every budget exactly.
 
-Bits are taken away where the predicted loss rises least per unit of cost saved, until the budget is met; then what is
-left of the budget is spent where the loss falls most per unit of cost.
+Bits are taken away where the predicted loss rises least per unit of cost saved, until all budgets are met; then what is
+left of them is spent where the loss falls most per share of what is left.
 """
 
-import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bitsearch.cost import Budget, CostModel
+import numpy as np
+from numpy.typing import NDArray
+
+from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
+from bitsearch.cost.metrics import Bits
+from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Choices
 
 Kind = str
 """``weight``, ``spike`` or ``time``: which of a layer's three numbers a move changes."""
+Numbers = NDArray[np.float64]
+
+PEAK_POWER = 16.0
+"""Of a peak over layers, this power mean stands in while it is above its limit, so that every layer's saving counts."""
+NEAR_BEST = 0.5
+"""Moves of several layers are made at once if their scores are at least this share of the best one's."""
 
 
 class LossModel(Protocol):
     """Predicts what an allocation of one layer adds to the training loss."""
 
-    def weight_loss(self, name: str, plan: LayerPlan) -> float:
-        """Loss added by quantizing the layer's weights as ``plan`` says."""
+    def weight_loss(self, name: str, weight_bits: int) -> float:
+        """Loss added by quantizing the layer's weights."""
 
-    def spike_loss(self, name: str, plan: LayerPlan) -> float:
-        """Loss added by quantizing the layer's input as ``plan`` says."""
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+        """Loss added by quantizing the layer's input, one bit width a time step."""
 
 
 class LevelCount:
     """The loss model where nothing is measured: error falls with the square of the number of levels."""
 
-    def weight_loss(self, name: str, plan: LayerPlan) -> float:
+    def weight_loss(self, name: str, weight_bits: int) -> float:
         """4^(−weight bits)."""
-        return 4.0**-plan.weight_bits
+        return 4.0**-weight_bits
 
-    def spike_loss(self, name: str, plan: LayerPlan) -> float:
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """(Σ_t 2^spike bits)^(−2): the steps' levels add up."""
-        return float(sum(2**bits for bits in plan.spike_bits)) ** -2
+        return float(sum(2**bits for bits in spike_bits)) ** -2
+
+
+@dataclass(frozen=True)
+class Move:
+    """One of a layer's three numbers at the next value that its choices allow."""
+
+    kind: Kind
+    slot: int
+    """Which latent the move stands for, in the order of :attr:`QuantizedLayer.latents`."""
+    weight_bits: int
+    spike_bits: tuple[int, ...]
+    distance: int
+    """By how much the number changes."""
+
+
+def moves(weight_bits: int, spike_bits: tuple[int, ...], choices: Choices, direction: int) -> Iterator[Move]:
+    """Every move of a layer down (−1) or up (+1): of its weight bits, its time steps, or one step's spike bits."""
+    to = choices.weight_bits.neighbour(weight_bits, direction)
+    if to is not None:
+        yield Move("weight", 0, to, spike_bits, abs(to - weight_bits))
+    steps = len(spike_bits)
+    to = choices.time_steps.neighbour(steps, direction)
+    if to is not None:
+        # Steps go from the end; those that come into use take over the last one's bits.
+        yield Move("time", 1, weight_bits, (spike_bits + spike_bits[-1:] * (to - steps))[:to], abs(to - steps))
+    for t, bits in enumerate(spike_bits):
+        to = choices.spike_bits.neighbour(bits, direction)
+        if to is not None:
+            yield Move("spike", 2 + t, weight_bits, (*spike_bits[:t], to, *spike_bits[t + 1 :]), abs(to - bits))
+
+
+def loss_change(loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], move: Move) -> float:
+    """Predicted loss after the move minus that before it."""
+    if move.kind == "weight":
+        return loss.weight_loss(name, move.weight_bits) - loss.weight_loss(name, weight_bits)
+    return loss.spike_loss(name, move.spike_bits) - loss.spike_loss(name, spike_bits)
 
 
 def project(
     plan: Mapping[str, LayerPlan],
     model: CostModel,
-    budget: Budget,
-    choices: Choices,
+    budgets: Budget | Sequence[Budget],
+    rules: Rules,
     *,
-    searched: Collection[str],
     loss: LossModel | None = None,
     prices: Mapping[Kind, float] | None = None,
+    activity: Activity | None = None,
     refill: bool = True,
 ) -> dict[str, LayerPlan]:
-    """A plan near ``plan`` whose cost is at most the budget's limit.
+    """A plan near ``plan`` that keeps to the rules and costs at most every budget's limit.
 
     Args:
-        plan: bits of every layer.
+        plan: bits of every layer; values that the rules do not allow go to the nearest that they do.
         model: costs.
-        budget: the limit; feasible, as :meth:`Budget.check_feasible` checks.
-        choices: bounds of the searched layers.
-        searched: names of the layers that may change.
+        budgets: the limits; each feasible, as :meth:`Budget.check_feasible` checks. Since the fewest bits are the
+            cheapest in every metric, budgets that are feasible one by one are feasible together.
+        rules: what each layer may get.
         loss: predicts the price of a move in accuracy; level counts by default.
         prices: regularizer weights of ``weight``, ``spike`` and ``time``; a dear kind is reduced first.
-        refill: spend what is left of the budget.
+        activity: spike counts, for budgets on metrics that need them; taken as constant.
+        refill: spend what is left of the budgets.
+
+    Raises:
+        InputError: no budget, one on spikes that were not counted, or one that even the fewest bits do not meet, with
+            the smallest that they do.
     """
-    loss = loss or LevelCount()
+    limits = [budgets] if isinstance(budgets, Budget) else list(budgets)
     weights = prices or {"weight": 1.0, "spike": 1.0, "time": 1.0}
-    current = dict(plan)
-    cost = model.cost(budget.metric, current)
-
-    def best_move(direction: int) -> tuple[str, LayerPlan, float] | None:
-        best, best_score = None, -math.inf
-        for name in searched:
-            for move in moves(current[name], choices, direction):
-                new_cost = model.cost(budget.metric, current | {name: move.plan})
-                saved = math.log(cost / new_cost) * weights[move.kind]
-                if direction * saved >= 0 or (direction > 0 and new_cost > budget.limit):
-                    continue
-                change = loss_change(loss, name, current[name], move)
-                # Down: least loss per cost saved. Up: most loss recovered per cost spent.
-                score = -change / saved if direction < 0 else change / saved
-                if score > best_score:
-                    best, best_score = (name, move.plan, new_cost), score
-        return best
-
-    while cost > budget.limit:
-        move = best_move(-1)
-        assert move is not None, "a feasible budget is reached before every layer is at its minimum"
-        name, current[name], cost = move
-    while refill:
-        move = best_move(+1)
-        if move is None:
-            break
-        name, current[name], cost = move
-    return current
+    if not limits:
+        raise InputError("no budget is given; give one such as 4x or memory=64KiB")
+    for budget in limits:
+        budget.check_counted(model, activity)
+    state = _State(plan, model, limits, rules, loss or LevelCount(), weights, activity)
+    while state.excess() > 0:
+        if not state.go_down():
+            for budget in limits:
+                budget.check_feasible(model, rules, activity)
+            raise InputError(f"no plan meets the budgets {', '.join(budget.metric for budget in limits)}; allow more")
+    while refill and state.go_up():
+        pass
+    return state.plan()
 
 
-@dataclass(frozen=True)
-class Move:
-    """A plan one unit away."""
+class _State:
+    """The current bits, every move from here, and what both cost."""
 
-    kind: Kind
-    slot: int
-    """Which latent the move stands for, in the order of :attr:`QuantizedLayer.latents`."""
-    plan: LayerPlan
+    def __init__(
+        self,
+        plan: Mapping[str, LayerPlan],
+        model: CostModel,
+        budgets: Sequence[Budget],
+        rules: Rules,
+        loss: LossModel,
+        prices: Mapping[Kind, float],
+        activity: Activity | None,
+    ) -> None:
+        self.start, self.model, self.budgets, self.loss, self.prices = dict(plan), model, budgets, loss, prices
+        self.geometry = model.geometry(activity)
+        self.names = [layer.name for layer in model.layers]
+        self.rules = rules
+        self.searched = set(rules.searched)
+        self.weight_bits, self.spike_bits = [], []
+        for name in self.names:
+            layer, choices = plan[name], rules.choices[name]
+            steps = choices.time_steps.nearest(layer.time_steps)
+            spikes = (layer.spike_bits + layer.spike_bits[-1:] * steps)[:steps]
+            self.weight_bits.append(choices.weight_bits.nearest(layer.weight_bits))
+            self.spike_bits.append(tuple(choices.spike_bits.nearest(bits) for bits in spikes))
+        slots = 2 + max(choices.time_steps.high for choices in rules.choices.values())
+        shape = (slots, len(self.names))
+        self.options: dict[int, dict[tuple[int, int], Move]] = {-1: {}, 1: {}}
+        # Of every move [slot, layer], the three numbers of its layer after it, what the loss does, and its price.
+        self.after = {direction: np.ones((3, *shape)) for direction in (-1, 1)}
+        self.change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
+        self.price = np.array([prices["weight"], prices["time"], *[prices["spike"]] * (slots - 2)])[:, None]
+        for index in range(len(self.names)):
+            self._refresh(index)
+
+    def _refresh(self, index: int) -> None:
+        name, weight_bits, spike_bits = self.names[index], self.weight_bits[index], self.spike_bits[index]
+        for direction in (-1, 1):
+            self.change[direction][:, index] = np.nan
+            if name not in self.searched:
+                continue
+            for move in moves(weight_bits, spike_bits, self.rules.choices[name], direction):
+                self.options[direction][move.slot, index] = move
+                steps = len(move.spike_bits)
+                self.after[direction][:, move.slot, index] = move.weight_bits, sum(move.spike_bits) / steps, steps
+                self.change[direction][move.slot, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
+
+    def _bits(self) -> Bits:
+        weights = np.array(self.weight_bits, dtype=np.float64)
+        steps = np.array([len(bits) for bits in self.spike_bits], dtype=np.float64)
+        spikes = np.array([sum(bits) for bits in self.spike_bits], dtype=np.float64) / steps
+        return self.model.vectors(weights, spikes, steps)
+
+    def costs(self) -> Numbers:
+        """``[budgets]``."""
+        bits = self._bits()
+        return np.array([METRICS[budget.metric].cost(self.geometry, bits) for budget in self.budgets])
+
+    def excess(self) -> float:
+        """The largest log(cost/limit)."""
+        limits = np.array([budget.limit for budget in self.budgets])
+        # A network without a single spike costs nothing.
+        with np.errstate(divide="ignore"):
+            return float(np.log(self.costs() / limits).max())
+
+    def _costs_after(self, direction: int, *, pressure: bool) -> tuple[Numbers, Numbers]:
+        """Costs now ``[budgets]`` and after every single move ``[budgets, slots, layers]``.
+
+        ``pressure`` replaces what would not move in spite of a saving: a peak, by the power mean over the layers.
+        """
+        now, after = [], []
+        here = self._bits()
+        there = self.model.vectors(*self.after[direction])
+        layers = len(self.names)
+        for budget in self.budgets:
+            metric = METRICS[budget.metric]
+            totals, totals_after = [], []
+            for term, new in zip(metric.terms(self.geometry, here), metric.terms(self.geometry, there), strict=True):
+                new = np.broadcast_to(new, there.weights.shape)[..., :layers]
+                if metric.peak and pressure:
+                    power = (term / term.max()) ** PEAK_POWER
+                    changed = power.sum() - power[:layers] + (new / term.max()) ** PEAK_POWER
+                    totals.append(term.max() * power.sum() ** (1 / PEAK_POWER))
+                    totals_after.append(term.max() * changed ** (1 / PEAK_POWER))
+                elif metric.peak:
+                    totals.append(term.max())
+                    totals_after.append(np.maximum(_largest_of_others(term)[:layers], new))
+                else:
+                    totals.append(term.sum())
+                    totals_after.append(term.sum() - term[:layers] + new)
+            now.append(metric.total(*totals))
+            after.append(np.broadcast_to(metric.total(*totals_after), self.change[direction].shape))
+        return np.array(now), np.array(after)
+
+    def go_down(self) -> bool:
+        """Make the cheapest moves in loss per cost saved; False if there is none."""
+        exceeded = self.costs() > np.array([budget.limit for budget in self.budgets])
+        now, after = self._costs_after(-1, pressure=True)
+        saved = np.log(now[exceeded, None, None] / after[exceeded]).sum(0)
+        if not np.nanmax(np.where(np.isnan(self.change[-1]), np.nan, saved), initial=0.0) > 0:
+            # A whole number such as of cores stays where it is until enough is saved: then any saving of memory does.
+            saved = np.where(np.isnan(self.change[-1]), np.nan, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = np.where(saved > 0, -self.change[-1] / (saved * self.price), np.nan)
+        return self._make(-1, score, saved, self.excess() / 2)
+
+    def go_up(self) -> bool:
+        """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
+        now, after = self._costs_after(1, pressure=False)
+        left = np.array([budget.limit for budget in self.budgets]) - now
+        spent = (after - now[:, None, None]).clip(min=0.0)
+        fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(spent > 0, spent / left[:, None, None], 0.0).max(0).clip(min=1e-12)
+            score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
+        return self._make(1, score, share, 0.5)
+
+    def _make(self, direction: int, score: Numbers, effect: Numbers, enough: float) -> bool:
+        """Make the best move, and other layers' that are nearly as good while the effect is not ``enough``."""
+        if np.isnan(score).all():
+            return False
+        slots = np.nan_to_num(score, nan=-np.inf).argmax(0)
+        layers = np.arange(len(self.names))
+        best = score[slots, layers]
+        order = [index for index in np.argsort(-best, kind="stable") if not np.isnan(best[index])]
+        top, total = best[order[0]], 0.0
+        # Scores below zero are prices: nearly as good means little dearer.
+        least = top * (NEAR_BEST if top > 0 else 1 / NEAR_BEST)
+        made = 0
+        for index in order:
+            step = float(effect[slots[index], index])
+            if made and (best[index] < least or total + step > enough):
+                break
+            move = self.options[direction][int(slots[index]), int(index)]
+            before = self.weight_bits[index], self.spike_bits[index]
+            self.weight_bits[index], self.spike_bits[index] = move.weight_bits, move.spike_bits
+            # In a product of means, moves that fit one by one may not fit together.
+            if direction > 0 and self.excess() > 0:
+                self.weight_bits[index], self.spike_bits[index] = before
+                continue
+            self._refresh(int(index))
+            total, made = total + step, made + 1
+        return made > 0
+
+    def plan(self) -> dict[str, LayerPlan]:
+        """The current bits as plan data."""
+        return {
+            name: self.start[name].model_copy(
+                update={"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
+            )
+            for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
+        }
 
 
-def moves(plan: LayerPlan, choices: Choices, direction: int) -> Iterator[Move]:
-    """Every plan one unit of weight bits, of time steps, or of one step's spike bits away, within the choices."""
-    weight_bits = plan.weight_bits + direction
-    if weight_bits in choices.weight_bits:
-        yield Move("weight", 0, plan.model_copy(update={"weight_bits": weight_bits}))
-    time_steps = plan.time_steps + direction
-    if time_steps in choices.time_steps:
-        spike_bits = plan.spike_bits[:-1] if direction < 0 else (*plan.spike_bits, plan.spike_bits[-1])
-        yield Move("time", 1, plan.model_copy(update={"time_steps": time_steps, "spike_bits": spike_bits}))
-    for t, bits in enumerate(plan.spike_bits):
-        if bits + direction in choices.spike_bits:
-            changed = (*plan.spike_bits[:t], bits + direction, *plan.spike_bits[t + 1 :])
-            yield Move("spike", 2 + t, plan.model_copy(update={"spike_bits": changed}))
-
-
-def loss_change(loss: LossModel, name: str, plan: LayerPlan, move: Move) -> float:
-    """Predicted loss after the move minus that before it."""
-    predict = loss.weight_loss if move.kind == "weight" else loss.spike_loss
-    return predict(name, move.plan) - predict(name, plan)
+def _largest_of_others(term: Numbers) -> Numbers:
+    """``[L]``: the largest of all other layers."""
+    if len(term) < 2:
+        return np.zeros_like(term)
+    second, first = np.sort(term)[-2:]
+    return np.where(term == first, second if (term == first).sum() < 2 else first, first)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
 from bitsearch.allocate.projection import project
-from bitsearch.cost import Budget, CostModel, trace
+from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, check_granularity, trace
 from bitsearch.layers import QuantizedLayer, convert, fix_allocation, quantized_layers
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Choices, FirstLayer
@@ -25,17 +25,16 @@ class QuantizedNetwork(nn.Module):
     Args:
         network: made by :func:`bitsearch.layers.convert`.
         model: costs of the float network it was made from.
-        choices: what a searched layer may get.
-        first_layer: the first layer's fixed bits.
+        rules: what each layer may get.
         baseline: what a budget such as ``4x`` is a part of.
     """
 
-    def __init__(
-        self, network: nn.Module, model: CostModel, choices: Choices, first_layer: FirstLayer, baseline: UniformBits
-    ) -> None:
+    def __init__(self, network: nn.Module, model: CostModel, rules: Rules, baseline: UniformBits) -> None:
         super().__init__()
         self.network = network
-        self.model, self.choices, self.first_layer, self.baseline = model, choices, first_layer, baseline
+        self.model, self.rules, self.baseline = model, rules, baseline
+        self.activity: Activity | None = None
+        """Spike counts, for budgets that depend on how often neurons fire."""
         found = quantized_layers(network)
         self.layers = {layer.name: found[layer.name] for layer in model.layers}
         """The quantized layers by module path, in the order they run."""
@@ -135,9 +134,9 @@ class QuantizedNetwork(nn.Module):
         return weights, spikes, time_steps
 
     def budget(self, request: str, metric: str = "bit_budget") -> Budget:
-        """Read a budget such as ``4x`` for this network; InputError if it is malformed or infeasible."""
+        """Read a budget such as ``4x`` or ``memory=64KiB``; InputError if it is malformed or infeasible."""
         budget = Budget.parse(request, metric, self.model, self.baseline)
-        budget.check_feasible(self.model, self.choices.smallest, self.first_layer)
+        budget.check_feasible(self.model, self.rules)
         return budget
 
     def penalty(self, budget: str | Budget, metric: str = "bit_budget") -> Tensor:
@@ -148,8 +147,11 @@ class QuantizedNetwork(nn.Module):
         """
         if isinstance(budget, str):
             budget = self.budget(budget, metric)
+        budget.check_counted(self.model, self.activity)
         controller = self._controllers.setdefault(budget, BudgetController())
-        violation = metric_penalty(self.model, budget.metric, budget.limit, self.allocation, (1.0, 1.0, 1.0))
+        violation = metric_penalty(
+            self.model, budget.metric, budget.limit, self.allocation, (1.0, 1.0, 1.0), self.activity
+        )
         controller.update(violation)
         return controller.weight * violation
 
@@ -162,11 +164,10 @@ class QuantizedNetwork(nn.Module):
         """Freeze the bits at a plan's; what follows is fine-tuning. Make a new optimizer afterwards."""
         fix_allocation(self.network, plan)
 
-    def project(self, budget: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
-        """Bring the allocation within the budget exactly, freeze it, and return it."""
-        if isinstance(budget, str):
-            budget = self.budget(budget, metric)
-        plan = project(self.layer_plans, self.model, budget, self.choices, searched=self.searched_layers)
+    def project(self, *budgets: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
+        """Bring the allocation within every budget exactly, freeze it, and return it."""
+        limits = [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+        plan = project(self.layer_plans, self.model, limits, self.rules, activity=self.activity)
         self.fix(plan)
         return plan
 
@@ -181,6 +182,7 @@ def quantize(
     baseline: UniformBits | None = None,
     granularity: str = "layer",
     decay: float = 1.0,
+    target: Target | str | None = None,
 ) -> QuantizedNetwork:
     """Make a torch network's bits learnable.
 
@@ -192,26 +194,27 @@ def quantize(
         network: with ReLU-like activations.
         example_input: a batch ``[N, ...]``, to trace the layers with.
         choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
-        start: where the bits start; 4/4/2 by default, brought within the choices.
+        start: where the bits start; 4/4/2 by default, brought to what each layer may get.
         first_layer: the first layer's bits; 8/8/1 by default.
         baseline: what ``4x`` is a part of; 8/4/2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
         decay: membrane decay between time steps.
+        target: hardware target, or its name or path; ``generic`` by default.
 
     Raises:
-        InputError: the network cannot run the example or has nothing to quantize.
+        InputError: the network cannot run the example, has nothing to quantize, or nothing that the target allows.
     """
-    choices = choices or Choices()
-    start = choices.nearest(start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2))
+    start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
-    model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted)
+    hardware = target if isinstance(target, Target) else Target.load(target or "generic")
+    check_granularity(granularity, hardware)
+    model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted, target=hardware)
     return make_learnable(
         network,
         model,
-        choices=choices,
+        rules=Rules.make(model, choices or Choices(), first_layer),
         start=start,
-        first_layer=first_layer,
         baseline=baseline,
         granularity=granularity,
         decay=decay,
@@ -222,14 +225,13 @@ def make_learnable(
     network: nn.Module,
     model: CostModel,
     *,
-    choices: Choices,
+    rules: Rules,
     start: UniformBits,
-    first_layer: FirstLayer,
     baseline: UniformBits,
     granularity: str,
     decay: float,
 ) -> QuantizedNetwork:
     """:func:`quantize` for a network whose costs are known; arguments as there."""
-    plan = model.uniform(start, first_layer, granularity=granularity, decay=decay)
-    searched = {layer.name: choices for layer in model.layers if not layer.first}
-    return QuantizedNetwork(convert(network, plan, searched), model, choices, first_layer, baseline)
+    plan = rules.nearest(model, start, granularity=granularity, decay=decay)
+    searched = {name: rules.choices[name] for name in rules.searched}
+    return QuantizedNetwork(convert(network, plan, searched), model, rules, baseline)

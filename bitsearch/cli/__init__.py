@@ -6,7 +6,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import doctor, plans, run, targets
+from bitsearch.cli import doctor, plans, profile, run, targets
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("report")(plans.report)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
 app.command("deploy")(plans.deploy)
+app.command("profile")(profile.profile)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
 app.command("doctor")(doctor.doctor)

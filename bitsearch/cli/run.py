@@ -17,11 +17,22 @@ if TYPE_CHECKING:
 
 def run(
     budget: Annotated[
-        str, typer.Option(help="4x for a quarter of the baseline's cost, or a number in the metric's unit.")
-    ] = "4x",
+        list[str] | None,
+        typer.Option(
+            help="4x for a quarter of the baseline's cost (the default), or METRIC=AMOUNT such as memory=64KiB or "
+            "energy=2uJ; give it several times to meet several at once."
+        ),
+    ] = None,
     space: Annotated[str, typer.Option(help="Name of a shipped search space, or path of a TOML file.")] = "digits",
     metric: Annotated[
-        str | None, typer.Option(help="Cost metric that the budget limits; the space's by default.")
+        str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="Cost metric set against accuracy; the first budget's by default.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Hardware target, by name (see `bitsearch targets list`) or path; the space's by default."),
     ] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Adaptive trials; uniform baselines come on top. The space's by default.")
@@ -47,8 +58,10 @@ def run(
         with bars:
             result = search(
                 space,
-                budget,
+                budget or ["4x"],
                 metric=metric,
+                objective=objective,
+                target=target,
                 trials=trials,
                 timeout=timeout,
                 seed=seed,

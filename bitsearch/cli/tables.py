@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,18 @@ from bitsearch.report import format as shown_as
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
     from bitsearch.search.run import SearchResult
+    from bitsearch.search.run_folder import RunSettings
 
 SHOWN_COSTS = {"bit_budget": "bit budget", "s_ace": "S-ACE", "weight_memory": "memory"}
+COST_COLUMNS = 3
 SHOWN_BASELINES = 8
 
 
 def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     """The chosen plan beside the uniform baselines and full precision, its layers, and where everything is."""
     best, settings = result.best, result.folder.settings
-    metric = settings.metric
-    shown = dict(SHOWN_COSTS) | ({} if metric in SHOWN_COSTS else {metric: metric})
-    title = f"{settings.space.name} at {settings.budget} ({metric} ≤ {settings.limit:.6g})"
+    shown = _shown_costs(settings)
+    title = f"{settings.space.name} at {settings.request}"
     table = Table(title=title, title_justify="left")
     table.add_column("plan", no_wrap=True)
     for column in ("validation", "test", *shown.values()):
@@ -44,22 +46,30 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     if len(result.uniform) > SHOWN_BASELINES:
         console.print(f"({len(result.uniform) - SHOWN_BASELINES} more uniform baselines in the report.)")
     console.print(_layers(best))
-    outcome = best.budget[0]
-    console.print(
-        f"Budget {outcome.requested}: {outcome.metric} {outcome.achieved:.6g} of at most {outcome.limit:.6g}. "
-        + _verdict(result),
-        highlight=False,
-    )
+    for budget, outcome in zip(settings.budgets, best.budget, strict=True):
+        achieved, limit = (shown_as.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
+        asked = outcome.requested if budget.of_target else f"budget {outcome.requested}"
+        console.print(f"{asked}: {shown_as.title(outcome.metric)} {achieved} of at most {limit}", highlight=False)
+    console.print(_verdict(result), highlight=False)
     for what, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{what:<7}{path}", highlight=False, soft_wrap=True)
+
+
+def _shown_costs(settings: "RunSettings") -> dict[str, str]:
+    """Column titles of the costs that matter here: the front's axis, what has a budget, then the usual ones."""
+    asked = [budget.metric for budget in settings.budgets if not budget.of_target]
+    names = list(dict.fromkeys([settings.metric, *asked, *SHOWN_COSTS]))
+    return {name: SHOWN_COSTS.get(name, name.replace("_", " ")) for name in names[: max(COST_COLUMNS, len(asked))]}
 
 
 def describe(plan: "BitPlan") -> str:
     """``uniform 1/3/1``, or ``adaptive 4``, with its trial."""
     if plan.provenance.method != "uniform":
         return f"{plan.provenance.method} {plan.provenance.trial}"
-    layer = list(plan.layers.values())[-1]
-    return f"uniform {layer.weight_bits}/{layer.spike_bits[0]}/{layer.time_steps}"
+    # The first layer has bits of its own, and a hardware target may fix the last one's.
+    layers = list(plan.layers.values())[1:] or list(plan.layers.values())
+    bits = Counter(f"{layer.weight_bits}/{layer.spike_bits[0]}/{layer.time_steps}" for layer in layers)
+    return f"uniform {bits.most_common(1)[0][0]}"
 
 
 def _layers(plan: "BitPlan") -> Table:
@@ -73,11 +83,11 @@ def _layers(plan: "BitPlan") -> Table:
 
 
 def _verdict(result: "SearchResult") -> str:
-    best, uniform = result.best, result.uniform
+    best, uniform = result.best, [plan for plan in result.uniform if plan.met]
     if best.provenance.method == "uniform":
         return "A uniform plan won: no learned allocation was better on validation."
     if not uniform:
-        return "No uniform baseline has been trained yet."
+        return "No uniform baseline within the budget has been trained."
     gain = (best.accuracy.validation or 0.0) - (uniform[0].accuracy.validation or 0.0)
     if gain == 0:
         return "As accurate on validation as the best uniform plan, and no dearer."

@@ -1,8 +1,22 @@
-"""The cost model: layer geometry, metrics on numbers and on tensors, budgets."""
+"""The cost model: layer geometry, metrics on numbers and on tensors, hardware targets, budgets."""
 
-from bitsearch.cost.budget import Budget
-from bitsearch.cost.geometry import LayerGeometry, trace, unquantized
+from bitsearch.cost.budget import Budget, parse_budgets
+from bitsearch.cost.geometry import LayerGeometry, measure, trace
 from bitsearch.cost.metrics import METRICS
-from bitsearch.cost.model import CostModel
+from bitsearch.cost.model import Activity, CostModel
+from bitsearch.cost.rules import Rules, check_granularity
+from bitsearch.cost.target import Target
 
-__all__ = ["METRICS", "Budget", "CostModel", "LayerGeometry", "trace", "unquantized"]
+__all__ = [
+    "METRICS",
+    "Activity",
+    "Budget",
+    "CostModel",
+    "LayerGeometry",
+    "Rules",
+    "Target",
+    "check_granularity",
+    "measure",
+    "parse_budgets",
+    "trace",
+]

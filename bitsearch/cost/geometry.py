@@ -149,13 +149,3 @@ def _why_fixed(module: nn.Module, recording: Recording, macs: int) -> str | None
     if not weights:
         return "matrix products outside of layers"
     return f"{kind.__name__} cannot be given bits" + ("" if macs else "; no matrix products were seen in it")
-
-
-def unquantized(network: nn.Module) -> list[str]:
-    """Module paths of the layers with a weight matrix or kernel that cannot be given bits."""
-    return [
-        name
-        for name, module in network.named_modules()
-        if type(module) not in QUANTIZABLE
-        and any(parameter.dim() >= 2 for parameter in module.parameters(recurse=False))
-    ]

@@ -1,7 +1,13 @@
 r"""Cost metrics: each one function, for numbers (NumPy float64, exact) and for tensors (differentiable) alike.
 
+A metric is made of terms a layer, which are added up over the layers (or, for a peak, of which the largest counts), and
+of what is made of these totals. So a single layer's cost, the network's, and what a change of one layer does to it all
+follow from the same formula.
+
 Symbols, vectors over the layers: w weight bits, s spike bits averaged over a layer's time steps, T time steps, MACs and
-N_w, N_s from :class:`bitsearch.cost.geometry.LayerGeometry`, r firing rates (share of non-zero spikes).
+N_w, N_s from :class:`bitsearch.cost.geometry.LayerGeometry`, r firing rates (share of non-zero spikes). A layer that is
+not quantized has w = s = 32 and T = 1. ``first_layer.counted = false`` leaves the first layer out of bits and
+operations; memory, energy, latency and cores are those of the whole network.
 """
 
 from collections.abc import Callable
@@ -11,8 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-# NumPy arrays or torch tensors of shape [L]; the formulas use only what both understand.
+from bitsearch.cost.target import Target
+
+# NumPy arrays or torch tensors whose last axis is the layers; the formulas use only what both understand.
 Vector = Any
+Terms = tuple[Vector, ...]
 
 STEP_BYTES = 4
 """A spike step size is stored as float32."""
@@ -22,7 +31,7 @@ CHANNEL_BYTES = 8
 
 @dataclass(frozen=True)
 class Geometry:
-    """Counts of every layer as vectors of shape [L]."""
+    """What every layer brings along, as vectors of shape [L], and the hardware that it runs on."""
 
     macs: Vector
     weights: Vector
@@ -31,20 +40,20 @@ class Geometry:
     counted: Vector
     """1 where the layer enters the bit and operation counts, 0 where not."""
     firing_rates: Vector
-    """NaN where not measured."""
+    """Share of non-zero spikes; NaN where not measured."""
+    synaptic_rates: Vector
+    """Share of the MACs that a non-zero spike goes into; NaN where not measured."""
+    target: Target
 
 
 @dataclass(frozen=True)
 class Bits:
-    """The allocation of every layer as vectors of shape [L]."""
+    """The allocation of every layer as vectors of shape [..., L]."""
 
     weights: Vector
     spikes: Vector
     """Averaged over the layer's time steps."""
     time_steps: Vector
-
-
-Formula = Callable[[Geometry, Bits], Vector]
 
 
 @dataclass(frozen=True)
@@ -54,50 +63,29 @@ class Metric:
     name: str
     unit: str
     title: str
-    formula: Formula
-    needs_firing_rates: bool = False
+    terms: Callable[[Geometry, Bits], Terms]
+    total: Callable[..., Vector] = lambda term: term
+    """Makes the network's cost of the totals of the terms."""
+    peak: bool = False
+    """The largest layer counts instead of the sum."""
+    table: str | None = None
+    """The table of the hardware target without which there is no such metric."""
+    activity: Callable[[Target], bool] = lambda target: False
+    """Whether it is only known once spikes have been counted."""
+    alias: str | None = None
+
+    def cost(self, geometry: Geometry, bits: Bits) -> Vector:
+        """The network's cost, a scalar (of shape [...])."""
+        terms = self.terms(geometry, bits)
+        return self.total(*((_largest(term) if self.peak else term.sum(-1)) for term in terms))
+
+    def available(self, target: Target) -> bool:
+        """True if the target gives what the metric needs."""
+        return self.table is None or getattr(target, self.table) is not None
 
 
-def _mean(values: Vector, weights: Vector) -> Vector:
-    return (values * weights).sum() / weights.sum()
-
-
-def mean_bits(geometry: Geometry, bits: Bits) -> tuple[Vector, Vector, Vector]:
-    """(W̄, S̄, T̄): means over the counted layers, W̄ weighted by N_w, S̄ and T̄ by N_s (Yao et al. 2025)."""
-    weights, inputs = geometry.weights * geometry.counted, geometry.inputs * geometry.counted
-    return _mean(bits.weights, weights), _mean(bits.spikes, inputs), _mean(bits.time_steps, inputs)
-
-
-def bit_budget(geometry: Geometry, bits: Bits) -> Vector:
-    """Bit Budget of the network, W̄·S̄·T̄: the product of the weighted means (Shen et al. 2024; Yao et al. 2025)."""
-    weights, spikes, time_steps = mean_bits(geometry, bits)
-    return weights * spikes * time_steps
-
-
-def s_ace(geometry: Geometry, bits: Bits) -> Vector:
-    """S-ACE = Σ_l Σ_t MACs_l·w_l·s_{l,t}, in bit operations for one input (Shen et al. 2024, arXiv 2311.10802)."""
-    return (geometry.macs * geometry.counted * bits.weights * bits.spikes * bits.time_steps).sum()
-
-
-def bit_budget_mac(geometry: Geometry, bits: Bits) -> Vector:
-    """Mean Bit Budget of a MAC, Σ MACs·T·w·s / Σ MACs = S-ACE / MACs."""
-    return s_ace(geometry, bits) / (geometry.macs * geometry.counted).sum()
-
-
-def ns_ace(geometry: Geometry, bits: Bits) -> Vector:
-    """NS-ACE = Σ_l S-ACE_l·r_l: S-ACE of the non-zero spikes alone (Shen et al. 2024)."""
-    operations = geometry.macs * geometry.counted * bits.weights * bits.spikes * bits.time_steps
-    return (operations * geometry.firing_rates).sum()
-
-
-def weight_memory(geometry: Geometry, bits: Bits) -> Vector:
-    """Bytes of the stored network: weights packed to whole bytes a layer, spike steps, and what a channel needs.
-
-    Σ_l ⌈N_w·w/8⌉ + 4·T + 8·outputs: a float32 step a time step; a multiplier and a bias an output channel, into which
-    the weight step, the layer's bias and batch norm are folded. All layers count, the first one too.
-    """
-    packed = _whole(geometry.weights * bits.weights / 8)
-    return (packed + STEP_BYTES * bits.time_steps + CHANNEL_BYTES * geometry.outputs).sum()
+def _largest(term: Vector) -> Vector:
+    return term.amax(-1) if isinstance(term, torch.Tensor) else term.max(-1)
 
 
 def _whole(values: Vector) -> Vector:
@@ -107,14 +95,129 @@ def _whole(values: Vector) -> Vector:
     return np.ceil(values)
 
 
+def mean_bits(geometry: Geometry, bits: Bits) -> Terms:
+    """What W̄, S̄ and T̄ are made of: means over the counted layers, W̄ by N_w, S̄ and T̄ by N_s (Yao et al. 2025)."""
+    weights, inputs = geometry.weights * geometry.counted, geometry.inputs * geometry.counted
+    return bits.weights * weights, weights, bits.spikes * inputs, bits.time_steps * inputs, inputs
+
+
+def means(weight_bits: Vector, weights: Vector, spike_bits: Vector, time_steps: Vector, inputs: Vector) -> Terms:
+    """(W̄, S̄, T̄) of the totals of :func:`mean_bits`."""
+    return weight_bits / weights, spike_bits / inputs, time_steps / inputs
+
+
+def _product_of_means(*totals: Vector) -> Vector:
+    """Bit Budget of the network, W̄·S̄·T̄: the product of the weighted means (Shen et al. 2024; Yao et al. 2025)."""
+    weights, spikes, time_steps = means(*totals)
+    return weights * spikes * time_steps
+
+
+def s_ace(geometry: Geometry, bits: Bits) -> Terms:
+    """S-ACE = Σ_l Σ_t MACs_l·w_l·s_{l,t}, in bit operations for one input (Shen et al. 2024, arXiv 2311.10802)."""
+    return (geometry.macs * geometry.counted * bits.weights * bits.spikes * bits.time_steps,)
+
+
+def bit_budget_mac(geometry: Geometry, bits: Bits) -> Terms:
+    """Mean Bit Budget of a MAC, Σ MACs·T·w·s / Σ MACs = S-ACE / MACs."""
+    return (*s_ace(geometry, bits), geometry.macs * geometry.counted)
+
+
+def ns_ace(geometry: Geometry, bits: Bits) -> Terms:
+    """NS-ACE = Σ_l S-ACE_l·r_l: S-ACE of the non-zero spikes alone (Shen et al. 2024)."""
+    return (s_ace(geometry, bits)[0] * geometry.firing_rates,)
+
+
+def synops(geometry: Geometry, bits: Bits) -> Terms:
+    """SynOps = Σ_l T_l·MACs_l·(share of them that a non-zero spike goes into), for one input.
+
+    A spike of several bits is one operation. Connections are counted one by one, padded edges and all, as
+    spikingjelly's ``SynOpCounter`` does. The first layer's input counts like spikes: every value that is not zero.
+    """
+    return (geometry.macs * geometry.counted * bits.time_steps * geometry.synaptic_rates,)
+
+
+def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
+    """Bytes of the stored network: weights packed to whole bytes a layer, spike steps, and what a channel needs.
+
+    Σ_l ⌈N_w·w/8⌉ + 4·T + 8·outputs: a float32 step a time step; a multiplier and a bias an output channel, into which
+    the weight step, the layer's bias and batch norm are folded. All layers count, the first one too.
+    """
+    packed = _whole(geometry.weights * bits.weights / 8)
+    return (packed + STEP_BYTES * bits.time_steps + CHANNEL_BYTES * geometry.outputs,)
+
+
+def working_memory(geometry: Geometry, bits: Bits) -> Terms:
+    """Bytes that running needs besides the weights, the largest layer's: layers run one after another.
+
+    N_s·m/8 for the input currents, as much again for the membrane potentials where T > 1 (at T = 1 they are the
+    currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``.
+    """
+    later_steps = bits.time_steps - 1
+    kept = 1 + (later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1))
+    states = geometry.inputs * (geometry.target.membrane_bits / 8) * kept
+    return (states + _whole(geometry.inputs * bits.time_steps * bits.spikes / 8),)
+
+
+def energy(geometry: Geometry, bits: Bits) -> Terms:
+    """Energy of one input in pJ, an estimate from the target's table.
+
+    Σ over the layers of a·MACs·T·(e_bit·w·s + e_acc) for operations, where a is the firing rate on an event-driven
+    target and 1 elsewhere; e_weight·⌈N_w·w/8⌉, every weight read once; e_state·2·N_s·T·(m + s)/8, membrane potentials
+    and spikes written and read once a time step. What control, clock and leakage take is not in it.
+    """
+    table = geometry.target.energy
+    assert table is not None
+    active = geometry.firing_rates if table.event_driven else 1.0
+    operations = geometry.macs * bits.time_steps * (table.bit_operation * bits.weights * bits.spikes + table.accumulate)
+    weights = _whole(geometry.weights * bits.weights / 8)
+    states = 2 * geometry.inputs * bits.time_steps * (geometry.target.membrane_bits + bits.spikes) / 8
+    return (active * operations + table.weight_byte * weights + table.state_byte * states,)
+
+
+def latency(geometry: Geometry, bits: Bits) -> Terms:
+    """Seconds for one input: MACs·T·w·s or MACs·T by what the target does of them a cycle, and its overhead a layer."""
+    table = geometry.target.latency
+    assert table is not None
+    if table.bit_operations_per_cycle is not None:
+        cycles = geometry.macs * bits.time_steps * bits.weights * bits.spikes / table.bit_operations_per_cycle
+    else:
+        cycles = geometry.macs * bits.time_steps / table.macs_per_cycle
+    return ((cycles + table.layer_overhead_cycles) / table.clock,)
+
+
+def cores(geometry: Geometry, bits: Bits) -> Terms:
+    """Cores taken: of every layer, weights and states divided by a core's memory, rounded up.
+
+    A layer that does not fit one core is split over several; two layers never share one.
+    """
+    table = geometry.target.cores
+    assert table is not None
+    held = weight_memory(geometry, bits)[0] + working_memory(geometry, bits)[0]
+    return (_whole(held / table.bytes_each),)
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("bit_budget", "bits", "Bit Budget W̄·S̄·T̄", bit_budget),
-        Metric("bit_budget_mac", "bits", "Bit Budget per MAC", bit_budget_mac),
+        Metric("bit_budget", "bits", "Bit Budget W̄·S̄·T̄", mean_bits, _product_of_means),
+        Metric(
+            "bit_budget_mac", "bits", "Bit Budget per MAC", bit_budget_mac, lambda operations, macs: operations / macs
+        ),
         Metric("s_ace", "bit operations", "S-ACE", s_ace),
-        Metric("ns_ace", "bit operations", "NS-ACE (non-zero spikes)", ns_ace, needs_firing_rates=True),
-        Metric("weight_memory", "bytes", "Weight memory", weight_memory),
+        Metric("ns_ace", "bit operations", "NS-ACE (non-zero spikes)", ns_ace, activity=lambda target: True),
+        Metric("synops", "synaptic operations", "SynOps", synops, activity=lambda target: True),
+        Metric("weight_memory", "bytes", "Weight memory", weight_memory, alias="memory"),
+        Metric("working_memory", "bytes", "Working memory, peak", working_memory, peak=True),
+        Metric(
+            "energy",
+            "pJ",
+            "Energy, estimated",
+            energy,
+            table="energy",
+            activity=lambda target: target.energy is not None and target.energy.event_driven,
+        ),
+        Metric("latency", "s", "Latency, estimated", latency, table="latency"),
+        Metric("cores", "cores", "Cores", cores, table="cores"),
     )
 }
 """Every cost metric by name; adding one is one entry here."""

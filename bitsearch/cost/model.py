@@ -1,16 +1,32 @@
 """The cost model of one network: every metric, for plans (exact) and for tensors (differentiable)."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bitsearch.cost.geometry import LayerGeometry
-from bitsearch.cost.metrics import METRICS, Bits, Geometry, Vector, mean_bits
+from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
+from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import FirstLayer
+
+FLOAT_BITS = 32
+"""Width at which weights and inputs of a layer that is not quantized are stored and multiplied."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What spikes were counted, by layer name."""
+
+    firing: Mapping[str, float] = field(default_factory=dict)
+    """Share of the spikes that are not zero."""
+    synaptic: Mapping[str, float] = field(default_factory=dict)
+    """Share of the MACs that a non-zero spike goes into."""
 
 
 class CostModel:
@@ -19,54 +35,105 @@ class CostModel:
     Args:
         layers: geometry in the order of :func:`bitsearch.cost.geometry.trace`.
         first_layer_counted: False leaves the first layer out of the bit and operation counts.
+        target: hardware that energy, latency, cores and working memory are for; ``generic`` by default.
     """
 
-    def __init__(self, layers: Sequence[LayerGeometry], *, first_layer_counted: bool = True) -> None:
-        self.layers = tuple(layers)
+    def __init__(
+        self, layers: Sequence[LayerGeometry], *, first_layer_counted: bool = True, target: Target | None = None
+    ) -> None:
+        self.layers = tuple(layer for layer in layers if layer.fixed is None)
+        """The layers that get bits."""
+        self.unquantized = tuple(layer for layer in layers if layer.fixed is not None)
+        """All others; their cost, at 32 bits, is in every total."""
         self.first_layer_counted = first_layer_counted
+        self.target = target or Target.load("generic")
         if not any(self._counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
-        self._tensors: dict[torch.device, Geometry] = {}
+        self._numbers = self._geometry(Activity())
+        self._tensors: dict[torch.device, tuple[Activity | None, Geometry]] = {}
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics that the target can be measured by."""
+        return {name: metric for name, metric in METRICS.items() if metric.available(self.target)}
+
+    def needs_activity(self, metric: str) -> bool:
+        """True if a metric is only known once spikes have been counted."""
+        return METRICS[metric].activity(self.target)
 
     def _counted(self, layer: LayerGeometry) -> bool:
         return self.first_layer_counted or not layer.first
 
-    def geometry(self, firing_rates: Mapping[str, float] | None = None) -> Geometry:
-        """The counts as float64 NumPy vectors; firing rates NaN where not given."""
-        rates = firing_rates or {}
+    def geometry(self, activity: Activity | None = None) -> Geometry:
+        """The counts as float64 NumPy vectors, layers with bits first; rates NaN where not given."""
+        return self._numbers if activity is None else self._geometry(activity)
+
+    def _geometry(self, activity: Activity) -> Geometry:
+        layers = (*self.layers, *self.unquantized)
 
         def vector(values: Sequence[float]) -> Vector:
             return np.asarray(values, dtype=np.float64)
 
+        def rates(measured: Mapping[str, float]) -> Vector:
+            # What is not quantized has no spikes: all of its inputs count.
+            unknown = {layer.name: 1.0 if layer.fixed else math.nan for layer in layers}
+            return vector([measured.get(name, unknown[name]) for name in unknown])
+
         return Geometry(
-            macs=vector([layer.macs for layer in self.layers]),
-            weights=vector([layer.weights for layer in self.layers]),
-            inputs=vector([layer.inputs for layer in self.layers]),
-            outputs=vector([layer.outputs for layer in self.layers]),
-            counted=vector([float(self._counted(layer)) for layer in self.layers]),
-            firing_rates=vector([rates.get(layer.name, float("nan")) for layer in self.layers]),
+            macs=vector([layer.macs for layer in layers]),
+            weights=vector([layer.weights for layer in layers]),
+            inputs=vector([layer.inputs for layer in layers]),
+            outputs=vector([layer.outputs for layer in layers]),
+            counted=vector([float(self._counted(layer)) for layer in layers]),
+            firing_rates=rates(activity.firing),
+            synaptic_rates=rates(activity.synaptic),
+            target=self.target,
         )
 
-    def _geometry_on(self, device: torch.device) -> Geometry:
-        if device not in self._tensors:
-            numbers = self.geometry()
-            fields = {
-                name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in vars(numbers).items()
-            }
-            self._tensors[device] = Geometry(**fields)
-        return self._tensors[device]
+    def _geometry_on(self, device: torch.device, activity: Activity | None) -> Geometry:
+        if device not in self._tensors or self._tensors[device][0] is not activity:
+            vectors = {name: value for name, value in vars(self.geometry(activity)).items() if name != "target"}
+            moved = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in vectors.items()}
+            self._tensors[device] = (activity, Geometry(**moved, target=self.target))
+        return self._tensors[device][1]
 
-    def differentiable(self, metric: str, weight_bits: Tensor, spike_bits: Tensor, time_steps: Tensor) -> Tensor:
-        """A metric as a scalar tensor, differentiable in the three ``[L]`` tensors (spike bits averaged over time)."""
-        geometry = self._geometry_on(weight_bits.device)
-        cost: Tensor = METRICS[metric].formula(geometry, Bits(weight_bits, spike_bits, time_steps))
+    def vectors(self, weight_bits: Vector, spike_bits: Vector, time_steps: Vector) -> Bits:
+        """The bits of :attr:`layers`, ``[..., L]``, with those of :attr:`unquantized` appended."""
+        if not self.unquantized:
+            return Bits(weight_bits, spike_bits, time_steps)
+
+        def appended(values: Vector, constant: float) -> Vector:
+            shape = (*values.shape[:-1], len(self.unquantized))
+            if isinstance(values, Tensor):
+                return torch.cat([values, values.new_full(shape, constant)], -1)
+            return np.concatenate([values, np.full(shape, constant)], -1)
+
+        return Bits(appended(weight_bits, FLOAT_BITS), appended(spike_bits, FLOAT_BITS), appended(time_steps, 1.0))
+
+    def differentiable(
+        self,
+        metric: str,
+        weight_bits: Tensor,
+        spike_bits: Tensor,
+        time_steps: Tensor,
+        activity: Activity | None = None,
+    ) -> Tensor:
+        """A metric as a scalar tensor, differentiable in the three ``[L]`` tensors (spike bits averaged over time).
+
+        ``activity`` is taken as constant. Memory and cores are whole numbers with the gradient of what was rounded.
+        """
+        geometry = self._geometry_on(weight_bits.device, activity)
+        cost: Tensor = METRICS[metric].cost(geometry, self.vectors(weight_bits, spike_bits, time_steps))
         return cost
 
     def differentiable_means(
         self, weight_bits: Tensor, spike_bits: Tensor, time_steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(W̄, S̄, T̄) as scalar tensors; arguments as for :meth:`differentiable`."""
-        return mean_bits(self._geometry_on(weight_bits.device), Bits(weight_bits, spike_bits, time_steps))
+        geometry = self._geometry_on(weight_bits.device, None)
+        terms = mean_bits(geometry, self.vectors(weight_bits, spike_bits, time_steps))
+        weights, spikes, steps = means(*(term.sum() for term in terms))
+        return weights, spikes, steps
 
     def _bits(self, plan: Mapping[str, LayerPlan]) -> Bits:
         missing = [layer.name for layer in self.layers if layer.name not in plan]
@@ -76,34 +143,38 @@ class CostModel:
             fault = f"does not name {missing[0]!r}" if missing else f"names {unknown[0]!r}, which is not in the network"
             raise InputError(f"the plan {fault}; the network's layers: {names}")
         chosen = [plan[layer.name] for layer in self.layers]
-        return Bits(
-            weights=np.asarray([layer.weight_bits for layer in chosen], dtype=np.float64),
-            spikes=np.asarray([layer.mean_spike_bits for layer in chosen], dtype=np.float64),
-            time_steps=np.asarray([layer.time_steps for layer in chosen], dtype=np.float64),
+        return self.vectors(
+            np.asarray([layer.weight_bits for layer in chosen], dtype=np.float64),
+            np.asarray([layer.mean_spike_bits for layer in chosen], dtype=np.float64),
+            np.asarray([layer.time_steps for layer in chosen], dtype=np.float64),
         )
 
-    def cost(
-        self, metric: str, plan: Mapping[str, LayerPlan], firing_rates: Mapping[str, float] | None = None
-    ) -> float:
-        """One metric of a plan; NaN if it needs firing rates that are not given."""
-        return float(METRICS[metric].formula(self.geometry(firing_rates), self._bits(plan)))
+    def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> float:
+        """One metric of a plan; NaN if it needs spike counts that are not given."""
+        return float(METRICS[metric].cost(self.geometry(activity), self._bits(plan)))
 
-    def costs(self, plan: Mapping[str, LayerPlan], firing_rates: Mapping[str, float] | None = None) -> dict[str, float]:
-        """Every metric of a plan by name; those that need firing rates only if these are given."""
-        geometry, bits = self.geometry(firing_rates), self._bits(plan)
+    def costs(self, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> dict[str, float]:
+        """Every metric of a plan by name; those that need spike counts only if these are given."""
+        geometry, bits = self.geometry(activity), self._bits(plan)
         return {
-            name: float(metric.formula(geometry, bits))
-            for name, metric in METRICS.items()
-            if firing_rates is not None or not metric.needs_firing_rates
+            name: float(metric.cost(geometry, bits))
+            for name, metric in self.metrics.items()
+            if activity is not None or not self.needs_activity(name)
         }
 
-    def least(self, metric: str, smallest: UniformBits, first_layer: FirstLayer) -> float:
-        """The smallest cost there is: ``smallest`` on every searched layer."""
-        return self.cost(metric, self.uniform(smallest, first_layer))
+    def layer_costs(
+        self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None
+    ) -> dict[str, float]:
+        """A metric of every layer by itself, those without bits included."""
+        terms = METRICS[metric].terms(self.geometry(activity), self._bits(plan))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = np.nan_to_num(METRICS[metric].total(*terms), nan=0.0)
+        names = [layer.name for layer in (*self.layers, *self.unquantized)]
+        return dict(zip(names, values.tolist(), strict=True))
 
     def means(self, plan: Mapping[str, LayerPlan]) -> tuple[float, float, float]:
         """(W̄, S̄, T̄) of a plan."""
-        weights, spikes, time_steps = mean_bits(self.geometry(), self._bits(plan))
+        weights, spikes, time_steps = means(*(term.sum() for term in mean_bits(self.geometry(), self._bits(plan))))
         return float(weights), float(spikes), float(time_steps)
 
     def uniform(

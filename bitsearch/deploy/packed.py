@@ -44,7 +44,8 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         The bytes of its tensors, header not included.
 
     Raises:
-        InputError: nothing quantized, a layer whose steps were never set, or a file that cannot be written.
+        InputError: nothing quantized, weights outside of quantized layers, a layer whose steps were never set, or a
+            file that cannot be written.
     """
     layers = quantized_layers(network)
     if not layers:
@@ -52,6 +53,16 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     for name, layer in layers.items():
         if layer.searchable or not bool(layer.weight_step_bits):
             raise InputError(f"layer {name!r} is not trained with fixed bits; load the weights of its plan first")
+    kept = [
+        name
+        for name, module in network.named_modules()
+        if not isinstance(module, QuantizedLayer) and any(p.dim() >= 2 for p in module.parameters(recurse=False))
+    ]
+    if kept:
+        raise InputError(
+            f"{', '.join(kept)} cannot be given bits, and a packed file holds quantized layers only; "
+            "replace it with convolutions or linear layers"
+        )
     norms = _following_norms(network, example_input)
     tensors: dict[str, Tensor] = {}
     header: dict[str, Any] = {}

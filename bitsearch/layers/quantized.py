@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
-from bitsearch.quant.renewal import renew_step
+from bitsearch.quant.renewal import check_finite, renew_step
 from bitsearch.quant.uniform import SMALLEST_STEP, initial_step, largest_level, quantize, quantized
-from bitsearch.space import Choices
+from bitsearch.space import Choices, Span
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
-"""Gets a layer's input (clipped at zero where it is unsigned), mean spikes and quantized weight at every forward pass."""
+"""Gets a layer's input (clipped at zero where it is unsigned), mean spikes and quantized weight at every call."""
 
 LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
 """Bounds of the learned logarithms: neither a zero nor an infinite step."""
@@ -180,6 +180,11 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def _renew(self, x: Tensor) -> None:
+        # Before anything is written, so that a layer that refuses its input is as it was.
+        if self._stale_weight:
+            check_finite(self.weight)
+        if self._stale_spikes:
+            check_finite(x)
         per_channel = self.granularity == "channel"
         if self._stale_weight:
             if not self.weight_step_bits:
@@ -251,10 +256,12 @@ class QuantizedLayer(nn.Module):
     def follow_latents(self, weight: float, spikes: list[float], time_steps: float) -> bool:
         """Round given latent values into the buffers, with hysteresis; True if any rounded value changed."""
         old_weight, old_spikes, old_time = self._allocation
-        new_weight = _follow(weight, old_weight)
-        new_time = _follow(time_steps, old_time)
-        new_spikes = [_follow(value, old) for value, old in zip(spikes, old_spikes, strict=False)][:new_time]
         assert self.spike_latent is not None
+        assert self.choices is not None
+        new_weight = _follow(weight, old_weight, self.choices.weight_bits)
+        new_time = _follow(time_steps, old_time, self.choices.time_steps)
+        allowed = self.choices.spike_bits
+        new_spikes = [_follow(value, old, allowed) for value, old in zip(spikes, old_spikes, strict=False)][:new_time]
         for t in range(old_time, new_time):
             # A time step that comes into use starts from its predecessor's bits and gets a step size of its own.
             new_spikes.append(new_spikes[-1])
@@ -303,8 +310,11 @@ class QuantizedLayer(nn.Module):
         self._write(plan)
 
 
-def _follow(latent: float, current: int) -> int:
-    return round(latent) if abs(latent - current) > 0.5 + HYSTERESIS else current
+def _follow(latent: float, current: int, allowed: Span) -> int:
+    target = allowed.nearest(latent)
+    step = allowed.neighbour(current, 1 if target > current else -1)
+    half_way = 0.0 if step is None else abs(step - current) / 2
+    return target if abs(latent - current) > half_way + HYSTERESIS else current
 
 
 class _QuantizedConv(QuantizedLayer):

@@ -19,6 +19,19 @@ _METRICS = {
         "S-ACE with every layer scaled by its measured firing rate, so that only the non-zero spikes count, as on "
         "event-driven hardware."
     ),
+    "synops": (
+        "Connections that non-zero spikes go through for one input, all time steps together; a spike of several bits "
+        "is one operation."
+    ),
+    "working_memory": (
+        "Bytes for membrane potentials and spikes while the network runs, layer by layer: the largest layer's."
+    ),
+    "energy": (
+        "An estimate of one input's energy from the hardware target's table of operations and bytes moved; control, "
+        "clock and leakage are not in it."
+    ),
+    "latency": "An estimate of one input's time from what the hardware target computes in a cycle.",
+    "cores": "Cores taken on the hardware target; a layer that does not fit one core is split over several.",
     "weight_memory": (
         "Bytes that the stored network takes: each layer's weights packed at their bit width, one 4-byte step size a "
         "time step, and an 8-byte multiplier and bias an output channel."

@@ -6,6 +6,8 @@ from bitsearch.plan import BitPlan, LayerPlan
 MISSING = "—"
 SPACE = "\N{NO-BREAK SPACE}"
 _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+_TIME = ("s", "ms", "µs", "ns", "ps")
+_ENERGY = ("pJ", "nJ", "µJ", "mJ", "J")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -35,11 +37,15 @@ def title(metric: str) -> str:
 
 
 def amount(metric: str, value: float | None, digits: int = 3) -> str:
-    """A cost without its unit, for tables and ticks: ``15.2``, ``1.9 M``; bytes carry theirs: ``5.4 KiB``."""
+    """A cost without its unit, for tables and ticks: ``15.2``, ``1.9 M``; some carry theirs: ``5.4 KiB``, ``2 µJ``."""
     if value is None:
         return MISSING
     if unit(metric) == "bytes":
         return _prefixed(value, digits, 1024, _BINARY)
+    if unit(metric) == "pJ":
+        return _prefixed(value, digits, 1000, _ENERGY)
+    if unit(metric) == "s":
+        return _prefixed(value * 1e12, digits, 1000, _TIME[::-1])
     return number(value, digits)
 
 
@@ -57,7 +63,7 @@ def aligned(metric: str, value: float | None) -> str:
 def cost(metric: str, value: float | None, digits: int = 3) -> str:
     """A cost with its unit: ``15.2 bits``, ``1.9 M bit operations``, ``5.4 KiB``."""
     text = amount(metric, value, digits)
-    return text if value is None or unit(metric) in ("bytes", "") else f"{text} {unit(metric)}"
+    return text if value is None or unit(metric) in ("bytes", "pJ", "s", "") else f"{text} {unit(metric)}"
 
 
 def widths(layer: LayerPlan) -> str:
@@ -72,10 +78,17 @@ def spike_widths(layer: LayerPlan) -> str:
 
 
 def shared_widths(plan: BitPlan) -> str | None:
-    """What every layer but the first, whose bits are fixed, gets alike; None if they differ."""
+    """What every layer but the first, whose bits are fixed, gets alike; None if they differ.
+
+    Where only the last one of a uniform plan differs, a hardware target has fixed it as well.
+    """
     layers = list(plan.layers.values())
-    found = {widths(layer) for layer in layers[1:] or layers}
-    return found.pop().replace("  ", " ") if len(found) == 1 else None
+    parts = [layers[1:] or layers] + ([layers[1:-1]] if plan.provenance.method == "uniform" else [])
+    for part in parts:
+        found = {widths(layer) for layer in part}
+        if len(found) == 1:
+            return found.pop().replace("  ", " ")
+    return None
 
 
 def plotly_text(text: str) -> str:

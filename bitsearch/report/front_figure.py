@@ -17,6 +17,8 @@ from bitsearch.search.run_folder import RunSettings
 
 MOST_LAYERS_IN_HOVER = 24
 FADED = 0.45
+FAR = 4.0
+"""The hardware's limits beyond this many times the dearest plan are not drawn."""
 _PLAIN = {"showarrow": False, "font": {"size": 12}}
 
 
@@ -117,8 +119,11 @@ def _view(
         ],
     }
     lines = _cost_lines(metric, settings)
-    costs = [value for trace in data["x"] for value in trace if value is not None] + [line[0] for line in lines]
-    axis = _cost_axis(metric, costs)
+    costs = [value for trace in data["x"] for value in trace if value is not None]
+    # What the hardware has may lie far beyond every plan; a line there would squeeze them into a corner.
+    far = {limit.limit for limit in settings.budgets if limit.of_target and costs and limit.limit > FAR * max(costs)}
+    lines = [line for line in lines if line[0] not in far]
+    axis = _cost_axis(metric, costs + [line[0] for line in lines])
     shapes, notes = _full_precision(settings.full_precision.validation)
     shapes += [_vertical(*line) for line in lines]
     notes += [_label(value, label, axis["xaxis.type"] == "log") for value, label, _, _ in lines]
@@ -153,9 +158,10 @@ def _cost_lines(metric: str, settings: RunSettings) -> list[tuple[float, str, st
         value = settings.baseline_costs[metric]
         label = f"baseline {settings.space.baseline}: {cost(metric, value)}"
         lines.append((value, label, style.GREY, "dot"))
-    if metric == settings.metric:
-        label = f"budget {shorten(settings.budget, 20)}: {cost(metric, settings.limit, 4)}"
-        lines.append((settings.limit, label, style.PURPLE, "dash"))
+    for budget in settings.budgets:
+        if budget.metric == metric:
+            name = shorten(budget.requested, 30) if budget.of_target else f"budget {shorten(budget.requested, 20)}"
+            lines.append((budget.limit, f"{name}: {cost(metric, budget.limit, 4)}", style.PURPLE, "dash"))
     return lines
 
 

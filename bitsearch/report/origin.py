@@ -3,7 +3,7 @@
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
 from bitsearch.report.format import cost, title
-from bitsearch.search.run_folder import RunSettings
+from bitsearch.search.run_folder import RunBudget, RunSettings
 
 
 def facts(settings: RunSettings) -> dict[str, str]:
@@ -26,34 +26,44 @@ def facts(settings: RunSettings) -> dict[str, str]:
 
 def baseline_words(settings: RunSettings) -> str:
     """What the budget asked for stood for, in one or two sentences."""
-    metric, limit = settings.metric, cost(settings.metric, settings.limit, 4)
     declared = settings.space.baseline
     bits = (
         f"w{declared.weight_bits} s{declared.spike_bits} T{declared.time_steps} "
         f"({declared.weight_bits}-bit weights, {declared.spike_bits}-bit spikes, {declared.time_steps} time steps)"
     )
+    words = f"The declared baseline is {bits} on every layer, the first one included."
+    for budget in settings.budgets:
+        words += " " + _budget_words(budget, settings.baseline_costs.get(budget.metric))
+    return words
+
+
+def _budget_words(budget: RunBudget, baseline: float | None) -> str:
+    name, limit = title(budget.metric), cost(budget.metric, budget.limit, 4)
+    if budget.of_target:
+        return f"The hardware has {name} of at most {limit}."
     try:
-        ratio, value = parse_request(settings.budget)
+        ratio, value = parse_request(budget.requested, budget.metric)
     except InputError:
         ratio, value = False, 0.0
-    known = settings.baseline_costs.get(metric)
-    costs = f"The declared baseline is {bits} on every layer, the first one included"
-    if known is not None:
-        costs += f"; its {title(metric)} is {cost(metric, known, 4)}"
-    if ratio and known is not None:
-        return f"{costs}. A budget of {settings.budget} is that divided by {value:g}: at most {limit}."
-    return f"{costs}. The budget was given as {settings.budget}: at most {limit}."
+    if ratio and baseline is not None:
+        whole = cost(budget.metric, baseline, 4)
+        divided = f"a budget of {budget.requested} is that divided by {value:g}: at most {limit}."
+        return f"The baseline's {name} is {whole}; {divided}"
+    return f"The budget on {name} was given as {budget.requested}: at most {limit}."
 
 
 def first_layer_words(settings: RunSettings) -> str:
     """How the first layer is treated."""
     first = settings.space.first_layer
+    rule = settings.target.first_layer
+    required = {} if rule is None else {name: value for name, value in rule if value is not None}
+    bits = first.model_copy(update=required)
     counted = (
         "it counts in every cost"
         if first.counted
         else "it is left out of bit and operation counts, but not of the memory"
     )
     return (
-        f"The first layer sees the signed network input: its bits are fixed at w{first.weight_bits} "
-        f"s{first.spike_bits} T{first.time_steps} in every plan, and {counted}."
+        f"The first layer sees the signed network input: its bits are fixed at w{bits.weight_bits} "
+        f"s{bits.spike_bits} T{bits.time_steps} in every plan, and {counted}."
     )

@@ -48,12 +48,14 @@ def search_figure(records: Mapping[int, Mapping[str, float]], settings: RunSetti
         for epoch, price in zip(epochs, prices, strict=True)
     ]
     figure.add_trace(_line(epochs, prices, hover, "cost", style.GREY, "circle"), row=2, col=1)
-    label = f"budget {cost(settings.metric, settings.limit, 4)}"
-    place = {"xref": "x2 domain", "x": 0, "xanchor": "left", "xshift": 4, "yref": "y2", "y": settings.limit}
-    figure.add_annotation(text=plotly_text(label), **place, yanchor="bottom", showarrow=False, font={"size": 12})
-    ends = {"x0": 0, "x1": 1, "y0": settings.limit, "y1": settings.limit}
-    line = {"color": style.PURPLE, "width": 2, "dash": "dash"}
-    figure.add_shape(type="line", xref="paper", yref="y2", **ends, line=line, layer="below")
+    if settings.metric in settings.limits:
+        limit = settings.limits[settings.metric].limit
+        label = f"budget {cost(settings.metric, limit, 4)}"
+        place = {"xref": "x2 domain", "x": 0, "xanchor": "left", "xshift": 4, "yref": "y2", "y": limit}
+        figure.add_annotation(text=plotly_text(label), **place, yanchor="bottom", showarrow=False, font={"size": 12})
+        line = {"color": style.PURPLE, "width": 2, "dash": "dash"}
+        ends = {"x0": 0, "x1": 1, "y0": limit, "y1": limit}
+        figure.add_shape(type="line", xref="paper", yref="y2", **ends, line=line, layer="below")
     figure.update_layout(style.layout(height=460, hovermode="closest", dragmode=False))
     figure.update_layout(legend=style.LEGEND)
     figure.add_annotation(style.panel_title(_axis_title(settings.metric), 2))

@@ -46,7 +46,7 @@ def rebuild(
             f"{path} is for space {plan.space!r} and network {plan.network!r}, "
             f"not {found.name!r} and {found.network!r}; give its own space with --space"
         )
-    setting = make_setting(found, device=device)
+    setting = make_setting(found, device=device, target=folder.settings.target if folder is not None else None)
     network = apply(plan, setting.fresh_network(plan.provenance.seed))
     load_weights(network, weights)
     return network, setting

@@ -1,10 +1,13 @@
 """Choosing one plan of a run."""
 
-from bitsearch.cost.budget import check_metric, parse_request
+from collections.abc import Sequence
+
+from bitsearch.cost import METRICS, Budget
+from bitsearch.cost.budget import parse_request, split_request
 from bitsearch.errors import InputError
-from bitsearch.plan import BitPlan, BudgetOutcome
+from bitsearch.plan import BitPlan
 from bitsearch.search.front import best_plan
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.search.run_folder import RunBudget, RunFolder
 
 
 def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | None = None) -> BitPlan:
@@ -19,23 +22,28 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
         return folder.plan(trial)
     if budget is None:
         return folder.chosen()
-    metric = folder.settings.metric
-    check_metric(metric)
-    ratio, value = parse_request(budget)
-    limit = folder.settings.baseline_costs[metric] / value if ratio else value
-    plans = [_with_budget(plan, metric, budget.strip(), limit) for plan in folder.plans()]
+    settings = folder.settings
+    metric, amount = split_request(budget, settings.metric, settings.target)
+    ratio, value = parse_request(amount, metric)
+    if ratio and metric not in settings.baseline_costs:
+        raise InputError(f"{metric} of the baseline is not known; give a number in {METRICS[metric].unit}")
+    limit = settings.baseline_costs[metric] / value if ratio else value
+    asked = RunBudget(metric=metric, requested=amount.strip(), limit=limit)
+    budgets = (asked, *(own for own in settings.budgets if own.of_target))
+    plans = [_with_budgets(plan, budgets) for plan in folder.plans()]
     best = best_plan(plans, metric)
     if best is None:
         least = min((plan.costs[metric] for plan in plans), default=float("nan"))
         raise InputError(
-            f"no trial of {folder.path} meets {budget.strip()} ({metric} ≤ {limit:.6g}); "
+            f"no trial of {folder.path} meets {amount.strip()} ({metric} ≤ {limit:.6g}); "
             f"its cheapest plan has {least:.6g}; "
-            f"allow more, or search for it: bitsearch run --metric {metric} --budget {budget.strip()}"
+            f"allow more, or search for it: bitsearch run --budget {metric}={amount.strip()}"
         )
     return best
 
 
-def _with_budget(plan: BitPlan, metric: str, requested: str, limit: float) -> BitPlan:
-    achieved = plan.costs[metric]
-    outcome = BudgetOutcome(metric=metric, requested=requested, limit=limit, achieved=achieved, met=achieved <= limit)
-    return plan.model_copy(update={"budget": (outcome,)})
+def _with_budgets(plan: BitPlan, budgets: Sequence[RunBudget]) -> BitPlan:
+    outcomes = [
+        Budget(budget.metric, budget.requested, budget.limit).outcome(plan.costs[budget.metric]) for budget in budgets
+    ]
+    return plan.model_copy(update={"budget": tuple(outcomes)})

@@ -1,5 +1,6 @@
 """One trial: from parameters to a trained plan, its weights and its two objective values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -7,14 +8,14 @@ import torch
 from torch import nn
 
 from bitsearch.allocate.adaptive import allocate_adaptively
-from bitsearch.allocate.evaluation import evaluate_with_rates
+from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord
 from bitsearch.allocate.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
-from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits
+from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits, Unquantized
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.study import method_of, suggest
@@ -31,7 +32,7 @@ class Objective:
 
     folder: RunFolder
     setting: Setting
-    budget: Budget
+    budgets: Sequence[Budget]
     network: nn.Module
     progress: Progress
 
@@ -49,11 +50,10 @@ class Objective:
             bits = UniformBits.model_validate(trial.user_attrs["bits"])
             label = f"uniform {bits}"
             self.progress.trial(label, epochs)
-            plan = model.uniform(
-                bits, space.first_layer, granularity=space.allocation.granularity, decay=space.allocation.decay
-            )
+            rules = self.setting.rules
+            plan = rules.nearest(model, bits, granularity=space.allocation.granularity, decay=space.allocation.decay)
             quantized = train_fixed(
-                self.network, model, plan, self.setting.splits, space, seed=settings.seed, on_epoch=on_epoch
+                self.network, model, rules, plan, self.setting.splits, space, seed=settings.seed, on_epoch=on_epoch
             )
         else:
             label = f"adaptive {trial.number}"
@@ -62,17 +62,19 @@ class Objective:
             quantized = allocate_adaptively(
                 self.network,
                 model,
+                self.setting.rules,
                 self.setting.splits,
                 space,
                 knobs,
-                self.budget,
+                self.budgets,
                 seed=settings.seed,
                 on_epoch=on_epoch,
             )
         result = self._plan(quantized, trial.number, method)
-        cost, accuracy = result.costs[self.budget.metric], result.accuracy.validation
+        cost, accuracy = result.costs[settings.metric], result.accuracy.validation
         assert accuracy is not None
-        trial.set_constraint(self.budget.metric, cost - self.budget.limit)
+        for metric, budget in settings.limits.items():
+            trial.set_constraint(metric, result.costs[metric] - budget.limit)
         trial.set_user_attr("costs", result.costs)
         save_weights(quantized.network, self.folder.weights_file(trial.number))
         self.folder.write_plan(result)
@@ -81,15 +83,21 @@ class Objective:
 
     def _plan(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.setting.space
-        accuracy, rates = evaluate_with_rates(quantized, self.setting.splits.validation, space.training.batch_size)
-        layers = quantized.layer_plans
-        costs = self.setting.model.costs(layers, rates)
+        validation = self.setting.splits.validation
+        accuracy, activity = evaluate_with_activity(quantized, validation, space.training.batch_size)
+        layers, model = quantized.layer_plans, self.setting.model
+        costs = model.costs(layers, activity)
         return BitPlan(
             space=space.name,
             network=space.network,
-            budget=(self.budget.outcome(costs[self.budget.metric]),),
+            target=model.target.name,
+            budget=tuple(budget.outcome(costs[budget.metric]) for budget in self.budgets),
             baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
             layers=layers,
+            unquantized={
+                layer.name: Unquantized(reason=layer.fixed or "", weights=layer.weights, macs=layer.macs)
+                for layer in model.unquantized
+            },
             costs=costs,
             accuracy=Accuracy(validation=accuracy),
             provenance=Provenance(

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,14 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.adaptive import make_searchable
+from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity
 from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.allocate.threads import limited_threads, threads_for
 from bitsearch.allocate.trainer import EpochRecord, train
 from bitsearch.allocate.uniform import uniform_plans
-from bitsearch.cost import Budget
+from bitsearch.cost import Activity, Budget, parse_budgets
+from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights, save_weights
@@ -28,7 +30,7 @@ from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.search.front import table
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
-from bitsearch.search.run_folder import RunFolder, RunSettings
+from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
 from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
@@ -69,9 +71,11 @@ class SearchResult:
 
 def search(
     space: SearchSpace | str | Path,
-    budget: str,
+    budget: str | Sequence[str],
     *,
     metric: str | None = None,
+    objective: str | None = None,
+    target: str | Path | None = None,
     trials: int | None = None,
     timeout: float | None = None,
     seed: int = 0,
@@ -85,8 +89,11 @@ def search(
 
     Args:
         space: a search space, the name of a shipped one, or the path of a TOML file.
-        budget: ``4x`` (at most a quarter of the baseline's cost) or a number in the metric's unit.
-        metric: what the budget limits; the space's own by default.
+        budget: ``4x`` (at most a quarter of the baseline's cost), a number in the metric's unit, or one with a unit and
+            a metric of its own such as ``memory=64KiB``; or several of them, all of which are met.
+        metric: what a budget limits that names no metric; the space's own by default.
+        objective: cost that is set against accuracy; the first budget's metric by default.
+        target: hardware target, by name or path; the space's own by default.
         trials: adaptive trials; the space's own number by default. Uniform baselines come on top.
         timeout: seconds after which no further trial starts.
         seed: of weights, batches and sampler.
@@ -103,26 +110,32 @@ def search(
         space = SearchSpace.load(space)
     if trials is not None and trials < 1:
         raise InputError(f"trials is {trials}; give at least 1")
+    if target is not None:
+        space = space.model_copy(update={"target": str(target)})
     setting = make_setting(space, device=device)
-    limit = Budget.parse(budget, metric or space.metric, setting.model, space.baseline)
-    limit.check_feasible(setting.model, space.choices.smallest, space.first_layer)
+    model = setting.model
+    bare = check_metric(metric or space.metric, model.target)
+    budgets = parse_budgets(budget, bare, model, space.baseline)
+    axis = budgets[0].metric if objective is None else check_metric(objective, model.target)
+    for limit in budgets:
+        limit.check_feasible(model, setting.rules)
     wanted = trials or space.search.trials
     compiled = _compiles(setting, wanted)
-    folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
     settings = RunSettings(
         compiled=compiled,
-        budget=limit.requested,
-        metric=limit.metric,
-        limit=limit.limit,
+        metric=axis,
+        budgets=tuple(RunBudget(**vars(limit), of_target=limit in target_limits(model.target)) for limit in budgets),
         seed=seed,
         device=str(setting.device),
         threads=threads_for(setting.activations),
-        command=command or _python_command(space, budget, metric, trials, seed),
+        command=command or _python_command(space, budget, metric, objective, trials, seed),
         bitsearch=__version__,
         torch=torch.__version__,
-        baseline_costs=setting.model.costs(setting.model.uniform(space.baseline, None)),
+        baseline_costs=model.costs(model.uniform(space.baseline, None)),
         space=space,
+        target=model.target,
     )
+    folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
     _check_resumable(folder, settings)
     folder.make()
     try:
@@ -132,15 +145,24 @@ def search(
             recomputed_operands() if setting.space.training.recompute else nullcontext(),
             limited_threads(setting.activations),
         ):
-            return _run(folder, settings, setting, limit, wanted, timeout, progress or Silent())
+            return _run(folder, settings, setting, budgets, wanted, timeout, progress or Silent())
     except Timeout as error:
         raise InputError(
             f"another process is running the search in {folder.path}; wait for it, or give another --out"
         ) from error
 
 
-def _python_command(space: SearchSpace, budget: str, metric: str | None, trials: int | None, seed: int) -> str:
-    return f"bitsearch.search({space.name!r}, budget={budget!r}, metric={metric!r}, trials={trials!r}, seed={seed})"
+def _python_command(
+    space: SearchSpace,
+    budget: str | Sequence[str],
+    metric: str | None,
+    objective: str | None,
+    trials: int | None,
+    seed: int,
+) -> str:
+    given = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
+    options = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    return f"bitsearch.search({space.name!r}, {options}, target={space.target!r})"
 
 
 def _compiles(setting: Setting, trials: int) -> bool:
@@ -165,7 +187,11 @@ def _check_resumable(folder: RunFolder, settings: RunSettings) -> None:
     was, now = folder.settings.defining(), settings.defining()
     for name, value in now.items():
         if was[name] != value:
-            shown = "another search space" if name == "space" else f"{name} {was[name]!r}, not {value!r}"
+            shown = {
+                "target": f"another hardware target, {folder.settings.target.name!r}",
+                "space": "another search space",
+                "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
+            }.get(name, f"{name} {was[name]!r}, not {value!r}")
             raise InputError(f"{folder.path} holds a run with {shown}; give another --out, or what it was started with")
 
 
@@ -173,7 +199,7 @@ def _run(
     folder: RunFolder,
     settings: RunSettings,
     setting: Setting,
-    budget: Budget,
+    budgets: Sequence[Budget],
     trials: int,
     timeout: float | None,
     progress: Progress,
@@ -182,7 +208,8 @@ def _run(
     if not folder.settings_file.is_file():
         folder.write_settings(settings)
     settings = folder.settings
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A trial that fails ends the run with its own error; Optuna would print that one's traceback before.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = open_study(folder.storage_url, STUDY_NAME)
     retry_interrupted(study)
     for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]):
@@ -190,11 +217,16 @@ def _run(
         folder.plan_file(trial.number).unlink(missing_ok=True)
         folder.weights_file(trial.number).unlink(missing_ok=True)
     space = setting.space
-    candidates = uniform_plans(setting.model, space, budget, space.search.uniform_trials)
+    network, activity = None, None
+    if any(setting.model.needs_activity(budget.metric) for budget in budgets):
+        # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
+        network = _full_precision(folder, setting, progress)
+        activity = _expected_activity(setting, network)
+    candidates = uniform_plans(setting.model, setting.rules, budgets, space.search.uniform_trials, activity=activity)
     done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))
     progress.started(folder.path, trials + len(candidates), done)
-    network = _full_precision(folder, setting, progress)
-    objective = Objective(folder, setting, budget, network, progress)
+    network = network or _full_precision(folder, setting, progress)
+    objective = Objective(folder, setting, budgets, network, progress)
     while deadline is None or time.monotonic() < deadline or not folder.plans():
         adaptive, uniform = len(finished(study, "adaptive")), len(finished(study, "uniform"))
         if adaptive >= trials and uniform >= len(candidates):
@@ -211,6 +243,12 @@ def _run(
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
     return SearchResult(folder)
+
+
+def _expected_activity(setting: Setting, network: nn.Module) -> Activity:
+    """How often neurons fire before anything is trained at few bits, at the bits where every search starts."""
+    start = make_searchable(network, setting.model, setting.rules, setting.space, setting.space.allocation)
+    return evaluate_with_activity(start, setting.splits.validation, setting.space.training.batch_size)[1]
 
 
 def _full_precision(folder: RunFolder, setting: Setting, progress: Progress) -> nn.Module:

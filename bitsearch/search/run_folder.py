@@ -10,36 +10,64 @@ from typing import Any
 import tomli_w
 from pydantic import Field, ValidationError
 
+from bitsearch.cost import Target
 from bitsearch.errors import InputError
 from bitsearch.plan import Accuracy, BitPlan, Cost, Frozen, Name, explain, read_text, write_whole
 from bitsearch.search.front import best_plan, pareto_front, table
 from bitsearch.space import SearchSpace
 
 
+class RunBudget(Frozen):
+    """A budget as it was asked for, and what it stands for."""
+
+    metric: Name
+    requested: Name
+    limit: Cost
+    """In the metric's unit."""
+    of_target: bool = False
+    """A limit that the hardware target sets."""
+
+
 class RunSettings(Frozen):
     """What a run was asked for, everything resolved; ``run.toml``."""
 
     schema_version: int = Field(default=1, ge=1, le=1)
-    budget: Name
     metric: Name
-    limit: Cost
-    """What the budget stands for, in the metric's unit."""
+    """The cost that the search sets against accuracy: the axis of the front."""
+    budgets: tuple[RunBudget, ...] = Field(min_length=1)
+    """What was asked for, then the limits of the hardware target."""
     seed: int = Field(ge=0)
     device: Name
     threads: int = Field(ge=1)
     compiled: bool = False
     """Trained with compiled quantizers."""
-    command: Name
+    command: str
     bitsearch: Name
     torch: Name
     full_precision: Accuracy = Accuracy()
     baseline_costs: dict[str, Cost]
     space: SearchSpace
+    target: Target
+
+    @property
+    def limits(self) -> dict[str, "RunBudget"]:
+        """The tightest budget of every metric that has one."""
+        return {budget.metric: budget for budget in sorted(self.budgets, key=lambda budget: -budget.limit)}
+
+    @property
+    def request(self) -> str:
+        """The budgets as they were asked for, the target's own limits left out."""
+        own = [budget for budget in self.budgets if not budget.of_target]
+        if len(own) == 1 and own[0].metric == self.metric:
+            return own[0].requested
+        return ", ".join(f"{budget.metric}={budget.requested}" for budget in own)
 
     def defining(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the first."""
-        names = ("budget", "metric", "seed", "space")
-        return {name: value for name, value in self.model_dump().items() if name in names}
+        found = self.model_dump()
+        # The whole target is compared, not how its file was named.
+        del found["space"]["target"]
+        return {name: found[name] for name in ("target", "space", "metric", "budgets", "seed")}
 
 
 class RunFolder:
@@ -156,8 +184,20 @@ class RunFolder:
         """The best plan that meets the budget; InputError if there is none yet."""
         plan = best_plan(self.plans(), self.settings.metric)
         if plan is None:
-            raise InputError(f"no finished trial in {self.path} meets the budget yet; run it again to go on")
+            raise InputError(self._nothing_met())
         return plan
+
+    def _nothing_met(self) -> str:
+        plans = self.plans()
+        if not plans:
+            return f"no trial in {self.path} has finished yet; run it again to go on"
+        # Only what depends on how often neurons fire can be missed; the nearest miss says by how much.
+        misses = [max(plan.budget, key=lambda outcome: outcome.achieved / outcome.limit) for plan in plans]
+        nearest = min(misses, key=lambda outcome: outcome.achieved / outcome.limit)
+        return (
+            f"no trial in {self.path} meets the budget {nearest.requested}: {nearest.metric} is at most "
+            f"{nearest.limit:.6g}, the nearest plan has {nearest.achieved:.6g}; allow more, or run more trials"
+        )
 
     def write_tables(self) -> None:
         """Write ``trials.csv``."""

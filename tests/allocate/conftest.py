@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bitsearch.allocate.trainer import train
-from bitsearch.cost import CostModel, trace
+from bitsearch.cost import CostModel, Rules, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.space import SearchSpace, Training
 
@@ -65,6 +65,12 @@ def fresh_network():
 def model(splits):
     """Costs of the tiny network."""
     return CostModel(trace(tiny_network(), splits.train.tensors[0][:32]))
+
+
+@pytest.fixture(scope="session")
+def rules(model, space):
+    """What each layer of the tiny network may get on the generic target."""
+    return Rules.make(model, space.choices, space.first_layer)
 
 
 @pytest.fixture(scope="session")

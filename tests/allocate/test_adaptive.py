@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from bitsearch.allocate.adaptive import BudgetPull, Renewal, allocate_adaptively, make_searchable
-from bitsearch.cost import Budget
+from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, parse_budgets, trace
+from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 
@@ -22,7 +24,7 @@ KNOBS = {
 
 
 def least_cost(model, space, metric="bit_budget"):
-    return model.cost(metric, model.uniform(space.choices.smallest, space.first_layer))
+    return model.cost(metric, Rules.make(model, space.choices, space.first_layer).smallest(model))
 
 
 def budget_of(model, space, ratio=2.0, metric="bit_budget"):
@@ -30,7 +32,10 @@ def budget_of(model, space, ratio=2.0, metric="bit_budget"):
 
 
 def run(network, model, splits, space, budget, seed=0, on_epoch=None, **knobs):
-    return allocate_adaptively(network, model, splits, space, Allocation(**knobs), budget, seed=seed, on_epoch=on_epoch)
+    rules = Rules.make(model, space.choices, space.first_layer)
+    budgets = budget if isinstance(budget, list) else [budget]
+    knobs = Allocation(**knobs)
+    return allocate_adaptively(network, model, rules, splits, space, knobs, budgets, seed=seed, on_epoch=on_epoch)
 
 
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
@@ -54,7 +59,7 @@ def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, sp
         assert torch.equal(network.state_dict()[name], value)
 
 
-@pytest.mark.parametrize("metric", ["bit_budget_mac", "s_ace", "weight_memory"])
+@pytest.mark.parametrize("metric", ["bit_budget_mac", "s_ace", "weight_memory", "energy"])
 def test_a_budget_may_bind_any_metric(network, model, splits, space, metric):
     budget = budget_of(model, space, 1.5, metric)
     quantized = run(network, model, splits, space, budget)
@@ -105,32 +110,138 @@ def test_a_share_of_the_budget_is_aimed_at(network, model, splits, space):
     assert 0.4 * budget.limit < cost <= 0.6 * budget.limit
 
 
-def test_a_searchable_copy_starts_where_the_knobs_say(network, model, space):
+def test_a_searchable_copy_starts_where_the_knobs_say(network, model, rules, space):
     start = UniformBits(weight_bits=5, spike_bits=2, time_steps=3)
-    quantized = make_searchable(network, model, space, Allocation(start=start))
+    quantized = make_searchable(network, model, rules, space, Allocation(start=start))
     assert list(quantized.searched_layers) == ["3", "6", "10"]
     for layer in quantized.searched_layers.values():
         assert layer.latents.tolist() == [5, 3, 2, 2, 2, 2]
     assert quantized.layer_plans["0"].signed_input
 
 
-def test_the_limit_is_tightened_over_the_first_half_of_the_search(network, model, space):
-    quantized = make_searchable(network, model, space, Allocation())
+def test_the_limit_is_tightened_over_the_first_half_of_the_search(network, model, rules, space):
+    quantized = make_searchable(network, model, rules, space, Allocation())
     start = model.cost("bit_budget", quantized.layer_plans)
     budget = Budget("bit_budget", "", start / 4)
-    pull = BudgetPull(quantized, budget, Allocation(), steps=8)
+    pull = BudgetPull(quantized, [budget], Allocation(), steps=8)
     violations = []
     for _ in range(8):
         value = pull.penalty().item()
-        violations.append(value / pull.controller.weight)
+        violations.append(value / pull.controllers[0].weight)
     # The bits do not move here, so what is violated is the limit's own way down to a quarter.
     expected = [math.log(4) * share for share in (0.25, 0.5, 0.75, 1, 1, 1, 1, 1)]
     assert violations == pytest.approx(expected, rel=1e-4)
 
 
-def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have_passed(network, model, space, batch):
+def test_a_limit_above_the_start_pushes_nothing_up(network, model, rules, space):
+    quantized = make_searchable(network, model, rules, space, Allocation())
+    budget = Budget("s_ace", "", 4 * model.cost("s_ace", quantized.layer_plans))
+    pull = BudgetPull(quantized, [budget], Allocation(), steps=8)
+    for _ in range(8):
+        value = pull.penalty().item()
+        assert value / pull.controllers[0].weight == pytest.approx(math.log(1 / 4), rel=1e-4)
+    assert pull.controllers[0].weight < 0.5 * 1e-2
+
+
+@pytest.mark.parametrize("regularizer", ["metric", "means"])
+def test_every_budget_pulls_by_its_own_weight(network, model, rules, space, regularizer):
+    knobs = Allocation(regularizer=regularizer, weight_price=2.0)
+    quantized = make_searchable(network, model, rules, space, knobs)
+    plans = quantized.layer_plans
+    costs = {metric: model.cost(metric, plans) for metric in ("s_ace", "weight_memory")}
+    # Memory is far above its limit and gains weight, operations are far below and lose it.
+    budgets = [Budget("s_ace", "", 9 * costs["s_ace"]), Budget("weight_memory", "", 0.6 * costs["weight_memory"])]
+    pull = BudgetPull(quantized, budgets, knobs, steps=4)
+    for _ in range(5):
+        quantized.zero_grad()
+        pull.penalty().backward()
+    operations, memory = (float(controller.weight) for controller in pull.controllers)
+    assert memory > 1e-2 > operations > 0
+    layer = quantized.searched_layers["3"]
+    geometry = next(entry for entry in model.layers if entry.name == "3")
+    if regularizer == "means":
+        inputs = sum(entry.inputs for entry in model.layers)
+        assert layer.time_latent.grad.item() == pytest.approx(memory * geometry.inputs / inputs, rel=1e-4)
+        return
+    # 4/4/2: what a bit changes of MACs·T·w·s, and of the bytes; spikes are in the operations alone.
+    share = geometry.macs * 4 * 2 / costs["s_ace"]
+    expected = operations * share + memory * geometry.weights / 8 / costs["weight_memory"]
+    assert layer.weight_latent.grad.item() == pytest.approx(2.0 * expected, rel=1e-4)
+    assert layer.spike_latent.grad.tolist() == pytest.approx([operations * share / 2] * 2 + [0, 0], rel=1e-4)
+    expected = operations * geometry.macs * 16 / costs["s_ace"] + memory * 4 / costs["weight_memory"]
+    assert layer.time_latent.grad.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_record_of_an_epoch_holds_every_budget(network, model, rules, space):
+    quantized = make_searchable(network, model, rules, space, Allocation())
+    quantized.activity = Activity(dict.fromkeys(quantized.layers, 0.5))
+    budgets = [Budget("ns_ace", "", 1e4), Budget("weight_memory", "", 1e3)]
+    measures = BudgetPull(quantized, budgets, Allocation(), steps=8).after_epoch(1)
+    assert measures["ns_ace"] == 0.5 * model.cost("s_ace", quantized.layer_plans)
+    assert measures["weight_memory"] == model.cost("weight_memory", quantized.layer_plans)
+
+
+@pytest.fixture(scope="module")
+def digits(splits):
+    """(network, layers, splits) of a narrow digits_cnn and a few images."""
+    torch.manual_seed(0)
+    options = {"input_shape": splits.input_shape, "classes": splits.classes}
+    network = make_network("digits_cnn", {"width": 4}, **options)
+    return network, trace(network, splits.train.tensors[0][:32])
+
+
+@pytest.mark.parametrize("knobs", [{}, {"estimator": "straight_through", "regularizer": "means"}], ids=["own", "paper"])
+def test_on_a_target_two_budgets_and_its_limits_are_met_together(digits, splits, space, knobs):
+    network, layers = digits
+    # Of the target's memory, so little that it binds.
+    small = {"weight_bytes": 1200, "working_bytes": 1800}
+    target = Target.load("power_of_two")
+    target = target.model_copy(update={"memory": target.memory.model_copy(update=small)})
+    model = CostModel(layers, target=target)
+    rules = Rules.make(model, space.choices, space.first_layer)
+    budgets = parse_budgets(["3x", "energy=1.6x"], "latency", model, space.baseline)
+    assert [budget.metric for budget in budgets] == ["latency", "energy", "weight_memory", "working_memory"]
+    for budget in budgets:
+        budget.check_feasible(model, rules)
+    start = model.uniform(UniformBits(weight_bits=4, spike_bits=4, time_steps=2), space.first_layer)
+    assert not any(budget.met_by(model, start) for budget in budgets)
+    records = []
+    quantized = run(network, model, splits, space, budgets, on_epoch=records.append, **knobs)
+    plans = quantized.layer_plans
+    for budget in budgets:
+        assert budget.met_by(model, plans), budget
+    assert rules.allow(plans)
+    assert len({(plan.weight_bits, plan.spike_bits) for plan in plans.values()}) > 2
+    assert {budget.metric for budget in budgets} <= set(records[0].measures)
+
+
+@pytest.mark.parametrize("metric", ["ns_ace", "synops"])
+def test_a_budget_by_firing_rates_is_met_as_measured_on_validation(digits, splits, space, metric):
+    network, layers = digits
+    model = CostModel(layers)
+    start = run_start(network, model, space)
+    _, activity = evaluate_with_activity(start, splits.validation, 32)
+    budget = Budget(metric, "given", 0.7 * model.cost(metric, start.layer_plans, activity))
+    memory = Budget("weight_memory", "given", 0.8 * model.cost("weight_memory", start.layer_plans))
+    quantized = run(network, model, splits, space, [budget, memory])
+    _, activity = evaluate_with_activity(quantized, splits.validation, 32)
+    assert budget.met_by(model, quantized.layer_plans, activity)
+    assert memory.met_by(model, quantized.layer_plans)
+    # It is used, too.
+    assert model.cost(metric, quantized.layer_plans, activity) > 0.5 * budget.limit
+
+
+def run_start(network, model, space):
+    """The searchable network before training, its steps set."""
+    rules = Rules.make(model, space.choices, space.first_layer)
+    return make_searchable(network, model, rules, space, Allocation())
+
+
+def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have_passed(
+    network, model, rules, space, batch
+):
     knobs = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal_epochs=2)
-    quantized = make_searchable(network, model, space, knobs)
+    quantized = make_searchable(network, model, rules, space, knobs)
     weights, spikes, _ = model.means(quantized.layer_plans)
     renewal = Renewal(quantized, SimpleNamespace(targets=(weights - 4, spikes - 4, 1.0)), knobs)
 
@@ -158,7 +269,7 @@ def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have
     assert flags() == {(False, True)}
 
 
-def test_renewal_may_be_off_from_the_start(network, model, space):
-    quantized = make_searchable(network, model, space, Allocation())
+def test_renewal_may_be_off_from_the_start(network, model, rules, space):
+    quantized = make_searchable(network, model, rules, space, Allocation())
     Renewal(quantized, SimpleNamespace(targets=(1.0, 1.0, 1.0)), Allocation(renewal=False))
     assert not any(layer.renew_weights or layer.renew_spikes for layer in quantized.layers.values())

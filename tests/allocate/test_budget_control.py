@@ -2,14 +2,18 @@ import math
 
 import pytest
 import torch
+from cost_problems import HARDWARE
 
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced
+from bitsearch.allocate.evaluation import measure_activity
 from bitsearch.allocate.quantized_network import quantize
+from bitsearch.cost import Activity
 from bitsearch.plan import LayerPlan, UniformBits
 
 
 def learnable(network, images):
-    return quantize(network, images[:32], start=UniformBits(weight_bits=4, spike_bits=3, time_steps=2))
+    start = UniformBits(weight_bits=4, spike_bits=3, time_steps=2)
+    return quantize(network, images[:32], start=start, target=HARDWARE)
 
 
 def changed(plan, kind, slot, difference):
@@ -23,28 +27,33 @@ def changed(plan, kind, slot, difference):
     return plan.model_copy(update={"spike_bits": tuple(bits)})
 
 
-@pytest.mark.parametrize("metric", ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory"])
+@pytest.mark.parametrize(
+    "metric", ["bit_budget", "bit_budget_mac", "s_ace", "ns_ace", "synops", "weight_memory", "energy", "latency"]
+)
 def test_the_metric_penaltys_gradient_is_the_priced_finite_difference_of_the_cost(network, batch, metric):
     quantized = learnable(network, batch[0])
     model, plans = quantized.model, quantized.layer_plans
-    cost = model.cost(metric, plans)
+    activity = measure_activity(quantized, batch[0]) if model.needs_activity(metric) else None
+    cost = model.cost(metric, plans, activity)
     prices = (0.5, 2.0, 3.0)
-    penalty = metric_penalty(model, metric, cost / 3, quantized.allocation, prices)
+    penalty = metric_penalty(model, metric, cost / 3, quantized.allocation, prices, activity)
     penalty.backward()
     assert penalty.item() == pytest.approx(math.log(3), rel=1e-5)
 
     def difference(name, kind, slot=0):
         # Every metric is affine in each single number, so whole steps to either side are exact.
-        up, down = (model.cost(metric, plans | {name: changed(plans[name], kind, slot, by)}) for by in (1, -1))
+        up, down = (
+            model.cost(metric, plans | {name: changed(plans[name], kind, slot, by)}, activity) for by in (1, -1)
+        )
         return (up - down) / 2 / cost
 
     for name, layer in quantized.searched_layers.items():
         expected = 0.5 * difference(name, "weight")
-        assert expected > 0
+        assert expected > 0 or metric == "synops"
         assert layer.weight_latent.grad.item() == pytest.approx(expected, rel=1e-4)
         # A unit of one of two steps' bits is half a unit of their mean.
         expected = [2.0 * difference(name, "spike", slot) for slot in (0, 1)]
-        if metric == "weight_memory":
+        if metric in ("weight_memory", "synops"):
             assert expected == [0, 0]
             assert not layer.spike_latent.grad.any()
         else:
@@ -151,6 +160,29 @@ def test_the_penalty_of_a_network_pulls_bits_down_above_the_limit(network, batch
         assert layer.weight_latent.grad > 0
         assert (layer.spike_latent.grad[:2] > 0).all()
         assert layer.time_latent.grad > 0
+
+
+def test_each_budget_of_a_network_has_a_controller_of_its_own(network, batch):
+    quantized = learnable(network, batch[0])
+    for _ in range(3):
+        (quantized.penalty("8x") + quantized.penalty("memory=1MiB")).backward()
+    tight, loose = quantized._controllers.values()
+    assert tight.weight > 1e-2 > loose.weight
+    before = [layer.weight_latent.grad.clone() for layer in quantized.searched_layers.values()]
+    quantized.penalty("memory=1MiB").backward()
+    for layer, gradient in zip(quantized.searched_layers.values(), before, strict=True):
+        assert layer.weight_latent.grad > gradient
+
+
+def test_the_penalty_follows_the_firing_rates(network, batch):
+    quantized = learnable(network, batch[0])
+    budget = quantized.budget("ns_ace=5000")
+    for rate in (0.5, 0.25):
+        quantized.activity = Activity(dict.fromkeys(quantized.layers, rate))
+        cost = rate * quantized.model.cost("s_ace", quantized.layer_plans)
+        penalty = quantized.penalty(budget)
+        weight = next(iter(quantized._controllers.values())).weight
+        assert (penalty / weight).item() == pytest.approx(math.log(cost / 5000), rel=1e-4)
 
 
 def test_a_fixed_layer_enters_the_penalty_without_gradient(network, batch):

@@ -14,7 +14,7 @@ from bitsearch.data import load_data
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
 from bitsearch.quant.renewal import renew_step
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation, Choices, Training
 
 
 def learnable(network, images, bits=3, time_steps=1, **options):
@@ -39,23 +39,16 @@ def test_predicted_losses_fall_with_every_bit_and_time_step(network, batch, gran
     quantized, curvature = probed(network, batch, granularity=granularity)
     assert len(quantized.searched_layers) == 3
     for name in quantized.searched_layers:
-        weights = [curvature.weight_loss(name, with_bits(bits)) for bits in range(1, 9)]
-        spikes = [curvature.spike_loss(name, with_bits(spike_bits=(bits, bits))) for bits in range(1, 9)]
+        weights = [curvature.weight_loss(name, bits) for bits in range(1, 9)]
+        spikes = [curvature.spike_loss(name, (bits, bits)) for bits in range(1, 9)]
         for losses in (weights, spikes):
             assert losses == sorted(losses, reverse=True)
             assert losses[-1] > 0
             assert losses[0] > 100 * losses[-1]
         for bits in (1, 2, 3):
-            times = [curvature.spike_loss(name, with_bits(spike_bits=(bits,) * steps)) for steps in range(1, 5)]
+            times = [curvature.spike_loss(name, (bits,) * steps) for steps in range(1, 5)]
             assert times == sorted(times, reverse=True)
             assert times[0] > times[-1] > 0
-
-
-def test_weight_losses_depend_on_weight_bits_alone_and_spike_losses_on_spike_bits_alone(network, batch):
-    quantized, curvature = probed(network, batch)
-    for name in quantized.searched_layers:
-        assert curvature.weight_loss(name, with_bits(2, (1,))) == curvature.weight_loss(name, with_bits(2, (5, 3)))
-        assert curvature.spike_loss(name, with_bits(1, (3, 2))) == curvature.spike_loss(name, with_bits(8, (3, 2)))
 
 
 def test_the_fisher_is_that_of_labels_sampled_from_the_networks_output(network, batch):
@@ -69,20 +62,19 @@ def test_the_fisher_is_that_of_labels_sampled_from_the_networks_output(network, 
     labels = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(5)).squeeze(1)
     flat = [operand for _, spikes, weight in operands.values() for operand in (spikes, weight)]
     gradients = iter(torch.autograd.grad(F.cross_entropy(logits, labels), flat))
-    plan = with_bits(2, (2,))
     two = torch.tensor(2.0)
     for name, (x, _, _) in operands.items():
         spike_gradient, weight_gradient = next(gradients), next(gradients)
         weight = quantized.layers[name].weight.detach()
         error = uniform.quantize(weight, renew_step(weight, two, signed=True), two, signed=True) - weight
         expected = 0.5 * float((128 * weight_gradient.square() * error.square()).sum())
-        assert curvature.weight_loss(name, plan) == pytest.approx(expected, rel=1e-4)
+        assert curvature.weight_loss(name, 2) == pytest.approx(expected, rel=1e-4)
 
         # The tiny network's 64 features a layer are few enough to be measured all, so the sample is no sample.
         assert x[0].numel() == 64
         error = uniform.quantize(x, renew_step(x, two, signed=False), two, signed=False) - x
         per_feature = (128 * spike_gradient.square()).sum(0) * error.square().mean(0)
-        assert curvature.spike_loss(name, plan) == pytest.approx(0.5 * float(per_feature.sum()), rel=1e-4)
+        assert curvature.spike_loss(name, (2,)) == pytest.approx(0.5 * float(per_feature.sum()), rel=1e-4)
 
 
 def test_the_fisher_is_not_negative_and_smoothed_over_probes(network, batch):
@@ -105,9 +97,9 @@ def test_the_fisher_is_not_negative_and_smoothed_over_probes(network, batch):
 def test_a_new_probe_replaces_the_predictions(network, batch):
     quantized, curvature = probed(network, batch)
     name = next(iter(quantized.searched_layers))
-    before = curvature.weight_loss(name, with_bits(2)), curvature.spike_loss(name, with_bits(spike_bits=(2,)))
+    before = curvature.weight_loss(name, 2), curvature.spike_loss(name, (2,))
     curvature.probe(batch[0][:64] * 0.5)
-    after = curvature.weight_loss(name, with_bits(2)), curvature.spike_loss(name, with_bits(spike_bits=(2,)))
+    after = curvature.weight_loss(name, 2), curvature.spike_loss(name, (2,))
     assert before[0] != after[0]
     assert before[1] != after[1]
 
@@ -115,7 +107,7 @@ def test_a_new_probe_replaces_the_predictions(network, batch):
 def test_the_seed_decides_the_sampled_labels(network, batch):
     def prediction(seed):
         _, curvature = probed(copy.deepcopy(network), batch, seed)
-        return [curvature.weight_loss(name, with_bits(2)) for name in curvature.states]
+        return [curvature.weight_loss(name, 2) for name in curvature.states]
 
     assert prediction(3) == prediction(3)
     assert prediction(3) != prediction(4)
@@ -140,9 +132,10 @@ def test_a_depth_preference_shifts_sensitivity_between_the_first_and_the_last_la
     # Depth runs from −1/2 at the network's first layer to 1/2 at its last: 0 is not searched, 3, 6 and 10 are.
     for name, depth in (("3", -1 / 6), ("6", 1 / 6), ("10", 1 / 2)):
         factor = math.exp(preference * depth)
-        for plan in (with_bits(1, (1,)), with_bits(4, (2, 2))):
-            assert shifted.weight_loss(name, plan) == pytest.approx(factor * plain.weight_loss(name, plan), rel=1e-6)
-            assert shifted.spike_loss(name, plan) == pytest.approx(factor * plain.spike_loss(name, plan), rel=1e-6)
+        for bits in (1, 4):
+            assert shifted.weight_loss(name, bits) == pytest.approx(factor * plain.weight_loss(name, bits), rel=1e-6)
+        for bits in ((1,), (2, 2)):
+            assert shifted.spike_loss(name, bits) == pytest.approx(factor * plain.spike_loss(name, bits), rel=1e-6)
 
 
 def deep_network(seed):
@@ -186,9 +179,12 @@ def test_the_prediction_ranks_layers_as_the_training_loss_really_changes():
         for kind in ("weight", "spike"):
             predicted, measured = [], []
             for name in quantized.searched_layers:
-                fewer = with_bits(2, (3, 3)) if kind == "weight" else with_bits(3, (2, 2))
-                predict = curvature.weight_loss if kind == "weight" else curvature.spike_loss
-                predicted.append(predict(name, fewer) - predict(name, plans[name]))
+                if kind == "weight":
+                    fewer = with_bits(2, (3, 3))
+                    predicted.append(curvature.weight_loss(name, 2) - curvature.weight_loss(name, 3))
+                else:
+                    fewer = with_bits(3, (2, 2))
+                    predicted.append(curvature.spike_loss(name, (2, 2)) - curvature.spike_loss(name, (3, 3)))
                 measured.append(loss({name: fewer}) - base)
             assert min(predicted) > 0
             if kind == "weight":
@@ -211,8 +207,9 @@ def test_the_signals_gradient_is_the_predicted_change_on_the_latents_side(networ
     signal.penalty().backward()
 
     def change(name, here, there):
-        weights = curvature.weight_loss(name, there) - curvature.weight_loss(name, here)
-        return weights + curvature.spike_loss(name, there) - curvature.spike_loss(name, here)
+        weights = curvature.weight_loss(name, there.weight_bits) - curvature.weight_loss(name, here.weight_bits)
+        spikes = curvature.spike_loss(name, there.spike_bits) - curvature.spike_loss(name, here.spike_bits)
+        return weights + spikes
 
     here = with_bits(3, (3, 3))
     for name, one in (("3", 1), ("6", -1)):
@@ -225,6 +222,33 @@ def test_the_signals_gradient_is_the_predicted_change_on_the_latents_side(networ
         assert layer.spike_latent.grad.tolist() == pytest.approx([*expected, 0, 0])
         assert layer.time_latent.grad.item() == pytest.approx(one * change(name, here, with_bits(3, (3,) * (2 + one))))
         assert max(layer.weight_latent.grad, layer.time_latent.grad, *layer.spike_latent.grad[:2]) < 0
+
+
+GAPS = Choices(weight_bits=[1, 2, 4, 8], spike_bits=[1, 4, 8], time_steps=[1, 2, 4])
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_where_widths_are_missing_the_slope_is_that_of_a_single_bit(network, batch, direction):
+    quantized = quantize(
+        network, batch[0][:32], choices=GAPS, start=UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
+    )
+    signal = CurvatureSignal(quantized, Allocation(), seed=0)
+    signal.before_batch(batch[0])
+    layer, curvature = quantized.layers["3"], signal.curvature
+    with torch.no_grad():
+        for latent in (layer.weight_latent, layer.spike_latent, layer.time_latent):
+            latent.add_(direction * 0.3)
+    signal.penalty().backward()
+    # From 4 bits, 4 bits a spike and 2 steps: the next values, and how far away they are.
+    bits, level, count = (8, 8, 4) if direction > 0 else (2, 1, 1)
+    bits_away, levels_away, steps_away = (4, 4, 2) if direction > 0 else (2, 3, 1)
+    here = curvature.spike_loss("3", (4, 4))
+    slope = direction * (curvature.weight_loss("3", bits) - curvature.weight_loss("3", 4)) / bits_away
+    assert layer.weight_latent.grad.item() == pytest.approx(slope)
+    slopes = [direction * (curvature.spike_loss("3", to) - here) / levels_away for to in ((level, 4), (4, level))]
+    assert layer.spike_latent.grad.tolist() == pytest.approx([*slopes, 0, 0])
+    slope = direction * (curvature.spike_loss("3", (4,) * count) - here) / steps_away
+    assert layer.time_latent.grad.item() == pytest.approx(slope)
 
 
 def test_the_signal_probes_every_few_batches_and_follows_the_bits_in_between(network, batch):
@@ -265,6 +289,6 @@ def test_with_the_published_gradient_the_signal_only_measures(network, batch):
     signal = CurvatureSignal(quantized, Allocation(estimator="straight_through"), seed=0)
     signal.before_batch(batch[0])
     assert signal.penalty() is None
-    assert signal.curvature.weight_loss("3", with_bits(2)) > 0
+    assert signal.curvature.weight_loss("3", 2) > 0
     F.cross_entropy(quantized(batch[0]), batch[1]).backward()
     assert quantized.layers["10"].time_latent.grad != 0

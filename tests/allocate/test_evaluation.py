@@ -1,11 +1,15 @@
+import copy
+
 import pytest
 import torch
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
-from bitsearch.allocate.evaluation import evaluate, evaluate_with_rates
+from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity, measure_activity
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
+from bitsearch.space import FirstLayer
 
 
 @pytest.fixture
@@ -29,7 +33,8 @@ def test_evaluation_leaves_mode_and_state_as_they_were(quantized, splits, traini
     quantized.train(training)
     before = {name: value.clone() for name, value in quantized.state_dict().items()}
     evaluate(quantized, splits.validation, 32)
-    evaluate_with_rates(quantized, splits.validation, 32)
+    evaluate_with_activity(quantized, splits.validation, 32)
+    measure_activity(quantized, splits.validation.tensors[0][:7])
     assert all(module.training == training for module in quantized.modules())
     assert all(layer.observer is None for layer in quantized.layers.values())
     for name, value in quantized.state_dict().items():
@@ -43,8 +48,8 @@ def test_the_mode_comes_back_after_a_failure(network, splits):
     assert broken.training
 
 
-def test_firing_rates_are_the_share_of_spikes_that_are_not_zero(quantized, splits):
-    images, _ = splits.validation.tensors
+def recorded(quantized, images):
+    """Layer name to every time step's spikes, ``[T, N, ...]``, by the neuron's own equations."""
     seen = {}
     hooks = [
         layer.register_forward_hook(lambda module, args, output, name=name: seen.update({name: args[0]}))
@@ -54,22 +59,111 @@ def test_firing_rates_are_the_share_of_spikes_that_are_not_zero(quantized, split
         quantized.eval()(images)
     for hook in hooks:
         hook.remove()
-    expected = {}
+    spikes = {}
     for name, layer in quantized.layers.items():
-        x, time_steps = seen[name], layer.active_steps
-        membrane, nonzero = x, 0
-        for t in range(time_steps):
-            spikes = uniform.quantize(
+        membrane, steps = seen[name], []
+        for t in range(layer.active_steps):
+            fired = uniform.quantize(
                 membrane, layer.spike_step[t], layer.spike_bits[t], signed=layer.signed_input
             ).detach()
-            nonzero += int((spikes != 0).sum())
-            membrane = x + (membrane - spikes)
-        expected[name] = nonzero / (x.numel() * time_steps)
-    accuracy, rates = evaluate_with_rates(quantized, splits.validation, 32)
-    assert rates == pytest.approx(expected, rel=1e-12)
-    assert list(rates) == list(quantized.layers)
+            steps.append(fired)
+            membrane = seen[name] + (membrane - fired)
+        spikes[name] = torch.stack(steps)
+    return spikes
+
+
+def test_firing_and_synaptic_rates_are_plain_counts(quantized, splits):
+    spikes = recorded(quantized, splits.validation.tensors[0])
+    accuracy, activity = evaluate_with_activity(quantized, splits.validation, 32)
+    assert activity.firing == pytest.approx({name: (s != 0).double().mean().item() for name, s in spikes.items()})
+    assert list(activity.firing) == list(activity.synaptic) == list(quantized.layers)
     assert accuracy == evaluate(quantized, splits.validation, 100)
-    assert all(0 < rate < 1 for rate in list(rates.values())[1:])
-    # With the firing rates the costs that need them are known.
-    costs = quantized.model.costs(quantized.layer_plans, rates)
+    assert all(0 < rate < 1 for rate in list(activity.firing.values())[1:])
+    # Every spike reaches the outputs of the linear layer; at a convolution's edges there are fewer.
+    assert activity.synaptic["10"] == pytest.approx(activity.firing["10"], rel=1e-12)
+    for geometry in quantized.model.layers[1:3]:
+        found = (spikes[geometry.name] != 0).double()
+        ones = torch.ones(4, 4, 3, 3, dtype=torch.float64)
+        connections = sum(nn.functional.conv2d(step, ones, padding=1).sum() for step in found)
+        expected = connections / (len(found) * found.shape[1] * geometry.macs)
+        assert activity.synaptic[geometry.name] == pytest.approx(expected.item(), rel=1e-12)
+        assert activity.synaptic[geometry.name] != pytest.approx(activity.firing[geometry.name], rel=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [7, 100])
+def test_rates_are_over_all_samples_whatever_the_batches(quantized, splits, batch_size):
+    _, activity = evaluate_with_activity(quantized, splits.validation, batch_size)
+    at_once = measure_activity(quantized.train(), splits.validation.tensors[0])
+    assert activity.firing == pytest.approx(at_once.firing, rel=1e-12)
+    assert activity.synaptic == pytest.approx(at_once.synaptic, rel=1e-12)
+
+
+def test_the_costs_that_need_spikes_follow_from_the_rates(quantized, splits):
+    _, activity = evaluate_with_activity(quantized, splits.validation, 100)
+    model, plans = quantized.model, quantized.layer_plans
+    costs = model.costs(plans, activity)
+    own = model.layer_costs("s_ace", plans)
+    assert costs["ns_ace"] == pytest.approx(sum(own[name] * rate for name, rate in activity.firing.items()))
     assert 0 < costs["ns_ace"] < costs["s_ace"]
+
+
+class TimeStepsInTurn(nn.Module):
+    """A layer that does what a quantized one does, a time step's spikes after the other's."""
+
+    def __init__(self, layer, plain):
+        super().__init__()
+        self.layer, self.plain = layer, plain
+        plain.weight.data = layer.quantized_weight().detach()
+
+    def forward(self, x):
+        """The mean of the time steps' outputs."""
+        total, membrane = 0.0, x
+        for t in range(self.layer.active_steps):
+            step, bits = self.layer.spike_step[t], self.layer.spike_bits[t]
+            spikes = uniform.quantize(membrane, step, bits, signed=self.layer.signed_input)
+            total = total + self.plain((spikes != 0).to(x)) * (step if bits == 1 else torch.nan)
+            membrane = x + (membrane - spikes)
+        return total / self.layer.active_steps
+
+
+def test_synops_of_binary_spikes_equal_spikingjellys_count_of_the_whole_network(network, splits):
+    images, _ = splits.validation.tensors
+    # The first layer's input is made binary too, and none of its values is negative.
+    images = (images > images.mean()).float()
+    quantized = quantize(
+        network,
+        images[:32],
+        start=UniformBits(weight_bits=4, spike_bits=1, time_steps=3),
+        first_layer=FirstLayer(weight_bits=8, spike_bits=1, time_steps=1),
+    )
+    quantized(images)
+    quantized.eval()
+    assert not any(layer.signed_input for layer in quantized.layers.values())
+    unrolled = copy.deepcopy(quantized.network)
+    for name, layer in quantized.layers.items():
+        plain = copy.deepcopy(network.get_submodule(name))
+        bias, plain.bias = plain.bias, None
+        unrolled.set_submodule(name, nn.Sequential(TimeStepsInTurn(layer, plain), Bias(bias)))
+    counter = SynOpCounter()
+    with torch.no_grad():
+        expected = quantized(images)
+        with DispatchCounterMode([counter]):
+            logits = unrolled(images)
+    # It is the same network, so it fires the same spikes.
+    torch.testing.assert_close(logits, expected)
+    activity = measure_activity(quantized, images)
+    synops = quantized.model.cost("synops", quantized.layer_plans, activity)
+    assert synops * len(images) == pytest.approx(counter.get_total(), rel=1e-9)
+    assert 0 < synops < sum(layer.macs for layer in quantized.model.layers) * 3
+
+
+class Bias(nn.Module):
+    """Adds a bias to ``[N, C]``, or nothing."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.bias = bias
+
+    def forward(self, x):
+        """Shaped like the input."""
+        return x if self.bias is None else x + self.bias

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from cost_problems import make_target
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,7 +31,7 @@ def test_the_loop_of_ones_own_meets_its_budget_after_projection(network, splits,
     assert network.layer_plans != start
     assert network.changes > 0
 
-    plan = network.project("4x", metric)
+    plan = network.project("4x", metric=metric)
     budget = network.budget("4x", metric)
     baseline = network.model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
     assert budget.limit == network.model.cost(metric, baseline) / 4
@@ -190,6 +191,131 @@ def test_a_copy_is_independent(network, batch):
     assert quantized.layer_plans["3"].weight_bits == 4
 
 
+def test_several_budgets_are_met_at_once(network, batch):
+    quantized = quantize(network, batch[0][:8], target="power_of_two")
+    requests = ("4x", "memory=900B", quantized.budget("latency=2x"), "energy=2x")
+    plan = quantized.project(*requests, metric="s_ace")
+    model = quantized.model
+    for metric, request in (("s_ace", "4x"), ("weight_memory", "900"), ("latency", "2x"), ("energy", "2x")):
+        assert quantized.budget(request, metric).met_by(model, plan), metric
+    assert quantized.rules.allow(plan)
+    assert quantized.layer_plans == plan
+
+
+def test_a_target_decides_what_the_layers_get(network, batch):
+    target = make_target(
+        weight_bits=[1, 2, 4, 8], spike_bits=[2, 8], first_layer={"weight_bits": 4}, last_layer={"weight_bits": 8}
+    )
+    quantized = quantize(network, batch[0][:8], target=target)
+    assert {name: (plan.weight_bits, plan.spike_bits) for name, plan in quantized.layer_plans.items()} == {
+        "0": (4, (8,)),
+        "3": (4, (2, 2)),
+        "6": (4, (2, 2)),
+        "10": (8, (2, 2)),
+    }
+    assert quantized.searched_layers["10"].choices.weight_bits.values == (8,)
+    by_name = quantize(network, batch[0][:8], target="binary_fpga")
+    assert [plan.weight_bits for plan in by_name.layer_plans.values()] == [8, 1, 1, 8]
+    assert by_name.model.target.name == "binary_fpga"
+
+
+def test_a_target_refuses_what_it_cannot_do_in_one_line(network, batch):
+    for options, said in (
+        ({"granularity": "channel"}, "one weight step size a layer"),
+        ({"choices": Choices(weight_bits=[3])}, "are none of the hardware target 'coarse'"),
+    ):
+        target = make_target("coarse", weight_bits=[1, 2], granularity=["layer"])
+        with pytest.raises(InputError) as caught:
+            quantize(network, batch[0][:8], target=target, **options)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def set_latents(layer, weight, spikes, steps):
+    with torch.no_grad():
+        layer.weight_latent.fill_(weight)
+        layer.spike_latent.copy_(torch.tensor(spikes))
+        layer.time_latent.fill_(steps)
+
+
+@pytest.fixture
+def with_gaps(network, batch):
+    """Four weight bits of 1, 2, 4 and 8; 4 spike bits of 1, 4 and 8; two time steps of 1, 2 and 4."""
+    choices = Choices(weight_bits=[1, 2, 4, 8], spike_bits=[1, 4, 8], time_steps=[1, 2, 4])
+    return quantize(network, batch[0][:8], choices=choices)
+
+
+@pytest.mark.parametrize(
+    ("latent", "bits"),
+    [
+        # Of 4 bits; half-way to 8 is 6, to 2 is 3, and a little more is needed.
+        (4.6, 4),
+        (6.0, 4),
+        (6.04, 4),
+        (6.06, 8),
+        (7.9, 8),
+        (3.4, 4),
+        (3.0, 4),
+        (2.96, 4),
+        (2.94, 2),
+        # Half-way between 1 and 2 a far latent takes the larger.
+        (1.6, 2),
+        (1.5, 2),
+        (1.4, 1),
+    ],
+)
+def test_where_widths_are_missing_latents_round_to_those_there_are(with_gaps, latent, bits):
+    layer = with_gaps.layers["3"]
+    set_latents(layer, latent, [4.0] * 4, 2.0)
+    with_gaps.follow_latents()
+    assert layer.layer_plan.weight_bits == bits
+    # Coming back takes as much beyond the middle again.
+    if bits != 4:
+        middle = (4 + bits) / 2
+        for back, then in ((middle, min(bits, 8)), (middle + (0.06 if bits < 4 else -0.06), 4)):
+            if bits != 1:
+                set_latents(layer, back, [4.0] * 4, 2.0)
+                with_gaps.follow_latents()
+                assert layer.layer_plan.weight_bits == then
+
+
+def test_spike_bits_and_time_steps_round_to_those_there_are(with_gaps):
+    layer = with_gaps.layers["3"]
+    for spikes, steps, expected in (
+        ([6.04, 2.46, 4.0, 4.0], 3.04, (4, 4)),
+        ([6.06, 2.44, 4.0, 4.0], 3.04, (8, 1)),
+        ([6.06, 2.44, 4.0, 4.0], 3.06, (8, 1, 1, 1)),
+        ([5.96, 2.54, 1.0, 8.0], 2.96, (8, 1, 1, 8)),
+        ([5.94, 2.56, 1.0, 8.0], 2.94, (4, 4)),
+        ([4.0, 4.0, 1.0, 8.0], 1.46, (4, 4)),
+        ([4.0, 4.0, 1.0, 8.0], 1.44, (4,)),
+    ):
+        set_latents(layer, 4.0, spikes, steps)
+        with_gaps.follow_latents()
+        assert layer.layer_plan.spike_bits == expected
+    assert with_gaps.rules.allow(with_gaps.layer_plans)
+
+
+def test_latents_that_wander_stay_within_the_rules(with_gaps, batch):
+    generator = torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(60):
+        for layer in with_gaps.searched_layers.values():
+            with torch.no_grad():
+                for latent in (layer.weight_latent, layer.spike_latent, layer.time_latent):
+                    latent.add_(torch.randn(latent.shape, generator=generator))
+        with_gaps.follow_latents()
+        plans = with_gaps.layer_plans
+        assert with_gaps.rules.allow(plans)
+        seen |= {(plan.weight_bits, plan.time_steps) for plan in plans.values()}
+        weights, spikes, steps = with_gaps.allocation
+        assert weights.tolist() == [plan.weight_bits for plan in plans.values()]
+        assert spikes.tolist() == pytest.approx([plan.mean_spike_bits for plan in plans.values()])
+        assert steps.tolist() == [plan.time_steps for plan in plans.values()]
+    assert {bits for bits, _ in seen} == {1, 2, 4, 8}
+    assert {steps for _, steps in seen} == {1, 2, 4}
+
+
 def test_a_budget_may_be_given_as_such(network, batch):
     quantized = quantize(network, batch[0][:8])
     budget = Budget("weight_memory", "mine", 900.0)
@@ -200,18 +326,21 @@ def test_a_budget_may_be_given_as_such(network, batch):
 @pytest.mark.parametrize(
     ("request_text", "metric", "said"),
     [
+        ("latency=1ms", "bit_budget", "'latency' needs a hardware target with a table [latency]"),
+        ("memory=1uJ", "bit_budget", "'uJ' is no unit of weight_memory"),
+        ("memory=1B", "bit_budget", "infeasible: the smallest feasible value is"),
         ("1000x", "bit_budget", "infeasible: the smallest feasible value is"),
         ("quarter", "bit_budget", "'quarter' is not understood"),
         ("0x", "bit_budget", "is not positive and finite"),
         ("4x", "joules", "'joules' is not a cost metric"),
-        ("4x", "ns_ace", "'ns_ace' is only known after training"),
+        ("4x", "ns_ace", "ns_ace depends on how often neurons fire"),
     ],
 )
 @pytest.mark.parametrize("method", ["penalty", "project", "budget"])
 def test_budgets_that_cannot_be_are_refused_in_one_line(network, batch, method, request_text, metric, said):
     quantized = quantize(network, batch[0][:8])
     with pytest.raises(InputError) as caught:
-        getattr(quantized, method)(request_text, metric)
+        getattr(quantized, method)(request_text, metric=metric)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert quantized.searched_layers
@@ -226,3 +355,12 @@ def test_what_cannot_be_quantized_is_refused_in_one_line(network, batch):
             quantize(given, example)
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_budgets_on_spikes_need_them_counted(network, batch):
+    learnable = quantize(network, batch[0])
+    for use in (lambda: learnable.penalty("ns_ace=100"), lambda: learnable.project("ns_ace=100", "2x")):
+        with pytest.raises(InputError, match="ns_ace depends on how often neurons fire; count spikes first"):
+            use()
+    with pytest.raises(InputError, match="no budget is given"):
+        learnable.project()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bitsearch.allocate.uniform import train_fixed, uniform_plans
-from bitsearch.cost import Budget, CostModel, trace
+from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import Choices, SearchSpace, Span
@@ -19,6 +19,10 @@ def digits():
     return space, CostModel(trace(network, torch.randn(4, 1, 8, 8)))
 
 
+def rules_of(model, space):
+    return Rules.make(model, space.choices, space.first_layer)
+
+
 def as_tuples(plans):
     return [(plan.weight_bits, plan.spike_bits, plan.time_steps) for plan in plans]
 
@@ -28,7 +32,7 @@ def test_at_a_budget_of_four_one_weight_bit_and_three_weight_bits_compete(digits
     space, model = digits
     model = CostModel(model.layers, first_layer_counted=first_layer_counted)
     # Uncounted, 4 buys 1/4/1; counted, the first layer's 8/8/1 takes its share.
-    plans = as_tuples(uniform_plans(model, space, Budget("bit_budget", "4", 4.0), limit=100))
+    plans = as_tuples(uniform_plans(model, rules_of(model, space), [Budget("bit_budget", "4", 4.0)], limit=100))
     if first_layer_counted:
         assert (1, 3, 1) in plans
         assert (3, 1, 1) in plans
@@ -36,54 +40,94 @@ def test_at_a_budget_of_four_one_weight_bit_and_three_weight_bits_compete(digits
         assert {(1, 4, 1), (4, 1, 1), (2, 2, 1), (2, 1, 2), (1, 2, 2), (1, 1, 4)} == set(plans)
 
 
-@pytest.mark.parametrize("metric", ["bit_budget", "s_ace", "weight_memory"])
-@pytest.mark.parametrize("share", [0.03, 0.1, 0.5])
-def test_every_plan_is_feasible_and_maximal_and_none_is_missing(digits, metric, share):
+def maximal(grid, feasible):
+    """The feasible points of a grid at which no number can be the next larger of its values."""
+    points = [point for point in product(*grid) if feasible(point)]
+
+    def larger(point):
+        for axis, values in enumerate(grid):
+            above = [value for value in values if value > point[axis]]
+            if above:
+                yield (*point[:axis], above[0], *point[axis + 1 :])
+
+    return {point for point in points if not any(map(feasible, larger(point)))}
+
+
+@pytest.mark.parametrize("metrics", [("bit_budget",), ("s_ace",), ("weight_memory",), ("energy",), ("s_ace", "memory")])
+@pytest.mark.parametrize("share", [0.3, 0.4, 0.5])
+def test_every_plan_is_feasible_and_maximal_and_none_is_missing(digits, metrics, share):
     space, model = digits
-    budget = Budget.parse(
-        str(share * model.cost(metric, model.uniform(space.baseline, None))), metric, model, space.baseline
-    )
+    budgets = [Budget.parse(f"{metric}={1 / share}x", "", model, space.baseline) for metric in metrics]
 
     def feasible(point):
         w, s, t = point
-        if w > 8 or s > 8 or t > 4:
-            return False
         plan = model.uniform(UniformBits(weight_bits=w, spike_bits=s, time_steps=t), space.first_layer)
-        return model.cost(metric, plan) <= budget.limit
+        return all(model.cost(budget.metric, plan) <= budget.limit for budget in budgets)
 
-    plans = as_tuples(uniform_plans(model, space, budget, limit=1000))
+    plans = as_tuples(uniform_plans(model, rules_of(model, space), budgets, limit=1000))
     assert len(plans) == len(set(plans))
-    expected = {
-        (w, s, t)
-        for w, s, t in product(range(1, 9), range(1, 9), range(1, 5))
-        if feasible((w, s, t)) and not any(map(feasible, ((w + 1, s, t), (w, s + 1, t), (w, s, t + 1))))
+    assert set(plans) == maximal((range(1, 9), range(1, 9), range(1, 5)), feasible)
+    assert plans
+
+
+def test_on_a_target_plans_have_its_widths_and_keep_its_limits(digits):
+    space, model = digits
+    target = Target.load("power_of_two")
+    model = CostModel(model.layers, target=target)
+    budget = Budget("s_ace", "", 0.2 * model.cost("s_ace", model.uniform(space.baseline, None)))
+    # No room for membrane potentials besides the currents: 16 channels of 8×8 numbers of 4 bytes, twice.
+    narrow = Budget("working_memory", "", 8000.0)
+    grid = ((1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 3, 4))
+    for budgets in ([budget], [budget, narrow]):
+
+        def feasible(point, budgets=budgets):
+            w, s, t = point
+            plan = model.uniform(UniformBits(weight_bits=w, spike_bits=s, time_steps=t), space.first_layer)
+            return all(limit.met_by(model, plan) for limit in budgets)
+
+        plans = as_tuples(uniform_plans(model, rules_of(model, space), budgets, limit=100))
+        assert plans
+        assert set(plans) == maximal(grid, feasible)
+    assert all(steps == 1 for _, _, steps in plans)
+
+
+def test_a_budget_that_depends_on_spikes_takes_the_rates_that_were_measured(digits):
+    space, model = digits
+    budget = Budget("ns_ace", "", 0.1 * model.cost("s_ace", model.uniform(space.baseline, None)))
+    names = [layer.name for layer in model.layers]
+    by_rate = {
+        rate: uniform_plans(
+            model, rules_of(model, space), [budget], limit=100, activity=Activity(dict.fromkeys(names, rate))
+        )
+        for rate in (0.2, 1.0)
     }
-    assert set(plans) == expected
+    same = Budget("s_ace", "", budget.limit)
+    assert by_rate[1.0] == uniform_plans(model, rules_of(model, space), [same], limit=100)
+    five_times = Budget("s_ace", "", budget.limit / 0.2)
+    assert by_rate[0.2] == uniform_plans(model, rules_of(model, space), [five_times], limit=100)
+    assert by_rate[0.2] != by_rate[1.0]
 
 
 def test_the_limit_keeps_the_first_of_the_ranking(digits):
     space, model = digits
     budget = Budget("bit_budget", "8", 8.0)
-    everything = uniform_plans(model, space, budget, limit=1000)
+    everything = uniform_plans(model, rules_of(model, space), [budget], limit=1000)
     assert len(everything) > 3
-    assert uniform_plans(model, space, budget, limit=3) == everything[:3]
+    assert uniform_plans(model, rules_of(model, space), [budget], limit=3) == everything[:3]
 
 
 def test_plans_stay_within_the_spaces_choices(digits):
     space, model = digits
     choices = Choices(weight_bits=Span(low=2, high=3), spike_bits=Span(low=1, high=2), time_steps=Span(low=2, high=2))
-    start = UniformBits(weight_bits=2, spike_bits=2, time_steps=2)
-    space = space.model_copy(
-        update={"choices": choices, "allocation": space.allocation.model_copy(update={"start": start})}
-    )
-    assert as_tuples(uniform_plans(model, space, Budget("bit_budget", "", 1e6), limit=9)) == [(3, 2, 2)]
+    rules = Rules.make(model, choices, space.first_layer)
+    assert as_tuples(uniform_plans(model, rules, [Budget("bit_budget", "", 1e6)], limit=9)) == [(3, 2, 2)]
 
 
-def test_a_fixed_plan_is_trained_for_all_epochs_and_kept(network, model, splits, space):
+def test_a_fixed_plan_is_trained_for_all_epochs_and_kept(network, model, rules, splits, space):
     plan = model.uniform(UniformBits(weight_bits=2, spike_bits=3, time_steps=2), space.first_layer)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     records = []
-    quantized = train_fixed(network, model, plan, splits, space, seed=0, on_epoch=records.append)
+    quantized = train_fixed(network, model, rules, plan, splits, space, seed=0, on_epoch=records.append)
     assert quantized.layer_plans == plan
     assert [record.epoch for record in records] == [1, 2, 3, 4]
     assert records[-1].loss < records[0].loss

@@ -3,7 +3,9 @@ import warnings
 import pytest
 
 from bitsearch.cli import main
+from bitsearch.cli.tables import describe
 from bitsearch.errors import InputError
+from bitsearch.plan import BitPlan
 
 
 def call(arguments, monkeypatch):
@@ -20,10 +22,10 @@ def call(arguments, monkeypatch):
         (["run", "--budget", "-4x"], "not positive"),
         (["run", "--budget", "four"], "4x"),
         (["run", "--budget", "100x"], "smallest feasible value is 1.24"),
-        (["run", "--space", "digit"], "shipped: digits"),
+        (["run", "--space", "digit"], "shipped: cifar10_folder, digits"),
         (["run", "--space", "missing.toml"], "no search space at missing.toml"),
-        (["run", "--metric", "watts"], "bit_budget, bit_budget_mac, s_ace, weight_memory"),
-        (["run", "--metric", "ns_ace"], "only known after training"),
+        (["run", "--metric", "watts"], "bit_budget, bit_budget_mac, s_ace, ns_ace, synops, weight_memory"),
+        (["run", "--metric", "ns_ace"], "ns_ace depends on how often neurons fire"),
         (["run", "--device", "tpu9"], "allowed: auto, cpu"),
         (["export", "nowhere"], "not a run folder"),
         (["report", "."], "not a run folder"),
@@ -54,6 +56,43 @@ def test_help_names_every_command(monkeypatch, capsys):
     printed = capsys.readouterr().out
     for command in ("run", "report", "export", "evaluate", "deploy", "spaces", "doctor"):
         assert command in printed
+
+
+def test_budgets_objective_and_target_reach_the_search(monkeypatch, capsys):
+    given = {}
+
+    def stopped(space, budget, **options):
+        given.update(options, budget=budget)
+        raise InputError("enough")
+
+    monkeypatch.setattr("bitsearch.search.run.search", stopped)
+    assert call(["run"], monkeypatch) == 2
+    assert given["budget"] == ["4x"]
+    assert (given["objective"], given["target"], given["metric"]) == (None, None, None)
+    arguments = ["--budget", "memory=64KiB", "--budget", "s_ace=4x", "--objective", "energy", "--target", "mine.toml"]
+    assert call(["run", *arguments], monkeypatch) == 2
+    assert given["budget"] == ["memory=64KiB", "s_ace=4x"]
+    assert (given["objective"], given["target"]) == ("energy", "mine.toml")
+    assert "--budget memory=64KiB --budget s_ace=4x" in given["command"]
+
+
+def test_a_uniform_plan_is_called_by_the_bits_of_the_layers_that_are_not_fixed():
+    widths = {"first": (8, 8, 1), "middle": (1, 3, 2), "inner": (1, 3, 2), "last": (8, 3, 2)}
+    layers = {name: {"weight_bits": w, "spike_bits": [s] * t, "time_steps": t} for name, (w, s, t) in widths.items()}
+    plan = BitPlan.model_validate(
+        {
+            "space": "s",
+            "network": "n",
+            "budget": [],
+            "baseline": {"weight_bits": 8, "spike_bits": 4, "time_steps": 2, "costs": {}},
+            "layers": layers,
+            "costs": {},
+            "provenance": {"bitsearch": "0", "torch": "0", "seed": 0, "command": "c", "trial": 3, "method": "uniform"},
+        }
+    )
+    assert describe(plan) == "uniform 1/3/2"
+    adaptive = plan.model_copy(update={"provenance": plan.provenance.model_copy(update={"method": "adaptive"})})
+    assert describe(adaptive) == "adaptive 3"
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):

@@ -1,106 +1,201 @@
+import dataclasses
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from cost_problems import ENERGY, HARDWARE, LATENCY, SHARES, make_target, target_fields
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bitsearch.cost.metrics import METRICS, Bits, Geometry, mean_bits
+from bitsearch.cost import metrics
+from bitsearch.cost.metrics import METRICS, Bits, Geometry, mean_bits, means
 
-QUICK = settings(max_examples=60, deadline=None)
-COUNTS = st.integers(1, 10**6)
+QUICK = settings(max_examples=40, deadline=None)
 FLOAT64 = {"dtype": torch.float64}
+ADDED_UP = ["s_ace", "ns_ace", "synops", "weight_memory", "energy", "latency", "cores"]
 
 
 def vector(*values):
     return np.asarray(values, dtype=np.float64)
 
 
-# Three layers: a 3×3 convolution 1→2 on 4×4, one 2→4 with stride 2, a linear layer 16→3.
+# Three layers: a 3×3 convolution 1→2 on 4×4, one 2→4 with stride 2, a linear layer 16→3; and one that keeps 32 bits.
 HAND = Geometry(
-    macs=vector(288, 288, 48),
-    weights=vector(18, 72, 48),
-    inputs=vector(16, 32, 16),
-    outputs=vector(2, 4, 3),
-    counted=vector(1, 1, 1),
-    firing_rates=vector(1.0, 0.25, 0.5),
+    macs=vector(288, 288, 48, 10),
+    weights=vector(18, 72, 48, 5),
+    inputs=vector(16, 32, 16, 6),
+    outputs=vector(2, 4, 3, 2),
+    counted=vector(1, 1, 1, 1),
+    firing_rates=vector(1.0, 0.25, 0.5, 1.0),
+    synaptic_rates=vector(0.75, 0.125, 0.5, 1.0),
+    target=HARDWARE,
 )
-# 8/8/1; 3 bits with spikes of 3 and 2 bits; 2/4/1.
-PLAN = Bits(weights=vector(8, 3, 2), spikes=vector(8, 2.5, 4), time_steps=vector(1, 2, 1))
+# 8/8/1; 3 bits with spikes of 3 and 2 bits; 2/4/1; not quantized.
+PLAN = Bits(weights=vector(8, 3, 2, 32), spikes=vector(8, 2.5, 4, 32), time_steps=vector(1, 2, 1, 1))
 
 
-def uncounted_first(geometry):
-    return Geometry(**{**vars(geometry), "counted": vector(0, 1, 1)})
+def cost(metric, geometry=HAND, bits=PLAN):
+    return METRICS[metric].cost(geometry, bits)
+
+
+def changed(geometry=HAND, **fields):
+    return dataclasses.replace(geometry, **fields)
 
 
 def test_mean_bits_by_hand():
-    weights, spikes, steps = mean_bits(HAND, PLAN)
-    assert weights == pytest.approx((18 * 8 + 72 * 3 + 48 * 2) / 138)
-    assert spikes == pytest.approx((16 * 8 + 32 * 2.5 + 16 * 4) / 64)
-    assert steps == pytest.approx((16 * 1 + 32 * 2 + 16 * 1) / 64)
+    weights, spikes, steps = means(*(term.sum() for term in mean_bits(HAND, PLAN)))
+    assert weights == pytest.approx((18 * 8 + 72 * 3 + 48 * 2 + 5 * 32) / 143)
+    assert spikes == pytest.approx((16 * 8 + 32 * 2.5 + 16 * 4 + 6 * 32) / 70)
+    assert steps == pytest.approx((16 * 1 + 32 * 2 + 16 * 1 + 6) / 70)
 
 
 def test_bit_budget_by_hand():
-    assert METRICS["bit_budget"].formula(HAND, PLAN) == pytest.approx((456 / 138) * 4.25 * 1.5)
+    assert cost("bit_budget") == pytest.approx((616 / 143) * (464 / 70) * (102 / 70))
+
+
+# The second layer's two steps: 288 · 3 · 3 + 288 · 3 · 2.
+S_ACE = [288 * 8 * 8, 288 * 3 * (3 + 2), 48 * 2 * 4, 10 * 32 * 32]
 
 
 def test_s_ace_by_hand():
-    # The second layer's two steps: 288 · 3 · 3 + 288 · 3 · 2.
-    assert METRICS["s_ace"].formula(HAND, PLAN) == 288 * 8 * 8 + 288 * 3 * (3 + 2) + 48 * 2 * 4
+    assert cost("s_ace") == sum(S_ACE)
 
 
 def test_bit_budget_mac_by_hand():
-    assert METRICS["bit_budget_mac"].formula(HAND, PLAN) == pytest.approx(23136 / 624)
+    assert cost("bit_budget_mac") == pytest.approx(sum(S_ACE) / 634)
 
 
 def test_ns_ace_by_hand():
-    assert METRICS["ns_ace"].formula(HAND, PLAN) == pytest.approx(18432 * 1.0 + 4320 * 0.25 + 384 * 0.5)
+    assert cost("ns_ace") == S_ACE[0] + S_ACE[1] / 4 + S_ACE[2] / 2 + S_ACE[3]
+
+
+def test_synops_by_hand():
+    # 288 and 2 · 288 and 48 MACs, and every one of the layer that has no spikes.
+    assert cost("synops") == 288 * 0.75 + 576 * 0.125 + 48 * 0.5 + 10
 
 
 def test_weight_memory_by_hand():
-    # 18 · 8 bits = 18 bytes, one step, two channels; 72 · 3 = 27 bytes, two steps, four channels; 48 · 2 = 12 bytes.
-    wanted = (18 + 4 + 2 * 8) + (27 + 2 * 4 + 4 * 8) + (12 + 4 + 3 * 8)
-    assert METRICS["weight_memory"].formula(HAND, PLAN) == wanted == 145
+    # 18 · 8 bits = 18 bytes, one step, two channels; 72 · 3 = 27 bytes, two steps, four channels; 48 · 2 = 12 bytes;
+    # 5 weights in float32.
+    wanted = (18 + 4 + 2 * 8) + (27 + 2 * 4 + 4 * 8) + (12 + 4 + 3 * 8) + (20 + 4 + 2 * 8)
+    assert cost("weight_memory") == wanted == 185
 
 
-def test_weights_are_stored_in_whole_bytes_a_layer():
-    bits = Bits(weights=vector(3, 1, 3), spikes=vector(1, 1, 1), time_steps=vector(1, 1, 1))
+def test_weights_and_spikes_are_stored_in_whole_bytes_a_layer():
+    bits = Bits(weights=vector(3, 1, 3, 32), spikes=vector(1, 1, 1, 32), time_steps=vector(1, 1, 1, 1))
     # 54 bits = 6.75 bytes, stored as 7; 72 bits = 9; 144 bits = 18.
-    assert METRICS["weight_memory"].formula(HAND, bits) == (7 + 4 + 16) + (9 + 4 + 32) + (18 + 4 + 24)
+    assert cost("weight_memory", bits=bits) == (7 + 4 + 16) + (9 + 4 + 32) + (18 + 4 + 24) + 40
+    # 9 one-bit spikes take 2 bytes.
+    geometry = changed(inputs=vector(9, 1, 1, 0))
+    assert cost("working_memory", geometry, bits) == 9 * 3 + 2
+
+
+def test_working_memory_by_hand():
+    # At 24 bits an input current has 3 bytes, and from two time steps on a membrane potential as well.
+    layers = [16 * 3 + 16, 32 * (3 + 3) + 32 * 5 // 8, 16 * 3 + 8, 6 * 3 + 24]
+    assert METRICS["working_memory"].terms(HAND, PLAN)[0].tolist() == layers == [64, 212, 56, 42]
+    assert cost("working_memory") == 212
+    more_steps = Bits(PLAN.weights, PLAN.spikes, vector(1, 5, 1, 1))
+    assert cost("working_memory", bits=more_steps) == 32 * (3 + 3) + math.ceil(32 * 5 * 2.5 / 8)
+    assert cost("working_memory", changed(target=make_target())) == 32 * (4 + 4) + 20
+
+
+def test_energy_by_hand():
+    # A bit operation 0.5 pJ, an accumulation 0.25, a byte of weights 2, a byte of states 3 read and written.
+    operations = [288 * (0.5 * 64 + 0.25), 576 * (0.5 * 7.5 + 0.25), 48 * (0.5 * 8 + 0.25), 10 * (0.5 * 1024 + 0.25)]
+    stored = [2 * 18, 2 * 27, 2 * 12, 2 * 20]
+    moved = [3 * 2 * 16 * 32 / 8, 3 * 2 * 32 * 2 * 26.5 / 8, 3 * 2 * 16 * 28 / 8, 3 * 2 * 6 * 56 / 8]
+    assert cost("energy") == pytest.approx(sum(operations) + sum(stored) + sum(moved), rel=1e-12)
+    assert cost("energy") == pytest.approx(9708 + 3630 + 564 + 5414.5, rel=1e-12)
+
+
+def test_event_driven_energy_counts_operations_of_spikes_alone():
+    target = make_target("events", membrane_bits=24, energy=ENERGY | {"event_driven": True})
+    # A quarter of the second layer's spikes and half of the third's; the unquantized layer's inputs all count.
+    saved = 0.75 * 2304 + 0.5 * 204
+    assert cost("energy", changed(target=target)) == pytest.approx(9708 + 3630 + 564 + 5414.5 - saved, rel=1e-12)
+    assert math.isnan(cost("energy", changed(target=target, firing_rates=vector(1, math.nan, 1, 1))))
+    assert METRICS["energy"].activity(target)
+    assert not METRICS["energy"].activity(HARDWARE)
+
+
+def test_latency_by_hand():
+    # 64 bit operations a cycle, 5 cycles more a layer, at 1 kHz.
+    assert cost("latency") == pytest.approx((288 + 4320 / 64 + 6 + 160 + 4 * 5) / 1000, rel=1e-12)
+    by_macs = {"clock": 2000.0, "macs_per_cycle": 16.0}
+    # As many MACs a cycle whatever their bits, but every time step's.
+    assert cost("latency", changed(target=make_target(latency=by_macs))) == pytest.approx(57.625 / 2000, rel=1e-12)
+
+
+def test_cores_by_hand():
+    # Of 100 bytes each: 38 + 64, 67 + 212, 40 + 56 and 40 + 42 bytes.
+    assert METRICS["cores"].terms(HAND, PLAN)[0].tolist() == [2, 3, 1, 1]
+    assert cost("cores") == 7
+
+
+def test_a_layer_that_just_fits_its_cores_takes_no_more():
+    def taken(bytes_each):
+        return cost(
+            "cores", changed(target=make_target(membrane_bits=24, cores={"count": 1, "bytes_each": bytes_each}))
+        )
+
+    assert taken(279) == 4
+    assert taken(278) == 5
 
 
 def test_the_first_layer_uncounted_by_hand():
-    geometry = uncounted_first(HAND)
-    # W̄ = (72·3 + 48·2) / 120 = 2.6, S̄ = (32·2.5 + 16·4) / 48 = 3, T̄ = (32·2 + 16) / 48 = 5/3.
-    assert METRICS["bit_budget"].formula(geometry, PLAN) == pytest.approx(2.6 * 3 * 5 / 3)
-    assert METRICS["s_ace"].formula(geometry, PLAN) == 4320 + 384
-    assert METRICS["bit_budget_mac"].formula(geometry, PLAN) == pytest.approx(4704 / 336)
-    assert METRICS["ns_ace"].formula(geometry, PLAN) == pytest.approx(4320 * 0.25 + 384 * 0.5)
-    assert METRICS["weight_memory"].formula(geometry, PLAN) == 145
+    geometry = changed(counted=vector(0, 1, 1, 1))
+    # W̄ = (72·3 + 48·2 + 5·32) / 125, S̄ = (32·2.5 + 16·4 + 6·32) / 54, T̄ = (32·2 + 16 + 6) / 54.
+    assert cost("bit_budget", geometry) == pytest.approx(472 / 125 * 336 / 54 * 86 / 54)
+    assert cost("s_ace", geometry) == sum(S_ACE[1:])
+    assert cost("bit_budget_mac", geometry) == pytest.approx(sum(S_ACE[1:]) / 346)
+    assert cost("ns_ace", geometry) == S_ACE[1] / 4 + S_ACE[2] / 2 + S_ACE[3]
+    assert cost("synops", geometry) == 576 * 0.125 + 48 * 0.5 + 10
+    for metric in ("weight_memory", "working_memory", "energy", "latency", "cores"):
+        assert cost(metric, geometry) == cost(metric)
 
 
-def test_missing_firing_rates_give_nan():
-    geometry = Geometry(**{**vars(HAND), "firing_rates": vector(1.0, np.nan, 0.5)})
-    assert math.isnan(METRICS["ns_ace"].formula(geometry, PLAN))
-    assert METRICS["s_ace"].formula(geometry, PLAN) == 23136
+def test_missing_rates_give_nan_to_the_metrics_that_need_them():
+    geometry = changed(firing_rates=vector(1.0, np.nan, 0.5, 1), synaptic_rates=vector(1, 1, np.nan, 1))
+    assert [name for name in METRICS if math.isnan(cost(name, geometry))] == ["ns_ace", "synops"]
 
 
 @pytest.mark.parametrize("bits", [(8, 4, 2), (1, 1, 1), (3, 2, 4)])
 def test_a_uniform_plan_has_the_product_of_its_bits(bits):
-    uniform = Bits(*(np.full(3, float(value)) for value in bits))
-    assert METRICS["bit_budget"].formula(HAND, uniform) == pytest.approx(math.prod(bits))
-    assert METRICS["bit_budget_mac"].formula(HAND, uniform) == pytest.approx(math.prod(bits))
+    uniform = Bits(*(np.full(4, float(value)) for value in bits))
+    assert cost("bit_budget", bits=uniform) == pytest.approx(math.prod(bits))
+    assert cost("bit_budget_mac", bits=uniform) == pytest.approx(math.prod(bits))
 
 
 def test_the_table_is_keyed_by_the_metrics_names():
     assert all(name == metric.name for name, metric in METRICS.items())
-    assert set(METRICS) == {"bit_budget", "bit_budget_mac", "s_ace", "ns_ace", "weight_memory"}
-    assert [name for name, metric in METRICS.items() if metric.needs_firing_rates] == ["ns_ace"]
+    assert list(METRICS) == [
+        "bit_budget",
+        "bit_budget_mac",
+        "s_ace",
+        "ns_ace",
+        "synops",
+        "weight_memory",
+        "working_memory",
+        "energy",
+        "latency",
+        "cores",
+    ]
+    assert [name for name, metric in METRICS.items() if metric.activity(HARDWARE)] == ["ns_ace", "synops"]
+    assert [name for name, metric in METRICS.items() if not metric.available(make_target())] == [
+        "energy",
+        "latency",
+        "cores",
+    ]
+    names = [name for metric in METRICS.values() for name in (metric.name, metric.alias) if name]
+    assert len(names) == len(set(names))
 
 
 @st.composite
-def networks(draw):
+def networks(draw, *, whole=True):
+    """(geometry on a target that has every table, bits); the bits between whole numbers if not ``whole``."""
     size = draw(st.integers(1, 6))
 
     def row(elements):
@@ -108,25 +203,46 @@ def networks(draw):
 
     counted = row(st.integers(0, 1))
     counted[-1] = 1
-    geometry = Geometry(row(COUNTS), row(COUNTS), row(COUNTS), row(COUNTS), counted, row(st.integers(0, 100)) / 100)
-    bits = Bits(row(st.integers(1, 8)), row(st.integers(4, 32)) / 4, row(st.integers(1, 4)))
-    return geometry, bits
+    counts = st.integers(1, 10**4) | st.sampled_from([8, 64])
+    defaults = {"energy": ENERGY, "latency": LATENCY, "cores": {"count": 9, "bytes_each": 100}}
+    fields = draw(target_fields())
+    target = make_target(**{key: defaults.get(key) if value is None else value for key, value in fields.items()})
+    geometry = Geometry(row(counts), row(counts), row(counts), row(counts), counted, row(SHARES), row(SHARES), target)
+    if whole:
+        return geometry, Bits(row(st.integers(1, 8)), row(st.integers(4, 32)) / 4, row(st.integers(1, 4)))
+    # Membrane potentials come in between one time step and two: there the slope has a kink.
+    steps = row(st.floats(1.05, 1.95) | st.floats(2.05, 4))
+    return geometry, Bits(row(st.floats(1, 8)), row(st.floats(1, 8)), steps)
 
 
 def tensors(record, **options):
-    return type(record)(**{name: torch.tensor(value, **options) for name, value in vars(record).items()})
+    return type(record)(
+        **{name: value if name == "target" else torch.tensor(value, **options) for name, value in vars(record).items()}
+    )
 
 
 @QUICK
 @given(networks(), st.sampled_from(sorted(METRICS)))
 def test_tensors_and_numbers_agree(network, metric):
     geometry, bits = network
-    numbers = METRICS[metric].formula(geometry, bits)
-    single = METRICS[metric].formula(tensors(geometry, dtype=torch.float32), tensors(bits, dtype=torch.float32))
+    numbers = cost(metric, geometry, bits)
+    single = cost(metric, tensors(geometry, dtype=torch.float32), tensors(bits, dtype=torch.float32))
     assert single.dtype == torch.float32
-    assert single.item() == pytest.approx(numbers, rel=1e-5)
-    double = METRICS[metric].formula(tensors(geometry, **FLOAT64), tensors(bits, **FLOAT64))
+    assert single.shape == ()
+    # In float32, what fills a core to the last byte may seem to need another.
+    assert single.item() == pytest.approx(numbers, rel=1e-5, abs=len(bits.weights) if metric == "cores" else 1e-12)
+    double = cost(metric, tensors(geometry, **FLOAT64), tensors(bits, **FLOAT64))
     assert double.item() == pytest.approx(numbers, rel=1e-12)
+
+
+@QUICK
+@given(networks(), st.sampled_from(sorted(METRICS)))
+def test_many_plans_at_once_cost_what_each_costs(network, metric):
+    geometry, bits = network
+    several = [bits, Bits(np.ones_like(bits.weights), bits.spikes, bits.time_steps + 1)]
+    stacked = Bits(*(np.stack([getattr(one, name) for one in several]) for name in vars(bits)))
+    at_once = METRICS[metric].cost(geometry, stacked)
+    assert np.broadcast_to(at_once, 2).tolist() == pytest.approx([cost(metric, geometry, one) for one in several])
 
 
 @QUICK
@@ -134,45 +250,69 @@ def test_tensors_and_numbers_agree(network, metric):
 def test_bit_budget_mac_is_s_ace_over_macs(network):
     geometry, bits = network
     macs = (geometry.macs * geometry.counted).sum()
-    assert METRICS["bit_budget_mac"].formula(geometry, bits) == pytest.approx(
-        METRICS["s_ace"].formula(geometry, bits) / macs, rel=1e-12
-    )
+    assert cost("bit_budget_mac", geometry, bits) == pytest.approx(cost("s_ace", geometry, bits) / macs, rel=1e-12)
+
+
+@QUICK
+@given(networks(), st.sampled_from(ADDED_UP))
+def test_a_network_costs_what_its_layers_cost_alone(network, metric):
+    geometry, bits = network
+
+    def only(index, record):
+        values = {name: value if name == "target" else value[[index]] for name, value in vars(record).items()}
+        return type(record)(**values)
+
+    layers = [cost(metric, only(index, geometry), only(index, bits)) for index in range(len(bits.weights))]
+    assert cost(metric, geometry, bits) == pytest.approx(sum(layers), rel=1e-12)
+    peaks = [cost("working_memory", only(index, geometry), only(index, bits)) for index in range(len(bits.weights))]
+    assert cost("working_memory", geometry, bits) == max(peaks)
 
 
 @QUICK
 @given(networks())
-def test_s_ace_is_a_sum_over_layers_and_means_are_weighted(network):
+def test_means_are_weighted_over_the_counted_layers(network):
     geometry, bits = network
-    rows = zip(*vars(geometry).values(), *vars(bits).values(), strict=True)
-    s_ace, weights, weight_bits = 0.0, 0.0, 0.0
-    for macs, weight_count, _, _, counted, _, w, s, t in rows:
-        s_ace += counted * macs * w * s * t
-        weights += counted * weight_count
-        weight_bits += counted * weight_count * w
-    assert METRICS["s_ace"].formula(geometry, bits) == pytest.approx(s_ace, rel=1e-12)
-    assert mean_bits(geometry, bits)[0] == pytest.approx(weight_bits / weights, rel=1e-12)
+    mean_weights, mean_spikes, mean_steps = means(*(term.sum() for term in mean_bits(geometry, bits)))
+    weights, inputs = geometry.weights * geometry.counted, geometry.inputs * geometry.counted
+    assert mean_weights == pytest.approx(np.average(bits.weights, weights=weights), rel=1e-12)
+    assert mean_spikes == pytest.approx(np.average(bits.spikes, weights=inputs), rel=1e-12)
+    assert mean_steps == pytest.approx(np.average(bits.time_steps, weights=inputs), rel=1e-12)
 
 
-@QUICK
-@given(networks(), st.sampled_from(["bit_budget", "bit_budget_mac", "s_ace", "ns_ace"]), st.data())
-def test_gradients_are_difference_quotients(network, metric, data):
+@settings(max_examples=80, deadline=None)
+@given(networks(whole=False), st.sampled_from(sorted(METRICS)), st.data())
+def test_gradients_are_difference_quotients_of_what_was_not_rounded(network, metric, data):
     geometry, bits = network
-    exact = tensors(geometry, **FLOAT64)
-    moved = tensors(bits, **FLOAT64)
+    exact, moved = tensors(geometry, **FLOAT64), tensors(bits, **FLOAT64)
     for value in vars(moved).values():
         value.requires_grad_()
-    METRICS[metric].formula(exact, moved).backward()
     field = data.draw(st.sampled_from(["weights", "spikes", "time_steps"]))
     layer = data.draw(st.integers(0, len(bits.weights) - 1))
+    if METRICS[metric].peak:
+        # Where layers tie or nearly do, a peak has a kink, and rounding may say which of them is the largest.
+        (term,) = METRICS[metric].terms(geometry, bits)
+        assume(len(term) < 2 or np.sort(term)[-1] - np.sort(term)[-2] > 2)
+    total = cost(metric, exact, moved)
+    found = torch.autograd.grad(total, getattr(moved, field), allow_unused=True)[0]
+    found = 0.0 if found is None else found[layer].item()
     costs = []
-    for shift in (1e-3, -1e-3):
-        values = {name: value.copy() for name, value in vars(bits).items()}
-        values[field][layer] += shift
-        costs.append(METRICS[metric].formula(geometry, Bits(**values)))
-    scale = abs(METRICS[metric].formula(geometry, bits))
-    assert getattr(moved, field).grad[layer].item() == pytest.approx(
-        (costs[0] - costs[1]) / 2e-3, rel=1e-6, abs=1e-9 * scale
-    )
+    with mock.patch.object(metrics, "_whole", lambda values: values):
+        for shift in (1e-5, -1e-5):
+            values = {name: value.copy() for name, value in vars(bits).items()}
+            values[field][layer] += shift
+            costs.append(cost(metric, geometry, Bits(**values)))
+        scale = abs(cost(metric, geometry, bits))
+    assert found == pytest.approx((costs[0] - costs[1]) / 2e-5, rel=1e-5, abs=1e-8 * scale)
+
+
+@pytest.mark.parametrize(("steps", "slope"), [(1.0, 3 + 1), (2.0, 3 + 1), (3.0, 1)])
+def test_membrane_potentials_that_come_in_with_the_second_step_have_a_slope_at_one_and_at_two(steps, slope):
+    # 8 bits a spike and 24 bits a membrane: a byte of spikes a step, and 3 bytes a potential once there is a second.
+    bits = tensors(Bits(*(np.array([value]) for value in (1.0, 8.0, steps))), **FLOAT64)
+    bits.time_steps.requires_grad_()
+    geometry = tensors(Geometry(*[vector(1)] * 7, target=make_target(membrane_bits=24)), **FLOAT64)
+    cost("working_memory", geometry, bits).backward()
+    assert bits.time_steps.grad.item() == slope
 
 
 @QUICK
@@ -182,7 +322,18 @@ def test_weight_memory_passes_its_gradient_through_the_rounding(network):
     moved = tensors(bits, **FLOAT64)
     for value in vars(moved).values():
         value.requires_grad_()
-    METRICS["weight_memory"].formula(tensors(geometry, **FLOAT64), moved).backward()
+    cost("weight_memory", tensors(geometry, **FLOAT64), moved).backward()
     np.testing.assert_allclose(moved.weights.grad.numpy(), geometry.weights / 8)
     np.testing.assert_allclose(moved.time_steps.grad.numpy(), 4)
     assert moved.spikes.grad is None
+
+
+@settings(max_examples=120, deadline=None)
+@given(networks(), st.sampled_from(sorted(METRICS)), st.data())
+def test_no_metric_rises_when_a_number_falls(network, metric, data):
+    geometry, bits = network
+    field = data.draw(st.sampled_from(["weights", "spikes", "time_steps"]))
+    index = data.draw(st.integers(0, len(bits.weights) - 1))
+    fewer = getattr(bits, field).copy()
+    fewer[index] = data.draw(st.integers(1, int(fewer[index])))
+    assert cost(metric, geometry, dataclasses.replace(bits, **{field: fewer})) <= cost(metric, geometry, bits)

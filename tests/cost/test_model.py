@@ -3,51 +3,142 @@ import math
 import numpy as np
 import pytest
 import torch
+from cost_problems import (
+    ACTIVITY,
+    EVENT_DRIVEN,
+    HARDWARE,
+    LAYERS,
+    PLAN,
+    activities,
+    geometries,
+    make_target,
+    plans,
+    target_fields,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bitsearch.cost.geometry import LayerGeometry
+from bitsearch.cost import Activity, Target
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import FirstLayer
 
-
-def layer(name, macs, weights, inputs, outputs, *, first=False):
-    return LayerGeometry(name, macs, weights, inputs, outputs, signed_input=first, first=first)
-
-
-# A 3×3 convolution 1→2 on 4×4, one 2→4 with stride 2, a linear layer 16→3.
-LAYERS = (
-    layer("conv1", 288, 18, 16, 2, first=True),
-    layer("conv2", 288, 72, 32, 4),
-    layer("fc", 48, 48, 16, 3),
-)
-PLAN = {
-    "conv1": LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1),
-    "conv2": LayerPlan(weight_bits=3, spike_bits=(3, 2), time_steps=2),
-    "fc": LayerPlan(weight_bits=2, spike_bits=(4,), time_steps=1),
-}
-RATES = {"conv1": 1.0, "conv2": 0.25, "fc": 0.5}
+S_ACE = {"conv1": 288 * 8 * 8, "conv2": 288 * 3 * 5, "fc": 48 * 2 * 4, "attention": 10 * 32 * 32}
+ADDED_UP = {"s_ace", "ns_ace", "synops", "weight_memory", "energy", "latency", "cores"}
+QUANTIZED = LAYERS[:3]
 
 
 def test_every_metric_by_hand():
-    costs = CostModel(LAYERS).costs(PLAN, RATES)
-    assert costs == pytest.approx(
+    # How each comes about is in test_metrics.
+    assert CostModel(LAYERS, target=HARDWARE).costs(PLAN, ACTIVITY) == pytest.approx(
         {
-            "bit_budget": (18 * 8 + 72 * 3 + 48 * 2) / 138 * (16 * 8 + 32 * 2.5 + 16 * 4) / 64 * (16 + 64 + 16) / 64,
-            "s_ace": 288 * 8 * 8 + 288 * 3 * 5 + 48 * 2 * 4,
-            "bit_budget_mac": (288 * 8 * 8 + 288 * 3 * 5 + 48 * 2 * 4) / (288 + 288 + 48),
-            "ns_ace": 288 * 8 * 8 + 288 * 3 * 5 * 0.25 + 48 * 2 * 4 * 0.5,
-            "weight_memory": (18 + 4 + 16) + (27 + 8 + 32) + (12 + 4 + 24),
+            "bit_budget": 616 / 143 * 464 / 70 * 102 / 70,
+            "s_ace": sum(S_ACE.values()),
+            "bit_budget_mac": sum(S_ACE.values()) / 634,
+            "ns_ace": S_ACE["conv1"] + S_ACE["conv2"] / 4 + S_ACE["fc"] / 2 + S_ACE["attention"],
+            "synops": 288 * 0.75 + 576 * 0.125 + 48 * 0.5 + 10,
+            "weight_memory": 185,
+            "working_memory": 212,
+            "energy": 9708 + 3630 + 564 + 5414.5,
+            "latency": 0.5415,
+            "cores": 7,
         }
     )
 
 
+def test_without_unquantized_layers_they_cost_nothing():
+    costs = CostModel(QUANTIZED, target=HARDWARE).costs(PLAN, ACTIVITY)
+    assert costs["bit_budget"] == pytest.approx(456 / 138 * 272 / 64 * 96 / 64)
+    assert costs["s_ace"] == sum(S_ACE.values()) - S_ACE["attention"]
+    assert costs["weight_memory"] == 145
+    assert costs["cores"] == 6
+
+
+def test_the_target_decides_which_metrics_there_are():
+    bare = CostModel(LAYERS, target=make_target())
+    assert set(bare.metrics) == set(METRICS) - {"energy", "latency", "cores"}
+    assert set(bare.costs(PLAN, ACTIVITY)) == set(bare.metrics)
+    assert CostModel(LAYERS).target == Target.load("generic")
+    assert set(CostModel(LAYERS).metrics) == set(METRICS) - {"latency", "cores"}
+
+
+def test_layers_get_bits_and_others_are_kept_apart_wherever_they_run():
+    model = CostModel((LAYERS[3], *QUANTIZED), target=HARDWARE)
+    assert (model.layers, model.unquantized) == (QUANTIZED, LAYERS[3:])
+    assert model.costs(PLAN, ACTIVITY) == CostModel(LAYERS, target=HARDWARE).costs(PLAN, ACTIVITY)
+
+
+def test_every_layers_own_cost():
+    model = CostModel(LAYERS, target=HARDWARE)
+    assert model.layer_costs("s_ace", PLAN) == S_ACE
+    assert model.layer_costs("cores", PLAN) == {"conv1": 2, "conv2": 3, "fc": 1, "attention": 1}
+    assert model.layer_costs("working_memory", PLAN) == {"conv1": 64, "conv2": 212, "fc": 56, "attention": 42}
+    # Of a product or a mean, what the layer would have alone.
+    for metric in ("bit_budget", "bit_budget_mac"):
+        own = model.layer_costs(metric, PLAN)
+        assert own == pytest.approx({"conv1": 64, "conv2": 15, "fc": 8, "attention": 1024})
+    # A layer that is left out has none.
+    uncounted = CostModel(LAYERS, target=HARDWARE, first_layer_counted=False)
+    assert uncounted.layer_costs("bit_budget", PLAN)["conv1"] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometries(), target_fields(), st.data())
+def test_the_layers_costs_add_up(layers, fields, data):
+    model = CostModel(layers, target=make_target(**fields))
+    names = [layer.name for layer in model.layers]
+    plan, activity = data.draw(plans(names)), data.draw(activities(names))
+    costs = model.costs(plan, activity)
+    assert set(costs) == set(model.metrics)
+    for metric, cost in costs.items():
+        own = model.layer_costs(metric, plan, activity)
+        assert set(own) == {layer.name for layer in layers}
+        if metric in ADDED_UP:
+            assert cost == pytest.approx(sum(own.values()), rel=1e-12)
+    assert costs["working_memory"] == max(model.layer_costs("working_memory", plan).values())
+
+
+@settings(max_examples=100, deadline=None)
+@given(geometries(), target_fields(), st.data())
+def test_no_cost_of_a_plan_rises_when_a_bit_or_a_step_is_taken_away(layers, fields, data):
+    model = CostModel(layers, target=make_target(**fields))
+    names = [layer.name for layer in model.layers]
+    plan, activity = data.draw(plans(names)), data.draw(activities(names))
+    name = data.draw(st.sampled_from(names))
+    layer = plan[name]
+    kind = data.draw(st.sampled_from(["weight", "spike", "time"]))
+    weight_bits, spike_bits = layer.weight_bits, list(layer.spike_bits)
+    if kind == "weight":
+        weight_bits = data.draw(st.integers(1, weight_bits))
+    elif kind == "spike":
+        step = data.draw(st.integers(0, len(spike_bits) - 1))
+        spike_bits[step] = data.draw(st.integers(1, spike_bits[step]))
+    else:
+        del spike_bits[data.draw(st.integers(1, len(spike_bits))) :]
+    fewer = LayerPlan(weight_bits=weight_bits, spike_bits=tuple(spike_bits), time_steps=len(spike_bits))
+    before, after = model.costs(plan, activity), model.costs(plan | {name: fewer}, activity)
+    for metric, cost in after.items():
+        # Averaging S̄ over the steps, a product of means may rise as a step of few bits goes.
+        if metric != "bit_budget" or kind != "time":
+            assert cost <= before[metric] * (1 + 1e-12), metric
+
+
+def test_a_product_of_means_may_rise_as_a_time_step_of_few_bits_goes():
+    model = CostModel(QUANTIZED)
+    two = PLAN | {"fc": LayerPlan(weight_bits=2, spike_bits=(8, 1), time_steps=2)}
+    one = PLAN | {"fc": LayerPlan(weight_bits=2, spike_bits=(8,), time_steps=1)}
+    assert model.cost("bit_budget", one) > model.cost("bit_budget", two)
+    assert model.cost("s_ace", one) < model.cost("s_ace", two)
+
+
 def test_the_first_layer_uncounted():
-    model = CostModel(LAYERS, first_layer_counted=False)
+    model = CostModel(QUANTIZED, first_layer_counted=False)
     assert model.means(PLAN) == pytest.approx(((72 * 3 + 48 * 2) / 120, (32 * 2.5 + 16 * 4) / 48, (64 + 16) / 48))
     assert model.cost("s_ace", PLAN) == 288 * 3 * 5 + 48 * 2 * 4
-    assert model.cost("weight_memory", PLAN) == CostModel(LAYERS).cost("weight_memory", PLAN)
+    for metric in ("weight_memory", "working_memory", "energy"):
+        assert model.cost(metric, PLAN) == CostModel(QUANTIZED).cost(metric, PLAN)
 
 
 def test_nothing_left_to_count_is_refused():
@@ -55,20 +146,27 @@ def test_nothing_left_to_count_is_refused():
         CostModel(LAYERS[:1], first_layer_counted=False)
     with pytest.raises(InputError, match="no layer"):
         CostModel([])
+    with pytest.raises(InputError, match="no layer"):
+        CostModel(LAYERS[3:])
 
 
-def test_firing_rates_decide_whether_ns_ace_is_known():
-    model = CostModel(LAYERS)
-    assert set(model.costs(PLAN)) == set(METRICS) - {"ns_ace"}
-    assert math.isnan(model.cost("ns_ace", PLAN))
-    assert math.isnan(model.cost("ns_ace", PLAN, {"conv1": 1.0}))
-    assert model.cost("ns_ace", PLAN, RATES) == 19704
+def test_spike_counts_decide_which_costs_are_known():
+    model = CostModel(LAYERS, target=EVENT_DRIVEN)
+    needed = {name for name in METRICS if model.needs_activity(name)}
+    assert needed == {"ns_ace", "synops", "energy"}
+    assert set(model.costs(PLAN)) == set(model.metrics) - needed
+    assert not CostModel(LAYERS, target=HARDWARE).needs_activity("energy")
+    for metric in needed:
+        assert math.isnan(model.cost(metric, PLAN))
+    partly = Activity({"conv1": 1.0, "conv2": 0.25, "fc": 0.5}, {"conv1": 1.0})
+    assert math.isnan(model.cost("synops", PLAN, partly))
+    assert model.cost("ns_ace", PLAN, partly) == 19704 + S_ACE["attention"]
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_cost_is_the_entry_of_costs(metric):
-    model = CostModel(LAYERS)
-    assert model.cost(metric, PLAN, RATES) == model.costs(PLAN, RATES)[metric]
+    model = CostModel(LAYERS, target=HARDWARE)
+    assert model.cost(metric, PLAN, ACTIVITY) == model.costs(PLAN, ACTIVITY)[metric]
 
 
 def latents(dtype=torch.float32):
@@ -79,28 +177,49 @@ def latents(dtype=torch.float32):
 
 
 @pytest.mark.parametrize("counted", [True, False])
-@pytest.mark.parametrize("metric", ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory"])
-def test_the_differentiable_cost_equals_the_exact_one(metric, counted):
-    model = CostModel(LAYERS, first_layer_counted=counted)
-    assert model.differentiable(metric, *latents()).item() == pytest.approx(model.cost(metric, PLAN), rel=1e-5)
+@pytest.mark.parametrize("target", [HARDWARE, EVENT_DRIVEN], ids=["hardware", "events"])
+def test_the_differentiable_cost_equals_the_exact_one(target, counted):
+    model = CostModel(LAYERS, first_layer_counted=counted, target=target)
+    for metric in model.metrics:
+        found = model.differentiable(metric, *latents(), ACTIVITY).item()
+        assert found == pytest.approx(model.cost(metric, PLAN, ACTIVITY), rel=1e-5), metric
+
+
+def test_the_differentiable_cost_follows_new_spike_counts():
+    model = CostModel(LAYERS)
+    for rate in (1.0, 0.25, 0.5):
+        activity = Activity(dict.fromkeys(PLAN, rate))
+        expected = rate * (sum(S_ACE.values()) - S_ACE["attention"]) + S_ACE["attention"]
+        assert model.differentiable("ns_ace", *latents(), activity).item() == pytest.approx(expected)
+    assert math.isnan(model.differentiable("ns_ace", *latents()).item())
+    assert model.differentiable("s_ace", *latents()).item() == pytest.approx(sum(S_ACE.values()))
+
+
+@pytest.mark.parametrize("activity", [None, ACTIVITY])
+def test_a_training_step_does_not_move_the_counts_to_its_device_again(activity, monkeypatch):
+    model = CostModel(LAYERS)
+    model.differentiable("s_ace", *latents(), activity)
+    monkeypatch.setattr(model, "geometry", None)
+    model.differentiable("s_ace", *latents(), activity)
+    model.differentiable("weight_memory", *latents(), activity)
 
 
 @pytest.mark.parametrize("counted", [True, False])
-@pytest.mark.parametrize("metric", ["bit_budget", "bit_budget_mac", "s_ace"])
+@pytest.mark.parametrize("metric", ["bit_budget", "bit_budget_mac", "s_ace", "ns_ace", "latency"])
 def test_the_gradient_is_the_difference_quotient(metric, counted):
-    model = CostModel(LAYERS, first_layer_counted=counted)
+    model = CostModel(LAYERS, first_layer_counted=counted, target=HARDWARE)
     vectors = latents(torch.float64)
-    model.differentiable(metric, *vectors).backward()
+    model.differentiable(metric, *vectors, ACTIVITY).backward()
     for moved in vectors:
         for index in range(3):
             costs = []
             for shift in (1e-4, -1e-4):
                 with torch.no_grad():
                     moved[index] += shift
-                    costs.append(model.differentiable(metric, *vectors).item())
+                    costs.append(model.differentiable(metric, *vectors, ACTIVITY).item())
                     moved[index] -= shift
             assert moved.grad[index].item() == pytest.approx((costs[0] - costs[1]) / 2e-4, rel=1e-5, abs=1e-8)
-    if not counted:
+    if not counted and metric != "latency":
         assert all(moved.grad[0] == 0 for moved in vectors)
 
 
@@ -134,7 +253,7 @@ def test_a_uniform_plan_keeps_the_first_layers_own_bits():
 
 
 def test_a_uniform_plan_without_a_first_layer_costs_the_product_of_its_bits():
-    model = CostModel(LAYERS)
+    model = CostModel(QUANTIZED)
     plan = model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
     assert plan["conv1"] == LayerPlan(weight_bits=8, spike_bits=(4, 4), time_steps=2, signed_input=True)
     assert model.cost("bit_budget", plan) == pytest.approx(64)
@@ -142,7 +261,12 @@ def test_a_uniform_plan_without_a_first_layer_costs_the_product_of_its_bits():
 
 
 def test_geometry_holds_one_number_a_layer():
-    geometry = CostModel(LAYERS, first_layer_counted=False).geometry(RATES)
-    assert geometry.counted.tolist() == [0, 1, 1]
-    assert geometry.firing_rates.tolist() == [1.0, 0.25, 0.5]
+    model = CostModel(LAYERS, first_layer_counted=False, target=HARDWARE)
+    geometry = model.geometry(ACTIVITY)
+    assert geometry.counted.tolist() == [0, 1, 1, 1]
+    assert geometry.firing_rates.tolist() == [1.0, 0.25, 0.5, 1.0]
+    assert geometry.synaptic_rates.tolist() == [0.75, 0.125, 0.5, 1.0]
     assert geometry.macs.dtype == np.float64
+    assert geometry.target == HARDWARE
+    # What is not quantized has no spikes to count: all of its inputs are something.
+    np.testing.assert_equal(model.geometry().firing_rates, [math.nan, math.nan, math.nan, 1.0])

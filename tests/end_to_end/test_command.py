@@ -86,6 +86,83 @@ def test_the_command_is_recorded(run):
     assert RunFolder(run).settings.command == "bitsearch run --space tiny.toml --budget 8x --json"
 
 
+TWO_BUDGETS = ("--budget", "memory=2KiB", "--budget", "s_ace=4x", "--target", "power_of_two")
+
+
+@pytest.fixture(scope="module")
+def ran_on_a_target(tmp_path_factory, tiny_space_text):
+    """(working directory, the finished command) of a run under two budgets on a target, with --json."""
+    cwd = tmp_path_factory.mktemp("target")
+    (cwd / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
+    return cwd, bitsearch("run", "--space", "tiny.toml", *TWO_BUDGETS, "--json", "--out", "run", cwd=cwd)
+
+
+def test_two_budgets_and_a_target_are_met_by_every_plan(ran_on_a_target):
+    cwd, finished = ran_on_a_target
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout)
+    plans = [BitPlan.load(path) for path in [cwd / result["plan"], *(cwd / "run/plans").iterdir()]]
+    assert len(plans) == 5
+    for plan in plans:
+        assert plan.target == "power_of_two"
+        assert [(outcome.metric, outcome.requested) for outcome in plan.budget] == [
+            ("weight_memory", "2KiB"),
+            ("s_ace", "4x"),
+            ("weight_memory", "target power_of_two"),
+            ("working_memory", "target power_of_two"),
+        ]
+        assert plan.met
+        assert plan.costs["weight_memory"] <= 2048
+        assert plan.costs["s_ace"] <= plan.baseline.costs["s_ace"] / 4
+        for layer in list(plan.layers.values())[1:]:
+            assert {layer.weight_bits, *layer.spike_bits} <= {1, 2, 4, 8}
+        jsonschema.validate(json.loads(plan.to_json()), BitPlan.json_schema())
+    assert [outcome["met"] for outcome in result["chosen"]["budget"]] == [True] * 4
+    assert [line for line in finished.stderr.splitlines() if line.startswith("bitsearch: ")] == []
+
+
+def test_the_table_shows_every_budget_with_its_outcome(ran_on_a_target):
+    cwd, _ = ran_on_a_target
+    again = bitsearch("run", "--space", "tiny.toml", *TWO_BUDGETS, "--out", "run", cwd=cwd)
+    assert again.returncode == 0, again.stderr
+    assert "tiny at weight_memory=2KiB, s_ace=4x" in again.stdout
+    head = next(line for line in again.stdout.splitlines() if "validation" in line and "test" in line)
+    assert [cell.strip() for cell in head.split("┃")[4:6]] == ["memory", "S-ACE"]
+    printed = again.stdout.replace("\xa0", " ").splitlines()
+    lines = [line for line in printed if " of at most " in line]
+    for line, start in zip(
+        lines,
+        (
+            "budget 2KiB: Weight memory ",
+            "budget 4x: S-ACE ",
+            "target power_of_two: Weight memory ",
+            "target power_of_two: Working memory, peak ",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(start)
+    assert lines[0].endswith(" of at most 2 KiB")
+    assert lines[2].endswith(" of at most 64 KiB")
+
+
+def test_another_budget_of_a_run_is_exported_in_any_metric(ran_on_a_target):
+    finished = bitsearch("export", "run", "--budget", "s_ace=2x", cwd=ran_on_a_target[0])
+    plan = BitPlan.from_json(finished.stdout)
+    assert (plan.budget[0].metric, plan.budget[0].requested, plan.met) == ("s_ace", "2x", True)
+
+
+def test_a_target_that_the_network_does_not_fit_ends_with_one_line_and_writes_nothing(
+    tmp_path, tiny_space_text, target_text
+):
+    (tmp_path / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
+    text = target_text("power_of_two", "small").replace("weight_bytes = 65536", "weight_bytes = 400")
+    (tmp_path / "small.toml").write_text(text, encoding="utf-8")
+    line = refused(bitsearch("run", "--space", "tiny.toml", "--budget", "4x", "--target", "small.toml", cwd=tmp_path))
+    assert "weight_memory ≤ 400 bytes" in line
+    assert "smallest feasible value is 696" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.toml", "tiny.toml"]
+
+
 def test_the_same_command_on_the_same_folder_ends_at_once_with_the_same_table(ran, run):
     cwd, _ = ran
     before = (run / "plan.json").read_text(encoding="utf-8")

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitsearch.cost import Target
 from bitsearch.cost.metrics import METRICS, Bits, Geometry
 from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
-from bitsearch.search.run_folder import RunFolder, RunSettings
+from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
 from bitsearch.space import SearchSpace
 
 MACS = np.array([9216.0, 73728.0, 147456.0, 73728.0, 640.0])
@@ -16,8 +17,9 @@ WEIGHTS = np.array([144.0, 4608.0, 9216.0, 18432.0, 640.0])
 INPUTS = np.array([64.0, 1024.0, 512.0, 512.0, 64.0])
 OUTPUTS = np.array([16.0, 32.0, 32.0, 64.0, 10.0])
 RATES = np.array([0.9, 0.45, 0.38, 0.3, 0.52])
-GEOMETRY = Geometry(MACS, WEIGHTS, INPUTS, OUTPUTS, np.ones(5), RATES)
+GENERIC = Target.load("generic")
 NAMES = ("conv1", "conv2", "conv3", "conv4", "classifier")
+BUDGETS = (RunBudget(metric="bit_budget", requested="4x", limit=16.0),)
 FULL_PRECISION = Accuracy(validation=0.9889, test=0.9806)
 COMMAND = "bitsearch run --budget 4x --seed 0"
 
@@ -59,13 +61,19 @@ UNIFORM: list[tuple[int, int, int, float]] = [
 ]
 
 
-def costs_of(layers: dict[str, LayerPlan]) -> dict[str, float]:
+def costs_of(layers: dict[str, LayerPlan], target: Target = GENERIC, *, counted: bool = True) -> dict[str, float]:
+    """Every metric; those that need spike counts only where these are ``counted``."""
+    geometry = Geometry(MACS, WEIGHTS, INPUTS, OUTPUTS, np.ones(5), RATES, RATES, target)
     bits = Bits(
         np.array([float(layer.weight_bits) for layer in layers.values()]),
         np.array([layer.mean_spike_bits for layer in layers.values()]),
         np.array([float(layer.time_steps) for layer in layers.values()]),
     )
-    return {name: float(metric.formula(GEOMETRY, bits)) for name, metric in METRICS.items()}
+    return {
+        name: float(metric.cost(geometry, bits))
+        for name, metric in METRICS.items()
+        if metric.available(target) and (counted or not metric.activity(target))
+    }
 
 
 def layers_of(widths: Widths, names: tuple[str, ...] = NAMES) -> dict[str, LayerPlan]:
@@ -74,18 +82,16 @@ def layers_of(widths: Widths, names: tuple[str, ...] = NAMES) -> dict[str, Layer
     return dict(zip(names, (first, *rest), strict=True))
 
 
-def baseline_costs() -> dict[str, float]:
+def baseline_costs(target: Target = GENERIC) -> dict[str, float]:
     every = LayerPlan(weight_bits=8, spike_bits=(4, 4), time_steps=2)
-    costs = costs_of(dict.fromkeys(NAMES, every))
-    del costs["ns_ace"]
-    return costs
+    return costs_of(dict.fromkeys(NAMES, every), target, counted=False)
 
 
-def settings_of(**changes: object) -> RunSettings:
+def settings_of(target: str = "generic", **changes: object) -> RunSettings:
+    hardware = Target.load(target)
     fields = {
-        "budget": "4x",
+        "budgets": BUDGETS,
         "metric": "bit_budget",
-        "limit": 16.0,
         "seed": 0,
         "device": "cpu",
         "threads": 2,
@@ -93,8 +99,9 @@ def settings_of(**changes: object) -> RunSettings:
         "bitsearch": "0.1.0",
         "torch": "2.11.0",
         "full_precision": FULL_PRECISION,
-        "baseline_costs": baseline_costs(),
+        "baseline_costs": baseline_costs(hardware),
         "space": SearchSpace.load("digits"),
+        "target": hardware,
     }
     return RunSettings.model_validate(fields | changes)
 
@@ -109,19 +116,22 @@ def plan_of(
     names: tuple[str, ...] = NAMES,
 ) -> BitPlan:
     layers = layers_of(widths, names)
-    costs = costs_of(layers)
-    achieved = costs[settings.metric]
-    outcome = BudgetOutcome(
-        metric=settings.metric,
-        requested=settings.budget,
-        limit=settings.limit,
-        achieved=achieved,
-        met=achieved <= settings.limit,
-    )
+    costs = costs_of(layers, settings.target)
+    outcomes = [
+        BudgetOutcome(
+            metric=budget.metric,
+            requested=budget.requested,
+            limit=budget.limit,
+            achieved=costs[budget.metric],
+            met=costs[budget.metric] <= budget.limit,
+        )
+        for budget in settings.budgets
+    ]
     return BitPlan(
         space=settings.space.name,
         network=settings.space.network,
-        budget=(outcome,),
+        target=settings.target.name,
+        budget=tuple(outcomes),
         baseline=Baseline(weight_bits=8, spike_bits=4, time_steps=2, costs=settings.baseline_costs),
         layers=layers,
         costs=costs,
@@ -169,6 +179,18 @@ def search_record(trial: int, epoch: int, metric: str = "bit_budget") -> dict[st
         "validation_accuracy": 0.98,
         "measures": measures,
     }
+
+
+@pytest.fixture
+def two_budgets() -> tuple[RunBudget, ...]:
+    """Of weight memory and S-ACE, and the limits of the target ``power_of_two``."""
+    target = "target power_of_two"
+    return (
+        RunBudget(metric="weight_memory", requested="24KiB", limit=24 * 1024),
+        RunBudget(metric="s_ace", requested="2x", limit=baseline_costs()["s_ace"] / 2),
+        RunBudget(metric="weight_memory", requested=target, limit=65536, of_target=True),
+        RunBudget(metric="working_memory", requested=target, limit=49152, of_target=True),
+    )
 
 
 @pytest.fixture

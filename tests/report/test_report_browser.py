@@ -109,9 +109,63 @@ def test_metric_switches(browser, run_folder):
             assert page.get_attribute(f"button[data-metric={metric}]", "aria-pressed") == "true"
             assert page.locator("button[data-metric][aria-pressed=true]").count() == 1
             assert marks(page) == 28
-            assert page.locator("#front .shapelayer path").count() == {"bit_budget": 3, "ns_ace": 1}.get(metric, 2)
+            expected = {"bit_budget": 3, "ns_ace": 1, "synops": 1}.get(metric, 2)
+            assert page.locator("#front .shapelayer path").count() == expected
+        page.click("button[data-metric=weight_memory]")
+        page.wait_for_function("document.querySelector('#front .xtitle').textContent.startsWith('Weight')")
         title = page.locator("#front .xtitle").text_content()
         assert title.startswith("Weight memory")
+
+
+PURPLE = "rgb(204, 121, 167)"
+
+
+def limits(page):
+    """How many lines of budgets and of the target's limits there are."""
+    return page.evaluate(
+        "purple => [...document.querySelectorAll('#front .shapelayer path')]"
+        ".filter(path => path.style.stroke === purple).length",
+        PURPLE,
+    )
+
+
+def test_several_budgets_are_lines_on_their_own_axes(browser, make_run_folder, two_budgets):
+    folder = make_run_folder(target="power_of_two", budgets=two_budgets, metric="weight_memory")
+    with opened(browser, folder) as page:
+        assert page.title().startswith("digits within budget weight_memory=24KiB, s_ace=2x")
+        assert page.locator("button[data-metric][aria-pressed=true]").get_attribute("data-metric") == "weight_memory"
+        tiles = page.locator(".tiles dt").all_text_contents()
+        assert tiles.count("S-ACE") == tiles.count("Working memory, peak on target power_of_two") == 1
+        # What the chip has of working memory lies far beyond every plan.
+        expected = {"weight_memory": 2, "s_ace": 1}
+        for metric, cost in folder.chosen().costs.items():
+            page.click(f"button[data-metric={metric}]")
+            page.wait_for_function("cost => document.getElementById('front').data[3].x[0] === cost", arg=cost)
+            assert limits(page) == expected.get(metric, 0)
+            assert marks(page) == 28
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+
+
+def test_a_real_run_on_a_target_is_shown_without_a_complaint(browser, run_on_a_target):
+    folder = run_on_a_target.folder
+    with opened(browser, folder, width=400) as page:
+        assert marks(page) == len(folder.plans())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        labels = " ".join(page.locator("#front .annotation").all_text_contents()).replace("\xa0", " ")
+        assert "budget 2KiB: 2 KiB" in labels
+        assert "target mine: 1.367 KiB" in labels
+        for metric in folder.chosen().costs:
+            page.click(f"button[data-metric={metric}]")
+        assert limits(page) == 0
+
+
+def test_an_axis_without_a_budget_has_no_limit(browser, make_run_folder):
+    with opened(browser, make_run_folder(metric="s_ace")) as page:
+        assert limits(page) == 0
+        assert page.locator("#search .shapelayer path").count() == 0
+        page.click("button[data-metric=bit_budget]")
+        page.wait_for_function("document.getElementById('front').data[3].x[0] < 100")
+        assert limits(page) == 1
 
 
 def test_accuracy_axis_switches_and_stays(browser, run_folder):

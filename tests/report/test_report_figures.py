@@ -8,6 +8,7 @@ from bitsearch.report.layers_figure import layers_figure
 from bitsearch.report.origin import baseline_words, first_layer_words
 from bitsearch.report.search_figure import search_figure, search_records
 from bitsearch.search.front import pareto_front
+from bitsearch.search.run_folder import RunBudget
 
 WIDTHS = [(4, [4, 3]), (3, [3]), (2, [3, 2]), (6, [4, 3])]
 
@@ -62,7 +63,7 @@ def test_other_metrics_have_their_baseline_and_no_limit(drawn, run_folder):
     for metric, view in drawn.views.items():
         names = " ".join(lines(view["layout"]))
         assert ("budget" in names) == (metric == "bit_budget")
-        assert ("baseline" in names) == (metric != "ns_ace")
+        assert ("baseline" in names) == (metric not in ("ns_ace", "synops"))
 
 
 def test_a_view_has_the_metrics_own_front(drawn, run_folder):
@@ -164,11 +165,74 @@ def test_search_figure_has_means_cost_and_limit(run_folder, make_record):
     assert figure.layout.shapes[0].y0 == 16
 
 
+DECLARED = (
+    "The declared baseline is w8 s4 T2 (8-bit weights, 4-bit spikes, 2 time steps) on every layer, the first one "
+    "included. "
+)
+
+
+def asked(requested, limit=16.0, metric="bit_budget"):
+    return RunBudget(metric=metric, requested=requested, limit=limit)
+
+
 def test_what_the_budget_meant(make_settings):
-    assert baseline_words(make_settings()).replace(SPACE, " ") == (
-        "The declared baseline is w8 s4 T2 (8-bit weights, 4-bit spikes, 2 time steps) on every layer, the first one "
-        "included; its Bit Budget W̄·S̄·T̄ is 64 bits. A budget of 4x is that divided by 4: at most 16 bits."
+    assert baseline_words(make_settings()).replace(SPACE, " ") == DECLARED + (
+        "The baseline's Bit Budget W̄·S̄·T̄ is 64 bits; a budget of 4x is that divided by 4: at most 16 bits."
     )
-    assert baseline_words(make_settings(budget="16")).endswith("The budget was given as 16: at most 16 bits.")
-    assert baseline_words(make_settings(budget="<odd>")).endswith("given as <odd>: at most 16 bits.")
+    for requested in ("16", "<odd>"):
+        words = baseline_words(make_settings(budgets=(asked(requested),)))
+        assert words.endswith(f"The budget on Bit Budget W̄·S̄·T̄ was given as {requested}: at most 16 bits.")
     assert "it counts in every cost" in first_layer_words(make_settings())
+
+
+def test_what_every_budget_and_the_hardware_meant(make_settings, two_budgets):
+    words = baseline_words(make_settings(target="power_of_two", budgets=two_budgets)).replace(SPACE, " ")
+    assert words == DECLARED + (
+        "The budget on Weight memory was given as 24KiB: at most 24 KiB. "
+        "The baseline's S-ACE is 19.51 M bit operations; a budget of 2x is that divided by 2: at most 9.753 M bit "
+        "operations. "
+        "The hardware has Weight memory of at most 64 KiB. "
+        "The hardware has Working memory, peak of at most 48 KiB."
+    )
+
+
+def test_every_budget_is_a_line_on_the_axis_of_its_metric(make_run_folder, two_budgets):
+    folder = make_run_folder(target="power_of_two", budgets=two_budgets, metric="weight_memory")
+    drawn = front_figure(folder.plans(), folder.chosen(), folder.settings)
+    found = {
+        metric: {name: line["x0"] for name, line in lines(view["layout"]).items() if "baseline" not in name}
+        for metric, view in drawn.views.items()
+    }
+    full = {"full precision 98.89 %": 0}
+    assert found == {
+        "weight_memory": full | {"budget 24KiB: 24 KiB": 24 * 1024, "target power_of_two: 64 KiB": 65536},
+        "s_ace": full | {"budget 2x: 9.753 M bit operations": two_budgets[1].limit},
+        # What the chip has of working memory lies far beyond every plan.
+        **dict.fromkeys(
+            ("working_memory", "bit_budget", "bit_budget_mac", "ns_ace", "synops", "energy", "latency"), full
+        ),
+    }
+    assert next(iter(found)) == "weight_memory"
+    low, high = drawn.views["weight_memory"]["layout"]["xaxis.range"]
+    assert low < math.log10(24 * 1024) < math.log10(65536) < high
+
+
+def test_an_axis_without_a_budget_has_the_baseline_and_no_limit(make_run_folder, make_record):
+    folder = make_run_folder(metric="s_ace")
+    drawn = front_figure(folder.plans(), folder.chosen(), folder.settings)
+    assert next(iter(drawn.views)) == "s_ace"
+    assert list(drawn.figure.data[0].x) == [plan.costs["s_ace"] for plan in folder.front()]
+    assert [name for name in lines(drawn.views["s_ace"]["layout"]) if "budget" in name] == []
+    assert "budget 4x: 16 bits" in lines(drawn.views["bit_budget"]["layout"])
+    records = search_records([make_record(9, epoch, "s_ace") for epoch in (1, 2)], 9)
+    figure = search_figure(records, folder.settings)
+    assert figure.layout.shapes == ()
+    assert list(figure.data[3].y) == [records[epoch]["s_ace"] for epoch in (1, 2)]
+
+
+@pytest.mark.parametrize("limits", [(24576.0, 65536.0), (65536.0, 24576.0)])
+def test_the_search_shows_the_tightest_limit_of_its_metric(make_settings, make_record, limits):
+    budgets = tuple(asked(f"{limit:g}", limit, "weight_memory") for limit in limits)
+    settings = make_settings(budgets=budgets, metric="weight_memory")
+    figure = search_figure(search_records([make_record(9, 1, "weight_memory")], 9), settings)
+    assert [shape.y0 for shape in figure.layout.shapes] == [24576]

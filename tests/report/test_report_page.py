@@ -7,6 +7,7 @@ import pytest
 from bitsearch.errors import InputError
 from bitsearch.report import write_report
 from bitsearch.report.page import data_island
+from bitsearch.search.run_folder import RunBudget
 
 HOSTILE = (
     "</script><script>window.__pwned=1</script>",
@@ -86,6 +87,47 @@ def test_page_says_what_was_asked_and_found(run_folder):
         assert expected in words
 
 
+def test_page_shows_every_budget_and_the_targets_limits(make_run_folder, two_budgets):
+    folder = make_run_folder(target="power_of_two", budgets=two_budgets, metric="weight_memory")
+    words = " ".join(" ".join(read(folder).text).replace("\xa0", " ").split())
+    for expected in (
+        "digits within budget weight_memory=24KiB, s_ace=2x",
+        "Weight memory of at most 24 KiB",
+        "S-ACE of at most 9.753 M bit operations",
+        "Weight memory of at most 64 KiB (target power_of_two)",
+        "Working memory, peak of at most 48 KiB (target power_of_two)",
+        "The budget on Weight memory was given as 24KiB: at most 24 KiB.",
+        "a budget of 2x is that divided by 2",
+        "Energy, estimated",
+        "Latency, estimated",
+    ):
+        assert expected in words
+    for outcome in folder.chosen().budget:
+        share = f"{100 * outcome.achieved / outcome.limit:.4g} % of the limit"
+        assert share in words
+    assert "Cores" not in words
+
+
+def test_an_axis_that_has_no_budget_is_shown_with_the_budget_beside_it(make_run_folder):
+    page = read(make_run_folder(metric="s_ace"))
+    words = " ".join(" ".join(page.text).replace("\xa0", " ").split())
+    assert "digits within budget bit_budget=4x" in words
+    assert "94.66 % of the limit, 16 bits" in words
+    views = json.loads(page.islands["views"])["metrics"]
+    assert next(iter(views)) == "s_ace"
+    pressed = [attributes for attributes in page.named("button") if attributes.get("aria-pressed") == "true"]
+    assert [attributes.get("data-metric") for attributes in pressed] == ["s_ace", None]
+
+
+def test_page_of_a_real_run_on_a_target(run_on_a_target):
+    page = read(run_on_a_target.folder)
+    words = " ".join(" ".join(page.text).replace("\xa0", " ").split())
+    assert "tiny within budget weight_memory=2KiB, s_ace=4x" in words
+    assert "The hardware has Weight memory of at most 1.367 KiB." in words
+    for outcome in run_on_a_target.best.budget:
+        assert f"{100 * outcome.achieved / outcome.limit:.4g} % of the limit" in words
+
+
 def test_no_search_records_no_section(run_folder):
     (run_folder.path / "log.jsonl").unlink()
     page = read(run_folder)
@@ -120,7 +162,7 @@ def test_data_island_cannot_end_its_script():
 
 
 def test_no_plan_within_the_budget_yet(make_run_folder):
-    folder = make_run_folder(limit=1.0)
-    with pytest.raises(InputError, match="no finished trial"):
+    folder = make_run_folder(budgets=(RunBudget(metric="bit_budget", requested="64x", limit=1.0),))
+    with pytest.raises(InputError, match=r"the nearest plan has 1\.24267; allow more"):
         write_report(folder)
     assert not folder.report_file.exists()

@@ -1,14 +1,18 @@
 import re
+from pathlib import Path
 
 import optuna
 import pytest
 from filelock import FileLock
 
 import bitsearch
+from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import make_setting
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
-from bitsearch.search.evaluate import evaluate_plan
+from bitsearch.search.evaluate import evaluate_plan, rebuild
+from bitsearch.search.export import select_plan
 from bitsearch.search.progress import Silent
 from bitsearch.search.run import _compiles, search
 from bitsearch.search.run_folder import RunFolder
@@ -67,6 +71,48 @@ def test_weights_loaded_into_an_applied_plan_give_exactly_the_recorded_accuracy(
         assert evaluate_plan(path, split="validation") == plan.accuracy.validation
         if plan.accuracy.test is not None:
             assert evaluate_plan(path, split="test") == plan.accuracy.test
+
+
+def test_several_budgets_and_the_targets_limits_are_all_met_by_every_trial(run_on_a_target):
+    settings = run_on_a_target.folder.settings
+    asked = [(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
+    for plan in run_on_a_target.folder.plans():
+        assert [(outcome.metric, outcome.requested, outcome.limit) for outcome in plan.budget] == asked
+        assert plan.met
+        for outcome in plan.budget:
+            assert outcome.achieved == plan.costs[outcome.metric] <= outcome.limit
+        assert plan.target == "mine"
+        assert plan.unquantized == {}
+
+
+def test_searched_layers_get_what_the_target_allows_alone(run_on_a_target):
+    for plan in run_on_a_target.folder.plans():
+        for name, layer in plan.layers.items():
+            assert {layer.weight_bits, *layer.spike_bits} <= {1, 2, 4, 8}, name
+
+
+def test_the_tightest_limit_of_a_metric_is_its_constraint(run_on_a_target):
+    study = open_study(run_on_a_target.folder.storage_url, "bitsearch")
+    limits = {"weight_memory": 1400, "s_ace": run_on_a_target.best.budget[1].limit, "working_memory": 49152}
+    for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+        plan = run_on_a_target.folder.plan(trial.number)
+        assert trial.values == [plan.accuracy.validation, plan.costs["weight_memory"]]
+        assert trial.constraints == {metric: plan.costs[metric] - limit for metric, limit in limits.items()}
+
+
+def test_a_run_folder_is_enough_once_the_targets_file_is_gone(run_on_a_target):
+    folder = RunFolder.open(run_on_a_target.folder.path)
+    assert not Path(folder.settings.space.target).exists()
+    assert folder.settings.target.name == "mine"
+    assert bitsearch.write_report(folder).is_file()
+    assert select_plan(folder) == run_on_a_target.best
+    for plan in folder.plans():
+        path = folder.plan_file(plan.provenance.trial)
+        assert evaluate_plan(path, split="validation") == plan.accuracy.validation
+        _, setting = rebuild(path)
+        assert setting.model.target == folder.settings.target
+        known = {name: cost for name, cost in plan.costs.items() if not setting.model.needs_activity(name)}
+        assert setting.model.costs(plan.layers) == known
 
 
 def test_recorded_costs_are_those_of_the_cost_model(finished_run, tiny_space):
@@ -144,6 +190,30 @@ def test_another_search_in_the_same_folder_is_refused(finished_run, tiny_space):
     other = tiny_space.model_copy(update={"split_seed": 1})
     with pytest.raises(InputError, match="another search space"):
         search(other, "8x", out=finished_run.folder.path)
+    with pytest.raises(InputError, match="holds a run with budget '8x', not 'bit_budget=8x, s_ace=2x'"):
+        search(tiny_space, ["8x", "s_ace=2x"], out=finished_run.folder.path)
+    for asked in ({"budget": "s_ace=8x"}, {"budget": "8x", "objective": "s_ace"}):
+        with pytest.raises(InputError, match="holds a run with metric 'bit_budget', not 's_ace'"):
+            search(tiny_space, **asked, out=finished_run.folder.path)
+    with pytest.raises(InputError, match="another hardware target, 'generic'"):
+        search(tiny_space, "8x", target="power_of_two", out=finished_run.folder.path)
+
+
+def test_a_run_goes_on_with_the_same_target_and_no_other(run_on_a_target, tiny_space, target_text, tmp_path):
+    """What counts is what the target says, not how its file is named."""
+    folder = run_on_a_target.folder
+    text = target_text("power_of_two", "mine").replace("weight_bytes = 65536", "weight_bytes = 1400")
+    (tmp_path / "moved.toml").write_text(text, encoding="utf-8")
+    budgets = ["memory=2KiB", "s_ace=4x"]
+    before = folder.log()
+    assert search(tiny_space, budgets, target=tmp_path / "moved.toml", out=folder.path).best == run_on_a_target.best
+    assert folder.log() == before
+    (tmp_path / "moved.toml").write_text(text.replace("accumulate = 0.1", "accumulate = 0.2"), encoding="utf-8")
+    for other in (tmp_path / "moved.toml", "power_of_two", None):
+        with pytest.raises(InputError, match="another hardware target, 'mine'; give another --out") as caught:
+            search(tiny_space, budgets, target=other, out=folder.path)
+        assert len(str(caught.value)) < 300
+    assert folder.log() == before
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tiny_space, tmp_path):
@@ -158,14 +228,45 @@ def test_a_folder_that_another_process_runs_is_refused(tiny_space, tmp_path):
         search(tiny_space, "8x", out=tmp_path)
 
 
-def test_an_infeasible_budget_names_the_smallest_feasible_and_writes_nothing(tiny_space, tmp_path):
-    with pytest.raises(InputError, match="smallest feasible value is") as caught:
-        search(tiny_space, "64x", out=tmp_path / "run")
-    smallest = re.search(r"smallest feasible value is ([\d.]+)", str(caught.value))[1]
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    ("asked", "metric"),
+    [
+        (["64x"], "bit_budget"),
+        (["4x", "memory=600"], "weight_memory"),
+        (["working_memory=16", "memory=64KiB"], "working_memory"),
+        (["s_ace=4x", "bit_budget_mac=64x"], "bit_budget_mac"),
+        (["energy=1pJ"], "energy"),
+    ],
+)
+def test_an_infeasible_budget_names_the_smallest_feasible_and_writes_nothing(tiny_space, tmp_path, asked, metric):
+    for where in ({"out": tmp_path / "run"}, {"reports": tmp_path / "reports"}):
+        with pytest.raises(InputError, match=f"{metric} ≤ .*smallest feasible value is") as caught:
+            search(tiny_space, asked, **where)
+    assert list(tmp_path.iterdir()) == []
+    smallest = re.search(r"smallest feasible value is ([\d.e+-]+)", str(caught.value))[1]
     setting = make_setting(tiny_space)
-    budget = Budget.parse(smallest, "bit_budget", setting.model, tiny_space.baseline)
-    budget.check_feasible(setting.model, tiny_space.choices.smallest, tiny_space.first_layer)
+    for factor, feasible in ((1.0, True), (0.999, False)):
+        limit = str(float(smallest) * factor) if factor != 1 else smallest
+        budget = Budget.parse(f"{metric}={limit}", "bit_budget", setting.model, tiny_space.baseline)
+        if feasible:
+            budget.check_feasible(setting.model, setting.rules)
+        else:
+            with pytest.raises(InputError, match="infeasible"):
+                budget.check_feasible(setting.model, setting.rules)
+
+
+@pytest.mark.parametrize(("key", "metric"), [("weight_bytes", "weight_memory"), ("working_bytes", "working_memory")])
+def test_a_target_whose_memory_is_too_small_is_named_and_nothing_written(
+    tiny_space, target_text, tmp_path, key, metric
+):
+    text = re.sub(rf"^{key} = \d+", f"{key} = 16", target_text("power_of_two", "small"), flags=re.MULTILINE)
+    file = tmp_path / "small.toml"
+    file.write_text(text, encoding="utf-8")
+    for where in ({"out": tmp_path / "run"}, {"reports": tmp_path / "reports"}):
+        said = f"^target small \\({metric} ≤ 16 bytes\\) .*smallest feasible value is \\d+"
+        with pytest.raises(InputError, match=said):
+            search(tiny_space, "4x", target=file, **where)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
 
 
 def test_a_timeout_ends_the_run_with_a_plan(tiny_space, tmp_path):
@@ -179,6 +280,64 @@ def test_other_metrics_can_be_bound(tiny_space, tmp_path):
     outcome = result.best.budget[0]
     assert outcome.metric == "weight_memory"
     assert outcome.achieved <= outcome.limit == result.best.baseline.costs["weight_memory"] / 3
+
+
+def test_a_targets_rules_for_the_first_and_the_last_layer_hold(tiny_space, tmp_path):
+    result = search(tiny_space, "4x", target="binary_fpga", trials=1, out=tmp_path / "run")
+    plans = result.folder.plans()
+    assert {plan.provenance.method for plan in plans} == {"adaptive", "uniform"}
+    for plan in plans:
+        assert plan.met
+        first, *inner, last = plan.layers.values()
+        assert (first.weight_bits, first.spike_bits) == (8, (8,))
+        assert [layer.weight_bits for layer in inner] == [1, 1, 1]
+        assert last.weight_bits == 8
+        for layer in (*inner, last):
+            assert set(layer.spike_bits) <= {1, 2, 3, 4}
+
+
+def test_the_objective_is_the_axis_of_the_front_and_no_limit(tiny_space, tmp_path):
+    result = search(tiny_space, "3x", metric="memory", objective="s_ace", trials=2, timeout=0, out=tmp_path / "run")
+    settings = result.folder.settings
+    assert settings.metric == "s_ace"
+    assert [budget.metric for budget in settings.budgets] == ["weight_memory"]
+    assert settings.request == "weight_memory=3x"
+    study = open_study(result.folder.storage_url, "bitsearch")
+    (trial,) = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert trial.values == [result.best.accuracy.validation, result.best.costs["s_ace"]]
+    assert trial.constraints == {"weight_memory": result.best.costs["weight_memory"] - settings.budgets[0].limit}
+    searched = [record["measures"] for record in result.folder.log() if record["phase"] == "search"]
+    assert len(searched) == 1
+    assert searched[0]["s_ace"] > 0
+    assert bitsearch.write_report(result.folder).is_file()
+
+
+def test_a_budget_on_what_neurons_spend_is_met_as_measured_on_validation(tiny_space, tmp_path):
+    space = tiny_space.model_copy(update={"target": "neuromorphic"})
+    result = search(space, "energy=500nJ", trials=1, out=tmp_path / "run")
+    assert result.folder.settings.metric == "energy"
+    assert {plan.provenance.method for plan in result.folder.plans()} == {"adaptive", "uniform"}
+    network, setting = rebuild(result.folder.plan_file(0))
+    quantized = QuantizedNetwork(network, setting.model, setting.rules, space.baseline)
+    _, activity = evaluate_with_activity(quantized, setting.splits.validation, space.training.batch_size)
+    plan = result.folder.plan(0)
+    assert setting.model.cost("energy", plan.layers, activity) == plan.costs["energy"] == plan.budget[0].achieved
+    assert result.best.met
+    assert result.best.costs["energy"] <= 500e3
+    assert [(outcome.metric, outcome.requested) for outcome in result.best.budget] == [
+        ("energy", "500nJ"),
+        ("cores", "target neuromorphic"),
+    ]
+
+
+def test_a_budget_on_what_neurons_spend_that_nothing_meets_says_so(tiny_space, tmp_path):
+    """Only trained plans tell; the nearest miss says how far it is."""
+    space = tiny_space.model_copy(update={"target": "neuromorphic"})
+    with pytest.raises(InputError, match=r"meets the budget 1nJ: energy is at most 1000, the nearest plan has \d+; "):
+        search(space, "energy=1nJ", trials=1, out=tmp_path / "run")
+    plans = RunFolder(tmp_path / "run").plans()
+    assert plans
+    assert not any(plan.met for plan in plans)
 
 
 def test_the_room_is_called_like_its_function(tiny_space):

@@ -1,9 +1,12 @@
 import json
 
 import pytest
+import tomli_w
 
+from bitsearch.cost import Target
 from bitsearch.errors import InputError
 from bitsearch.search.run_folder import RunFolder
+from bitsearch.space import Choices
 
 
 def test_new_folders_are_numbered_and_never_shared(tmp_path):
@@ -21,8 +24,57 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path):
 def test_settings_come_back_as_written(finished_run, tiny_space):
     settings = RunFolder.open(finished_run.folder.path).settings
     assert settings.space == tiny_space
-    assert settings.limit == settings.baseline_costs["bit_budget"] / 8
+    (budget,) = settings.budgets
+    assert (budget.metric, budget.requested, budget.of_target) == ("bit_budget", "8x", False)
+    assert budget.limit == settings.baseline_costs["bit_budget"] / 8
+    assert settings.metric == "bit_budget"
+    assert settings.request == "8x"
+    assert settings.target == Target.load("generic")
     assert settings.full_precision.validation is not None
+
+
+def test_a_list_of_choices_and_a_target_come_back_as_written(finished_run, tiny_space, tmp_path):
+    choices = Choices.model_validate({"weight_bits": [1, 2, 4, 8], "time_steps": [1, 2, 4]})
+    written = finished_run.folder.settings.model_copy(
+        update={
+            "space": tiny_space.model_copy(update={"choices": choices, "target": "binary_fpga"}),
+            "target": Target.load("binary_fpga"),
+        }
+    )
+    folder = RunFolder(tmp_path)
+    folder.write_settings(written)
+    assert RunFolder(tmp_path).settings == written
+    assert RunFolder(tmp_path).settings.space.choices.weight_bits.values == (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize("name", Target.names())
+def test_every_shipped_target_comes_back_as_written(name, finished_run, tmp_path):
+    RunFolder(tmp_path).write_settings(finished_run.folder.settings.model_copy(update={"target": Target.load(name)}))
+    assert RunFolder(tmp_path).settings.target == Target.load(name)
+
+
+def test_several_budgets_come_back_with_those_of_the_target(run_on_a_target):
+    settings = RunFolder.open(run_on_a_target.folder.path).settings
+    assert [(budget.metric, budget.requested, budget.limit, budget.of_target) for budget in settings.budgets] == [
+        ("weight_memory", "2KiB", 2048, False),
+        ("s_ace", "4x", settings.baseline_costs["s_ace"] / 4, False),
+        ("weight_memory", "target mine", 1400, True),
+        ("working_memory", "target mine", 49152, True),
+    ]
+    assert settings.metric == "weight_memory"
+    assert settings.request == "weight_memory=2KiB, s_ace=4x"
+    assert {metric: budget.limit for metric, budget in settings.limits.items()} == {
+        "weight_memory": 1400,
+        "s_ace": settings.baseline_costs["s_ace"] / 4,
+        "working_memory": 49152,
+    }
+
+
+def test_a_run_without_a_budget_is_refused(finished_run, tmp_path):
+    settings = finished_run.folder.settings.model_dump(mode="json", exclude_none=True)
+    (tmp_path / "run.toml").write_text(tomli_w.dumps(settings | {"budgets": []}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"run\.toml: budgets is \[\].*at least 1"):
+        _ = RunFolder.open(tmp_path).settings
 
 
 def test_a_wrong_setting_is_named(finished_run, tmp_path):

@@ -1,0 +1,98 @@
+"""``bitsearch profile``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bitsearch.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bitsearch.cost import CostModel
+
+SHOWN = ("s_ace", "weight_memory", "energy")
+"""Metrics in the terminal's table, each beside its share; files have all of them."""
+
+
+def profile(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|SPACE",
+            help="A search space, by name or .toml path; or a network, by name or package.module:factory.",
+        ),
+    ],
+    plan: Annotated[
+        Path | None, typer.Option(help="Bits of the layers; the space's baseline (8/4/2 for a network) by default.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Hardware target, by name or path.")] = None,
+    input_shape: Annotated[
+        str, typer.Option(help="Shape of one input of a network, such as 3,224,224; a space brings its own.")
+    ] = "3,32,32",
+    classes: Annotated[int, typer.Option(min=1, help="Classes of a network; a space brings its own.")] = 10,
+    csv: Annotated[Path | None, typer.Option(help="Write every column to this CSV file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
+) -> None:
+    """Show what every layer of a network costs, without training anything."""
+    from bitsearch.allocate.setting import untrained
+    from bitsearch.cost.profile import profile as profiled
+    from bitsearch.plan import BitPlan, write_whole
+
+    network, model, layers = untrained(what, target=target, input_shape=_shape(input_shape), classes=classes)
+    if plan is not None:
+        layers = BitPlan.load(plan).layers
+    table = profiled(network, model, layers)
+    totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}
+    if csv is not None:
+        write_whole(csv, table.to_csv(index=False))
+    if as_json:
+        rows = json.loads(table.to_json(orient="records"))
+        print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
+    else:
+        _print(what, table, totals, model)
+        if csv is not None:
+            print(csv)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.replace("x", ",").split(",")
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise InputError(f"input shape is {text!r}; give positive sizes such as 3,32,32")
+    return tuple(int(size) for size in sizes)
+
+
+def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:
+    from bitsearch.report import format as shown_as
+
+    shown = [name for name in SHOWN if name in table]
+    screen = Table(title=f"{what} on {model.target.name}", title_justify="left")
+    for column in ("layer", "shape", "MACs", "weights", "w", "s", "T"):
+        screen.add_column(column, justify="left" if column in ("layer", "shape") else "right")
+    for name in shown:
+        screen.add_column(shown_as.title(name).split(",")[0], justify="right")
+        screen.add_column("%", justify="right")
+    for row in table.to_dict("records"):
+        costs = []
+        for name in shown:
+            costs += [shown_as.amount(name, row[name]), f"{100 * row[f'share.{name}']:.1f}"]
+        spikes = row["spike_bits"].split()
+        widths = (str(row["weight_bits"]), spikes[0] if len(set(spikes)) == 1 else ",".join(spikes))
+        counts = (shown_as.number(row["macs"]), shown_as.number(row["weights"]))
+        screen.add_row(Text(row["layer"]), row["shape"], *counts, *widths, str(row["time_steps"]), *costs)
+    screen.add_section()
+    counts = (shown_as.number(totals["macs"]), shown_as.number(totals["weights"]))
+    sums = [cell for name in shown for cell in (shown_as.amount(name, totals[name]), "100")]
+    screen.add_row("total", "", *counts, "", "", "", *sums, style="bold")
+    console = Console()
+    console.print(screen)
+    for name, metric in model.metrics.items():
+        if name in totals:
+            console.print(f"{metric.title}: {shown_as.cost(name, totals[name], 4)}", highlight=False)
+    for layer in model.unquantized:
+        console.print(f"kept at 32 bits: {layer.name or '(the network)'}, {layer.fixed}", highlight=False, markup=False)

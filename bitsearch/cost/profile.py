@@ -1,0 +1,53 @@
+"""A network's costs layer by layer, without training anything."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from torch import nn
+
+from bitsearch.cost.metrics import METRICS
+from bitsearch.cost.model import FLOAT_BITS, CostModel
+from bitsearch.plan import LayerPlan
+
+
+def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan]) -> pd.DataFrame:
+    """One row a layer, and every metric that is known without counting spikes.
+
+    Args:
+        network: the float network that ``model`` was traced on.
+        model: its costs.
+        plan: bits of its layers.
+
+    Returns:
+        Columns ``layer``, ``kind``, ``shape`` (of its weight), ``macs``, ``weights``, ``inputs``, ``weight_bits``,
+        ``spike_bits``, ``time_steps``, ``note`` (why it has no bits); of every metric the layer's own cost, under the
+        metric's name, and for those that add up over the layers ``share.METRIC``, its part of the network's.
+    """
+    modules = dict(network.named_modules())
+    rows: list[dict[str, object]] = []
+    for layer in (*model.layers, *model.unquantized):
+        module, own = modules[layer.name], plan.get(layer.name)
+        weight = getattr(module, "weight", None)
+        rows.append(
+            {
+                "layer": layer.name,
+                "kind": type(module).__name__,
+                "shape": "×".join(str(size) for size in weight.shape) if weight is not None and layer.weights else "",
+                "macs": layer.macs,
+                "weights": layer.weights,
+                "inputs": layer.inputs,
+                "weight_bits": FLOAT_BITS if own is None else own.weight_bits,
+                "spike_bits": str(FLOAT_BITS) if own is None else " ".join(str(bits) for bits in own.spike_bits),
+                "time_steps": 1 if own is None else own.time_steps,
+                "note": layer.fixed or "",
+            }
+        )
+    table = pd.DataFrame(rows)
+    for name, metric in model.metrics.items():
+        if model.needs_activity(name):
+            continue
+        costs = model.layer_costs(name, plan)
+        table[name] = table["layer"].map(costs)
+        if metric.total is METRICS["s_ace"].total and not metric.peak:
+            table[f"share.{name}"] = table[name] / model.cost(name, plan)
+    return table

@@ -1,0 +1,115 @@
+"""Rules: what each layer may get, from the search space's choices and the hardware target's together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bitsearch.cost.model import CostModel
+from bitsearch.cost.target import LayerRule, Target
+from bitsearch.errors import InputError
+from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.space import Choices, FirstLayer, Span
+
+_NUMBERS = ("weight_bits", "spike_bits", "time_steps")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The choices of every layer that gets bits, in the order they run; a fixed layer has one value of each."""
+
+    choices: Mapping[str, Choices]
+    searched: tuple[str, ...]
+    """The layers with something to choose."""
+    ordinary: Choices
+    """Of the layers that no rule singles out."""
+
+    @classmethod
+    def make(cls, model: CostModel, choices: Choices, first_layer: FirstLayer) -> "Rules":
+        """The rules for a network.
+
+        Every layer gets ``choices`` as far as the model's hardware target allows them. The first layer keeps its own
+        fixed bits; what the target requires of the first and the last layer stands above everything.
+
+        Raises:
+            InputError: the search space and the target have nothing in common.
+        """
+        target = model.target
+        common = _common(choices, target)
+        found = {layer.name: common for layer in model.layers}
+        searched = [layer.name for layer in model.layers if not layer.first]
+        last = model.layers[-1].name
+        if target.last_layer is not None:
+            found[last] = _required(common, target.last_layer)
+        for layer in model.layers:
+            if layer.first:
+                own = {name: (getattr(first_layer, name),) for name in _NUMBERS}
+                found[layer.name] = _required(Choices.model_validate(own), target.first_layer)
+        return cls(found, tuple(name for name in searched if _open(found[name])), common)
+
+    def nearest(self, model: CostModel, bits: UniformBits, *, granularity: str, decay: float) -> dict[str, LayerPlan]:
+        """On every layer, what it may get that is nearest to ``bits``."""
+        plan = model.uniform(bits, None, granularity=granularity, decay=decay)
+        return {name: _with(layer, self.choices[name].nearest(bits)) for name, layer in plan.items()}
+
+    def smallest(self, model: CostModel) -> dict[str, LayerPlan]:
+        """The cheapest plan there is, in every metric."""
+        plan = model.uniform(UniformBits(weight_bits=1, spike_bits=1, time_steps=1), None)
+        return {name: _with(layer, self.choices[name].smallest) for name, layer in plan.items()}
+
+    def allow(self, plan: Mapping[str, LayerPlan]) -> bool:
+        """True if every layer's bits are among its choices."""
+        return all(
+            layer.weight_bits in self.choices[name].weight_bits
+            and layer.time_steps in self.choices[name].time_steps
+            and all(bits in self.choices[name].spike_bits for bits in layer.spike_bits)
+            for name, layer in plan.items()
+        )
+
+
+def check_granularity(granularity: str, target: Target) -> None:
+    """Raise InputError unless the target has such weight step sizes."""
+    if granularity not in target.granularity:
+        raise InputError(
+            f"granularity is {granularity!r}, but the hardware target {target.name!r} has one weight step size a "
+            f"{' or a '.join(target.granularity)}; set allocation.granularity to that"
+        )
+
+
+def _common(choices: Choices, target: Target) -> Choices:
+    allowed = {
+        "weight_bits": target.weight_bits,
+        "spike_bits": target.spike_bits,
+        "time_steps": range(1, target.max_time_steps + 1),
+    }
+    spans = {}
+    for name, values in allowed.items():
+        span: Span = getattr(choices, name)
+        spans[name] = span.within(values)
+        if spans[name] is None:
+            raise InputError(
+                f"choices.{name} of the search space, {_words(span.values)}, are none of the hardware target "
+                f"{target.name!r}, which allows {_words(tuple(values))}; widen the choices, or take another target"
+            )
+    return Choices.model_validate(spans)
+
+
+def _required(choices: Choices, rule: LayerRule | None) -> Choices:
+    required = {name: getattr(rule, name) for name in _NUMBERS if getattr(rule, name, None) is not None}
+    return choices.model_copy(update={name: Span(low=value, high=value) for name, value in required.items()})
+
+
+def _open(choices: Choices) -> bool:
+    return any(len(getattr(choices, name).values) > 1 for name in _NUMBERS)
+
+
+def _with(layer: LayerPlan, bits: UniformBits) -> LayerPlan:
+    return layer.model_copy(
+        update={
+            "weight_bits": bits.weight_bits,
+            "spike_bits": (bits.spike_bits,) * bits.time_steps,
+            "time_steps": bits.time_steps,
+        }
+    )
+
+
+def _words(values: tuple[int, ...]) -> str:
+    return ", ".join(str(value) for value in values)

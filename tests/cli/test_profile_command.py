@@ -1,0 +1,111 @@
+import csv
+import json
+
+import pytest
+
+from bitsearch.cli import main
+from bitsearch.cost import CostModel, trace
+from bitsearch.data import load_data
+from bitsearch.models import make_network
+from bitsearch.plan import Baseline, BitPlan, Provenance, UniformBits
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Run ``bitsearch profile …``; gives the exit code."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["bitsearch", "profile", *arguments])
+        monkeypatch.setenv("COLUMNS", "160")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    return run
+
+
+def digits_model():
+    data = load_data("digits", {}, split_seed=0)
+    network = make_network("digits_cnn", {"width": 16}, input_shape=data.input_shape, classes=data.classes)
+    return CostModel(trace(network, data.train[:8][0]))
+
+
+def test_a_space_is_profiled_at_its_baseline(call, capsys):
+    assert call("digits", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    model = digits_model()
+    assert shown["target"] == "generic"
+    assert [row["layer"] for row in shown["layers"]] == [layer.name for layer in model.layers]
+    # The first layer keeps its own 8/8/1, all others get the baseline's 8/4/2.
+    assert [(row["weight_bits"], row["spike_bits"]) for row in shown["layers"]] == [(8, "8")] + [(8, "4 4")] * 4
+    assert sum(row["s_ace"] for row in shown["layers"]) == shown["totals"]["s_ace"]
+    assert shown["totals"]["macs"] == sum(layer.macs for layer in model.layers)
+
+
+def test_the_table_and_the_file_hold_the_same(call, capsys, tmp_path):
+    assert call("resnet20", "--input-shape", "3,16,16", "--csv", str(tmp_path / "costs.csv")) == 0
+    screen = capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "costs.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 22
+    for row in rows:
+        assert row["layer"] in screen
+    assert "Energy, estimated" in screen
+    assert sum(float(row["share.s_ace"]) for row in rows) == pytest.approx(1)
+
+
+def test_a_plan_gives_the_bits(call, capsys, tmp_path):
+    model = digits_model()
+    bits = UniformBits(weight_bits=2, spike_bits=3, time_steps=1)
+    layers = model.uniform(bits, None)
+    plan = BitPlan(
+        space="digits",
+        network="digits_cnn",
+        budget=(),
+        baseline=Baseline(**bits.model_dump(), costs={}),
+        layers=layers,
+        costs={},
+        provenance=Provenance(bitsearch="0", torch="0", seed=0, command=""),
+    )
+    plan.save(tmp_path / "plan.json")
+    assert call("digits", "--plan", str(tmp_path / "plan.json"), "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["totals"]["s_ace"] == model.cost("s_ace", layers)
+    assert {row["weight_bits"] for row in shown["layers"]} == {2}
+    # A plan of another network.
+    assert call("resnet20", "--plan", str(tmp_path / "plan.json")) == 2
+    error = capsys.readouterr().err
+    assert "does not name 'stem'" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnet20", "--input-shape", "3,0,8"], "input shape is '3,0,8'"),
+        (["nothing"], "no network named 'nothing'"),
+        (["torchvision.models:resnet18"], "unexpected keyword argument 'input_shape'"),
+        (["digits", "--target", "nowhere"], "no hardware target named 'nowhere'"),
+        (["digits", "--plan", "missing.json"], "no plan at missing.json"),
+    ],
+)
+def test_bad_input_gets_one_line(call, capsys, arguments, words):
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("always:kept at 32 bits")
+def test_a_network_of_ones_own_lists_what_keeps_32_bits(call, capsys, tmp_path, monkeypatch):
+    (tmp_path / "profiled_network.py").write_text(
+        "from torch import nn\n\n"
+        "def make(*, input_shape, classes):\n"
+        "    up = nn.ConvTranspose2d(4, 2, 2, stride=2)\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), up, nn.Flatten(), nn.Linear(288, classes))\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert call("profiled_network:make", "--input-shape", "1x8x8") == 0
+    shown = capsys.readouterr()
+    assert "kept at 32 bits: 1, ConvTranspose2d cannot be given bits" in shown.out
+    assert shown.err == "bitsearch: kept at 32 bits: 1\n"
