@@ -1,6 +1,7 @@
 """How well each estimator predicts what one bit, or one time step, less does to the loss.
 
     python -m benchmarks.signal --out reports/benchmarks
+    python -m benchmarks.signal --space cifar10_folder --set data_options.root=ROOT --layers 12 --out reports/benchmarks
 
 For every seed and bit width the network is trained at that width with two time steps. Then one layer at a time loses
 one weight bit, one spike bit in every step, or one time step; the step size is renewed, and the loss on 512 training
@@ -10,9 +11,14 @@ correlation: Spearman over the layers of one network; both averaged over seeds a
 
 import argparse
 import platform
+import random
+import shlex
 import sys
+import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -23,11 +29,13 @@ from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import make_setting
 from bitsearch.allocate.trainer import train
+from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits, write_whole
 from bitsearch.space import SearchSpace
 
 ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "kl_128")
 KINDS = ("weight bits", "spike bits", "time steps")
+DEFAULT_SPACE = "digits"
 TIME_STEPS = 2
 SAMPLES = 512
 PROBES = 4
@@ -45,7 +53,9 @@ def networks(
         images, labels = splits.train[:SAMPLES]
         for bits in widths:
             start = UniformBits(weight_bits=bits, spike_bits=bits, time_steps=TIME_STEPS)
-            quantized = make_searchable(network, setting.model, space, space.allocation_with({"start": start}))
+            quantized = make_searchable(
+                network, setting.model, setting.rules, space, space.allocation_with({"start": start})
+            )
             still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
             train(quantized, splits, training, epochs=training.epochs, seed=seed, phase="", latent_rates=still)
             yield seed, bits, quantized.train(), images, labels
@@ -60,6 +70,15 @@ def one_less(plan: LayerPlan, kind: str) -> LayerPlan:
     return plan.model_copy(update={"spike_bits": plan.spike_bits[:-1], "time_steps": plan.time_steps - 1})
 
 
+class Operands(NamedTuple):
+    """A layer's mean spikes and quantized weight, and the loss's gradients with respect to them."""
+
+    spikes: Tensor
+    weight: Tensor
+    spikes_gradient: Tensor
+    weight_gradient: Tensor
+
+
 @torch.no_grad()
 def logits_and_operands(network: QuantizedNetwork, images: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """(logits, mean spikes and quantized weight of the layer ``name``)."""
@@ -71,16 +90,24 @@ def logits_and_operands(network: QuantizedNetwork, images: Tensor, name: str) ->
     return logits, *seen[0]
 
 
-def measure(network: QuantizedNetwork, images: Tensor, labels: Tensor, seed: int) -> Iterator[dict[str, object]]:
-    """One row a layer and kind: the real change of the loss, and every estimator's prediction."""
+def measure(
+    network: QuantizedNetwork, images: Tensor, labels: Tensor, seed: int, layers: int | None = None
+) -> Iterator[dict[str, object]]:
+    """One row a layer and kind: the real change of the loss, and every estimator's prediction.
+
+    With ``layers``, so many of the searched ones, drawn with ``seed``.
+    """
+    names = list(network.searched_layers)
+    if layers is not None and layers < len(names):
+        names = sorted(random.Random(seed).sample(names, layers), key=names.index)
     state = {name: value.clone() for name, value in network.network.state_dict().items()}
     curvature = Curvature(network, seed)
     for batch in images.split(SAMPLES // PROBES):
         curvature.probe(batch)
-    gradients = operand_gradients(network, images, labels)
-    for name, layer in network.searched_layers.items():
+    base, operands = backward_pass(network, images, labels, names)
+    for name in names:
+        layer, now = network.layers[name], operands[name]
         plan = layer.layer_plan
-        base, spikes, weight = logits_and_operands(network, images, name)
         slopes = {
             "weight bits": layer.weight_latent.grad,
             "spike bits": layer.spike_latent.grad.sum(),
@@ -93,17 +120,23 @@ def measure(network: QuantizedNetwork, images: Tensor, labels: Tensor, seed: int
             changed, new_spikes, new_weight = logits_and_operands(network, images, name)
             network.network.load_state_dict(state)
             of_weight = kind == "weight bits"
-            difference = new_weight - weight if of_weight else new_spikes - spikes
-            predict = curvature.weight_loss if of_weight else curvature.spike_loss
+            difference = new_weight - now.weight if of_weight else new_spikes - now.spikes
+            gradient = now.weight_gradient if of_weight else now.spikes_gradient
+            before, after = (
+                curvature.weight_loss(name, bits.weight_bits)
+                if of_weight
+                else curvature.spike_loss(name, bits.spike_bits)
+                for bits in (plan, less)
+            )
             few = slice(128)
             yield {
                 "layer": name,
                 "kind": kind,
                 "real": loss_of(changed, labels) - loss_of(base, labels),
                 "straight_through": -float(slopes[kind]),
-                "first_order": float((gradients[name][int(of_weight)] * difference).sum()),
+                "first_order": float((gradient * difference).sum()),
                 "quantization_error": float(difference.square().mean()),
-                "curvature": predict(name, less) - predict(name, plan),
+                "curvature": after - before,
                 "kl_128": float(
                     nn.functional.kl_div(
                         changed[few].log_softmax(-1), base[few].log_softmax(-1), log_target=True, reduction="batchmean"
@@ -117,8 +150,10 @@ def loss_of(logits: Tensor, labels: Tensor) -> float:
     return float(nn.functional.cross_entropy(logits, labels))
 
 
-def operand_gradients(network: QuantizedNetwork, images: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Gradients of the loss by (mean spikes, quantized weight) of every layer; latents keep theirs in ``grad``."""
+def backward_pass(
+    network: QuantizedNetwork, images: Tensor, labels: Tensor, names: list[str]
+) -> tuple[Tensor, dict[str, Operands]]:
+    """(logits, operands of the layers ``names``) as the network is; latents keep their gradients in ``grad``."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def keep(name: str):  # type: ignore[no-untyped-def]
@@ -129,14 +164,16 @@ def operand_gradients(network: QuantizedNetwork, images: Tensor, labels: Tensor)
 
         return observe
 
-    for name, layer in network.searched_layers.items():
-        layer.observer = keep(name)
-        layer.straight_through = True
+    for name in names:
+        network.layers[name].observer = keep(name)
+        network.layers[name].straight_through = True
     network.zero_grad(set_to_none=True)
-    nn.functional.cross_entropy(network.network(images), labels).backward()
-    for layer in network.searched_layers.values():
-        layer.observer = None
-    return {name: (spikes.grad, weight.grad) for name, (spikes, weight) in seen.items()}
+    logits = network.network(images)
+    nn.functional.cross_entropy(logits, labels).backward()
+    for name in names:
+        network.layers[name].observer = None
+    found = {name: Operands(*(t.detach() for t in pair), *(t.grad for t in pair)) for name, pair in seen.items()}
+    return logits.detach(), found
 
 
 def quality(rows: pd.DataFrame) -> pd.DataFrame:
@@ -164,29 +201,70 @@ def summary(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def space_with(name: str, settings: list[str]) -> SearchSpace:
+    """A search space, with some of its settings (``network_options.width=8``) replaced."""
+    values = SearchSpace.load(name).model_dump(mode="json")
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        try:
+            given = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            given = value
+        *path, last = key.split(".")
+        inner: dict[str, Any] = values
+        for part in path:
+            inner = inner[part]
+        inner[last] = given
+    return SearchSpace.model_validate(values)
+
+
 def main() -> None:
     """Measure every network and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="digits")
+    parser.add_argument("--space", default=DEFAULT_SPACE)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="network_options.width=8")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--bits", default="2,3,4,6")
+    parser.add_argument("--layers", type=int, help="measure so many layers of every network, drawn with its seed")
+    parser.add_argument("--timeout", type=float, default=float("inf"), help="seconds; an unfinished seed is left out")
+    parser.add_argument("--note", default="", help="a sentence for the table, such as what the data is")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     widths = [int(width) for width in arguments.bits.split(",")]
-    rows = []
-    for seed, bits, network, images, labels in networks(SearchSpace.load(arguments.space), arguments.seeds, widths):
-        rows += [{"seed": seed, "bits": bits, **row} for row in measure(network, images, labels, seed)]
-        print(f"seed {seed}, {bits} bits", file=sys.stderr, flush=True)
-    table = pd.DataFrame(rows)
+    try:
+        space = space_with(arguments.space, arguments.set)
+    except (InputError, ValueError, KeyError, TypeError) as error:
+        parser.error(str(error))
+    started = time.monotonic()
+    rows: list[dict[str, object]] = []
+    done: list[dict[str, object]] = []
+    for seed, bits, network, images, labels in networks(space, arguments.seeds, widths):
+        rows += [
+            {"seed": seed, "bits": bits, **row} for row in measure(network, images, labels, seed, arguments.layers)
+        ]
+        if bits == widths[-1]:
+            done = list(rows)
+        print(f"seed {seed}, {bits} bits: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        if time.monotonic() - started > arguments.timeout:
+            break
+    if not done:
+        sys.exit("No seed was finished in time; nothing is written.")
+    table = pd.DataFrame(done)
+    seeds = table["seed"].nunique()
+    cut = "" if seeds == arguments.seeds else f" (of {arguments.seeds}; the time was up)"
+    note = f" {arguments.note}" if arguments.note else ""
+    layers = "" if arguments.layers is None else f", {arguments.layers} layers of each network"
+    name = "signal" if arguments.space == DEFAULT_SPACE else f"signal-{space.name}"
     text = (
-        f"# Which signal predicts the real change of the loss?\n\nSpace `{arguments.space}`, {arguments.seeds} seeds, "
-        f"{arguments.bits} bits, T = {TIME_STEPS}. Sign agreement / rank correlation with the measured change, mean ± "
-        f"standard error. Machine: {platform.machine()}, torch {torch.__version__}.\n\n{summary(quality(table))}\n\n"
-        f"Every layer: `signal.csv`. Made by `python -m benchmarks.signal {' '.join(sys.argv[1:])}`.\n"
+        f"# Which signal predicts the real change of the loss?\n\nSpace `{space.name}`, {seeds} seeds{cut}, "
+        f"{arguments.bits} bits, T = {TIME_STEPS}{layers}. Sign agreement / rank correlation with the measured change, "
+        f"mean ± standard error. Machine: {platform.machine()}, torch {torch.__version__}.{note}\n\n"
+        f"{summary(quality(table))}\n\n"
+        f"Every layer: `{name}.csv`. Made by `python -m benchmarks.signal {shlex.join(sys.argv[1:])}`.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_whole(arguments.out / "signal.md", text)
-    write_whole(arguments.out / "signal.csv", table.to_csv(index=False))
+    write_whole(arguments.out / f"{name}.md", text)
+    write_whole(arguments.out / f"{name}.csv", table.to_csv(index=False))
     print(text)
 
 

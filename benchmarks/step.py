@@ -3,20 +3,24 @@
     python -m benchmarks.step --out reports/benchmarks
 
 F: float32 ReLU training. S: the same network with SpikingJelly's LIF neurons, two time steps. A: an allocation step at
-4/4/2 (forward, budget loss, backward, optimizer), plain and with compiled quantizers, and at T = 4. All variants take
-turns in every round; the table shows medians of the rounds' ratios. Peak memory: each variant alone in a process, above
-what that process held before its first step.
+4/4/2 (forward, budget loss, backward, optimizer), plain, with compiled quantizers, with operands recomputed in backward
+besides, and at T = 4. All variants take turns in every round; the table shows medians of the rounds' ratios.
+
+Peak memory: each variant alone in a process, above what that process held before its first step. It runs with
+MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 65536, so that resident memory follows the tensors: by itself glibc
+keeps freed blocks, and the same step varied by 40 % either way.
 """
 
 import argparse
 import copy
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -27,6 +31,7 @@ from bitsearch.allocate.quantized_network import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits, write_whole
 from bitsearch.quant.compilation import compiled_quantizers
+from bitsearch.quant.recomputation import recomputed_operands
 
 # Name, factory, its options, batch size.
 NETWORKS = (
@@ -34,8 +39,10 @@ NETWORKS = (
     ("ResNet-20, 64 channels", "resnet20", {"width": 64}, 32),
     ("ResNet-18-CIFAR", "resnet18_cifar", {}, 32),
 )
-VARIANTS = ("F", "S, T = 2", "A, T = 2", "A compiled, T = 2", "A compiled, T = 4")
-MEMORY = ("F", "A, T = 2")
+VARIANTS = ("F", "S, T = 2", "A, T = 2", "A compiled, T = 2", "A compiled, recompute, T = 2", "A compiled, T = 4")
+MEMORY = ("F", "A, T = 2", "A recompute, T = 2")
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""glibc gives every block from this size on back at once."""
 Step = Callable[[], None]
 
 
@@ -77,7 +84,11 @@ def make_step(variant: str, factory: str, options: dict[str, int], batch: int) -
     optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
 
     def step() -> None:
-        with compiled_quantizers() if "compiled" in variant else nullcontext():
+        with ExitStack() as stack:
+            if "compiled" in variant:
+                stack.enter_context(compiled_quantizers())
+            if "recompute" in variant:
+                stack.enter_context(recomputed_operands())
             loss = nn.functional.cross_entropy(network(images), labels) + penalty()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -119,13 +130,21 @@ def resident_peak() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-def memory_ratio(network: str) -> float:
-    """Peak memory of an allocation step over that of plain training."""
-    found = []
-    for variant in MEMORY:
-        command = [sys.executable, "-m", "benchmarks.step", "--memory", variant, network]
-        found.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    return found[1] / found[0]
+def memory_ratios(network: str) -> list[float]:
+    """Peak memory of the allocation steps over that of plain training."""
+    plain, *others = (
+        int(
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.step", "--memory", variant, network],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=os.environ | ALLOCATOR,
+            ).stdout
+        )
+        for variant in MEMORY
+    )
+    return [other / plain for other in others]
 
 
 def main() -> None:
@@ -139,8 +158,8 @@ def main() -> None:
         print(peak_memory(*arguments.memory))
         return
     lines = [
-        f"| network | F, s | {' | '.join(f'{variant}' for variant in VARIANTS[1:])} | peak memory, A/F |",
-        "|---" * (len(VARIANTS) + 2) + "|",
+        f"| network | F, s | {' | '.join(VARIANTS[1:])} | {' | '.join(f'memory, {name}' for name in MEMORY[1:])} |",
+        "|---" * (len(VARIANTS) + len(MEMORY)) + "|",
     ]
     for name, *options in NETWORKS:
         seconds = times(tuple(options), arguments.rounds)  # type: ignore[arg-type]
@@ -148,13 +167,18 @@ def main() -> None:
             statistics.median(a / f for a, f in zip(seconds[variant], seconds["F"], strict=True))
             for variant in VARIANTS[1:]
         ]
+        ratios += memory_ratios(name)
         cells = [f"{statistics.median(seconds['F']):.3f}", *(f"{ratio:.2f}" for ratio in ratios)]
-        lines.append(f"| {name}, batch {options[2]} | {' | '.join(cells)} | {memory_ratio(name):.2f} |")
+        lines.append(f"| {name}, batch {options[2]} | {' | '.join(cells)} |")
         print(lines[-1], file=sys.stderr, flush=True)
+    allocator = " and ".join(f"{name}={value}" for name, value in ALLOCATOR.items())
     text = (
         "# The price of an allocation step\n\nRatios to plain float32 training (F) of the same network, medians of "
-        f"{arguments.rounds} interleaved rounds. Machine: {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}.\n\n" + "\n".join(lines) + "\n\nMade by `python -m benchmarks.step`.\n"
+        f"{arguments.rounds} interleaved rounds. Memory: the peak above the idle process, each variant alone in one, "
+        f"with {allocator}, so that resident memory follows the tensors. Machine: {platform.machine()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, seed 0.\n\n"
+        + "\n".join(lines)
+        + "\n\nMade by `python -m benchmarks.step`.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "step.md", text)

@@ -1,0 +1,254 @@
+"""What learning an allocation costs beside the training itself.
+
+    python -m benchmarks.overhead --out reports/benchmarks
+
+Probes: epochs of the search phase with the curvature signal (estimator "curvature", a probe every `probe_every` steps,
+the prediction of what a bit more or less would do, and its gradient) over epochs without it. Both have the budget's
+penalty and keep their bits (latents learn at a rate of zero), so that they compute the same. They take turns.
+
+Outer loop: a whole default run on digits, with timers around everything that is not training or evaluation. Each second
+is counted once, for the innermost of them.
+"""
+
+import argparse
+import functools
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+from unittest import mock
+
+import torch
+from optuna.storages import RDBStorage
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import bitsearch
+from bitsearch.allocate.adaptive import CurvatureSignal
+from bitsearch.allocate.quantized_network import QuantizedNetwork, quantize
+from bitsearch.allocate.setting import make_setting
+from bitsearch.allocate.trainer import Callback, train
+from bitsearch.data import Splits
+from bitsearch.models import make_network
+from bitsearch.plan import write_whole
+from bitsearch.space import SearchSpace
+
+SEED = 0
+BUDGET = "4x"
+RANDOM_IMAGES = 640
+STILL = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
+
+TIMED = {
+    "study": (
+        "bitsearch.search.run:open_study",
+        "bitsearch.search.run:retry_interrupted",
+        "bitsearch.search.run:finished",
+        "bitsearch.search.run:make_sampler",
+        "bitsearch.search.objective:suggest",
+        "optuna.study:Study.get_trials",
+        "optuna.study:Study.enqueue_trial",
+        "optuna.study:Study.tell",
+        "optuna.study:Study.ask",
+    ),
+    "storage": tuple(
+        f"optuna.storages:RDBStorage.{name}"
+        for name, member in vars(RDBStorage).items()
+        if name.startswith(("create_", "get_", "set_", "check_")) and isinstance(member, FunctionType)
+    ),
+    "geometry and costs": (
+        "bitsearch.allocate.setting:trace",
+        "bitsearch.search.run:uniform_plans",
+        "bitsearch.allocate.adaptive:project",
+        "bitsearch.cost.model:CostModel.costs",
+    ),
+    "plans, weights and tables": (
+        "bitsearch.search.run_folder:RunFolder.write_plan",
+        "bitsearch.search.run_folder:RunFolder.write_settings",
+        "bitsearch.search.run_folder:RunFolder.append_log",
+        "bitsearch.search.run_folder:RunFolder.write_tables",
+        "bitsearch.search.run_folder:RunFolder.plans",
+        "bitsearch.search.objective:save_weights",
+        "bitsearch.search.run:save_weights",
+        "bitsearch.search.run:load_weights",
+    ),
+    "report": ("bitsearch.report:write_report",),
+}
+"""What belongs to the outer loop, by where it is looked up."""
+
+
+class Penalty(Callback):
+    """The budget's penalty."""
+
+    def __init__(self, network: QuantizedNetwork) -> None:
+        self.network, self.budget = network, network.budget(BUDGET)
+
+    def penalty(self) -> Tensor:
+        """As in the search phase."""
+        return self.network.penalty(self.budget)
+
+
+def epochs(network: nn.Module, splits: Splits, space: SearchSpace, rounds: int) -> tuple[float, float, list[float]]:
+    """(seconds of an epoch without probes, with them, ratios of every round)."""
+    examples = torch.stack([splits.train[index][0] for index in range(space.training.batch_size)])
+    tasks: dict[str, Callable[[int], None]] = {}
+    for name in ("without", "with"):
+        learnable = quantize(network, examples, choices=space.choices, start=space.allocation.start)
+        callbacks: list[Callback] = [Penalty(learnable)]
+        if name == "with":
+            callbacks.append(CurvatureSignal(learnable, space.allocation, SEED))
+        tasks[name] = functools.partial(_epoch, learnable, splits, space, callbacks)
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds + 1):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task(number)
+            # The first round sets the steps.
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    ratios = [one / other for one, other in zip(seconds["with"], seconds["without"], strict=True)]
+    return statistics.median(seconds["without"]), statistics.median(seconds["with"]), ratios
+
+
+def _epoch(network: nn.Module, splits: Splits, space: SearchSpace, callbacks: list[Callback], number: int) -> None:
+    train(
+        network,
+        splits,
+        space.training,
+        epochs=1,
+        seed=number,
+        phase="",
+        anneal=False,
+        callbacks=callbacks,
+        latent_rates=STILL,
+    )
+
+
+def digits(space: SearchSpace) -> tuple[nn.Module, Splits]:
+    """The default space's network, untrained, and its data."""
+    setting = make_setting(space, device="cpu")
+    return setting.fresh_network(SEED), setting.splits
+
+
+def thin_resnet(images: int) -> tuple[nn.Module, Splits]:
+    """ResNet-20 with 8 channels, and random images for it."""
+    torch.manual_seed(SEED)
+    samples = TensorDataset(torch.randn(images, 3, 32, 32), torch.randint(10, (images,)))
+    network = make_network("resnet20", {"width": 8}, input_shape=(3, 32, 32), classes=10)
+    return network, Splits(samples, samples, samples, (3, 32, 32), 10)
+
+
+class Stopwatch:
+    """Seconds by category, those of an inner category not counted for the outer one; the main thread's only."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys((*TIMED, "training and evaluation"), 0.0)
+        self.stack = ["training and evaluation"]
+        self.last = time.perf_counter()
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.stack[-1]] += now - self.last
+        self.last = now
+
+    def timed(self, category: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, its time counted for ``category``."""
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            # Optuna's heartbeat has a thread of its own.
+            if threading.current_thread() is not threading.main_thread():
+                return function(*arguments, **options)
+            self._turn()
+            self.stack.append(category)
+            try:
+                return function(*arguments, **options)
+            finally:
+                self._turn()
+                self.stack.pop()
+
+        return call
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, everything in :data:`TIMED` is timed."""
+        with ExitStack() as stack:
+            for category, places in TIMED.items():
+                for place in places:
+                    module, _, path = place.partition(":")
+                    *parents, name = path.split(".")
+                    owner = functools.reduce(getattr, parents, import_module(module))
+                    stack.enter_context(mock.patch.object(owner, name, self.timed(category, getattr(owner, name))))
+            self.last = time.perf_counter()
+            yield
+            self._turn()
+
+
+def whole_run(trials: int | None) -> tuple[int, dict[str, float]]:
+    """(trials, seconds by category) of a run of the default space, from nothing to the page."""
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder, watch.watching():
+        result = bitsearch.search("digits", BUDGET, trials=trials, seed=SEED, device="cpu", out=Path(folder) / "run")
+        bitsearch.report.write_report(result.folder)
+        done = len(result.trials)
+    return done, watch.seconds
+
+
+def main() -> None:
+    """Measure, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--images", type=int, default=RANDOM_IMAGES, help="random images for ResNet-20")
+    parser.add_argument("--trials", type=int, default=None, help="the space's own number by default")
+    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
+    arguments = parser.parse_args()
+    space = SearchSpace.load("digits")
+    rows = []
+    for name, (network, splits) in {
+        "digits, its own network": digits(space),
+        f"ResNet-20, 8 channels, {arguments.images} random images": thin_resnet(arguments.images),
+    }.items():
+        without, with_probes, ratios = epochs(network, splits, space, arguments.rounds)
+        rows.append(
+            f"| {name} | {without:.2f} | {with_probes:.2f} | {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
+        print(rows[-1], file=sys.stderr, flush=True)
+    trials, seconds = whole_run(arguments.trials)
+    total = sum(seconds.values())
+    shares = [f"| {name} | {spent:.2f} | {100 * spent / total:.2f} |" for name, spent in seconds.items()]
+    outer = total - seconds["training and evaluation"]
+    text = "\n".join(
+        [
+            "# What learning an allocation costs beside the training\n",
+            f"Machine: {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+            f"seed {SEED}.\n",
+            f"Curvature probes every {space.allocation.probe_every} steps of {space.training.batch_size}; epochs of "
+            f"{arguments.rounds} interleaved rounds, bits kept at {space.allocation.start}.\n",
+            "| network | epoch without, s | with probes, s | with/without, median (range) |",
+            "|---|---|---|---|",
+            *rows,
+            f"\nA run of `digits` at {BUDGET} with {trials} trials, from nothing to its page; every second is counted "
+            "once.\n",
+            "| part | s | % |",
+            "|---|---|---|",
+            *shares,
+            f"| **the outer loop together** | **{outer:.2f}** | **{100 * outer / total:.2f}** |",
+            f"| all | {total:.2f} | 100 |",
+            "\nMade by `python -m benchmarks.overhead`.\n",
+        ]
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_whole(arguments.out / "overhead.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

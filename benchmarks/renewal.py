@@ -1,0 +1,199 @@
+"""What renewing a step size costs, and how good the step is.
+
+    python -m benchmarks.renewal --out reports/benchmarks
+
+Against a plain grid: 50 passes over the full tensor, quantizing it and taking mean |Q(x) − x|^2.4, with steps in equal
+distances up to max/q_max. Time: a million elements, both take turns in every round. Loss: of both steps on the full
+tensor in float64, over distributions × bit widths × signed and unsigned grids. In a network: the steps of all weights
+and spikes of ResNet-18-CIFAR (batch 32, two time steps) renewed at once, in units of one allocation step of
+`benchmarks.step`, in turns as well.
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.step import make_step
+from bitsearch.allocate.quantized_network import quantize
+from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.models import make_network
+from bitsearch.plan import UniformBits, write_whole
+from bitsearch.quant.renewal import EXPONENT, renew_step
+from bitsearch.quant.uniform import SMALLEST_STEP, largest_level, to_levels
+
+SEED = 0
+CANDIDATES = 50
+BITS = range(1, 9)
+BATCH = 32
+
+
+def draw(name: str, elements: int, generator: torch.Generator) -> Tensor:
+    """``elements`` float32 numbers of a distribution."""
+    normal = torch.randn(elements, generator=generator)
+    if name == "normal":
+        return normal
+    if name == "half-normal":
+        return normal.abs()
+    if name == "sparse":
+        return normal * (torch.rand(elements, generator=generator) < 0.1)
+    if name == "heavy tails":
+        # Student's t with three degrees of freedom.
+        return normal / (torch.randn(3, elements, generator=generator).square().mean(0)).sqrt()
+    assert name == "Laplace"
+    uniform = torch.rand(elements, generator=generator) - 0.5
+    return -uniform.sign() * torch.log1p(-2 * uniform.abs())
+
+
+DISTRIBUTIONS = ("normal", "Laplace", "half-normal", "sparse", "heavy tails")
+
+
+def loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tensor:
+    """The loss mean |Q(x) − x|^2.4 of the full tensor, a scalar."""
+    codes = to_levels(x, step, bits, signed=signed).codes
+    return (codes * step - x).abs().pow(EXPONENT).mean()
+
+
+def plain_grid(x: Tensor, bits: Tensor, signed: bool) -> Tensor:
+    """The best of 50 steps in equal distances, each tried on the full tensor."""
+    top = x.abs().max() if signed else x.max()
+    largest = largest_level(bits, signed=signed)
+    steps = (top * torch.arange(1, CANDIDATES + 1) / CANDIDATES / largest).clamp_min(SMALLEST_STEP)
+    return steps[torch.stack([loss(x, step, bits, signed) for step in steps]).argmin()]
+
+
+def in_turns(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every task in every round, after one round of warming up."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds + 1):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def times(elements: int, rounds: int) -> list[str]:
+    """Rows: seconds of both, and their ratio."""
+    x = draw("normal", elements, torch.Generator().manual_seed(SEED))
+    rows = []
+    for bits, signed in ((4, True), (8, True), (4, False), (8, False)):
+        width = torch.tensor(float(bits))
+        seconds = in_turns(
+            {
+                "ours": lambda width=width, signed=signed: renew_step(x, width, signed=signed),  # type: ignore[misc]
+                "grid": lambda width=width, signed=signed: plain_grid(x, width, signed),  # type: ignore[misc]
+            },
+            rounds,
+        )
+        ratios = [grid / ours for ours, grid in zip(seconds["ours"], seconds["grid"], strict=True)]
+        ours, grid = (1e3 * statistics.median(seconds[name]) for name in ("ours", "grid"))
+        kind = "signed" if signed else "unsigned"
+        rows.append(
+            f"| {bits} bits, {kind} | {ours:.1f} | {grid:.0f} | {statistics.median(ratios):.0f} "
+            f"({min(ratios):.0f} to {max(ratios):.0f}) |"
+        )
+    return rows
+
+
+def losses(elements: int) -> dict[str, list[float]]:
+    """The histogram's loss over the grid's, for every case of a distribution."""
+    generator = torch.Generator().manual_seed(SEED)
+    ratios: dict[str, list[float]] = {}
+    for name in DISTRIBUTIONS:
+        x = draw(name, elements, generator)
+        for bits in BITS:
+            for signed in (True, False):
+                values, width = x if signed else x.clamp_min(0), torch.tensor(float(bits))
+                found = renew_step(values, width, signed=signed), plain_grid(values, width, signed)
+                ours, grid = (float(loss(values.double(), step.double(), width.double(), signed)) for step in found)
+                ratios.setdefault(name, []).append(ours / grid)
+        print(name, max(ratios[name]), file=sys.stderr, flush=True)
+    return ratios
+
+
+def whole_network(network: str, batch: int, rounds: int) -> tuple[int, float, float, list[float]]:
+    """(layers, seconds of renewing them all, seconds of an allocation step, ratios of every round)."""
+    torch.manual_seed(SEED)
+    images = torch.randn(batch, 3, 32, 32)
+    start = UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
+    float_network = make_network(network, {}, input_shape=(3, 32, 32), classes=10)
+    learnable = quantize(float_network, images[:2], start=start).train()
+    inputs: dict[str, Tensor] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given, name=name: inputs.update({name: given[0].detach()}))
+        for name, layer in learnable.layers.items()
+    ]
+    learnable(images)
+    for hook in hooks:
+        hook.remove()
+
+    def renew() -> None:
+        for name, layer in learnable.layers.items():
+            mark(layer)
+            layer._renew(inputs[name])
+
+    seconds = in_turns({"renewal": renew, "step": make_step("A, T = 2", network, {}, batch)}, rounds)
+    ratios = [one / other for one, other in zip(seconds["renewal"], seconds["step"], strict=True)]
+    return len(inputs), statistics.median(seconds["renewal"]), statistics.median(seconds["step"]), ratios
+
+
+@torch.no_grad()
+def mark(layer: QuantizedLayer) -> None:
+    """Make all steps of a layer look as if they had been set for other bits."""
+    layer.weight_step_bits.add_(1)
+    layer.spike_step_bits[: layer.active_steps] += 1
+    layer.mirror()
+
+
+def main() -> None:
+    """Measure, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--elements", type=int, default=10**6)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--network", default="resnet18_cifar")
+    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
+    arguments = parser.parse_args()
+    rows = times(arguments.elements, arguments.rounds)
+    ratios = losses(arguments.elements)
+    every = [ratio for found in ratios.values() for ratio in found]
+    compared = [
+        f"| {name} | {len(found)} | {statistics.median(found):.4f} | {max(found):.4f} |"
+        for name, found in [*ratios.items(), ("all", every)]
+    ]
+    layers, renewal, step, shares = whole_network(arguments.network, arguments.batch, arguments.rounds)
+    text = "\n".join(
+        [
+            "# Step-size renewal\n",
+            f"Against a plain grid of {CANDIDATES} passes over the full tensor. {arguments.elements:,} elements, "
+            f"{arguments.rounds} interleaved rounds, seed {SEED}. Machine: {platform.machine()}, "
+            f"{torch.get_num_threads()} threads, torch {torch.__version__}.\n",
+            "| tensor | renewal, ms | grid, ms | grid/renewal, median (range) |",
+            "|---|---|---|---|",
+            *rows,
+            f"\nLoss mean \\|Q(x) − x\\|^{EXPONENT} of the step found, over the grid's; {BITS[0]} to {BITS[-1]} bits, "
+            "signed and unsigned. Below 1: better than the grid.\n",
+            "| distribution | cases | median | largest |",
+            "|---|---|---|---|",
+            *compared,
+            f"\nAll {layers} layers of {arguments.network} at once, batch {arguments.batch}, weights and two steps of "
+            f"spikes: {renewal:.3f} s, {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}) "
+            f"allocation steps of {step:.3f} s.",
+            "\nMade by `python -m benchmarks.renewal`.\n",
+        ]
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_whole(arguments.out / "renewal.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
