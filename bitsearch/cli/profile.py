@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SHOWN = ("s_ace", "weight_memory", "energy")
 """Metrics in the terminal's table, each beside its share; files have all of them."""
+WIDE = 110
+"""Columns of a terminal from which the whole table fits."""
 
 
 def profile(
@@ -70,9 +72,11 @@ def _shape(text: str) -> tuple[int, ...]:
 def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:
     from bitsearch.report import format as shown_as
 
-    shown = [name for name in SHOWN if name in table]
+    console = Console()
+    wide = console.width >= WIDE
+    shown = [name for name in SHOWN if name in table][: None if wide else 2]
     screen = Table(title=f"{what} on {model.target.name}", title_justify="left")
-    for column in ("layer", "shape", "MACs", "weights", "w", "s", "T"):
+    for column in ("layer", *(["shape"] if wide else []), "MACs", "weights", "w", "s", "T"):
         screen.add_column(column, justify="left" if column in ("layer", "shape") else "right")
     for name in shown:
         screen.add_column(shown_as.title(name).split(",")[0], justify="right")
@@ -84,12 +88,12 @@ def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "C
         spikes = row["spike_bits"].split()
         widths = (str(row["weight_bits"]), spikes[0] if len(set(spikes)) == 1 else ",".join(spikes))
         counts = (shown_as.number(row["macs"]), shown_as.number(row["weights"]))
-        screen.add_row(Text(row["layer"]), row["shape"], *counts, *widths, str(row["time_steps"]), *costs)
+        shape = [row["shape"]] if wide else []
+        screen.add_row(Text(row["layer"]), *shape, *counts, *widths, str(row["time_steps"]), *costs)
     screen.add_section()
     counts = (shown_as.number(totals["macs"]), shown_as.number(totals["weights"]))
     sums = [cell for name in shown for cell in (shown_as.amount(name, totals[name]), "100")]
-    screen.add_row("total", "", *counts, "", "", "", *sums, style="bold")
-    console = Console()
+    screen.add_row("total", *([""] if wide else []), *counts, "", "", "", *sums, style="bold")
     console.print(screen)
     for name, metric in model.metrics.items():
         if name in totals:
