@@ -143,7 +143,7 @@ class _State:
         prices: Mapping[Kind, float],
         activity: Activity | None,
     ) -> None:
-        self.start, self.model, self.budgets, self.loss, self.prices = dict(plan), model, budgets, loss, prices
+        self.start, self.model, self.budgets, self.loss = dict(plan), model, budgets, loss
         self.geometry = model.geometry(activity)
         self.names = [layer.name for layer in model.layers]
         self.rules = rules
@@ -289,4 +289,5 @@ def _largest_of_others(term: Numbers) -> Numbers:
     if len(term) < 2:
         return np.zeros_like(term)
     second, first = np.sort(term)[-2:]
-    return np.where(term == first, second if (term == first).sum() < 2 else first, first)
+    # Where two layers share the largest, the second largest is as large.
+    return np.where(term == first, second, first)

@@ -165,10 +165,13 @@ class CostModel:
     def layer_costs(
         self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None
     ) -> dict[str, float]:
-        """A metric of every layer by itself, those without bits included."""
+        """A metric of every layer by itself, those without bits included; NaN where spike counts are missing."""
         terms = METRICS[metric].terms(self.geometry(activity), self._bits(plan))
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = np.nan_to_num(METRICS[metric].total(*terms), nan=0.0)
+            values = METRICS[metric].total(*terms)
+        if not self.needs_activity(metric):
+            # A layer that is not counted has no mean of its own; a cost that is not known stays NaN.
+            values = np.nan_to_num(values, nan=0.0)
         names = [layer.name for layer in (*self.layers, *self.unquantized)]
         return dict(zip(names, values.tolist(), strict=True))
 

@@ -141,9 +141,10 @@ def search(
     try:
         with (
             FileLock(folder.path / ".lock", timeout=0),
+            # Compiled code has its number of threads built in, so that is settled first.
+            limited_threads(setting.activations),
             compiled_quantizers() if compiled else nullcontext(),
             recomputed_operands() if setting.space.training.recompute else nullcontext(),
-            limited_threads(setting.activations),
         ):
             return _run(folder, settings, setting, budgets, wanted, timeout, progress or Silent())
     except Timeout as error:

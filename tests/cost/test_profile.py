@@ -38,3 +38,12 @@ def test_every_layer_is_a_row_and_shares_add_up(network):
     assert table.loc["0", "bit_budget"] == 12
     # What does not add up has no shares; what needs spike counts is not there.
     assert not {"share.bit_budget", "share.working_memory", "ns_ace", "synops"} & set(table)
+
+
+def test_a_layers_cost_that_needs_spike_counts_is_not_zero_without_them():
+    network = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    model = CostModel(trace(network, torch.randn(2, 8)), first_layer_counted=False)
+    plan = model.uniform(UniformBits(weight_bits=3, spike_bits=2, time_steps=2), None)
+    assert all(value != value for value in model.layer_costs("ns_ace", plan).values())
+    # A layer that is not counted has no share in the means.
+    assert model.layer_costs("bit_budget", plan) == {"0": 0.0, "2": 12.0}

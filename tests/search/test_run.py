@@ -1,4 +1,6 @@
 import re
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -359,3 +361,24 @@ def test_a_run_that_must_compile_and_cannot_is_refused(tiny_space, monkeypatch, 
     training = tiny_space.training.model_copy(update={"compile": "always"})
     with pytest.raises(InputError, match="install g"):
         search(tiny_space.model_copy(update={"training": training}), "8x", out=tmp_path / "run")
+
+
+def test_threads_are_limited_before_anything_is_compiled(tiny_space, tmp_path, monkeypatch):
+    """Compiled kernels have the number of threads built in."""
+    entered = []
+
+    def recording(name):
+        @contextmanager
+        def enter(*_):
+            entered.append(name)
+            yield
+
+        return enter
+
+    run_module = sys.modules["bitsearch.search.run"]
+    for name in ("limited_threads", "compiled_quantizers"):
+        monkeypatch.setattr(run_module, name, recording(name))
+    monkeypatch.setattr(run_module, "_compiles", lambda *_: True)
+    monkeypatch.setattr(run_module, "_run", lambda *_: entered.append("run"))
+    search(tiny_space, "4x", out=tmp_path / "run")
+    assert entered == ["limited_threads", "compiled_quantizers", "run"]
