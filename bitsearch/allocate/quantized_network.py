@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
 from bitsearch.allocate.projection import project
-from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, check_granularity, trace
+from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.layers import QuantizedLayer, convert, fix_allocation, quantized_layers
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Choices, FirstLayer
@@ -210,10 +210,12 @@ def quantize(
     hardware = target if isinstance(target, Target) else Target.load(target or "generic")
     check_granularity(granularity, hardware)
     model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted, target=hardware)
+    rules = Rules.make(model, choices or Choices(), first_layer)
+    check_first_layer(first_layer, hardware)
     return make_learnable(
         network,
         model,
-        rules=Rules.make(model, choices or Choices(), first_layer),
+        rules=rules,
         start=start,
         baseline=baseline,
         granularity=granularity,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.device import find_device
-from bitsearch.cost import CostModel, Rules, Target, check_granularity, trace
+from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
@@ -50,7 +50,9 @@ def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | N
     network = _fresh_network(space, splits, seed=0)
     examples = torch.stack([splits.train[index][0] for index in range(min(EXAMPLES, len(splits.train)))])  # type: ignore[arg-type]
     model = CostModel(trace(network, examples), first_layer_counted=space.first_layer.counted, target=target)
-    return Setting(space, splits, model, Rules.make(model, space.choices, space.first_layer), found, examples)
+    rules = Rules.make(model, space.choices, space.first_layer)
+    check_first_layer(space.first_layer, target)
+    return Setting(space, splits, model, rules, found, examples)
 
 
 def untrained(

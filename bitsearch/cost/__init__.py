@@ -4,7 +4,7 @@ from bitsearch.cost.budget import Budget, parse_budgets
 from bitsearch.cost.geometry import LayerGeometry, measure, trace
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import Activity, CostModel
-from bitsearch.cost.rules import Rules, check_granularity
+from bitsearch.cost.rules import Rules, check_first_layer, check_granularity
 from bitsearch.cost.target import Target
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LayerGeometry",
     "Rules",
     "Target",
+    "check_first_layer",
     "check_granularity",
     "measure",
     "parse_budgets",

@@ -1,6 +1,6 @@
 """Rules: what each layer may get, from the search space's choices and the hardware target's together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitsearch.cost.model import CostModel
@@ -74,14 +74,28 @@ def check_granularity(granularity: str, target: Target) -> None:
         )
 
 
-def _common(choices: Choices, target: Target) -> Choices:
-    allowed = {
+def check_first_layer(first_layer: FirstLayer, target: Target) -> None:
+    """Raise InputError if the target allows no layer the first layer's own bits, and has no rule for it either."""
+    for name, values in _allowed(target).items():
+        own = getattr(first_layer, name)
+        if getattr(target.first_layer, name, None) is None and own not in values:
+            raise InputError(
+                f"first_layer.{name} is {own}, but the hardware target {target.name!r} allows "
+                f"{_words(tuple(values))}; set it to one of these, or give the target a [first_layer] of its own"
+            )
+
+
+def _allowed(target: Target) -> dict[str, Sequence[int]]:
+    return {
         "weight_bits": target.weight_bits,
         "spike_bits": target.spike_bits,
         "time_steps": range(1, target.max_time_steps + 1),
     }
+
+
+def _common(choices: Choices, target: Target) -> Choices:
     spans = {}
-    for name, values in allowed.items():
+    for name, values in _allowed(target).items():
         span: Span = getattr(choices, name)
         spans[name] = span.within(values)
         if spans[name] is None:

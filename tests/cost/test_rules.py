@@ -13,7 +13,8 @@ from cost_problems import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitsearch.cost import CostModel, Rules, Target, check_granularity
+from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity
+from bitsearch.cost.target import LayerRule
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Choices, FirstLayer, Span
@@ -203,3 +204,14 @@ def test_granularity_is_checked_against_the_target():
         "granularity is 'channel', but the hardware target 'coarse' has one weight step size a layer; "
         "set allocation.granularity to that"
     )
+
+
+def test_the_first_layers_own_bits_are_what_the_target_allows():
+    target = make_target(weight_bits=(1, 4), spike_bits=(8,), max_time_steps=2)
+    with pytest.raises(InputError, match=r"first_layer.weight_bits is 8, but the hardware target .* allows 1, 4; "):
+        check_first_layer(FirstLayer(), target)
+    check_first_layer(FirstLayer(weight_bits=4), target)
+    with pytest.raises(InputError, match=r"first_layer.time_steps is 3, .* allows 1, 2"):
+        check_first_layer(FirstLayer(weight_bits=4, time_steps=3), target)
+    # What the target requires there stands above the space's own.
+    check_first_layer(FirstLayer(), target.model_copy(update={"first_layer": LayerRule(weight_bits=8)}))
