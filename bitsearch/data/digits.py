@@ -25,4 +25,4 @@ def digits(*, split_seed: int = 0) -> Splits:
         name: TensorDataset(inputs[part], targets[part])
         for name, part in (("train", train), ("validation", validation), ("test", test))
     }
-    return Splits(**split, input_shape=(1, 8, 8), classes=10)
+    return Splits(split["train"], split["validation"], split["test"], input_shape=(1, 8, 8), classes=10)

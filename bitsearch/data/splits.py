@@ -21,8 +21,15 @@ class Splits:
     validation: Samples
     test: Samples
     input_shape: tuple[int, ...]
-    """Of one sample, without the batch axis."""
+    """Of one sample, without the batch axis; event data start with their time axis, ``(frames, ...)``."""
     classes: int
+    frames: int | None = None
+    """Length of the time axis of event data; None for data without one."""
+
+    def __post_init__(self) -> None:
+        if self.frames is not None:
+            for part in (self.train, self.validation, self.test):
+                part.frames = self.frames  # type: ignore[attr-defined]  # what :func:`batches` goes by
 
     def split(self, name: str) -> Samples:
         """The part called ``train``, ``validation`` or ``test``."""
@@ -35,6 +42,9 @@ def batches(
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """Batches of (inputs ``[N, ...]``, labels ``[N]``): shuffled with ``generator``, in order without.
 
+    Samples with an attribute ``frames`` (:attr:`Splits.frames`) have a time axis: their batches are time first,
+    ``[T, N, ...]``, as spikingjelly's multi-step modules take them.
+
     Tensors in memory are indexed a whole batch at a time. Where the samples have a method ``augment``, which takes a
     batch's inputs and a generator, it is called on the inputs of every shuffled batch, with ``generator``.
     """
@@ -44,6 +54,16 @@ def batches(
         found = DataLoader(samples, sampler=whole, batch_size=None)
     else:
         found = DataLoader(samples, sampler=order, batch_size=batch_size)
-    if generator is None or not hasattr(samples, "augment"):
+    augment = getattr(samples, "augment", None) if generator is not None else None
+    timed = getattr(samples, "frames", None) is not None
+    if augment is None and not timed:
         return found
-    return ((samples.augment(inputs, generator), labels) for inputs, labels in found)
+    return (
+        (_time_first(given) if timed else given, labels)
+        for inputs, labels in found
+        for given in [inputs if augment is None else augment(inputs, generator)]
+    )
+
+
+def _time_first(inputs: Tensor) -> Tensor:
+    return inputs.transpose(0, 1).contiguous()
