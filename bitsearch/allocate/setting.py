@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bitsearch.allocate.checks import check_outputs
 from bitsearch.allocate.device import find_device
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, load_data
@@ -39,7 +40,7 @@ class Setting:
 
 
 def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | None = None) -> Setting:
-    """Load the data and trace the network that a space names; InputError if either cannot be had.
+    """Load the data and trace the network that a space names; InputError if either cannot be had or fails a check.
 
     ``target`` stands for the space's own where it has been read already.
     """
@@ -48,6 +49,7 @@ def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | N
     found = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
     network = _fresh_network(space, splits, seed=0)
+    check_outputs(network, splits, space.network)
     examples = torch.stack([splits.train[index][0] for index in range(min(EXAMPLES, len(splits.train)))])  # type: ignore[arg-type]
     model = CostModel(trace(network, examples), first_layer_counted=space.first_layer.counted, target=target)
     rules = Rules.make(model, space.choices, space.first_layer)

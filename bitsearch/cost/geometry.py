@@ -8,7 +8,7 @@ from math import prod
 from torch import Tensor, nn
 
 from bitsearch.cost.operations import QUANTIZABLE, Call, Recording, record
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, located
 
 NEVER_CALLED = "never called"
 """``LayerGeometry.fixed`` of a layer whose weights are only stored."""
@@ -88,8 +88,9 @@ def measure(network: nn.Module, example_input: Tensor) -> list[LayerGeometry]:
     """
     try:
         recording = record(network, example_input)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"the network cannot run an input of shape {tuple(example_input.shape)}: {error}") from error
+    except Exception as error:  # whatever a network's own code may raise
+        shape = tuple(example_input.shape)
+        raise InputError(f"the network cannot run an input of shape {shape}: {located(error)}") from error
     names = {module: name for name, module in network.named_modules()}
     never_called = [module for module in names if module not in recording.calls]
     layers: list[LayerGeometry] = []

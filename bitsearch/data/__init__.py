@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bitsearch.data.checks import checked_splits
 from bitsearch.data.digits import digits
 from bitsearch.data.image_folder import image_folder
 from bitsearch.data.splits import Splits, batches
-from bitsearch.errors import InputError
 from bitsearch.registry import build
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {"digits": digits, "image_folder": image_folder}
@@ -16,16 +16,16 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
     """The splits of a data set.
 
     Args:
-        name: a key of :data:`DATA_SETS`, or ``package.module:name`` of a factory that takes ``split_seed`` and
-            ``options`` as keywords and returns :class:`Splits`.
+        name: a key of :data:`DATA_SETS`, or ``package.module:name`` of a factory. It returns :class:`Splits`, or what
+            :func:`bitsearch.data.checks.checked_splits` makes into one.
+        options: keywords that it has to take.
+        split_seed: it gets this where it takes a keyword of that name.
 
     Raises:
-        InputError: no such data set, options it does not take, or a factory that returns something else.
+        InputError: no such data set, options it does not take, or a factory that fails or returns what cannot be
+            trained on.
     """
-    splits = build(name, {"split_seed": split_seed, **options}, DATA_SETS, "data set")
-    if not isinstance(splits, Splits):
-        raise InputError(f"data set {name!r} returned {type(splits).__name__}; it must return bitsearch.data.Splits")
-    return splits
+    return checked_splits(build(name, options, DATA_SETS, "data set", {"split_seed": split_seed}), name)
 
 
 __all__ = ["DATA_SETS", "Splits", "batches", "load_data"]

@@ -83,7 +83,7 @@ def test_a_plan_gives_the_bits(call, capsys, tmp_path):
     [
         (["resnet20", "--input-shape", "3,0,8"], "input shape is '3,0,8'"),
         (["nothing"], "no network named 'nothing'"),
-        (["torchvision.models:resnet18"], "unexpected keyword argument 'input_shape'"),
+        (["torchvision.models:resnet19"], "torchvision.models has no callable 'resnet19'"),
         (["digits", "--target", "nowhere"], "no hardware target named 'nowhere'"),
         (["digits", "--plan", "missing.json"], "no plan at missing.json"),
     ],

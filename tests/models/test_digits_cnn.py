@@ -71,9 +71,17 @@ def test_a_users_own_network(tmp_path, monkeypatch):
         "    return nn.Linear(input_shape[0] * scale, classes)\n"
         "def wrong(*, input_shape, classes):\n"
         "    return 'a network'\n"
+        "class Head(nn.Linear):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__(3, classes)\n"
+        "network = Head(5)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     network = make_network("own_network:make", {"scale": 2}, input_shape=(3,), classes=5)
     assert network.weight.shape == (5, 6)
+    assert make_network("own_network:Head", {}, input_shape=(3,), classes=4).weight.shape == (4, 3)
+    assert make_network("torch.nn:Linear", {"in_features": 3, "out_features": 2}, input_shape=(3,), classes=2)
+    with pytest.raises(InputError, match=r"'own_network:network' is a network already, .* give the class Head, or a"):
+        make_network("own_network:network", {}, input_shape=(3,), classes=5)
     with pytest.raises(InputError, match=r"'own_network:wrong' returned str; it must return a torch\.nn\.Module"):
         make_network("own_network:wrong", {}, input_shape=(3,), classes=5)
