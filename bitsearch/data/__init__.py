@@ -1,15 +1,16 @@
 """Data sets by name, each with a fixed train/validation/test split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from bitsearch.data.digits import digits
-from bitsearch.data.image_folder import image_folder
+from bitsearch.data.data_set import DataSet
+from bitsearch.data.digits import DIGITS
+from bitsearch.data.image_folder import IMAGE_FOLDER
 from bitsearch.data.splits import Splits, batches
 from bitsearch.errors import InputError
 from bitsearch.registry import build
 
-DATA_SETS: dict[str, Callable[..., Splits]] = {"digits": digits, "image_folder": image_folder}
+DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in (DIGITS, IMAGE_FOLDER)}
 
 
 def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:
@@ -22,10 +23,11 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
     Raises:
         InputError: no such data set, options it does not take, or a factory that returns something else.
     """
-    splits = build(name, {"split_seed": split_seed, **options}, DATA_SETS, "data set")
+    factories = {known: entry.factory for known, entry in DATA_SETS.items()}
+    splits = build(name, {"split_seed": split_seed, **options}, factories, "data set")
     if not isinstance(splits, Splits):
         raise InputError(f"data set {name!r} returned {type(splits).__name__}; it must return bitsearch.data.Splits")
     return splits
 
 
-__all__ = ["DATA_SETS", "Splits", "batches", "load_data"]
+__all__ = ["DATA_SETS", "DataSet", "Splits", "batches", "load_data"]

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from bitsearch.data.data_set import DataSet
 from bitsearch.data.splits import Splits
 from bitsearch.errors import InputError
 
@@ -260,3 +261,12 @@ def _read(file: str, size: int | None) -> np.ndarray:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:SHOWN])
     return (shown or "nothing") + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+IMAGE_FOLDER = DataSet(
+    "image_folder",
+    image_folder,
+    "images of your own, in one folder a class",
+    shape="3×H×W",
+    files={"train/CLASS/*.jpg": "", "test/CLASS/*.jpg": ""},
+)
