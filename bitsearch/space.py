@@ -3,15 +3,17 @@
 A search space is a commented TOML file. Those shipped with bitsearch are found by name, others by path.
 """
 
+import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bitsearch.errors import InputError
+from bitsearch.override import override
 from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, UniformBits, explain, read_text
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -207,6 +209,7 @@ class SearchSpace(Frozen):
     network_options: dict[str, Any] = {}
     data: Name
     data_options: dict[str, Any] = {}
+    """A ``root`` is a folder or an address; a relative one is taken from the working directory, and kept absolute."""
     split_seed: int = Field(default=0, ge=0)
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
@@ -218,6 +221,14 @@ class SearchSpace(Frozen):
     training: Training = Training()
     allocation: Allocation = Allocation()
     search: Search = Search()
+
+    @field_validator("data_options")
+    @classmethod
+    def _root_from_anywhere(cls, options: dict[str, Any]) -> dict[str, Any]:
+        root = options.get("root")
+        if not isinstance(root, str) or not root or "://" in root:
+            return options
+        return options | {"root": os.path.abspath(os.path.expanduser(root))}  # noqa: PTH100, PTH111
 
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
@@ -240,6 +251,20 @@ class SearchSpace(Frozen):
             return Allocation.model_validate(self.allocation.model_dump() | parameters)
         except ValidationError as error:
             raise ValueError(f"search.parameters: {explain(error)}") from error
+
+    def override(self, settings: Sequence[str]) -> "SearchSpace":
+        """This space with settings such as ``training.epochs=3``; see :func:`bitsearch.override.override`.
+
+        Raises:
+            InputError: a setting of another form, an unknown key, or a value that is not allowed.
+        """
+        if not settings:
+            return self
+        content = override(self.model_dump(exclude_none=True), settings)
+        try:
+            return SearchSpace.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error)}") from error
 
     @classmethod
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":

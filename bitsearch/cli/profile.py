@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.options import SetOption
 from bitsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def profile(
     plan: Annotated[
         Path | None, typer.Option(help="Bits of the layers; the space's baseline (8/4/2 for a network) by default.")
     ] = None,
+    overrides: SetOption = None,
     target: Annotated[str | None, typer.Option(help="Hardware target, by name or path.")] = None,
     input_shape: Annotated[
         str, typer.Option(help="Shape of one input of a network, such as 3,224,224; a space brings its own.")
@@ -46,7 +48,9 @@ def profile(
     from bitsearch.cost.profile import profile as profiled
     from bitsearch.plan import BitPlan, write_whole
 
-    network, model, layers = untrained(what, target=target, input_shape=_shape(input_shape), classes=classes)
+    network, model, layers = untrained(
+        what, overrides=overrides or (), target=target, input_shape=_shape(input_shape), classes=classes
+    )
     if plan is not None:
         layers = BitPlan.load(plan).layers
     table = profiled(network, model, layers)

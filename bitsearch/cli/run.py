@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bitsearch.cli.options import SetOption
 from bitsearch.cli.progress import Bars
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def run(
         ),
     ] = None,
     space: Annotated[str, typer.Option(help="Name of a shipped search space, or path of a TOML file.")] = "digits",
+    overrides: SetOption = None,
     metric: Annotated[
         str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
     ] = None,
@@ -47,6 +49,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Search a space under a budget; write the chosen plan and the Pareto page."""
+    from bitsearch.space import SearchSpace
+
+    searched = SearchSpace.load(space).override(overrides or ())
     errors = Console(stderr=True)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
@@ -57,7 +62,7 @@ def run(
     try:
         with bars:
             result = search(
-                space,
+                searched,
                 budget or ["4x"],
                 metric=metric,
                 objective=objective,

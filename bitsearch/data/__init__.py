@@ -1,15 +1,16 @@
 """Data sets by name, each with a fixed train/validation/test split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bitsearch.data.checks import checked_splits
-from bitsearch.data.digits import digits
-from bitsearch.data.image_folder import image_folder
+from bitsearch.data.data_set import DataSet
+from bitsearch.data.digits import DIGITS
+from bitsearch.data.image_folder import IMAGE_FOLDER
 from bitsearch.data.splits import Splits, batches
 from bitsearch.registry import build
 
-DATA_SETS: dict[str, Callable[..., Splits]] = {"digits": digits, "image_folder": image_folder}
+DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in (DIGITS, IMAGE_FOLDER)}
 
 
 def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:
@@ -25,7 +26,8 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
         InputError: no such data set, options it does not take, or a factory that fails or returns what cannot be
             trained on.
     """
-    return checked_splits(build(name, options, DATA_SETS, "data set", {"split_seed": split_seed}), name)
+    factories = {known: entry.factory for known, entry in DATA_SETS.items()}
+    return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name)
 
 
-__all__ = ["DATA_SETS", "Splits", "batches", "load_data"]
+__all__ = ["DATA_SETS", "DataSet", "Splits", "batches", "load_data"]

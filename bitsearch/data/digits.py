@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.utils.data import TensorDataset
 
+from bitsearch.data.data_set import DataSet
 from bitsearch.data.splits import Splits
 
 
@@ -26,3 +27,13 @@ def digits(*, split_seed: int = 0) -> Splits:
         for name, part in (("train", train), ("validation", validation), ("test", test))
     }
     return Splits(split["train"], split["validation"], split["test"], input_shape=(1, 8, 8), classes=10)
+
+
+DIGITS = DataSet(
+    "digits",
+    digits,
+    "handwritten digits, part of scikit-learn",
+    shape="1×8×8",
+    classes=10,
+    counts={"all": (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)},
+)

@@ -1,5 +1,6 @@
 """Rebuilding a plan's network from its files, and measuring it again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -16,7 +17,12 @@ from bitsearch.space import SearchSpace
 
 
 def rebuild(
-    path: Path, *, weights: Path | None = None, space: str | None = None, device: str = "auto"
+    path: Path,
+    *,
+    weights: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
 ) -> tuple[nn.Module, Setting]:
     """A plan's network with its weights, and the setting it was trained in.
 
@@ -24,6 +30,7 @@ def rebuild(
         path: plan file; one inside a run folder brings weights and search space.
         weights: safetensors file, where the plan is elsewhere.
         space: name or path of the plan's search space, where the plan is elsewhere.
+        overrides: settings of the search space, such as ``data_options.root=DIR`` where the data have moved.
         device: as for :func:`bitsearch.search.run.search`.
 
     Raises:
@@ -46,17 +53,25 @@ def rebuild(
             f"{path} is for space {plan.space!r} and network {plan.network!r}, "
             f"not {found.name!r} and {found.network!r}; give its own space with --space"
         )
-    setting = make_setting(found, device=device, target=folder.settings.target if folder is not None else None)
+    setting = make_setting(
+        found.override(overrides), device=device, target=folder.settings.target if folder is not None else None
+    )
     network = apply(plan, setting.fresh_network(plan.provenance.seed))
     load_weights(network, weights)
     return network, setting
 
 
 def evaluate_plan(
-    path: Path, *, weights: Path | None = None, space: str | None = None, split: str, device: str = "auto"
+    path: Path,
+    *,
+    weights: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    split: str,
+    device: str = "auto",
 ) -> float:
     """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
-    network, setting = rebuild(path, weights=weights, space=space, device=device)
+    network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, device=device)
     with limited_threads(setting.activations):
         return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
 

@@ -78,6 +78,13 @@ def test_a_plan_gives_the_bits(call, capsys, tmp_path):
     assert error.count("\n") == 1
 
 
+def test_settings_change_the_profiled_space(call, capsys):
+    assert call("digits", "--json", "--set", "baseline.weight_bits=3", "--set", "network_options.width=8") == 0
+    rows = json.loads(capsys.readouterr().out)["layers"]
+    assert [row["weight_bits"] for row in rows] == [8, 3, 3, 3, 3]
+    assert rows[0]["weights"] == 9 * 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -85,6 +92,8 @@ def test_a_plan_gives_the_bits(call, capsys, tmp_path):
         (["nothing"], "no network named 'nothing'"),
         (["torchvision.models:resnet19"], "torchvision.models has no callable 'resnet19'"),
         (["digits", "--target", "nowhere"], "no hardware target named 'nowhere'"),
+        (["digits", "--set", "network_options.depth=3"], "network 'digits_cnn' does not take"),
+        (["resnet20", "--set", "baseline.weight_bits=4"], "changes a search space, and 'resnet20' is none"),
         (["digits", "--plan", "missing.json"], "no plan at missing.json"),
     ],
 )

@@ -8,7 +8,8 @@ from PIL import Image
 from torchvision.transforms.functional import crop, hflip
 
 from bitsearch.data import batches, load_data
-from bitsearch.data.image_folder import PADDING, channel_statistics, crop_and_flip, image_folder
+from bitsearch.data.image_folder import image_folder
+from bitsearch.data.images import PADDING, channel_statistics, crop_and_flip
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace
 

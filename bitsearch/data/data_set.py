@@ -1,0 +1,41 @@
+"""What there is to know about a data set that has a name: where it comes from, which files it is, what it holds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitsearch.data.splits import Splits
+from bitsearch.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that has a name; an entry of :data:`bitsearch.data.DATA_SETS`."""
+
+    name: str
+    factory: Callable[..., Splits]
+    """Takes ``split_seed`` and the data set's options as keywords; where there are files, ``root`` is one of them."""
+    summary: str
+    """What it is, in a few words."""
+    shape: str
+    """Of one input, to be read: ``3×32×32``."""
+    classes: int | None = None
+    """None where the files say."""
+    counts: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    """True number of samples, in all or of every class, of the official parts: ``train``, which validation is taken
+    from, and ``test``; or ``all`` where there are no official parts. Empty where the files say."""
+    download: str = ""
+    """What to download: archives or files."""
+    source: str = ""
+    """The official page to download it from."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What then lies in ``root``, by its path there, with its published MD5 sum or an empty text. Empty where nothing
+    has to be downloaded."""
+
+    def missing(self, path: Path, root: Path) -> InputError:
+        """The error that says that ``path`` is not there, and what to download, from where, into which folder."""
+        first, others = root / next(iter(self.files)), len(self.files) > 1
+        return InputError(
+            f"{self.name}: no {str(path)!r}; download {self.download} from {self.source} and unpack it so that "
+            f"{str(first)!r} {'and the others are' if others else 'is'} there, or give another root in data_options"
+        )
