@@ -1,7 +1,8 @@
 """The setting of a search: data, network, costs and device, made from a search space."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,9 @@ from bitsearch.allocate.checks import check_outputs
 from bitsearch.allocate.device import find_device
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, load_data
-from bitsearch.errors import InputError
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import SearchSpace, shipped_spaces
+from bitsearch.space import SearchSpace
 
 EXAMPLES = 32
 """Training samples that the network is traced with."""
@@ -60,13 +60,18 @@ def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | N
 
 
 def untrained(
-    what: str, *, overrides: Sequence[str] = (), target: str | None, input_shape: tuple[int, ...], classes: int
+    what: SearchSpace | str,
+    *,
+    options: Mapping[str, Any],
+    target: str | None,
+    input_shape: tuple[int, ...],
+    classes: int,
 ) -> tuple[nn.Module, CostModel, dict[str, LayerPlan]]:
     """What it takes to look at a network's costs: its float form, its cost model, and its baseline's bits.
 
     Args:
-        what: a search space, by name or ``.toml`` path; or a network, by name or ``package.module:factory``.
-        overrides: settings of a search space, such as ``data_options.root=DIR``.
+        what: a search space; or a network, by name or ``package.module:factory``.
+        options: keywords of a network; a space brings its own.
         target: hardware target, by name or path; the space's own, or ``generic``, by default.
         input_shape: of one input of a network; a space brings its own, as it does the ``classes``.
         classes: of a network.
@@ -75,15 +80,12 @@ def untrained(
         InputError: none of these is there, or the network cannot run the input.
     """
     hardware = None if target is None else Target.load(target)
-    if what.endswith(".toml") or what in shipped_spaces():
-        space = SearchSpace.load(what).override(overrides)
-        setting = make_setting(space, device="cpu", target=hardware)
-        bits = setting.rules.nearest(setting.model, space.baseline, granularity="layer", decay=1.0)
+    if isinstance(what, SearchSpace):
+        setting = make_setting(what, device="cpu", target=hardware)
+        bits = setting.rules.nearest(setting.model, what.baseline, granularity="layer", decay=1.0)
         return setting.fresh_network(0), setting.model, bits
-    if overrides:
-        raise InputError(f"{overrides[0]!r} changes a search space, and {what!r} is none; profile a space instead")
     torch.manual_seed(0)
-    network = make_network(what, {}, input_shape=input_shape, classes=classes)
+    network = make_network(what, options, input_shape=input_shape, classes=classes)
     model = CostModel(trace(network, torch.randn(2, *input_shape)), target=hardware)
     return network, model, model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitsearch.cli.options import SetOption
+from bitsearch.cli.options import SetOption, TrustOption
 from bitsearch.errors import InputError
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
@@ -48,6 +48,7 @@ def evaluate(
     weights: WeightsOption = None,
     space: SpaceOption = None,
     overrides: SetOption = None,
+    trust: TrustOption = False,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
@@ -56,7 +57,9 @@ def evaluate(
         raise InputError(f"split is {split!r}; allowed: train, validation, test")
     from bitsearch.search.evaluate import evaluate_plan
 
-    accuracy = evaluate_plan(plan, weights=weights, space=space, overrides=overrides or (), split=split, device=device)
+    accuracy = evaluate_plan(
+        plan, weights=weights, space=space, overrides=overrides or (), trust=trust, split=split, device=device
+    )
     print(f"{split} accuracy {accuracy:.4f}")
 
 
@@ -66,12 +69,13 @@ def deploy(
     weights: WeightsOption = None,
     space: SpaceOption = None,
     overrides: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a plan's trained weights as packed integers, at exactly their bit widths."""
     from bitsearch.deploy import pack
     from bitsearch.search.evaluate import rebuild
 
-    network, setting = rebuild(plan, weights=weights, space=space, overrides=overrides or (), device="cpu")
+    network, setting = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu")
     size = pack(network, setting.examples, output)
     print(f"{output}: {size} bytes of packed weights and parameters")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bitsearch.cli.options import SetOption
+from bitsearch.cli.asked import asked_space
+from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, ModelOption, SetOption
 from bitsearch.cli.progress import Bars
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ def run(
             "energy=2uJ; give it several times to meet several at once."
         ),
     ] = None,
-    space: Annotated[str, typer.Option(help="Name of a shipped search space, or path of a TOML file.")] = "digits",
+    space: Annotated[
+        str | None, typer.Option(help="Name of a shipped search space, or path of a TOML file; digits by default.")
+    ] = None,
+    model: ModelOption = None,
+    model_arg: ModelArgOption = None,
+    data: DataOption = None,
+    data_arg: DataArgOption = None,
     overrides: SetOption = None,
     metric: Annotated[
         str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
@@ -49,9 +56,14 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Search a space under a budget; write the chosen plan and the Pareto page."""
-    from bitsearch.space import SearchSpace
-
-    searched = SearchSpace.load(space).override(overrides or ())
+    searched = asked_space(
+        space,
+        model=model,
+        data=data,
+        model_args=model_arg or (),
+        data_args=data_arg or (),
+        overrides=overrides or (),
+    )
     errors = Console(stderr=True)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result

@@ -12,6 +12,7 @@ from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
+from bitsearch.registry import is_own
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.space import SearchSpace
 
@@ -22,6 +23,7 @@ def rebuild(
     weights: Path | None = None,
     space: str | None = None,
     overrides: Sequence[str] = (),
+    trust: bool = False,
     device: str = "auto",
 ) -> tuple[nn.Module, Setting]:
     """A plan's network with its weights, and the setting it was trained in.
@@ -31,10 +33,11 @@ def rebuild(
         weights: safetensors file, where the plan is elsewhere.
         space: name or path of the plan's search space, where the plan is elsewhere.
         overrides: settings of the search space, such as ``data_options.root=DIR`` where the data have moved.
+        trust: import a network or data that is no shipped one, but named as ``package.module:factory``.
         device: as for :func:`bitsearch.search.run.search`.
 
     Raises:
-        InputError: a file that is missing or does not fit the others.
+        InputError: a file that is missing or does not fit the others, or code to run that is not trusted.
     """
     plan = BitPlan.load(path)
     folder = _run_folder_of(path)
@@ -53,9 +56,10 @@ def rebuild(
             f"{path} is for space {plan.space!r} and network {plan.network!r}, "
             f"not {found.name!r} and {found.network!r}; give its own space with --space"
         )
-    setting = make_setting(
-        found.override(overrides), device=device, target=folder.settings.target if folder is not None else None
-    )
+    found = found.override(overrides)
+    if not trust:
+        _refuse_own(found, path)
+    setting = make_setting(found, device=device, target=folder.settings.target if folder is not None else None)
     network = apply(plan, setting.fresh_network(plan.provenance.seed))
     load_weights(network, weights)
     return network, setting
@@ -67,13 +71,21 @@ def evaluate_plan(
     weights: Path | None = None,
     space: str | None = None,
     overrides: Sequence[str] = (),
+    trust: bool = False,
     split: str,
     device: str = "auto",
 ) -> float:
     """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
-    network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, device=device)
+    network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
     with limited_threads(setting.activations):
         return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
+
+
+def _refuse_own(space: SearchSpace, path: Path) -> None:
+    named = {"network": space.network, "data": space.data}
+    own = [f"{what} {name!r}" for what, name in named.items() if is_own(name)]
+    if own:
+        raise InputError(f"{path} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
 
 
 def _run_folder_of(path: Path) -> RunFolder | None:

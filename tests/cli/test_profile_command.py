@@ -118,3 +118,21 @@ def test_a_network_of_ones_own_lists_what_keeps_32_bits(call, capsys, tmp_path, 
     shown = capsys.readouterr()
     assert "kept at 32 bits: 1, ConvTranspose2d cannot be given bits" in shown.out
     assert shown.err == "bitsearch: kept at 32 bits: 1\n"
+
+
+def test_a_network_of_ones_own_takes_options_and_its_shape_from_the_data(call, capsys):
+    assert call("digits_cnn", "--data", "digits", "--model-arg", "width=4", "--json") == 0
+    of_the_data = json.loads(capsys.readouterr().out)
+    assert call("digits_cnn", "--input-shape", "1,8,8", "--model-arg", "width=4", "--json") == 0
+    weights = [row["weights"] for row in json.loads(capsys.readouterr().out)["layers"]]
+    assert weights == [row["weights"] for row in of_the_data["layers"]]
+    assert weights[:2] == [1 * 4 * 9, 4 * 8 * 9]
+    assert call("digits", "--model-arg", "width=4", "--json") == 0
+    assert [row["weights"] for row in json.loads(capsys.readouterr().out)["layers"]] == weights
+    assert call("torchvision.models:mobilenet_v2", "--model-arg", "num_classes=7", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["layers"][-1]["weights"] == 1280 * 7
+
+
+def test_options_of_data_that_nobody_named(call, capsys):
+    assert call("digits_cnn", "--data-arg", "root=here") == 2
+    assert "'root=here' is an option of data that nobody named" in capsys.readouterr().err
