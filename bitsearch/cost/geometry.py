@@ -52,15 +52,16 @@ def trace(network: nn.Module, example_input: Tensor, names: Iterable[str] | None
         InputError: the network cannot run the example, or holds no layer that can be given bits.
     """
     layers = measure(network, example_input)
-    if names is None:
-        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed not in (None, NEVER_CALLED)])
-        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed == NEVER_CALLED])
-    else:
+    if names is not None:
         wanted = set(names)
         chosen = [layer for layer in layers if layer.fixed is None and layer.name in wanted]
         layers = [replace(layer, first=index == 0) for index, layer in enumerate(chosen)]
     if all(layer.fixed for layer in layers):
-        raise InputError("the network has no convolution or linear layer that could be quantized")
+        why = "".join(f"; {layer.name or '(the network)'}: {layer.fixed}" for layer in layers[:3])
+        raise InputError(f"the network has no convolution or linear layer that could be quantized{why}")
+    if names is None:
+        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed not in (None, NEVER_CALLED)])
+        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed == NEVER_CALLED])
     return layers
 
 
