@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bitsearch.data import Splits, batches
 from bitsearch.errors import InputError, located
-from bitsearch.models.eval_mode import eval_mode
+from bitsearch.models.spiking import reset_states
 
 CHECKED = 4
 """Training samples that the network is run on."""
@@ -22,41 +22,38 @@ def check_outputs(network: nn.Module, splits: Splits, name: str) -> None:
         name: of the network, for the message.
 
     Raises:
-        InputError: it cannot be copied or run, or its output is not the logits ``[N, classes]``; for event data,
-            ``[T, N, classes]`` will do as well.
+        InputError: it cannot be copied or run, or its output is not what :func:`bitsearch.allocate.prediction.predict`
+            takes: logits ``[N, classes]``, or ``[T, N, classes]``.
     """
     label = f"network {name!r}"
-    inputs, _ = next(iter(batches(splits.train, CHECKED)))
-    steps, samples = (None, len(inputs)) if splits.frames is None else (len(inputs), inputs.shape[1])
-    expected: list[tuple[int, ...]] = [(samples, splits.classes)]
-    if steps is not None:
-        expected.append((steps, samples, splits.classes))
+    inputs, labels = next(iter(batches(splits.train, CHECKED)))
     # A batch norm cannot train on a single sample.
-    for training in (False, True) if samples > 1 else (False,):
+    for training in (False, True) if len(labels) > 1 else (False,):
         try:
             output = _run(network, inputs, training)
         except Exception as error:
             mode = " in training mode" if training else ""
             shape = list(inputs.shape)
             raise InputError(f"{label} cannot run inputs of shape {shape}{mode}: {located(error)}") from error
-        _check_output(output, expected, label)
+        _check_output(output, len(labels), splits.classes, label)
 
 
 def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:
     network = copy.deepcopy(network)
+    reset_states(network)
     with torch.no_grad():
-        if training:
-            return network.train()(inputs)
-        with eval_mode(network):
-            return network(inputs)
+        return network.train(training)(inputs)
 
 
-def _check_output(output: object, expected: list[tuple[int, ...]], label: str) -> None:
-    wanted = " or ".join(str(list(shape)) for shape in expected)
-    names = " or ".join(("[N, classes]", "[T, N, classes]")[: len(expected)])
+def _check_output(output: object, samples: int, classes: int, label: str) -> None:
+    wanted = "logits [N, classes] or [T, N, classes]"
     if not isinstance(output, Tensor):
-        raise InputError(f"{label} returns {type(output).__name__}; it must return one tensor, the logits {names}")
-    if tuple(output.shape) not in expected:
-        raise InputError(f"{label} returns shape {list(output.shape)}; it must return logits {names}, here {wanted}")
+        raise InputError(f"{label} returns {type(output).__name__}; it must return one tensor, {wanted}")
+    if output.dim() not in (2, 3) or tuple(output.shape[-2:]) != (samples, classes):
+        shape = list(output.shape)
+        raise InputError(
+            f"{label} returns shape {shape} for {samples} samples of {classes} classes; it must return {wanted}"
+        )
     if not output.is_floating_point():
-        raise InputError(f"{label} returns {str(output.dtype).removeprefix('torch.')}; it must return float32 logits")
+        kind = str(output.dtype).removeprefix("torch.")
+        raise InputError(f"{label} returns {kind}; it must return float32 logits")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bitsearch.allocate.checks import check_outputs
 from bitsearch.allocate.device import find_device
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
-from bitsearch.data import Splits, load_data
+from bitsearch.data import Splits, batches, load_data
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
@@ -29,7 +29,7 @@ class Setting:
     rules: Rules
     device: torch.device
     examples: Tensor
-    """A few training inputs, ``[N, ...]``, to trace networks with."""
+    """A few training inputs, ``[N, ...]`` or ``[T, N, ...]``, to trace networks with."""
 
     @property
     def activations(self) -> int:
@@ -52,8 +52,9 @@ def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | N
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
     network = _fresh_network(space, splits, seed=0)
     check_outputs(network, splits, space.network)
-    examples = torch.stack([splits.train[index][0] for index in range(min(EXAMPLES, len(splits.train)))])  # type: ignore[arg-type]
-    model = CostModel(trace(network, examples), first_layer_counted=space.first_layer.counted, target=target)
+    examples, _ = next(iter(batches(splits.train, EXAMPLES)))
+    layers = trace(network, examples, time_axis=splits.frames is not None, include=space.include, exclude=space.exclude)
+    model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
     rules = Rules.make(model, space.choices, space.first_layer)
     check_first_layer(space.first_layer, target)
     return Setting(space, splits, model, rules, found, examples)
@@ -82,7 +83,7 @@ def untrained(
     hardware = None if target is None else Target.load(target)
     if isinstance(what, SearchSpace):
         setting = make_setting(what, device="cpu", target=hardware)
-        bits = setting.rules.nearest(setting.model, what.baseline, granularity="layer", decay=1.0)
+        bits = setting.rules.nearest(setting.model, what.baseline, granularity="layer")
         return setting.fresh_network(0), setting.model, bits
     torch.manual_seed(0)
     network = make_network(what, options, input_shape=input_shape, classes=classes)

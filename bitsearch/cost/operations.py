@@ -18,9 +18,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bitsearch.models.eval_mode import eval_mode
+from bitsearch.models.spiking import LAYERS, reset_states
 
-QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-"""The layers that can be given bits. Subclasses compute something else, so they are left as they are."""
+QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *LAYERS)
+"""The layers that can be given bits, SpikingJelly's own among them. Other subclasses compute something else, so they
+are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ class Recording:
     """What :func:`record` saw."""
 
     batch: int
-    """Inputs in the example."""
+    """Inputs in the example, as far as its first axis tells."""
     calls: dict[nn.Module, list[Call]] = field(default_factory=dict)
     """In the order in which the modules first finished: a layer before the block it belongs to."""
     used: set[nn.Parameter] = field(default_factory=set)
     """Parameters that some operation took, inside their own module or outside."""
     sequences: set[tuple[int, int]] = field(default_factory=set)
-    """(T, N) that modules in spikingjelly's multi-step mode saw."""
+    """(T, N) of the example's time axis, or that modules in spikingjelly's multi-step mode saw."""
 
     def samples(self, shape: tuple[int, ...]) -> int:
         """How many inputs, times time steps, a tensor of this shape holds.
@@ -54,21 +56,31 @@ class Recording:
         ``[N·…, ...]`` or ``[…, N, ...]``; else 1, for it does not depend on the batch.
         """
         leading = shape[:1]
+        frames = self.frames(shape)
         for steps, batch in self.sequences:
-            if shape[:2] == (steps, batch) or _multiple(leading, steps * batch):
+            if steps == frames:
                 return steps * batch
         for batch in {batch for _, batch in self.sequences} or {self.batch}:
             if batch in shape[:2] or _multiple(leading, batch):
                 return batch
         return 1
 
+    def frames(self, shape: tuple[int, ...]) -> int | None:
+        """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None."""
+        for steps, batch in self.sequences:
+            if shape[:2] == (steps, batch) or _multiple(shape[:1], steps * batch):
+                return steps
+        return None
+
 
 def _multiple(leading: tuple[int, ...], of: int) -> bool:
     return any(size % of == 0 for size in leading)
 
 
-def record(network: nn.Module, example_input: Tensor) -> Recording:
+def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False) -> Recording:
     """Run ``example_input`` (``[N, ...]``) through ``network`` once, in evaluation mode and without gradients.
+
+    With ``time_axis``, the example is ``[T, N, ...]``. States of spiking neurons are reset before and after.
 
     A convolution takes (output elements)·(C_in / groups)·∏kernel multiply-accumulates, padding included; a transposed
     one (input elements)·(C_out / groups)·∏kernel, those that ``padding`` crops included; a linear layer (output
@@ -76,6 +88,8 @@ def record(network: nn.Module, example_input: Tensor) -> Recording:
     :mod:`torch.utils.flop_counter`. Element-wise operations, biases, norms and pooling do not multiply and accumulate.
     """
     recording = Recording(example_input.shape[0])
+    if time_axis:
+        recording.sequences.add((example_input.shape[0], example_input.shape[1]))
     counter = FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS)
     running: list[_Running] = []
 
@@ -101,6 +115,8 @@ def record(network: nn.Module, example_input: Tensor) -> Recording:
         for module in network.modules():
             hooks.callback(module.register_forward_pre_hook(before).remove)
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        reset_states(network)
+        hooks.callback(reset_states, network)
         with counter, _ParametersInUse(recording.used):
             network(example_input)
     return recording

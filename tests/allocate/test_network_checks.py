@@ -44,11 +44,12 @@ def test_logits_pass_and_the_network_is_left_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_event_data_may_keep_their_time_axis_or_sum_it_up():
+def test_logits_may_keep_a_time_axis_or_sum_it_up():
+    check_outputs(Returns(lambda x, _: x.expand(7, -1, -1)), splits(), "mine:make")
     check_outputs(Returns(), splits(frames=5), "mine:make")
     check_outputs(Returns(lambda x, _: x.mean(0)), splits(frames=5), "mine:make")
     message = refusal(Returns(lambda x, _: x.mean(1)), splits(frames=5))
-    assert f"returns shape [5, 3]; it must return logits [N, classes] or [T, N, classes], here [{CHECKED}, 3] or" in (
+    assert f"returns shape [5, 3] for {CHECKED} samples of 3 classes; it must return logits [N, classes] or [T, N," in (
         message
     )
 
@@ -61,11 +62,12 @@ def test_one_sample_is_not_trained_on():
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (Returns(lambda x, _: (x, x)), "returns tuple; it must return one tensor, the logits [N, classes]"),
+        (Returns(lambda x, _: (x, x)), "returns tuple; it must return one tensor, logits [N, classes] or"),
         (Returns(lambda x, _: None), "returns NoneType"),
-        (Returns(outputs=2), "returns shape [4, 2]; it must return logits [N, classes], here [4, 3]"),
+        (Returns(outputs=2), "returns shape [4, 2] for 4 samples of 3 classes; it must return logits"),
         (Returns(outputs=4), "returns shape [4, 4]"),
-        (Returns(lambda x, _: x[None]), "returns shape [1, 4, 3]"),
+        (Returns(lambda x, _: x[None, None]), "returns shape [1, 1, 4, 3]"),
+        (Returns(lambda x, _: x.transpose(0, 1)), "returns shape [3, 4]"),
         (Returns(lambda x, _: x.argmax(1, keepdim=True).expand(-1, 3)), "returns int64"),
         (Returns(lambda x, training: {"logits": x} if training else x), "returns dict"),
         (nn.Linear(7, 3), "cannot run inputs of shape [4, 6]: "),
