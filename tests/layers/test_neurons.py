@@ -191,6 +191,8 @@ def test_a_time_axis_made_inside_the_network_is_found():
     quantized = quantize(TimeInside(), sequence()[0])
     assert {plan.frames for plan in quantized.layer_plans.values()} == {T}
     assert set(quantized.layer_plans) == {"features.0.0", "features.2.1", "fc"}
+    # The same image in every frame: once is enough for the first layer.
+    assert quantized.layer_plans["features.0.0"].time_steps == 1
     assert quantized(sequence()[0]).shape == (3, 10)
     assert isinstance(quantized.network.spike, GIVEN_WAY)
 
