@@ -68,8 +68,13 @@ class Recording:
         return 1
 
     def frames(self, shape: tuple[int, ...]) -> int | None:
-        """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None."""
+        """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None.
+
+        A single frame is no time axis: it is as good as a static input.
+        """
         for steps, batch in self.sequences:
+            if steps == 1:
+                continue
             if shape[:2] == (steps, batch) or _multiple(shape[:1], steps * batch):
                 return steps
         return None

@@ -7,7 +7,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.models.digits_cnn import digits_cnn, digits_events_cnn
-from bitsearch.models.resnet_cifar import resnet18_cifar, resnet19, resnet20
+from bitsearch.models.resnet_cifar import resnet18_cifar, resnet19_dvs, resnet20
 from bitsearch.models.shd_mlp import shd_mlp
 from bitsearch.models.spikformer import spikformer_cifar
 from bitsearch.models.spiking_zoo import resnet18, resnet34, sew_resnet18, sew_resnet34, spiking_vgg11
@@ -19,7 +19,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_events_cnn": digits_events_cnn,
     "resnet20": resnet20,
     "resnet18_cifar": resnet18_cifar,
-    "resnet19": resnet19,
+    "resnet19_dvs": resnet19_dvs,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "sew_resnet18": sew_resnet18,

@@ -89,12 +89,12 @@ def resnet18_cifar(*, input_shape: tuple[int, ...] = (3, 32, 32), classes: int =
     return _resnet("resnet18_cifar", input_shape, classes, width, (1, 2, 4, 8), (2, 2, 2, 2))
 
 
-def resnet19(*, input_shape: tuple[int, ...] = (10, 2, 48, 48), classes: int = 10, width: int = 128) -> nn.Module:
+def resnet19_dvs(*, input_shape: tuple[int, ...] = (10, 2, 48, 48), classes: int = 10, width: int = 128) -> nn.Module:
     """ResNet-19 of spiking networks: three, three and two blocks with 1, 2 and 4 times ``width`` channels.
 
     A linear layer with 2·``width`` features stands before the classifier (Zheng et al. 2021, arXiv 2011.05280).
     """
-    return _resnet("resnet19", input_shape, classes, width, (1, 2, 4), (3, 3, 2), hidden=2)
+    return _resnet("resnet19_dvs", input_shape, classes, width, (1, 2, 4), (3, 3, 2), hidden=2)
 
 
 def _resnet(

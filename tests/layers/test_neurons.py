@@ -287,3 +287,10 @@ def test_a_shared_neuron_is_replaced_everywhere():
     quantized = quantize(network, torch.rand(T, 3, 4))
     assert isinstance(quantized.network[1], GIVEN_WAY)
     assert isinstance(quantized.network[3], GIVEN_WAY)
+
+
+def test_a_single_frame_is_a_static_input():
+    quantized = quantize(conv_network(), sequence()[:1])
+    assert {plan.frames for plan in quantized.layer_plans.values()} == {None}
+    assert quantized.layer_plans["4"].time_steps == 2
+    assert quantized(sequence()[:1]).shape == (1, 3, 10)

@@ -12,7 +12,7 @@ SMALL = {
     "digits_events_cnn": (2, 2, 9, 8),
     "resnet20": (3, 16, 16),
     "resnet18_cifar": (3, 8, 8),
-    "resnet19": (2, 2, 8, 8),
+    "resnet19_dvs": (2, 2, 8, 8),
     "resnet18": (3, 32, 32),
     "resnet34": (3, 32, 32),
     "sew_resnet18": (3, 32, 32),
@@ -117,7 +117,7 @@ def test_frames_too_small_for_the_poolings_are_refused(name, least):
         make_network(name, {}, input_shape=(4, 2, least, least - 1), classes=3)
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "resnet20", "resnet19", "vggsnn", "shd_mlp", "spikformer_cifar"])
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet20", "resnet19_dvs", "vggsnn", "shd_mlp", "spikformer_cifar"])
 @pytest.mark.parametrize("width", [0, -8, 2.0, True, "wide"])
 def test_a_width_that_is_no_whole_number_is_refused(name, width):
     with pytest.raises(InputError, match=f"network '{name}': width is .*; give a whole number of at least 1"):

@@ -34,7 +34,7 @@ def stem(channels, width):
         ),
         (
             # Zheng et al. 2021; 12.6 M in published tables. The hidden layer has 256 features.
-            "resnet19",
+            "resnet19_dvs",
             (10, 2, 48, 48),
             10,
             stem(2, 128) + blocks(128, 128, 3) + blocks(128, 256, 3) + blocks(256, 512, 2) + 513 * 256 + 2570,
@@ -69,6 +69,6 @@ def test_resnet18_needs_the_published_operations():
 
 
 def test_frames_get_logits_of_every_step():
-    network = make_network("resnet19", {"width": 4}, input_shape=(3, 2, 16, 16), classes=6)
+    network = make_network("resnet19_dvs", {"width": 4}, input_shape=(3, 2, 16, 16), classes=6)
     assert network(torch.rand(3, 2, 2, 16, 16)).shape == (3, 2, 6)
     assert network.hidden[0].weight.shape == (8, 16)

@@ -41,7 +41,7 @@ def test_the_published_settings_are_shipped():
         ("cifar100", "resnet18_cifar"),
         ("cifar10", "spikformer_cifar"),
         ("cifar10_dvs", "vggsnn"),
-        ("cifar10_dvs", "resnet19"),
+        ("cifar10_dvs", "resnet19_dvs"),
         ("dvs128_gesture", "vggsnn"),
         ("n_caltech101", "vggsnn"),
         ("n_mnist", "digits_events_cnn"),
