@@ -106,7 +106,7 @@ class FirstLayer(Frozen):
     weight_bits: Bits = 8
     spike_bits: Bits = 8
     time_steps: TimeSteps | None = None
-    """1 by default, or every frame of an input with a time axis."""
+    """1 by default, or every frame of an input that changes along a time axis."""
     counted: bool = True
     """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
 

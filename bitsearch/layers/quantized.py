@@ -158,6 +158,9 @@ class QuantizedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the torch parent does, on spikes and quantized weights; shapes as there, with the time axis kept."""
+        if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
+            # Frames that the plan knows nothing of: each is a static input of its own.
+            return self(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         sequence = x if self.frames is None else self._sequence(x, self.frames)
         spikes, weight = self.quantized_operands(sequence)
         bias: Any = self.bias

@@ -191,6 +191,8 @@ def test_a_time_axis_made_inside_the_network_is_found():
     quantized = quantize(TimeInside(), sequence()[0])
     assert {plan.frames for plan in quantized.layer_plans.values()} == {T}
     assert set(quantized.layer_plans) == {"features.0.0", "features.2.1", "fc"}
+    # The same image in every frame: once is enough for the first layer.
+    assert quantized.layer_plans["features.0.0"].time_steps == 1
     assert quantized(sequence()[0]).shape == (3, 10)
     assert isinstance(quantized.network.spike, GIVEN_WAY)
 
@@ -285,3 +287,10 @@ def test_a_shared_neuron_is_replaced_everywhere():
     quantized = quantize(network, torch.rand(T, 3, 4))
     assert isinstance(quantized.network[1], GIVEN_WAY)
     assert isinstance(quantized.network[3], GIVEN_WAY)
+
+
+def test_a_single_frame_is_a_static_input():
+    quantized = quantize(conv_network(), sequence()[:1])
+    assert {plan.frames for plan in quantized.layer_plans.values()} == {None}
+    assert quantized.layer_plans["4"].time_steps == 2
+    assert quantized(sequence()[:1]).shape == (1, 3, 10)
