@@ -18,6 +18,7 @@ from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSte
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
 
 
 class Span(Frozen):
@@ -136,6 +137,8 @@ class Training(Frozen):
 class Allocation(Frozen):
     """The knobs of the inner loop. Each may be fixed here or varied by the outer loop under ``[search.parameters]``."""
 
+    method: MethodName = "adaptive"
+    """How bits are found; see :data:`bitsearch.allocate.methods.METHODS`."""
     budget_share: float = Field(default=1.0, gt=0, le=1)
     """The inner loop aims at this share of the budget's limit."""
     weight_price: Positive = 1.0
@@ -165,6 +168,13 @@ class Allocation(Frozen):
     granularity: Literal["layer", "channel"] = "layer"
     decay: float | None = Field(default=None, ge=0, le=1)
     """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
+    sensitivity: Literal["fisher", "hessian"] = "fisher"
+    """``sensitivity``: what weights a quantization error, the true Fisher or the trace of the Hessian."""
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """Regularizer weights by the kind of number that they make dear."""
+        return {"weight": self.weight_price, "spike": self.spike_price, "time": self.time_price}
 
 
 class Parameter(Frozen):
@@ -201,7 +211,9 @@ class Search(Frozen):
     """The outer loop."""
 
     trials: Count = 12
-    """Adaptive trials; the uniform baselines come on top."""
+    """Trials that search; the uniform baselines come on top."""
+    methods: tuple[MethodName, ...] = ()
+    """Each of these gets ``trials`` trials, in turns, and nothing else is trained; none: ``allocation.method`` does."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     uniform_trials: Count = 16
     """At most this many uniform plans are trained as baselines."""
@@ -248,6 +260,10 @@ class SearchSpace(Frozen):
         for name in ("weight_bits", "spike_bits", "time_steps"):
             if getattr(self.allocation.start, name) not in getattr(self.choices, name):
                 raise ValueError(f"allocation.start.{name} is outside choices.{name}")
+        if len(set(self.search.methods)) < len(self.search.methods):
+            raise ValueError("search.methods lists a method twice")
+        if self.search.methods and "method" in self.search.parameters:
+            raise ValueError("search.methods and search.parameters.method were both given; give one of them")
         for name, parameter in self.search.parameters.items():
             if name not in Allocation.model_fields:
                 allowed = ", ".join(Allocation.model_fields)

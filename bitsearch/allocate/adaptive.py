@@ -5,27 +5,24 @@ the budget exactly, frozen, and fine-tuned.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
+from bitsearch.allocate.budget_control import BudgetController, aim, means_penalty, metric_penalty
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
-from bitsearch.allocate.projection import LossModel, loss_change, moves, project
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.projection import LossModel, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
+from bitsearch.allocate.settle import settle
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
-from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, Choices, SearchSpace
-
-CORRECTIONS = 3
-"""Most attempts to meet a budget that depends on how often neurons fire, after the first."""
-CORRECTION = 0.93
-"""Each aims at this share of what the one before aimed at."""
 
 RENEWAL_STOPS_AT = 0.24
 """Renewal stops once (mean bits − target) is below this share of its starting value (Yao et al. 2025)."""
@@ -39,7 +36,7 @@ class BudgetPull(Callback):
         self.controllers = [BudgetController() for _ in budgets]
         self.prices = (knobs.weight_price, knobs.spike_price, knobs.time_price)
         model, plans, smallest = network.model, network.layer_plans, network.rules.smallest(network.model)
-        self.limits = [aim(budget, model, smallest, knobs, network.activity) for budget in budgets]
+        self.limits = [aim(budget, model, smallest, knobs.budget_share, network.activity) for budget in budgets]
         self.start_costs = [model.cost(budget.metric, plans, network.activity) for budget in budgets]
         start_means = model.means(plans)
         # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.
@@ -79,13 +76,6 @@ class BudgetPull(Callback):
             "penalty_weight": max(float(controller.weight) for controller in self.controllers),
             "changes": float(self.network.changes),
         }
-
-
-def aim(
-    budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], knobs: Allocation, activity: Activity | None
-) -> float:
-    """What the inner loop aims at: a share of a budget's limit, but nothing below the cheapest plan's cost."""
-    return min(budget.limit, max(budget.limit * knobs.budget_share, model.cost(budget.metric, smallest, activity)))
 
 
 class FiringMeter(Callback):
@@ -198,9 +188,7 @@ def allocate_adaptively(
 ) -> QuantizedNetwork:
     """Search, project, freeze and fine-tune; the result meets every budget exactly.
 
-    A budget that depends on how often neurons fire is met by what was counted on the validation split after
-    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most :data:`CORRECTIONS` times.
-    Such a budget alone may end up not met: nobody can know before how often neurons will fire.
+    A budget that depends on how often neurons fire is met as :func:`bitsearch.allocate.settle.settle` says.
 
     Args:
         network: trained full-precision network, on its device; left as it is.
@@ -239,38 +227,15 @@ def allocate_adaptively(
         },
         on_epoch=on_epoch,
     )
-    limits = [replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)]
-
-    def settle(epochs: int, seed: int) -> None:
-        # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
-        smallest = rules.smallest(model)
-        for index, limit in enumerate(limits):
-            if budgets[index] in by_firing:
-                least = model.cost(limit.metric, smallest, quantized.activity)
-                limits[index] = replace(limit, limit=max(limit.limit, least))
-        quantized.fix(
-            project(
-                quantized.layer_plans,
-                model,
-                limits,
-                rules,
-                loss=signal.curvature,
-                prices={"weight": knobs.weight_price, "spike": knobs.spike_price, "time": knobs.time_price},
-                activity=quantized.activity,
-            )
-        )
-        if epochs > 0:
-            train(quantized, splits, training, epochs=epochs, seed=seed, phase="fine-tune", on_epoch=on_epoch)
-
-    settle(training.epochs - search_epochs, seed + 1)
-    for correction in range(CORRECTIONS if by_firing else 0):
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
-        if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
-            break
-        for index, limit in enumerate(limits):
-            if budgets[index] in by_firing:
-                limits[index] = replace(limit, limit=limit.limit * CORRECTION)
-        settle(max(1, (training.epochs - search_epochs) // 2), seed + 2 + correction)
+    settle(
+        quantized,
+        Problem(network, model, rules, splits, space, knobs, budgets, seed, on_epoch=on_epoch),
+        epochs=training.epochs - search_epochs,
+        seed=seed + 1,
+        limits=[replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)],
+        loss=signal.curvature,
+        prices=knobs.prices,
+    )
     return quantized
 
 

@@ -120,6 +120,19 @@ class Curvature:
         state.spike_losses.clear()
         state.prefixes.clear()
 
+    def replace_by_traces(self, name: str, by_weights: float, by_input: float) -> None:
+        """Let a layer's mean curvature, traces of the Hessian over their sizes, stand for its Fisher; probe before."""
+        state = self.states[name]
+        assert state.weight_fisher is not None, "probe before replacing"
+        assert state.inputs is not None
+        frames, _, features = state.inputs.shape
+        state.weight_fisher = torch.full_like(state.weight_fisher, by_weights / state.weight_fisher.numel())
+        # The sampled features stand for all.
+        between = torch.eye(frames, device=state.inputs.device) * by_input / (frames * features)
+        state.feature_fisher = between[:, :, None].expand(-1, -1, features)
+        state.weight_losses.clear()
+        state.spike_losses.clear()
+
     @torch.no_grad()
     def weight_loss(self, name: str, weight_bits: int) -> float:
         """½·Σ F·(Q(W) − W)² at a number of weight bits, with its best step."""

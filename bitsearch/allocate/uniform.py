@@ -1,14 +1,17 @@
 """Uniform allocation: the same bits for every searched layer. The baseline that any other method has to beat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from torch import nn
 
+from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.settle import expected_activity, settle_plan
 from bitsearch.allocate.trainer import OnEpoch, train
 from bitsearch.cost import Activity, Budget, CostModel, Rules
 from bitsearch.data import Splits
+from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
@@ -73,3 +76,18 @@ def train_fixed(
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
     train(quantized, splits, space.training, epochs=space.training.epochs, seed=seed, phase=phase, on_epoch=on_epoch)
     return quantized
+
+
+def allocate_uniformly(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """The method ``uniform``: the best uniform plan by :func:`uniform_plans`, at the next draw the next best.
+
+    Raises:
+        InputError: no uniform plan meets the budgets.
+    """
+    model, rules = problem.model, problem.rules
+    activity = expected_activity(problem)
+    found = uniform_plans(model, rules, problem.budgets, problem.space.search.uniform_trials, activity=activity)
+    if not found:
+        asked = ", ".join(budget.requested for budget in problem.budgets)
+        raise InputError(f"no uniform plan meets the budget {asked}; allow more, or take another method")
+    yield settle_plan(problem, problem.plan(found[problem.draw % len(found)]), "uniform")

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.console import Console
 from bitsearch.cli.asked import asked_space
 from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, ModelOption, SetOption
 from bitsearch.cli.progress import Bars
+from bitsearch.space import MethodName
 
 if TYPE_CHECKING:
     from bitsearch.search.run import SearchResult
@@ -33,6 +34,10 @@ def run(
     data: DataOption = None,
     data_arg: DataArgOption = None,
     overrides: SetOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help=f"How bits are found: {', '.join(get_args(MethodName))}; the space's by default."),
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
     ] = None,
@@ -44,7 +49,8 @@ def run(
         typer.Option(help="Hardware target, by name (see `bitsearch targets list`) or path; the space's by default."),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Adaptive trials; uniform baselines come on top. The space's by default.")
+        int | None,
+        typer.Option(min=1, help="Trials that search; uniform baselines come on top. The space's by default."),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, batches and sampler.")] = 0,
@@ -62,7 +68,7 @@ def run(
         data=data,
         model_args=model_arg or (),
         data_args=data_arg or (),
-        overrides=overrides or (),
+        overrides=[*(overrides or ()), *([f"allocation.method={method}"] if method else ())],
     )
     errors = Console(stderr=True)
     with errors.status("Loading torch, data and network"):

@@ -42,7 +42,7 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
     views = {metric: _view(measured, groups, metric, settings) for metric in metrics(plans, settings.metric)}
     now = views[settings.metric]
     marks = (
-        ("Adaptive", {"symbol": "circle", "color": style.BLUE, "size": 11}),
+        (searched_name(plans), {"symbol": "circle", "color": style.BLUE, "size": 11}),
         ("Uniform", {"symbol": "square", "color": style.VERMILION, "size": 10}),
         (
             "Chosen plan",
@@ -66,6 +66,12 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
     return FrontFigure(figure, views)
 
 
+def searched_name(plans: Sequence[BitPlan]) -> str:
+    """What the plans that are no baselines are called together: ``Adaptive``, or ``Searched`` for several methods."""
+    methods = {kind(plan) for plan in plans if not is_uniform(plan)}
+    return methods.pop().capitalize() if len(methods) == 1 else "Searched"
+
+
 def metrics(plans: Sequence[BitPlan], first: str) -> list[str]:
     """Every metric that some plan has a cost in, the run's own first."""
     return list(dict.fromkeys([first, *(name for plan in plans for name in plan.costs)]))
@@ -86,9 +92,8 @@ def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str
 
 def hover_text(plan: BitPlan, metric: str) -> str:
     """Trial, method, accuracies, cost and one line of bits a layer, for plotly."""
-    method = plan.provenance.method
     lines = [
-        f"trial {plan.provenance.trial}, {kind(plan) if method in ('adaptive', 'uniform') else method}",
+        f"trial {plan.provenance.trial}, {kind(plan)}",
         f"validation {accuracy(plan.accuracy.validation)}, test {accuracy(plan.accuracy.test)}",
         f"{title(metric)}: {cost(metric, plan.costs.get(metric), 4)}" + ("" if plan.met else " (over the budget)"),
         "",

@@ -9,6 +9,7 @@ from bitsearch.search.run_folder import RunBudget, RunSettings
 def facts(settings: RunSettings) -> dict[str, str]:
     """What it takes to run the search again."""
     space = settings.space
+    methods = " and ".join(space.search.methods or (space.allocation.method,)).replace("_", " ")
     return {
         "Command": settings.command,
         "Seed": str(settings.seed),
@@ -20,7 +21,7 @@ def facts(settings: RunSettings) -> dict[str, str]:
             f"{space.training.epochs} epochs a trial, {space.training.full_precision_epochs} in full precision, "
             f"batches of {space.training.batch_size}"
         ),
-        "Outer loop": f"{space.search.sampler}, {space.search.trials} adaptive trials asked for",
+        "Outer loop": f"{space.search.sampler}, {space.search.trials} {methods} trials asked for",
     }
 
 

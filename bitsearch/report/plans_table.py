@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bitsearch.plan import BitPlan
 from bitsearch.report.format import MISSING, accuracy, aligned, shared_widths, title, unit
-from bitsearch.report.verdict import is_uniform, rival
+from bitsearch.report.verdict import is_uniform, kind, rival
 from bitsearch.search.run_folder import RunSettings
 
 
@@ -78,7 +78,7 @@ def _best(values: Sequence[float | None], highest: bool) -> float | None:
 
 
 def _label(plan: BitPlan) -> str:
-    return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else "Adaptive"
+    return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else kind(plan).capitalize()
 
 
 def _note(plan: BitPlan, chosen: bool) -> str:

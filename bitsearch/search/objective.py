@@ -1,14 +1,16 @@
 """One trial: from parameters to a trained plan, its weights and its two objective values."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import optuna
 import torch
 from torch import nn
 
-from bitsearch.allocate.adaptive import allocate_adaptively
 from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord
@@ -18,7 +20,8 @@ from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits, Unquantized
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import method_of, suggest
+from bitsearch.search.study import add_trial, is_baseline, suggest
+from bitsearch.space import Allocation
 from bitsearch.version import __version__
 
 
@@ -37,49 +40,79 @@ class Objective:
     progress: Progress
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
-        """Run the trial, write its plan and weights, and score it."""
-        settings, space, model = self.folder.settings, self.setting.space, self.setting.model
-        method = method_of(trial)
-        epochs = space.training.epochs
+        """Run the trial, write its plan and weights, and score it; plans left on the way get trials of their own."""
+        space = self.setting.space
+        if is_baseline(trial):
+            bits = UniformBits.model_validate(trial.user_attrs["bits"])
+            method, label = "uniform", f"uniform {bits}"
+            networks = self._baseline(bits, self._problem(trial, space.allocation))
+        else:
+            given = {"method": trial.user_attrs["method"]} if "method" in trial.user_attrs else {}
+            problem = self._problem(trial, space.allocation_with(suggest(trial, space) | given))
+            method, label = problem.knobs.method, f"{problem.knobs.method} {trial.number}"
+            networks = METHODS[problem.knobs.method](problem)
+        self.progress.trial(label, space.training.epochs)
+        started = time.perf_counter()
+        *on_the_way, (last, seconds) = [(network, time.perf_counter() - started) for network in networks]
+        result = self._write(last, trial.number, method)
+        for metric, excess in self._excess(result).items():
+            trial.set_constraint(metric, excess)
+        trial.set_user_attr("costs", result.costs)
+        trial.set_user_attr("seconds", seconds)
+        for network, seconds in on_the_way:
+            plan = self._plan(network, trial.number, method)
+            attributes = {"part_of": trial.number, "costs": plan.costs, "seconds": seconds}
+            number = add_trial(trial, self._values(plan), self._excess(plan), attributes)
+            self._write(network, number, method)
+        accuracy, cost = self._values(result)
+        self.progress.trial_done(label, accuracy, cost)
+        return accuracy, cost
 
+    def _problem(self, trial: optuna.Trial, knobs: Allocation) -> Problem:
         def on_epoch(record: EpochRecord) -> None:
             self.folder.append_log({"trial": trial.number, **vars(record)})
             self.progress.epoch(record)
 
-        if method == "uniform":
-            bits = UniformBits.model_validate(trial.user_attrs["bits"])
-            label = f"uniform {bits}"
-            self.progress.trial(label, epochs)
-            rules = self.setting.rules
-            plan = rules.nearest(model, bits, granularity=space.allocation.granularity, decay=space.allocation.decay)
-            quantized = train_fixed(
-                self.network, model, rules, plan, self.setting.splits, space, seed=settings.seed, on_epoch=on_epoch
-            )
-        else:
-            label = f"adaptive {trial.number}"
-            self.progress.trial(label, epochs)
-            knobs = space.allocation_with(suggest(trial, space))
-            quantized = allocate_adaptively(
-                self.network,
-                model,
-                self.setting.rules,
-                self.setting.splits,
-                space,
-                knobs,
-                self.budgets,
-                seed=settings.seed,
-                on_epoch=on_epoch,
-            )
-        result = self._plan(quantized, trial.number, method)
-        cost, accuracy = result.costs[settings.metric], result.accuracy.validation
-        assert accuracy is not None
-        for metric, budget in settings.limits.items():
-            trial.set_constraint(metric, result.costs[metric] - budget.limit)
-        trial.set_user_attr("costs", result.costs)
-        save_weights(quantized.network, self.folder.weights_file(trial.number))
-        self.folder.write_plan(result)
-        self.progress.trial_done(label, accuracy, cost)
-        return accuracy, cost
+        setting = self.setting
+        return Problem(
+            self.network,
+            setting.model,
+            setting.rules,
+            setting.splits,
+            setting.space,
+            knobs,
+            self.budgets,
+            seed=self.folder.settings.seed,
+            draw=trial.user_attrs.get("draw", trial.number),
+            on_epoch=on_epoch,
+        )
+
+    def _baseline(self, bits: UniformBits, problem: Problem) -> Iterator[QuantizedNetwork]:
+        yield train_fixed(
+            problem.network,
+            problem.model,
+            problem.rules,
+            problem.plan(bits),
+            problem.splits,
+            problem.space,
+            seed=problem.seed,
+            on_epoch=problem.on_epoch,
+        )
+
+    def _values(self, plan: BitPlan) -> tuple[float, float]:
+        assert plan.accuracy.validation is not None
+        return plan.accuracy.validation, plan.costs[self.folder.settings.metric]
+
+    def _excess(self, plan: BitPlan) -> dict[str, float]:
+        """By metric, how far the cost is above the tightest limit; below zero within it."""
+        limits = self.folder.settings.limits
+        return {metric: plan.costs[metric] - budget.limit for metric, budget in limits.items()}
+
+    def _write(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
+        plan = self._plan(quantized, trial, method)
+        save_weights(quantized.network, self.folder.weights_file(trial))
+        self.folder.write_plan(plan)
+        return plan
 
     def _plan(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.setting.space

@@ -223,22 +223,31 @@ def _run(
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, setting, progress)
         activity = _expected_activity(setting, network)
-    candidates = uniform_plans(setting.model, setting.rules, budgets, space.search.uniform_trials, activity=activity)
-    done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))
-    progress.started(folder.path, trials + len(candidates), done)
+    methods = space.search.methods
+    wanted = trials * max(1, len(methods))
+    candidates = []
+    if not methods:
+        most = space.search.uniform_trials
+        candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity)
+    done = len(finished(study, baselines=False)) + len(finished(study, baselines=True))
+    progress.started(folder.path, wanted + len(candidates), done)
     network = network or _full_precision(folder, setting, progress)
     objective = Objective(folder, setting, budgets, network, progress)
     while deadline is None or time.monotonic() < deadline or not folder.plans():
-        adaptive, uniform = len(finished(study, "adaptive")), len(finished(study, "uniform"))
-        if adaptive >= trials and uniform >= len(candidates):
+        searched, uniform = len(finished(study, baselines=False)), len(finished(study, baselines=True))
+        if searched >= wanted and uniform >= len(candidates):
             break
         if not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
-            # Adaptive and uniform trials take turns, so that a run cut short by its timeout has both.
-            if uniform < len(candidates) and (uniform < adaptive or adaptive >= trials):
-                study.enqueue_trial({}, user_attrs={"method": "uniform", "bits": candidates[uniform].model_dump()})
-            elif adaptive == 0:
+            # Searching and uniform trials take turns, so that a run cut short by its timeout has both.
+            if uniform < len(candidates) and (uniform < searched or searched >= wanted):
+                study.enqueue_trial({}, user_attrs={"bits": candidates[uniform].model_dump()})
+            elif methods:
+                draw, turn = divmod(searched, len(methods))
+                parameters = {} if draw else default_parameters(space)
+                study.enqueue_trial(parameters, user_attrs={"method": methods[turn], "draw": draw})
+            elif searched == 0:
                 study.enqueue_trial(default_parameters(space))
-        study.sampler = make_sampler(space, settings.seed, adaptive + uniform)
+        study.sampler = make_sampler(space, settings.seed, searched + uniform)
         study.optimize(objective, n_trials=1)
     _read_test_split(folder, setting, network)
     folder.write_tables()

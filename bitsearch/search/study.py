@@ -1,6 +1,7 @@
 """The Optuna study of a run: storage with heartbeat, sampler, and which trial comes next."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -8,7 +9,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from bitsearch.space import SearchSpace
 
@@ -74,11 +75,26 @@ def default_parameters(space: SearchSpace) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value in space.search.parameters[name]}
 
 
-def method_of(trial: FrozenTrial | Trial) -> str:
-    """``uniform`` or ``adaptive``."""
-    return str(trial.user_attrs.get("method", "adaptive"))
+def is_baseline(trial: FrozenTrial | Trial) -> bool:
+    """True for a uniform plan that is trained beside what is searched."""
+    return "bits" in trial.user_attrs
 
 
-def finished(study: optuna.Study, method: str) -> list[FrozenTrial]:
-    """The complete trials of a method."""
-    return [trial for trial in study.get_trials(states=[TrialState.COMPLETE]) if method_of(trial) == method]
+def finished(study: optuna.Study, *, baselines: bool) -> list[FrozenTrial]:
+    """The complete trials: the uniform baselines, or those that search; not what these left on the way."""
+    complete = study.get_trials(states=[TrialState.COMPLETE])
+    return [trial for trial in complete if "part_of" not in trial.user_attrs and is_baseline(trial) == baselines]
+
+
+def add_trial(of: Trial, values: Sequence[float], constraints: dict[str, float], user_attrs: dict[str, Any]) -> int:
+    """Record a finished trial with the parameters of another; its number."""
+    study = of.study
+    added = create_trial(
+        values=values,
+        params=of.params,
+        distributions=of.distributions,
+        user_attrs=user_attrs,
+        constraints=constraints,
+    )
+    # The public add_trial does not tell the number, and several processes may add trials at once.
+    return study._storage.get_trial(study._storage.create_new_trial(study._study_id, template_trial=added)).number

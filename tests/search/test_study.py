@@ -2,7 +2,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted, suggest
+from bitsearch.search.study import (
+    default_parameters,
+    finished,
+    is_baseline,
+    make_sampler,
+    open_study,
+    retry_interrupted,
+    suggest,
+)
 
 # The study is asked directly here; in a run, Optuna's own loop sends the heartbeats.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
@@ -24,13 +32,13 @@ def test_the_study_is_created_once_and_then_loaded(study, tmp_path):
 def test_an_interrupted_trial_is_given_up_and_queued_again_with_its_parameters(study, tiny_space):
     trial = study.ask()
     given = suggest(trial, tiny_space)
-    trial.set_user_attr("method", "uniform")
+    trial.set_user_attr("bits", {})
     retry_interrupted(study)
     assert study.trials[trial.number].state == TrialState.FAIL
     retried = study.ask()
     assert suggest(retried, tiny_space) == given
-    assert retried.user_attrs["method"] == "uniform"
-    assert finished(study, "uniform") == []
+    assert is_baseline(retried)
+    assert finished(study, baselines=True) == []
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])

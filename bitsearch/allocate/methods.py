@@ -1,0 +1,33 @@
+"""Every allocation method by name; adding one is one entry here, and its name in :data:`bitsearch.space.MethodName`."""
+
+from collections.abc import Iterator
+
+from bitsearch.allocate.adaptive import allocate_adaptively
+from bitsearch.allocate.method import Method, Problem
+from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.random_plans import allocate_randomly
+from bitsearch.allocate.sensitivity import allocate_by_sensitivity
+from bitsearch.allocate.uniform import allocate_uniformly
+from bitsearch.space import MethodName
+
+
+def _adaptive(problem: Problem) -> Iterator[QuantizedNetwork]:
+    yield allocate_adaptively(
+        problem.network,
+        problem.model,
+        problem.rules,
+        problem.splits,
+        problem.space,
+        problem.knobs,
+        problem.budgets,
+        seed=problem.seed,
+        on_epoch=problem.on_epoch,
+    )
+
+
+METHODS: dict[MethodName, Method] = {
+    "adaptive": _adaptive,
+    "sensitivity": allocate_by_sensitivity,
+    "uniform": allocate_uniformly,
+    "random": allocate_randomly,
+}
