@@ -6,7 +6,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import doctor, plans, profile, run, targets
+from bitsearch.cli import compare, doctor, plans, profile, run, targets
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("report")(plans.report)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)

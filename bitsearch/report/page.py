@@ -44,9 +44,9 @@ def render(folder: RunFolder) -> str:
     figures: dict[str, Any] = {"front": front.figure, "layers": layers_figure(chosen)}
     if records:
         figures["search"] = search_figure(records, settings)
-    scripts = {"plotly": _script(get_plotlyjs()), "page": _script(_part("page.js"))}
+    scripts = {"plotly": script(get_plotlyjs()), "page": script(page_part("page.js"))}
     return (
-        _environment()
+        environment()
         .get_template("page.html.jinja")
         .render(
             settings=settings,
@@ -65,9 +65,9 @@ def render(folder: RunFolder) -> str:
             metrics=names,
             searched=bool(records),
             text=text,
-            style=Markup(_part("page.css")),
+            style=Markup(page_part("page.css")),
             scripts=scripts,
-            policy=" ".join(f"'{_digest(script)}'" for script in scripts.values()),
+            policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
             figures={key: data_island(figure) for key, figure in figures.items()},
             views=data_island({"metrics": front.views, "accuracy": accuracy_ranges(plans, settings)}),
         )
@@ -82,21 +82,24 @@ def data_island(content: Any) -> Markup:
     return Markup(written)
 
 
-def _script(source: str) -> Markup:
+def script(source: str) -> Markup:
+    """A script's text as it stands in the page."""
     if "</script" in source.lower():
         raise AssertionError("a script of the report would end early")
     return Markup(source.replace("\r\n", "\n"))
 
 
-def _digest(script: str) -> str:
+def digest(source: str) -> str:
     """What the page's content security policy knows a script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _part(name: str) -> str:
+def page_part(name: str) -> str:
+    """A style sheet or script beside this module."""
     return resources.files("bitsearch.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where templates are read; what they show is escaped."""
     loader = PackageLoader("bitsearch.report", ".")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -27,7 +27,7 @@ from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands
-from bitsearch.search.front import table
+from bitsearch.search.front import best_plan, table
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
@@ -302,7 +302,12 @@ def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) ->
 def _shown(folder: RunFolder) -> Iterable[BitPlan]:
     plans = folder.plans()
     shown = {plan.provenance.trial for plan in [*folder.front(), folder.chosen()]}
-    return [plan for plan in plans if plan.provenance.method == "uniform" or plan.provenance.trial in shown]
+    for method in folder.settings.space.search.methods:
+        best = best_plan([plan for plan in plans if plan.provenance.method == method], folder.settings.metric)
+        shown |= {best.provenance.trial} if best is not None else set()
+    if not folder.settings.space.search.methods:
+        shown |= {plan.provenance.trial for plan in plans if plan.provenance.method == "uniform"}
+    return [plan for plan in plans if plan.provenance.trial in shown]
 
 
 def load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Module:

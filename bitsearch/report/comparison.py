@@ -1,0 +1,120 @@
+"""The page of a comparison: the table of its methods and their fronts."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from bitsearch.plan import write_whole
+from bitsearch.report import style
+from bitsearch.report.format import MISSING, amount, plotly_text, title, unit
+from bitsearch.report.front_figure import hover_text
+from bitsearch.report.page import data_island, digest, environment, page_part, script
+from bitsearch.report.plans_table import Cell
+from bitsearch.search.compare import FULL_PRECISION, Comparison
+from bitsearch.search.front import pareto_front, validation_accuracy
+
+COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.GREY)
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One method."""
+
+    method: str
+    cells: tuple[Cell, ...]
+
+
+def comparison_table(found: Comparison) -> tuple[tuple[str, ...], list[ComparisonRow]]:
+    """(titles of the columns, one row a method): accuracies and cost, mean ± standard deviation over the seeds."""
+    settings, summary = found.runs[0].folder.settings, found.summary
+    metric = settings.metric
+    heads = ("validation", "test", title(metric), "training seconds", "seeds within the budget")
+    budgeted = summary.loc[[name for name in found.methods if name != FULL_PRECISION]]
+    best = {name: budgeted[(name, "mean")].max() for name in ("validation_accuracy", "test_accuracy")}
+    rows = []
+    for method in found.methods:
+
+        def spread(name: str, write: Callable[[float], str], factor: float = 1.0, method: str = method) -> str:
+            mean, std = (factor * float(summary.loc[method, (name, part)]) for part in ("mean", "std"))
+            if math.isnan(mean):
+                return MISSING
+            return write(mean) if math.isnan(std) else f"{write(mean)} ± {write(std)}"
+
+        cells = []
+        for name in ("validation_accuracy", "test_accuracy"):
+            leads = method != FULL_PRECISION and summary.loc[method, (name, "mean")] == best[name]
+            cells.append(Cell(spread(name, "{:.2f}".format, 100), best=bool(leads)))
+        cells.append(Cell(spread(metric, lambda value: amount(metric, value, 4))))
+        cells.append(Cell(spread("seconds", "{:.1f}".format)))
+        budgeted_seeds = sum(found.results["method"] == method)
+        within = MISSING if method == FULL_PRECISION else f"{budgeted_seeds} of {len(found.runs)}"
+        rows.append(ComparisonRow(method.replace("_", " "), (*cells, Cell(within))))
+    return heads, rows
+
+
+def fronts_figure(found: Comparison) -> go.Figure:
+    """Every plan of every seed, and the front of each method over all seeds."""
+    settings = found.runs[0].folder.settings
+    metric = settings.metric
+    figure = go.Figure(layout=style.layout(height=500, hovermode="closest"))
+    for index, method in enumerate(name for name in found.methods if name != FULL_PRECISION):
+        colour, symbol = COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]
+        plans = [plan for plan in found.plans(method) if plan.accuracy.validation is not None]
+        front = pareto_front(plans, metric)
+        name = plotly_text(method.replace("_", " "))
+        figure.add_scatter(
+            x=[plan.costs[metric] for plan in front],
+            y=[100 * validation_accuracy(plan) for plan in front],
+            mode="lines",
+            line={"color": colour, "width": 2, "shape": "hv"},
+            legendgroup=method,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=[plan.costs[metric] for plan in plans],
+            y=[100 * validation_accuracy(plan) for plan in plans],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 9, "opacity": 0.8},
+            name=name,
+            legendgroup=method,
+            hovertext=[f"seed {plan.provenance.seed}, {hover_text(plan, metric)}" for plan in plans],
+            hoverinfo="text",
+        )
+    limit = settings.limits.get(metric)
+    if limit is not None:
+        figure.add_vline(x=limit.limit, line={"color": style.PURPLE, "dash": "dash"}, layer="below")
+    figure.update_yaxes(style.AXIS | {"ticksuffix": " %", "title_text": "Validation accuracy"})
+    label = f"{title(metric)} ({unit(metric)})" if unit(metric) else title(metric)
+    figure.update_xaxes(style.AXIS | {"title_text": plotly_text(label)})
+    figure.update_layout(legend=style.LEGEND)
+    return figure
+
+
+def write_comparison(found: Comparison) -> Path:
+    """Write ``comparison.html``, one file that needs nothing else, and return its path."""
+    heads, rows = comparison_table(found)
+    scripts = {"plotly": script(get_plotlyjs()), "page": script(page_part("comparison.js"))}
+    path = found.path / "comparison.html"
+    page = (
+        environment()
+        .get_template("comparison.html.jinja")
+        .render(
+            settings=found.runs[0].folder.settings,
+            seeds=len(found.runs),
+            heads=heads,
+            rows=rows,
+            style=Markup(page_part("page.css")),
+            scripts=scripts,
+            policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
+            figure=data_island(fronts_figure(found)),
+        )
+    )
+    write_whole(path, page)
+    return path
