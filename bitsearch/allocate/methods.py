@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bitsearch.allocate.adaptive import allocate_adaptively
+from bitsearch.allocate.local_binary import allocate_local_binary
 from bitsearch.allocate.method import Method, Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.random_plans import allocate_randomly
@@ -27,6 +28,7 @@ def _adaptive(problem: Problem) -> Iterator[QuantizedNetwork]:
 
 METHODS: dict[MethodName, Method] = {
     "adaptive": _adaptive,
+    "local_binary": allocate_local_binary,
     "sensitivity": allocate_by_sensitivity,
     "uniform": allocate_uniformly,
     "random": allocate_randomly,

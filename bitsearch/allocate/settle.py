@@ -1,13 +1,13 @@
 """The end of every method: bits within the budgets, frozen, and the weights tuned to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.projection import Kind, LossModel, project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.trainer import Callback, EpochRecord, train
 from bitsearch.cost import Activity, Budget
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
@@ -16,6 +16,13 @@ CORRECTIONS = 3
 """Most attempts to meet a budget that depends on how often neurons fire, after the first."""
 CORRECTION = 0.93
 """Each aims at this share of what the one before aimed at."""
+
+
+class ObservingCallback(Callback):
+    """A callback that gets every epoch's record as well."""
+
+    def observe(self, record: EpochRecord) -> None:
+        """After the epoch's other measures."""
 
 
 def settle(
@@ -29,6 +36,7 @@ def settle(
     prices: Mapping[Kind, float] | None = None,
     refill: bool = True,
     phase: str = "fine-tune",
+    callbacks: Callable[[], Sequence[ObservingCallback]] = tuple,
 ) -> None:
     """Project the allocation onto the budgets exactly, freeze it and fine-tune, in place.
 
@@ -47,6 +55,7 @@ def settle(
         prices: regularizer weights.
         refill: spend what is left.
         phase: name for the epochs' records.
+        callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
     """
     model, rules, by_firing = problem.model, problem.rules, problem.by_firing
     splits, training = problem.splits, problem.space.training
@@ -73,7 +82,25 @@ def settle(
         )
         quantized.fix(plan)
         if epochs > 0:
-            train(quantized, splits, training, epochs=epochs, seed=seed, phase=phase, on_epoch=problem.on_epoch)
+            parts = callbacks()
+
+            def on_epoch(record: EpochRecord) -> None:
+                for part in parts:
+                    part.observe(record)
+                if problem.on_epoch is not None:
+                    problem.on_epoch(record)
+
+            train(
+                quantized,
+                splits,
+                training,
+                epochs=epochs,
+                seed=seed,
+                phase=phase,
+                callbacks=parts,
+                # Without listeners nothing is measured after an epoch.
+                on_epoch=on_epoch if parts else problem.on_epoch,
+            )
 
     tune(epochs, seed)
     for correction in range(CORRECTIONS if by_firing else 0):

@@ -328,6 +328,19 @@ class QuantizedLayer(nn.Module):
         return True
 
     @torch.no_grad()
+    def hold(self, plan: LayerPlan) -> None:
+        """Put the latents at a plan's bits; unlike :meth:`fix`, they stay, and may move from there."""
+        assert self.weight_latent is not None
+        assert self.spike_latent is not None
+        assert self.time_latent is not None
+        # A time step that comes into use gets a step size of its own.
+        self.spike_step_bits[self.active_steps : plan.time_steps] = 0
+        self._write(plan)
+        self.weight_latent.copy_(self.weight_bits)
+        self.spike_latent.copy_(self.spike_bits)
+        self.time_latent.copy_(self.time_steps)
+
+    @torch.no_grad()
     def bound(self) -> None:
         """Keep latents inside their choices and steps finite; call after every optimizer step."""
         self.weight_log_step.clamp_(*LOG_STEP_RANGE)

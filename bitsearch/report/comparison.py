@@ -41,14 +41,14 @@ def comparison_table(found: Comparison) -> tuple[tuple[str, ...], list[Compariso
     for method in found.methods:
 
         def spread(name: str, write: Callable[[float], str], factor: float = 1.0, method: str = method) -> str:
-            mean, std = (factor * float(summary.loc[method, (name, part)]) for part in ("mean", "std"))
+            mean, std = (factor * float(summary[(name, part)][method]) for part in ("mean", "std"))
             if math.isnan(mean):
                 return MISSING
             return write(mean) if math.isnan(std) else f"{write(mean)} ± {write(std)}"
 
         cells = []
         for name in ("validation_accuracy", "test_accuracy"):
-            leads = method != FULL_PRECISION and summary.loc[method, (name, "mean")] == best[name]
+            leads = method != FULL_PRECISION and summary[(name, "mean")][method] == best[name]
             cells.append(Cell(spread(name, "{:.2f}".format, 100), best=bool(leads)))
         cells.append(Cell(spread(metric, lambda value: amount(metric, value, 4))))
         cells.append(Cell(spread("seconds", "{:.1f}".format)))
