@@ -170,6 +170,12 @@ class Allocation(Frozen):
     """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
     sensitivity: Literal["fisher", "hessian"] = "fisher"
     """``sensitivity``: what weights a quantization error, the true Fisher or the trace of the Hessian."""
+    ramp_steps: Count = 4
+    """``ramp``: plans that it leaves, at budgets in equal ratios from the start's cost to the limit."""
+    refine_tries: Count = 8
+    """``refine``: exchanges of bits that are tried after the uniform plan's training."""
+    refine_epochs: Count = 1
+    """``refine``: epochs that each of them is trained."""
 
     @property
     def prices(self) -> dict[str, float]:

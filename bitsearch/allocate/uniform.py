@@ -78,16 +78,17 @@ def train_fixed(
     return quantized
 
 
-def allocate_uniformly(problem: Problem) -> Iterator[QuantizedNetwork]:
-    """The method ``uniform``: the best uniform plan by :func:`uniform_plans`, at the next draw the next best.
-
-    Raises:
-        InputError: no uniform plan meets the budgets.
-    """
-    model, rules = problem.model, problem.rules
-    activity = expected_activity(problem)
-    found = uniform_plans(model, rules, problem.budgets, problem.space.search.uniform_trials, activity=activity)
+def best_uniform(problem: Problem, activity: Activity | None) -> UniformBits:
+    """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
+    limit = problem.space.search.uniform_trials
+    found = uniform_plans(problem.model, problem.rules, problem.budgets, limit, activity=activity)
     if not found:
         asked = ", ".join(budget.requested for budget in problem.budgets)
         raise InputError(f"no uniform plan meets the budget {asked}; allow more, or take another method")
-    yield settle_plan(problem, problem.plan(found[problem.draw % len(found)]), "uniform")
+    return found[problem.draw % len(found)]
+
+
+def allocate_uniformly(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """The method ``uniform``: train :func:`best_uniform`."""
+    bits = best_uniform(problem, expected_activity(problem))
+    yield settle_plan(problem, problem.plan(bits), "uniform")
