@@ -168,6 +168,12 @@ class Allocation(Frozen):
     granularity: Literal["layer", "channel"] = "layer"
     decay: float | None = Field(default=None, ge=0, le=1)
     """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
+    quantizer: Literal["uniform", "sigmoid"] = "uniform"
+    """Of the weights once bits are frozen: straight-through rounding, or a sum of sigmoids that sharpen into steps."""
+    temperature_rate: Positive = 10.0
+    """``sigmoid``: by how much the temperature rises an epoch; 5 to 20 in the literature."""
+    largest_level: int | None = Field(default=None, ge=2)
+    """``sigmoid``: no weight levels beyond ±this from three bits on, such as 2 or 4; the whole grid by default."""
     sensitivity: Literal["fisher", "hessian"] = "fisher"
     """``sensitivity``: what weights a quantization error, the true Fisher or the trace of the Hessian."""
     ramp_steps: Count = 4

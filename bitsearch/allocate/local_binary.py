@@ -227,7 +227,8 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
         epochs=training.epochs - search_epochs,
         seed=problem.seed + 1,
         refill=False,
-        callbacks=lambda: [BinaryFlips(quantized)],
+        # Sharp sigmoids pass binary weights no gradient to flip by.
+        callbacks=lambda: [BinaryFlips(quantized)] if knobs.quantizer == "uniform" else [],
     )
     yield quantized
 

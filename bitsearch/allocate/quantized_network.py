@@ -35,6 +35,8 @@ class QuantizedNetwork(nn.Module):
         self.model, self.rules, self.baseline = model, rules, baseline
         self.activity: Activity | None = None
         """Spike counts, for budgets that depend on how often neurons fire."""
+        self.soft_accuracy: float | None = None
+        """Validation accuracy before soft weight steps became hard ones, where there were any."""
         self.conversion: list[Converted] = []
         """What became of every layer and neuron, where :func:`quantize` made this."""
         found = quantized_layers(network)

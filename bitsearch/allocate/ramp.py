@@ -11,8 +11,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from bitsearch.allocate.adaptive import BudgetPull, CurvatureSignal, FiringMeter, Renewal, make_searchable
 from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.projection import project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
@@ -40,10 +44,17 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
         ]
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
         _search(quantized, step, search_epochs)
-        _tune(quantized, step, epochs - search_epochs)
+        real = _tune(quantized, step, epochs - search_epochs)
         left = QuantizedNetwork(copy.deepcopy(quantized.network), problem.model, problem.rules, problem.space.baseline)
+        left.soft_accuracy = quantized.soft_accuracy
         settle(left, step, epochs=0, seed=step.seed, refill=False)
         yield left
+        with torch.no_grad():
+            for name, weight in real.items():
+                # Bits move with uniform steps, so that these are found anew.
+                quantized.layers[name].weight.copy_(weight)
+                quantized.layers[name].weight_step_bits.zero_()
+                quantized.layers[name].mirror()
 
 
 def limit_at(progress: float, start: float, budget: Budget) -> float:
@@ -93,14 +104,15 @@ def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
         layer.renew_weights = layer.renew_spikes = True
 
 
-def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
-    """Train the weights while the bits stay where they are."""
+def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> dict[str, Tensor]:
+    """Train the weights while the bits stay where they are; as :func:`bitsearch.allocate.fine_tune.fine_tune`."""
     for layer in quantized.searched_layers.values():
         layer.straight_through = False
-    train(
+    return fine_tune(
         quantized,
         step.splits,
         step.space.training,
+        step.knobs,
         epochs=epochs,
         seed=step.seed + 1,
         phase="fine-tune",

@@ -10,12 +10,12 @@ import copy
 from collections.abc import Iterator
 
 from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.projection import LossModel, Move, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.sensitivity import score
 from bitsearch.allocate.settle import expected_activity, settle_plan
-from bitsearch.allocate.trainer import train
 from bitsearch.allocate.uniform import best_uniform
 from bitsearch.cost import Activity
 from bitsearch.plan import LayerPlan
@@ -42,10 +42,11 @@ def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
         tried.add(_key(plan))
         candidate = QuantizedNetwork(copy.deepcopy(best.network), problem.model, problem.rules, problem.space.baseline)
         candidate.fix(plan)
-        train(
+        fine_tune(
             candidate,
             problem.splits,
             training,
+            problem.knobs,
             epochs=problem.knobs.refine_epochs,
             seed=problem.seed + number,
             phase="refine",

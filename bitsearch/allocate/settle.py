@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.projection import Kind, LossModel, project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.trainer import Callback, EpochRecord, train
+from bitsearch.allocate.trainer import Callback, EpochRecord
 from bitsearch.cost import Activity, Budget
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
@@ -90,10 +91,11 @@ def settle(
                 if problem.on_epoch is not None:
                     problem.on_epoch(record)
 
-            train(
+            fine_tune(
                 quantized,
                 splits,
                 training,
+                problem.knobs,
                 epochs=epochs,
                 seed=seed,
                 phase=phase,

@@ -5,10 +5,11 @@ from itertools import product
 
 from torch import nn
 
+from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.settle import expected_activity, settle_plan
-from bitsearch.allocate.trainer import OnEpoch, train
+from bitsearch.allocate.trainer import OnEpoch
 from bitsearch.cost import Activity, Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.errors import InputError
@@ -74,7 +75,8 @@ def train_fixed(
 ) -> QuantizedNetwork:
     """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
-    train(quantized, splits, space.training, epochs=space.training.epochs, seed=seed, phase=phase, on_epoch=on_epoch)
+    training, knobs = space.training, space.allocation
+    fine_tune(quantized, splits, training, knobs, epochs=training.epochs, seed=seed, phase=phase, on_epoch=on_epoch)
     return quantized
 
 

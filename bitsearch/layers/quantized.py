@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.errors import InputError
+from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
@@ -62,6 +63,8 @@ class QuantizedLayer(nn.Module):
     weight_latent: nn.Parameter | None
     spike_latent: nn.Parameter | None
     time_latent: nn.Parameter | None
+    soft_weights: SoftWeights | None
+    """Stands for the uniform quantizer while it is there."""
     weight_bits: Tensor
     spike_bits: Tensor
     time_steps: Tensor
@@ -76,6 +79,7 @@ class QuantizedLayer(nn.Module):
         self.renew_weights = self.renew_spikes = True
         self.straight_through = True
         self.observer: Observer | None = None
+        self.soft_weights = None
         slots = plan.time_steps if choices is None else choices.time_steps.high
         device = self.weight.device
         step_shape = (self.weight.shape[0], *[1] * (self.weight.dim() - 1)) if self.granularity == "channel" else ()
@@ -152,7 +156,9 @@ class QuantizedLayer(nn.Module):
         )
 
     def quantized_weight(self) -> Tensor:
-        """The weights on their grid, shaped like ``weight``."""
+        """The weights on their grid, shaped like ``weight``; near it while they are soft."""
+        if self.soft_weights is not None:
+            return self.soft_weights(self.weight)  # type: ignore[no-any-return]
         latent = self.weight_latent if self.straight_through else None
         return quantize(self.weight, self.weight_step, self.weight_bits, latent, signed=True)
 
@@ -225,6 +231,8 @@ class QuantizedLayer(nn.Module):
             return spike(self._currents(x), spike_step, spike_bits, largest, *settings)
 
         def weight_again() -> Tensor:
+            if self.soft_weights is not None:
+                return self.quantized_weight()
             largest = largest_level(weight_bits, signed=True)
             return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
 
@@ -351,6 +359,19 @@ class QuantizedLayer(nn.Module):
             self.weight_latent.clamp_(self.choices.weight_bits.low, self.choices.weight_bits.high)
             self.spike_latent.clamp_(self.choices.spike_bits.low, self.choices.spike_bits.high)
             self.time_latent.clamp_(self.choices.time_steps.low, self.choices.time_steps.high)
+
+    @torch.no_grad()
+    def harden(self) -> None:
+        """Replace soft weights by their hard values, on the uniform grid whose step size is α."""
+        soft = self.soft_weights
+        if soft is None:
+            return
+        soft.eval()
+        self.weight.copy_(soft(self.weight))
+        self.weight_log_step.copy_(soft.log_alpha)
+        self.weight_step_bits.copy_(self.weight_bits)
+        self.soft_weights = None
+        self.mirror()
 
     @torch.no_grad()
     def fix(self, plan: LayerPlan) -> None:

@@ -132,7 +132,7 @@ class Objective:
                 for layer in model.unquantized
             },
             costs=costs,
-            accuracy=Accuracy(validation=accuracy),
+            accuracy=Accuracy(validation=accuracy, soft_validation=quantized.soft_accuracy),
             provenance=Provenance(
                 bitsearch=__version__,
                 torch=torch.__version__,

@@ -95,3 +95,10 @@ def test_the_best_uniform_plan_is_uniform(problem):
     (network,) = METHODS["uniform"](problem(method="uniform"))
     _, *searched = network.layer_plans.values()
     assert len({(layer.weight_bits, layer.spike_bits, layer.time_steps) for layer in searched}) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_through_sigmoids_if_asked(problem, method):
+    *_, last = METHODS[method](problem(method=method, share=0.7, quantizer="sigmoid"))
+    assert all(layer.soft_weights is None for layer in last.layers.values())
+    assert 0 <= last.soft_accuracy <= 1
