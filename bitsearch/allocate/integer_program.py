@@ -40,7 +40,7 @@ class Solution:
 
     plan: dict[str, LayerPlan]
     loss: float
-    """Predicted, over the searched layers."""
+    """Predicted, over the searched layers, by the prices."""
     proved: bool
     """True if no plan of the program's options has less; False where the time was up."""
 
@@ -98,7 +98,7 @@ class _Program:
         deadline: float,
     ) -> None:
         self.start, self.model, self.budgets, self.rules, self.activity = dict(start), model, budgets, rules, activity
-        self.loss, self.deadline = loss, deadline
+        self.loss, self.prices, self.deadline = loss, prices, deadline
         self.names = [layer.name for layer in model.layers]
         self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
@@ -205,8 +205,10 @@ class _Program:
             for lower, upper in boxes:
                 number += 1
                 heapq.heappush(queue, (value, number, lower, upper))
-        if plan is None:
-            return self._projected()
+        if plan is None or self.stopped:
+            projected = self._projected()
+            if plan is None or projected.loss < best / self.scale:
+                return projected
         return Solution(plan, best / self.scale, not self.stopped)
 
     def _least(self, row: Numbers) -> float:
@@ -255,11 +257,13 @@ class _Program:
         return plan
 
     def _projected(self) -> Solution:
+        """What is left where the time is up: a projection, whose spike bits may differ between steps."""
         plan = project(self.start, self.model, self.budgets, self.rules, loss=self.loss, activity=self.activity)
-        searched = [(name, plan[name]) for name in self.rules.searched]
+        weight, spike = (self.prices.get(kind, 1.0) for kind in ("weight", "spike"))
         loss = sum(
-            self.loss.weight_loss(name, layer.weight_bits) + self.loss.spike_loss(name, layer.spike_bits)
-            for name, layer in searched
+            self.loss.weight_loss(name, plan[name].weight_bits) / weight
+            + self.loss.spike_loss(name, plan[name].spike_bits) / spike
+            for name in self.rules.searched
         )
         return Solution(plan, loss, False)
 

@@ -5,6 +5,7 @@ Scores are a sensitivity times the squared quantization error: the true Fisher's
 (:mod:`bitsearch.allocate.hessian`).
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -14,7 +15,7 @@ import torch
 from bitsearch.allocate.budget_control import aim
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.hessian import hessian_traces
-from bitsearch.allocate.integer_program import solve
+from bitsearch.allocate.integer_program import SECONDS, solve
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.settle import expected_activity, settle_plan
@@ -70,4 +71,10 @@ def allocate_by_sensitivity(problem: Problem) -> Iterator[QuantizedNetwork]:
         replace(budget, limit=aim(budget, model, smallest, knobs.budget_share, activity)) for budget in problem.budgets
     ]
     found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
+    if not found.proved:
+        warnings.warn(
+            f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "
+            "is trained",
+            stacklevel=2,
+        )
     yield settle_plan(problem, found.plan, "sensitivity")
