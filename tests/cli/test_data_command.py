@@ -1,5 +1,7 @@
+import json
+
 import pytest
-from image_files import write_cifar10, write_imagenet
+from image_files import write_cifar10, write_cifar100, write_imagenet, write_mnist
 
 from bitsearch.cli import main
 from bitsearch.data import DATA_SETS
@@ -93,3 +95,29 @@ def test_corrupt_files_are_named(call, capsys, tmp_path):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 8
     assert f"cannot read '{file}' (" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("space", "write", "width"),
+    [
+        ("cifar10", write_cifar10, 4),
+        ("cifar100", write_cifar100, 4),
+        ("mnist", write_mnist, 4),
+        ("fashion_mnist", lambda root: write_mnist(root, "FashionMNIST"), 4),
+    ],
+)
+def test_the_shipped_spaces_take_a_root(monkeypatch, capsys, tmp_path, space, write, width):
+    write(tmp_path)
+    settings = [f"data_options.root={tmp_path}", "data_options.limit=4", f"network_options.width={width}"]
+    overrides = [argument for setting in settings for argument in ("--set", setting)]
+    for arguments, code in (([], 2), (overrides, 0)):
+        monkeypatch.setattr("sys.argv", ["bitsearch", "profile", space, "--json", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == code
+        printed = capsys.readouterr()
+        if code:
+            assert "no root given; set root in data_options" in printed.err
+        else:
+            layers = json.loads(printed.out)["layers"]
+            assert layers[-1]["weights"] == 4 * width * DATA_SETS[space].classes
