@@ -10,6 +10,7 @@ are timed one after the other, as the training loop runs them. Medians and range
 
 import argparse
 import itertools
+import os
 import platform
 import statistics
 import sys
@@ -78,6 +79,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="batches a round")
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
     arguments = parser.parse_args()
+    # Others at work stretch the times, and both parts alike: the shares stay.
+    load = os.getloadavg()[0]
     lines = [
         "| images are | preparation, ms a batch | training, ms a batch | share of the epoch, % |",
         "|---|---|---|---|",
@@ -91,8 +94,10 @@ def main() -> None:
     text = (
         "# What preparing the data costs\n\nResNet-20 (16 channels), float32, batches of "
         f"{BATCH} of {IMAGES:,} random 3×32×32 images in memory, medians and ranges of {arguments.rounds} interleaved "
-        f"rounds of {arguments.steps} batches. Machine: {platform.machine()}, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}, seed {SEED}.\n\n" + "\n".join(lines) + "\n\nMade by `python -m benchmarks.data`.\n"
+        f"rounds of {arguments.steps} batches. Machine: {platform.machine()}, {os.cpu_count()} cores with a load of "
+        f"{load:.1f} beforehand, torch {torch.__version__} with {torch.get_num_threads()} threads, seed {SEED}.\n\n"
+        + "\n".join(lines)
+        + "\n\nMade by `python -m benchmarks.data`.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "data.md", text)
