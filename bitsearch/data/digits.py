@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch.utils.data import TensorDataset
 
 from bitsearch.data.data_set import DataSet
@@ -15,6 +13,10 @@ def digits(*, split_seed: int = 0) -> Splits:
 
     Inputs ``[1, 8, 8]``, normalized with the mean and standard deviation of the training split.
     """
+    # Imported where it is needed: it takes a second that no other data set has to spend.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     index = np.arange(len(labels))
     rest, test = train_test_split(index, test_size=0.2, stratify=labels, random_state=split_seed)

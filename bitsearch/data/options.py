@@ -45,5 +45,5 @@ _CHECKS = {
     "limit": (_or_none(_whole(2)), "a whole number of images a class, at least 2"),
     "validation_share": (lambda value: isinstance(value, float) and 0 < value < 1, "a share above 0 and below 1"),
     "augment": (lambda value: isinstance(value, bool), "true or false"),
-    "workers": (_whole(0, 1024), "a whole number of processes, 0 for none besides the main one"),
+    "workers": (_or_none(_whole(0, 1024)), "a whole number of processes, 0 for none besides the main one"),
 }
