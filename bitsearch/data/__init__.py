@@ -5,12 +5,18 @@ from typing import Any
 
 from bitsearch.data.data_set import DataSet
 from bitsearch.data.digits import DIGITS
+from bitsearch.data.digits_events import DIGITS_EVENTS
+from bitsearch.data.event_camera import CAMERAS
 from bitsearch.data.image_folder import IMAGE_FOLDER
+from bitsearch.data.shd import SHD
 from bitsearch.data.splits import Splits, batches
 from bitsearch.errors import InputError
 from bitsearch.registry import build
 
-DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in (DIGITS, IMAGE_FOLDER)}
+DATA_SETS: dict[str, DataSet] = {
+    entry.name: entry
+    for entry in (DIGITS, IMAGE_FOLDER, DIGITS_EVENTS, *(camera.entry for camera in CAMERAS.values()), SHD)
+}
 
 
 def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:
