@@ -6,7 +6,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import doctor, plans, profile, run, targets
+from bitsearch.cli import data, doctor, plans, profile, run, targets
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("deploy")(plans.deploy)
 app.command("profile")(profile.profile)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 

@@ -21,7 +21,7 @@ def digits(*, split_seed: int = 0) -> Splits:
     inputs = (inputs - inputs[indices["train"]].mean()) / inputs[indices["train"]].std()
     targets = torch.tensor(labels)
     parts = {name: TensorDataset(inputs[part], targets[part]) for name, part in indices.items()}
-    return Splits(**parts, input_shape=(1, 8, 8), classes=10)
+    return Splits(parts["train"], parts["validation"], parts["test"], input_shape=(1, 8, 8), classes=10)
 
 
 def split_indices(labels: np.ndarray, split_seed: int) -> dict[str, np.ndarray]:

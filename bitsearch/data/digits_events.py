@@ -56,7 +56,14 @@ def digits_events(*, split_seed: int = 0, frames: int = 8) -> Splits:
         name: TensorDataset(inputs[part], labels[part])
         for name, part in split_indices(labels.numpy(), split_seed).items()
     }
-    return Splits(**parts, input_shape=tuple(inputs.shape[1:]), classes=10, frames=frames)
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        input_shape=tuple(inputs.shape[1:]),
+        classes=10,
+        frames=frames,
+    )
 
 
 def positions() -> Tensor:

@@ -10,55 +10,24 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from filelock import FileLock
 
 from bitsearch.data.data_set import DataSet
-from bitsearch.data.event_frames import (
-    EventOptions,
-    count_events,
-    flip_and_roll,
-    frame_samples,
-    hold_back,
-    is_whole,
-)
+from bitsearch.data.event_frames import count_events, flip_and_roll, frame_samples
+from bitsearch.data.options import check_options, find_root
 from bitsearch.data.splits import Splits
+from bitsearch.data.stratified import Part, one_part, stratified
 from bitsearch.errors import InputError
 
 if TYPE_CHECKING:
     from spikingjelly.datasets.base import NeuromorphicDatasetFolder
 
-MAX_SIZE = 1024
-"""Of a frame's side, in pixels."""
 TEST_SHARE = 0.1
 """Of every class, where no test recordings were published: the customary nine to one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraOptions(EventOptions):
-    """What the recordings of a camera let one choose."""
-
-    size: int | None = None
-    """Frames are averaged down to ``size`` × ``size``, without regard to their proportions; None leaves them."""
-    augment: bool = False
-    """Mirror and roll training batches at random; only where a mirrored recording is of the same class."""
-
-    def _rules(self) -> list[tuple[bool, str, str]]:
-        mirrored = CAMERAS[self.name].mirrored
-        return [
-            *super()._rules(),
-            (self.size is None or is_whole(self.size, 1, MAX_SIZE), "size", f"pixels, a whole number up to {MAX_SIZE}"),
-            (isinstance(self.augment, bool), "augment", "true or false"),
-            (mirrored or not self.augment, "augment", "false: its mirrored recordings are of another class"),
-        ]
-
-    @property
-    def folder(self) -> str:
-        """The name of the folder in ``root`` that keeps these frames."""
-        return f"frames_{self.frames}_by_{self.split_by}" + ("" if self.size is None else f"_{self.size}x{self.size}")
 
 
 @dataclass(frozen=True)
@@ -74,33 +43,78 @@ class Camera:
     """Whether a mirrored recording is of the same class."""
 
 
-def event_camera(name: str, **chosen: Any) -> Splits:
-    """Recordings as frames ``[T, 2, H, W]``: OFF and ON events, as they were counted, so that no event is zero.
+def event_camera(
+    name: str,
+    *,
+    split_seed: int = 0,
+    root: str = "",
+    frames: int = 10,
+    split_by: str = "number",
+    size: int | None = None,
+    validation_share: float = 0.1,
+    limit: int | None = None,
+    augment: bool = False,
+) -> Splits:
+    """Recordings as frames ``[T, 2, H, W]``: OFF and ON events as they were counted, so that no event is zero.
 
-    Published test recordings are the test split; where there are none, :data:`TEST_SHARE` of every class is, chosen by
-    ``split_seed``.
+    Published test recordings are the test split; where there are none, a tenth of every class is, by ``split_seed``.
 
     Args:
         name: a key of :data:`CAMERAS`.
-        chosen: see :class:`CameraOptions`.
+        split_seed: fixes which recordings are held back, and which a ``limit`` keeps.
+        root: the data set's folder; what is made of its recordings is kept there as well.
+        frames: T, time bins.
+        split_by: what the frames of a recording share alike: the ``number`` of events, or the length of ``time``.
+        size: frames are averaged down to ``size`` × ``size``, without regard to their proportions; None leaves them.
+        validation_share: share of every class of the training recordings that is held back for validation.
+        limit: at most this many recordings a class of the training part (validation included) and of the test part.
+        augment: mirror and roll training batches at random; where a mirrored recording is of the same class.
 
     Raises:
         InputError: an option of the wrong kind, files that are missing, or recordings that cannot be read.
     """
-    options, camera = CameraOptions(name=name, **chosen), CAMERAS[name]
-    root = Path(options.root).expanduser().absolute()
+    options = {"frames": frames, "split_by": split_by, "size": size, "limit": limit, "augment": augment}
+    check_options(name, **options, validation_share=validation_share)
+    camera = CAMERAS[name]
+    if augment and not camera.mirrored:
+        raise InputError(f"{name}: augment is true; leave it out: mirrored recordings are of another class")
+    root_path = find_root(camera.entry, root, "extract/").absolute()
     kind = _reader(camera.reader)
     try:
-        _prepare_events(kind, camera.entry, root)
-        found = _prepare_frames(kind, camera.published_test, options, root)
+        _prepare_events(kind, camera.entry, root_path)
+        integrate = partial(_integrate, frames=frames, split_by=split_by, size=size)
+        folder = f"frames_{frames}_by_{split_by}" + ("" if size is None else f"_{size}x{size}")
+        found = _prepare_frames(kind, camera.published_test, root_path / folder, integrate)
     except InputError:
         raise
     except Exception as error:  # Broken recordings lead a reader to whatever it did not expect.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{name}: cannot read the recordings in {str(root)!r} ({reason}); unpack {camera.entry.download} anew"
+            f"{name}: cannot read the recordings in {root!r} ({reason}); unpack "
+            f"{camera.entry.download} anew, and remove {str(root_path / 'events_np')!r} if it is there"
         ) from error
-    return _split(found, kind, options)
+    train, test, chosen = _split(name, found, split_seed, validation_share, limit)
+    height, width = kind.get_H_W() if size is None else (size, size)
+    shape = (frames, 2, height, width)
+    parts = {
+        split: frame_samples(
+            train.loader,
+            [source.samples[index][0] for index in chosen[split]],
+            torch.tensor([source.targets[index] for index in chosen[split]]),
+            shape=shape,
+            whole=size is None,
+            augment=flip_and_roll if augment and split == "train" else None,
+        )
+        for split, source in (("train", train), ("validation", train), ("test", test))
+    }
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        input_shape=shape,
+        classes=len(train.classes),
+        frames=frames,
+    )
 
 
 def _reader(name: str) -> "type[NeuromorphicDatasetFolder]":
@@ -117,49 +131,50 @@ def _prepare_events(kind: "type[NeuromorphicDatasetFolder]", entry: DataSet, roo
     """
 
     def make() -> None:
-        for file in entry.files:
-            if not (root / file).exists():
-                raise entry.missing(root / file, root)
         marker = _marker(root / "events_np")
         marker.touch()
         (root / "events_np").mkdir()
         kind.create_raw_from_extracted(root / "extract", root / "events_np")
         marker.unlink()
 
-    if not root.is_dir():
-        raise entry.missing(root, root)
+    if not (root / "events_np").is_dir():
+        for file in entry.files:
+            if not (root / file).exists():
+                raise entry.missing(root / file, root)
     _once(root / "events_np", make)
 
 
 def _prepare_frames(
-    kind: "type[NeuromorphicDatasetFolder]", published_test: bool, options: CameraOptions, root: Path
-) -> "dict[str, NeuromorphicDatasetFolder]":
-    """The folders of frames of each published part, ``train`` and ``test``; or ``all``."""
+    kind: "type[NeuromorphicDatasetFolder]", published_test: bool, folder: Path, integrate: Callable[..., np.ndarray]
+) -> "list[NeuromorphicDatasetFolder]":
+    """The folders of frames of the published training and test part; or of all recordings, where that is one."""
 
-    def parts() -> "dict[str, NeuromorphicDatasetFolder]":
+    def parts() -> "list[NeuromorphicDatasetFolder]":
         given = {
             "data_type": "frame",
-            "custom_integrate_function": partial(_integrate, options),
-            "custom_integrated_frames_dir_name": options.folder,
+            "custom_integrate_function": integrate,
+            "custom_integrated_frames_dir_name": folder.name,
         }
         if not published_test:
-            return {"all": kind(str(root), **given)}
-        return {name: kind(str(root), train=name == "train", **given) for name in ("train", "test")}
+            return [kind(str(folder.parent), **given)]
+        return [kind(str(folder.parent), train=train, **given) for train in (True, False)]
 
-    _once(root / options.folder, parts)
+    _once(folder, parts)
     return parts()
 
 
-def _integrate(options: CameraOptions, events: dict[str, np.ndarray], height: int, width: int) -> np.ndarray:
-    """Event counts ``[T, 2, H, W]`` of a recording, whole numbers; or their means over pixels, in half precision."""
+def _integrate(
+    events: dict[str, np.ndarray], height: int, width: int, *, frames: int, split_by: str, size: int | None
+) -> np.ndarray:
+    """Event counts ``[T, 2, H, W]`` of a recording; or their means over pixels, in half precision."""
     x, y = events["x"].astype(np.int64), events["y"].astype(np.int64)
     if len(x) and (x.max() >= width or y.max() >= height):
         raise ValueError(f"an event lies outside the {width} × {height} pixels")
     addresses = ((events["p"] != 0) * height + y) * width + x
-    counts = count_events(events["t"], addresses, options.frames, options.split_by, (2, height, width))
-    if options.size is None:
-        return counts.astype(np.uint16 if counts.max() < 65536 else np.float32)
-    means = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(counts).float(), options.size)
+    counts = count_events(events["t"], addresses, frames, split_by, (2, height, width))
+    if size is None:
+        return counts.astype(np.uint8 if counts.max() < 256 else np.int32)
+    means = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(counts).float(), size)
     return means.half().numpy()
 
 
@@ -184,35 +199,32 @@ def _marker(folder: Path) -> Path:
 
 
 def _split(
-    found: "dict[str, NeuromorphicDatasetFolder]", kind: "type[NeuromorphicDatasetFolder]", options: CameraOptions
-) -> Splits:
-    rng = np.random.default_rng(options.split_seed)
-    first = next(iter(found.values()))
-    if any(part.classes != first.classes for part in found.values()):
-        raise InputError(f"{options.name}: the training and the test recordings are not of the same classes")
-    if len(first.classes) < 2:
-        raise InputError(f"{options.name}: recordings of {len(first.classes)} class; at least 2 needed")
-    if "all" in found:
-        test, validation, train = hold_back(first.targets, (TEST_SHARE, options.validation_share), options, rng)
-        sources = {"train": first, "validation": first, "test": first}
-    else:
-        validation, train = hold_back(first.targets, (options.validation_share,), options, rng)
-        (test,) = hold_back(found["test"].targets, (), options, rng)
-        sources = {"train": first, "validation": first, "test": found["test"]}
-    height, width = kind.get_H_W() if options.size is None else (options.size, options.size)
-    shape = (options.frames, 2, height, width)
-    parts = {
-        name: frame_samples(
-            first.loader,
-            [sources[name].samples[index][0] for index in indices],
-            torch.tensor([sources[name].targets[index] for index in indices]),
-            shape=shape,
-            whole=options.size is None,
-            augment=flip_and_roll if options.augment and name == "train" else None,
-        )
-        for name, indices in (("train", train), ("validation", validation), ("test", test))
-    }
-    return Splits(**parts, input_shape=shape, classes=len(first.classes), frames=options.frames)
+    name: str,
+    found: "list[NeuromorphicDatasetFolder]",
+    split_seed: int,
+    validation_share: float,
+    limit: int | None,
+) -> "tuple[NeuromorphicDatasetFolder, NeuromorphicDatasetFolder, dict[str, np.ndarray]]":
+    """(training part, test part, indices into them of each split); of one part, it is both."""
+    train, test = found[0], found[-1]
+    if train.classes != test.classes:
+        raise InputError(f"{name}: the training and the test recordings are not of the same classes")
+    if len(train.classes) < 2:
+        raise InputError(f"{name}: the recordings are of one class, {train.classes[0]!r}; at least 2 needed")
+    whole = [np.arange(len(part)) for part in (train, test)]
+    if train is test:
+        whole = list(one_part(np.array(train.targets), TEST_SHARE, split_seed))
+    labels = [np.array(part.targets)[indices] for part, indices in zip((train, test), whole, strict=True)]
+    chosen = stratified(
+        name,
+        Part(str(train.root), labels[0]),
+        Part(str(test.root), labels[1]),
+        train.classes,
+        split_seed=split_seed,
+        validation_share=validation_share,
+        limit=limit,
+    )
+    return train, test, {split: whole[split == "test"][indices] for split, indices in chosen.items()}
 
 
 _MNIST_TRAIN = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
@@ -246,7 +258,7 @@ CAMERAS = {
                 shape="T×2×128×128",
                 classes=10,
                 counts={"all": (1000,) * 10},
-                download="the archives of the ten classes, airplane.zip to truck.zip,",
+                download="airplane.zip, automobile.zip, …, truck.zip",
                 source="https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
                 files={f"extract/{name}": "" for name in _CIFAR10},
             ),

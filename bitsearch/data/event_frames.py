@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,68 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from bitsearch.data.splits import Samples
-from bitsearch.errors import InputError
 
-MAX_FRAMES = 1000
 IN_MEMORY = 2 * 1024**3
 """Bytes; the frames of a split that take more are read whenever they are needed."""
 ROLL = 5
 """Pixels; frames are shifted by up to this many each way."""
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventOptions:
-    """What all recorded event data sets let one choose.
-
-    Raises:
-        InputError: a value of the wrong kind.
-    """
-
-    name: str
-    """Of the data set, for messages."""
-    split_seed: int = 0
-    """Fixes which recordings are held back, and which a ``limit`` keeps."""
-    root: str = ""
-    """The data set's folder; what is made of its recordings is kept there as well."""
-    frames: int = 10
-    """Time bins."""
-    split_by: str = "number"
-    """What all frames of a recording share: the ``number`` of events, or the length of ``time``."""
-    validation_share: float = 0.1
-    """Share of every class of the training recordings that is held back; at least one recording."""
-    limit: int | None = None
-    """At most this many recordings a class of each official part, before any are held back."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.root, str) or not self.root:
-            raise InputError(
-                f"{self.name}: no root given; set root in data_options to the folder of the data set, as in "
-                'data_options = { root = "path/to/recordings" }'
-            )
-        for fits, name, allowed in self._rules():
-            if not fits:
-                raise InputError(f"{self.name}: {name} is {getattr(self, name)!r}; give {allowed}")
-
-    def _rules(self) -> list[tuple[bool, str, str]]:
-        """(whether it is kept, option, what is allowed)."""
-        share = isinstance(self.validation_share, float) and 0 < self.validation_share < 1
-        return [
-            (is_whole(self.frames, 1, MAX_FRAMES), "frames", f"a whole number of time bins from 1 to {MAX_FRAMES}"),
-            (self.split_by in ("number", "time"), "split_by", "'number' or 'time'"),
-            (share, "validation_share", "a share above 0 and below 1"),
-            (
-                self.limit is None or is_whole(self.limit, 2),
-                "limit",
-                "a whole number of recordings a class, at least 2",
-            ),
-        ]
-
-
-def is_whole(value: object, least: int, most: float = math.inf) -> bool:
-    """Whether it is a whole number within limits; ``True`` is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def count_events(
@@ -96,7 +40,7 @@ def count_events(
     """
     places = math.prod(shape)
     addresses = addresses.astype(np.int64)
-    if len(addresses) and not (0 <= addresses.min() and addresses.max() < places):
+    if len(addresses) and (addresses.min() < 0 or addresses.max() >= places):
         raise ValueError(f"an event lies outside the frame of {' × '.join(map(str, shape))}")
     if split_by == "number":
         bins = np.arange(len(times)) // max(1, len(times) // frames)
@@ -185,31 +129,6 @@ def frame_samples(
             kept = kept.half()
         kept[index] = counts
     return EventFrames(kept, labels, augment)
-
-
-def hold_back(
-    labels: Sequence[int], shares: Sequence[float], options: EventOptions, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Indices of a part of each of these shares of every class, at least one sample of it, and of the rest, at last.
-
-    At most ``options.limit`` samples a class are dealt out. The samples of a part are shuffled: any first few are to
-    be of all classes.
-
-    Raises:
-        InputError: a class without enough samples.
-    """
-    parts: list[list[np.ndarray]] = [[] for _ in range(len(shares) + 1)]
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(np.equal(labels, label)))[: options.limit]
-        sizes = [max(1, round(share * len(members))) for share in shares]
-        if sum(sizes) >= len(members):
-            raise InputError(
-                f"{options.name}: class number {label} has {len(members)} recordings, of which {sum(sizes)} are held "
-                "back; lower validation_share, or give more recordings a class"
-            )
-        for part, piece in zip(parts, np.split(members, np.cumsum(sizes)), strict=True):
-            part.append(piece)
-    return [rng.permutation(np.concatenate(part)) for part in parts]
 
 
 def flip_and_roll(inputs: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,46 +1,77 @@
-"""Spiking Heidelberg Digits: spoken digits as spikes of the 700 channels of an inner ear's model (Cramer et al. 2020)."""
+"""Spiking Heidelberg Digits (Cramer et al. 2020): spoken digits as spikes of 700 channels of a model of the ear."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import torch
 
 from bitsearch.data.data_set import DataSet
-from bitsearch.data.event_frames import EventOptions, count_events, frame_samples, hold_back
-from bitsearch.data.splits import Samples, Splits
+from bitsearch.data.event_frames import count_events, frame_samples
+from bitsearch.data.options import check_options, find_root
+from bitsearch.data.splits import Splits
+from bitsearch.data.stratified import Part, stratified
 from bitsearch.errors import InputError
 
 CHANNELS = 700
 CLASSES = 20
 
 
-def shd(**chosen: Any) -> Splits:
+def shd(
+    *,
+    split_seed: int = 0,
+    root: str = "",
+    frames: int = 10,
+    split_by: str = "time",
+    validation_share: float = 0.1,
+    limit: int | None = None,
+) -> Splits:
     """Spikes of each channel counted in frames ``[T, 700]``; the published test recordings are the test split.
 
     The files are read as they are. SpikingJelly's own frames are the same where it makes them: by time it stops at a
     recording with a silent frame.
 
     Args:
-        chosen: see :class:`bitsearch.data.event_frames.EventOptions`.
+        split_seed: fixes which recordings are held back, and which a ``limit`` keeps.
+        root: the folder of the two files.
+        frames: T, time bins.
+        split_by: what the frames of a recording share alike: the ``number`` of spikes, or the length of ``time``.
+        validation_share: share of every class of the training recordings that is held back for validation.
+        limit: at most this many recordings a class of the training part (validation included) and of the test part.
 
     Raises:
         InputError: an option of the wrong kind, files that are missing, or a file of another kind.
     """
-    options = EventOptions(name="shd", **chosen)
-    root = Path(options.root).expanduser()
-    train, test = (_Recordings(root / name, root) for name in SHD.files)
-    rng = np.random.default_rng(options.split_seed)
-    validation_part, train_part = hold_back(train.labels, (options.validation_share,), options, rng)
-    (test_part,) = hold_back(test.labels, (), options, rng)
+    check_options("shd", frames=frames, split_by=split_by, validation_share=validation_share, limit=limit)
+    folder = find_root(SHD, root, ", ".join(SHD.files))
+    train, test = (_Recordings(folder / name, folder) for name in SHD.files)
+    chosen = stratified(
+        "shd",
+        train.part,
+        test.part,
+        [str(label) for label in range(CLASSES)],
+        split_seed=split_seed,
+        validation_share=validation_share,
+        limit=limit,
+    )
+    parts = {
+        split: frame_samples(
+            partial(source.frames, frames=frames, split_by=split_by),
+            chosen[split].tolist(),
+            torch.from_numpy(source.part.labels[chosen[split]]),
+            shape=(frames, CHANNELS),
+            whole=True,
+        )
+        for split, source in (("train", train), ("validation", train), ("test", test))
+    }
     return Splits(
-        train=train.part(train_part, options),
-        validation=train.part(validation_part, options),
-        test=test.part(test_part, options),
-        input_shape=(options.frames, CHANNELS),
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        input_shape=(frames, CHANNELS),
         classes=CLASSES,
-        frames=options.frames,
+        frames=frames,
     )
 
 
@@ -50,26 +81,30 @@ class _Recordings:
     def __init__(self, path: Path, root: Path) -> None:
         if not path.is_file():
             raise SHD.missing(path, root)
+        self.path = path
         try:
-            file = h5py.File(path, "r")
-            self.labels = file["labels"][:].astype(np.int64)
-            self.times, self.units = file["spikes"]["times"], file["spikes"]["units"]
+            with h5py.File(path, "r") as file:
+                self.part = Part(str(path), file["labels"][:].astype(np.int64))
+                lengths = {len(file["spikes"][name]) for name in ("times", "units")}
         except (OSError, KeyError, AttributeError) as error:
             raise InputError(
                 f"shd: {str(path)!r} is no file of spikes ({' '.join(str(error).split())}); unpack it anew"
             ) from error
-        if len(self.labels) == 0 or self.labels.min() < 0 or self.labels.max() >= CLASSES:
-            raise InputError(f"shd: the labels in {str(path)!r} are not from 0 to {CLASSES - 1}; unpack it anew")
+        if lengths != {len(self.part.labels)}:
+            raise InputError(f"shd: {str(path)!r} has no list of spikes for each label; unpack it anew")
+        if not np.isin(self.part.labels, range(CLASSES)).all():
+            raise InputError(f"shd: {str(path)!r} has labels that are not from 0 to {CLASSES - 1}; unpack it anew")
 
-    def part(self, indices: np.ndarray, options: EventOptions) -> Samples:
-        def read(index: int) -> np.ndarray:
-            try:
-                return count_events(self.times[index], self.units[index], options.frames, options.split_by, (CHANNELS,))
-            except (OSError, ValueError) as error:
-                raise InputError(f"shd: recording {index} cannot be read ({error}); unpack the files anew") from error
-
-        labels = torch.from_numpy(self.labels[indices])
-        return frame_samples(read, indices, labels, shape=(options.frames, CHANNELS), whole=True)
+    def frames(self, index: int, *, frames: int, split_by: str) -> np.ndarray:
+        """Spike counts ``[T, 700]`` of a recording."""
+        try:
+            with h5py.File(self.path, "r") as file:
+                times, units = (file["spikes"][name][index] for name in ("times", "units"))
+            return count_events(times, units, frames, split_by, (CHANNELS,))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"shd: cannot read recording {index} of {self.part.where!r} ({error}); unpack it anew"
+            ) from error
 
 
 SHD = DataSet(

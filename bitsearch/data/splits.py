@@ -1,11 +1,14 @@
 """Train, validation and test splits, and batches of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+
+from bitsearch.errors import InputError
 
 Samples = Dataset[tuple[Tensor, ...]]
 
@@ -46,23 +49,62 @@ def batches(
     ``[T, N, ...]``, as spikingjelly's multi-step modules take them.
 
     Tensors in memory are indexed a whole batch at a time. Where the samples have a method ``augment``, which takes a
-    batch's inputs and a generator, it is called on the inputs of every shuffled batch, with ``generator``.
+    batch's inputs and a generator, it is called on the inputs of every shuffled batch, with ``generator``. Where they
+    have a method ``augmented``, which takes an index and a seed, shuffled batches are made of what it returns; and an
+    attribute ``workers`` is the number of processes that read them.
     """
     order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
     if isinstance(samples, TensorDataset):
         whole = BatchSampler(order, batch_size, drop_last=False)
         found = DataLoader(samples, sampler=whole, batch_size=None)
     else:
-        found = DataLoader(samples, sampler=order, batch_size=batch_size)
+        if generator is not None and hasattr(samples, "augmented"):
+            samples = _Augmented(samples, generator)
+        found = DataLoader(samples, sampler=order, batch_size=batch_size, num_workers=getattr(samples, "workers", 0))
     augment = getattr(samples, "augment", None) if generator is not None else None
     timed = getattr(samples, "frames", None) is not None
-    if augment is None and not timed:
+    if augment is None and not timed and not found.num_workers:
         return found
     return (
         (_time_first(given) if timed else given, labels)
-        for inputs, labels in found
+        for inputs, labels in _in_one_line(found)
         for given in [inputs if augment is None else augment(inputs, generator)]
     )
+
+
+def labels_of(samples: Samples) -> Tensor:
+    """Labels ``[N]`` of all samples: their last tensor, or attribute ``labels``, or else every sample is read."""
+    if isinstance(samples, TensorDataset):
+        return samples.tensors[-1]
+    found = getattr(samples, "labels", None)
+    if found is None:
+        found = [int(samples[index][1]) for index in range(len(samples))]  # type: ignore[arg-type]
+    return torch.as_tensor(found)
+
+
+class _Augmented(Dataset[tuple[Tensor, ...]]):
+    """One pass over samples that are changed at random: the generator decides how, whichever process reads them."""
+
+    def __init__(self, samples: Any, generator: torch.Generator) -> None:
+        self.samples, self.workers = samples, getattr(samples, "workers", 0)
+        self.frames = getattr(samples, "frames", None)
+        self.seed = int(torch.randint(2**62, (), generator=generator))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self.samples.augmented(index, self.seed + index)
+        return found
+
+
+def _in_one_line(found: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    try:
+        yield from found
+    except InputError as error:
+        # One that comes from another process has that one's whole traceback in its message.
+        line = str(error).strip().splitlines()[-1]
+        raise InputError(line.removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")) from error
 
 
 def _time_first(inputs: Tensor) -> Tensor:
