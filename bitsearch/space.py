@@ -101,13 +101,21 @@ class Choices(Frozen):
 
 
 class FirstLayer(Frozen):
-    """The first layer sees the signed network input; its bits are fixed."""
+    """The first layer sees the network's input; its bits are fixed."""
 
     weight_bits: Bits = 8
     spike_bits: Bits = 8
-    time_steps: TimeSteps = 1
+    time_steps: TimeSteps | None = None
+    """1 by default, or every frame of an input that changes along a time axis."""
     counted: bool = True
     """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
+
+    def bits(self, frames: int | None = None) -> UniformBits:
+        """Its bits, for an input with a time axis of ``frames`` or without one."""
+        time_steps = self.time_steps or frames or 1
+        return UniformBits(
+            weight_bits=self.weight_bits, spike_bits=self.spike_bits, time_steps=min(time_steps, frames or time_steps)
+        )
 
 
 class Training(Frozen):
@@ -155,7 +163,8 @@ class Allocation(Frozen):
     renewal_epochs: Count = 2
     """Least number of epochs before renewal may stop."""
     granularity: Literal["layer", "channel"] = "layer"
-    decay: float = Field(default=1.0, ge=0, le=1)
+    decay: float | None = Field(default=None, ge=0, le=1)
+    """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
 
 
 class Parameter(Frozen):
@@ -211,6 +220,10 @@ class SearchSpace(Frozen):
     data_options: dict[str, Any] = {}
     """A ``root`` is a folder or an address; a relative one is taken from the working directory, and kept absolute."""
     split_seed: int = Field(default=0, ge=0)
+    include: tuple[Name, ...] = Field(default=("*",), min_length=1)
+    """Globs of module paths: a layer gets bits if it, or a module around it, matches one."""
+    exclude: tuple[Name, ...] = ()
+    """Globs of module paths that keep 32 bits."""
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
     target: Name = "generic"
@@ -239,7 +252,7 @@ class SearchSpace(Frozen):
             if name not in Allocation.model_fields:
                 allowed = ", ".join(Allocation.model_fields)
                 raise ValueError(f"search.parameters.{name} is not a knob of [allocation]; allowed: {allowed}")
-            if parameter.range is not None and Allocation.model_fields[name].annotation is not float:
+            if parameter.range is not None and Allocation.model_fields[name].annotation not in (float, float | None):
                 raise ValueError(f"search.parameters.{name} takes no range of real numbers; list its choices")
             for value in parameter.range or parameter.choices or ():
                 self.allocation_with({name: value})

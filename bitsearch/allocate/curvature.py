@@ -7,7 +7,8 @@ Near a trained point first-order terms vanish and the change is second order,
 
 with F the diagonal of the true Fisher: squared gradients of the loss with labels sampled from the network's own output,
 times the batch size; per weight for weights, per feature for spikes. The Fisher measured here is that of the quantized
-network, at its quantized operands, smoothed over probes.
+network, at its quantized operands, smoothed over probes. Where a layer's input has a time axis, a feature's errors in
+different frames add up or cancel, so that F is a matrix over the frames there (our reading).
 """
 
 from contextlib import ExitStack
@@ -16,8 +17,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
+from bitsearch.quant.frames import bin_frames, held, hold_frames
 from bitsearch.quant.neuron import mean_spikes
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import to_levels
@@ -30,22 +33,27 @@ SAMPLE_ELEMENTS = 8192
 """Input elements per layer on which spike errors are measured."""
 
 
+_Prefix = tuple[int, tuple[int, ...]]
+"""The time steps that frames are binned into (0 without a time axis), and the spike bits of the first of them."""
+
+
 @dataclass
 class _LayerState:
     weight_fisher: Tensor | None = None
     feature_fisher: Tensor | None = None
-    """``[features]``, of the sampled features."""
+    """``[F, F, sampled features]``; F is 1 without a time axis."""
     features: Tensor | None = None
     """Indices of the sampled input features."""
     inputs: Tensor | None = None
-    """``[N, sampled features]`` of the latest probe."""
+    """``[F, N, sampled features]`` of the latest probe."""
     weight_losses: dict[int, float] = field(default_factory=dict)
     spike_losses: dict[tuple[int, ...], float] = field(default_factory=dict)
-    steps: dict[tuple[str, int | tuple[int, ...]], Tensor] = field(default_factory=dict)
-    """Best step sizes found, by ``weight`` and bits or by ``spike`` and the bits up to this time step."""
+    weight_steps: dict[int, Tensor] = field(default_factory=dict)
+    """Best step sizes found, by bits."""
+    spike_steps: dict["_Prefix", Tensor] = field(default_factory=dict)
     probes: int = 0
-    prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Per prefix of spike bits: the sum of the spikes so far and the next membrane."""
+    prefixes: dict["_Prefix", tuple[tuple[Tensor, ...], Tensor | float]] = field(default_factory=dict)
+    """The spikes so far, and what is left on the membrane."""
 
 
 class Curvature:
@@ -68,14 +76,14 @@ class Curvature:
         self.states = {name: _LayerState() for name in network.searched_layers}
 
     def probe(self, inputs: Tensor) -> None:
-        """A forward/backward pass on ``inputs`` (``[N, ...]``) with sampled labels; updates every layer's Fisher."""
+        """A forward/backward pass on a batch of ``inputs`` with sampled labels; updates every layer's Fisher."""
         layers = self.network.searched_layers
         seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
         with ExitStack() as stack:
             for name, layer in layers.items():
                 layer.observer = _appender(seen[name])
                 stack.callback(setattr, layer, "observer", None)
-            logits = self.network(inputs)
+            logits = predict(self.network, inputs)
         probabilities = logits.detach().softmax(-1).cpu()
         labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1).to(logits.device)
         loss = nn.functional.cross_entropy(logits, labels)
@@ -84,23 +92,30 @@ class Curvature:
         gradients = torch.autograd.grad(loss, operands)
         with torch.no_grad():
             for index, (name, (x, _, _)) in enumerate(calls):
-                self._update(self.states[name], x.detach(), gradients[2 * index], gradients[2 * index + 1])
+                if layers[name].frames is None:
+                    x, spike_grad = x[None], gradients[2 * index][None]
+                else:
+                    spike_grad = _by_frame(gradients[2 * index], x.shape[0])
+                self._update(self.states[name], x.detach(), spike_grad, gradients[2 * index + 1])
 
     def _update(self, state: _LayerState, x: Tensor, spike_grad: Tensor, weight_grad: Tensor) -> None:
-        batch = x.shape[0]
-        flat = x.flatten(1)
+        """``x`` and the gradient of its spikes are ``[F, N, ...]``."""
+        batch = x.shape[1]
+        flat = x.flatten(2)
         if state.features is None:
-            count = min(flat.shape[1], max(1, SAMPLE_ELEMENTS // batch))
-            state.features = torch.randperm(flat.shape[1], generator=self.generator)[:count].to(x.device)
-        share = flat.shape[1] / len(state.features)
-        state.inputs = flat[:, state.features]
-        # Mean over the batch of squared per-sample gradients; the loss is a mean, so each carries 1/N.
-        features = spike_grad.flatten(1)[:, state.features].square().sum(0) * batch * share
+            count = min(flat.shape[2], max(1, SAMPLE_ELEMENTS // batch))
+            state.features = torch.randperm(flat.shape[2], generator=self.generator)[:count].to(x.device)
+        share = flat.shape[2] / len(state.features)
+        state.inputs = flat[:, :, state.features]
+        # Mean over the batch of products of per-sample gradients; the loss is a mean, so each carries 1/N.
+        sampled = spike_grad.flatten(2)[:, :, state.features]
+        features = torch.einsum("fnk,gnk->fgk", sampled, sampled) * batch * share
         state.weight_fisher = _smoothed(state.weight_fisher, weight_grad.square() * batch)
         state.feature_fisher = _smoothed(state.feature_fisher, features)
         state.probes += 1
         if state.probes % STEPS_KEPT == 0:
-            state.steps.clear()
+            state.weight_steps.clear()
+            state.spike_steps.clear()
         state.weight_losses.clear()
         state.spike_losses.clear()
         state.prefixes.clear()
@@ -113,45 +128,59 @@ class Curvature:
             assert state.weight_fisher is not None, "probe before predicting"
             weight = layer.weight.detach()
             bits = torch.tensor(float(weight_bits), device=weight.device)
-            step = state.steps.get(("weight", weight_bits))
+            step = state.weight_steps.get(weight_bits)
             if step is None:
                 step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
-                state.steps["weight", weight_bits] = step
+                state.weight_steps[weight_bits] = step
             error = to_levels(weight, step, bits, signed=True).codes * step - weight
             state.weight_losses[weight_bits] = float(0.5 * (state.weight_fisher * error.square()).sum())
         return self.factors[name] * state.weight_losses[weight_bits]
 
     @torch.no_grad()
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
-        """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples."""
+        """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.
+
+        With a time axis, what is held over every frame stands for ō.
+        """
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:
-            assert state.feature_fisher is not None, "probe before predicting"
-            total, _ = self._run(state, layer, spike_bits)
-            error = total / len(spike_bits) - self._inputs(state)
-            state.spike_losses[spike_bits] = float(0.5 * (state.feature_fisher * error.square().mean(0)).sum())
+            fisher, inputs = state.feature_fisher, state.inputs
+            assert fisher is not None, "probe before predicting"
+            assert inputs is not None
+            spikes = torch.stack(self._run(state, layer, spike_bits, len(spike_bits))[0])
+            seen = spikes.mean(0, keepdim=True) if layer.frames is None else hold_frames(spikes, len(inputs))
+            error = seen - inputs
+            squares = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
+            state.spike_losses[spike_bits] = float(0.5 * squares / inputs.shape[1])
         return self.factors[name] * state.spike_losses[spike_bits]
 
-    @staticmethod
-    def _inputs(state: _LayerState) -> Tensor:
-        assert state.inputs is not None, "probe before predicting"
-        return state.inputs
-
-    def _run(self, state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """(sum of spikes, next membrane) after the given steps; prefixes are shared between allocations."""
-        inputs = self._inputs(state)
+    def _run(
+        self, state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int
+    ) -> tuple[tuple[Tensor, ...], Tensor | float]:
+        """(spikes, what is left on the membrane) of the first time steps; prefixes are shared between allocations."""
         if not spike_bits:
-            return torch.zeros_like(inputs), inputs
-        if spike_bits not in state.prefixes:
-            total, membrane = self._run(state, layer, spike_bits[:-1])
+            return (), 0.0
+        framed = layer.frames is not None
+        key = (time_steps if framed else 0, spike_bits)
+        if key not in state.prefixes:
+            spikes, residual = self._run(state, layer, spike_bits[:-1], time_steps)
+            inputs = state.inputs
+            assert inputs is not None
+            membrane = residual + (bin_frames(inputs, time_steps)[len(spikes)] if framed else inputs[0])
             bits = torch.tensor([float(spike_bits[-1])], device=membrane.device)
-            step = state.steps.get(("spike", spike_bits))
+            step = state.spike_steps.get(key)
             if step is None:
                 step = renew_step(membrane, bits[0], signed=layer.signed_input).view(1)
-                state.steps["spike", spike_bits] = step
-            spikes = mean_spikes(membrane, step, bits, time_steps=1, decay=layer.decay, signed=layer.signed_input)
-            state.prefixes[spike_bits] = (total + spikes, layer.decay * (membrane - spikes) + inputs)
-        return state.prefixes[spike_bits]
+                state.spike_steps[key] = step
+            fired = mean_spikes(membrane, step, bits, time_steps=1, decay=layer.decay, signed=layer.signed_input)
+            state.prefixes[key] = ((*spikes, fired), layer.decay * (membrane - fired))
+        return state.prefixes[key]
+
+
+def _by_frame(grad: Tensor, frames: int) -> Tensor:
+    """``[T, ...]`` to ``[F, ...]``: each time step's gradient, in equal parts to the frames that show it."""
+    shown = held(frames, grad.shape[0], grad.device)
+    return (grad / torch.bincount(shown).view(-1, *[1] * (grad.dim() - 1)))[shown]
 
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:

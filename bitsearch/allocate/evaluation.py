@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.cost import Activity
 from bitsearch.data import batches
@@ -17,13 +18,13 @@ from bitsearch.models.eval_mode import eval_mode
 
 @torch.no_grad()
 def evaluate(network: nn.Module, samples: Samples, batch_size: int) -> float:
-    """Share of samples whose largest logit (of ``[N, classes]``) is their label; modes stay as they were."""
+    """Share of samples whose largest logit is their label; modes stay as they were."""
     device = next(network.parameters()).device
     correct = torch.zeros((), dtype=torch.long, device=device)
     count = 0
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size):
-            logits = network(inputs.to(device))
+            logits = predict(network, inputs.to(device))
             correct += (logits.argmax(-1) == labels.to(device)).sum()
             count += len(labels)
     return int(correct) / count
@@ -38,9 +39,9 @@ def evaluate_with_activity(network: QuantizedNetwork, samples: Samples, batch_si
 
 @torch.no_grad()
 def measure_activity(network: QuantizedNetwork, inputs: Tensor) -> Activity:
-    """What spikes are counted on one batch ``[N, ...]``; modes stay as they were."""
+    """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``; modes stay as they were."""
     with _counted(network) as counts, eval_mode(network):
-        network(inputs)
+        predict(network, inputs)
     return _activity(network, counts)
 
 

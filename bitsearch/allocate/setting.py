@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.device import find_device
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
-from bitsearch.data import Splits, load_data
+from bitsearch.data import Splits, batches, load_data
 from bitsearch.errors import InputError
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
@@ -28,7 +28,7 @@ class Setting:
     rules: Rules
     device: torch.device
     examples: Tensor
-    """A few training inputs, ``[N, ...]``, to trace networks with."""
+    """A few training inputs, ``[N, ...]`` or ``[T, N, ...]``, to trace networks with."""
 
     @property
     def activations(self) -> int:
@@ -50,8 +50,9 @@ def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | N
     found = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
     network = _fresh_network(space, splits, seed=0)
-    examples = torch.stack([splits.train[index][0] for index in range(min(EXAMPLES, len(splits.train)))])  # type: ignore[arg-type]
-    model = CostModel(trace(network, examples), first_layer_counted=space.first_layer.counted, target=target)
+    examples, _ = next(iter(batches(splits.train, EXAMPLES)))
+    layers = trace(network, examples, time_axis=splits.frames is not None, include=space.include, exclude=space.exclude)
+    model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
     rules = Rules.make(model, space.choices, space.first_layer)
     check_first_layer(space.first_layer, target)
     return Setting(space, splits, model, rules, found, examples)
@@ -76,7 +77,7 @@ def untrained(
     if what.endswith(".toml") or what in shipped_spaces():
         space = SearchSpace.load(what).override(overrides)
         setting = make_setting(space, device="cpu", target=hardware)
-        bits = setting.rules.nearest(setting.model, space.baseline, granularity="layer", decay=1.0)
+        bits = setting.rules.nearest(setting.model, space.baseline, granularity="layer")
         return setting.fresh_network(0), setting.model, bits
     if overrides:
         raise InputError(f"{overrides[0]!r} changes a search space, and {what!r} is none; profile a space instead")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import Splits, batches
 from bitsearch.space import Training
@@ -35,7 +36,7 @@ class Callback:
     """A small part of a method, called by the loop; override what is needed."""
 
     def before_batch(self, inputs: Tensor) -> None:
-        """Before the batch ``inputs`` (``[N, ...]``) is trained on."""
+        """Before the batch ``inputs`` (``[N, ...]``, or ``[T, N, ...]``) is trained on."""
 
     def penalty(self) -> Tensor | None:
         """A scalar to add to the task's loss, or None."""
@@ -98,7 +99,7 @@ def train(
             inputs, labels = inputs.to(device), labels.to(device)
             for callback in callbacks:
                 callback.before_batch(inputs)
-            task_loss = nn.functional.cross_entropy(network(inputs), labels)
+            task_loss = nn.functional.cross_entropy(predict(network, inputs), labels)
             loss = task_loss
             for callback in callbacks:
                 penalty = callback.penalty()

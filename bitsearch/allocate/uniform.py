@@ -36,7 +36,7 @@ def uniform_plans(
         return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
 
     def feasible(point: tuple[int, ...]) -> bool:
-        plan = rules.nearest(model, bits(point), granularity="layer", decay=1.0)
+        plan = rules.nearest(model, bits(point), granularity="layer")
         return all(budget.met_by(model, plan, activity) for budget in budgets)
 
     found = {point for point in product(*grid) if feasible(point)}

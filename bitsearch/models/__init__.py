@@ -6,14 +6,28 @@ from typing import Any
 from torch import nn
 
 from bitsearch.errors import InputError
-from bitsearch.models.digits_cnn import digits_cnn
-from bitsearch.models.resnet_cifar import resnet18_cifar, resnet20
+from bitsearch.models.digits_cnn import digits_cnn, digits_events_cnn
+from bitsearch.models.resnet_cifar import resnet18_cifar, resnet19, resnet20
+from bitsearch.models.shd_mlp import shd_mlp
+from bitsearch.models.spikformer import spikformer_cifar
+from bitsearch.models.spiking_zoo import resnet18, resnet34, sew_resnet18, sew_resnet34, spiking_vgg11
+from bitsearch.models.vggsnn import vggsnn
 from bitsearch.registry import build
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_cnn": digits_cnn,
+    "digits_events_cnn": digits_events_cnn,
     "resnet20": resnet20,
     "resnet18_cifar": resnet18_cifar,
+    "resnet19": resnet19,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "sew_resnet18": sew_resnet18,
+    "sew_resnet34": sew_resnet34,
+    "spiking_vgg11": spiking_vgg11,
+    "vggsnn": vggsnn,
+    "spikformer_cifar": spikformer_cifar,
+    "shd_mlp": shd_mlp,
 }
 
 

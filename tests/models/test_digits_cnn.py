@@ -4,7 +4,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.models import make_network
-from bitsearch.models.digits_cnn import digits_cnn
+from bitsearch.models.digits_cnn import digits_cnn, digits_events_cnn
 
 
 def test_logits_and_layer_names():
@@ -40,6 +40,14 @@ def test_every_convolution_is_followed_by_batch_norm_and_relu_and_has_no_bias():
         assert convolution.bias is None
         assert isinstance(norm, nn.BatchNorm2d)
         assert isinstance(relu, nn.ReLU)
+
+
+@pytest.mark.parametrize("side", [8, 9, 16, 34])
+def test_frames_of_any_size(side):
+    network = digits_events_cnn(input_shape=(3, 2, side, side), width=2)
+    assert network(torch.rand(3, 5, 2, side, side)).shape == (3, 5, 10)
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert names == ["conv1", "conv2", "conv3", "conv4", "classifier"]
 
 
 def test_make_network_passes_shape_classes_and_options():
