@@ -118,7 +118,7 @@ def _compare_counts(data_set: DataSet, found: Findings) -> None:
                 for label, (count, true) in enumerate(zip(samples.tolist(), published, strict=True))
                 if count != true
             ]
-            more = f" (and {len(wrong) - 1} more classes)" if len(wrong) > 1 else ""
+            more = f" (other classes that differ: {len(wrong) - 1})" if len(wrong) > 1 else ""
             found.problems += [f"{data_set.name}: {where}: samples {wrong[0]}{more}"] if wrong else []
     if len(found.problems) == before:
         found.same.append("the counts")
