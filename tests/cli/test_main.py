@@ -23,7 +23,7 @@ def call(arguments, monkeypatch):
         (["run", "--budget", "-4x"], "not positive"),
         (["run", "--budget", "four"], "4x"),
         (["run", "--budget", "100x"], "smallest feasible value is 1.24"),
-        (["run", "--space", "digit"], "shipped: cifar10_folder, digits"),
+        (["run", "--space", "digit"], "shipped: cifar100_resnet18, cifar10_dvs_resnet19"),
         (["run", "--set", "training.epoch=3"], "digits with training.epoch=3: unknown field 'training.epoch'"),
         (["run", "--set", "training.epochs=0"], "training.epochs is 0: Input should be greater than or equal to 1"),
         (["run", "--set", "training.epochs"], "'training.epochs' sets nothing; give KEY=VALUE"),
