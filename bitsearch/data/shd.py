@@ -2,8 +2,8 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import torch
 
@@ -13,6 +13,9 @@ from bitsearch.data.options import check_options, find_root
 from bitsearch.data.splits import Splits
 from bitsearch.data.stratified import Part, stratified
 from bitsearch.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
 
 CHANNELS = 700
 CLASSES = 20
@@ -83,7 +86,7 @@ class _Recordings:
             raise SHD.missing(path, root)
         self.path = path
         try:
-            with h5py.File(path, "r") as file:
+            with _opened(path) as file:
                 self.part = Part(str(path), file["labels"][:].astype(np.int64))
                 lengths = {len(file["spikes"][name]) for name in ("times", "units")}
         except (OSError, KeyError, AttributeError) as error:
@@ -98,13 +101,20 @@ class _Recordings:
     def frames(self, index: int, *, frames: int, split_by: str) -> np.ndarray:
         """Spike counts ``[T, 700]`` of a recording."""
         try:
-            with h5py.File(self.path, "r") as file:
+            with _opened(self.path) as file:
                 times, units = (file["spikes"][name][index] for name in ("times", "units"))
             return count_events(times, units, frames, split_by, (CHANNELS,))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"shd: cannot read recording {index} of {self.part.where!r} ({error}); unpack it anew"
             ) from error
+
+
+def _opened(path: Path) -> "h5py.File":
+    # Imported where it is needed: it takes half a second that no other data set has to spend.
+    import h5py
+
+    return h5py.File(path, "r")
 
 
 SHD = DataSet(
