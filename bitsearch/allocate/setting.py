@@ -67,6 +67,7 @@ def untrained(
     target: str | None,
     input_shape: tuple[int, ...],
     classes: int,
+    time_axis: bool = False,
 ) -> tuple[nn.Module, CostModel, dict[str, LayerPlan]]:
     """What it takes to look at a network's costs: its float form, its cost model, and its baseline's bits.
 
@@ -76,6 +77,7 @@ def untrained(
         target: hardware target, by name or path; the space's own, or ``generic``, by default.
         input_shape: of one input of a network; a space brings its own, as it does the ``classes``.
         classes: of a network.
+        time_axis: True if the input of a network starts with a time axis.
 
     Raises:
         InputError: none of these is there, or the network cannot run the input.
@@ -87,7 +89,9 @@ def untrained(
         return setting.fresh_network(0), setting.model, bits
     torch.manual_seed(0)
     network = make_network(what, options, input_shape=input_shape, classes=classes)
-    model = CostModel(trace(network, torch.randn(2, *input_shape)), target=hardware)
+    inputs = torch.randn(2, *input_shape)
+    layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
+    model = CostModel(layers, target=hardware)
     return network, model, model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
 
 

@@ -76,7 +76,7 @@ def test_a_folder_of_ones_own_has_nothing_to_compare_with(call, capsys, tmp_path
         (["cifar10", "--root", "nowhere"], "download and unpack cifar-10-python.tar.gz from https://www.cs.toronto"),
         (["cifar10", "--set", "root"], "'root' sets nothing; give KEY=VALUE"),
         (["cifar10", "--set", "limit=5"], "every sample is counted; leave limit out"),
-        (["cifar11"], "no data set named 'cifar11'; known: cifar10, cifar100, digits"),
+        (["cifar11"], "no data set named 'cifar11'; known: cifar10, cifar100, cifar10_dvs, digits"),
     ],
 )
 def test_wrong_input_ends_with_one_line_and_exit_code_2(call, capsys, tmp_path, monkeypatch, arguments, said):

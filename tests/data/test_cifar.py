@@ -145,9 +145,9 @@ def test_every_file_has_to_be_there(own_root, file):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"limit": 1}, "limit is 1; give a whole number of images a class"),
+        ({"limit": 1}, "limit is 1; give a whole number of samples a class"),
         ({"validation_share": 1.0}, "validation_share is 1.0; give a share"),
-        ({"validation_share": 0.95}, "validation_share 0.95 of the 10 images of class 'airplane' leaves none"),
+        ({"validation_share": 0.95}, "validation_share 0.95 of the 10 samples of class 'airplane' leaves none"),
         ({"augment": "yes"}, "augment is 'yes'; give true or false"),
     ],
 )
@@ -223,7 +223,7 @@ def test_names_of_ten_classes_are_needed(own_root, names):
 def test_a_class_without_images_is_named(own_root):
     content = {"data": random_pixels(0, 10, 3072), "labels": [3] * 10}
     (own_root / "cifar-10-batches-py" / "test_batch").write_bytes(python2_pickle(content))
-    assert "images of class 'airplane' in " in refusal(own_root)
+    assert "samples of class 'airplane' in " in refusal(own_root)
 
 
 def test_arrays_of_python_3_are_read_as_well(own_root):

@@ -266,7 +266,7 @@ def test_a_missing_root_says_what_to_set():
         ({"size": 8.0}, "size is 8.0; give"),
         ({"size": "8"}, "size is '8'; give"),
         ({"size": True}, "size is True; give"),
-        ({"limit": 1}, "limit is 1; give a whole number of images a class, at least 2"),
+        ({"limit": 1}, "limit is 1; give a whole number of samples a class, at least 2"),
         ({"limit": 2.5}, "limit is 2.5; give"),
         ({"validation_share": 0}, "validation_share is 0; give a share above 0 and below 1"),
         ({"validation_share": 1.0}, "validation_share is 1.0; give"),
@@ -347,12 +347,12 @@ def test_too_few_images_of_a_class(tmp_path, part, kept, least):
     for file in sorted((root / part / "bee").iterdir())[kept:]:
         file.unlink()
     (root / part / "bee" / "notes.txt").write_text("not an image")
-    assert f"images of class 'bee' in '{root / part}': {kept}; at least {least} needed" in refusal(root)
+    assert f"samples of class 'bee' in '{root / part}': {kept}; at least {least} needed" in refusal(root)
 
 
 def test_a_share_that_leaves_nothing_to_train_on(folder):
     message = refusal(folder, validation_share=0.9, limit=2)
-    assert "validation_share 0.9 of the 2 images of class 'ant' leaves none for training" in message
+    assert "validation_share 0.9 of the 2 samples of class 'ant' leaves none for training" in message
 
 
 def test_a_file_that_is_no_image(tmp_path):

@@ -166,7 +166,7 @@ def test_validation_images_without_class_folders(tmp_path):
     [
         ({"size": 0}, "size is 0; give a whole number of pixels"),
         ({"workers": -1}, "workers is -1; give a whole number of processes"),
-        ({"limit": 1}, "limit is 1; give a whole number of images a class"),
+        ({"limit": 1}, "limit is 1; give a whole number of samples a class"),
         ({"augment": 3}, "augment is 3; give true or false"),
         ({"validation_share": 0.0}, "validation_share is 0.0; give a share"),
     ],

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.data.stratified import Part, stratified
+from bitsearch.data.stratified import Part, one_part, stratified
 from bitsearch.errors import InputError
 
 LABELS = st.lists(st.integers(4, 9), min_size=2, max_size=5).flatmap(
@@ -47,8 +47,8 @@ def test_the_order_is_random_and_the_seed_s():
 @pytest.mark.parametrize(
     ("train", "test", "fault"),
     [
-        ([0, 0, 1], [0, 1], "mine: images of class 'class 1' in 'there/train': 1; at least 2 needed"),
-        ([0, 0, 1, 1], [1], "mine: images of class 'class 0' in 'there/test': 0; at least 1 needed"),
+        ([0, 0, 1], [0, 1], "mine: samples of class 'class 1' in 'there/train': 1; at least 2 needed"),
+        ([0, 0, 1, 1], [1], "mine: samples of class 'class 0' in 'there/test': 0; at least 1 needed"),
     ],
 )
 def test_a_class_with_too_few_samples_is_named(train, test, fault):
@@ -58,5 +58,16 @@ def test_a_class_with_too_few_samples_is_named(train, test, fault):
 
 
 def test_a_share_that_leaves_none_for_training():
-    with pytest.raises(InputError, match=r"mine: validation_share 0\.9 of the 3 images of class 'class 0' leaves none"):
+    with pytest.raises(
+        InputError, match=r"mine: validation_share 0\.9 of the 3 samples of class 'class 0' leaves none"
+    ):
         split([0, 0, 0, 1, 1, 1], [0, 1], validation_share=0.9)
+
+
+def test_a_data_set_of_one_part_is_dealt_out_by_class():
+    labels = np.array([0] * 20 + [1] * 11 + [2] * 2)
+    train, test = one_part(labels, 0.1, split_seed=0)
+    assert sorted([*train, *test]) == list(range(33))
+    assert np.bincount(labels[test]).tolist() == [2, 1, 1]
+    again, other = (one_part(labels, 0.1, split_seed=seed)[1] for seed in (0, 1))
+    assert test.tolist() == again.tolist() != other.tolist()
