@@ -1,11 +1,12 @@
 """The setting of a search: data, network, costs and device, made from a search space."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bitsearch.allocate.device import find_device
+from bitsearch.allocate.device import find_device, launched_processes
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.models import make_network
@@ -30,8 +31,9 @@ class Setting:
 
     @property
     def activations(self) -> int:
-        """Input features of all layers, for a whole batch."""
-        return sum(layer.inputs for layer in self.model.layers) * self.space.training.batch_size
+        """Input features of all layers, for a process's share of a batch."""
+        share = math.ceil(self.space.training.batch_size / launched_processes())
+        return sum(layer.inputs for layer in self.model.layers) * share
 
     def fresh_network(self, seed: int) -> nn.Module:
         """The float network with fresh weights, on the device."""

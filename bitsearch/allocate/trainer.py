@@ -1,16 +1,23 @@
 """One training loop for every network: full precision, uniform, adaptive, fine-tuning."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.micro_batch import MicroBatches, Part
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import Splits, batches
+from bitsearch.layers.batch_norm import shared_batch_norm
+from bitsearch.quant.processes import total
 from bitsearch.space import Training
 
 
@@ -26,16 +33,21 @@ class EpochRecord:
     validation_accuracy: float
     measures: dict[str, float] = field(default_factory=dict)
     """What the callbacks measured: cost, mean bits, renewals."""
+    micro_batch: int | None = None
+    """Most samples that a process passed through the network at once; None for all of a batch."""
 
 
 OnEpoch = Callable[[EpochRecord], None]
 
 
 class Callback:
-    """A small part of a method, called by the loop; override what is needed."""
+    """A small part of a method, called by the loop; override what is needed.
 
-    def before_batch(self, inputs: Tensor) -> None:
-        """Before the batch ``inputs`` (``[N, ...]``) is trained on."""
+    A batch for which memory did not suffice is begun again in smaller parts, with these calls.
+    """
+
+    def before_batch(self, *parts: Tensor) -> None:
+        """Before a batch is trained on: its inputs (``[N, ...]``), in several parts if all are too many at once."""
 
     def penalty(self) -> Tensor | None:
         """A scalar to add to the task's loss, or None."""
@@ -58,13 +70,16 @@ def train(
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
 ) -> None:
     """Train ``network`` in place with Adam.
+
+    Of several processes each passes its share of every batch through the network; all end with the same weights.
 
     Args:
         network: on its device; a :class:`QuantizedNetwork` brings its own parameter groups.
         splits: trained on ``train``; ``validation`` is measured after every epoch if ``on_epoch`` is given.
-        training: batch size, learning rate, weight decay.
+        training: batch size, learning rate, weight decay, precision.
         epochs: number of passes.
         seed: of the batches' order.
         phase: name for the records.
@@ -72,13 +87,19 @@ def train(
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
         on_epoch: gets a record after every epoch.
+        fabric: device, precision and processes, as :func:`bitsearch.allocate.fabric.make_fabric` makes them.
+
+    Raises:
+        InputError: memory does not suffice, however small the parts of a batch.
     """
     device = next(network.parameters()).device
+    fabric = fabric or make_fabric(device, training.precision)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(_parameter_groups(network, training, latent_rates or {}), fused=True)
     if isinstance(network, QuantizedNetwork):
         network.watch(optimizer)
-    steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
+    samples = len(splits.train)  # type: ignore[arg-type]
+    steps = epochs * math.ceil(samples / training.batch_size)
 
     def rate(step: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / steps)) if anneal else 1.0
@@ -90,33 +111,69 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
-    for epoch in range(1, epochs + 1):
-        network.train()
-        total = torch.zeros((), device=device)
-        count = 0
-        for inputs, labels in batches(splits.train, training.batch_size, generator):
-            inputs, labels = inputs.to(device), labels.to(device)
+    micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
+    share = (fabric.global_rank, fabric.world_size)
+    with shared_batch_norm(network):
+        wrapped, stepper = fabric.setup(network, optimizer)
+        for epoch in range(1, epochs + 1):
+            network.train()
+            summed = torch.zeros((), device=device)
+            left = samples
+            for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
+                batch = min(left, training.batch_size)
+                left -= batch
+                inputs, labels = inputs.to(device), labels.to(device)
+                loss = None
+                while loss is None:
+                    parts = micro.parts(inputs, labels, batch)
+                    stepper.zero_grad(set_to_none=True)
+                    loss = _gradients(fabric, wrapped, parts, batch / fabric.world_size, callbacks)
+                    if loss is None:
+                        micro.halve(parts)
+                        if device.type == "cuda":
+                            torch.cuda.empty_cache()
+                stepper.step()
+                with warnings.catch_warnings():
+                    # Gradient scaling skips the steps before it has found its scale; the schedule goes on.
+                    warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+                    schedule.step()
+                summed += loss * batch
+            if isinstance(network, QuantizedNetwork):
+                network.follow_latents()
+            measures: dict[str, float] = {}
             for callback in callbacks:
-                callback.before_batch(inputs)
-            task_loss = nn.functional.cross_entropy(network(inputs), labels)
-            loss = task_loss
+                measures |= callback.after_epoch(epoch)
+            if on_epoch is not None:
+                accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
+                mean = float(total(summed)) / fabric.world_size / samples
+                on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size))
+
+
+def _gradients(
+    fabric: Fabric, network: _FabricModule, parts: Sequence[Part], share: float, callbacks: Sequence[Callback]
+) -> Tensor | None:
+    """Add a batch's gradients to the parameters' and return its mean loss, or None if memory did not suffice.
+
+    ``share`` is the whole batch's size over the number of processes: these average their losses and gradients.
+    """
+    task_loss: Tensor | None = None
+    try:
+        with fabric.autocast():
             for callback in callbacks:
-                penalty = callback.penalty()
-                loss = loss if penalty is None else loss + penalty
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            total += task_loss.detach() * len(labels)
-            count += len(labels)
-        if isinstance(network, QuantizedNetwork):
-            network.follow_latents()
-        measures: dict[str, float] = {}
-        for callback in callbacks:
-            measures |= callback.after_epoch(epoch)
-        if on_epoch is not None:
-            accuracy = evaluate(network, splits.validation, training.batch_size)
-            on_epoch(EpochRecord(phase, epoch, epochs, float(total) / count, accuracy, measures))
+                callback.before_batch(*(inputs for inputs, _ in parts))
+        for number, (inputs, labels) in enumerate(parts, start=1):
+            last = number == len(parts)
+            with fabric.no_backward_sync(network, enabled=not last):
+                loss = nn.functional.cross_entropy(network(inputs), labels, reduction="sum") / share
+                task_loss = loss.detach() if task_loss is None else task_loss + loss.detach()
+                for callback in callbacks if last else ():
+                    penalty = callback.penalty()
+                    loss = loss if penalty is None else loss + penalty
+                fabric.backward(loss)
+    except torch.OutOfMemoryError:
+        # Outside of the handler, which still holds every tensor of the step, the caller can free memory.
+        return None
+    return task_loss
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:

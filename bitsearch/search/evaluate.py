@@ -58,7 +58,7 @@ def evaluate_plan(
     """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
     network, setting = rebuild(path, weights=weights, space=space, device=device)
     with limited_threads(setting.activations):
-        return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
+        return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
 
 
 def _run_folder_of(path: Path) -> RunFolder | None:
