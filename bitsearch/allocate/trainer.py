@@ -18,6 +18,7 @@ from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import Splits, batches
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.quant.processes import total
+from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training
 
 
@@ -114,7 +115,7 @@ def train(
     micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
     share = (fabric.global_rank, fabric.world_size)
     with shared_batch_norm(network):
-        wrapped, stepper = fabric.setup(network, optimizer)
+        batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
         for epoch in range(1, epochs + 1):
             network.train()
             summed = torch.zeros((), device=device)
@@ -127,11 +128,13 @@ def train(
                 while loss is None:
                     parts = micro.parts(inputs, labels, batch)
                     stepper.zero_grad(set_to_none=True)
-                    loss = _gradients(fabric, wrapped, parts, batch / fabric.world_size, callbacks)
+                    loss = _gradients(fabric, batch_loss, parts, batch / fabric.world_size)
                     if loss is None:
                         micro.halve(parts)
                         if device.type == "cuda":
                             torch.cuda.empty_cache()
+                if isinstance(network, QuantizedNetwork):
+                    network.merge_gradients(len(parts) * fabric.world_size)
                 stepper.step()
                 with warnings.catch_warnings():
                     # Gradient scaling skips the steps before it has found its scale; the schedule goes on.
@@ -149,31 +152,46 @@ def train(
                 on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size))
 
 
-def _gradients(
-    fabric: Fabric, network: _FabricModule, parts: Sequence[Part], share: float, callbacks: Sequence[Callback]
-) -> Tensor | None:
+class _BatchLoss(nn.Module):
+    """The loss of a part of a batch: as a module, so that all of its gradients are averaged over the processes."""
+
+    def __init__(self, network: nn.Module, callbacks: Sequence[Callback]) -> None:
+        super().__init__()
+        self.network, self.callbacks = network, callbacks
+
+    def forward(self, inputs: Tensor, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
+        """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
+        logits = self.network(inputs)
+        # Half precision is for the network.
+        with torch.autocast(inputs.device.type, enabled=False):
+            task_loss = nn.functional.cross_entropy(working_precision(logits), labels, reduction="sum") / share
+            loss = task_loss
+            for callback in self.callbacks if last else ():
+                penalty = callback.penalty()
+                loss = loss if penalty is None else loss + penalty
+        return loss, task_loss.detach()
+
+
+def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part], share: float) -> Tensor | None:
     """Add a batch's gradients to the parameters' and return its mean loss, or None if memory did not suffice.
 
     ``share`` is the whole batch's size over the number of processes: these average their losses and gradients.
     """
-    task_loss: Tensor | None = None
+    total_loss: Tensor | None = None
     try:
         with fabric.autocast():
-            for callback in callbacks:
+            for callback in batch_loss.callbacks:
                 callback.before_batch(*(inputs for inputs, _ in parts))
         for number, (inputs, labels) in enumerate(parts, start=1):
             last = number == len(parts)
-            with fabric.no_backward_sync(network, enabled=not last):
-                loss = nn.functional.cross_entropy(network(inputs), labels, reduction="sum") / share
-                task_loss = loss.detach() if task_loss is None else task_loss + loss.detach()
-                for callback in callbacks if last else ():
-                    penalty = callback.penalty()
-                    loss = loss if penalty is None else loss + penalty
+            with fabric.no_backward_sync(batch_loss, enabled=not last):
+                loss, task_loss = batch_loss(inputs, labels, share, last)
                 fabric.backward(loss)
+            total_loss = task_loss if total_loss is None else total_loss + task_loss
     except torch.OutOfMemoryError:
         # Outside of the handler, which still holds every tensor of the step, the caller can free memory.
         return None
-    return task_loss
+    return total_loss
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:
