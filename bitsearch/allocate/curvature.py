@@ -22,6 +22,7 @@ from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
 from bitsearch.quant.frames import bin_frames, held, hold_frames
 from bitsearch.quant.neuron import mean_spikes
+from bitsearch.quant.processes import gathered, process, processes, total
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import to_levels
 
@@ -29,12 +30,27 @@ SMOOTHING = 0.7
 """Weight of the past in the running Fisher."""
 STEPS_KEPT = 8
 """Probes for which a candidate's best step size is kept: weights and activations move little in between."""
+LOSS_SCALE = 2.0**10
+"""Of a probe's loss, so that float16 can hold the gradients; a power of two changes no other digit."""
 SAMPLE_ELEMENTS = 8192
 """Input elements per layer on which spike errors are measured."""
 
 
 _Prefix = tuple[int, tuple[int, ...]]
 """The time steps that frames are binned into (0 without a time axis), and the spike bits of the first of them."""
+
+
+@dataclass
+class _Call:
+    """What one call of a layer showed, over a batch's parts."""
+
+    features: int = 0
+    """Features of its input, sampled or not."""
+    weight_grad: Tensor | None = None
+    spike_grads: list[Tensor] = field(default_factory=list)
+    """``[N, F, sampled features]``, of each part; F is 1 without a time axis."""
+    inputs: list[Tensor] = field(default_factory=list)
+    """``[N, F, sampled features]``, of each part."""
 
 
 @dataclass
@@ -63,10 +79,13 @@ class Curvature:
         network: searched layers are measured.
         seed: of the sampled labels and features.
         depth_preference: sensitivities are multiplied by exp(this × depth), depth from −½ (first) to ½ (last layer).
+        batch_axis: the samples' axis in a batch's inputs.
     """
 
-    def __init__(self, network: QuantizedNetwork, seed: int, depth_preference: float = 0.0) -> None:
-        self.network = network
+    def __init__(
+        self, network: QuantizedNetwork, seed: int, depth_preference: float = 0.0, batch_axis: int = 0
+    ) -> None:
+        self.network, self.batch_axis = network, batch_axis
         self.generator = torch.Generator().manual_seed(seed)
         names = list(network.layers)
         self.factors = {
@@ -75,8 +94,44 @@ class Curvature:
         }
         self.states = {name: _LayerState() for name in network.searched_layers}
 
-    def probe(self, inputs: Tensor) -> None:
-        """A forward/backward pass on a batch of ``inputs`` with sampled labels; updates every layer's Fisher."""
+    def probe(self, *parts: Tensor) -> None:
+        """A forward/backward pass on a batch with sampled labels; updates every layer's Fisher.
+
+        ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through
+        the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
+        """
+        own = sum(part.shape[self.batch_axis] for part in parts)
+        batch = int(total(torch.tensor(own, device=parts[0].device)))
+        noise: Tensor | None = None
+        calls: dict[tuple[str, int], _Call] = {}
+        for part in parts:
+            logits, found = self._observed(part)
+            if noise is None:
+                # An exponential race draws from a distribution. Every process draws the whole batch's, and takes the
+                # rows of its samples.
+                noise = torch.empty(batch, logits.shape[-1]).exponential_(generator=self.generator)
+                noise = noise[process() :: processes()]
+            race, noise = noise[: len(logits)], noise[len(logits) :]
+            labels = (logits.detach().softmax(-1).cpu() / race).argmax(-1).to(logits.device)
+            loss = nn.functional.cross_entropy(logits, labels, reduction="sum") * (LOSS_SCALE / batch)
+            operands = [operand for _, _, spikes, weight in found for operand in (spikes, weight)]
+            gradients = torch.autograd.grad(loss, operands)
+            with torch.no_grad():
+                for index, (key, x, _, _) in enumerate(found):
+                    spike_grad, weight_grad = (
+                        grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2]
+                    )
+                    if self.network.layers[key[0]].frames is None:
+                        x, spike_grad = x[None], spike_grad[None]
+                    else:
+                        spike_grad = _by_frame(spike_grad, x.shape[0])
+                    self._add(calls.setdefault(key, _Call()), self.states[key[0]], x, spike_grad, weight_grad, batch)
+        with torch.no_grad():
+            for (name, _), call in calls.items():
+                self._update(self.states[name], call, batch)
+
+    def _observed(self, inputs: Tensor) -> tuple[Tensor, list[tuple[tuple[str, int], Tensor, Tensor, Tensor]]]:
+        """Logits ``[N, classes]``, and of every call of a searched layer (which one, input, spikes, weight)."""
         layers = self.network.searched_layers
         seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
         with ExitStack() as stack:
@@ -84,33 +139,30 @@ class Curvature:
                 layer.observer = _appender(seen[name])
                 stack.callback(setattr, layer, "observer", None)
             logits = predict(self.network, inputs)
-        probabilities = logits.detach().softmax(-1).cpu()
-        labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1).to(logits.device)
-        loss = nn.functional.cross_entropy(logits, labels)
-        calls = [(name, call) for name, found in seen.items() for call in found]
-        operands = [operand for _, (_, spikes, weight) in calls for operand in (spikes, weight)]
-        gradients = torch.autograd.grad(loss, operands)
-        with torch.no_grad():
-            for index, (name, (x, _, _)) in enumerate(calls):
-                if layers[name].frames is None:
-                    x, spike_grad = x[None], gradients[2 * index][None]
-                else:
-                    spike_grad = _by_frame(gradients[2 * index], x.shape[0])
-                self._update(self.states[name], x.detach(), spike_grad, gradients[2 * index + 1])
+        return logits.float(), [((name, index), *call) for name in seen for index, call in enumerate(seen[name])]
 
-    def _update(self, state: _LayerState, x: Tensor, spike_grad: Tensor, weight_grad: Tensor) -> None:
+    def _add(
+        self, call: _Call, state: _LayerState, x: Tensor, spike_grad: Tensor, weight_grad: Tensor, batch: int
+    ) -> None:
         """``x`` and the gradient of its spikes are ``[F, N, ...]``."""
-        batch = x.shape[1]
-        flat = x.flatten(2)
+        flat = x.detach().float().flatten(2).transpose(0, 1)
         if state.features is None:
             count = min(flat.shape[2], max(1, SAMPLE_ELEMENTS // batch))
             state.features = torch.randperm(flat.shape[2], generator=self.generator)[:count].to(x.device)
-        share = flat.shape[2] / len(state.features)
-        state.inputs = flat[:, :, state.features]
+        call.features = flat.shape[2]
+        call.inputs.append(flat[:, :, state.features])
+        call.spike_grads.append(spike_grad.flatten(2).transpose(0, 1)[:, :, state.features])
+        call.weight_grad = weight_grad if call.weight_grad is None else call.weight_grad + weight_grad
+
+    def _update(self, state: _LayerState, call: _Call, batch: int) -> None:
+        assert call.weight_grad is not None
+        assert state.features is not None
+        share = call.features / len(state.features)
+        state.inputs = gathered(torch.cat(call.inputs)).transpose(0, 1)
         # Mean over the batch of products of per-sample gradients; the loss is a mean, so each carries 1/N.
-        sampled = spike_grad.flatten(2)[:, :, state.features]
-        features = torch.einsum("fnk,gnk->fgk", sampled, sampled) * batch * share
-        state.weight_fisher = _smoothed(state.weight_fisher, weight_grad.square() * batch)
+        sampled = torch.cat(call.spike_grads)
+        features = total(torch.einsum("nfk,ngk->fgk", sampled, sampled)) * batch * share
+        state.weight_fisher = _smoothed(state.weight_fisher, total(call.weight_grad).square() * batch)
         state.feature_fisher = _smoothed(state.feature_fisher, features)
         state.probes += 1
         if state.probes % STEPS_KEPT == 0:

@@ -1,5 +1,6 @@
 """The setting of a search: data, network, costs and device, made from a search space."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.checks import check_outputs
-from bitsearch.allocate.device import find_device
+from bitsearch.allocate.device import find_device, launched_processes
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
 from bitsearch.models import make_network
@@ -33,8 +34,9 @@ class Setting:
 
     @property
     def activations(self) -> int:
-        """Input features of all layers, for a whole batch."""
-        return sum(layer.inputs for layer in self.model.layers) * self.space.training.batch_size
+        """Input features of all layers, for a process's share of a batch."""
+        share = math.ceil(self.space.training.batch_size / launched_processes())
+        return sum(layer.inputs for layer in self.model.layers) * share
 
     def fresh_network(self, seed: int) -> nn.Module:
         """The float network with fresh weights, on the device."""

@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import os
 import sys
 import warnings
 from typing import TextIO
@@ -29,12 +30,16 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130."""
+    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130.
+
+    Of several processes that ``torchrun`` started, the first one speaks.
+    """
     warnings.showwarning = _one_line
     try:
         app()
     except InputError as error:
-        print(f"bitsearch: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"bitsearch: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -54,6 +54,8 @@ class Bars:
     def epoch(self, record: "EpochRecord") -> None:
         """Advance it; a trial's phases share one bar."""
         note = f"{record.phase}, loss {record.loss:.3f}, validation {record.validation_accuracy:.1%}"
+        if record.micro_batch is not None:
+            note += f", {record.micro_batch} samples at once"
         self._bars.update(self._epochs, advance=1, note=note)
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:

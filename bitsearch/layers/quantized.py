@@ -232,6 +232,11 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def _renew(self, x: Tensor) -> None:
+        # A search for the best step needs more digits than autocast would leave its matrix product.
+        with torch.autocast(x.device.type, enabled=False):
+            self._renew_stale(x)
+
+    def _renew_stale(self, x: Tensor) -> None:
         # Before anything is written, so that a layer that refuses its input is as it was.
         if self._stale_weight:
             check_finite(self.weight)
@@ -250,10 +255,11 @@ class QuantizedLayer(nn.Module):
         for t in self._stale_spikes:
             membrane = self._membrane(currents, t)
             if not self.spike_step_bits[t]:
-                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
                 self.spike_log_step[t] = step.log()
             if self.renew_spikes:
-                self.spike_log_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input).log()
+                step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+                self.spike_log_step[t] = step.log()
             self.spike_step_bits[t] = self.spike_bits[t]
         self.mirror()
 

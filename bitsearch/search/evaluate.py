@@ -78,7 +78,7 @@ def evaluate_plan(
     """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
     network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
     with limited_threads(setting.activations):
-        return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
+        return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
 
 
 def _refuse_own(space: SearchSpace, path: Path) -> None:

@@ -311,7 +311,7 @@ def framed():
     inputs = torch.rand(6, 32, 6, generator=torch.Generator().manual_seed(1))
     start = UniformBits(weight_bits=4, spike_bits=3, time_steps=3)
     quantized = quantize(framed_network(), inputs, start=start, choices=Choices(time_steps=Span(low=1, high=6)))
-    curvature = Curvature(quantized, 0)
+    curvature = Curvature(quantized, 0, batch_axis=1)
     curvature.probe(inputs)
     return quantized, curvature, inputs
 
