@@ -26,6 +26,8 @@ class EpochRecord:
     validation_accuracy: float
     measures: dict[str, float] = field(default_factory=dict)
     """What the callbacks measured: cost, mean bits, renewals."""
+    bits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Every layer's weight bits, and spike bits step by step; empty where none have changed since the last record."""
 
 
 OnEpoch = Callable[[EpochRecord], None]
@@ -90,6 +92,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
+    shown: list[tuple[int, tuple[int, ...]]] = []
     for epoch in range(1, epochs + 1):
         network.train()
         total = torch.zeros((), device=device)
@@ -116,7 +119,14 @@ def train(
             measures |= callback.after_epoch(epoch)
         if on_epoch is not None:
             accuracy = evaluate(network, splits.validation, training.batch_size)
-            on_epoch(EpochRecord(phase, epoch, epochs, float(total) / count, accuracy, measures))
+            bits = _bits(network)
+            new, shown = [] if bits == shown else bits, bits
+            on_epoch(EpochRecord(phase, epoch, epochs, float(total) / count, accuracy, measures, new))
+
+
+def _bits(network: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
+    plans = network.layer_plans.values() if isinstance(network, QuantizedNetwork) else ()
+    return [(plan.weight_bits, plan.spike_bits) for plan in plans]
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:

@@ -87,6 +87,18 @@ class Objective:
         accuracy, activity = evaluate_with_activity(quantized, validation, space.training.batch_size)
         layers, model = quantized.layer_plans, self.setting.model
         costs = model.costs(layers, activity)
+        self.folder.append_log(
+            {
+                "trial": trial,
+                "phase": "measured",
+                "firing_rates": {name: round(rate, 6) for name, rate in activity.firing.items()},
+                "layer_costs": {
+                    name: model.layer_costs(name, layers, activity)
+                    for name, metric in model.metrics.items()
+                    if metric.additive
+                },
+            }
+        )
         return BitPlan(
             space=space.name,
             network=space.network,
