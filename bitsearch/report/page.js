@@ -224,8 +224,7 @@
     pinShown = `${asked[1]} ${state.metric}`;
     byId("pinned-plan").hidden = pinned === null;
     document.body.classList.toggle("pair", pinned !== null);
-    fillCosts("selected", asked[0]);
-    fillCosts("pinned", asked[1]);
+    ["selected", "pinned"].forEach((column, place) => fillCosts(column, asked[place]));
     document.body.dataset.shown = asked.join();
     drawSoon(byId("curves"), () => drawCurves(asked[0], detail.curves));
   };
@@ -277,7 +276,9 @@
     const fill = (trace) =>
       trace.meta ? { y: lines[trace.meta], text } : { ...heat(curves.bits[state.kind]), text: layers.map(() => text) };
     layout.shapes = curves.turns.map((at) => ({ ...data.divider, x0: at, x1: at }));
-    const filled = traces.map((trace) => ({ ...trace, ...fill(trace), x }));
+    if (!curves.logged) delete layout.yaxis5;
+    const known = traces.filter((trace) => trace.meta || curves.logged);
+    const filled = known.map((trace) => ({ ...trace, ...fill(trace), x }));
     return Plotly.react(panel, filled, layout, still);
   };
 
@@ -324,7 +325,7 @@
     await refresh(event !== undefined);
   };
   const refresh = async (redraw = true) => {
-    const limit = metrics[state.metric].limit;
+    const { limit } = metrics[state.metric];
     best = paretoFront(shown);
     if (redraw) {
       await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted, 0)));

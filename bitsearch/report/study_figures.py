@@ -149,7 +149,9 @@ def curves_figure(layers: Sequence[str]) -> go.Figure:
             {f"yaxis{number if number > 1 else ''}": {**axis_look, "domain": domain, "title": heading}}
         )
     figure.update_layout(style.layout(height=total + 60, dragmode=False, legend=style.LEGEND))
-    figure.update_xaxes(style.AXIS | {"fixedrange": True, "anchor": "y5", "showgrid": False, "tickformat": "d"})
+    # Tied to no panel: the lowest one is missing where a run logged no bits.
+    free = {"anchor": "free", "position": 0}
+    figure.update_xaxes(style.AXIS | free | {"fixedrange": True, "showgrid": False, "tickformat": "d"})
     figure.update_xaxes(title_text="Epoch")
     return figure
 

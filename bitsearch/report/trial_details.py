@@ -68,13 +68,15 @@ def curves(history: TrialHistory) -> dict[str, Any]:
     lines["renewals"] = [max(now - before, 0) for before, now in pairwise([0.0, *total])]
     moved = any(value is not None for value in lines["mean_weight_bits"])
     words = "loss, accuracy and bits over its epochs." if moved else "loss and accuracy; its bits never moved."
+    bits = _bits(records)
     return {
+        "logged": any(bits),
         "words": words if records else "the run logged none of its epochs.",
         "x": list(range(1, len(records) + 1)),
         "text": [plotly_text(f"{phase}, epoch {number}") for number, phase in enumerate(phases, start=1)],
         "turns": [number + 0.5 for number in range(1, len(phases)) if phases[number] != phases[number - 1]],
         "lines": lines,
-        "bits": [[[layer[kind] for layer in layers] for layers in _bits(records)] for kind in range(len(KINDS))],
+        "bits": [[[layer[kind] for layer in layers] for layers in bits] for kind in range(len(KINDS))],
     }
 
 

@@ -3,6 +3,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -55,6 +57,17 @@ def test_plans_and_figures_are_attached_once(study_folder):
     assert "bitsearch-hypervolume" in attached
 
 
+def fetched(url):
+    """The server says that it listens a moment before it does."""
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    return None
+
+
 def test_the_command_serves_the_study_on_this_machine_only(study_folder):
     pytest.importorskip("optuna_dashboard")
     with socket.socket() as probe:
@@ -69,8 +82,8 @@ def test_the_command_serves_the_study_on_this_machine_only(study_folder):
                 if "Listening on" in line:
                     break
             assert f"127.0.0.1:{port}" in line
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=20) as answer:
-                names = [study["study_name"] for study in json.load(answer)["study_summaries"]]
+            answer = fetched(f"http://127.0.0.1:{port}/api/studies")
+            names = [study["study_name"] for study in answer["study_summaries"]]
             assert names == ["bitsearch"]
         finally:
             server.terminate()
