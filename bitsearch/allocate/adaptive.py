@@ -70,7 +70,7 @@ class BudgetPull(Callback):
         return total
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Costs, mean bits and the penalties' largest weight."""
+        """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
         plans, model = self.network.layer_plans, self.network.model
         weights, spikes, time_steps = model.means(plans)
         # Every metric: the report shows that of the front's axis, which may have no budget.
@@ -80,6 +80,7 @@ class BudgetPull(Callback):
             "mean_time_steps": time_steps,
             "penalty_weight": max(float(controller.weight) for controller in self.controllers),
             "changes": float(self.network.changes),
+            "renewals": float(sum(layer.renewals for layer in self.network.layers.values())),
         }
 
 

@@ -37,6 +37,8 @@ class EpochRecord:
     """What the callbacks measured: cost, mean bits, renewals."""
     micro_batch: int | None = None
     """Most samples that a process passed through the network at once; None for all of a batch."""
+    bits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Every layer's weight bits, and spike bits step by step; empty where none have changed since the last record."""
 
 
 OnEpoch = Callable[[EpochRecord], None]
@@ -116,6 +118,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
+    shown: list[tuple[int, tuple[int, ...]]] = []
     micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
     share = (fabric.global_rank, fabric.world_size)
     with shared_batch_norm(network):
@@ -153,7 +156,9 @@ def train(
             if on_epoch is not None:
                 accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
                 mean = float(total(summed)) / fabric.world_size / samples
-                on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size))
+                bits = _bits(network)
+                new, shown = [] if bits == shown else bits, bits
+                on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
 
 
 class _BatchLoss(nn.Module):
@@ -196,6 +201,11 @@ def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part],
         # Outside of the handler, which still holds every tensor of the step, the caller can free memory.
         return None
     return total_loss
+
+
+def _bits(network: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
+    plans = network.layer_plans.values() if isinstance(network, QuantizedNetwork) else ()
+    return [(plan.weight_bits, plan.spike_bits) for plan in plans]
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import data, doctor, plans, profile, run, targets
+from bitsearch.cli import data, doctor, plans, profile, report, run, targets
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -18,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
-app.command("report")(plans.report)
+app.command("report")(report.report)
+app.command("dashboard")(report.dashboard)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
 app.command("deploy")(plans.deploy)

@@ -1,4 +1,4 @@
-"""Commands on runs and plans: ``report``, ``export``, ``evaluate``, ``deploy``, ``spaces``."""
+"""Commands on runs and plans: ``export``, ``evaluate``, ``deploy``, ``spaces``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,8 @@ import typer
 from rich.console import Console
 
 from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.report import RunArgument
 from bitsearch.errors import InputError
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
-
-
-def report(run: RunArgument) -> None:
-    """Write the Pareto page of a run anew."""
-    from bitsearch.report import write_report
-    from bitsearch.search.run_folder import RunFolder
-
-    print(write_report(RunFolder.open(run)))
 
 
 def export(

@@ -66,6 +66,18 @@ class Objective:
         settings, space = self.folder.settings, self.setting.space
         layers, model = trained.network.layer_plans, self.setting.model
         costs = model.costs(layers, trained.activity)
+        self.folder.append_log(
+            {
+                "trial": trial,
+                "phase": "measured",
+                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},
+                "layer_costs": {
+                    name: model.layer_costs(name, layers, trained.activity)
+                    for name, metric in model.metrics.items()
+                    if metric.additive
+                },
+            }
+        )
         return BitPlan(
             space=space.name,
             network=space.network,

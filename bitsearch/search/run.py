@@ -32,12 +32,11 @@ from bitsearch.search.front import table
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
-from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted
+from bitsearch.search.study import STUDY_NAME, default_parameters, finished, make_sampler, open_study, retry_interrupted
 from bitsearch.search.workers import ExpectActivity, TakeWeights, TrainFullPrecision, Workers
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
 
-STUDY_NAME = "bitsearch"
 COMPILE_FROM = 5e9
 """Spikes per time step of a whole run from which compiling its quantizers pays: a minute's compilation saves some tens
 of nanoseconds a spike."""
@@ -223,6 +222,8 @@ def _run(
     setting, budgets = workers.setting, workers.budgets
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
+        samples = {name: len(setting.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
+        folder.append_log({"trial": None, "phase": "data", "samples": samples})
         folder.write_settings(settings)
     settings = folder.settings
     # A trial that fails ends the run with its own error; Optuna would print that one's traceback before.
