@@ -6,7 +6,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import doctor, plans, profile, run, targets
+from bitsearch.cli import deploy, doctor, plans, profile, run, targets
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -20,7 +20,8 @@ app.command("run")(run.run)
 app.command("report")(plans.report)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
-app.command("deploy")(plans.deploy)
+app.command("deploy")(deploy.deploy)
+app.command("verify")(deploy.verify)
 app.command("profile")(profile.profile)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
