@@ -86,7 +86,7 @@ def _check(network: nn.Module) -> None:
         if other != name:
             raise InputError(f"layers {other!r} and {name!r} share their weight; give each its own to deploy them")
     kept = [
-        name
+        name or "(the network)"
         for name, module in network.named_modules()
         if not isinstance(module, QuantizedLayer) and any(p.dim() >= 2 for p in module.parameters(recurse=False))
     ]
