@@ -118,6 +118,7 @@ def test_hostile_files_are_refused_or_run(original, tmp_path_factory):
     file = File(original)
     path.write_bytes(file.bytes(file.parts, file.payload, file.entries))
     read(path)
+    refusals = set()
     counts = {"refused": 0, "run": 0, "too large to run here": 0}
 
     @settings(
@@ -134,7 +135,7 @@ def test_hostile_files_are_refused_or_run(original, tmp_path_factory):
         try:
             packed = read(path)
         except InputError as error:
-            assert "\n" not in str(error)
+            refusals.add(str(error))
             counts["refused"] += 1
             return
         replay = packed.replay()
@@ -154,5 +155,6 @@ def test_hostile_files_are_refused_or_run(original, tmp_path_factory):
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(f"{sum(counts.values())} hostile files: {counts}; memory grew by {grown / 2**20:.0f} MiB")
     assert grown < MOST_MEMORY
-    assert counts["refused"] > 0
+    assert len(refusals) > 1
+    assert not any("\n" in refusal for refusal in refusals)
     assert counts["run"] > 0
