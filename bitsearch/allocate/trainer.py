@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,27 @@ class EpochRecord:
 
 
 OnEpoch = Callable[[EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training changes, besides torch's global random generator."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    generator: torch.Generator
+    """Of the batches' order."""
+
+
+class Checkpoints(Protocol):
+    """Keeps a training's state, so that it can go on where it was stopped."""
+
+    def restore(self, state: TrainingState) -> int:
+        """Bring ``state`` to where it was kept last, in place; returns how many epochs are done, 0 if none was kept."""
+
+    def keep(self, state: TrainingState, epoch: int) -> None:
+        """Keep the state at the end of an epoch."""
 
 
 class Callback:
@@ -58,6 +79,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train ``network`` in place with Adam.
 
@@ -72,6 +94,7 @@ def train(
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
         on_epoch: gets a record after every epoch.
+        checkpoints: keeps the state after every epoch, and brings back the last one before the first.
     """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -90,7 +113,9 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
-    for epoch in range(1, epochs + 1):
+    state = TrainingState(network, optimizer, schedule, generator)
+    done = checkpoints.restore(state) if checkpoints is not None else 0
+    for epoch in range(done + 1, epochs + 1):
         network.train()
         total = torch.zeros((), device=device)
         count = 0
@@ -117,6 +142,8 @@ def train(
         if on_epoch is not None:
             accuracy = evaluate(network, splits.validation, training.batch_size)
             on_epoch(EpochRecord(phase, epoch, epochs, float(total) / count, accuracy, measures))
+        if checkpoints is not None:
+            checkpoints.keep(state, epoch)
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:

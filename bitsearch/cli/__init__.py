@@ -6,7 +6,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import deploy, doctor, plans, profile, run, targets
+from bitsearch.cli import deploy, doctor, plans, profile, run, targets, train
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("run")(run.run)
 app.command("report")(plans.report)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
+app.command("train")(train.train)
 app.command("deploy")(deploy.deploy)
 app.command("verify")(deploy.verify)
 app.command("profile")(profile.profile)

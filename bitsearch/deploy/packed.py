@@ -207,7 +207,8 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
                 f"{path} is not a packed file: tensor {name!r} is {found.get_dtype()} {found.get_shape()}, "
                 f"not {dtype} {shape}"
             )
-    return {name: container.get_tensor(name) for name in expected}
+    # Copies: what the library returns lies in the file itself, and is gone when that is cut short.
+    return {name: container.get_tensor(name).clone() for name in expected}
 
 
 def _checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -33,6 +33,7 @@ def call(arguments, monkeypatch):
         (["evaluate", "nothing.json", "--split", "exam"], "allowed: train, validation, test"),
         (["deploy", "nothing.json", "-o", "packed"], "no plan at nothing.json"),
         (["deploy", "nothing.json", "--format", "onnx"], "allowed: packed"),
+        (["train", "nothing.json"], "no plan at nothing.json"),
         (["verify", "nothing.packed"], "nothing.packed is not a packed file"),
         (["verify", "nothing.packed", "--split", "exam"], "allowed: train, validation, test"),
     ],
@@ -57,7 +58,7 @@ def test_wrong_options_end_with_exit_code_2(arguments, monkeypatch, capsys):
 def test_help_names_every_command(monkeypatch, capsys):
     assert call(["--help"], monkeypatch) == 0
     printed = capsys.readouterr().out
-    for command in ("run", "report", "export", "evaluate", "deploy", "verify", "spaces", "doctor"):
+    for command in ("run", "report", "export", "evaluate", "train", "deploy", "verify", "spaces", "doctor"):
         assert command in printed
 
 

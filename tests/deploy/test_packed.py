@@ -47,7 +47,7 @@ def rewritten(source, path, tensors=None, **header):
 
 def signed(source, path, tensors=None, **header):
     """As :func:`rewritten`, with a checksum that fits."""
-    draft = rewritten(source, path, tensors, **header)
+    draft = rewritten(source, path.with_name("draft"), tensors, **header)
     with safe_open(draft, framework="pt") as file:
         metadata = file.metadata()
     digest = hashlib.sha256(
