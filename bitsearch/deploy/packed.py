@@ -43,7 +43,7 @@ class RunWidths(Frozen):
 
     accumulator: Width = Field(ge=1, le=64)
     membrane: Width = Field(ge=1, le=64)
-    """Of 2·u + S, from which a code is found; u itself needs one bit less."""
+    """Of all that the neuron forms, such as 2·u + S, from which a code is found; u itself needs one bit less."""
     output: Width = Field(ge=1, le=64)
     observed_accumulator: Width = Field(ge=0, le=64)
     observed_membrane: Width = Field(ge=0, le=64)

@@ -161,11 +161,11 @@ def _codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int
     largest = layer.largest_code(t)
     if layer.signed and layer.spike_bits[t] == 1:
         return torch.where(membrane < 0, -1, 1).to(torch.int32)
-    # ⌊n / (S·2^k)⌋ = ⌊⌊n / 2^k⌋ / S⌋, and codes are counted from the least one, so that nothing is negative.
+    # ⌊n / (S·2^k)⌋ = ⌊⌊n / 2^k⌋ / S⌋; in 64 bits, codes are counted from the least one, so that nothing is negative.
     lowest = -largest if layer.signed else 0
     levels = (membrane * 2).add_(step << coarser)
     levels >>= coarser + 1
-    levels = levels.sub_(lowest * step).clamp_(0, (largest - lowest + 1) * step - 1).long()
+    levels = levels.clamp_(lowest * step, (largest + 1) * step - 1).long().sub_(lowest * step)
     return floor_quotient(levels, step, (largest - lowest + 1) * step).add_(lowest).to(torch.int32)
 
 

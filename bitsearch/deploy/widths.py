@@ -75,7 +75,7 @@ class LayerWidths:
 
     membrane_fraction: int
     membrane: int
-    """Of 2·u_t + S_t, the largest number that the neuron forms, and of the residual times the decay."""
+    """Of what the neuron forms: 2·u_t + S_t, the edge (q_max + 1)·S_t of its codes, the residual times the decay."""
     accumulator: int
     """Of A and of every part of its sum, in whatever order it is added up."""
     product: int
@@ -242,7 +242,7 @@ def _membrane(name: str, layer: PackedLayer, numbers: LayerNumbers, given: Range
         step <<= fraction - layer.step_fraction
         u_low, u_high = low + residual[0], high + residual[1]
         top = layer.largest_code(t) * step
-        largest = max(largest, 2 * max(-u_low, u_high) + step, top)
+        largest = max(largest, 2 * max(-u_low, u_high) + step, top + step)
         # What is left: half a step inside of the range, all that is beyond it outside; at one signed bit a whole step.
         half = step if layer.signed else step // 2 + 1
         bottom = -top if layer.signed else 0

@@ -92,6 +92,16 @@ def test_ties_go_upward_by_hand():
     assert codes_of(program, numbers(), [-2, -1, 0, 1]) == [[-1, -1, 1, 1]]
 
 
+def test_steps_so_large_that_the_span_of_codes_passes_32_bits_divide_as_well():
+    program, _ = one_layer(signed=True, spike_bits=(8,))
+    # 255 steps of this size are more than 2^31; the largest input is 5.15 of them.
+    step = 13_032_650
+    currents = [-(1 << 26), -step // 2 - 1, -step // 2, step // 2 - 1, step // 2, 1 << 26]
+    wanted = [min(max((2 * x + step) // (2 * step), -127), 127) for x in currents]
+    assert wanted == [-5, -1, 0, 0, 1, 5]
+    assert codes_of(program, numbers(steps=(step,)), currents) == [wanted]
+
+
 def test_the_membrane_keeps_what_was_dropped_and_its_decay_rounds_upward_at_ties():
     program, _ = one_layer(spike_bits=(1, 1, 1))
     # u: 1 → 0, residual 1; 2 → 1, residual −1; 0 → 0.
