@@ -42,9 +42,13 @@ class LayerPlan(Frozen):
     """True where the layer's input may be negative, as the network's own input is."""
     decay: float = Field(default=1.0, ge=0, le=1)
     """Membrane decay between the time steps."""
+    frames: TimeSteps | None = None
+    """Length of the time axis of the layer's input, as event data have one; None without one."""
 
     @model_validator(mode="after")
     def _one_width_per_step(self) -> "LayerPlan":
+        if self.frames is not None and self.time_steps > self.frames:
+            raise ValueError(f"time_steps is {self.time_steps}, but the layer's input has {self.frames} frames")
         if len(self.spike_bits) != self.time_steps:
             raise ValueError(
                 f"spike_bits lists {len(self.spike_bits)} bit widths for {self.time_steps} time steps; "

@@ -3,19 +3,22 @@
 A search space is a commented TOML file. Those shipped with bitsearch are found by name, others by path.
 """
 
+import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bitsearch.errors import InputError
+from bitsearch.override import override
 from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, UniformBits, explain, read_text
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Span(Frozen):
@@ -99,28 +102,46 @@ class Choices(Frozen):
 
 
 class FirstLayer(Frozen):
-    """The first layer sees the signed network input; its bits are fixed."""
+    """The first layer sees the network's input; its bits are fixed."""
 
     weight_bits: Bits = 8
     spike_bits: Bits = 8
-    time_steps: TimeSteps = 1
+    time_steps: TimeSteps | None = None
+    """1 by default, or every frame of an input that changes along a time axis."""
     counted: bool = True
     """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
+
+    def bits(self, frames: int | None = None) -> UniformBits:
+        """Its bits, for an input with a time axis of ``frames`` or without one."""
+        time_steps = self.time_steps or frames or 1
+        return UniformBits(
+            weight_bits=self.weight_bits, spike_bits=self.spike_bits, time_steps=min(time_steps, frames or time_steps)
+        )
 
 
 class Training(Frozen):
     """How networks are trained."""
 
     batch_size: Count = 64
+    """Samples a step, those of all processes together."""
+    micro_batch: Count | None = None
+    """A process passes at most this many samples through the network at once: less memory, the same gradient."""
     full_precision_epochs: Count = 30
     epochs: Count = 20
     """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
     learning_rate: Positive = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
+    precision: Precision = "32-true"
+    """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Train with compiled quantizers; ``auto`` where the run is long enough to win the compilation back."""
     recompute: bool = False
     """Compute spikes and quantized weights again in backward: a third less memory, a few percent more time."""
+
+    @property
+    def at_once(self) -> int:
+        """Samples that a measurement passes through the network at once."""
+        return min(self.batch_size, self.micro_batch or self.batch_size)
 
 
 class Allocation(Frozen):
@@ -153,7 +174,8 @@ class Allocation(Frozen):
     renewal_epochs: Count = 2
     """Least number of epochs before renewal may stop."""
     granularity: Literal["layer", "channel"] = "layer"
-    decay: float = Field(default=1.0, ge=0, le=1)
+    decay: float | None = Field(default=None, ge=0, le=1)
+    """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
 
 
 class Parameter(Frozen):
@@ -207,7 +229,12 @@ class SearchSpace(Frozen):
     network_options: dict[str, Any] = {}
     data: Name
     data_options: dict[str, Any] = {}
+    """A ``root`` is a folder or an address; a relative one is taken from the working directory, and kept absolute."""
     split_seed: int = Field(default=0, ge=0)
+    include: tuple[Name, ...] = Field(default=("*",), min_length=1)
+    """Globs of module paths: a layer gets bits if it, or a module around it, matches one."""
+    exclude: tuple[Name, ...] = ()
+    """Globs of module paths that keep 32 bits."""
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
     target: Name = "generic"
@@ -219,6 +246,14 @@ class SearchSpace(Frozen):
     allocation: Allocation = Allocation()
     search: Search = Search()
 
+    @field_validator("data_options")
+    @classmethod
+    def _root_from_anywhere(cls, options: dict[str, Any]) -> dict[str, Any]:
+        root = options.get("root")
+        if not isinstance(root, str) or not root or "://" in root:
+            return options
+        return options | {"root": os.path.abspath(os.path.expanduser(root))}  # noqa: PTH100, PTH111
+
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
         for name in ("weight_bits", "spike_bits", "time_steps"):
@@ -228,7 +263,7 @@ class SearchSpace(Frozen):
             if name not in Allocation.model_fields:
                 allowed = ", ".join(Allocation.model_fields)
                 raise ValueError(f"search.parameters.{name} is not a knob of [allocation]; allowed: {allowed}")
-            if parameter.range is not None and Allocation.model_fields[name].annotation is not float:
+            if parameter.range is not None and Allocation.model_fields[name].annotation not in (float, float | None):
                 raise ValueError(f"search.parameters.{name} takes no range of real numbers; list its choices")
             for value in parameter.range or parameter.choices or ():
                 self.allocation_with({name: value})
@@ -240,6 +275,20 @@ class SearchSpace(Frozen):
             return Allocation.model_validate(self.allocation.model_dump() | parameters)
         except ValidationError as error:
             raise ValueError(f"search.parameters: {explain(error)}") from error
+
+    def override(self, settings: Sequence[str]) -> "SearchSpace":
+        """This space with settings such as ``training.epochs=3``; see :func:`bitsearch.override.override`.
+
+        Raises:
+            InputError: a setting of another form, an unknown key, or a value that is not allowed.
+        """
+        if not settings:
+            return self
+        content = override(self.model_dump(exclude_none=True), settings)
+        try:
+            return SearchSpace.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error)}") from error
 
     @classmethod
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
+from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.projection import LossModel, loss_change, moves, project
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
@@ -68,7 +70,7 @@ class BudgetPull(Callback):
         return total
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Costs, mean bits and the penalties' largest weight."""
+        """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
         plans, model = self.network.layer_plans, self.network.model
         weights, spikes, time_steps = model.means(plans)
         # Every metric: the report shows that of the front's axis, which may have no budget.
@@ -78,6 +80,7 @@ class BudgetPull(Callback):
             "mean_time_steps": time_steps,
             "penalty_weight": max(float(controller.weight) for controller in self.controllers),
             "changes": float(self.network.changes),
+            "renewals": float(sum(layer.renewals for layer in self.network.layers.values())),
         }
 
 
@@ -94,10 +97,10 @@ class FiringMeter(Callback):
     def __init__(self, network: QuantizedNetwork, every: int) -> None:
         self.network, self.every, self.batch = network, every, 0
 
-    def before_batch(self, inputs: Tensor) -> None:
+    def before_batch(self, *parts: Tensor) -> None:
         """Count on this batch, every few batches."""
         if self.batch % self.every == 0:
-            self.network.activity = measure_activity(self.network, inputs)
+            self.network.activity = measure_activity(self.network, *parts, shared=True)
         self.batch += 1
 
 
@@ -133,19 +136,19 @@ class CurvatureSignal(Callback):
     With ``"straight_through"`` it only serves the projection.
     """
 
-    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int) -> None:
+    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
         self.network, self.knobs = network, knobs
-        self.curvature = Curvature(network, seed, knobs.depth_preference)
+        self.curvature = Curvature(network, seed, knobs.depth_preference, batch_axis)
         self.steers = knobs.estimator == "curvature"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
         self.batch = 0
         self.slopes: dict[str, tuple[LayerPlan, Tensor]] = {}
 
-    def before_batch(self, inputs: Tensor) -> None:
+    def before_batch(self, *parts: Tensor) -> None:
         """Probe every few batches."""
         if self.batch % self.knobs.probe_every == 0:
-            self.curvature.probe(inputs)
+            self.curvature.probe(*parts)
             self.slopes.clear()
         self.batch += 1
 
@@ -195,6 +198,7 @@ def allocate_adaptively(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
 ) -> QuantizedNetwork:
     """Search, project, freeze and fine-tune; the result meets every budget exactly.
 
@@ -212,7 +216,9 @@ def allocate_adaptively(
         budgets: feasible.
         seed: of batches, sampled labels and features.
         on_epoch: gets a record after every epoch.
+        fabric: as for :func:`bitsearch.allocate.trainer.train`; made once for all phases by default.
     """
+    fabric = fabric or make_fabric(next(network.parameters()).device, space.training.precision)
     quantized = make_searchable(network, model, rules, space, knobs)
     training = space.training
     search_epochs = max(1, round(training.epochs * knobs.search_share))
@@ -220,10 +226,10 @@ def allocate_adaptively(
     by_firing = [budget for budget in budgets if model.needs_activity(budget.metric)]
     meters: list[Callback] = []
     if by_firing:
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
         meters = [FiringMeter(quantized, knobs.probe_every)]
     pull = BudgetPull(quantized, budgets, knobs, steps)
-    signal = CurvatureSignal(quantized, knobs, seed)
+    signal = CurvatureSignal(quantized, knobs, seed, splits.batch_axis)
     train(
         quantized,
         splits,
@@ -238,6 +244,7 @@ def allocate_adaptively(
             "time_learning_rate": knobs.time_learning_rate,
         },
         on_epoch=on_epoch,
+        fabric=fabric,
     )
     limits = [replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)]
 
@@ -260,11 +267,20 @@ def allocate_adaptively(
             )
         )
         if epochs > 0:
-            train(quantized, splits, training, epochs=epochs, seed=seed, phase="fine-tune", on_epoch=on_epoch)
+            train(
+                quantized,
+                splits,
+                training,
+                epochs=epochs,
+                seed=seed,
+                phase="fine-tune",
+                on_epoch=on_epoch,
+                fabric=fabric,
+            )
 
     settle(training.epochs - search_epochs, seed + 1)
     for correction in range(CORRECTIONS if by_firing else 0):
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
         if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
             break
         for index, limit in enumerate(limits):

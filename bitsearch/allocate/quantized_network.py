@@ -1,6 +1,6 @@
 """A network whose bits are learned while it trains: what :func:`bitsearch.quantize` returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
 from bitsearch.allocate.projection import project
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, check_first_layer, check_granularity, trace
-from bitsearch.layers import QuantizedLayer, convert, fix_allocation, quantized_layers
+from bitsearch.layers import Converted, QuantizedLayer, conversion, convert, fix_allocation, quantized_layers
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Choices, FirstLayer
 
@@ -35,6 +35,8 @@ class QuantizedNetwork(nn.Module):
         self.model, self.rules, self.baseline = model, rules, baseline
         self.activity: Activity | None = None
         """Spike counts, for budgets that depend on how often neurons fire."""
+        self.conversion: list[Converted] = []
+        """What became of every layer and neuron, where :func:`quantize` made this."""
         found = quantized_layers(network)
         self.layers = {layer.name: found[layer.name] for layer in model.layers}
         """The quantized layers by module path, in the order they run."""
@@ -56,6 +58,17 @@ class QuantizedNetwork(nn.Module):
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
         """Let step renewal reset this optimizer's state of the steps that it replaces."""
         self._optimizer = optimizer
+
+    def merge_gradients(self, parts: int) -> None:
+        """Bring the gradients of a batch that was passed through the network in ``parts`` to those of the whole.
+
+        LSQ scales a step's gradient by the number of elements, which a backward pass counts in its own part.
+        """
+        if parts == 1:
+            return
+        for layer in self.layers.values():
+            if layer.spike_log_step.grad is not None:
+                layer.spike_log_step.grad /= parts**0.5
 
     def follow_latents(self) -> None:
         """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
@@ -181,35 +194,44 @@ def quantize(
     first_layer: FirstLayer | None = None,
     baseline: UniformBits | None = None,
     granularity: str = "layer",
-    decay: float = 1.0,
+    decay: float | None = None,
     target: Target | str | None = None,
+    include: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    time_axis: bool = False,
 ) -> QuantizedNetwork:
-    """Make a torch network's bits learnable.
+    """Make a network's bits learnable: one of torch, or of SpikingJelly in single-step or multi-step mode.
 
     Every ``Conv1d``/``Conv2d``/``Conv3d`` and ``Linear`` becomes a quantized layer with a refined spiking neuron at its
-    input; the first that runs gets fixed bits, since it sees the network's signed input. Weights are kept, ``network``
-    is left as it is.
+    input, in place of SpikingJelly's own; the first that runs gets fixed bits, since it sees the network's input.
+    Weights are kept, ``network`` is left as it is. :attr:`QuantizedNetwork.conversion` tells what became of what.
 
     Args:
-        network: with ReLU-like activations.
-        example_input: a batch ``[N, ...]``, to trace the layers with.
+        network: with ReLU-like activations, or spiking neurons.
+        example_input: a batch as the network gets in use, to trace the layers with: ``[N, ...]``, or ``[T, N, ...]``.
         choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
         start: where the bits start; 4/4/2 by default, brought to what each layer may get.
         first_layer: the first layer's bits; 8/8/1 by default.
         baseline: what ``4x`` is a part of; 8/4/2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
-        decay: membrane decay between time steps.
+        decay: membrane decay between time steps; by default as the network's own neurons have it, or 1.
         target: hardware target, or its name or path; ``generic`` by default.
+        include: globs of module paths, such as ``features.*``: what gets bits.
+        exclude: globs of module paths that keep 32 bits.
+        time_axis: True if the example has one, ``[T, N, ...]``; where modules in spikingjelly's multi-step mode work on
+            it, that is seen without being told.
 
     Raises:
-        InputError: the network cannot run the example, has nothing to quantize, or nothing that the target allows.
+        InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
+            module that a glob matches.
     """
     start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     hardware = target if isinstance(target, Target) else Target.load(target or "generic")
     check_granularity(granularity, hardware)
-    model = CostModel(trace(network, example_input), first_layer_counted=first_layer.counted, target=hardware)
+    layers = trace(network, example_input, time_axis=time_axis, include=include, exclude=exclude)
+    model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
     rules = Rules.make(model, choices or Choices(), first_layer)
     check_first_layer(first_layer, hardware)
     return make_learnable(
@@ -231,9 +253,13 @@ def make_learnable(
     start: UniformBits,
     baseline: UniformBits,
     granularity: str,
-    decay: float,
+    decay: float | None,
 ) -> QuantizedNetwork:
     """:func:`quantize` for a network whose costs are known; arguments as there."""
     plan = rules.nearest(model, start, granularity=granularity, decay=decay)
     searched = {name: rules.choices[name] for name in rules.searched}
-    return QuantizedNetwork(convert(network, plan, searched), model, rules, baseline)
+    converted = convert(network, plan, searched)
+    quantized = QuantizedNetwork(converted, model, rules, baseline)
+    unquantized = {layer.name: layer.fixed for layer in model.unquantized if layer.fixed is not None}
+    quantized.conversion = conversion(network, converted, unquantized)
+    return quantized

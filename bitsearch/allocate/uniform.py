@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from lightning_fabric import Fabric
 from torch import nn
 
 from bitsearch.allocate.quantized_network import QuantizedNetwork
@@ -36,7 +37,7 @@ def uniform_plans(
         return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
 
     def feasible(point: tuple[int, ...]) -> bool:
-        plan = rules.nearest(model, bits(point), granularity="layer", decay=1.0)
+        plan = rules.nearest(model, bits(point), granularity="layer")
         return all(budget.met_by(model, plan, activity) for budget in budgets)
 
     found = {point for point in product(*grid) if feasible(point)}
@@ -68,8 +69,10 @@ def train_fixed(
     seed: int,
     phase: str = "uniform",
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
 ) -> QuantizedNetwork:
     """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
-    train(quantized, splits, space.training, epochs=space.training.epochs, seed=seed, phase=phase, on_epoch=on_epoch)
+    training = space.training
+    train(quantized, splits, training, epochs=training.epochs, seed=seed, phase=phase, on_epoch=on_epoch, fabric=fabric)
     return quantized

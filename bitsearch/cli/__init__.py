@@ -1,12 +1,13 @@
 """The command line: parse, call, print."""
 
+import os
 import sys
 import warnings
 from typing import TextIO
 
 import typer
 
-from bitsearch.cli import deploy, doctor, plans, profile, run, targets, train
+from bitsearch.cli import data, deploy, doctor, plans, profile, report, run, targets, train
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -17,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
-app.command("report")(plans.report)
+app.command("report")(report.report)
+app.command("dashboard")(report.dashboard)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
 app.command("train")(train.train)
@@ -26,16 +28,21 @@ app.command("verify")(deploy.verify)
 app.command("profile")(profile.profile)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130."""
+    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130.
+
+    Of several processes that ``torchrun`` started, the first one speaks.
+    """
     warnings.showwarning = _one_line
     try:
         app()
     except InputError as error:
-        print(f"bitsearch: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"bitsearch: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.options import SetOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.errors import InputError
 
@@ -29,6 +30,8 @@ def deploy(
         "packed"
     ),
     space: SpaceOption = None,
+    overrides: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a plan's trained network as packed integers: all that is needed to run it without a float."""
     if kind not in FORMATS:
@@ -38,7 +41,7 @@ def deploy(
     from bitsearch.search.evaluate import rebuild
 
     output = output or plan.with_name(f"{plan.stem}.packed.safetensors")
-    network, setting = rebuild(plan, weights=weights, space=space, device="cpu")
+    network, setting = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu")
     size = pack(network, setting.examples, output, BitPlan.load(plan))
     print(f"{output}: {size} bytes of packed weights and parameters")
 
@@ -49,6 +52,8 @@ def verify(
         Path | None, typer.Option(help="Weights it was made from; found in the file's run folder by default.")
     ] = None,
     space: SpaceOption = None,
+    overrides: SetOption = None,
+    trust: TrustOption = False,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "test",
 ) -> None:
     """Replay a packed file on integers and compare every spike with its network's; exits 1 where one differs."""
@@ -61,7 +66,9 @@ def verify(
     packed = read(file)
     if packed.plan is None:
         raise InputError(f"{file} holds no plan to rebuild its network from; write it with bitsearch deploy")
-    network, setting = restore(packed.plan, file, weights=weights, space=space, device="cpu")
+    network, setting = restore(
+        packed.plan, file, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu"
+    )
     found = compare(packed, network, setting.examples, setting.splits.split(split), setting.space.training.batch_size)
     console = Console()
     console.print(_table(packed, found))

@@ -1,6 +1,7 @@
 """``bitsearch run``."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bitsearch.cli.asked import asked_space
+from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, ModelOption, SetOption
 from bitsearch.cli.progress import Bars
 
 if TYPE_CHECKING:
@@ -23,7 +26,14 @@ def run(
             "energy=2uJ; give it several times to meet several at once."
         ),
     ] = None,
-    space: Annotated[str, typer.Option(help="Name of a shipped search space, or path of a TOML file.")] = "digits",
+    space: Annotated[
+        str | None, typer.Option(help="Name of a shipped search space, or path of a TOML file; digits by default.")
+    ] = None,
+    model: ModelOption = None,
+    model_arg: ModelArgOption = None,
+    data: DataOption = None,
+    data_arg: DataArgOption = None,
+    overrides: SetOption = None,
     metric: Annotated[
         str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
     ] = None,
@@ -46,8 +56,21 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Search a space under a budget; write the chosen plan and the Pareto page."""
-    errors = Console(stderr=True)
+    """Search a space under a budget; write the chosen plan and the Pareto page.
+
+    Several processes: torchrun --nproc-per-node 2 -m bitsearch run ...
+    """
+    searched = asked_space(
+        space,
+        model=model,
+        data=data,
+        model_args=model_arg or (),
+        data_args=data_arg or (),
+        overrides=overrides or (),
+    )
+    # Of several processes the first one writes and prints.
+    leads = os.environ.get("RANK", "0") == "0"
+    errors = Console(stderr=True, quiet=not leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
@@ -57,7 +80,7 @@ def run(
     try:
         with bars:
             result = search(
-                space,
+                searched,
                 budget or ["4x"],
                 metric=metric,
                 objective=objective,
@@ -73,6 +96,8 @@ def run(
     except KeyboardInterrupt:
         errors.print(f"Interrupted. {_how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    if not leads:
+        return
     page = write_report(result.folder)
     if as_json:
         print(json.dumps(_as_json(result, page), indent=2))

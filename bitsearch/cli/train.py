@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bitsearch.cli.options import SetOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.progress import Bars
 
@@ -19,6 +20,8 @@ def train(
         typer.Option("--from", help="Weights to start from: this plan's, or full-precision ones. Fresh by default."),
     ] = None,
     space: SpaceOption = None,
+    overrides: SetOption = None,
+    trust: TrustOption = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Plan to write, weights beside it; by default PLAN.trained.json."),
@@ -39,6 +42,8 @@ def train(
                 epochs=epochs,
                 start=start,
                 space=space,
+                overrides=overrides or (),
+                trust=trust,
                 output=output,
                 device=device,
                 progress=bars,

@@ -180,21 +180,37 @@ class CostModel:
         weights, spikes, time_steps = means(*(term.sum() for term in mean_bits(self.geometry(), self._bits(plan))))
         return float(weights), float(spikes), float(time_steps)
 
+    def first_bits(self, layer: LayerGeometry, first_layer: FirstLayer) -> UniformBits:
+        """The first layer's own bits; by default one time step, or as many as there are frames that differ."""
+        moving = layer.frames is not None and not (layer.steady and first_layer.time_steps is None)
+        return first_layer.bits(min(layer.frames or 1, self.target.max_time_steps) if moving else None)
+
     def uniform(
-        self, bits: UniformBits, first_layer: FirstLayer | None, *, granularity: str = "layer", decay: float = 1.0
+        self,
+        bits: UniformBits,
+        first_layer: FirstLayer | None,
+        *,
+        granularity: str = "layer",
+        decay: float | None = None,
     ) -> dict[str, LayerPlan]:
-        """``bits`` on every layer; the first keeps its own fixed bits, or gets ``bits`` if ``first_layer`` is None."""
+        """``bits`` on every layer; the first keeps its own fixed bits, or gets ``bits`` if ``first_layer`` is None.
+
+        No layer gets more time steps than its input has frames. Without ``decay``, membranes decay as the network's own
+        neurons do, or not at all.
+        """
         plan = {}
         for layer in self.layers:
-            own = first_layer if layer.first and first_layer is not None else bits
+            own = self.first_bits(layer, first_layer) if layer.first and first_layer is not None else bits
+            time_steps = own.time_steps if layer.frames is None else min(own.time_steps, layer.frames)
             plan[layer.name] = LayerPlan.model_validate(
                 {
                     "weight_bits": own.weight_bits,
-                    "spike_bits": (own.spike_bits,) * own.time_steps,
-                    "time_steps": own.time_steps,
+                    "spike_bits": (own.spike_bits,) * time_steps,
+                    "time_steps": time_steps,
                     "granularity": granularity,
                     "signed_input": layer.signed_input,
-                    "decay": decay,
+                    "decay": next((value for value in (decay, layer.decay) if value is not None), 1.0),
+                    "frames": layer.frames,
                 }
             )
         return plan

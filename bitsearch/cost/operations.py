@@ -18,9 +18,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bitsearch.models.eval_mode import eval_mode
+from bitsearch.models.spiking import LAYERS, is_multi_step, reset_states
 
-QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-"""The layers that can be given bits. Subclasses compute something else, so they are left as they are."""
+QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *LAYERS)
+"""The layers that can be given bits, SpikingJelly's own among them. Other subclasses compute something else, so they
+are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Call:
     macs: int
     negative: bool
     """True if that tensor went below zero."""
+    steady: bool
+    """True if that tensor has a time axis on which nothing changes."""
 
 
 @dataclass
@@ -39,13 +43,13 @@ class Recording:
     """What :func:`record` saw."""
 
     batch: int
-    """Inputs in the example."""
+    """Inputs in the example, as far as its first axis tells."""
     calls: dict[nn.Module, list[Call]] = field(default_factory=dict)
     """In the order in which the modules first finished: a layer before the block it belongs to."""
     used: set[nn.Parameter] = field(default_factory=set)
     """Parameters that some operation took, inside their own module or outside."""
     sequences: set[tuple[int, int]] = field(default_factory=set)
-    """(T, N) that modules in spikingjelly's multi-step mode saw."""
+    """(T, N) of the example's time axis, or that modules in spikingjelly's multi-step mode saw."""
 
     def samples(self, shape: tuple[int, ...]) -> int:
         """How many inputs, times time steps, a tensor of this shape holds.
@@ -54,21 +58,36 @@ class Recording:
         ``[N·…, ...]`` or ``[…, N, ...]``; else 1, for it does not depend on the batch.
         """
         leading = shape[:1]
+        frames = self.frames(shape)
         for steps, batch in self.sequences:
-            if shape[:2] == (steps, batch) or _multiple(leading, steps * batch):
+            if steps == frames:
                 return steps * batch
         for batch in {batch for _, batch in self.sequences} or {self.batch}:
             if batch in shape[:2] or _multiple(leading, batch):
                 return batch
         return 1
 
+    def frames(self, shape: tuple[int, ...]) -> int | None:
+        """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None.
+
+        A single frame is no time axis: it is as good as a static input.
+        """
+        for steps, batch in self.sequences:
+            if steps == 1:
+                continue
+            if shape[:2] == (steps, batch) or _multiple(shape[:1], steps * batch):
+                return steps
+        return None
+
 
 def _multiple(leading: tuple[int, ...], of: int) -> bool:
     return any(size % of == 0 for size in leading)
 
 
-def record(network: nn.Module, example_input: Tensor) -> Recording:
+def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False) -> Recording:
     """Run ``example_input`` (``[N, ...]``) through ``network`` once, in evaluation mode and without gradients.
+
+    With ``time_axis``, the example is ``[T, N, ...]``. States of spiking neurons are reset before and after.
 
     A convolution takes (output elements)·(C_in / groups)·∏kernel multiply-accumulates, padding included; a transposed
     one (input elements)·(C_out / groups)·∏kernel, those that ``padding`` crops included; a linear layer (output
@@ -76,10 +95,15 @@ def record(network: nn.Module, example_input: Tensor) -> Recording:
     :mod:`torch.utils.flop_counter`. Element-wise operations, biases, norms and pooling do not multiply and accumulate.
     """
     recording = Recording(example_input.shape[0])
+    if time_axis:
+        recording.sequences.add((example_input.shape[0], example_input.shape[1]))
     counter = FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS)
     running: list[_Running] = []
 
-    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = _first_tensor((args, kwargs))
+        if is_multi_step(module) and x is not None and x.dim() >= 2:
+            recording.sequences.add((x.shape[0], x.shape[1]))
         running.append(_Running(counter.get_total_flops()))
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -92,15 +116,16 @@ def record(network: nn.Module, example_input: Tensor) -> Recording:
         if running:
             running[-1].inside += this.inside + min(own, macs)
         shape = () if x is None else tuple(x.shape)
-        if getattr(module, "step_mode", "s") == "m" and len(shape) >= 2:
-            recording.sequences.add((shape[0], shape[1]))
-        call = Call(shape, macs, negative=x is not None and bool((x < 0).any()))
+        negative, steady = x is not None and bool((x < 0).any()), x is not None and _steady(x, recording.frames(shape))
+        call = Call(shape, macs, negative, steady)
         recording.calls.setdefault(module, []).append(call)
 
     with ExitStack() as hooks, torch.no_grad(), eval_mode(network), _products_in_sight():
         for module in network.modules():
-            hooks.callback(module.register_forward_pre_hook(before).remove)
+            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        reset_states(network)
+        hooks.callback(reset_states, network)
         with counter, _ParametersInUse(recording.used):
             network(example_input)
     return recording
@@ -142,6 +167,13 @@ def _products_in_sight() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _steady(x: Tensor, frames: int | None) -> bool:
+    if frames is None:
+        return False
+    sequence = x if x.shape[0] == frames else x.reshape(frames, -1)
+    return bool((sequence == sequence[:1]).all())
 
 
 def _first_tensor(tree: Any) -> Tensor | None:

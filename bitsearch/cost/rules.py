@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.target import LayerRule, Target
 from bitsearch.errors import InputError
@@ -26,26 +27,29 @@ class Rules:
     def make(cls, model: CostModel, choices: Choices, first_layer: FirstLayer) -> "Rules":
         """The rules for a network.
 
-        Every layer gets ``choices`` as far as the model's hardware target allows them. The first layer keeps its own
-        fixed bits; what the target requires of the first and the last layer stands above everything.
+        Every layer gets ``choices`` as far as the model's hardware target allows them, and no more time steps than its
+        input has frames. The first layer keeps its own fixed bits; what the target requires of the first and the last
+        layer stands above everything.
 
         Raises:
             InputError: the search space and the target have nothing in common.
         """
         target = model.target
         common = _common(choices, target)
-        found = {layer.name: common for layer in model.layers}
+        found = {layer.name: _within_frames(common, layer) for layer in model.layers}
         searched = [layer.name for layer in model.layers if not layer.first]
         last = model.layers[-1].name
         if target.last_layer is not None:
-            found[last] = _required(common, target.last_layer)
+            found[last] = _required(found[last], target.last_layer)
         for layer in model.layers:
             if layer.first:
-                own = {name: (getattr(first_layer, name),) for name in _NUMBERS}
+                own = {name: (getattr(model.first_bits(layer, first_layer), name),) for name in _NUMBERS}
                 found[layer.name] = _required(Choices.model_validate(own), target.first_layer)
         return cls(found, tuple(name for name in searched if _open(found[name])), common)
 
-    def nearest(self, model: CostModel, bits: UniformBits, *, granularity: str, decay: float) -> dict[str, LayerPlan]:
+    def nearest(
+        self, model: CostModel, bits: UniformBits, *, granularity: str, decay: float | None = None
+    ) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
         plan = model.uniform(bits, None, granularity=granularity, decay=decay)
         return {name: _with(layer, self.choices[name].nearest(bits)) for name, layer in plan.items()}
@@ -77,7 +81,7 @@ def check_granularity(granularity: str, target: Target) -> None:
 def check_first_layer(first_layer: FirstLayer, target: Target) -> None:
     """Raise InputError if the target allows no layer the first layer's own bits, and has no rule for it either."""
     for name, values in _allowed(target).items():
-        own = getattr(first_layer, name)
+        own = getattr(first_layer.bits(), name)
         if getattr(target.first_layer, name, None) is None and own not in values:
             raise InputError(
                 f"first_layer.{name} is {own}, but the hardware target {target.name!r} allows "
@@ -104,6 +108,18 @@ def _common(choices: Choices, target: Target) -> Choices:
                 f"{target.name!r}, which allows {_words(tuple(values))}; widen the choices, or take another target"
             )
     return Choices.model_validate(spans)
+
+
+def _within_frames(choices: Choices, layer: LayerGeometry) -> Choices:
+    if layer.frames is None:
+        return choices
+    span = choices.time_steps.within(range(1, layer.frames + 1))
+    if span is None:
+        raise InputError(
+            f"choices.time_steps are {_words(choices.time_steps.values)}, but layer {layer.name!r} has an input of "
+            f"{layer.frames} frames; allow at most that many time steps"
+        )
+    return choices.model_copy(update={"time_steps": span})
 
 
 def _required(choices: Choices, rule: LayerRule | None) -> Choices:

@@ -28,7 +28,7 @@ from bitsearch.deploy.rounding import CURRENT_BITS, fixed_layer
 from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.layers.quantized import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, ReLU, max, average and adaptive average \
 pooling, flatten, view, add, concatenation, dropout"

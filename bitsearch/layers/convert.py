@@ -1,4 +1,7 @@
-"""Conversion of a network: its convolutions and linear layers become quantized ones, nothing else changes."""
+"""Conversion: convolutions and linear layers become quantized ones, spiking neurons move into them.
+
+It goes by modules, not by graphs, so that a network that no tracer understands converts as well.
+"""
 
 import copy
 from collections.abc import Mapping
@@ -7,13 +10,10 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers.absorption import absorb_relus
-from bitsearch.layers.quantized import (
-    QuantizedConv1d,
-    QuantizedConv2d,
-    QuantizedConv3d,
-    QuantizedLayer,
-    QuantizedLinear,
-)
+from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
+from bitsearch.layers.neurons import replace_neurons
+from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.models.spiking import LAYERS, reset_states
 from bitsearch.plan import BitPlan, LayerPlan
 from bitsearch.space import Choices
 
@@ -23,6 +23,7 @@ _QUANTIZED: dict[type[nn.Module], type[QuantizedLayer]] = {
     nn.Conv3d: QuantizedConv3d,
     nn.Linear: QuantizedLinear,
 }
+_QUANTIZED |= {own: _QUANTIZED[torch_layer] for own, torch_layer in LAYERS.items()}
 
 
 def convert(
@@ -30,7 +31,8 @@ def convert(
 ) -> nn.Module:
     """A copy of ``network`` in which every layer that ``plan`` names is quantized.
 
-    ReLUs that only feed unsigned quantized layers are left out, as :mod:`bitsearch.layers.absorption` says.
+    Spiking neurons in front of them give way to theirs, as :mod:`bitsearch.layers.neurons` says; ReLUs that only feed
+    unsigned quantized layers are left out, as :mod:`bitsearch.layers.absorption` says.
 
     Args:
         network: left as it is.
@@ -40,6 +42,8 @@ def convert(
     Raises:
         InputError: a name that is not in the network, or not a layer that can be quantized.
     """
+    # What a neuron keeps of its last input belongs to a graph that cannot be copied.
+    reset_states(network)
     network = copy.deepcopy(network)
     modules = dict(network.named_modules())
     convertible = ", ".join(path for path, module in modules.items() if type(module) in _QUANTIZED)
@@ -53,6 +57,7 @@ def convert(
         module.__class__ = _QUANTIZED[type(module)]
         assert isinstance(module, QuantizedLayer)
         module.add_quantization(layer_plan, (choices or {}).get(name))
+    replace_neurons(network)
     absorb_relus(network)
     return network
 

@@ -1,27 +1,33 @@
 """What every quantized layer shares: steps, bit widths, and the spiking neuron at its input.
 
-A quantized layer quantizes its weights and turns its input into mean spikes, then does what its torch parent does. Its
+A quantized layer quantizes its weights and turns its input into spikes, then does what its torch parent does. Its
 allocation is held twice: as latents (b̂, T̂), which the optimizer moves, and as the rounded values, the only ones the
 forward pass uses. A layer without latents is fixed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan
+from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.renewal import check_finite, renew_step
-from bitsearch.quant.uniform import SMALLEST_STEP, initial_step, largest_level, quantize, quantized
+from bitsearch.quant.uniform import SMALLEST_STEP, Levels, initial_step, largest_level, quantize, quantized
 from bitsearch.space import Choices, Span
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
-"""Gets a layer's input (clipped at zero where it is unsigned), mean spikes and quantized weight at every call."""
+"""Gets a layer's input (clipped at zero where it is unsigned), its spikes and its quantized weight at every call.
+
+The spikes are their mean over the time steps, shaped like the input; where the input has a time axis, ``[F, N, ...]``,
+they are those of every time step, ``[T, N, ...]``.
+"""
 
 LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
 """Bounds of the learned logarithms: neither a zero nor an infinite step."""
@@ -33,8 +39,13 @@ HYSTERESIS = 0.05
 class QuantizedLayer(nn.Module):
     """Mixin in front of a torch layer; :func:`bitsearch.layers.convert.convert` makes instances.
 
+    An input without a time axis is the same at every time step. One with a time axis, :attr:`frames` long, is either
+    ``[F, N, ...]`` or folded, ``[F·N, ...]``, as spikingjelly's containers hand it on; it is binned into T time steps,
+    and what they yield is held over the frames, so that the result has them again (:mod:`bitsearch.quant.frames`).
+
     ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own;
-    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone.
+    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone; ``renewals`` counts
+    the steps that were renewed because their bits had changed.
 
     Buffers hold the rounded allocation, ``weight_bits`` (scalar), ``spike_bits`` (``[T_max]``), ``time_steps``
     (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). Step sizes are
@@ -43,6 +54,10 @@ class QuantizedLayer(nn.Module):
     """
 
     weight: Tensor
+    sample_dims: int
+    """Axes of one input."""
+    operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    """What the torch parent does with (input, weight, bias)."""
     weight_log_step: nn.Parameter
     spike_log_step: nn.Parameter
     weight_latent: nn.Parameter | None
@@ -57,8 +72,10 @@ class QuantizedLayer(nn.Module):
     def add_quantization(self, plan: LayerPlan, choices: Choices | None) -> None:
         """Give the layer the plan's bits; with ``choices``, latents that may move within them."""
         self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
+        self.frames = plan.frames
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
+        self.renewals = 0
         self.straight_through = True
         self.observer: Observer | None = None
         slots = plan.time_steps if choices is None else choices.time_steps.high
@@ -133,6 +150,7 @@ class QuantizedLayer(nn.Module):
             granularity=self.granularity,
             signed_input=self.signed_input,
             decay=self.decay,
+            frames=self.frames,
         )
 
     def quantized_weight(self) -> Tensor:
@@ -140,21 +158,57 @@ class QuantizedLayer(nn.Module):
         latent = self.weight_latent if self.straight_through else None
         return quantize(self.weight, self.weight_step, self.weight_bits, latent, signed=True)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """What the torch parent does, on spikes and quantized weights; shapes as there, with the time axis kept."""
+        if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
+            # Frames that the plan knows nothing of: each is a static input of its own.
+            return self(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        sequence = x if self.frames is None else self._sequence(x, self.frames)
+        spikes, weight = self.quantized_operands(sequence)
+        bias: Any = self.bias
+        with self.operands_recomputed(sequence, spikes, weight):
+            if self.frames is None:
+                return self.operation(spikes, weight, bias)
+            result = self.operation(spikes.flatten(0, 1), weight, bias)
+        result = hold_frames(result.unflatten(0, spikes.shape[:2]), self.frames)
+        return result if sequence is x else result.flatten(0, 1)
+
+    def _sequence(self, x: Tensor, frames: int) -> Tensor:
+        """``[F, N, ...]``, of an input that may be folded."""
+        # Folded tokens of a single input look like a time axis, and mean the same.
+        unfolded = x.dim() > self.sample_dims + 1 and x.shape[0] == frames
+        if not unfolded and (x.dim() > self.sample_dims + 1 > 2 or x.shape[0] % frames):
+            raise InputError(
+                f"the plan is for inputs of {frames} frames; an input of shape {tuple(x.shape)} has others"
+            )
+        return x if unfolded else x.unflatten(0, (frames, -1))
+
+    def _currents(self, x: Tensor) -> Tensor:
+        """What the neuron integrates: the input itself, or a mean of its frames for every time step."""
+        return x if self.frames is None else bin_frames(x, self.active_steps)
+
     def spikes(self, x: Tensor) -> Tensor:
-        """Mean spikes of the input, shaped like ``x``."""
-        return refined_neuron(
-            x,
-            self.spike_step,
-            self.spike_bits,
-            self.spike_latent if self.straight_through else None,
-            self.time_latent if self.straight_through else None,
+        """Mean spikes of the input, shaped like ``x``; with a time axis, ``[T, N, ...]`` of ``[F, N, ...]``."""
+        framed = self.frames is not None
+        spike_latent, time_latent = (self.spike_latent, self.time_latent) if self.straight_through else (None, None)
+        steps, bits = self.spike_step, self.spike_bits
+        spikes = refined_neuron(
+            self._currents(x),
+            steps,
+            bits,
+            spike_latent,
+            None if framed else time_latent,
             time_steps=self.active_steps,
             decay=self.decay,
             signed=self.signed_input,
+            framed=framed,
         )
+        if not framed or time_latent is None or not torch.is_grad_enabled():
+            return spikes
+        return with_time_gradient(spikes, x, steps, bits, time_latent, decay=self.decay, signed=self.signed_input)
 
     def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean spikes, quantized weight) for an input; renews the steps whose bits have changed."""
+        """(spikes, quantized weight) for an input; renews the steps whose bits have changed."""
         if self._stale_weight or self._stale_spikes:
             self._renew(x)
         spikes, weight = self.spikes(x), self.quantized_weight()
@@ -166,11 +220,11 @@ class QuantizedLayer(nn.Module):
         """For :mod:`bitsearch.quant.recomputation`: how the layer's operands are computed again in backward."""
         weight_step, weight_bits = self.weight_step.detach(), self.weight_bits
         spike_step, spike_bits = self.spike_step.detach(), self.spike_bits
-        settings = (self.active_steps, self.decay, self.signed_input)
+        settings = (self.active_steps, self.decay, self.signed_input, self.frames is not None)
 
         def spikes_again() -> Tensor:
             largest = largest_level(spike_bits, signed=self.signed_input)
-            return spike(x, spike_step, spike_bits, largest, *settings)
+            return spike(self._currents(x), spike_step, spike_bits, largest, *settings)
 
         def weight_again() -> Tensor:
             largest = largest_level(weight_bits, signed=True)
@@ -180,6 +234,11 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def _renew(self, x: Tensor) -> None:
+        # A search for the best step needs more digits than autocast would leave its matrix product.
+        with torch.autocast(x.device.type, enabled=False):
+            self._renew_stale(x)
+
+    def _renew_stale(self, x: Tensor) -> None:
         # Before anything is written, so that a layer that refuses its input is as it was.
         if self._stale_weight:
             check_finite(self.weight)
@@ -187,46 +246,56 @@ class QuantizedLayer(nn.Module):
             check_finite(x)
         per_channel = self.granularity == "channel"
         if self._stale_weight:
-            if not self.weight_step_bits:
+            first = not self.weight_step_bits
+            if first:
                 step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
                 self.weight_log_step.copy_(step.log())
             if self.renew_weights:
+                self.renewals += not first
                 step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
                 self.weight_log_step.copy_(step.log())
             self.weight_step_bits.copy_(self.weight_bits)
+        currents = self._currents(x)
         for t in self._stale_spikes:
-            membrane = self._membrane(x, t)
-            if not self.spike_step_bits[t]:
-                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+            membrane = self._membrane(currents, t)
+            first = not self.spike_step_bits[t]
+            if first:
+                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
                 self.spike_log_step[t] = step.log()
             if self.renew_spikes:
-                self.spike_log_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input).log()
+                self.renewals += not first
+                step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+                self.spike_log_step[t] = step.log()
             self.spike_step_bits[t] = self.spike_bits[t]
         self.mirror()
 
-    def _membrane(self, x: Tensor, t: int) -> Tensor:
-        """u_t, given the steps before it."""
-        membrane = x
-        earlier = membrane_steps(
-            x, self.spike_step, self.spike_bits, time_steps=t, decay=self.decay, signed=self.signed_input
+    def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
+        return membrane_steps(
+            currents,
+            self.spike_step,
+            self.spike_bits,
+            time_steps=time_steps,
+            decay=self.decay,
+            signed=self.signed_input,
+            framed=self.frames is not None,
         )
-        for _, spikes in earlier:
-            membrane = self.decay * (membrane - spikes) + x
+
+    def _membrane(self, currents: Tensor, t: int) -> Tensor:
+        """u_t, given the steps before it."""
+        steps = list(currents) if self.frames is not None else [currents] * (t + 1)
+        membrane = steps[0]
+        for current, (_, spikes) in zip(steps[1:], self._recurrence(currents, t), strict=False):
+            membrane = self.decay * (membrane - spikes) + current
         return membrane
 
     @torch.no_grad()
     def count_spikes(self, x: Tensor) -> tuple[int, int]:
         """(non-zero spikes, all spikes) over the time steps for an input."""
-        recurrence = membrane_steps(
-            x,
-            self.spike_step,
-            self.spike_bits,
-            time_steps=self.active_steps,
-            decay=self.decay,
-            signed=self.signed_input,
-        )
-        nonzero = sum(int(torch.count_nonzero(levels.codes)) for levels, _ in recurrence)
-        return nonzero, x.numel() * self.active_steps
+        nonzero = total = 0
+        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
+            nonzero += int(torch.count_nonzero(levels.codes))
+            total += levels.codes.numel()
+        return nonzero, total
 
     @torch.no_grad()
     def count_synops(self, x: Tensor, *, unrolled: bool = False) -> int:
@@ -235,22 +304,13 @@ class QuantizedLayer(nn.Module):
         Connections are counted one by one, so a spike at a padded edge has fewer. With ``unrolled``, a spike of level k
         is taken for k binary ones, as :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
         """
-        recurrence = membrane_steps(
-            x,
-            self.spike_step,
-            self.spike_bits,
-            time_steps=self.active_steps,
-            decay=self.decay,
-            signed=self.signed_input,
-        )
-        spikes = torch.zeros_like(x, dtype=torch.float64)
-        for levels, _ in recurrence:
+        spikes = torch.zeros_like(x if self.frames is None else x[0], dtype=torch.float64)
+        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
             spikes += levels.codes.abs() if unrolled else levels.codes != 0
         # The layer's own operation adds up the spikes that reach one output channel of every group.
         groups = getattr(self, "groups", 1)
         ones = spikes.new_ones(groups, *self.weight.shape[1:])
-        operation = self._conv_forward if isinstance(self, _QuantizedConv) else nn.functional.linear
-        return int(operation(spikes, ones, None).sum()) * (self.weight.shape[0] // groups)
+        return int(self.operation(spikes, ones, None).sum()) * (self.weight.shape[0] // groups)
 
     @torch.no_grad()
     def follow_latents(self, weight: float, spikes: list[float], time_steps: float) -> bool:
@@ -315,36 +375,3 @@ def _follow(latent: float, current: int, allowed: Span) -> int:
     step = allowed.neighbour(current, 1 if target > current else -1)
     half_way = 0.0 if step is None else abs(step - current) / 2
     return target if abs(latent - current) > half_way + HYSTERESIS else current
-
-
-class _QuantizedConv(QuantizedLayer):
-    bias: Tensor | None
-    _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The convolution of mean spikes with quantized weights; shapes as in torch."""
-        spikes, weight = self.quantized_operands(x)
-        with self.operands_recomputed(x, spikes, weight):
-            return self._conv_forward(spikes, weight, self.bias)
-
-
-class QuantizedConv1d(_QuantizedConv, nn.Conv1d):
-    """:class:`torch.nn.Conv1d` on quantized operands."""
-
-
-class QuantizedConv2d(_QuantizedConv, nn.Conv2d):
-    """:class:`torch.nn.Conv2d` on quantized operands."""
-
-
-class QuantizedConv3d(_QuantizedConv, nn.Conv3d):
-    """:class:`torch.nn.Conv3d` on quantized operands."""
-
-
-class QuantizedLinear(QuantizedLayer, nn.Linear):
-    """:class:`torch.nn.Linear` on quantized operands."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., in_features]`` to ``[..., out_features]``."""
-        spikes, weight = self.quantized_operands(x)
-        with self.operands_recomputed(x, spikes, weight):
-            return nn.functional.linear(spikes, weight, self.bias)

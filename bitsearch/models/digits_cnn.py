@@ -1,8 +1,10 @@
-"""A small convolutional network for 8×8 images."""
+"""A small convolutional network for handwritten digits, as images or as frames of events."""
 
 from collections import OrderedDict
 
 from torch import nn
+
+from bitsearch.models.input_shape import FRAMES, IMAGE, check_input_shape, check_whole, layers_for, time_first
 
 
 def digits_cnn(*, input_shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, width: int = 16) -> nn.Module:
@@ -11,15 +13,28 @@ def digits_cnn(*, input_shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, w
     ``[N, C, H, W]`` images to ``[N, classes]`` logits. Channels: ``width``, then twice and four times as many; the
     second and the fourth convolution halve the image.
     """
-    channels = input_shape[0]
+    check_input_shape("digits_cnn", input_shape, IMAGE)
+    check_whole("digits_cnn", width=width)
+    return _digits_cnn(input_shape, classes, width)
+
+
+def digits_events_cnn(*, input_shape: tuple[int, ...] = (8, 2, 8, 8), classes: int = 10, width: int = 16) -> nn.Module:
+    """:func:`digits_cnn` on every frame of events: ``[T, N, C, H, W]`` to ``[T, N, classes]``."""
+    check_input_shape("digits_events_cnn", input_shape, FRAMES)
+    check_whole("digits_events_cnn", width=width)
+    return _digits_cnn(input_shape, classes, width)
+
+
+def _digits_cnn(input_shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    layers, channels = layers_for(input_shape), input_shape[-3]
     stages = ((width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2))
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for number, (outputs, stride) in enumerate(stages, start=1):
-        modules[f"conv{number}"] = nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=False)
-        modules[f"norm{number}"] = nn.BatchNorm2d(outputs)
+        modules[f"conv{number}"] = layers.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=False)
+        modules[f"norm{number}"] = layers.BatchNorm2d(outputs)
         modules[f"relu{number}"] = nn.ReLU()
         channels = outputs
-    modules["pool"] = nn.AdaptiveAvgPool2d(1)
-    modules["flatten"] = nn.Flatten()
-    modules["classifier"] = nn.Linear(channels, classes)
-    return nn.Sequential(modules)
+    modules["pool"] = layers.AdaptiveAvgPool2d(1)
+    modules["flatten"] = layers.Flatten()
+    modules["classifier"] = layers.Linear(channels, classes)
+    return time_first(nn.Sequential(modules), input_shape)

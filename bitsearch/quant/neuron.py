@@ -10,6 +10,11 @@ convolution is linear, so it runs once on ō whatever T is. Source: Yao et al. 2
 
 One bit, λ = 1 and a shared step is an integrate-and-fire neuron with soft reset, threshold s and a membrane that
 starts at s/2.
+
+Event data have a real time axis: the same recurrence then runs over its frames (``framed``), and nothing is averaged,
+
+.. math::
+    u_1 = x_1, \quad u_{t+1} = \lambda\,\mathrm{stopgrad}(u_t - o_t) + x_{t+1}
 """
 
 import functools
@@ -40,32 +45,44 @@ def membrane_steps(
     time_steps: int,
     decay: float,
     signed: bool,
+    framed: bool = False,
     largest: Tensor | None = None,
 ) -> Iterator[tuple[Levels, Tensor]]:
     """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
 
     ``steps``, ``bits`` and ``largest`` (q_max of the bits where known already) are ``[T_max]`` tensors with
-    T_max ≥ ``time_steps``; only the first ``time_steps`` are used.
+    T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
+    current of every step, and the items are shaped like one frame.
     """
     x = working_precision(x)
-    membrane = x
+    membrane = x[0] if framed else x
     largest = largest_level(bits, signed=signed) if largest is None else largest
     for t in range(time_steps):
         levels = to_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t])
         spikes = levels.codes * steps[t]
         yield levels, spikes
         if t + 1 < time_steps:
+            current = x[t + 1] if framed else x
             # Without memory no residual is added: infinity times zero would be NaN.
-            membrane = torch.add(x, membrane - spikes, alpha=decay) if decay else x
+            membrane = torch.add(current, membrane - spikes, alpha=decay) if decay else current
 
 
 # As in uniform.py, the kernels get q_max as an input.
 @compilable
 def spike(
-    x: Tensor, steps: Tensor, bits: Tensor, largest: Tensor, time_steps: int, decay: float, signed: bool
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    largest: Tensor,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    framed: bool = False,
 ) -> Tensor:
     """:func:`mean_spikes` as a kernel."""
-    return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
+    return mean_spikes(
+        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
+    )
 
 
 @compilable
@@ -78,23 +95,31 @@ def _neuron_backward(
     time_steps: int,
     decay: float,
     signed: bool,
+    framed: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (x, the steps in use, their bits, T̂)."""
-    share = working_precision(grad)
-    if time_steps > 1:
-        share = share / time_steps
-    by_step, by_bits, fired = [], [], []
+    """Gradients of (x, the steps in use, their bits, T̂); that of T̂ is for a static input only."""
+    grad = working_precision(grad)
+    share = grad / time_steps if time_steps > 1 and not framed else grad
+    by_step, by_bits, fired, frames = [], [], [], []
     passed = None
-    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
+    recurrence = membrane_steps(
+        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
+    )
     for t, (levels, spikes) in enumerate(recurrence):
-        now = share * inside_range(levels)
-        grad_step, grad_bits = level_gradients(share, now, levels, steps[t], bits[t], signed=signed)
+        given = share[t] if framed else share
+        now = given * inside_range(levels)
+        grad_step, grad_bits = level_gradients(given, now, levels, steps[t], bits[t], signed=signed)
         by_step.append(grad_step)
         by_bits.append(grad_bits)
-        fired.append((share * spikes).sum())
-        passed = now if passed is None else passed.add_(now)
+        if framed:
+            frames.append(now)
+        else:
+            fired.append((given * spikes).sum())
+            passed = now if passed is None else passed.add_(now)
+    by_time = grad.new_zeros(()) if framed else -torch.stack(fired).sum() / time_steps
+    if framed:
+        passed = torch.stack(frames)
     assert passed is not None
-    by_time = -torch.stack(fired).sum() / time_steps
     return as_given(passed, x), torch.stack(by_step), torch.stack(by_bits), by_time
 
 
@@ -112,11 +137,12 @@ class _RefinedNeuron(torch.autograd.Function):
         time_steps: int,
         decay: float,
         signed: bool,
+        framed: bool,
     ) -> Tensor:
         largest = largest_level(bits, signed=signed)
         ctx.save_for_backward(x, steps, bits, largest)
-        ctx.settings = (time_steps, decay, signed)
-        return spike(x, steps, bits, largest, time_steps, decay, signed)
+        ctx.settings = (time_steps, decay, signed, framed)
+        return spike(x, steps, bits, largest, time_steps, decay, signed, framed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -125,7 +151,7 @@ class _RefinedNeuron(torch.autograd.Function):
         unused = (0, len(steps) - len(by_step))
         grad_steps, grad_bits = (functional.pad(found, unused) for found in (by_step, by_bits))
         needed = ctx.needs_input_grad
-        return passed, grad_steps, None, grad_bits if needed[3] else None, by_time if needed[4] else None, *[None] * 3
+        return passed, grad_steps, None, grad_bits if needed[3] else None, by_time if needed[4] else None, *[None] * 4
 
 
 def mean_spikes(
@@ -136,10 +162,15 @@ def mean_spikes(
     time_steps: int,
     decay: float,
     signed: bool,
+    framed: bool = False,
     largest: Tensor | None = None,
 ) -> Tensor:
-    """ō without gradients of its own; shapes as in :func:`membrane_steps`."""
-    recurrence = membrane_steps(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, largest=largest)
+    """ō, or every o_t with ``framed``, without gradients of its own; shapes as in :func:`membrane_steps`."""
+    recurrence = membrane_steps(
+        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
+    )
+    if framed:
+        return as_given(torch.stack([spikes for _, spikes in recurrence]), x)
     total = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
     return as_given(total if time_steps == 1 else total / time_steps, x)
 
@@ -154,23 +185,28 @@ def refined_neuron(
     time_steps: int,
     decay: float = 1.0,
     signed: bool = False,
+    framed: bool = False,
 ) -> Tensor:
-    """Mean spikes ō of a static input, shaped like ``x``.
+    """Mean spikes ō of a static input, or with ``framed`` the spikes of every frame; shaped like ``x``.
 
     Args:
-        x: input current (after batch norm and ReLU), any shape, the same at every time step.
+        x: input current (after batch norm and ReLU), any shape, the same at every time step; with ``framed``
+            ``[time_steps, ...]``, that of each.
         steps: ``[T_max]`` positive step sizes, one per time step.
         bits: ``[T_max]`` rounded spike bit widths.
         bits_latent: ``[T_max]`` latents that receive the bit widths' gradients, or None.
-        time_latent: scalar latent T̂ that receives ∂ō/∂T̂ = −ō/T, or None.
+        time_latent: scalar latent T̂ that receives ∂ō/∂T̂ = −ō/T, or None; for a static input only.
         time_steps: T, from 1 to T_max.
         decay: membrane decay λ; 1 keeps the whole residual.
         signed: True where x may be negative (the network's input).
+        framed: True where x has a time axis.
 
-    Gradients: dō/dx = (1/T)·Σ_t I_t; steps and bits as for :func:`bitsearch.quant.uniform.quantize`, per time step;
-    zero for the time steps beyond T. Half-precision ``x`` runs in float32, the result has its dtype.
+    Gradients: dō/dx = (1/T)·Σ_t I_t, with ``framed`` do_t/dx_t = I_t; steps and bits as for
+    :func:`bitsearch.quant.uniform.quantize`, per time step; zero for the time steps beyond T. Half-precision ``x`` runs
+    in float32, the result has its dtype.
     """
+    assert not (framed and time_latent is not None), "frames are binned, not divided: bitsearch.quant.frames"
     if not torch.is_grad_enabled():
-        return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed)
-    result: Tensor = _RefinedNeuron.apply(x, steps, bits, bits_latent, time_latent, time_steps, decay, signed)
+        return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed)
+    result: Tensor = _RefinedNeuron.apply(x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed)
     return result

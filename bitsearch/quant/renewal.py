@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.errors import InputError
+from bitsearch.quant.processes import gathered, largest, total
 from bitsearch.quant.uniform import SMALLEST_STEP, largest_level, to_levels
 
 EXPONENT = 2.4
@@ -22,13 +23,15 @@ _RATIOS, _DISTANCES, _FINE = 48, 50, 24
 _SMALLEST_EDGE = 1e-3
 
 
-def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False) -> Tensor:
+def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False, shared: bool = False) -> Tensor:
     """The step size that quantizes ``x`` to ``bits`` bits with the least mean |Q(x) − x|^2.4.
 
     Args:
         x: tensor to be quantized, any shape; per channel, its first axis is the channel.
         bits: scalar tensor, the new bit width.
         signed: grid of weights (True) or of spikes (False; negative elements cost the same at every step).
+        per_channel: one step a channel.
+        shared: ``x`` is this process's share of a tensor, and the step is to be the whole's; not ``per_channel``.
 
     Returns:
         A scalar, or ``[C, 1, ...]`` with ``per_channel``; never below ``SMALLEST_STEP``. A tensor of zeros, or an
@@ -44,7 +47,7 @@ def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = Fal
     if per_channel:
         found = [_best_step(channel, bits, signed) for channel in values.flatten(1)]
         return torch.stack(found).reshape(-1, *[1] * (x.dim() - 1))
-    return _best_step(values.flatten(), bits, signed)
+    return _best_step(values.flatten(), bits, signed, shared)
 
 
 def check_finite(x: Tensor) -> None:
@@ -53,24 +56,29 @@ def check_finite(x: Tensor) -> None:
         raise InputError("a tensor to be quantized holds NaN or infinity; lower the learning rate, or check the data")
 
 
-def _best_step(values: Tensor, bits: Tensor, signed: bool) -> Tensor:
+def _best_step(values: Tensor, bits: Tensor, signed: bool, shared: bool = False) -> Tensor:
     # Both grids treat x and −x alike, or (unsigned) negative values alike at every step: magnitudes are enough.
     magnitude = values.abs() if signed else values.clamp_min(0)
-    top = magnitude.max()
-    largest = largest_level(bits, signed=signed)
-    centres, counts = (magnitude, torch.ones_like(magnitude)) if len(magnitude) <= BINS else _histogram(magnitude, top)
+    top = largest(magnitude.max()) if shared else magnitude.max()
+    q_max = largest_level(bits, signed=signed)
+    count = int(total(torch.tensor(len(magnitude), device=values.device))) if shared else len(magnitude)
+    if count <= BINS:
+        centres = gathered(magnitude) if shared else magnitude
+        counts = torch.ones_like(centres)
+    else:
+        centres, counts = _histogram(magnitude, top, shared)
 
     # Magnitudes meet the unsigned grid with the same q_max, except that one signed bit has no zero.
     signed = signed and not bool(bits > 1)
 
     def loss(edges: Tensor) -> Tensor:
-        steps = (edges / largest).clamp_min(SMALLEST_STEP).unsqueeze(1)
-        codes = to_levels(centres, steps, bits, signed=signed, largest=largest).codes
+        steps = (edges / q_max).clamp_min(SMALLEST_STEP).unsqueeze(1)
+        codes = to_levels(centres, steps, bits, signed=signed, largest=q_max).codes
         return codes.mul_(steps).sub_(centres).abs_().pow_(EXPONENT) @ counts
 
     # Clipping edges s·q_max: in equal ratios from far inside the range to where the largest value sits at the last
     # rounding boundary, and in equal distances, since the loss of a small tensor is jagged.
-    lowest, highest = math.log(_SMALLEST_EDGE), torch.log(largest / (largest - 0.5))
+    lowest, highest = math.log(_SMALLEST_EDGE), torch.log(q_max / (q_max - 0.5))
     ratios = torch.exp(lowest + (highest - lowest) * torch.linspace(0, 1, _RATIOS, device=values.device))
     distances = torch.arange(1, _DISTANCES + 1, device=values.device) / _DISTANCES
     coarse = top * torch.cat([ratios, distances]).sort().values
@@ -81,15 +89,18 @@ def _best_step(values: Tensor, bits: Tensor, signed: bool) -> Tensor:
         torch.linspace(0, 1, _FINE, device=values.device),
     )
     fine = torch.cat([near, coarse[best].view(1)])
-    return (fine[loss(fine).argmin()] / largest).clamp_min(SMALLEST_STEP)
+    return (fine[loss(fine).argmin()] / q_max).clamp_min(SMALLEST_STEP)
 
 
-def _histogram(magnitude: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean value, count) of every bin, each ``[BINS]``.
+def _histogram(magnitude: Tensor, top: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
+    """(mean value, count) of every bin, each ``[BINS]``; ``shared``, over all processes' shares.
 
     Bins have equal width in √|x|: finer where most values lie, so that one outlier does not blur the rest.
     """
     spacing = (top / BINS**2).clamp_min(torch.finfo(torch.float32).tiny)
     index = (magnitude / spacing).sqrt_().clamp_(0, BINS - 1).long()
     counts = torch.bincount(index, minlength=BINS).float()
-    return torch.zeros_like(counts).scatter_add_(0, index, magnitude) / counts.clamp_min(1), counts
+    sums = torch.zeros_like(counts).scatter_add_(0, index, magnitude)
+    if shared:
+        sums, counts = total(torch.stack([sums, counts]))
+    return sums / counts.clamp_min(1), counts

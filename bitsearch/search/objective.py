@@ -5,20 +5,16 @@ from dataclasses import dataclass
 
 import optuna
 import torch
-from torch import nn
 
-from bitsearch.allocate.adaptive import allocate_adaptively
-from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord
-from bitsearch.allocate.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits, Unquantized
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.study import method_of, suggest
+from bitsearch.search.workers import TrainAdaptive, Trained, TrainUniform, Workers
 from bitsearch.version import __version__
 
 
@@ -33,12 +29,12 @@ class Objective:
     folder: RunFolder
     setting: Setting
     budgets: Sequence[Budget]
-    network: nn.Module
+    workers: Workers
     progress: Progress
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         """Run the trial, write its plan and weights, and score it."""
-        settings, space, model = self.folder.settings, self.setting.space, self.setting.model
+        settings, space = self.folder.settings, self.setting.space
         method = method_of(trial)
         epochs = space.training.epochs
 
@@ -50,43 +46,38 @@ class Objective:
             bits = UniformBits.model_validate(trial.user_attrs["bits"])
             label = f"uniform {bits}"
             self.progress.trial(label, epochs)
-            rules = self.setting.rules
-            plan = rules.nearest(model, bits, granularity=space.allocation.granularity, decay=space.allocation.decay)
-            quantized = train_fixed(
-                self.network, model, rules, plan, self.setting.splits, space, seed=settings.seed, on_epoch=on_epoch
-            )
+            trained = self.workers.do(TrainUniform(bits), on_epoch)
         else:
             label = f"adaptive {trial.number}"
             self.progress.trial(label, epochs)
-            knobs = space.allocation_with(suggest(trial, space))
-            quantized = allocate_adaptively(
-                self.network,
-                model,
-                self.setting.rules,
-                self.setting.splits,
-                space,
-                knobs,
-                self.budgets,
-                seed=settings.seed,
-                on_epoch=on_epoch,
-            )
-        result = self._plan(quantized, trial.number, method)
+            trained = self.workers.do(TrainAdaptive(space.allocation_with(suggest(trial, space))), on_epoch)
+        result = self._plan(trained, trial.number, method)
         cost, accuracy = result.costs[settings.metric], result.accuracy.validation
         assert accuracy is not None
         for metric, budget in settings.limits.items():
             trial.set_constraint(metric, result.costs[metric] - budget.limit)
         trial.set_user_attr("costs", result.costs)
-        save_weights(quantized.network, self.folder.weights_file(trial.number))
+        save_weights(trained.network.network, self.folder.weights_file(trial.number))
         self.folder.write_plan(result)
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
 
-    def _plan(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
+    def _plan(self, trained: Trained, trial: int, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.setting.space
-        validation = self.setting.splits.validation
-        accuracy, activity = evaluate_with_activity(quantized, validation, space.training.batch_size)
-        layers, model = quantized.layer_plans, self.setting.model
-        costs = model.costs(layers, activity)
+        layers, model = trained.network.layer_plans, self.setting.model
+        costs = model.costs(layers, trained.activity)
+        self.folder.append_log(
+            {
+                "trial": trial,
+                "phase": "measured",
+                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},
+                "layer_costs": {
+                    name: model.layer_costs(name, layers, trained.activity)
+                    for name, metric in model.metrics.items()
+                    if metric.additive
+                },
+            }
+        )
         return BitPlan(
             space=space.name,
             network=space.network,
@@ -99,7 +90,7 @@ class Objective:
                 for layer in model.unquantized
             },
             costs=costs,
-            accuracy=Accuracy(validation=accuracy),
+            accuracy=Accuracy(validation=trained.accuracy),
             provenance=Provenance(
                 bitsearch=__version__,
                 torch=torch.__version__,

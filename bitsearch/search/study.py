@@ -15,6 +15,8 @@ from bitsearch.space import SearchSpace
 # Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"(optuna|bitsearch)\.")
 
+STUDY_NAME = "bitsearch"
+"""Of the one study of a run."""
 HEARTBEAT_SECONDS = 30
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
@@ -34,6 +36,20 @@ def open_study(storage_url: str, name: str) -> optuna.Study:
         directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE],
         load_if_exists=True,
     )
+
+
+def load_study(storage_url: str) -> optuna.Study | None:
+    """The study that a run wrote, to be read; None where there is none."""
+    try:
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage_url)
+    except KeyError:
+        return None
+
+
+def finished_trials(storage_url: str) -> list[FrozenTrial]:
+    """The complete trials of a run's study; none where it has no study."""
+    study = load_study(storage_url)
+    return [] if study is None else study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
 
 def retry_interrupted(study: optuna.Study) -> None:

@@ -1,6 +1,7 @@
 """Training a plan for as long as wanted: from fresh weights, from full precision, or on from its own."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def train_plan(
     epochs: int | None = None,
     start: Path | None = None,
     space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
     output: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -52,7 +55,7 @@ def train_plan(
         path: plan file; one inside a run folder brings the search space.
         epochs: number of passes; the space's by default.
         start: weights to start from, of this plan or of the network in full precision; fresh ones by default.
-        space: as for :func:`bitsearch.search.evaluate.rebuild`.
+        space: as for :func:`bitsearch.search.evaluate.rebuild`; so are ``overrides`` and ``trust``.
         output: plan file to write, its weights beside it as ``.safetensors``; ``PLAN.trained.json`` by default.
         device: as for :func:`bitsearch.search.run.search`.
         progress: told about every epoch.
@@ -62,7 +65,7 @@ def train_plan(
         InputError: a file that is missing or does not fit the others.
     """
     plan = BitPlan.load(path)
-    setting, _ = find_setting(plan, path, space=space, device=device)
+    setting, _ = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     training, seed = setting.space.training, plan.provenance.seed
     epochs = training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")

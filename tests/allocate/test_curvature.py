@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import layer as spiking
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,7 +16,7 @@ from bitsearch.data import load_data
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
 from bitsearch.quant.renewal import renew_step
-from bitsearch.space import Allocation, Choices, Training
+from bitsearch.space import Allocation, Choices, Span, Training
 
 
 def learnable(network, images, bits=3, time_steps=1, **options):
@@ -292,3 +294,58 @@ def test_with_the_published_gradient_the_signal_only_measures(network, batch):
     assert signal.curvature.weight_loss("3", 2) > 0
     F.cross_entropy(quantized(batch[0]), batch[1]).backward()
     assert quantized.layers["10"].time_latent.grad != 0
+
+
+def framed_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        spiking.Linear(6, 8), spiking.BatchNorm1d(8), nn.ReLU(), spiking.Linear(8, 8), nn.ReLU(), spiking.Linear(8, 4)
+    )
+    functional.set_step_mode(network, "m")
+    return network
+
+
+@pytest.fixture
+def framed():
+    """(quantized network, curvature after one probe, inputs ``[6, 32, 6]``)."""
+    inputs = torch.rand(6, 32, 6, generator=torch.Generator().manual_seed(1))
+    start = UniformBits(weight_bits=4, spike_bits=3, time_steps=3)
+    quantized = quantize(framed_network(), inputs, start=start, choices=Choices(time_steps=Span(low=1, high=6)))
+    curvature = Curvature(quantized, 0, batch_axis=1)
+    curvature.probe(inputs)
+    return quantized, curvature, inputs
+
+
+def test_with_a_time_axis_more_time_steps_lose_less_of_what_moves(framed):
+    quantized, curvature, _ = framed
+    for name in quantized.searched_layers:
+        losses = [curvature.spike_loss(name, (8,) * steps) for steps in (1, 2, 3, 6)]
+        assert losses == sorted(losses, reverse=True)
+        assert losses[0] > 2 * losses[-1] > 0
+        widths = [curvature.spike_loss(name, (bits,) * 6) for bits in (1, 2, 4, 8)]
+        assert widths == sorted(widths, reverse=True)
+
+
+def test_with_a_time_axis_the_fisher_couples_the_frames(framed):
+    quantized, curvature, inputs = framed
+    name = "3"
+    layer = quantized.layers[name]
+    seen = {}
+    layer.observer = lambda x, spikes, weight: seen.update(x=x.detach(), spikes=spikes)
+    logits = quantized(inputs).mean(0)
+    layer.observer = None
+    labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=torch.Generator().manual_seed(0)).squeeze(1)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), seen["spikes"])
+    # Three time steps show two frames each; a sample's gradient is spread over both.
+    by_frame = (32 * gradient / 2).repeat_interleave(2, 0)
+    eight = torch.tensor(8.0)
+    held, residual = [], 0.0
+    for t in range(2):
+        membrane = seen["x"].unflatten(0, (2, 3)).mean(1)[t] + residual
+        spikes = uniform.quantize(membrane, renew_step(membrane, eight, signed=False), eight, signed=False)
+        residual = membrane - spikes
+        held += [spikes] * 3
+    error = torch.stack(held) - seen["x"]
+    # Mean over the gradients' samples and over the errors', feature by feature: ½·(Σ_f g_f·e_f)².
+    products = torch.einsum("fnk,fmk->nmk", by_frame, error).square()
+    assert curvature.spike_loss(name, (8, 8)) == pytest.approx(0.5 * float(products.mean((0, 1)).sum()), rel=1e-4)

@@ -176,7 +176,7 @@ def test_the_rules_keep_to_the_choices_and_the_target(layers, fields, data):
             if required is not None:
                 assert values == (required,)
             elif layer.first:
-                assert values == (getattr(FirstLayer(), number),)
+                assert values == (getattr(FirstLayer().bits(), number),)
             else:
                 both = {
                     value for value in range(1, 65) if value in getattr(choices, number) and value in widths[number]

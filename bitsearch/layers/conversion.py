@@ -1,0 +1,59 @@
+"""What a conversion made of every module of a network, what it left, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spikingjelly.activation_based.base import MemoryModule
+from torch import nn
+
+from bitsearch.cost.operations import QUANTIZABLE
+from bitsearch.layers.absorption import AbsorbedReLU
+from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.models.spiking import is_neuron
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One module."""
+
+    name: str
+    """Module path."""
+    kind: str
+    """Its type before."""
+    became: str
+    """What it is now; ``left`` if it is what it was."""
+    why: str = ""
+
+
+def conversion(before: nn.Module, after: nn.Module, unquantized: Mapping[str, str]) -> list[Converted]:
+    """The layers, spiking neurons and ReLUs of a network, one by one in the order of its modules.
+
+    Args:
+        before: the network as it was.
+        after: as :func:`bitsearch.layers.convert.convert` returned it.
+        unquantized: why a layer with weights keeps 32 bits, by module path.
+    """
+    now = dict(after.named_modules())
+    rows = []
+    for name, module in before.named_modules():
+        kind = type(module).__name__
+        # A neuron's own parts go with it.
+        became = now.get(name)
+        if became is None:
+            continue
+        if isinstance(became, QuantizedLayer):
+            rows.append(Converted(name, kind, "a quantized layer"))
+        elif is_neuron(module) and isinstance(became, nn.ReLU | AbsorbedReLU | InputCurrent):
+            rows.append(Converted(name, kind, "the refined neuron of the layers behind it"))
+        elif isinstance(became, AbsorbedReLU):
+            rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
+        elif name in unquantized:
+            rows.append(Converted(name, kind, "left", unquantized[name]))
+        elif type(module) in QUANTIZABLE:
+            rows.append(Converted(name, kind, "left", "not in the plan"))
+        elif is_neuron(module):
+            rows.append(Converted(name, kind, "left", "no quantized layer reads it"))
+        elif isinstance(module, MemoryModule):
+            rows.append(Converted(name, kind, "left", "keeps a state that no refined neuron has"))
+    return rows

@@ -1,0 +1,57 @@
+"""Spiking neurons of the user's network, which give way to the refined neurons of the quantized layers behind them.
+
+A quantized layer has a neuron at its own input, with the decay of the one that stood before it. What is left of that
+one is what it makes of its input current: scaled to its threshold, and nothing below zero.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.cost.operations import QUANTIZABLE
+from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.models.spiking import gain, is_neuron
+
+
+class InputCurrent(nn.Module):
+    """max(0, gain·x): the current of a neuron whose threshold is not one, or whose input decays."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shaped like ``x``."""
+        return torch.relu(x * self.gain)
+
+    def extra_repr(self) -> str:
+        """The gain, for printing the network."""
+        return f"gain={self.gain:g}"
+
+
+def replaceable_neurons(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(path, neuron) of every neuron of :data:`bitsearch.models.spiking.NEURONS` in front of a quantized layer.
+
+    In front is what is registered before: the next layer with weights is the one that reads it. A neuron before a layer
+    that keeps 32 bits, or behind the last layer, where it reads out the network, stays.
+    """
+    waiting: list[tuple[str, nn.Module]] = []
+    for path, module in network.named_modules():
+        if is_neuron(module):
+            waiting.append((path, module))
+        elif isinstance(module, QuantizedLayer):
+            yield from waiting
+            waiting.clear()
+        elif type(module) in QUANTIZABLE:
+            waiting.clear()
+
+
+def replace_neurons(network: nn.Module) -> None:
+    """Replace, in place, every neuron of :func:`replaceable_neurons`."""
+    replaced = dict(replaceable_neurons(network))
+    for path, neuron in list(network.named_modules(remove_duplicate=False)):
+        if any(neuron is found for found in replaced.values()):
+            parent, _, child = path.rpartition(".")
+            scale = gain(neuron)
+            setattr(network.get_submodule(parent), child, nn.ReLU() if scale == 1 else InputCurrent(scale))

@@ -1,0 +1,62 @@
+"""What is known of SpikingJelly's modules: its layers, its neurons, and the state that they keep between calls."""
+
+from typing import Any
+
+from spikingjelly.activation_based import base, layer, neuron
+from torch import nn
+
+LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    layer.Conv1d: nn.Conv1d,
+    layer.Conv2d: nn.Conv2d,
+    layer.Conv3d: nn.Conv3d,
+    layer.Linear: nn.Linear,
+}
+"""Its layers with weights, and what they are in torch: the same, on a time axis too."""
+
+NEURONS: tuple[type[nn.Module], ...] = (
+    neuron.IFNode,
+    neuron.SimpleIFNode,
+    neuron.LIFNode,
+    neuron.SimpleLIFNode,
+    neuron.ParametricLIFNode,
+    neuron.ILIFNode,
+)
+"""Neurons with one membrane, a linear leak and a reset by their spikes: those that a refined neuron can stand for."""
+
+
+def is_multi_step(module: nn.Module) -> bool:
+    """True if it takes sequences, ``[T, N, ...]``."""
+    containers = (layer.SeqToANNContainer, layer.MultiStepContainer)
+    return isinstance(module, containers) or getattr(module, "step_mode", "s") == "m"
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """True for exactly the types of :data:`NEURONS`; a subclass may do anything."""
+    return type(module) in NEURONS
+
+
+def _leak(module: nn.Module) -> float:
+    """1/τ, the share of the membrane that is lost in a step; 0 without a leak."""
+    if isinstance(module, neuron.ParametricLIFNode):
+        return float(module.w.detach().sigmoid())
+    tau: Any = getattr(module, "tau", None)
+    return 0.0 if tau is None else 1 / float(tau)
+
+
+def decay(module: nn.Module) -> float:
+    """Membrane decay λ = 1 − 1/τ of one of :data:`NEURONS`."""
+    return 1 - _leak(module)
+
+
+def gain(module: nn.Module) -> float:
+    """What a neuron's input is multiplied by, in units of its threshold: 1/θ, or 1/(θ·τ) where the input decays too."""
+    threshold: Any = module.v_threshold
+    scale = 1 / float(threshold)
+    return scale * _leak(module) if getattr(module, "decay_input", False) else scale
+
+
+def reset_states(network: nn.Module) -> None:
+    """Put every membrane back to its start, as between two independent batches."""
+    for module in network.modules():
+        if isinstance(module, base.MemoryModule):
+            module.reset()
