@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -44,6 +44,27 @@ class EpochRecord:
 OnEpoch = Callable[[EpochRecord], None]
 
 
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training changes, besides torch's global random generator."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    generator: torch.Generator
+    """Of the batches' order."""
+
+
+class Checkpoints(Protocol):
+    """Keeps a training's state, so that it can go on where it was stopped."""
+
+    def restore(self, state: TrainingState) -> int:
+        """Bring ``state`` to where it was kept last, in place; returns how many epochs are done, 0 if none was kept."""
+
+    def keep(self, state: TrainingState, epoch: int) -> None:
+        """Keep the state at the end of an epoch."""
+
+
 class Callback:
     """A small part of a method, called by the loop; override what is needed.
 
@@ -77,6 +98,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
     fabric: Fabric | None = None,
 ) -> None:
     """Train ``network`` in place with Adam.
@@ -94,6 +116,7 @@ def train(
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
         on_epoch: gets a record after every epoch.
+        checkpoints: keeps the state after every epoch, and brings back the last one before the first.
         fabric: device, precision and processes, as :func:`bitsearch.allocate.fabric.make_fabric` makes them.
 
     Raises:
@@ -118,12 +141,14 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
+    state = TrainingState(network, optimizer, schedule, generator)
+    done = checkpoints.restore(state) if checkpoints is not None else 0
     shown: list[tuple[int, tuple[int, ...]]] = []
     micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
     share = (fabric.global_rank, fabric.world_size)
     with shared_batch_norm(network):
         batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
-        for epoch in range(1, epochs + 1):
+        for epoch in range(done + 1, epochs + 1):
             network.train()
             summed = torch.zeros((), device=device)
             left = samples
@@ -159,6 +184,8 @@ def train(
                 bits = _bits(network)
                 new, shown = [] if bits == shown else bits, bits
                 on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
+            if checkpoints is not None:
+                checkpoints.keep(state, epoch)
 
 
 class _BatchLoss(nn.Module):

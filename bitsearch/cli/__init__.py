@@ -7,7 +7,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import data, doctor, plans, profile, report, run, targets
+from bitsearch.cli import data, deploy, doctor, plans, profile, report, run, targets, train
 from bitsearch.errors import InputError
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app.command("report")(report.report)
 app.command("dashboard")(report.dashboard)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
-app.command("deploy")(plans.deploy)
+app.command("train")(train.train)
+app.command("deploy")(deploy.deploy)
+app.command("verify")(deploy.verify)
 app.command("profile")(profile.profile)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
