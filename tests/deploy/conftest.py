@@ -1,21 +1,12 @@
 import pytest
 import torch
-from torch import nn
+from settled import settle
 
 from bitsearch.cost import CostModel, trace
 from bitsearch.layers import convert
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import FirstLayer
-
-
-def settle(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
-    """Set all steps and batch norm statistics from a batch, as training would."""
-    network.train()
-    with torch.no_grad():
-        for _ in range(2):
-            network(inputs)
-    return network.eval()
 
 
 @pytest.fixture(scope="session")

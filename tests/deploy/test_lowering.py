@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import settle
+from settled import settle
 from torch import nn
 from torch.nn import functional
 
