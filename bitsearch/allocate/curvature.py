@@ -10,7 +10,6 @@ times the batch size; per weight for weights, per feature for spikes. The Fisher
 network, at its quantized operands, smoothed over probes.
 """
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -65,26 +64,45 @@ class Curvature:
             name: float(torch.tensor(depth_preference * (index / max(len(names) - 1, 1) - 0.5)).exp())
             for index, name in enumerate(names)
         }
+        self.calls: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        """Of every layer watched: input, spikes and weight of every call."""
         self.states = {name: _LayerState() for name in network.searched_layers}
 
     def probe(self, inputs: Tensor) -> None:
         """A forward/backward pass on ``inputs`` (``[N, ...]``) with sampled labels; updates every layer's Fisher."""
-        layers = self.network.searched_layers
-        seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
-        with ExitStack() as stack:
-            for name, layer in layers.items():
-                layer.observer = _appender(seen[name])
-                stack.callback(setattr, layer, "observer", None)
+        self.watch()
+        try:
             logits = self.network(inputs)
+        finally:
+            self.unwatch()
+        self.measure(logits)
+
+    def watch(self) -> None:
+        """Until :meth:`unwatch`, keep the operands of every searched layer for :meth:`measure`."""
+        for name, layer in self.network.searched_layers.items():
+            self.calls[name] = []
+            layer.observer = _appender(self.calls[name])
+
+    def unwatch(self) -> None:
+        """Keep no more operands."""
+        for layer in self.network.searched_layers.values():
+            layer.observer = None
+
+    def measure(self, logits: Tensor, *, keep_graph: bool = False) -> None:
+        """A backward pass with sampled labels from the ``logits`` (``[N, classes]``) of the forward pass watched.
+
+        Updates every layer's Fisher. With ``keep_graph``, the forward pass can still be trained on.
+        """
+        seen, self.calls = self.calls, {}
         probabilities = logits.detach().softmax(-1).cpu()
         labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1).to(logits.device)
         loss = nn.functional.cross_entropy(logits, labels)
         calls = [(name, call) for name, found in seen.items() for call in found]
         operands = [operand for _, (_, spikes, weight) in calls for operand in (spikes, weight)]
-        gradients = torch.autograd.grad(loss, operands)
+        gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
         with torch.no_grad():
             for index, (name, (x, _, _)) in enumerate(calls):
-                self._update(self.states[name], x.detach(), gradients[2 * index], gradients[2 * index + 1])
+                self._update(self.states[name], x, gradients[2 * index], gradients[2 * index + 1])
 
     def _update(self, state: _LayerState, x: Tensor, spike_grad: Tensor, weight_grad: Tensor) -> None:
         batch = x.shape[0]
@@ -156,7 +174,7 @@ class Curvature:
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:
     def observe(x: Tensor, spikes: Tensor, weight: Tensor) -> None:
-        calls.append((x, spikes, weight))
+        calls.append((x.detach(), spikes, weight))
 
     return observe
 

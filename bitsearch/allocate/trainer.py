@@ -37,6 +37,9 @@ class Callback:
     def before_batch(self, inputs: Tensor) -> None:
         """Before the batch ``inputs`` (``[N, ...]``) is trained on."""
 
+    def after_forward(self, logits: Tensor) -> None:
+        """Between the batch's forward pass, which gave ``logits`` (``[N, classes]``), and its backward pass."""
+
     def penalty(self) -> Tensor | None:
         """A scalar to add to the task's loss, or None."""
         return None
@@ -98,7 +101,10 @@ def train(
             inputs, labels = inputs.to(device), labels.to(device)
             for callback in callbacks:
                 callback.before_batch(inputs)
-            task_loss = nn.functional.cross_entropy(network(inputs), labels)
+            logits = network(inputs)
+            for callback in callbacks:
+                callback.after_forward(logits)
+            task_loss = nn.functional.cross_entropy(logits, labels)
             loss = task_loss
             for callback in callbacks:
                 penalty = callback.penalty()

@@ -38,7 +38,7 @@ _FIRST = (30 - _OCTAVES) * _OCTAVE
 _CODES = _FIRST + (_OCTAVES + 1) * _OCTAVE
 _LANES = 64
 """Counters over which zeros are spread: increments of a single one would wait for each other."""
-_CHUNK = 1 << 17
+_CHUNK = 1 << 18
 """Elements scaled at a time, so that they stay in the cache."""
 
 
@@ -91,7 +91,7 @@ def _best_step(values: Tensor, largest: float, signed: bool, signs_alone: bool) 
     unit = max(top, SMALLEST_STEP)
     counts = None
     if len(values) > BINS:
-        centres, counts = _histogram(values, unit, signed)
+        centres, counts = _histogram(values, unit, signed, _coarseness(largest))
     else:
         centres = (values.abs() if signed else values.clamp_min(0)) / unit
 
@@ -127,12 +127,17 @@ def _coarse_edges(largest: float, device: torch.device) -> Tensor:
     return torch.cat([ratios, distances, beyond]).sort().values.to(device)
 
 
-def _histogram(values: Tensor, unit: float, signed: bool) -> tuple[Tensor, Tensor]:
-    """(mean magnitude in units of ``unit``, count) of every bin, each ``[BINS]``; no magnitude is above ``unit``.
+def _coarseness(largest: float) -> int:
+    """How many of the finest bins make one where there are few levels: at least 16 for a step of the widest grid."""
+    return 4 if largest < 16 else 2 if largest < 32 else 1
+
+
+def _histogram(values: Tensor, unit: float, signed: bool, coarseness: int) -> tuple[Tensor, Tensor]:
+    """(mean magnitude in units of ``unit``, count) of at most ``BINS`` bins; no magnitude is above ``unit``.
 
     Values are rounded to float16 relative to ``unit``; means and counts are exact from there on, in any order.
     """
-    target, integers, lanes = _merging(values.device)
+    bins, target, integers, lanes = _merging(values.device, coarseness)
     codes = torch.empty(values.shape, dtype=torch.int16, device=values.device)
     for part, code in zip(values.split(_CHUNK), codes.split(_CHUNK), strict=True):
         code.view(torch.float16).copy_(part * (_TOP / unit))
@@ -144,7 +149,7 @@ def _histogram(values: Tensor, unit: float, signed: bool) -> tuple[Tensor, Tenso
         torch.maximum(rows, lanes, out=rows)
         torch.maximum(code[whole:], lanes[: len(code) - whole], out=code[whole:])
     fine = torch.bincount(codes, minlength=_CODES)[_FIRST:]
-    counts = torch.zeros(BINS, dtype=torch.int64, device=values.device).index_add_(0, target, fine)
+    counts = torch.zeros(bins, dtype=torch.int64, device=values.device).index_add_(0, target, fine)
     sums = torch.zeros_like(counts).index_add_(0, target, fine * integers)
     return sums / counts.clamp_min(1) / (_TOP * 2**_FRACTION), counts.float()
 
@@ -154,20 +159,19 @@ _FRACTION = _OCTAVES - 6
 
 
 @functools.cache
-def _merging(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every code from ``_FIRST`` on: (its bin, the number it stands for times 2^_FRACTION); and the lanes of zeros.
+def _merging(device: torch.device, coarseness: int) -> tuple[int, Tensor, Tensor, Tensor]:
+    """(number of bins; of every code from ``_FIRST`` on, its bin and 2^_FRACTION times its number; lanes of zeros).
 
     Every second octave down has half the bins: like bins of equal width in √|x|, finer where most values lie, so that
     one outlier does not blur the rest.
     """
-    bins, used = [torch.zeros(_OCTAVE, dtype=torch.int64)], 1
+    target, bins = [torch.zeros(_OCTAVE, dtype=torch.int64)], 1
     for octave in reversed(range(_OCTAVES)):
-        width = 2 << octave // 2
-        bins.append(used + torch.arange(_OCTAVE) // width)
-        used += _OCTAVE // width
-    assert used <= BINS
+        width = min(coarseness * (2 << octave // 2), _OCTAVE)
+        target.append(bins + torch.arange(_OCTAVE) // width)
+        bins += _OCTAVE // width
     codes = torch.arange(_FIRST, _CODES, dtype=torch.int16)
     integers = (codes.view(torch.float16).double() * 2**_FRACTION).long()
     integers[:_OCTAVE] = 0
     lanes = (_FIRST + torch.arange(_OCTAVE) % _LANES).to(torch.int16)
-    return torch.cat(bins).to(device), integers.to(device), lanes.to(device)
+    return bins, torch.cat(target).to(device), integers.to(device), lanes.to(device)
