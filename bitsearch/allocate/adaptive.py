@@ -177,7 +177,7 @@ class CurvatureSignal(Callback):
         return (torch.where(latents.detach() >= rounded, up, down) * latents).sum()
 
     def _both_sides(self, name: str, plan: LayerPlan) -> Tensor:
-        """``[3, 2 + T_max]``: :func:`_both_slopes` and the values of weight bits, time steps, each step's spike bits."""
+        """``[3, 2 + T_max]``: :func:`_both_slopes`, and the rounded values that the latents stand for."""
         layer = self.network.layers[name]
         assert layer.choices is not None
         slots = len(layer.latents)

@@ -10,6 +10,7 @@ times the batch size; per weight for weights, per feature for spikes. The Fisher
 network, at its quantized operands, smoothed over probes.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -17,9 +18,8 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
-from bitsearch.quant.neuron import mean_spikes
 from bitsearch.quant.renewal import renew_step
-from bitsearch.quant.uniform import to_levels
+from bitsearch.quant.uniform import largest_level, to_levels
 
 SMOOTHING = 0.7
 """Weight of the past in the running Fisher."""
@@ -43,8 +43,11 @@ class _LayerState:
     steps: dict[tuple[str, int | tuple[int, ...]], Tensor] = field(default_factory=dict)
     """Best step sizes found, by ``weight`` and bits or by ``spike`` and the bits up to this time step."""
     probes: int = 0
-    prefixes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Per prefix of spike bits: the sum of the spikes so far and the next membrane."""
+    fired: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    """Sum of the spikes so far, by the bits up to this time step; so with the two below."""
+    spikes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    membranes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    """Of the next time step."""
 
 
 class Curvature:
@@ -119,57 +122,72 @@ class Curvature:
         state.probes += 1
         if state.probes % STEPS_KEPT == 0:
             state.steps.clear()
-        state.weight_losses.clear()
-        state.spike_losses.clear()
-        state.prefixes.clear()
+        for outdated in (state.weight_losses, state.spike_losses, state.fired, state.spikes, state.membranes):
+            outdated.clear()  # type: ignore[attr-defined]
 
-    @torch.no_grad()
     def weight_loss(self, name: str, weight_bits: int) -> float:
         """½·Σ F·(Q(W) − W)² at a number of weight bits, with its best step."""
         state, layer = self.states[name], self.network.layers[name]
         if weight_bits not in state.weight_losses:
             assert state.weight_fisher is not None, "probe before predicting"
             weight = layer.weight.detach()
-            bits = torch.tensor(float(weight_bits), device=weight.device)
+            bits, largest = _grid(weight_bits, True, weight.device)
             step = state.steps.get(("weight", weight_bits))
             if step is None:
                 step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
                 state.steps["weight", weight_bits] = step
-            error = to_levels(weight, step, bits, signed=True).codes * step - weight
-            state.weight_losses[weight_bits] = float(0.5 * (state.weight_fisher * error.square()).sum())
+            error = to_levels(weight, step, bits, signed=True, largest=largest).codes.mul_(step).sub_(weight)
+            loss = torch.dot(state.weight_fisher.flatten(), error.square_().flatten())
+            state.weight_losses[weight_bits] = 0.5 * float(loss)
         return self.factors[name] * state.weight_losses[weight_bits]
 
-    @torch.no_grad()
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples."""
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:
             assert state.feature_fisher is not None, "probe before predicting"
-            total, _ = self._run(state, layer, spike_bits)
-            error = total / len(spike_bits) - self._inputs(state)
-            state.spike_losses[spike_bits] = float(0.5 * (state.feature_fisher * error.square().mean(0)).sum())
+            inputs = _inputs(state)
+            error = torch.sub(_fired(state, layer, spike_bits), inputs, alpha=len(spike_bits)).square_()
+            loss = torch.mv(error, state.feature_fisher).sum()
+            state.spike_losses[spike_bits] = 0.5 * float(loss) / (len(inputs) * len(spike_bits) ** 2)
         return self.factors[name] * state.spike_losses[spike_bits]
 
-    @staticmethod
-    def _inputs(state: _LayerState) -> Tensor:
-        assert state.inputs is not None, "probe before predicting"
-        return state.inputs
 
-    def _run(self, state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """(sum of spikes, next membrane) after the given steps; prefixes are shared between allocations."""
-        inputs = self._inputs(state)
-        if not spike_bits:
-            return torch.zeros_like(inputs), inputs
-        if spike_bits not in state.prefixes:
-            total, membrane = self._run(state, layer, spike_bits[:-1])
-            bits = torch.tensor([float(spike_bits[-1])], device=membrane.device)
-            step = state.steps.get(("spike", spike_bits))
-            if step is None:
-                step = renew_step(membrane, bits[0], signed=layer.signed_input).view(1)
-                state.steps["spike", spike_bits] = step
-            spikes = mean_spikes(membrane, step, bits, time_steps=1, decay=layer.decay, signed=layer.signed_input)
-            state.prefixes[spike_bits] = (total + spikes, layer.decay * (membrane - spikes) + inputs)
-        return state.prefixes[spike_bits]
+def _inputs(state: _LayerState) -> Tensor:
+    assert state.inputs is not None, "probe before predicting"
+    return state.inputs
+
+
+@functools.cache
+def _grid(bits: int, signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(bits, q_max) as scalar tensors."""
+    width = torch.tensor(float(bits), device=device)
+    return width, largest_level(width, signed=signed)
+
+
+def _fired(state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> Tensor:
+    """Sum of the spikes of the given time steps; prefixes are shared between allocations."""
+    if spike_bits not in state.fired:
+        membrane = _membrane(state, layer, spike_bits[:-1])
+        bits, largest = _grid(spike_bits[-1], layer.signed_input, membrane.device)
+        step = state.steps.get(("spike", spike_bits))
+        if step is None:
+            step = state.steps["spike", spike_bits] = renew_step(membrane, bits, signed=layer.signed_input)
+        spikes = to_levels(membrane, step, bits, signed=layer.signed_input, largest=largest).codes.mul_(step)
+        state.spikes[spike_bits] = spikes
+        state.fired[spike_bits] = state.fired[spike_bits[:-1]] + spikes if len(spike_bits) > 1 else spikes
+    return state.fired[spike_bits]
+
+
+def _membrane(state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> Tensor:
+    """The membrane after the given time steps."""
+    if not spike_bits:
+        return _inputs(state)
+    if spike_bits not in state.membranes:
+        _fired(state, layer, spike_bits)
+        residual = _membrane(state, layer, spike_bits[:-1]) - state.spikes[spike_bits]
+        state.membranes[spike_bits] = torch.add(_inputs(state), residual, alpha=layer.decay)
+    return state.membranes[spike_bits]
 
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:
