@@ -22,6 +22,7 @@ from bitsearch.allocate.trainer import Callback, OnEpoch, train
 from bitsearch.cost import Activity, Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.plan import LayerPlan
+from bitsearch.quant.processes import processes
 from bitsearch.space import Allocation, Choices, SearchSpace
 
 CORRECTIONS = 3
@@ -142,39 +143,58 @@ class CurvatureSignal(Callback):
         self.steers = knobs.estimator == "curvature"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
-        self.batch = 0
-        self.slopes: dict[str, tuple[LayerPlan, Tensor]] = {}
+        self.batch, self.due = 0, False
+        self.plans: dict[str, LayerPlan] = {}
+        """Of the layers whose slopes are known: the bits that they are known at."""
+        self.slopes: dict[str, Tensor] = {}
+        self.sides = torch.zeros(3, 0)
+        """``[3, all latents]``: slopes below and above the rounded values, and these."""
 
     def before_batch(self, *parts: Tensor) -> None:
-        """Probe every few batches."""
-        if self.batch % self.knobs.probe_every == 0:
+        """Measure every few batches: here, or with the batch's own activations where they are all in one place."""
+        # Still due is what memory did not suffice for; the batch is begun again.
+        now = self.due or self.batch % self.knobs.probe_every == 0
+        self.due = now and len(parts) == 1 and processes() == 1
+        if self.due:
+            self.curvature.watch()
+        elif now:
             self.curvature.probe(*parts)
-            self.slopes.clear()
+            self.plans.clear()
         self.batch += 1
+
+    def after_forward(self, logits: Tensor) -> None:
+        """Probe with the activations of the training step, which costs a backward pass alone."""
+        if self.due:
+            self.due = False
+            self.curvature.unwatch()
+            self.curvature.measure(logits)
+            self.plans.clear()
 
     def penalty(self) -> Tensor | None:
         """Σ slope·latent: its gradient is the predicted slope of the loss."""
         if not self.steers:
             return None
-        total = torch.zeros(())
-        for name, layer in self.network.searched_layers.items():
-            latents = layer.latents
-            total = total.to(latents.device) + (self._slopes(name, latents) * latents).sum()
-        return total
-
-    def _slopes(self, name: str, latents: Tensor) -> Tensor:
-        """Predicted dL/dlatent ``[2 + T_max]``: of weight bits, time steps, and each step's spike bits."""
-        layer = self.network.layers[name]
-        plan = layer.layer_plan
-        if name not in self.slopes or self.slopes[name][0] != plan:
-            assert layer.choices is not None
-            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, layer.choices, len(latents)))
-        down, up = self.slopes[name][1].to(latents.device)
-        rounded = torch.tensor(
-            [plan.weight_bits, plan.time_steps, *plan.spike_bits, *[0] * (len(latents) - 2 - plan.time_steps)]
-        ).to(latents)
+        layers = self.network.searched_layers
+        latents = torch.cat([layer.latents for layer in layers.values()])
+        plans = {name: layer.layer_plan for name, layer in layers.items()}
+        if plans != self.plans:
+            for name, plan in plans.items():
+                if self.plans.get(name) != plan:
+                    self.slopes[name] = self._both_sides(name, plan)
+            self.plans, self.sides = plans, torch.cat([self.slopes[name] for name in plans], 1).to(latents.device)
+        down, up, rounded = self.sides
         # The loss is taken to be linear between whole numbers: the side on which a latent lies has its slope.
-        return torch.where(latents.detach() >= rounded, up, down)
+        return (torch.where(latents.detach() >= rounded, up, down) * latents).sum()
+
+    def _both_sides(self, name: str, plan: LayerPlan) -> Tensor:
+        """``[3, 2 + T_max]``: :func:`_both_slopes`, and the rounded values that the latents stand for."""
+        layer = self.network.layers[name]
+        assert layer.choices is not None
+        slots = len(layer.latents)
+        slopes = _both_slopes(plan, name, self.curvature, layer.choices, slots)
+        unused = [0] * (slots - 2 - plan.time_steps)
+        rounded = torch.tensor([[plan.weight_bits, plan.time_steps, *plan.spike_bits, *unused]], dtype=slopes.dtype)
+        return torch.cat([slopes, rounded])
 
 
 def _both_slopes(plan: LayerPlan, name: str, loss: LossModel, choices: Choices, slots: int) -> Tensor:

@@ -77,6 +77,9 @@ class Callback:
         They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis.
         """
 
+    def after_forward(self, logits: Tensor) -> None:
+        """Between the batch's forward pass, which gave ``logits`` (``[N, classes]``), and its backward pass."""
+
     def penalty(self) -> Tensor | None:
         """A scalar to add to the task's loss, or None."""
         return None
@@ -200,6 +203,8 @@ class _BatchLoss(nn.Module):
         logits = predict(self.network, inputs)
         # Half precision is for the network.
         with torch.autocast(inputs.device.type, enabled=False):
+            for callback in self.callbacks:
+                callback.after_forward(logits)
             task_loss = nn.functional.cross_entropy(working_precision(logits), labels, reduction="sum") / share
             loss = task_loss
             for callback in self.callbacks if last else ():

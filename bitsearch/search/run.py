@@ -241,15 +241,15 @@ def _run(
         network = _full_precision(folder, workers, progress)
         activity = workers.do(ExpectActivity())
     candidates = uniform_plans(setting.model, setting.rules, budgets, space.search.uniform_trials, activity=activity)
-    done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))
-    progress.started(folder.path, trials + len(candidates), done)
+    progress.started(folder.path, trials + len(candidates), finished(study).total())
     network = network or _full_precision(folder, workers, progress)
     objective = Objective(folder, setting, budgets, workers, progress)
     while deadline is None or time.monotonic() < deadline or not folder.plans():
-        adaptive, uniform = len(finished(study, "adaptive")), len(finished(study, "uniform"))
+        done = finished(study)
+        adaptive, uniform = done["adaptive"], done["uniform"]
         if adaptive >= trials and uniform >= len(candidates):
             break
-        if not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
+        if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
             # Adaptive and uniform trials take turns, so that a run cut short by its timeout has both.
             if uniform < len(candidates) and (uniform < adaptive or adaptive >= trials):
                 study.enqueue_trial({}, user_attrs={"method": "uniform", "bits": candidates[uniform].model_dump()})
