@@ -9,7 +9,7 @@ does not depend on the number of candidates.
 
 Half precision does the binning: |x|, scaled to the largest float16, is rounded to float16, and the 16 bits of that
 number, read as an integer, are its bin. They are fine (1,024 in every octave) and are counted without contention; then
-neighbours are merged into the bins on which the loss is evaluated.
+neighbours are merged into the bins on which the loss is evaluated: few for many steps, more for those near the best.
 """
 
 import functools
@@ -24,7 +24,8 @@ from bitsearch.quant.processes import largest as largest_of_all
 from bitsearch.quant.uniform import SMALLEST_STEP, largest_level
 
 EXPONENT = 2.4
-BINS = 2048
+SMALL = 2048
+"""A tensor of at most so many elements is taken as it is."""
 
 _RATIOS, _DISTANCES, _BEYOND, _FINE = 20, 50, 4, 16
 _SMALLEST_EDGE, _RATIOS_END = 1e-3, 0.1
@@ -96,30 +97,35 @@ def _best_step(values: Tensor, largest: float, signed: bool, signs_alone: bool, 
         count = int(total(torch.tensor(count, device=values.device)))
     # Everything is in this unit, so that no power over- or underflows. No step is smaller.
     unit = max(top, SMALLEST_STEP)
-    counts = None
-    if count > BINS:
-        centres, counts = _histogram(values, unit, signed, _coarseness(largest), shared)
+    wide: tuple[Tensor, Tensor | None]
+    narrow: tuple[Tensor, Tensor | None]
+    if count > SMALL:
+        codes = _count_codes(values, unit, signed, shared)
+        # Fewer where there are few levels; for the final choice more.
+        resolution = 128 if largest < 32 else 256 if largest < 128 else 512
+        wide, narrow = _merge(codes, resolution), _merge(codes, min(4 * resolution, _OCTAVE))
     else:
-        magnitudes = values.abs() if signed else values.clamp_min(0)
-        centres = (gathered(magnitudes) if shared else magnitudes) / unit
+        magnitude = values.abs() if signed else values.clamp_min(0)
+        wide = narrow = (gathered(magnitude) if shared else magnitude) / unit, None
 
-    def loss(edges: Tensor) -> Tensor:
+    def loss(edges: Tensor, bins: tuple[Tensor, Tensor | None]) -> Tensor:
+        centres, counts = bins
         steps = (edges * (top / unit / largest)).clamp_min_(SMALLEST_STEP / unit)
         scaled = centres / steps.unsqueeze(1)
-        codes = 1.0 if signs_alone else scaled.clamp_max(largest).round_()
+        levels = 1.0 if signs_alone else scaled.clamp_max(largest).round_()
         # A power by its logarithm: a third of the time of pow. The logarithm of 0 is −∞, and its power 0 again.
-        errors = scaled.sub_(codes).abs_().log2_().mul_(EXPONENT).exp2_()
+        errors = scaled.sub_(levels).abs_().log2_().mul_(EXPONENT).exp2_()
         return steps.pow(EXPONENT) * (errors.sum(1) if counts is None else errors @ counts)
 
     coarse = _coarse_edges(largest, values.device)
-    best = int(loss(coarse).argmin())
+    best = int(loss(coarse, wide).argmin())
     near = torch.lerp(
         coarse[max(best - 1, 0)],
         coarse[min(best + 1, len(coarse) - 1)],
         torch.linspace(0, 1, _FINE, device=values.device),
     )
     fine = torch.cat([near, coarse[best].view(1)])
-    return (fine[loss(fine).argmin()] * (top / largest)).clamp_min(SMALLEST_STEP)
+    return (fine[loss(fine, narrow).argmin()] * (top / largest)).clamp_min(SMALLEST_STEP)
 
 
 @functools.cache
@@ -135,20 +141,12 @@ def _coarse_edges(largest: float, device: torch.device) -> Tensor:
     return torch.cat([ratios, distances, beyond]).sort().values.to(device)
 
 
-def _coarseness(largest: float) -> int:
-    """How many of the finest bins make one where there are few levels: at least 16 for a step of the widest grid."""
-    return 4 if largest < 16 else 2 if largest < 32 else 1
+def _count_codes(values: Tensor, unit: float, signed: bool, shared: bool = False) -> Tensor:
+    """How many magnitudes, none of which is above ``unit``, have each code from ``_FIRST`` on.
 
-
-def _histogram(
-    values: Tensor, unit: float, signed: bool, coarseness: int, shared: bool = False
-) -> tuple[Tensor, Tensor]:
-    """(mean magnitude in units of ``unit``, count) of at most ``BINS`` bins; no magnitude is above ``unit``.
-
-    Values are rounded to float16 relative to ``unit``; means and counts are exact from there on, in any order.
     ``shared``, over all processes' shares.
     """
-    bins, target, integers, lanes = _merging(values.device, coarseness)
+    lanes = _lanes(values.device)
     codes = torch.empty(values.shape, dtype=torch.int16, device=values.device)
     for part, code in zip(values.split(_CHUNK), codes.split(_CHUNK), strict=True):
         code.view(torch.float16).copy_(part * (_TOP / unit))
@@ -159,10 +157,21 @@ def _histogram(
         rows = code[:whole].view(-1, _OCTAVE)
         torch.maximum(rows, lanes, out=rows)
         torch.maximum(code[whole:], lanes[: len(code) - whole], out=code[whole:])
-    fine = torch.bincount(codes, minlength=_CODES)[_FIRST:]
-    fine = total(fine) if shared else fine
-    counts = torch.zeros(bins, dtype=torch.int64, device=values.device).index_add_(0, target, fine)
-    sums = torch.zeros_like(counts).index_add_(0, target, fine * integers)
+    counts = torch.bincount(codes, minlength=_CODES)[_FIRST:]
+    return total(counts) if shared else counts
+
+
+@functools.cache
+def _lanes(device: torch.device) -> Tensor:
+    """The least codes, ``[_OCTAVE]``: a smaller code is raised to that of its lane, and counts as zero."""
+    return (_FIRST + torch.arange(_OCTAVE) % _LANES).to(torch.int16).to(device)
+
+
+def _merge(codes: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """(mean magnitude relative to the largest possible, count) of every bin; exact sums, in any order."""
+    bins, target, integers = _merging(codes.device, resolution)
+    counts = torch.zeros(bins, dtype=torch.int64, device=codes.device).index_add_(0, target, codes)
+    sums = torch.zeros_like(counts).index_add_(0, target, codes * integers)
     return sums / counts.clamp_min(1) / (_TOP * 2**_FRACTION), counts.float()
 
 
@@ -171,19 +180,19 @@ _FRACTION = _OCTAVES - 6
 
 
 @functools.cache
-def _merging(device: torch.device, coarseness: int) -> tuple[int, Tensor, Tensor, Tensor]:
-    """(number of bins; of every code from ``_FIRST`` on, its bin and 2^_FRACTION times its number; lanes of zeros).
+def _merging(device: torch.device, resolution: int) -> tuple[int, Tensor, Tensor]:
+    """(number of bins; of every code from ``_FIRST`` on, its bin, and 2^_FRACTION times the number it stands for).
 
-    Every second octave down has half the bins: like bins of equal width in √|x|, finer where most values lie, so that
-    one outlier does not blur the rest.
+    The two highest octaves have ``resolution`` bins each, then every second has half as many: like bins of equal width
+    in √|x|, finer where most values lie, so that one outlier does not blur the rest. All but zero's bin together are
+    about four times ``resolution``.
     """
     target, bins = [torch.zeros(_OCTAVE, dtype=torch.int64)], 1
     for octave in reversed(range(_OCTAVES)):
-        width = min(coarseness * (2 << octave // 2), _OCTAVE)
+        width = min((_OCTAVE // resolution) << octave // 2, _OCTAVE)
         target.append(bins + torch.arange(_OCTAVE) // width)
         bins += _OCTAVE // width
     codes = torch.arange(_FIRST, _CODES, dtype=torch.int16)
     integers = (codes.view(torch.float16).double() * 2**_FRACTION).long()
     integers[:_OCTAVE] = 0
-    lanes = (_FIRST + torch.arange(_OCTAVE) % _LANES).to(torch.int16)
-    return bins, torch.cat(target).to(device), integers.to(device), lanes.to(device)
+    return bins, torch.cat(target).to(device), integers.to(device)
