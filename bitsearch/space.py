@@ -19,6 +19,7 @@ from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSte
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Span(Frozen):
@@ -123,15 +124,25 @@ class Training(Frozen):
     """How networks are trained."""
 
     batch_size: Count = 64
+    """Samples a step, those of all processes together."""
+    micro_batch: Count | None = None
+    """A process passes at most this many samples through the network at once: less memory, the same gradient."""
     full_precision_epochs: Count = 30
     epochs: Count = 20
     """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
     learning_rate: Positive = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
+    precision: Precision = "32-true"
+    """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Train with compiled quantizers; ``auto`` where the run is long enough to win the compilation back."""
     recompute: bool = False
     """Compute spikes and quantized weights again in backward: a third less memory, a few percent more time."""
+
+    @property
+    def at_once(self) -> int:
+        """Samples that a measurement passes through the network at once."""
+        return min(self.batch_size, self.micro_batch or self.batch_size)
 
 
 class Allocation(Frozen):

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetController, aim, means_penalty, metric_penalty
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
+from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.projection import LossModel, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
@@ -22,6 +24,7 @@ from bitsearch.allocate.trainer import Callback, OnEpoch, train
 from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.plan import LayerPlan
+from bitsearch.quant.processes import processes
 from bitsearch.space import Allocation, Choices, SearchSpace
 
 RENEWAL_STOPS_AT = 0.24
@@ -65,7 +68,7 @@ class BudgetPull(Callback):
         return total
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Costs, mean bits and the penalties' largest weight."""
+        """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
         plans, model = self.network.layer_plans, self.network.model
         weights, spikes, time_steps = model.means(plans)
         # Every metric: the report shows that of the front's axis, which may have no budget.
@@ -75,6 +78,7 @@ class BudgetPull(Callback):
             "mean_time_steps": time_steps,
             "penalty_weight": max(float(controller.weight) for controller in self.controllers),
             "changes": float(self.network.changes),
+            "renewals": float(sum(layer.renewals for layer in self.network.layers.values())),
         }
 
 
@@ -84,10 +88,10 @@ class FiringMeter(Callback):
     def __init__(self, network: QuantizedNetwork, every: int) -> None:
         self.network, self.every, self.batch = network, every, 0
 
-    def before_batch(self, inputs: Tensor) -> None:
+    def before_batch(self, *parts: Tensor) -> None:
         """Count on this batch, every few batches."""
         if self.batch % self.every == 0:
-            self.network.activity = measure_activity(self.network, inputs)
+            self.network.activity = measure_activity(self.network, *parts, shared=True)
         self.batch += 1
 
 
@@ -123,45 +127,64 @@ class CurvatureSignal(Callback):
     With ``"straight_through"`` it only serves the projection.
     """
 
-    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int) -> None:
+    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
         self.network, self.knobs = network, knobs
-        self.curvature = Curvature(network, seed, knobs.depth_preference)
+        self.curvature = Curvature(network, seed, knobs.depth_preference, batch_axis)
         self.steers = knobs.estimator == "curvature"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
-        self.batch = 0
-        self.slopes: dict[str, tuple[LayerPlan, Tensor]] = {}
+        self.batch, self.due = 0, False
+        self.plans: dict[str, LayerPlan] = {}
+        """Of the layers whose slopes are known: the bits that they are known at."""
+        self.slopes: dict[str, Tensor] = {}
+        self.sides = torch.zeros(3, 0)
+        """``[3, all latents]``: slopes below and above the rounded values, and these."""
 
-    def before_batch(self, inputs: Tensor) -> None:
-        """Probe every few batches."""
-        if self.batch % self.knobs.probe_every == 0:
-            self.curvature.probe(inputs)
-            self.slopes.clear()
+    def before_batch(self, *parts: Tensor) -> None:
+        """Measure every few batches: here, or with the batch's own activations where they are all in one place."""
+        # Still due is what memory did not suffice for; the batch is begun again.
+        now = self.due or self.batch % self.knobs.probe_every == 0
+        self.due = now and len(parts) == 1 and processes() == 1
+        if self.due:
+            self.curvature.watch()
+        elif now:
+            self.curvature.probe(*parts)
+            self.plans.clear()
         self.batch += 1
+
+    def after_forward(self, logits: Tensor) -> None:
+        """Probe with the activations of the training step, which costs a backward pass alone."""
+        if self.due:
+            self.due = False
+            self.curvature.unwatch()
+            self.curvature.measure(logits)
+            self.plans.clear()
 
     def penalty(self) -> Tensor | None:
         """Σ slope·latent: its gradient is the predicted slope of the loss."""
         if not self.steers:
             return None
-        total = torch.zeros(())
-        for name, layer in self.network.searched_layers.items():
-            latents = layer.latents
-            total = total.to(latents.device) + (self._slopes(name, latents) * latents).sum()
-        return total
-
-    def _slopes(self, name: str, latents: Tensor) -> Tensor:
-        """Predicted dL/dlatent ``[2 + T_max]``: of weight bits, time steps, and each step's spike bits."""
-        layer = self.network.layers[name]
-        plan = layer.layer_plan
-        if name not in self.slopes or self.slopes[name][0] != plan:
-            assert layer.choices is not None
-            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, layer.choices, len(latents)))
-        down, up = self.slopes[name][1].to(latents.device)
-        rounded = torch.tensor(
-            [plan.weight_bits, plan.time_steps, *plan.spike_bits, *[0] * (len(latents) - 2 - plan.time_steps)]
-        ).to(latents)
+        layers = self.network.searched_layers
+        latents = torch.cat([layer.latents for layer in layers.values()])
+        plans = {name: layer.layer_plan for name, layer in layers.items()}
+        if plans != self.plans:
+            for name, plan in plans.items():
+                if self.plans.get(name) != plan:
+                    self.slopes[name] = self._both_sides(name, plan)
+            self.plans, self.sides = plans, torch.cat([self.slopes[name] for name in plans], 1).to(latents.device)
+        down, up, rounded = self.sides
         # The loss is taken to be linear between whole numbers: the side on which a latent lies has its slope.
-        return torch.where(latents.detach() >= rounded, up, down)
+        return (torch.where(latents.detach() >= rounded, up, down) * latents).sum()
+
+    def _both_sides(self, name: str, plan: LayerPlan) -> Tensor:
+        """``[3, 2 + T_max]``: :func:`_both_slopes`, and the rounded values that the latents stand for."""
+        layer = self.network.layers[name]
+        assert layer.choices is not None
+        slots = len(layer.latents)
+        slopes = _both_slopes(plan, name, self.curvature, layer.choices, slots)
+        unused = [0] * (slots - 2 - plan.time_steps)
+        rounded = torch.tensor([[plan.weight_bits, plan.time_steps, *plan.spike_bits, *unused]], dtype=slopes.dtype)
+        return torch.cat([slopes, rounded])
 
 
 def _both_slopes(plan: LayerPlan, name: str, loss: LossModel, choices: Choices, slots: int) -> Tensor:
@@ -185,6 +208,7 @@ def allocate_adaptively(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
 ) -> QuantizedNetwork:
     """Search, project, freeze and fine-tune; the result meets every budget exactly.
 
@@ -200,7 +224,9 @@ def allocate_adaptively(
         budgets: feasible.
         seed: of batches, sampled labels and features.
         on_epoch: gets a record after every epoch.
+        fabric: as for :func:`bitsearch.allocate.trainer.train`; made once for all phases by default.
     """
+    fabric = fabric or make_fabric(next(network.parameters()).device, space.training.precision)
     quantized = make_searchable(network, model, rules, space, knobs)
     training = space.training
     search_epochs = max(1, round(training.epochs * knobs.search_share))
@@ -208,10 +234,10 @@ def allocate_adaptively(
     by_firing = [budget for budget in budgets if model.needs_activity(budget.metric)]
     meters: list[Callback] = []
     if by_firing:
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
         meters = [FiringMeter(quantized, knobs.probe_every)]
     pull = BudgetPull(quantized, budgets, knobs, steps)
-    signal = CurvatureSignal(quantized, knobs, seed)
+    signal = CurvatureSignal(quantized, knobs, seed, splits.batch_axis)
     train(
         quantized,
         splits,
@@ -226,10 +252,11 @@ def allocate_adaptively(
             "time_learning_rate": knobs.time_learning_rate,
         },
         on_epoch=on_epoch,
+        fabric=fabric,
     )
     settle(
         quantized,
-        Problem(network, model, rules, splits, space, knobs, budgets, seed, on_epoch=on_epoch),
+        Problem(network, model, rules, splits, space, knobs, budgets, seed, on_epoch=on_epoch, fabric=fabric),
         epochs=training.epochs - search_epochs,
         seed=seed + 1,
         limits=[replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)],

@@ -8,6 +8,7 @@ those of a uniform grid.
 from collections.abc import Sequence
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from bitsearch.allocate.evaluation import evaluate
@@ -45,7 +46,7 @@ class SoftSteps(Callback):
         for soft in self._soft:
             soft.soft_in_evaluation = True
         try:
-            return evaluate(self.network, self.splits.validation, self.training.batch_size)
+            return evaluate(self.network, self.splits.validation, self.training.at_once, shared=True)
         finally:
             for soft in self._soft:
                 soft.soft_in_evaluation = False
@@ -70,6 +71,7 @@ def fine_tune(
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
 ) -> dict[str, Tensor]:
     """Train in place while no bits move; arguments as for :func:`bitsearch.allocate.trainer.train`.
 
@@ -87,6 +89,7 @@ def fine_tune(
         callbacks=[*callbacks, *soft],
         latent_rates=latent_rates,
         on_epoch=on_epoch,
+        fabric=fabric,
     )
     if not soft:
         return {}

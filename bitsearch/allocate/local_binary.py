@@ -56,10 +56,10 @@ class Binarization(Callback):
         model, activity = problem.model, network.activity
         self.starts = [model.cost(budget.metric, network.layer_plans, activity) for budget in problem.budgets]
 
-    def before_batch(self, inputs: Tensor) -> None:
-        """Gather the gradients of the step before."""
+    def after_step(self) -> None:
+        """Gather the gradients of the step."""
         for name in self.candidates:
-            gradient = self.network.layers[name].weight.grad
+            gradient = _gradient(self.network.layers[name])
             if gradient is not None:
                 self.slopes[name] = _smoothed(self.slopes.get(name), gradient)
                 self.squares[name] = _smoothed(self.squares.get(name), gradient.square())
@@ -148,12 +148,12 @@ class BinaryFlips(ObservingCallback):
         self.least_loss = min(self.least_loss, record.loss)
 
     @torch.no_grad()
-    def before_batch(self, inputs: Tensor) -> None:
-        """Flip by the gradients of the step before, and undo what the optimizer did to the shadow."""
+    def after_step(self) -> None:
+        """Flip by the step's gradients, and undo what the optimizer did to the shadow."""
         if not self.started:
             return
         for name, layer in self.layers.items():
-            gradient = layer.weight.grad
+            gradient = _gradient(layer)
             if name not in self.signs:
                 self.signs[name] = torch.where(layer.weight < 0, -1.0, 1.0)
                 self.momenta[name] = torch.zeros_like(layer.weight)
@@ -167,11 +167,8 @@ class BinaryFlips(ObservingCallback):
                 self.flips += int(flipped.sum())
             self._write(layer, self.signs[name])
 
-    @torch.no_grad()
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Undo the optimizer's last step as well."""
-        for name, signs in self.signs.items():
-            self._write(self.layers[name], signs)
+        """The flips so far."""
         return {"flips": float(self.flips)}
 
     def _write(self, layer: QuantizedLayer, signs: Tensor) -> None:
@@ -220,6 +217,7 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
         callbacks=[Binarization(quantized, problem, search_epochs)],
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
         on_epoch=problem.on_epoch,
+        fabric=problem.fabric,
     )
     settle(
         quantized,
@@ -255,6 +253,12 @@ def _check(problem: Problem, start: dict[str, LayerPlan], activity: Activity | N
             f"{model.cost(budget.metric, least, activity):.6g}; lower allocation.start.spike_bits or "
             "allocation.start.time_steps, or take another method"
         )
+
+
+def _gradient(layer: QuantizedLayer) -> Tensor | None:
+    """Of the weights in the last step; nothing from a step that gradient scaling skipped for its overflow."""
+    gradient = layer.weight.grad
+    return None if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _smoothed(past: Tensor | None, new: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lightning_fabric import Fabric
 from torch import nn
 
 from bitsearch.allocate.quantized_network import QuantizedNetwork
@@ -32,6 +33,8 @@ class Problem:
     draw: int = 0
     """Counts the attempts of a method that has a choice of its own: a random plan, the next uniform one."""
     on_epoch: OnEpoch | None = None
+    fabric: Fabric | None = None
+    """As for :func:`bitsearch.allocate.trainer.train`; all of its processes allocate together."""
 
     @property
     def by_firing(self) -> list[Budget]:

@@ -25,6 +25,7 @@ def _adaptive(problem: Problem) -> Iterator[QuantizedNetwork]:
         problem.budgets,
         seed=problem.seed,
         on_epoch=problem.on_epoch,
+        fabric=problem.fabric,
     )
 
 

@@ -61,6 +61,17 @@ class QuantizedNetwork(nn.Module):
         """Let step renewal reset this optimizer's state of the steps that it replaces."""
         self._optimizer = optimizer
 
+    def merge_gradients(self, parts: int) -> None:
+        """Bring the gradients of a batch that was passed through the network in ``parts`` to those of the whole.
+
+        LSQ scales a step's gradient by the number of elements, which a backward pass counts in its own part.
+        """
+        if parts == 1:
+            return
+        for layer in self.layers.values():
+            if layer.spike_log_step.grad is not None:
+                layer.spike_log_step.grad /= parts**0.5
+
     def follow_latents(self) -> None:
         """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
         layers = self.searched_layers

@@ -33,7 +33,9 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
     knobs, training = problem.knobs, problem.space.training
     quantized = make_searchable(problem.network, problem.model, problem.rules, problem.space, knobs)
     if problem.by_firing:
-        _, quantized.activity = evaluate_with_activity(quantized, problem.splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(
+            quantized, problem.splits.validation, training.at_once, shared=True
+        )
     epochs = max(2, math.ceil(LENGTH * training.epochs / knobs.ramp_steps))
     search_epochs = min(epochs - 1, max(1, round(epochs * knobs.search_share)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
@@ -67,7 +69,7 @@ def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
     knobs, training, splits = step.knobs, step.space.training, step.splits
     steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
     pull = BudgetPull(quantized, step.budgets, knobs, steps)
-    signal = CurvatureSignal(quantized, knobs, step.seed)
+    signal = CurvatureSignal(quantized, knobs, step.seed, splits.batch_axis)
     meters: Sequence[Callback] = [FiringMeter(quantized, knobs.probe_every)] if step.by_firing else []
     train(
         quantized,
@@ -83,6 +85,7 @@ def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
             "time_learning_rate": knobs.time_learning_rate,
         },
         on_epoch=step.on_epoch,
+        fabric=step.fabric,
     )
     # What neurons fire may have made the cheapest plan dearer than a limit.
     smallest = step.rules.smallest(step.model)
@@ -118,4 +121,5 @@ def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> dict[str, 
         phase="fine-tune",
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
         on_epoch=step.on_epoch,
+        fabric=step.fabric,
     )

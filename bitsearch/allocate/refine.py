@@ -31,7 +31,7 @@ def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
     training, validation = problem.space.training, problem.splits.validation
     bits = best_uniform(problem, expected_activity(problem))
     best = settle_plan(problem, problem.plan(bits), "uniform")
-    accuracy, activity = evaluate_with_activity(best, validation, training.batch_size)
+    accuracy, activity = evaluate_with_activity(best, validation, training.at_once, shared=True)
     loss = score(problem)
     tried = {_key(best.layer_plans)}
     for number in range(1, problem.knobs.refine_tries + 1):
@@ -51,8 +51,9 @@ def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
             seed=problem.seed + number,
             phase="refine",
             on_epoch=problem.on_epoch,
+            fabric=problem.fabric,
         )
-        reached, spikes = evaluate_with_activity(candidate, validation, training.batch_size)
+        reached, spikes = evaluate_with_activity(candidate, validation, training.at_once, shared=True)
         met = all(budget.met_by(problem.model, plan, spikes) for budget in problem.budgets)
         if met and reached > accuracy:
             best, accuracy, activity = candidate, reached, spikes

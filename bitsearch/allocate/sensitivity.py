@@ -17,9 +17,12 @@ from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.hessian import hessian_traces
 from bitsearch.allocate.integer_program import SECONDS, solve
 from bitsearch.allocate.method import Problem
+from bitsearch.allocate.micro_batch import MicroBatches
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.settle import expected_activity, settle_plan
 from bitsearch.data import batches
+from bitsearch.layers.batch_norm import shared_batch_norm
+from bitsearch.quant.processes import process, processes, total
 
 PROBES = 8
 """Batches of the training split that sensitivities are measured on."""
@@ -38,21 +41,30 @@ def score(problem: Problem) -> Curvature:
         decay=knobs.decay,
     )
     device = next(problem.network.parameters()).device
-    curvature = Curvature(quantized, problem.seed, knobs.depth_preference)
+    curvature = Curvature(quantized, problem.seed, knobs.depth_preference, splits.batch_axis)
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)
     names = list(quantized.searched_layers)
-    traces = torch.zeros(len(names), 2)
-    probes = list(islice(batches(splits.train, problem.space.training.batch_size, order), PROBES))
+    # By the weights and by the input of every layer, summed over samples; the last row counts these.
+    traces = torch.zeros(len(names) + 1, 2, device=device)
+    training = problem.space.training
+    micro = MicroBatches(training.micro_batch, splits.batch_axis, processes())
+    left = len(splits.train)  # type: ignore[arg-type]
+    probes = batches(splits.train, training.batch_size, order, share=(process(), processes()))
     quantized.train()
-    for inputs, labels in probes:
-        curvature.probe(inputs.to(device))
-        if knobs.sensitivity == "hessian":
-            found = hessian_traces(problem.network, names, inputs.to(device), labels.to(device), signs)
-            traces += torch.tensor([found[name] for name in names]) / len(probes)
+    with shared_batch_norm(quantized):
+        for inputs, labels in islice(probes, PROBES):
+            parts = micro.parts(inputs.to(device), labels.to(device), min(left, training.batch_size))
+            left -= training.batch_size
+            curvature.probe(*(part for part, _ in parts))
+            for part, own in parts if knobs.sensitivity == "hessian" else ():
+                found = hessian_traces(problem.network, names, part, own, signs)
+                traces += len(own) * torch.tensor([*found.values(), (1.0, 1.0)], device=device)
     if knobs.sensitivity == "hessian":
+        traces = total(traces)
         # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
-        for name, (by_weights, by_input) in zip(names, traces.clamp_min(0).tolist(), strict=True):
+        means = (traces[:-1] / traces[-1]).clamp_min(0).tolist()
+        for name, (by_weights, by_input) in zip(names, means, strict=True):
             curvature.replace_by_traces(name, by_weights, by_input)
     return curvature
 
@@ -71,7 +83,10 @@ def allocate_by_sensitivity(problem: Problem) -> Iterator[QuantizedNetwork]:
         replace(budget, limit=aim(budget, model, smallest, knobs.budget_share, activity)) for budget in problem.budgets
     ]
     found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
-    if not found.proved:
+    if problem.fabric is not None:
+        # Where time runs out, each process has come to another plan.
+        found = problem.fabric.broadcast(found)
+    if not found.proved and process() == 0:
         warnings.warn(
             f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "
             "is trained",

@@ -1,5 +1,6 @@
 """The setting of a search: data, network, costs and device, made from a search space."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.checks import check_outputs
-from bitsearch.allocate.device import find_device
+from bitsearch.allocate.device import find_device, launched_processes
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
 from bitsearch.models import make_network
@@ -33,8 +34,9 @@ class Setting:
 
     @property
     def activations(self) -> int:
-        """Input features of all layers, for a whole batch."""
-        return sum(layer.inputs for layer in self.model.layers) * self.space.training.batch_size
+        """Input features of all layers, for a process's share of a batch."""
+        share = math.ceil(self.space.training.batch_size / launched_processes())
+        return sum(layer.inputs for layer in self.model.layers) * share
 
     def fresh_network(self, seed: int) -> nn.Module:
         """The float network with fresh weights, on the device."""
@@ -67,6 +69,7 @@ def untrained(
     target: str | None,
     input_shape: tuple[int, ...],
     classes: int,
+    time_axis: bool = False,
 ) -> tuple[nn.Module, CostModel, dict[str, LayerPlan]]:
     """What it takes to look at a network's costs: its float form, its cost model, and its baseline's bits.
 
@@ -76,6 +79,7 @@ def untrained(
         target: hardware target, by name or path; the space's own, or ``generic``, by default.
         input_shape: of one input of a network; a space brings its own, as it does the ``classes``.
         classes: of a network.
+        time_axis: True if the input of a network starts with a time axis.
 
     Raises:
         InputError: none of these is there, or the network cannot run the input.
@@ -87,7 +91,9 @@ def untrained(
         return setting.fresh_network(0), setting.model, bits
     torch.manual_seed(0)
     network = make_network(what, options, input_shape=input_shape, classes=classes)
-    model = CostModel(trace(network, torch.randn(2, *input_shape)), target=hardware)
+    inputs = torch.randn(2, *input_shape)
+    layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
+    model = CostModel(layers, target=hardware)
     return network, model, model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
 
 

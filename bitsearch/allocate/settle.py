@@ -62,7 +62,7 @@ def settle(
     splits, training = problem.splits, problem.space.training
     aims = list(limits or problem.budgets)
     if by_firing and quantized.activity is None:
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
 
     def tune(epochs: int, seed: int) -> None:
         # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
@@ -102,11 +102,12 @@ def settle(
                 callbacks=parts,
                 # Without listeners nothing is measured after an epoch.
                 on_epoch=on_epoch if parts else problem.on_epoch,
+                fabric=problem.fabric,
             )
 
     tune(epochs, seed)
     for correction in range(CORRECTIONS if by_firing else 0):
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
         if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
             break
         for index, aim in enumerate(aims):
@@ -133,4 +134,5 @@ def expected_activity(problem: Problem) -> Activity | None:
         return None
     network = convert(problem.network, problem.plan(problem.knobs.start))
     quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    return evaluate_with_activity(quantized, problem.splits.validation, problem.space.training.batch_size)[1]
+    at_once = problem.space.training.at_once
+    return evaluate_with_activity(quantized, problem.splits.validation, at_once, shared=True)[1]

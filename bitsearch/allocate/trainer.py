@@ -1,17 +1,25 @@
 """One training loop for every network: full precision, uniform, adaptive, fine-tuning."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.micro_batch import MicroBatches, Part
 from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import Splits, batches
+from bitsearch.layers.batch_norm import shared_batch_norm
+from bitsearch.quant.processes import total
+from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training
 
 
@@ -27,20 +35,57 @@ class EpochRecord:
     validation_accuracy: float
     measures: dict[str, float] = field(default_factory=dict)
     """What the callbacks measured: cost, mean bits, renewals."""
+    micro_batch: int | None = None
+    """Most samples that a process passed through the network at once; None for all of a batch."""
+    bits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Every layer's weight bits, and spike bits step by step; empty where none have changed since the last record."""
 
 
 OnEpoch = Callable[[EpochRecord], None]
 
 
-class Callback:
-    """A small part of a method, called by the loop; override what is needed."""
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training changes, besides torch's global random generator."""
 
-    def before_batch(self, inputs: Tensor) -> None:
-        """Before the batch ``inputs`` (``[N, ...]``, or ``[T, N, ...]``) is trained on."""
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    generator: torch.Generator
+    """Of the batches' order."""
+
+
+class Checkpoints(Protocol):
+    """Keeps a training's state, so that it can go on where it was stopped."""
+
+    def restore(self, state: TrainingState) -> int:
+        """Bring ``state`` to where it was kept last, in place; returns how many epochs are done, 0 if none was kept."""
+
+    def keep(self, state: TrainingState, epoch: int) -> None:
+        """Keep the state at the end of an epoch."""
+
+
+class Callback:
+    """A small part of a method, called by the loop; override what is needed.
+
+    A batch for which memory did not suffice is begun again in smaller parts, with these calls.
+    """
+
+    def before_batch(self, *parts: Tensor) -> None:
+        """Before a batch is trained on: its inputs, in several parts if all are too many at once.
+
+        They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis.
+        """
+
+    def after_forward(self, logits: Tensor) -> None:
+        """Between the batch's forward pass, which gave ``logits`` (``[N, classes]``), and its backward pass."""
 
     def penalty(self) -> Tensor | None:
         """A scalar to add to the task's loss, or None."""
         return None
+
+    def after_step(self) -> None:
+        """After the optimizer's step; the batch's gradients, the same in all processes, are still there."""
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Measures for the epoch's record."""
@@ -59,13 +104,17 @@ def train(
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
+    fabric: Fabric | None = None,
 ) -> None:
     """Train ``network`` in place with Adam.
+
+    Of several processes each passes its share of every batch through the network; all end with the same weights.
 
     Args:
         network: on its device; a :class:`QuantizedNetwork` brings its own parameter groups.
         splits: trained on ``train``; ``validation`` is measured after every epoch if ``on_epoch`` is given.
-        training: batch size, learning rate, weight decay.
+        training: batch size, learning rate, weight decay, precision.
         epochs: number of passes.
         seed: of the batches' order.
         phase: name for the records.
@@ -73,13 +122,20 @@ def train(
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
         on_epoch: gets a record after every epoch.
+        checkpoints: keeps the state after every epoch, and brings back the last one before the first.
+        fabric: device, precision and processes, as :func:`bitsearch.allocate.fabric.make_fabric` makes them.
+
+    Raises:
+        InputError: memory does not suffice, however small the parts of a batch.
     """
     device = next(network.parameters()).device
+    fabric = fabric or make_fabric(device, training.precision)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(_parameter_groups(network, training, latent_rates or {}), fused=True)
     if isinstance(network, QuantizedNetwork):
         network.watch(optimizer)
-    steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
+    samples = len(splits.train)  # type: ignore[arg-type]
+    steps = epochs * math.ceil(samples / training.batch_size)
 
     def rate(step: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / steps)) if anneal else 1.0
@@ -91,33 +147,102 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
-    for epoch in range(1, epochs + 1):
-        network.train()
-        total = torch.zeros((), device=device)
-        count = 0
-        for inputs, labels in batches(splits.train, training.batch_size, generator):
-            inputs, labels = inputs.to(device), labels.to(device)
+    state = TrainingState(network, optimizer, schedule, generator)
+    done = checkpoints.restore(state) if checkpoints is not None else 0
+    shown: list[tuple[int, tuple[int, ...]]] = []
+    micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
+    share = (fabric.global_rank, fabric.world_size)
+    with shared_batch_norm(network):
+        batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
+        for epoch in range(done + 1, epochs + 1):
+            network.train()
+            summed = torch.zeros((), device=device)
+            left = samples
+            for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
+                batch = min(left, training.batch_size)
+                left -= batch
+                inputs, labels = inputs.to(device), labels.to(device)
+                loss = None
+                while loss is None:
+                    parts = micro.parts(inputs, labels, batch)
+                    stepper.zero_grad(set_to_none=True)
+                    loss = _gradients(fabric, batch_loss, parts, batch / fabric.world_size)
+                    if loss is None:
+                        micro.halve(parts)
+                        if device.type == "cuda":
+                            torch.cuda.empty_cache()
+                if isinstance(network, QuantizedNetwork):
+                    network.merge_gradients(len(parts) * fabric.world_size)
+                stepper.step()
+                with warnings.catch_warnings():
+                    # Gradient scaling skips the steps before it has found its scale; the schedule goes on.
+                    warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+                    schedule.step()
+                for callback in callbacks:
+                    callback.after_step()
+                summed += loss * batch
+            if isinstance(network, QuantizedNetwork):
+                network.follow_latents()
+            measures: dict[str, float] = {}
             for callback in callbacks:
-                callback.before_batch(inputs)
-            task_loss = nn.functional.cross_entropy(predict(network, inputs), labels)
+                measures |= callback.after_epoch(epoch)
+            if on_epoch is not None:
+                accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
+                mean = float(total(summed)) / fabric.world_size / samples
+                bits = _bits(network)
+                new, shown = [] if bits == shown else bits, bits
+                on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
+            if checkpoints is not None:
+                checkpoints.keep(state, epoch)
+
+
+class _BatchLoss(nn.Module):
+    """The loss of a part of a batch: as a module, so that all of its gradients are averaged over the processes."""
+
+    def __init__(self, network: nn.Module, callbacks: Sequence[Callback]) -> None:
+        super().__init__()
+        self.network, self.callbacks = network, callbacks
+
+    def forward(self, inputs: Tensor, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
+        """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
+        logits = predict(self.network, inputs)
+        # Half precision is for the network.
+        with torch.autocast(inputs.device.type, enabled=False):
+            for callback in self.callbacks:
+                callback.after_forward(logits)
+            task_loss = nn.functional.cross_entropy(working_precision(logits), labels, reduction="sum") / share
             loss = task_loss
-            for callback in callbacks:
+            for callback in self.callbacks if last else ():
                 penalty = callback.penalty()
                 loss = loss if penalty is None else loss + penalty
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            total += task_loss.detach() * len(labels)
-            count += len(labels)
-        if isinstance(network, QuantizedNetwork):
-            network.follow_latents()
-        measures: dict[str, float] = {}
-        for callback in callbacks:
-            measures |= callback.after_epoch(epoch)
-        if on_epoch is not None:
-            accuracy = evaluate(network, splits.validation, training.batch_size)
-            on_epoch(EpochRecord(phase, epoch, epochs, float(total) / count, accuracy, measures))
+        return loss, task_loss.detach()
+
+
+def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part], share: float) -> Tensor | None:
+    """Add a batch's gradients to the parameters' and return its mean loss, or None if memory did not suffice.
+
+    ``share`` is the whole batch's size over the number of processes: these average their losses and gradients.
+    """
+    total_loss: Tensor | None = None
+    try:
+        with fabric.autocast():
+            for callback in batch_loss.callbacks:
+                callback.before_batch(*(inputs for inputs, _ in parts))
+        for number, (inputs, labels) in enumerate(parts, start=1):
+            last = number == len(parts)
+            with fabric.no_backward_sync(batch_loss, enabled=not last):
+                loss, task_loss = batch_loss(inputs, labels, share, last)
+                fabric.backward(loss)
+            total_loss = task_loss if total_loss is None else total_loss + task_loss
+    except torch.OutOfMemoryError:
+        # Outside of the handler, which still holds every tensor of the step, the caller can free memory.
+        return None
+    return total_loss
+
+
+def _bits(network: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
+    plans = network.layer_plans.values() if isinstance(network, QuantizedNetwork) else ()
+    return [(plan.weight_bits, plan.spike_bits) for plan in plans]
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:

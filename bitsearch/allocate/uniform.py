@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
+from lightning_fabric import Fabric
 from torch import nn
 
 from bitsearch.allocate.fine_tune import fine_tune
@@ -72,11 +73,21 @@ def train_fixed(
     seed: int,
     phase: str = "uniform",
     on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
 ) -> QuantizedNetwork:
     """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
-    training, knobs = space.training, space.allocation
-    fine_tune(quantized, splits, training, knobs, epochs=training.epochs, seed=seed, phase=phase, on_epoch=on_epoch)
+    fine_tune(
+        quantized,
+        splits,
+        space.training,
+        space.allocation,
+        epochs=space.training.epochs,
+        seed=seed,
+        phase=phase,
+        on_epoch=on_epoch,
+        fabric=fabric,
+    )
     return quantized
 
 

@@ -1,4 +1,4 @@
-"""Commands on runs and plans: ``report``, ``export``, ``evaluate``, ``deploy``, ``spaces``."""
+"""Commands on runs and plans: ``export``, ``evaluate``, ``spaces``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,8 @@ import typer
 from rich.console import Console
 
 from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.report import RunArgument
 from bitsearch.errors import InputError
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
-
-
-def report(run: RunArgument) -> None:
-    """Write the Pareto page of a run anew."""
-    from bitsearch.report import write_report
-    from bitsearch.search.run_folder import RunFolder
-
-    print(write_report(RunFolder.open(run)))
 
 
 def export(
@@ -61,23 +52,6 @@ def evaluate(
         plan, weights=weights, space=space, overrides=overrides or (), trust=trust, split=split, device=device
     )
     print(f"{split} accuracy {accuracy:.4f}")
-
-
-def deploy(
-    plan: PlanArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Packed file to write.")],
-    weights: WeightsOption = None,
-    space: SpaceOption = None,
-    overrides: SetOption = None,
-    trust: TrustOption = False,
-) -> None:
-    """Write a plan's trained weights as packed integers, at exactly their bit widths."""
-    from bitsearch.deploy import pack
-    from bitsearch.search.evaluate import rebuild
-
-    network, setting = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu")
-    size = pack(network, setting.examples, output)
-    print(f"{output}: {size} bytes of packed weights and parameters")
 
 
 def spaces() -> None:

@@ -48,18 +48,25 @@ def profile(
         typer.Option(help="Shape of one input of a network, such as 3,224,224; a space and --data bring their own."),
     ] = "3,32,32",
     classes: Annotated[int, typer.Option(min=1, help="Classes of a network; a space and --data bring their own.")] = 10,
+    time_axis: Annotated[
+        bool, typer.Option("--time-axis", help="The input shape starts with a time axis, such as 10,2,48,48.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every column to this CSV file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
     from bitsearch.allocate.setting import untrained
+    from bitsearch.cli.conversion import print_conversion
     from bitsearch.cost.profile import profile as profiled
+    from bitsearch.layers import conversion, convert
     from bitsearch.plan import BitPlan, write_whole
 
     shape = _shape(input_shape)
     asked = _asked(what, model_arg or (), data, data_arg or (), overrides or ())
     options = override({}, model_arg or ())
-    network, model, layers = untrained(asked, options=options, target=target, input_shape=shape, classes=classes)
+    network, model, layers = untrained(
+        asked, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
+    )
     if plan is not None:
         layers = BitPlan.load(plan).layers
     table = profiled(network, model, layers)
@@ -71,6 +78,8 @@ def profile(
         print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
         _print(what, table, totals, model)
+        unquantized = {layer.name: layer.fixed or "" for layer in model.unquantized}
+        print_conversion(conversion(network, convert(network, layers), unquantized), Console())
         if csv is not None:
             print(csv)
 
@@ -127,5 +136,3 @@ def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "C
     for name, metric in model.metrics.items():
         if name in totals:
             console.print(f"{metric.title}: {shown_as.cost(name, totals[name], 4)}", highlight=False)
-    for layer in model.unquantized:
-        console.print(f"kept at 32 bits: {layer.name or '(the network)'}, {layer.fixed}", highlight=False, markup=False)

@@ -1,6 +1,7 @@
 """``bitsearch run``."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -61,7 +62,10 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Search a space under a budget; write the chosen plan and the Pareto page."""
+    """Search a space under a budget; write the chosen plan and the Pareto page.
+
+    Several processes: torchrun --nproc-per-node 2 -m bitsearch run ...
+    """
     searched = asked_space(
         space,
         model=model,
@@ -70,7 +74,9 @@ def run(
         data_args=data_arg or (),
         overrides=[*(overrides or ()), *([f"allocation.method={method}"] if method else ())],
     )
-    errors = Console(stderr=True)
+    # Of several processes the first one writes and prints.
+    leads = os.environ.get("RANK", "0") == "0"
+    errors = Console(stderr=True, quiet=not leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
@@ -96,6 +102,8 @@ def run(
     except KeyboardInterrupt:
         errors.print(f"Interrupted. {_how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    if not leads:
+        return
     page = write_report(result.folder)
     if as_json:
         print(json.dumps(_as_json(result, page), indent=2))

@@ -4,13 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitsearch.data.checks import checked_splits
+from bitsearch.data.cifar import CIFAR10, CIFAR100
 from bitsearch.data.data_set import DataSet
 from bitsearch.data.digits import DIGITS
+from bitsearch.data.digits_events import DIGITS_EVENTS
+from bitsearch.data.event_camera import CAMERAS
 from bitsearch.data.image_folder import IMAGE_FOLDER
+from bitsearch.data.imagenet import IMAGENET
+from bitsearch.data.mnist import FASHION_MNIST, MNIST
+from bitsearch.data.shd import SHD
 from bitsearch.data.splits import Splits, batches
 from bitsearch.registry import build
 
-DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in (DIGITS, IMAGE_FOLDER)}
+_IMAGES = (DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, IMAGENET, IMAGE_FOLDER)
+_EVENTS = (DIGITS_EVENTS, *(camera.entry for camera in CAMERAS.values()), SHD)
+
+DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in _IMAGES + _EVENTS}
 
 
 def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:

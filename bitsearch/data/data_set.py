@@ -7,6 +7,9 @@ from pathlib import Path
 from bitsearch.data.splits import Splits
 from bitsearch.errors import InputError
 
+SHOWN = 3
+"""At most so many files are listed in a message."""
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -28,14 +31,16 @@ class DataSet:
     """What to download: archives or files."""
     source: str = ""
     """The official page to download it from."""
+    unpack: bool = True
+    """The download is an archive, to be unpacked in ``root``."""
     files: Mapping[str, str] = field(default_factory=dict)
     """What then lies in ``root``, by its path there, with its published MD5 sum or an empty text. Empty where nothing
     has to be downloaded."""
 
     def missing(self, path: Path, root: Path) -> InputError:
         """The error that says that ``path`` is not there, and what to download, from where, into which folder."""
-        first, others = root / next(iter(self.files)), len(self.files) > 1
+        more = f" and {len(self.files) - SHOWN} more" if len(self.files) > SHOWN else ""
         return InputError(
-            f"{self.name}: no {str(path)!r}; download {self.download} from {self.source} and unpack it so that "
-            f"{str(first)!r} {'and the others are' if others else 'is'} there, or give another root in data_options"
+            f"{self.name}: no {str(path)!r}; download {'and unpack ' if self.unpack else ''}{self.download} from "
+            f"{self.source}, so that {str(root)!r} holds {', '.join([*self.files][:SHOWN])}{more}; or give another root"
         )

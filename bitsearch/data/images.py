@@ -1,6 +1,6 @@
 """Images kept in memory as ``uint8``: normalized by the training split when they are read, augmented by the batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from bitsearch.data.splits import Splits
+from bitsearch.data.stratified import Part, stratified
 
 PADDING = 4
 """Pixels around an image that a random crop may reach into."""
@@ -76,6 +77,32 @@ def image_splits(parts: Mapping[str, tuple[Tensor, Tensor]], *, classes: int, cr
         splits["train"] = AugmentedImages(*parts["train"], *statistics, crops)
     shape = tuple(parts["train"][0].shape[1:])
     return Splits(splits["train"], splits["validation"], splits["test"], input_shape=shape, classes=classes)
+
+
+def split_images(
+    name: str,
+    train: tuple[Tensor, Part],
+    test: tuple[Tensor, Part],
+    classes: Sequence[str],
+    *,
+    split_seed: int,
+    validation_share: float,
+    limit: int | None,
+    crops: Crops | None,
+) -> Splits:
+    """Splits of two official parts, each ``uint8`` pixels ``[N, C, H, W]`` and their labels.
+
+    As :func:`bitsearch.data.stratified.stratified` chooses them; otherwise as :func:`image_splits`.
+    """
+    chosen = stratified(
+        name, train[1], test[1], classes, split_seed=split_seed, validation_share=validation_share, limit=limit
+    )
+    sources = {"train": train, "validation": train, "test": test}
+    parts = {}
+    for split, indices in chosen.items():
+        pixels, part = sources[split]
+        parts[split] = (pixels[indices], torch.from_numpy(part.labels[indices]))
+    return image_splits(parts, classes=len(classes), crops=crops)
 
 
 def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Options that data sets of images have in common."""
+"""Options that data sets have in common."""
 
 import math
 from pathlib import Path
@@ -9,6 +9,8 @@ from bitsearch.errors import InputError
 
 MAX_SIZE = 4096
 """Of an image's side, in pixels."""
+MAX_FRAMES = 1000
+"""Of a recording."""
 
 
 def check_options(name: str, **options: Any) -> None:
@@ -24,7 +26,7 @@ def find_root(data_set: DataSet, root: Any, holds: str) -> Path:
     if not isinstance(root, str) or not root:
         raise InputError(
             f"{data_set.name}: no root given; set root in data_options to the folder that holds {holds}, "
-            'as in data_options = { root = "path/to/images" } or --set data_options.root=path/to/images'
+            'as in data_options = { root = "path/to/data" } or --set data_options.root=path/to/data'
         )
     try:
         return Path(root).expanduser()
@@ -41,9 +43,11 @@ def _or_none(fits: Any) -> Any:
 
 
 _CHECKS = {
+    "frames": (_whole(1, MAX_FRAMES), f"a whole number of time bins from 1 to {MAX_FRAMES}"),
+    "split_by": (lambda value: value in ("number", "time"), "'number' or 'time'"),
     "size": (_or_none(_whole(1, MAX_SIZE)), f"a whole number of pixels from 1 to {MAX_SIZE}"),
-    "limit": (_or_none(_whole(2)), "a whole number of images a class, at least 2"),
+    "limit": (_or_none(_whole(2)), "a whole number of samples a class, at least 2"),
     "validation_share": (lambda value: isinstance(value, float) and 0 < value < 1, "a share above 0 and below 1"),
     "augment": (lambda value: isinstance(value, bool), "true or false"),
-    "workers": (_whole(0, 1024), "a whole number of processes, 0 for none besides the main one"),
+    "workers": (_or_none(_whole(0, 1024)), "a whole number of processes, 0 for none besides the main one"),
 }

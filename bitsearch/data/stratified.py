@@ -51,16 +51,34 @@ def stratified(
             samples = np.flatnonzero(part.labels == label)
             if len(samples) < least:
                 raise InputError(
-                    f"{name}: images of class {class_name!r} in {part.where!r}: {len(samples)}; at least {least} needed"
+                    f"{name}: samples of class {class_name!r} in {part.where!r}: {len(samples)}; "
+                    f"at least {least} needed"
                 )
             kept = samples[rng.permutation(len(samples))[:limit]]
             held_back = max(1, round(validation_share * len(kept))) if split == "train" else 0
             if held_back == len(kept):
                 raise InputError(
-                    f"{name}: validation_share {validation_share} of the {len(kept)} images of class {class_name!r} "
-                    "leaves none for training; lower it, or give more images a class"
+                    f"{name}: validation_share {validation_share} of the {len(kept)} samples of class {class_name!r} "
+                    "leaves none for training; lower it, or give more samples a class"
                 )
             parts["validation"].append(kept[:held_back])
             parts[split].append(kept[held_back:])
     whole = {split: np.concatenate(pieces) for split, pieces in parts.items()}
     return {split: indices[rng.permutation(len(indices))] for split, indices in whole.items()}
+
+
+def one_part(labels: np.ndarray, test_share: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two official parts for a data set that has one: (training, test) indices, by class and seed.
+
+    Args:
+        labels: of all samples, ``[N]``.
+        test_share: of every class; at least one sample.
+        split_seed: fixes which.
+    """
+    rng = np.random.default_rng(split_seed)
+    test = [
+        rng.permutation(samples)[: max(1, round(test_share * len(samples)))]
+        for samples in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    chosen = np.sort(np.concatenate(test))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen

@@ -45,7 +45,8 @@ class QuantizedLayer(nn.Module):
     and what they yield is held over the frames, so that the result has them again (:mod:`bitsearch.quant.frames`).
 
     ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own;
-    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone.
+    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone; ``renewals`` counts
+    the steps that were renewed because their bits had changed.
 
     Buffers hold the rounded allocation, ``weight_bits`` (scalar), ``spike_bits`` (``[T_max]``), ``time_steps``
     (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). Step sizes are
@@ -77,6 +78,7 @@ class QuantizedLayer(nn.Module):
         self.frames = plan.frames
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
+        self.renewals = 0
         self.straight_through = True
         self.observer: Observer | None = None
         self.soft_weights = None
@@ -240,6 +242,11 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def _renew(self, x: Tensor) -> None:
+        # A search for the best step needs more digits than autocast would leave its matrix product.
+        with torch.autocast(x.device.type, enabled=False):
+            self._renew_stale(x)
+
+    def _renew_stale(self, x: Tensor) -> None:
         # Before anything is written, so that a layer that refuses its input is as it was.
         if self._stale_weight:
             check_finite(self.weight)
@@ -247,21 +254,26 @@ class QuantizedLayer(nn.Module):
             check_finite(x)
         per_channel = self.granularity == "channel"
         if self._stale_weight:
-            if not self.weight_step_bits:
+            first = not self.weight_step_bits
+            if first:
                 step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
                 self.weight_log_step.copy_(step.log())
             if self.renew_weights:
+                self.renewals += not first
                 step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
                 self.weight_log_step.copy_(step.log())
             self.weight_step_bits.copy_(self.weight_bits)
         currents = self._currents(x)
         for t in self._stale_spikes:
             membrane = self._membrane(currents, t)
-            if not self.spike_step_bits[t]:
-                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+            first = not self.spike_step_bits[t]
+            if first:
+                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
                 self.spike_log_step[t] = step.log()
             if self.renew_spikes:
-                self.spike_log_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input).log()
+                self.renewals += not first
+                step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+                self.spike_log_step[t] = step.log()
             self.spike_step_bits[t] = self.spike_bits[t]
         self.mirror()
 

@@ -9,17 +9,16 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bitsearch.plan import write_whole
+from bitsearch.plan import BitPlan, write_whole
 from bitsearch.report import style
-from bitsearch.report.format import MISSING, amount, plotly_text, title, unit
-from bitsearch.report.front_figure import hover_text
+from bitsearch.report.format import MISSING, accuracy, amount, cost, plotly_text, shorten, title, unit, widths
 from bitsearch.report.page import data_island, digest, environment, page_part, script
 from bitsearch.report.plans_table import Cell
+from bitsearch.report.verdict import hover_name
 from bitsearch.search.compare import FULL_PRECISION, Comparison
 from bitsearch.search.front import pareto_front, validation_accuracy
 
-COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.GREY)
-SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
+MOST_LAYERS_IN_HOVER = 16
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def fronts_figure(found: Comparison) -> go.Figure:
     metric = settings.metric
     figure = go.Figure(layout=style.layout(height=500, hovermode="closest"))
     for index, method in enumerate(name for name in found.methods if name != FULL_PRECISION):
-        colour, symbol = COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]
+        look = style.LOOKS[index % len(style.LOOKS)]
         plans = [plan for plan in found.plans(method) if plan.accuracy.validation is not None]
         front = pareto_front(plans, metric)
         name = plotly_text(method.replace("_", " "))
@@ -72,7 +71,7 @@ def fronts_figure(found: Comparison) -> go.Figure:
             x=[plan.costs[metric] for plan in front],
             y=[100 * validation_accuracy(plan) for plan in front],
             mode="lines",
-            line={"color": colour, "width": 2, "shape": "hv"},
+            line={"color": look["color"], "width": 2, "shape": "hv"},
             legendgroup=method,
             showlegend=False,
             hoverinfo="skip",
@@ -81,10 +80,10 @@ def fronts_figure(found: Comparison) -> go.Figure:
             x=[plan.costs[metric] for plan in plans],
             y=[100 * validation_accuracy(plan) for plan in plans],
             mode="markers",
-            marker={"color": colour, "symbol": symbol, "size": 9, "opacity": 0.8},
+            marker={**look, "size": 9, "opacity": 0.8},
             name=name,
             legendgroup=method,
-            hovertext=[f"seed {plan.provenance.seed}, {hover_text(plan, metric)}" for plan in plans],
+            hovertext=[_hover(plan, metric) for plan in plans],
             hoverinfo="text",
         )
     limit = settings.limits.get(metric)
@@ -95,6 +94,18 @@ def fronts_figure(found: Comparison) -> go.Figure:
     figure.update_xaxes(style.AXIS | {"title_text": plotly_text(label)})
     figure.update_layout(legend=style.LEGEND)
     return figure
+
+
+def _hover(plan: BitPlan, metric: str) -> str:
+    """What it is, accuracies, cost and one line of bits a layer."""
+    lines = [
+        f"validation {accuracy(plan.accuracy.validation)}, test {accuracy(plan.accuracy.test)}",
+        f"{title(metric)}: {cost(metric, plan.costs[metric], 4)}",
+        *(f"{shorten(layer, 40)}  {widths(bits)}" for layer, bits in list(plan.layers.items())[:MOST_LAYERS_IN_HOVER]),
+    ]
+    if len(plan.layers) > MOST_LAYERS_IN_HOVER:
+        lines.append(f"… and {len(plan.layers) - MOST_LAYERS_IN_HOVER} layers more")
+    return "<br>".join([hover_name(plan, several_seeds=True), *(plotly_text(shorten(line, 120)) for line in lines)])
 
 
 def write_comparison(found: Comparison) -> Path:

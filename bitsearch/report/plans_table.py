@@ -8,6 +8,9 @@ from bitsearch.report.format import MISSING, accuracy, aligned, shared_widths, t
 from bitsearch.report.verdict import is_uniform, kind, rival
 from bitsearch.search.run_folder import RunSettings
 
+USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
+COST_COLUMNS = 3
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -33,6 +36,13 @@ class PlansTable:
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
+
+
+def shown_metrics(settings: RunSettings, known: Sequence[str]) -> list[str]:
+    """The costs that matter most in a run: the front's axis, what has a budget, then the usual ones, as room allows."""
+    asked = [budget.metric for budget in settings.budgets if not budget.of_target]
+    names = [name for name in dict.fromkeys([settings.metric, *asked, *USUAL_METRICS]) if name in known]
+    return names[: max(COST_COLUMNS, len(set(asked)))]
 
 
 def plans_table(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings, metrics: Sequence[str]) -> PlansTable:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bitsearch.plan import BitPlan
-from bitsearch.report.format import accuracy, cost, points, shared_widths
+from bitsearch.report.format import accuracy, cost, plotly_text, points, shared_widths, shorten
 from bitsearch.search.front import best_plan, validation_accuracy
 
 
@@ -22,6 +22,12 @@ def name(plan: BitPlan) -> str:
     shared = shared_widths(plan) if is_uniform(plan) else None
     trial = f"trial {plan.provenance.trial}" if plan.provenance.trial is not None else "a plan without a trial number"
     return f"{trial} ({shared})" if shared else trial
+
+
+def hover_name(plan: BitPlan, several_seeds: bool) -> str:
+    """Trial, method, seed where there are several, and whether the budget is met; for plotly."""
+    parts = [name(plan), kind(plan)] + ([f"seed {plan.provenance.seed}"] if several_seeds else [])
+    return plotly_text(shorten(", ".join(parts + ([] if plan.met else ["over the budget"])), 120))
 
 
 def rival(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> BitPlan | None:

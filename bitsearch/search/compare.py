@@ -11,13 +11,14 @@ from typing import get_args
 
 import pandas as pd
 
+from bitsearch.allocate.device import launched_processes
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan, write_whole
 from bitsearch.search.front import best_plan
 from bitsearch.search.progress import Progress
-from bitsearch.search.run import STUDY_NAME, SearchResult, search
+from bitsearch.search.run import SearchResult, search
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import open_study
+from bitsearch.search.study import finished_trials
 from bitsearch.space import MethodName, SearchSpace
 
 FULL_PRECISION = "full_precision"
@@ -80,8 +81,7 @@ class Comparison:
 
 def training_seconds(folder: RunFolder) -> dict[int | None, float]:
     """By trial, how long it trained; plans that a trial left on its way took no time of their own."""
-    study = open_study(folder.storage_url, STUDY_NAME)
-    own = [trial for trial in study.trials if "part_of" not in trial.user_attrs]
+    own = finished_trials(folder.storage_url)
     return {trial.number: float(trial.user_attrs["seconds"]) for trial in own if "seconds" in trial.user_attrs}
 
 
@@ -121,6 +121,11 @@ def compare(
     """
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
     searched = _checked(methods)
+    if launched_processes() > 1:
+        raise InputError(
+            f"a comparison runs in one process, not {launched_processes()}; start it without torchrun, "
+            "or compare runs of single methods (bitsearch run --method), which train in several"
+        )
     if seeds < 1:
         raise InputError(f"seeds is {seeds}; give at least 1")
     parameters = {name: value for name, value in space.search.parameters.items() if name != "method"}

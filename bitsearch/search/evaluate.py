@@ -40,11 +40,41 @@ def rebuild(
         InputError: a file that is missing or does not fit the others, or code to run that is not trusted.
     """
     plan = BitPlan.load(path)
-    folder = _run_folder_of(path)
+    return restore(plan, path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
+
+
+def restore(
+    plan: BitPlan,
+    path: Path,
+    *,
+    weights: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> tuple[nn.Module, Setting]:
+    """:func:`rebuild` for a plan that has been read from ``path``, itself or inside of another file."""
+    setting, folder = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     if weights is None:
         if folder is None or plan.provenance.trial is None:
-            raise InputError(f"{path} is not inside a run folder; give its weights with --weights")
+            raise InputError(f"{path} is not inside a run folder; give its weights")
         weights = folder.weights_file(plan.provenance.trial)
+    network = apply(plan, setting.fresh_network(plan.provenance.seed))
+    load_weights(network, weights)
+    return network, setting
+
+
+def find_setting(
+    plan: BitPlan,
+    path: Path,
+    *,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> tuple[Setting, RunFolder | None]:
+    """The setting of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
+    folder = _run_folder_of(path)
     if space is not None:
         found = SearchSpace.load(space)
     elif folder is not None:
@@ -59,10 +89,8 @@ def rebuild(
     found = found.override(overrides)
     if not trust:
         _refuse_own(found, path)
-    setting = make_setting(found, device=device, target=folder.settings.target if folder is not None else None)
-    network = apply(plan, setting.fresh_network(plan.provenance.seed))
-    load_weights(network, weights)
-    return network, setting
+    target = folder.settings.target if folder is not None else None
+    return make_setting(found, device=device, target=target), folder
 
 
 def evaluate_plan(
@@ -78,7 +106,7 @@ def evaluate_plan(
     """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
     network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
     with limited_threads(setting.activations):
-        return evaluate(network, setting.splits.split(split), setting.space.training.batch_size)
+        return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
 
 
 def _refuse_own(space: SearchSpace, path: Path) -> None:

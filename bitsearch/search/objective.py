@@ -1,27 +1,20 @@
 """One trial: from parameters to a trained plan, its weights and its two objective values."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
 import torch
-from torch import nn
 
-from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord
-from bitsearch.allocate.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits, Unquantized
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.study import add_trial, is_baseline, suggest
-from bitsearch.space import Allocation
+from bitsearch.search.workers import Allocate, Trained, TrainUniform, Workers
 from bitsearch.version import __version__
 
 
@@ -36,68 +29,44 @@ class Objective:
     folder: RunFolder
     setting: Setting
     budgets: Sequence[Budget]
-    network: nn.Module
+    workers: Workers
     progress: Progress
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         """Run the trial, write its plan and weights, and score it; plans left on the way get trials of their own."""
         space = self.setting.space
-        if is_baseline(trial):
-            bits = UniformBits.model_validate(trial.user_attrs["bits"])
-            method, label = "uniform", f"uniform {bits}"
-            networks = self._baseline(bits, self._problem(trial, space.allocation))
-        else:
-            given = {"method": trial.user_attrs["method"]} if "method" in trial.user_attrs else {}
-            problem = self._problem(trial, space.allocation_with(suggest(trial, space) | given))
-            method, label = problem.knobs.method, f"{problem.knobs.method} {trial.number}"
-            networks = METHODS[problem.knobs.method](problem)
-        self.progress.trial(label, space.training.epochs)
-        started = time.perf_counter()
-        *on_the_way, (last, seconds) = [(network, time.perf_counter() - started) for network in networks]
-        result = self._write(last, trial.number, method)
-        for metric, excess in self._excess(result).items():
-            trial.set_constraint(metric, excess)
-        trial.set_user_attr("costs", result.costs)
-        trial.set_user_attr("seconds", seconds)
-        for network, seconds in on_the_way:
-            plan = self._plan(network, trial.number, method)
-            attributes = {"part_of": trial.number, "costs": plan.costs, "seconds": seconds}
-            number = add_trial(trial, self._values(plan), self._excess(plan), attributes)
-            self._write(network, number, method)
-        accuracy, cost = self._values(result)
-        self.progress.trial_done(label, accuracy, cost)
-        return accuracy, cost
+        epochs = space.training.epochs
 
-    def _problem(self, trial: optuna.Trial, knobs: Allocation) -> Problem:
         def on_epoch(record: EpochRecord) -> None:
             self.folder.append_log({"trial": trial.number, **vars(record)})
             self.progress.epoch(record)
 
-        setting = self.setting
-        return Problem(
-            self.network,
-            setting.model,
-            setting.rules,
-            setting.splits,
-            setting.space,
-            knobs,
-            self.budgets,
-            seed=self.folder.settings.seed,
-            draw=trial.user_attrs.get("draw", trial.number),
-            on_epoch=on_epoch,
-        )
-
-    def _baseline(self, bits: UniformBits, problem: Problem) -> Iterator[QuantizedNetwork]:
-        yield train_fixed(
-            problem.network,
-            problem.model,
-            problem.rules,
-            problem.plan(bits),
-            problem.splits,
-            problem.space,
-            seed=problem.seed,
-            on_epoch=problem.on_epoch,
-        )
+        on_the_way: list[Trained] = []
+        if is_baseline(trial):
+            bits = UniformBits.model_validate(trial.user_attrs["bits"])
+            method, label = "uniform", f"uniform {bits}"
+            self.progress.trial(label, epochs)
+            last = self.workers.do(TrainUniform(bits), on_epoch)
+        else:
+            given = {"method": trial.user_attrs["method"]} if "method" in trial.user_attrs else {}
+            knobs = space.allocation_with(suggest(trial, space) | given)
+            method, label = knobs.method, f"{knobs.method} {trial.number}"
+            self.progress.trial(label, epochs)
+            draw = trial.user_attrs.get("draw", trial.number)
+            *on_the_way, last = self.workers.do(Allocate(knobs, draw), on_epoch)
+        result = self._write(last, trial.number, method)
+        for metric, excess in self._excess(result).items():
+            trial.set_constraint(metric, excess)
+        trial.set_user_attr("costs", result.costs)
+        trial.set_user_attr("seconds", last.seconds)
+        for trained in on_the_way:
+            plan = self._plan(trained, None, method)
+            attributes = {"part_of": trial.number, "costs": plan.costs, "seconds": trained.seconds}
+            number = add_trial(trial, self._values(plan), self._excess(plan), attributes)
+            self._write(trained, number, method)
+        accuracy, cost = self._values(result)
+        self.progress.trial_done(label, accuracy, cost)
+        return accuracy, cost
 
     def _values(self, plan: BitPlan) -> tuple[float, float]:
         assert plan.accuracy.validation is not None
@@ -108,18 +77,29 @@ class Objective:
         limits = self.folder.settings.limits
         return {metric: plan.costs[metric] - budget.limit for metric, budget in limits.items()}
 
-    def _write(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
-        plan = self._plan(quantized, trial, method)
-        save_weights(quantized.network, self.folder.weights_file(trial))
+    def _write(self, trained: Trained, trial: int, method: str) -> BitPlan:
+        plan = self._plan(trained, trial, method)
+        layers, model = plan.layers, self.setting.model
+        self.folder.append_log(
+            {
+                "trial": trial,
+                "phase": "measured",
+                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},
+                "layer_costs": {
+                    name: model.layer_costs(name, layers, trained.activity)
+                    for name, metric in model.metrics.items()
+                    if metric.additive
+                },
+            }
+        )
+        save_weights(trained.network.network, self.folder.weights_file(trial))
         self.folder.write_plan(plan)
         return plan
 
-    def _plan(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
+    def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.setting.space
-        validation = self.setting.splits.validation
-        accuracy, activity = evaluate_with_activity(quantized, validation, space.training.batch_size)
-        layers, model = quantized.layer_plans, self.setting.model
-        costs = model.costs(layers, activity)
+        layers, model = trained.network.layer_plans, self.setting.model
+        costs = model.costs(layers, trained.activity)
         return BitPlan(
             space=space.name,
             network=space.network,
@@ -132,7 +112,7 @@ class Objective:
                 for layer in model.unquantized
             },
             costs=costs,
-            accuracy=Accuracy(validation=accuracy, soft_validation=quantized.soft_accuracy),
+            accuracy=Accuracy(validation=trained.accuracy, soft_validation=trained.network.soft_accuracy),
             provenance=Provenance(
                 bitsearch=__version__,
                 torch=torch.__version__,

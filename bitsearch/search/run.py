@@ -2,8 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from bitsearch.allocate.adaptive import make_searchable
-from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity
+from bitsearch.allocate.device import is_leader, launched_processes
+from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.allocate.threads import limited_threads, threads_for
-from bitsearch.allocate.trainer import EpochRecord, train
+from bitsearch.allocate.trainer import EpochRecord
 from bitsearch.allocate.uniform import uniform_plans
-from bitsearch.cost import Activity, Budget, parse_budgets
+from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
@@ -31,11 +32,11 @@ from bitsearch.search.front import best_plan, table
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
-from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted
+from bitsearch.search.study import STUDY_NAME, default_parameters, finished, make_sampler, open_study, retry_interrupted
+from bitsearch.search.workers import ExpectActivity, TakeWeights, TrainFullPrecision, Workers
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
 
-STUDY_NAME = "bitsearch"
 COMPILE_FROM = 5e9
 """Spikes per time step of a whole run from which compiling its quantizers pays: a minute's compilation saves some tens
 of nanoseconds a spike."""
@@ -87,6 +88,9 @@ def search(
 ) -> SearchResult:
     """Search a space under a budget.
 
+    Processes that ``torchrun`` started train every network together; the first one alone writes the run folder and
+    is told how it goes.
+
     Args:
         space: a search space, the name of a shipped one, or the path of a TOML file.
         budget: ``4x`` (at most a quarter of the baseline's cost), a number in the metric's unit, or one with a unit and
@@ -94,7 +98,7 @@ def search(
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         target: hardware target, by name or path; the space's own by default.
-        trials: adaptive trials; the space's own number by default. Uniform baselines come on top.
+        trials: that search, of each method; the space's own number by default. Uniform baselines come on top.
         timeout: seconds after which no further trial starts.
         seed: of weights, batches and sampler.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -121,6 +125,10 @@ def search(
         limit.check_feasible(model, setting.rules)
     wanted = trials or space.search.trials
     compiled = _compiles(setting, wanted)
+    workers = Workers(setting, budgets, seed, make_fabric(setting.device, space.training.precision))
+    if not is_leader():
+        with _computing(setting, compiled):
+            return SearchResult(RunFolder(Path(workers.follow())))
     settings = RunSettings(
         compiled=compiled,
         metric=axis,
@@ -128,6 +136,7 @@ def search(
         seed=seed,
         device=str(setting.device),
         threads=threads_for(setting.activations),
+        processes=launched_processes(),
         command=command or _python_command(space, budget, metric, objective, trials, seed),
         bitsearch=__version__,
         torch=torch.__version__,
@@ -139,18 +148,24 @@ def search(
     _check_resumable(folder, settings)
     folder.make()
     try:
-        with (
-            FileLock(folder.path / ".lock", timeout=0),
-            # Compiled code has its number of threads built in, so that is settled first.
-            limited_threads(setting.activations),
-            compiled_quantizers() if compiled else nullcontext(),
-            recomputed_operands() if setting.space.training.recompute else nullcontext(),
-        ):
-            return _run(folder, settings, setting, budgets, wanted, timeout, progress or Silent())
+        with FileLock(folder.path / ".lock", timeout=0), _computing(setting, compiled):
+            return _run(folder, settings, workers, wanted, timeout, progress or Silent())
     except Timeout as error:
         raise InputError(
             f"another process is running the search in {folder.path}; wait for it, or give another --out"
         ) from error
+
+
+@contextmanager
+def _computing(setting: Setting, compiled: bool) -> Iterator[None]:
+    """How every process of a run computes."""
+    with (
+        # Compiled code has its number of threads built in, so that is settled first.
+        limited_threads(setting.activations),
+        compiled_quantizers() if compiled else nullcontext(),
+        recomputed_operands() if setting.space.training.recompute else nullcontext(),
+    ):
+        yield
 
 
 def _python_command(
@@ -175,7 +190,8 @@ def _compiles(setting: Setting, trials: int) -> bool:
         )
     if choice != "auto":
         return choice == "always"
-    epochs = (trials + setting.space.search.uniform_trials) * setting.space.training.epochs
+    space = setting.space
+    epochs = (_wanted(space, trials) + _baselines(space)) * space.training.epochs
     spikes = sum(layer.inputs for layer in setting.model.layers) * len(setting.splits.train) * epochs  # type: ignore[arg-type]
     return spikes >= COMPILE_FROM and can_compile(setting.device)
 
@@ -199,14 +215,16 @@ def _check_resumable(folder: RunFolder, settings: RunSettings) -> None:
 def _run(
     folder: RunFolder,
     settings: RunSettings,
-    setting: Setting,
-    budgets: Sequence[Budget],
+    workers: Workers,
     trials: int,
     timeout: float | None,
     progress: Progress,
 ) -> SearchResult:
+    setting, budgets = workers.setting, workers.budgets
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
+        samples = {name: len(setting.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
+        folder.append_log({"trial": None, "phase": "data", "samples": samples})
         folder.write_settings(settings)
     settings = folder.settings
     # A trial that fails ends the run with its own error; Optuna would print that one's traceback before.
@@ -221,23 +239,20 @@ def _run(
     network, activity = None, None
     if any(setting.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
-        network = _full_precision(folder, setting, progress)
-        activity = _expected_activity(setting, network)
-    methods = space.search.methods
-    wanted = trials * max(1, len(methods))
-    candidates = []
-    if not methods:
-        most = space.search.uniform_trials
-        candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity)
-    done = len(finished(study, baselines=False)) + len(finished(study, baselines=True))
-    progress.started(folder.path, wanted + len(candidates), done)
-    network = network or _full_precision(folder, setting, progress)
-    objective = Objective(folder, setting, budgets, network, progress)
+        network = _full_precision(folder, workers, progress)
+        activity = workers.do(ExpectActivity())
+    methods, wanted = space.search.methods, _wanted(space, trials)
+    most = _baselines(space)
+    candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity) if most else []
+    progress.started(folder.path, wanted + len(candidates), finished(study).total())
+    network = network or _full_precision(folder, workers, progress)
+    objective = Objective(folder, setting, budgets, workers, progress)
     while deadline is None or time.monotonic() < deadline or not folder.plans():
-        searched, uniform = len(finished(study, baselines=False)), len(finished(study, baselines=True))
+        done = finished(study)
+        searched, uniform = done["searched"], done["baselines"]
         if searched >= wanted and uniform >= len(candidates):
             break
-        if not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
+        if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
             # Searching and uniform trials take turns, so that a run cut short by its timeout has both.
             if uniform < len(candidates) and (uniform < searched or searched >= wanted):
                 study.enqueue_trial({}, user_attrs={"bits": candidates[uniform].model_dump()})
@@ -252,43 +267,45 @@ def _run(
     _read_test_split(folder, setting, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
+    workers.dismiss(str(folder.path))
     return SearchResult(folder)
 
 
-def _expected_activity(setting: Setting, network: nn.Module) -> Activity:
-    """How often neurons fire before anything is trained at few bits, at the bits where every search starts."""
-    start = make_searchable(network, setting.model, setting.rules, setting.space, setting.space.allocation)
-    return evaluate_with_activity(start, setting.splits.validation, setting.space.training.batch_size)[1]
+def _wanted(space: SearchSpace, trials: int) -> int:
+    """Trials that search, of all methods together."""
+    return trials * max(1, len(space.search.methods))
 
 
-def _full_precision(folder: RunFolder, setting: Setting, progress: Progress) -> nn.Module:
+def _baselines(space: SearchSpace) -> int:
+    """At most this many uniform plans are trained beside what is searched."""
+    return 0 if space.search.methods else space.search.uniform_trials
+
+
+def _full_precision(folder: RunFolder, workers: Workers, progress: Progress) -> nn.Module:
     """The float network that every trial starts from: trained once, then read from the run folder."""
-    settings, training = folder.settings, setting.space.training
-    network = setting.fresh_network(settings.seed)
+    settings = folder.settings
     if settings.full_precision.validation is not None:
+        network = workers.setting.fresh_network(settings.seed)
         load_weights(network, folder.full_precision_weights)
-        return network
-    epochs = training.full_precision_epochs
-    progress.trial("full precision", epochs)
+        workers.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
+        return workers.network
+    progress.trial("full precision", workers.setting.space.training.full_precision_epochs)
 
     def on_epoch(record: EpochRecord) -> None:
         folder.append_log({"trial": None, **vars(record)})
         progress.epoch(record)
 
-    train(
-        network, setting.splits, training, epochs=epochs, seed=settings.seed, phase="full precision", on_epoch=on_epoch
-    )
-    accuracy = evaluate(network, setting.splits.validation, training.batch_size)
-    save_weights(network, folder.full_precision_weights)
+    accuracy = workers.do(TrainFullPrecision(), on_epoch)
+    save_weights(workers.network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
     progress.trial_done("full precision", accuracy, None)
-    return network
+    return workers.network
 
 
 def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) -> None:
     """Measure test accuracy, once each, of the front, the choice, the baselines and full precision."""
     settings, test = folder.settings, setting.splits.test
-    batch_size = setting.space.training.batch_size
+    batch_size = setting.space.training.at_once
     if settings.full_precision.test is None:
         measured = settings.full_precision.model_copy(update={"test": evaluate(network, test, batch_size)})
         folder.write_settings(settings.model_copy(update={"full_precision": measured}))
@@ -320,4 +337,6 @@ def load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Modul
 
 def shell_command(arguments: Iterable[str]) -> str:
     """A command line as one would type it."""
-    return shlex.join(["bitsearch", *arguments])
+    processes = launched_processes()
+    start = ["bitsearch"] if processes == 1 else ["torchrun", f"--nproc-per-node={processes}", "-m", "bitsearch"]
+    return shlex.join([*start, *arguments])

@@ -39,6 +39,8 @@ class RunSettings(Frozen):
     seed: int = Field(ge=0)
     device: Name
     threads: int = Field(ge=1)
+    processes: int = Field(default=1, ge=1)
+    """That trained together."""
     compiled: bool = False
     """Trained with compiled quantizers."""
     command: str

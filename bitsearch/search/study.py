@@ -1,6 +1,7 @@
 """The Optuna study of a run: storage with heartbeat, sampler, and which trial comes next."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from bitsearch.space import SearchSpace
 # Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"(optuna|bitsearch)\.")
 
+STUDY_NAME = "bitsearch"
+"""Of the one study of a run."""
 HEARTBEAT_SECONDS = 30
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
@@ -35,6 +38,26 @@ def open_study(storage_url: str, name: str) -> optuna.Study:
         directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE],
         load_if_exists=True,
     )
+
+
+def load_study(storage_url: str) -> optuna.Study | None:
+    """The study that a run wrote, to be read; None where there is none."""
+    try:
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage_url)
+    except KeyError:
+        return None
+
+
+def finished_trials(storage_url: str) -> list[FrozenTrial]:
+    """The complete trials of a run's study without what these left on their way; none where it has no study."""
+    study = load_study(storage_url)
+    return [] if study is None else _complete(study)
+
+
+def _complete(study: optuna.Study) -> list[FrozenTrial]:
+    # Optuna's trials are only read here; copying them all after every trial takes longer than reading them.
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in trials if "part_of" not in trial.user_attrs]
 
 
 def retry_interrupted(study: optuna.Study) -> None:
@@ -80,10 +103,9 @@ def is_baseline(trial: FrozenTrial | Trial) -> bool:
     return "bits" in trial.user_attrs
 
 
-def finished(study: optuna.Study, *, baselines: bool) -> list[FrozenTrial]:
-    """The complete trials: the uniform baselines, or those that search; not what these left on the way."""
-    complete = study.get_trials(states=[TrialState.COMPLETE])
-    return [trial for trial in complete if "part_of" not in trial.user_attrs and is_baseline(trial) == baselines]
+def finished(study: optuna.Study) -> Counter[str]:
+    """How many trials are complete: ``baselines``, and ``searched``, not counting what these left on their way."""
+    return Counter("baselines" if is_baseline(trial) else "searched" for trial in _complete(study))
 
 
 def add_trial(of: Trial, values: Sequence[float], constraints: dict[str, float], user_attrs: dict[str, Any]) -> int:

@@ -73,7 +73,7 @@ def test_the_estimate_is_that_of_the_formula(problem, binarization):
     callback = Binarization(quantized, problem(), epochs=1)
     layer = quantized.layers["3"]
     layer.weight.grad = torch.full_like(layer.weight, 0.5)
-    callback.before_batch(torch.empty(0))
+    callback.after_step()
     weight = layer.weight.detach().double()
     error = weight.abs().mean() * weight.sign() - weight
     expected = abs(float((0.5 * error).sum())) + 0.5 * 0.25 * float(error.square().sum())
@@ -116,11 +116,11 @@ def test_weights_flip_against_a_lasting_gradient_only_and_only_after_the_plateau
     before = torch.where(layer.weight < 0, -1.0, 1.0).detach()
     for loss in (1.0, 0.5):
         flips.observe(SimpleNamespace(loss=loss))
-    flips.before_batch(torch.empty(0))
+    flips.after_step()
     assert not flips.signs
     flips.observe(SimpleNamespace(loss=0.499))
     network.zero_grad()
-    flips.before_batch(torch.empty(0))
+    flips.after_step()
     # One weight is pushed down step by step, one back and forth, the others not at all.
     pushed, tossed = 0, 1
     layer.weight.data.view(-1)[:2] = layer.weight_step.detach()
@@ -130,11 +130,13 @@ def test_weights_flip_against_a_lasting_gradient_only_and_only_after_the_plateau
         gradient = torch.zeros_like(layer.weight)
         gradient.view(-1)[pushed], gradient.view(-1)[tossed] = 1.0, (-1.0) ** step
         layer.weight.grad = gradient
-        flips.before_batch(torch.empty(0))
+        flips.after_step()
         if flips.flips:
             break
     changed = (flips.signs[name] != before).view(-1).nonzero().flatten().tolist()
     assert changed == [pushed]
+    layer.weight.grad.zero_()
     layer.weight.data.zero_()  # what an optimizer does to it counts for nothing
+    flips.after_step()
     assert flips.after_epoch(1)["flips"] == 1.0
     assert torch.equal(torch.sign(layer.weight), flips.signs[name])

@@ -23,7 +23,7 @@ def call(arguments, monkeypatch):
         (["run", "--budget", "-4x"], "not positive"),
         (["run", "--budget", "four"], "4x"),
         (["run", "--budget", "100x"], "smallest feasible value is 1.24"),
-        (["run", "--space", "digit"], "shipped: cifar10_folder, digits"),
+        (["run", "--space", "digit"], "no search space named 'digit'; shipped: "),
         (["run", "--set", "training.epoch=3"], "digits with training.epoch=3: unknown field 'training.epoch'"),
         (["run", "--set", "training.epochs=0"], "training.epochs is 0: Input should be greater than or equal to 1"),
         (["run", "--set", "training.epochs"], "'training.epochs' sets nothing; give KEY=VALUE"),
@@ -38,6 +38,10 @@ def call(arguments, monkeypatch):
         (["evaluate", "nothing.json"], "no plan at nothing.json"),
         (["evaluate", "nothing.json", "--split", "exam"], "allowed: train, validation, test"),
         (["deploy", "nothing.json", "-o", "packed"], "no plan at nothing.json"),
+        (["deploy", "nothing.json", "--format", "onnx"], "allowed: packed"),
+        (["train", "nothing.json"], "no plan at nothing.json"),
+        (["verify", "nothing.packed"], "nothing.packed is not a packed file"),
+        (["verify", "nothing.packed", "--split", "exam"], "allowed: train, validation, test"),
     ],
 )
 def test_wrong_input_ends_with_one_line_and_exit_code_2(arguments, said, tmp_path, monkeypatch, capsys):
@@ -60,7 +64,7 @@ def test_wrong_options_end_with_exit_code_2(arguments, monkeypatch, capsys):
 def test_help_names_every_command(monkeypatch, capsys):
     assert call(["--help"], monkeypatch) == 0
     printed = capsys.readouterr().out
-    for command in ("run", "report", "export", "evaluate", "deploy", "spaces", "doctor"):
+    for command in ("run", "report", "export", "evaluate", "train", "deploy", "verify", "spaces", "doctor"):
         assert command in printed
 
 

@@ -89,7 +89,7 @@ def test_load_data_by_name():
 
 
 def test_wrong_names_and_options_are_refused():
-    with pytest.raises(InputError, match="no data set named 'digit'; known: digits"):
+    with pytest.raises(InputError, match="no data set named 'digit'; known: cifar10, cifar100, cifar10_dvs, digits"):
         load_data("digit", {}, split_seed=0)
     with pytest.raises(InputError, match=r"data set 'digits' does not take .*'size': 3"):
         load_data("digits", {"size": 3}, split_seed=0)

@@ -68,8 +68,8 @@ def test_neurons_before_quantized_layers_give_way_and_the_readout_stays():
     assert isinstance(quantized.network[2], GIVEN_WAY)
     assert type(quantized.network[8]) is neuron.IFNode
     rows = {row.name: row for row in quantized.conversion}
-    assert [rows[name].became for name in ("0", "4", "7")] == ["quantized layer"] * 3
-    assert rows["2"].became == rows["5"].became == "refined neuron of the layers behind it"
+    assert [rows[name].became for name in ("0", "4", "7")] == ["a quantized layer"] * 3
+    assert rows["2"].became == rows["5"].became == "the refined neuron of the layers behind it"
     assert (rows["8"].kind, rows["8"].became, rows["8"].why) == ("IFNode", "left", "no quantized layer reads it")
 
 
