@@ -55,9 +55,15 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
     """
     _check(network)
     frames = frames_of(network, example_input)
-    graph, shapes = trace(network, example_input, frames)
+    traced = trace(network, example_input, frames)
     shape = tuple(example_input.shape[1:] if frames is None else example_input.shape[2:])
-    return _Lowering(graph, shapes, frames).lowered(shape)
+    lowered = _Lowering(traced.graph, traced.shapes, frames).lowered(shape)
+    if not traced.frames_alone:
+        raise InputError(
+            "the network gives something else when its frames are part of the batch, as they are when it is deployed; "
+            "build it of spikingjelly layers and leave the time axis to these"
+        )
+    return lowered
 
 
 def _check(network: nn.Module) -> None:

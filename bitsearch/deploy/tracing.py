@@ -6,6 +6,7 @@ do the same within each of them, so their torch parents take their place.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,13 +62,23 @@ def frames_of(network: nn.Module, example_input: Tensor) -> int | None:
     return frames
 
 
-def trace(
-    network: nn.Module, example_input: Tensor, frames: int | None
-) -> tuple[GraphModule, dict[Node, tuple[int, ...]]]:
-    """(the graph of a copy, which takes ``[F·N, ...]`` where there are frames; the shape of every tensor in it).
+@dataclass(frozen=True)
+class Traced:
+    """A network's graph, which takes ``[F·N, ...]`` where there are frames."""
+
+    graph: GraphModule
+    """Of a copy, with modules of its own."""
+    shapes: dict[Node, tuple[int, ...]]
+    """Of every node that is a tensor."""
+    frames_alone: bool
+    """The network itself, which sees the time axis, gives the same."""
+
+
+def trace(network: nn.Module, example_input: Tensor, frames: int | None) -> Traced:
+    """The graph of a network in evaluation mode.
 
     Raises:
-        InputError: a forward pass that cannot be traced, or one that does not treat frames alone.
+        InputError: a forward pass that cannot be traced, or that cannot be run once frames are part of the batch.
     """
     network = copy.deepcopy(network).cpu().eval()
     example_input = example_input.cpu()
@@ -79,17 +90,20 @@ def trace(
         raise InputError(
             f"the network cannot be traced: {_reason(error)}; its forward pass may not depend on data"
         ) from error
-    if frames is None:
-        return graph, _shapes(graph, example_input)[0]
-    shapes, result = _shapes(graph, example_input.flatten(0, 1))
-    if not isinstance(expected, Tensor) or not isinstance(result, Tensor):
-        return graph, shapes
-    if expected.flatten(0, 1).shape != result.shape or not torch.allclose(expected.flatten(0, 1), result, atol=1e-4):
-        raise InputError(
-            "the network gives something else when its frames are part of the batch, as they are when it is deployed; "
-            "build it of spikingjelly layers and leave the time axis to these"
-        )
-    return graph, shapes
+    recorder = _Recorder(graph)
+    try:
+        result = recorder.run(example_input if frames is None else example_input.flatten(0, 1))
+    except Exception as error:  # so may one that is written for a time axis and gets none
+        what = "the examples" if frames is None else "frames that are part of the batch, [F·N, ...]"
+        raise InputError(f"{recorder.running} cannot be run on {what}: {_reason(error)}") from error
+    return Traced(graph, recorder.shapes, expected is None or _same(expected, result))
+
+
+def _same(sequence: object, joined: object) -> bool:
+    if not isinstance(sequence, Tensor) or not isinstance(joined, Tensor) or sequence.dim() < 2:
+        return False
+    sequence = sequence.flatten(0, 1)
+    return sequence.shape == joined.shape and torch.allclose(sequence, joined, rtol=1e-4, atol=1e-4)
 
 
 def _to_single_steps(network: nn.Module) -> None:
@@ -110,24 +124,20 @@ class _Tracer(Tracer):
         return isinstance(m, QuantizedLayer) or whole or super().is_leaf_module(m, module_qualified_name)
 
 
-def _shapes(graph: GraphModule, example_input: Tensor) -> tuple[dict[Node, tuple[int, ...]], Any]:
-    """(the shape of every node that is a tensor, the result)."""
-    found: dict[Node, tuple[int, ...]] = {}
+class _Recorder(Interpreter):
+    """Notes the shapes of a graph's tensors, and which node runs."""
 
-    class Recorder(Interpreter):
-        def run_node(self, n: Node) -> Any:
-            try:
-                result = super().run_node(n)
-            except Exception as error:  # what is written for a time axis may raise anything without one
-                raise InputError(
-                    f"{n.name} cannot be run on an input whose first axis is the batch: {_reason(error)}"
-                ) from error
-            if isinstance(result, Tensor):
-                found[n] = tuple(result.shape)
-            return result
+    def __init__(self, graph: GraphModule) -> None:
+        super().__init__(graph)
+        self.shapes: dict[Node, tuple[int, ...]] = {}
+        self.running = ""
 
-    result = Recorder(graph).run(example_input)
-    return found, result
+    def run_node(self, n: Node) -> Any:
+        self.running = str(n.target) if n.op == "call_module" else n.name
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.shapes[n] = tuple(result.shape)
+        return result
 
 
 def _reason(error: Exception) -> str:
