@@ -160,7 +160,7 @@ def test_frames_are_binned_integrated_and_held_by_hand():
     assert watched(*one_layer(3, 3, steps=[2, 1, 3]), [2, 3, 3]) == ([2, 3, 3], [1, 3, 1], 8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), frames=st.integers(1, 20), fraction=st.integers(0, 6))
 def test_means_of_bins_are_those_of_exact_arithmetic(data, frames, fraction):
     time_steps = data.draw(st.integers(1, frames))
