@@ -12,6 +12,7 @@ from bitsearch.allocate.checks import check_outputs
 from bitsearch.allocate.device import find_device, launched_processes
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
+from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
@@ -41,6 +42,12 @@ class Setting:
     def fresh_network(self, seed: int) -> nn.Module:
         """The float network with fresh weights, on the device."""
         return _fresh_network(self.space, self.splits, seed).to(self.device)
+
+    def conversion(self) -> list[Converted]:
+        """What becomes of the network's layers and neurons, what is left, and why."""
+        network = _fresh_network(self.space, self.splits, 0)
+        unquantized = {layer.name: layer.fixed or "" for layer in self.model.unquantized}
+        return conversion(network, convert(network, self.rules.smallest(self.model)), unquantized)
 
 
 def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | None = None) -> Setting:

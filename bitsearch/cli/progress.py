@@ -1,5 +1,6 @@
 """Progress bars, one for the trials and one for the epochs of the current trial, and the front so far above them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.conversion import print_conversion
+
 if TYPE_CHECKING:
     from bitsearch.allocate.trainer import EpochRecord
+    from bitsearch.layers import Converted
 
 FRONT_ROWS = 8
 """The best plans of the front; a terminal has few lines."""
@@ -46,6 +50,10 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+    def converted(self, rows: "Sequence[Converted]") -> None:
+        """Print how the network is converted, as a table that stays."""
+        print_conversion(rows, self._console)
 
     def started(self, folder: Path, trials: int, done: int) -> None:
         """Show the bar of the trials."""

@@ -15,10 +15,11 @@ from torch.fx import Interpreter, Node
 from torch.nn import functional
 
 from bitsearch.deploy.lowering import Lowered
-from bitsearch.deploy.program import DECAY_FRACTION, AveragePool, RunLayer
+from bitsearch.deploy.program import DECAY_FRACTION, AveragePool, PackedLayer, RunLayer
 from bitsearch.deploy.replay import Observer, encode
 from bitsearch.deploy.rounding import weight_levels
 from bitsearch.layers import QuantizedLayer
+from bitsearch.quant.frames import bin_weights, hold_frames
 
 
 def quotient(numerator: Tensor, denominator: Tensor | float) -> Tensor:
@@ -42,11 +43,14 @@ class HardenedNetwork:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, observer: Observer | None = None) -> Tensor:
-        """Output ``[N, ...]`` for a batch, float64; ``observer`` gets every step's ``spikes``, as integers."""
+        """Output ``[N, ...]`` for a batch, float64, with a time axis the sum over it.
+
+        ``observer`` gets every step's ``spikes``, as integers.
+        """
         given = self._lowered.program.input
         encoded = torch.ldexp(encode(x, given).double(), torch.tensor(-given.fraction))
         result: Tensor = _Evaluation(self._lowered, observer).run(encoded)
-        return result
+        return result if given.frames is None else result.unflatten(0, (given.frames, -1)).sum(0)
 
 
 class _Evaluation(Interpreter):
@@ -74,16 +78,19 @@ class _Evaluation(Interpreter):
         assert isinstance(layer, QuantizedLayer)
         run = next(index for index, found in self._lowered.program.runs() if found.name == operation.name)
         unit = self._lowered.analysis.runs[run].membrane_fraction
-        total = torch.zeros_like(x)
-        membrane = x
+        currents = _currents(x, packed, self._lowered.analysis.values[operation.inputs[0]].fraction)
+        spikes = []
+        membrane = currents[0]
         for t, weight in enumerate(numbers.spike_weights):
             step = int(numbers.steps[t]) * 2.0**-packed.step_fraction
             codes = _codes(membrane, step, layer.layer_plan.spike_bits[t], signed=layer.signed_input)
             if self._observer is not None:
                 self._observer(operation.name, "spikes", t, codes.long())
             decayed = (packed.decay * 2.0**-DECAY_FRACTION) * (membrane - codes * step)
-            membrane = x + (decayed if packed.decay == 1 << DECAY_FRACTION else _rounded(decayed, unit))
-            total += weight * codes
+            current = currents[min(t + 1, len(currents) - 1)]
+            membrane = current + (decayed if packed.decay == 1 << DECAY_FRACTION else _rounded(decayed, unit))
+            spikes.append(weight * codes)
+        total = torch.stack(spikes).sum(0) if packed.frames is None else torch.cat(spikes)
         levels = weight_levels(layer).double()
         shape = (-1, *[1] * (levels.dim() - 2))
         if isinstance(layer, nn.Linear):
@@ -93,7 +100,20 @@ class _Evaluation(Interpreter):
             sums = forward(total, levels, None)
         multiplier = torch.from_numpy(numbers.multiplier).double() * 2.0 ** -(packed.shift + packed.fraction)
         bias = torch.from_numpy(numbers.bias).double() * 2.0**-packed.fraction
-        return _rounded(sums * multiplier.view(shape), packed.fraction) + bias.view(shape)
+        result = _rounded(sums * multiplier.view(shape), packed.fraction) + bias.view(shape)
+        if packed.frames is None:
+            return result
+        return hold_frames(result.unflatten(0, (packed.time_steps, -1)), packed.frames).flatten(0, 1)
+
+
+def _currents(x: Tensor, layer: PackedLayer, fraction: int) -> list[Tensor]:
+    """What the neuron gets at every time step; where frames are averaged, in a unit finer than 2^−``fraction``."""
+    if layer.frames is None:
+        return [x] * layer.time_steps
+    weights = bin_weights(layer.frames, layer.time_steps)
+    sums = torch.tensordot((weights > 0).double(), x.unflatten(0, (layer.frames, -1)), 1)
+    sizes = (weights > 0).sum(1).double().view(-1, *[1] * (sums.dim() - 1))
+    return list(_rounded(sums / sizes, fraction + layer.finer))
 
 
 def _rounded(x: Tensor, fraction: int) -> Tensor:

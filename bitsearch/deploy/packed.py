@@ -74,7 +74,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
 
     Args:
         network: from :func:`bitsearch.apply`, with weights loaded.
-        example_input: a batch ``[N, ...]``, N > 1, to trace the network and to observe widths with.
+        example_input: a batch ``[N, ...]`` or ``[F, N, ...]``, N > 1, to trace the network and to observe widths with.
         path: file to write, whole or not at all.
         plan: kept in the file, so that :func:`bitsearch.deploy.verify` finds the network again.
 
@@ -95,7 +95,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     maxima = Maxima()
     Replay(lowered.program, lowered.numbers)(example_input.cpu(), maxima)
     parts = {
-        "program": lowered.program.model_dump_json(),
+        "program": lowered.program.model_dump_json(exclude_none=True),
         "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima)).decode(),
         "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
     }

@@ -3,6 +3,9 @@
 A *current* is an integer in the unit 2^−fraction. What every operation computes is stated in its docstring and nowhere
 else; docs/packed-format.md gives the same to those who write a reader. Value 0 is the network's input, operation i
 makes value i + 1, and the last value is the network's output.
+
+An input with a time axis has F frames, and so has every value until ``sum_frames`` adds them up. Shapes are those of
+one frame; every operation is done on each frame alone, but for layers that have frames.
 """
 
 from typing import Annotated, Literal
@@ -10,7 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.errors import InputError
-from bitsearch.plan import Bits, Frozen, Name, explain
+from bitsearch.plan import Bits, Frozen, Name, TimeSteps, explain
+from bitsearch.quant.frames import bins
 
 DECAY_FRACTION = 16
 """A membrane decay is an integer in the unit 2^−16."""
@@ -29,6 +33,10 @@ class PackedLayer(Frozen):
     Spikes are codes of ``spike_bits`` bits; step sizes S_t are integers in the unit 2^−step_fraction, and the weight
     n_t of a spike is S_t / gcd(S). With A = Σ_t n_t·Σ code_t·level the layer's output is
     ⌊(A·multiplier + ½·2^shift) / 2^shift⌋ + bias, by output channel, in the unit 2^−fraction.
+
+    Without ``frames`` the current is the same at every time step. With them the current of time step t is the mean of
+    the k frames of its bin, ⌊(2·sum·2^c + k) / (2·k)⌋ with c = ⌈log2 k⌉ of the largest bin, c bits finer than the
+    input; every time step has an A = n_t·Σ code_t·level and an output of its own, which frame f shows for t = ⌊f·T/F⌋.
     """
 
     weight_shape: Shape
@@ -46,6 +54,8 @@ class PackedLayer(Frozen):
     padding: Padding = (0,)
     dilation: Pair = (1,)
     groups: Size = 1
+    frames: TimeSteps | None = None
+    """F, where the time steps are those of the input's time axis."""
 
     @model_validator(mode="after")
     def _one_setting_an_axis(self) -> "PackedLayer":
@@ -58,6 +68,8 @@ class PackedLayer(Frozen):
                 raise ValueError(f"{name} has {len(given)} numbers for a kernel of {axes} axes")
         if self.weight_shape[0] % self.groups:
             raise ValueError(f"{self.weight_shape[0]} outputs cannot be divided into {self.groups} groups")
+        if self.frames is not None and self.time_steps > self.frames:
+            raise ValueError(f"{self.time_steps} time steps for an input of {self.frames} frames")
         return self
 
     @property
@@ -74,6 +86,16 @@ class PackedLayer(Frozen):
     def time_steps(self) -> int:
         """T."""
         return len(self.spike_bits)
+
+    @property
+    def bins(self) -> list[tuple[int, int]]:
+        """The frames of every time step, first … end − 1; none without a time axis."""
+        return [] if self.frames is None else bins(self.frames, self.time_steps)
+
+    @property
+    def finer(self) -> int:
+        """By how many bits the unit of the mean of a bin is finer than the input's, c."""
+        return (max((end - first for first, end in self.bins), default=1) - 1).bit_length()
 
     def largest_code(self, t: int) -> int:
         """q_max of a time step's spikes."""
@@ -165,15 +187,25 @@ class Reshape(Frozen):
     shape: Shape
 
 
-Operation = RunLayer | Relu | MaxPool | AveragePool | Add | Concatenate | Reshape
+class SumFrames(Frozen):
+    """The sum of a value's frames: F times the mean that the prediction is. Ends a program with a time axis."""
+
+    op: Literal["sum_frames"] = "sum_frames"
+    name: Name
+    inputs: tuple[Value]
+
+
+Operation = RunLayer | Relu | MaxPool | AveragePool | Add | Concatenate | Reshape | SumFrames
 
 
 class NetworkInput(Frozen):
-    """The input's shape without the batch axis; its encoding is ⌊x·2^fraction + ½⌋, saturated at ±``largest``."""
+    """The input's shape without batch and time axis; its encoding is ⌊x·2^fraction + ½⌋, saturated at ±``largest``."""
 
     shape: Shape
     fraction: Fraction
     largest: int = Field(ge=1, lt=1 << 31)
+    frames: TimeSteps | None = None
+    """F, the length of the time axis; None without one."""
 
 
 class Program(Frozen):
@@ -190,6 +222,19 @@ class Program(Frozen):
                 raise ValueError(f"operation {operation.name!r} reads a value that is made after it")
             if isinstance(operation, RunLayer) and operation.layer not in self.layers:
                 raise ValueError(f"operation {operation.name!r} runs layer {operation.layer!r}, which there is none of")
+        return self
+
+    @model_validator(mode="after")
+    def _one_time_axis(self) -> "Program":
+        frames = self.input.frames
+        for name, layer in self.layers.items():
+            if layer.frames not in (None, frames):
+                raise ValueError(f"layer {name!r} has {layer.frames} frames, the input {frames or 'none'}")
+        ends = [index for index, found in enumerate(self.operations) if isinstance(found, SumFrames)]
+        if ends != ([] if frames is None else [len(self.operations) - 1]):
+            raise ValueError(
+                "a program with a time axis, and no other, ends with sum_frames, which occurs nowhere else"
+            )
         return self
 
     @classmethod

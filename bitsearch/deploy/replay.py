@@ -20,21 +20,27 @@ from bitsearch.deploy.program import (
     Relu,
     Reshape,
     RunLayer,
+    SumFrames,
 )
 from bitsearch.deploy.widths import LayerNumbers, LayerWidths, Range, analyse
 from bitsearch.errors import InputError
+from bitsearch.quant.frames import hold_frames
 
 Observer = Callable[[str, str, int, Tensor], None]
 """Gets (operation, what, time step, integers): ``membrane`` and ``spikes`` of every step, then ``accumulator``."""
 
 
 def encode(x: Tensor, given: NetworkInput) -> Tensor:
-    """The input ``[N, ...]`` as currents, int32: ⌊x·2^fraction + ½⌋, saturated; InputError for NaN or another shape.
+    """The input as currents, int32: ⌊x·2^fraction + ½⌋, saturated; InputError for NaN or another shape.
+
+    ``[N, ...]`` to the same; with a time axis ``[F, N, ...]`` to ``[F·N, ...]``.
 
     A product with a power of two and a float32's sum with ½ are exact in float64 wherever the result may depend on it.
     """
-    if tuple(x.shape[1:]) != given.shape:
-        raise InputError(f"an input of shape {tuple(x.shape)} for a network that takes {('N', *given.shape)}")
+    axes = ("N", *given.shape) if given.frames is None else (given.frames, "N", *given.shape)
+    if x.dim() != len(axes) or any(axis not in ("N", size) for size, axis in zip(x.shape, axes, strict=True)):
+        raise InputError(f"an input of shape {tuple(x.shape)} for a network that takes {axes}")
+    x = x if given.frames is None else x.flatten(0, 1)
     if bool(x.isnan().any()):
         raise InputError("the input holds NaN, which has no integer")
     scaled = torch.floor(torch.ldexp(x.double(), torch.tensor(given.fraction)) + 0.5)
@@ -62,7 +68,7 @@ class Replay:
         }
 
     def __call__(self, x: Tensor, observer: Observer | None = None) -> Tensor:
-        """Output currents of a batch of inputs ``[N, ...]``, int64, in the unit of the last value."""
+        """Output currents ``[N, ...]`` of a batch of inputs, int64, in the unit of the last value."""
         values = [encode(x, self.program.input)]
         last_use = {value: index for index, found in enumerate(self.program.operations) for value in found.inputs}
         for index, operation in enumerate(self.program.operations):
@@ -72,6 +78,8 @@ class Replay:
                 watch = None if observer is None else (lambda *seen, name=operation.name: observer(name, *seen))
                 layer, widths = self._layers[operation.layer], self.analysis.runs[index]
                 current = layer(given[0], ranges[0], self.analysis.values[index + 1], widths, watch)
+            elif isinstance(operation, SumFrames):
+                current = given[0].long().unflatten(0, (self.program.input.frames or 1, -1)).sum(0)
             else:
                 current = _compute(operation, given, ranges, self.analysis.values[index + 1])
             values.append(current)
@@ -124,7 +132,10 @@ class _Layer:
         scaled = total * self.multiplier
         scaled += self.half
         scaled >>= self.layer.shift
-        return scaled.add_(self.bias).to(_dtype_of(result))
+        current = scaled.add_(self.bias).to(_dtype_of(result))
+        if self.layer.frames is None:
+            return current
+        return hold_frames(current.unflatten(0, (self.layer.time_steps, -1)), self.layer.frames).flatten(0, 1)
 
     def _spikes(
         self,
@@ -133,27 +144,41 @@ class _Layer:
         widths: LayerWidths,
         observer: Callable[[str, int, Tensor], None] | None,
     ) -> Tensor:
-        """Σ n_t·code_t."""
+        """Σ n_t·code_t; with frames every n_t·code_t, ``[T·N, ...]``."""
         layer = self.layer
-        x = x.to(_dtype(widths.membrane)) << widths.membrane_fraction - given.fraction
+        currents = self._currents(x, given, widths)
         coarser = widths.membrane_fraction - layer.step_fraction
-        total = None
-        membrane = x
+        sums: list[Tensor] = []
+        membrane = currents[0]
         for t, (step, weight) in enumerate(zip(self.numbers.steps.tolist(), self.numbers.spike_weights, strict=True)):
             codes = _codes(membrane, step, coarser, layer, t)
             if observer is not None:
                 observer("membrane", t, membrane)
                 observer("spikes", t, codes)
             if t + 1 < layer.time_steps:
-                residual = membrane - codes.to(x.dtype) * (step << coarser)
+                residual = membrane - codes.to(membrane.dtype) * (step << coarser)
                 if layer.decay != 1 << DECAY_FRACTION:
                     residual = (residual * layer.decay + (1 << DECAY_FRACTION - 1)) >> DECAY_FRACTION
-                membrane = residual.add_(x)
+                membrane = residual.add_(currents[t + 1])
             weighted = codes.to(self.dtype)
             weighted = weighted if weight == 1 else weighted * weight
-            total = weighted if total is None else total.add_(weighted)
-        assert total is not None
-        return total
+            if layer.frames is None and sums:
+                # Not in place: an observer may keep the first codes.
+                sums[0] = sums[0] + weighted
+            else:
+                sums.append(weighted)
+        return sums[0] if layer.frames is None else torch.cat(sums)
+
+    def _currents(self, x: Tensor, given: Range, widths: LayerWidths) -> list[Tensor]:
+        """What the neuron gets at every time step, in the unit of its membrane."""
+        layer, dtype = self.layer, _dtype(widths.membrane)
+        if layer.frames is None:
+            return [x.to(dtype) << widths.membrane_fraction - given.fraction] * layer.time_steps
+        sequence = x.long().unflatten(0, (layer.frames, -1))
+        scale = widths.membrane_fraction - given.fraction - layer.finer
+        return [
+            _mean(sequence[first:end].sum(0), end - first, layer.finer).to(dtype) << scale for first, end in layer.bins
+        ]
 
 
 def _codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int) -> Tensor:
@@ -209,9 +234,14 @@ def _compute(operation: Operation, given: list[Tensor], ranges: list[Range], res
     assert isinstance(operation, AveragePool)
     size = operation.window
     total = _window_sums(given[0].long(), operation)
-    if size == 1 << operation.finer:
-        return total.to(dtype)
-    return torch.div(total * (2 << operation.finer) + size, 2 * size, rounding_mode="floor").to(dtype)
+    return _mean(total, size, operation.finer).to(dtype)
+
+
+def _mean(total: Tensor, size: int, finer: int) -> Tensor:
+    """⌊(2·total·2^finer + size) / (2·size)⌋ of int64 sums."""
+    if size == 1 << finer:
+        return total
+    return torch.div(total * (2 << finer) + size, 2 * size, rounding_mode="floor")
 
 
 def _max_pool(x: Tensor, pool: MaxPool) -> Tensor:

@@ -5,8 +5,9 @@ With step sizes s_t ≈ S_t·2^−f, weight step s_w, batch norm's scale g and s
 .. math::
     y = \frac{g\, s_w}{T} \sum_t s_t \sum code_t \cdot level + offset,
 
-so its multiplier stands for g·s_w·gcd(S)·2^−f / T. Widths are chosen so that accumulators fit 32 bits wherever step
-sizes keep 10 bits, outputs fit 27 bits, and no integer in between reaches 2^50.
+so its multiplier stands for g·s_w·gcd(S)·2^−f / T; with frames, without the sum over t and its 1/T. Widths are chosen
+so that accumulators fit 32 bits wherever step sizes keep 10 bits, outputs fit 27 bits, and no integer in between
+reaches 2^50.
 """
 
 from math import floor, gcd, log2
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bitsearch.deploy.program import DECAY_FRACTION, PackedLayer
-from bitsearch.deploy.widths import LARGEST, LayerNumbers, level_sums
+from bitsearch.deploy.widths import LARGEST, LayerNumbers, level_sums, spike_sum
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
 from bitsearch.plan import explain
@@ -51,7 +52,7 @@ def fixed_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
     plan = layer.layer_plan
     levels = weight_levels(layer).cpu().numpy()
     gain, offset = _folded(layer, norm)
-    gain = gain / plan.time_steps
+    gain = gain if plan.frames is not None else gain / plan.time_steps
     real_steps = layer.spike_step.detach().double().cpu().numpy()[: plan.time_steps]
     if not all(np.isfinite(array).all() for array in (levels, gain, offset, real_steps)):
         raise InputError(f"layer {name!r} has weights, steps or batch norm statistics that are not finite")
@@ -64,17 +65,18 @@ def fixed_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
         step_fraction=0,
         shift=0,
         fraction=0,
+        frames=plan.frames,
         **_geometry(name, layer),
     )
     levels = levels.astype(np.int8)
     level_sum = max(int(level_sums(levels).max()), 1)
-    codes = sum(packed.largest_code(t) for t in range(packed.time_steps))
+    codes = spike_sum(packed, [1] * packed.time_steps)
     room = ACCUMULATOR_BITS - (level_sum * codes).bit_length()
     step_bits = max(STEP_BITS[0], min(STEP_BITS[1], room)) if len(set(real_steps)) > 1 else STEP_BITS[1]
     step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
     steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
     common = gcd(*steps.tolist())
-    unit = sum(step // common * packed.largest_code(t) for t, step in enumerate(steps.tolist()))
+    unit = spike_sum(packed, [step // common for step in steps.tolist()])
     gain = gain * common * 2.0**-step_fraction
     reach = float((np.abs(gain) * level_sums(levels) * unit).max() + np.abs(offset).max())
     finest = CURRENT_BITS - 1 - floor(log2(max(reach, 2.0**-32)))

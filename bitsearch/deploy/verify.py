@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from bitsearch.allocate.prediction import predict
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.deploy.hardened import HardenedNetwork
@@ -15,6 +16,7 @@ from bitsearch.deploy.packed import Maxima, PackedNetwork
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.models.eval_mode import eval_mode
+from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.neuron import membrane_steps
 
 Spikes = dict[tuple[str, int], Tensor]
@@ -111,10 +113,10 @@ def verify(
         outputs = replay(inputs, watch)
         exact = hardened(inputs, keep)
         with _float_spikes(network) as in_float, eval_mode(network):
-            logits = network(inputs)
+            logits = predict(network, inputs)
         for (name, t), seen in ours.items():
             other = theirs.get((name, t))
-            float_spikes = in_float.pop(0)
+            float_spikes = in_float.pop(0).reshape(seen.shape)
             unequal = seen.numel() if other is None or other.shape != seen.shape else int((other != seen).sum())
             found[name].add(t, seen.numel(), unequal, int((float_spikes != seen).sum()))
         same = same and torch.equal(torch.ldexp(outputs.double(), torch.tensor(-fraction)), exact)
@@ -134,7 +136,7 @@ def _check_same(packed: PackedNetwork, layers: Mapping[str, object]) -> None:
         raise InputError(f"the file is of another network: only one of the two has layer {different[0]!r}")
     for name, layer in ours.items():
         other = layers[name]
-        for part in ("weight_shape", "weight_bits", "spike_bits", "signed"):
+        for part in ("weight_shape", "weight_bits", "spike_bits", "signed", "frames"):
             if getattr(layer, part) != getattr(other, part):
                 raise InputError(
                     f"the file is of another network or plan: layer {name!r} has {part} {getattr(layer, part)}, "
@@ -149,13 +151,18 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
 
     def before(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, QuantizedLayer)
+        x = given[0]
+        if layer.frames is not None:
+            # Folded frames, [F·N, ...], are in the same order.
+            x = bin_frames(x.reshape(layer.frames, -1), layer.active_steps)
         recurrence = membrane_steps(
-            given[0],
+            x,
             layer.spike_step,
             layer.spike_bits,
             time_steps=layer.active_steps,
             decay=layer.decay,
             signed=layer.signed_input,
+            framed=layer.frames is not None,
         )
         found.extend(levels.codes.long() for levels, _ in recurrence)
 

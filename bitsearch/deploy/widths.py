@@ -24,13 +24,14 @@ from bitsearch.deploy.program import (
     Relu,
     Reshape,
     RunLayer,
+    SumFrames,
 )
 from bitsearch.errors import InputError
 
 LARGEST = 1 << 50
 """No integer reaches this. Float64 holds integers below 2^53; three bits more keep its quotients on the right side."""
 MOST_ELEMENTS = 1 << 26
-"""Most currents a value may have for one input."""
+"""Most currents a value may have for one input, all its frames together."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class LayerNumbers:
         steps = self.steps.tolist()
         common = gcd(*steps)
         return [step // common for step in steps]
+
+
+def spike_sum(layer: PackedLayer, weights: list[int]) -> int:
+    """The most that Σ n_t·code_t can be in one sum: of all time steps, or with frames of one, n_t = ``weights[t]``."""
+    steps = [weight * layer.largest_code(t) for t, weight in enumerate(weights)]
+    return sum(steps) if layer.frames is None else max(steps)
 
 
 @dataclass(frozen=True)
@@ -103,15 +110,19 @@ def analyse(program: Program, numbers: Mapping[str, LayerNumbers]) -> Analysis:
         InputError: shapes that do not fit, or integers or memory beyond what is allowed; names the operation.
     """
     given = program.input
+    most = MOST_ELEMENTS // (given.frames or 1)
     found = Analysis([Range(given.shape, given.fraction, -given.largest, given.largest)])
     for index, operation in enumerate(program.operations):
         inputs = [found.values[value] for value in operation.inputs]
         if isinstance(operation, RunLayer):
-            value, found.runs[index] = _run(operation, program.layers[operation.layer], numbers, inputs[0])
+            value, found.runs[index] = _run(operation, program.layers[operation.layer], numbers, inputs[0], most)
+        elif isinstance(operation, SumFrames):
+            frames = given.frames or 1
+            value = Range(inputs[0].shape, inputs[0].fraction, frames * inputs[0].low, frames * inputs[0].high)
         else:
-            value = _value(operation, inputs)
-        if prod(value.shape) > MOST_ELEMENTS:
-            raise InputError(f"{operation.name}: {prod(value.shape)} currents for one input; at most {MOST_ELEMENTS}")
+            value = _value(operation, inputs, most)
+        if prod(value.shape) > most:
+            raise InputError(f"{operation.name}: {prod(value.shape)} currents for one input; at most {most}")
         check_width(operation.name, max(-value.low, value.high))
         found.values.append(value)
     return found
@@ -123,20 +134,20 @@ def check_width(name: str, magnitude: int) -> None:
         raise InputError(f"{name}: integers of {magnitude.bit_length() + 1} bits; at most {LARGEST.bit_length()}")
 
 
-def _value(operation: Operation, inputs: list[Range]) -> Range:
+def _value(operation: Operation, inputs: list[Range], most: int) -> Range:
     first = inputs[0]
     if isinstance(operation, Relu):
         return Range(first.shape, first.fraction, max(first.low, 0), max(first.high, 0))
     if isinstance(operation, MaxPool):
         shape = _windows(
-            operation.name, first.shape, operation.kernel, operation.stride, operation.padding, operation.dilation
+            operation.name, first.shape, operation.kernel, operation.stride, operation.padding, operation.dilation, most
         )
         if any(2 * pad > size for pad, size in zip(operation.padding, operation.kernel, strict=True)):
             raise InputError(f"{operation.name}: padding {operation.padding} is more than half of the window")
         return Range(shape, first.fraction, first.low, first.high)
     if isinstance(operation, AveragePool):
         ones = (1,) * len(operation.kernel)
-        shape = _windows(operation.name, first.shape, operation.kernel, operation.stride, operation.padding, ones)
+        shape = _windows(operation.name, first.shape, operation.kernel, operation.stride, operation.padding, ones, most)
         low, high = min(first.low, 0), max(first.high, 0)
         scale = operation.window << (operation.finer + 1)
         check_width(operation.name, max(-low, high) * scale + operation.window)
@@ -165,6 +176,7 @@ def _windows(
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
+    most: int,
 ) -> tuple[int, ...]:
     """The shape with its last axes replaced by the number of windows along them."""
     if len(shape) != len(kernel) + 1 or {len(stride), len(padding), len(dilation)} != {len(kernel)}:
@@ -176,13 +188,13 @@ def _windows(
             raise InputError(f"{name}: a window of {size} (dilation {spread}) is larger than its padded input")
         sizes.append(room // step + 1)
     padded = shape[0] * prod(length + 2 * pad for length, pad in zip(shape[1:], padding, strict=True))
-    if padded > MOST_ELEMENTS:
-        raise InputError(f"{name}: {padded} currents for one input once it is padded; at most {MOST_ELEMENTS}")
+    if padded > most:
+        raise InputError(f"{name}: {padded} currents for one input once it is padded; at most {most}")
     return (shape[0], *sizes)
 
 
 def _run(
-    operation: RunLayer, layer: PackedLayer, numbers: Mapping[str, LayerNumbers], given: Range
+    operation: RunLayer, layer: PackedLayer, numbers: Mapping[str, LayerNumbers], given: Range, most: int
 ) -> tuple[Range, LayerWidths]:
     own = numbers[operation.layer]
     inputs = layer.weight_shape[1] * layer.groups
@@ -192,7 +204,7 @@ def _run(
             f"{operation.name}: an input of shape {given.shape} has {given.shape[axis]} channels, not {inputs}"
         )
     if layer.kernel:
-        shape = _windows(operation.name, given.shape, layer.kernel, layer.stride, layer.padding, layer.dilation)
+        shape = _windows(operation.name, given.shape, layer.kernel, layer.stride, layer.padding, layer.dilation, most)
         shape = (layer.outputs, *shape[1:])
         spread = [far * (size - 1) + 1 for size, far in zip(layer.kernel, layer.dilation, strict=True)]
         if prod(layer.weight_shape[:2]) * prod(spread) > 16 * MOST_ELEMENTS:
@@ -202,7 +214,7 @@ def _run(
     else:
         shape = (*given.shape[:-1], layer.outputs)
     fraction, membrane = _membrane(operation.name, layer, own, given)
-    unit = sum(n * layer.largest_code(t) for t, n in enumerate(own.spike_weights))
+    unit = spike_sum(layer, own.spike_weights)
     accumulator = int(level_sums(own.levels).max()) * unit
     check_width(operation.name, accumulator)
     factor = int(np.abs(own.multiplier.astype(np.int64)).max(initial=0))
@@ -233,11 +245,14 @@ def output_bounds(layer: PackedLayer, numbers: LayerNumbers, unit: int) -> tuple
 
 def _membrane(name: str, layer: PackedLayer, numbers: LayerNumbers, given: Range) -> tuple[int, int]:
     """(fraction of the membrane, bound on what the neuron computes)."""
-    fraction = max(given.fraction, layer.step_fraction)
+    fraction = max(given.fraction + layer.finer, layer.step_fraction)
     scale = fraction - given.fraction
     low, high = given.low << scale, given.high << scale
     residual = (0, 0)
-    largest = 0
+    widest = max((end - first for first, end in layer.bins), default=1)
+    # What the mean of a bin forms.
+    largest = (max(-given.low, given.high) * widest << layer.finer + 1) + widest if widest > 1 else 0
+    check_width(name, largest)
     for t, step in enumerate(numbers.steps.tolist()):
         step <<= fraction - layer.step_fraction
         u_low, u_high = low + residual[0], high + residual[1]

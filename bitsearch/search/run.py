@@ -236,6 +236,7 @@ def _run(
         folder.plan_file(trial.number).unlink(missing_ok=True)
         folder.weights_file(trial.number).unlink(missing_ok=True)
     space = setting.space
+    progress.converted(setting.conversion())
     network, activity = None, None
     if any(setting.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.

@@ -27,12 +27,26 @@ def levels(layer, packed):
     return [2 * value - 1 if bits == 1 else value - (2 ** (bits - 1) - 1) for value in stored]
 
 
-def spikes(layer, steps, x, fraction):
-    """Codes of one current, by time step."""
-    unit = max(fraction, layer["step_fraction"])
-    current = x << (unit - fraction)
-    membrane, codes = current, []
-    for bits, mantissa in zip(layer["spike_bits"], steps, strict=True):
+def bins(layer):
+    """(first, end) of every time step's frames, and how many bits their mean gains."""
+    frames, steps = layer.get("frames"), len(layer["spike_bits"])
+    if frames is None:
+        return [(0, 1)] * steps, 0
+    found = [(t * frames // steps, ((t + 1) * frames + steps - 1) // steps) for t in range(steps)]
+    return found, (max(end - first for first, end in found) - 1).bit_length()
+
+
+def spikes(layer, steps, frames, fraction):
+    """Codes of one current, by time step; ``frames`` holds its value in every frame."""
+    windows, finer = bins(layer)
+    unit = max(fraction + finer, layer["step_fraction"])
+    currents = []
+    for first, end in windows:
+        mean = (2 * sum(frames[first:end]) * 2**finer + end - first) // (2 * (end - first))
+        currents.append(mean << (unit - fraction - finer))
+    residual, codes = 0, []
+    for current, bits, mantissa in zip(currents, layer["spike_bits"], steps, strict=True):
+        membrane = current + (residual * layer["decay"] + 2**15 >> 16)
         step = mantissa << (unit - layer["step_fraction"])
         if layer["signed"] and bits == 1:
             code = -1 if membrane < 0 else 1
@@ -41,18 +55,30 @@ def spikes(layer, steps, x, fraction):
             code = min(max((2 * membrane + step) // (2 * step), -largest if layer["signed"] else 0), largest)
         codes.append(code)
         residual = membrane - code * step
-        membrane = current + (residual * layer["decay"] + 2**15 >> 16)
     return codes
 
 
-def run_layer(layer, tensors, name, values, shape, fraction):
-    """A two-dimensional convolution or a linear layer on a flat list of currents."""
+def run_layer(layer, tensors, name, frames, shape, fraction):
+    """A two-dimensional convolution or a linear layer on flat lists of currents, one a frame."""
+    if layer.get("frames") is None and len(frames) > 1:
+        each = [run_layer(layer, tensors, name, [values], shape, fraction) for values in frames]
+        return [values for (values,), _ in each], each[0][1]
     steps = tensors[f"{name}.spike_step"]
     common = math.gcd(*steps)
-    sums = [
-        sum(step // common * code for step, code in zip(steps, spikes(layer, steps, x, fraction), strict=True))
-        for x in values
+    weighted = [
+        [step // common * code for step, code in zip(steps, spikes(layer, steps, x, fraction), strict=True)]
+        for x in zip(*frames, strict=True)
     ]
+    if layer.get("frames") is None:
+        outputs, shape = convolved(layer, tensors, name, [sum(codes) for codes in weighted], shape)
+        return [outputs], shape
+    results = [convolved(layer, tensors, name, sums, shape) for sums in zip(*weighted, strict=True)]
+    shown = [results[f * len(steps) // layer["frames"]][0] for f in range(layer["frames"])]
+    return shown, results[0][1]
+
+
+def convolved(layer, tensors, name, sums, shape):
+    """The outputs of sums of spikes, and their shape."""
     weight = levels(layer, tensors[f"{name}.weight"])
     outputs, inputs, *kernel = layer["weight_shape"]
 
@@ -88,24 +114,31 @@ def run(path, image):
     program, tensors, _ = read(path)
     given = program["input"]
     scaled = [math.floor(x * 2.0 ** given["fraction"] + 0.5) for x in image]
-    values = [([min(max(x, -given["largest"]), given["largest"]) for x in scaled], given["shape"], given["fraction"])]
+    encoded = [min(max(x, -given["largest"]), given["largest"]) for x in scaled]
+    size = math.prod(given["shape"])
+    frames = [encoded[start : start + size] for start in range(0, len(encoded), size)]
+    assert len(frames) == given.get("frames", 1)
+    values = [(frames, given["shape"], given["fraction"])]
     for operation in program["operations"]:
-        numbers, shape, fraction = values[operation["inputs"][0]]
+        frames, shape, fraction = values[operation["inputs"][0]]
         if operation["op"] == "layer":
             layer = program["layers"][operation["layer"]]
-            numbers, shape = run_layer(layer, tensors, operation["layer"], numbers, shape, fraction)
+            frames, shape = run_layer(layer, tensors, operation["layer"], frames, shape, fraction)
             fraction = layer["fraction"]
         elif operation["op"] == "relu":
-            numbers = [max(x, 0) for x in numbers]
+            frames = [[max(x, 0) for x in numbers] for numbers in frames]
         elif operation["op"] == "average_pool":
             size = math.prod(operation["kernel"])
             assert operation["kernel"] == shape[1:]
             finer = (size - 1).bit_length()
-            windows = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-            numbers = [(2 * sum(window) * 2**finer + size) // (2 * size) for window in windows]
+            windows = [[x[start : start + size] for start in range(0, len(x), size)] for x in frames]
+            frames = [[(2 * sum(window) * 2**finer + size) // (2 * size) for window in frame] for frame in windows]
             shape, fraction = [shape[0], 1, 1], fraction + finer
+        elif operation["op"] == "sum_frames":
+            frames = [[sum(x) for x in zip(*frames, strict=True)]]
         else:
             assert operation["op"] == "reshape"
             shape = operation["shape"]
-        values.append((numbers, shape, fraction))
-    return values[-1][0], values[-1][2]
+        values.append((frames, shape, fraction))
+    ((numbers,), _, fraction) = values[-1]
+    return numbers, fraction

@@ -10,9 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from settled import settle
 
 from bitsearch.deploy import pack, read
 from bitsearch.errors import InputError
+from bitsearch.layers import convert
+from bitsearch.models import make_network
+from bitsearch.plan import LayerPlan
 
 INPUTS = int(os.environ.get("BITSEARCH_FUZZ", "400"))
 SMALL = 1 << 14
@@ -105,9 +109,17 @@ def lying(draw, file):
     return file.bytes(parts, payload, entries)
 
 
-@pytest.fixture(scope="module")
-def original(quantized, examples, tmp_path_factory):
-    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+@pytest.fixture(scope="module", params=["static", "framed"])
+def original(request, quantized, examples, tmp_path_factory):
+    if request.param == "static":
+        network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+    else:
+        torch.manual_seed(0)
+        network = make_network("digits_events_cnn", {"width": 2}, input_shape=(5, 2, 8, 8), classes=10)
+        examples = torch.poisson(torch.full((5, 4, 2, 8, 8), 0.6), generator=torch.Generator().manual_seed(0))
+        names = ("conv1", "conv2", "conv3", "conv4", "classifier")
+        plan = LayerPlan(weight_bits=3, spike_bits=(4, 2, 3), time_steps=3, frames=5, decay=0.5)
+        network = settle(convert(network, dict.fromkeys(names, plan)), examples)
     path = tmp_path_factory.mktemp("packed") / "packed"
     pack(network, examples, path)
     return path.read_bytes()
@@ -139,10 +151,12 @@ def test_hostile_files_are_refused_or_run(original, tmp_path_factory):
             counts["refused"] += 1
             return
         replay = packed.replay()
-        if max(prod(value.shape) for value in replay.analysis.values) > SMALL:
+        given_input = packed.program.input
+        frames = () if given_input.frames is None else (given_input.frames,)
+        if max(prod((*frames, *value.shape)) for value in replay.analysis.values) > SMALL:
             counts["too large to run here"] += 1
             return
-        outputs = replay(torch.randn(2, *packed.program.input.shape, generator=torch.Generator().manual_seed(0)))
+        outputs = replay(torch.randn(*frames, 2, *given_input.shape, generator=torch.Generator().manual_seed(0)))
         last = replay.analysis.values[-1]
         assert outputs.shape[1:] == last.shape
         # Bounds hold, whatever the header says.

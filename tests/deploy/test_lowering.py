@@ -84,7 +84,6 @@ def check_equal(network, examples):
         lambda x: torch.add(x, x),
         lambda x: functional.max_pool2d(x, 3, 1, 1) + functional.avg_pool2d(x, 3, 1, 1),
     ],
-    ids=str,
 )
 def test_what_lies_between_layers_is_replayed_exactly(between):
     check_equal(*prepared(Net(between)))
@@ -103,7 +102,6 @@ def test_what_lies_between_layers_is_replayed_exactly(between):
         nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 3, 5, stride=2, padding=1), nn.MaxPool1d(2), nn.Conv1d(3, 2, 3)),
         nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), nn.AvgPool1d(2), nn.Linear(4, 3)),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("bits", [{}, {"weight_bits": 1, "spike_bits": (1,), "time_steps": 1}])
 def test_layers_of_every_shape_are_replayed_exactly(second, bits):
@@ -185,7 +183,6 @@ class Parameterized(nn.Module):
         (Branching(), "cannot be traced"),
         (Parameterized(), "scale"),
     ],
-    ids=str,
 )
 def test_what_is_outside_of_the_closed_set_is_refused_by_name(network, said):
     network, examples = prepared(network)

@@ -8,12 +8,11 @@ from torch import nn
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
-from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.neurons import InputCurrent
 from bitsearch.plan import LayerPlan
 
 T = 4
-GIVEN_WAY = (nn.ReLU, AbsorbedReLU)
+GIVEN_WAY = InputCurrent
 
 
 def bits(weight=4, spike=2, time_steps=2, **options):
@@ -294,3 +293,13 @@ def test_a_single_frame_is_a_static_input():
     assert {plan.frames for plan in quantized.layer_plans.values()} == {None}
     assert quantized.layer_plans["4"].time_steps == 2
     assert quantized(sequence()[:1]).shape == (1, 3, 10)
+
+
+def test_a_current_that_neurons_alone_read_may_be_negative():
+    network = multi_step(
+        layer.Linear(4, 4), neuron.IFNode(v_threshold=2.0), layer.Linear(4, 4), nn.ReLU(), layer.Linear(4, 2)
+    )
+    quantized = quantize(network, torch.rand(T, 3, 4)).network
+    torch.testing.assert_close(quantized[1](torch.tensor([-1.0, 1.0])), torch.tensor([-0.5, 0.5]))
+    # A ReLU of the user's own is what it was.
+    assert type(quantized[3]) is nn.ReLU
