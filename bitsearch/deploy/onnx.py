@@ -194,9 +194,8 @@ def _traced(network: nn.Module, example_input: Tensor, batch_axis: int) -> "onnx
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # torch's exporter copies trees with names of its own that it deprecates.
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # torch's exporter copies its own trees, and torch warns itself of that.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             program = torch.onnx.export(
                 network,
                 (example_input,),
