@@ -24,7 +24,6 @@ from bitsearch.allocate.trainer import Callback, OnEpoch, train
 from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.plan import LayerPlan
-from bitsearch.quant.processes import processes
 from bitsearch.space import Allocation, Choices, SearchSpace
 
 RENEWAL_STOPS_AT = 0.24
@@ -141,10 +140,10 @@ class CurvatureSignal(Callback):
         """``[3, all latents]``: slopes below and above the rounded values, and these."""
 
     def before_batch(self, *parts: Tensor) -> None:
-        """Measure every few batches: here, or with the batch's own activations where they are all in one place."""
+        """Measure every few batches: here, or with the batch's own activations where they come in one part."""
         # Still due is what memory did not suffice for; the batch is begun again.
         now = self.due or self.batch % self.knobs.probe_every == 0
-        self.due = now and len(parts) == 1 and processes() == 1
+        self.due = now and len(parts) == 1
         if self.due:
             self.curvature.watch()
         elif now:

@@ -132,13 +132,14 @@ class Curvature:
             layer.observer = None
 
     def measure(self, logits: Tensor) -> None:
-        """:meth:`probe` on a batch that has been passed through the network, watched, in one part and process.
+        """:meth:`probe` on a batch that has been passed through the network, watched, in one part.
 
         It costs a backward pass from its ``logits`` (``[N, classes]``), which can still be trained on.
         """
         calls: dict[tuple[str, int], _Call] = {}
-        self._backward(calls, logits, self._noise(len(logits), logits.shape[-1]), len(logits), keep_graph=True)
-        self._update(calls, len(logits))
+        batch = int(total(torch.tensor(len(logits), device=logits.device)))
+        self._backward(calls, logits, self._noise(batch, logits.shape[-1])[: len(logits)], batch, keep_graph=True)
+        self._update(calls, batch)
 
     def _noise(self, batch: int, classes: int) -> Tensor:
         """Of an exponential race, which draws from a distribution: for this process's samples.

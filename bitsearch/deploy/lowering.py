@@ -14,6 +14,7 @@ from bitsearch.deploy.operations import CALLS, DEFAULTS, MODULES, Make, Values
 from bitsearch.deploy.program import NetworkInput, Operation, PackedLayer, Program, RunLayer, SumFrames
 from bitsearch.deploy.rounding import CURRENT_BITS, fixed_layer
 from bitsearch.deploy.tracing import frames_of, trace
+from bitsearch.deploy.trained import trained_layers
 from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
@@ -67,12 +68,8 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
 
 
 def _check(network: nn.Module) -> None:
-    layers = quantized_layers(network)
-    if not layers:
-        raise InputError("the network has no quantized layer; rebuild it with bitsearch.apply")
+    layers = trained_layers(network)
     for name, layer in layers.items():
-        if layer.searchable or not bool(layer.weight_step_bits):
-            raise InputError(f"layer {name!r} is not trained with fixed bits; load the weights of its plan first")
         if not isinstance(layer, _DEPLOYED):
             raise InputError(f"layer {name!r} is a {type(layer).__name__}; deployed networks hold {_SUPPORTED}")
     owners: dict[int, str] = {}

@@ -16,6 +16,7 @@ from torch.fx import GraphModule, Interpreter, Node, Tracer
 
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.layers.neurons import InputCurrent
 from bitsearch.models.spiking import is_multi_step
 
 _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
@@ -115,6 +116,9 @@ def _to_single_steps(network: nn.Module) -> None:
             module.step_mode = "s"  # type: ignore[assignment]
         elif isinstance(module, QuantizedLayer):
             module.step_mode = "s"  # type: ignore[assignment]
+        elif isinstance(module, InputCurrent) and module.gain == 1:
+            module.__class__ = nn.ReLU if module.rectified else nn.Identity  # type: ignore[assignment]
+            module.inplace = False  # type: ignore[assignment]
 
 
 class _Tracer(Tracer):

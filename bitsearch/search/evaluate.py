@@ -74,7 +74,7 @@ def find_setting(
     device: str = "auto",
 ) -> tuple[Setting, RunFolder | None]:
     """The setting of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
-    folder = _run_folder_of(path)
+    folder = run_folder_of(path)
     if space is not None:
         found = SearchSpace.load(space)
     elif folder is not None:
@@ -116,7 +116,8 @@ def _refuse_own(space: SearchSpace, path: Path) -> None:
         raise InputError(f"{path} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
 
 
-def _run_folder_of(path: Path) -> RunFolder | None:
+def run_folder_of(path: Path) -> RunFolder | None:
+    """The run folder that a file lies in, itself or in a folder of it."""
     for parent in path.absolute().parents[:2]:
         if (parent / "run.toml").is_file():
             return RunFolder.open(parent)

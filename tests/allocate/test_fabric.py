@@ -40,7 +40,7 @@ def found(tmp_path_factory):
     ]
     try:
         for process in running:
-            _, errors = process.communicate(timeout=100)
+            _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
     finally:
         for process in running:

@@ -38,7 +38,7 @@ def call(arguments, monkeypatch):
         (["evaluate", "nothing.json"], "no plan at nothing.json"),
         (["evaluate", "nothing.json", "--split", "exam"], "allowed: train, validation, test"),
         (["deploy", "nothing.json", "-o", "packed"], "no plan at nothing.json"),
-        (["deploy", "nothing.json", "--format", "onnx"], "allowed: packed"),
+        (["deploy", "nothing.json", "--format", "tflite"], "allowed: packed"),
         (["train", "nothing.json"], "no plan at nothing.json"),
         (["verify", "nothing.packed"], "nothing.packed is not a packed file"),
         (["verify", "nothing.packed", "--split", "exam"], "allowed: train, validation, test"),

@@ -5,7 +5,7 @@ from settled import settle
 from bitsearch.cost import CostModel, trace
 from bitsearch.layers import convert
 from bitsearch.models import make_network
-from bitsearch.plan import UniformBits
+from bitsearch.plan import Baseline, BitPlan, Provenance, UniformBits
 from bitsearch.space import FirstLayer
 
 
@@ -25,5 +25,24 @@ def quantized(examples):
         if plan is None:
             plan = model.uniform(UniformBits(**bits), FirstLayer(), granularity=granularity, decay=decay)
         return settle(convert(network, plan), examples), model.cost("weight_memory", plan)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole_plan():
+    """A plan with these layers, and nothing much else."""
+
+    def make(layers, **content):
+        fields = {
+            "space": "tiny",
+            "network": "digits_cnn",
+            "budget": (),
+            "baseline": Baseline(weight_bits=8, spike_bits=4, time_steps=2, costs={}),
+            "layers": layers,
+            "costs": {},
+            "provenance": Provenance(bitsearch="0.1.0", torch="2.11.0", seed=3, command="by hand"),
+        }
+        return BitPlan(**fields | content)
 
     return make

@@ -40,7 +40,7 @@ def torchrun(*arguments, cwd):
         text=True,
     ) as running:
         try:
-            out, errors = running.communicate(timeout=100)
+            out, errors = running.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             running.terminate()
             raise
@@ -62,7 +62,7 @@ def test_one_process_writes_and_prints(run):
     result = json.loads(out)
     assert BitPlan.load(folder / "plan.json") == BitPlan.model_validate(result["chosen"])
     assert result["chosen"]["budget"][0]["met"]
-    records = RunFolder.open(folder).log()
+    records = [record for record in RunFolder.open(folder).log() if "epoch" in record]
     assert [(record["trial"], record["phase"]) for record in records] == [
         (None, "full precision"),
         (0, "search"),
