@@ -206,11 +206,6 @@ def _run(
     if layer.kernel:
         shape = _windows(operation.name, given.shape, layer.kernel, layer.stride, layer.padding, layer.dilation, most)
         shape = (layer.outputs, *shape[1:])
-        spread = [far * (size - 1) + 1 for size, far in zip(layer.kernel, layer.dilation, strict=True)]
-        if prod(layer.weight_shape[:2]) * prod(spread) > 16 * MOST_ELEMENTS:
-            raise InputError(
-                f"{operation.name}: a kernel of {spread} with dilation, on {inputs} channels, is too large"
-            )
     else:
         shape = (*given.shape[:-1], layer.outputs)
     fraction, membrane = _membrane(operation.name, layer, own, given)
