@@ -22,6 +22,7 @@ from bitsearch.deploy.program import (
     Relu,
     Reshape,
     RunLayer,
+    Scale,
     SumFrames,
 )
 from bitsearch.deploy.widths import LayerNumbers, LayerWidths, Range, analyse
@@ -225,6 +226,9 @@ def _compute(operation: Operation, given: list[Tensor], ranges: list[Range], res
     dtype = _dtype_of(result)
     if isinstance(operation, Relu):
         return given[0].clamp_min(0)
+    if isinstance(operation, Scale):
+        scaled = (given[0].long() * operation.multiplier).add_((1 << operation.shift) >> 1)
+        return (scaled >> operation.shift).to(dtype)
     if isinstance(operation, Reshape):
         return given[0].reshape(-1, *operation.shape)
     if isinstance(operation, Add | Concatenate):
