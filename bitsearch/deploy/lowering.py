@@ -22,7 +22,7 @@ from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, ReLU, max, average and adaptive average \
-pooling, flatten, view, add, concatenation, dropout"
+pooling, flatten, view, add, concatenation, dropout, spiking neurons in front of quantized layers"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _DEPLOYED = (QuantizedConv1d, QuantizedConv2d, QuantizedLinear)

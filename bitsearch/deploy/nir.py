@@ -8,8 +8,9 @@ is then ``IF`` (decay 1) or ``LIF`` (decay λ < 1) with threshold s, in terms of
     v_{t+1} = \lambda (v_t - s z_t) + (1 - \lambda) s/2 + I_{t+1}, \qquad z_t = [v_t > s]
 
 that is τ = dt/(1 − λ), v_leak = v_reset = s/2, where the membrane starts; with a single step it is a ``Threshold`` at
-s/2. NIR leaves a soft reset to its readers, and SpikingJelly's exporter refuses one for that reason: here the nodes'
-metadata say ``reset = "subtract"``. Weights are quantized values with s and the batch norm behind them multiplied in.
+s/2. NIR leaves a soft reset to its readers, and SpikingJelly's exporter (version 2.0) refuses one for that reason; so
+graphs are made of nodes here, whose metadata say ``reset = "subtract"``. Weights are quantized values with s and the
+batch norm behind them multiplied in.
 """
 
 import copy
