@@ -209,7 +209,7 @@ def escape(text: str) -> str:
 def _integers(widths: Mapping[str, RunWidths] | None) -> list[str]:
     if widths is None:
         return []
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             escape(name),
             f"{found.observed_accumulator} of {found.accumulator}",
