@@ -122,9 +122,8 @@ class _Layer:
         self.sum = Convolution(layer, weight) if layer.kernel else partial(functional.linear, weight=weight)
         shape = (-1, *[1] * len(layer.kernel))
         self.multiplier = torch.from_numpy(numbers.multiplier).long().view(shape)
-        # ⌊(A·m + ½·2^shift) / 2^shift⌋ + b, with b inside of the quotient.
-        half = (1 << layer.shift) >> 1
-        self.bias, self.half = torch.from_numpy(numbers.bias).view(shape), half
+        self.half = (1 << layer.shift) >> 1
+        self.bias = torch.from_numpy(numbers.bias).view(shape)
 
     def __call__(
         self,
@@ -141,7 +140,8 @@ class _Layer:
         scaled = total * self.multiplier
         scaled += self.half
         scaled >>= self.layer.shift
-        current = scaled.add_(self.bias).to(_dtype_of(result))
+        # What fits once the bias is there may wrap around without it.
+        current = scaled.to(_dtype_of(result)).add_(self.bias)
         if self.layer.frames is None:
             return current
         return hold_frames(current.unflatten(0, (self.layer.time_steps, -1)), self.layer.frames).flatten(0, 1)
