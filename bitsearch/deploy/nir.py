@@ -28,6 +28,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from bitsearch.deploy.extras import require
+from bitsearch.deploy.tracing import drop_read_out
 from bitsearch.deploy.trained import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
@@ -124,6 +125,8 @@ def _trace(network: nn.Module, example_input: Tensor) -> GraphModule:
     network = copy.deepcopy(network).cpu().eval()
     try:
         graph = GraphModule(network, _Tracer().trace(network))
+        if any(layer.frames is not None for layer in quantized_layers(network).values()):
+            drop_read_out(graph)
         ShapeProp(graph).propagate(example_input.cpu())
     except Exception as error:  # a user's forward may raise anything when it is run on symbols
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -91,7 +91,7 @@ def trace(network: nn.Module, example_input: Tensor, frames: int | None) -> Trac
         raise InputError(
             f"the network cannot be traced: {_reason(error)}; its forward pass may not depend on data"
         ) from error
-    read_out = None if frames is None else _drop_read_out(graph)
+    read_out = None if frames is None else drop_read_out(graph)
     recorder = _Recorder(graph)
     try:
         result = recorder.run(example_input if frames is None else example_input.flatten(0, 1))
@@ -110,7 +110,7 @@ def _same(whole: object, joined: object, frames: int, read_out: str | None) -> b
     return whole.shape == found.shape and torch.allclose(whole, found, rtol=1e-4, atol=1e-4)
 
 
-def _drop_read_out(graph: GraphModule) -> str | None:
+def drop_read_out(graph: GraphModule) -> str | None:
     """``mean`` or ``sum`` where this over the frames ends the forward pass: deployed programs have their own."""
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     last = output.args[0]

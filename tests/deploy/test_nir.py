@@ -167,6 +167,24 @@ def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events
     torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-5, rtol=1e-5)
 
 
+class Averaging(Branches):
+    """With its mean over the time axis for an output."""
+
+    def forward(self, x):
+        return super().forward(x).mean(0)
+
+
+def test_a_mean_over_time_at_the_end_is_left_to_the_reader(events, whole_plan, tmp_path):
+    names = ("conv1", "conv2", "conv3")
+    network = quantized(Averaging(), events, names)
+    share_steps(network)
+    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    export_nir(network, events, tmp_path / "network.nir", plan)
+    output = run_nir(tmp_path / "network.nir", events)["output"]
+    assert output.shape == (FRAMES, BATCH, 3)
+    torch.testing.assert_close(output.mean(0), network(events).detach(), atol=1e-5, rtol=1e-5)
+
+
 def test_spikingjellys_exporter_refuses_a_soft_reset():
     # The reason why graphs are built with nir itself: once this fails, it can take over.
     with pytest.raises(NotImplementedError, match="soft reset"):
