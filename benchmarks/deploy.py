@@ -3,12 +3,15 @@
     python -m benchmarks.deploy --out reports/benchmarks
 
 Packing is measured on random weights of every bit width, in megabytes of packed data a second. Replay runs a batch of
-random inputs through networks with random weights, whose steps and batch norms a few batches have set, against the same
-network in float32: with its quantizers, as it is evaluated, and without, in full precision. All run on one
-thread, in turns, and processor time is what counts; ratios are medians over the rounds, in brackets the range.
+random inputs through networks with random weights, whose steps and batch norms a few batches have set. It is compared
+with the float network that it stands for, the same neurons, bits and time steps in float32; and with the network before
+its quantization, which has neither neurons nor time steps: a float32 multiplication and addition is one instruction,
+one of int32 two, slower ones. All run on one thread, in turns, and processor time is what counts; ratios are medians
+over the rounds, in brackets the range.
 """
 
 import argparse
+import os
 import platform
 import statistics
 import time
@@ -59,7 +62,7 @@ def packing(rounds: int, megabytes: int) -> list[str]:
 def replay(rounds: int) -> list[str]:
     """A row a network and plan."""
     lines = [
-        "| network | bits w/s/T | replay, ms a sample | × float32 with its quantizers | × full precision |",
+        "| network | bits w/s/T | replay, ms a sample | × float network | × before quantization, T = 1 |",
         "|---|---|---|---|---|",
     ]
     for name, (shape, batch) in NETWORKS.items():
@@ -116,7 +119,8 @@ def main() -> None:
     ]
     text = (
         f"# The price of packed integers\n\n{arguments.rounds} rounds; medians (least–most). Machine: "
-        f"{platform.machine()}, one of torch's threads, torch {torch.__version__}.\n\n"
+        f"{platform.machine()}, one of torch's threads, torch {torch.__version__}, "
+        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}.\n\n"
         + "\n".join(tables)
         + f"\n\nMade by `python -m benchmarks.deploy --rounds {arguments.rounds} --megabytes {arguments.megabytes}`.\n"
     )

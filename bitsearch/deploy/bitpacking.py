@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 """Values worked on at once: a multiple of 8, and little enough to stay in a core's cache."""
 
 
@@ -37,9 +37,14 @@ def pack_bits(values: npt.NDArray[np.integer], bits: int) -> Bytes:
         for shift, stay, move in _stages(bits, group):
             # Neighbours are joined, then pairs, then fours.
             np.right_shift(words, shift, out=moved)
-            words &= stay
-            moved &= move
-            words |= moved
+            if bits > 4:
+                words &= stay
+                moved &= move
+                words |= moved
+            else:
+                # At its old place no field reaches into the others' new ones, so that one mask does.
+                words |= moved
+                words &= stay | move
         packed[start // group : start // group + words.size] = words.view(np.uint8).reshape(-1, group)[:, :size]
     return packed.reshape(-1)[: -(-flat.size * bits // 8)]
 
@@ -69,10 +74,15 @@ def unpack_bits(packed: Bytes, bits: int, count: int) -> Bytes:
         words = bytes_apart.reshape(-1).view(f"<u{group}")
         moved = np.empty_like(words)
         for shift, stay, move in reversed(_stages(bits, group)):
-            np.bitwise_and(words, move, out=moved)
-            words &= stay
-            moved <<= shift
-            words |= moved
+            if bits > 4:
+                np.bitwise_and(words, move, out=moved)
+                words &= stay
+                moved <<= shift
+                words |= moved
+            else:
+                np.left_shift(words, shift, out=moved)
+                words |= moved
+                words &= stay | (move << shift)
         values[start * group : (start + len(block)) * group] = words.view(np.uint8)
     return values[:count]
 

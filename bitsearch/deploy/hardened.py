@@ -15,7 +15,7 @@ from torch.fx import Interpreter, Node
 from torch.nn import functional
 
 from bitsearch.deploy.lowering import Lowered
-from bitsearch.deploy.program import DECAY_FRACTION, AveragePool, PackedLayer, RunLayer
+from bitsearch.deploy.program import DECAY_FRACTION, AveragePool, PackedLayer, RunLayer, Scale
 from bitsearch.deploy.replay import Observer, encode
 from bitsearch.deploy.rounding import weight_levels
 from bitsearch.layers import QuantizedLayer
@@ -66,6 +66,11 @@ class _Evaluation(Interpreter):
         if isinstance(operation, RunLayer):
             (x,), _ = self.fetch_args_kwargs_from_env(n)
             return self._layer(operation, x)
+        if isinstance(operation, Scale):
+            assert index is not None
+            (x,), _ = self.fetch_args_kwargs_from_env(n)
+            factor = operation.multiplier * 2.0 ** -(operation.shift + operation.finer)
+            return _rounded(x * factor, self._lowered.analysis.values[index + 1].fraction)
         result = super().run_node(n)
         if isinstance(operation, AveragePool):
             assert index is not None

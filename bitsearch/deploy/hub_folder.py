@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
 from torch import Tensor, nn
 
 from bitsearch.cost import Target
-from bitsearch.deploy.packed import pack
+from bitsearch.deploy.packed import RunWidths, pack, read
 from bitsearch.deploy.trained import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers.weights import save_weights
@@ -69,14 +70,15 @@ def export_hub_folder(
         plan.save(draft / PLAN)
         save_weights(network, draft / WEIGHTS)
         write_whole(draft / SPACE, tomli_w.dumps(portable(space).model_dump(mode="json", exclude_none=True)))
-        unpacked = None
+        unpacked, widths = None, None
         try:
             pack(network, example_input, draft / PACKED, plan)
+            widths = read(draft / PACKED).widths
         except InputError as error:
             unpacked = str(error)
         if report is not None:
             shutil.copyfile(report, draft / REPORT)
-        write_whole(draft / CARD, card(plan, space, unpacked, report=report is not None))
+        write_whole(draft / CARD, card(plan, space, unpacked, widths, report=report is not None))
         # Fails where another has put something there meanwhile.
         draft.replace(path)
     except OSError as error:
@@ -93,8 +95,18 @@ def portable(space: SearchSpace) -> SearchSpace:
     return space.model_copy(update={"data_options": options, "target": target})
 
 
-def card(plan: BitPlan, space: SearchSpace, unpacked: str | None = None, *, report: bool = False) -> str:
-    """The model card, Markdown behind a block of YAML; every name in it is text, never markup."""
+def card(
+    plan: BitPlan,
+    space: SearchSpace,
+    unpacked: str | None = None,
+    widths: Mapping[str, RunWidths] | None = None,
+    *,
+    report: bool = False,
+) -> str:
+    """The model card, Markdown behind a block of YAML; every name in it is text, never markup.
+
+    ``unpacked`` says why there is no packed file; ``widths`` are those of the packed file.
+    """
     files = {
         PLAN: "bits of every layer, costs, accuracies, provenance",
         WEIGHTS: "trained weights and step sizes, float32",
@@ -154,6 +166,7 @@ def card(plan: BitPlan, space: SearchSpace, unpacked: str | None = None, *, repo
             ],
         ),
         "",
+        *_integers(widths),
         "## Files",
         "",
         *_table(("file", "what it is"), [(f"`{name}`", what) for name, what in files.items() if what is not None]),
@@ -191,6 +204,28 @@ def escape(text: str) -> str:
     """``text`` as Markdown that shows it, whatever it holds, on one line."""
     shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
     return _PUNCTUATION.sub(r"\\\1", shown)
+
+
+def _integers(widths: Mapping[str, RunWidths] | None) -> list[str]:
+    if widths is None:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (
+            escape(name),
+            f"{found.observed_accumulator} of {found.accumulator}",
+            f"{found.observed_membrane} of {found.membrane}",
+            str(found.output),
+        )
+        for name, found in widths.items()
+    ]
+    return [
+        "## Integers",
+        "",
+        "Bits of signed integers in the packed file's replay: seen on a batch, of those that always suffice.",
+        "",
+        *_table(("layer", "accumulator", "membrane", "output"), rows),
+        "",
+    ]
 
 
 def _budget(plan: BitPlan) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn import functional
@@ -21,7 +22,7 @@ from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, ReLU, max, average and adaptive average \
-pooling, flatten, view, add, concatenation, dropout"
+pooling, flatten, view, add, concatenation, dropout, spiking neurons in front of quantized layers"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _DEPLOYED = (QuantizedConv1d, QuantizedConv2d, QuantizedLinear)
@@ -84,8 +85,8 @@ def _check(network: nn.Module) -> None:
     ]
     if kept:
         raise InputError(
-            f"{', '.join(kept)} cannot be given bits, and a packed file holds quantized layers only; "
-            "replace it with convolutions or linear layers"
+            f"{', '.join(kept)} has no bits, and a packed file holds quantized layers only; give it bits in the plan, "
+            "or replace it with convolutions and linear layers, which can be given them"
         )
 
 
@@ -161,6 +162,11 @@ class _Lowering:
             make, names = CALLS[node.target]
             given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
             self._operation(node, make, {name: given.get(name, DEFAULTS.get(name)) for name in names})
+        elif isinstance(module, base.MemoryModule):
+            raise InputError(
+                f"{_title(node, module)} cannot be deployed: neurons belong in front of quantized layers; return the "
+                "currents of the last one, whose mean over time is the prediction"
+            )
         else:
             raise InputError(f"{_title(node, module)} cannot be deployed; deployed networks hold {_SUPPORTED}")
 

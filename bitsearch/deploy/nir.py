@@ -8,8 +8,9 @@ is then ``IF`` (decay 1) or ``LIF`` (decay λ < 1) with threshold s, in terms of
     v_{t+1} = \lambda (v_t - s z_t) + (1 - \lambda) s/2 + I_{t+1}, \qquad z_t = [v_t > s]
 
 that is τ = dt/(1 − λ), v_leak = v_reset = s/2, where the membrane starts; with a single step it is a ``Threshold`` at
-s/2. NIR leaves a soft reset to its readers, and SpikingJelly's exporter refuses one for that reason: here the nodes'
-metadata say ``reset = "subtract"``. Weights are quantized values with s and the batch norm behind them multiplied in.
+s/2. NIR leaves a soft reset to its readers, and SpikingJelly's exporter (version 2.0) refuses one for that reason; so
+graphs are made of nodes here, whose metadata say ``reset = "subtract"``. Weights are quantized values with s and the
+batch norm behind them multiplied in.
 """
 
 import copy
@@ -27,6 +28,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from bitsearch.deploy.extras import require
+from bitsearch.deploy.tracing import drop_read_out
 from bitsearch.deploy.trained import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
@@ -123,6 +125,8 @@ def _trace(network: nn.Module, example_input: Tensor) -> GraphModule:
     network = copy.deepcopy(network).cpu().eval()
     try:
         graph = GraphModule(network, _Tracer().trace(network))
+        if any(layer.frames is not None for layer in quantized_layers(network).values()):
+            drop_read_out(graph)
         ShapeProp(graph).propagate(example_input.cpu())
     except Exception as error:  # a user's forward may raise anything when it is run on symbols
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

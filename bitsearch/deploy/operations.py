@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import frexp
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import nn
 from torch.fx import Node
 from torch.nn import functional
 
-from bitsearch.deploy.program import Add, AveragePool, Concatenate, MaxPool, Operation, Relu, Reshape
+from bitsearch.deploy.program import Add, AveragePool, Concatenate, MaxPool, Operation, Relu, Reshape, Scale
 from bitsearch.errors import InputError
+from bitsearch.layers.neurons import InputCurrent
 
 
 @dataclass
@@ -34,6 +36,22 @@ Make = Callable[[Values, Node, dict[str, Any]], Operation]
 
 def _relu(values: Values, node: Node, setting: dict[str, Any]) -> Operation:
     return Relu(name=node.name, inputs=values.input(node))
+
+
+def _scale(values: Values, node: Node, setting: dict[str, Any]) -> Operation:
+    gain = setting["gain"]
+    if not 2.0**-32 < gain < 2.0**32:
+        raise InputError(f"{node.target} multiplies its input by {gain:g}; deployed gains are 2^-32 to 2^32")
+    # gain = multiplier·2^(exponent − 16); a multiplier of few bits needs no rounding.
+    mantissa, exponent = frexp(gain)
+    multiplier = round(mantissa * 2**16)
+    even = (multiplier & -multiplier).bit_length() - 1
+    multiplier, shift = multiplier >> even, 16 - even
+    # What is no power of two is rounded where it was: a current keeps its bits.
+    kept = shift if multiplier > 1 else 0
+    return Scale(
+        name=node.name, inputs=values.input(node), multiplier=multiplier, shift=kept, finer=shift - kept - exponent
+    )
 
 
 def _add(values: Values, node: Node, setting: dict[str, Any]) -> Operation:
@@ -114,6 +132,7 @@ DEFAULTS: dict[str, Any] = {"padding": 0, "dilation": 1, "count_include_pad": Tr
 """Of arguments that a call leaves out."""
 MODULES: dict[type[nn.Module], tuple[Make, tuple[str, ...]]] = {
     nn.ReLU: (_relu, ("inplace",)),
+    InputCurrent: (_scale, ("gain",)),
     nn.MaxPool1d: (_max_pool, _MAX),
     nn.MaxPool2d: (_max_pool, _MAX),
     nn.AvgPool1d: (_average_pool, _AVERAGE),

@@ -30,7 +30,9 @@ from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse, signed_bits
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan, Frozen, Name, explain
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READABLE = ("2", "3")
+"""Format 2 is format 3 without the operation ``scale``."""
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
 PREFIX = "bitsearch."
@@ -163,7 +165,7 @@ def read(path: str | os.PathLike[str]) -> PackedNetwork:
 def _read(container: Any, path: str) -> PackedNetwork:
     metadata = container.metadata() or {}
     version = metadata.get(f"{PREFIX}format")
-    if version != str(FORMAT_VERSION):
+    if version not in READABLE:
         what = "no packed file" if version is None else f"a packed file of format {version[:20]!r}"
         raise InputError(
             f"{path} is {what}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"

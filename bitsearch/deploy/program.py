@@ -123,6 +123,17 @@ class Relu(Frozen):
     inputs: tuple[Value]
 
 
+class Scale(Frozen):
+    """A factor of multiplier·2^−(shift + finer): ⌊(x·multiplier + ½·2^shift) / 2^shift⌋, ``finer`` bits finer."""
+
+    op: Literal["scale"] = "scale"
+    name: Name
+    inputs: tuple[Value]
+    multiplier: int = Field(ge=1, le=1 << 16)
+    shift: int = Field(ge=0, le=16)
+    finer: Fraction
+
+
 class MaxPool(Frozen):
     """The largest current in each window over the last axes; padding never wins."""
 
@@ -195,7 +206,7 @@ class SumFrames(Frozen):
     inputs: tuple[Value]
 
 
-Operation = RunLayer | Relu | MaxPool | AveragePool | Add | Concatenate | Reshape | SumFrames
+Operation = RunLayer | Relu | Scale | MaxPool | AveragePool | Add | Concatenate | Reshape | SumFrames
 
 
 class NetworkInput(Frozen):

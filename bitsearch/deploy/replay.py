@@ -1,12 +1,14 @@
 """The integer interpreter of a packed network: int16, int32 and int64 tensors, no float after the input's encoding."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bitsearch.deploy.convolution import Convolution
 from bitsearch.deploy.program import (
     DECAY_FRACTION,
     Add,
@@ -20,11 +22,15 @@ from bitsearch.deploy.program import (
     Relu,
     Reshape,
     RunLayer,
+    Scale,
     SumFrames,
 )
 from bitsearch.deploy.widths import LayerNumbers, LayerWidths, Range, analyse
 from bitsearch.errors import InputError
 from bitsearch.quant.frames import hold_frames
+
+_AT_ONCE = 1 << 18
+"""Currents of the largest value that are worked on at a time: what is made of them should stay in a cache."""
 
 Observer = Callable[[str, str, int, Tensor], None]
 """Gets (operation, what, time step, integers): ``membrane`` and ``spikes`` of every step, then ``accumulator``."""
@@ -63,12 +69,20 @@ class Replay:
         self.analysis = analyse(program, numbers)
         runs = {program.operations[index].name: widths for index, widths in self.analysis.runs.items()}
         wide = {found.layer: runs[found.name].accumulator for _, found in program.runs()}
+        largest = max(prod(value.shape) for value in self.analysis.values) * (program.input.frames or 1)
+        self._at_once = max(_AT_ONCE // largest, 1)
         self._layers = {
             name: _Layer(layer, numbers[name], wide[name]) for name, layer in program.layers.items() if name in wide
         }
 
     def __call__(self, x: Tensor, observer: Observer | None = None) -> Tensor:
         """Output currents ``[N, ...]`` of a batch of inputs, int64, in the unit of the last value."""
+        if observer is not None:
+            return self._run(x, observer)
+        axis = 0 if self.program.input.frames is None else 1
+        return torch.cat([self._run(part, None) for part in x.split(self._at_once, axis)])
+
+    def _run(self, x: Tensor, observer: Observer | None) -> Tensor:
         values = [encode(x, self.program.input)]
         last_use = {value: index for index, found in enumerate(self.program.operations) for value in found.inputs}
         for index, operation in enumerate(self.program.operations):
@@ -104,12 +118,12 @@ class _Layer:
         self.layer, self.numbers = layer, numbers
         # Sums that are known to fit 16 bits are twice as fast in them; overflow on the way to one does no harm.
         self.dtype = torch.int16 if accumulator < 1 << 15 else _dtype(accumulator)
-        self.weight = _spread(torch.from_numpy(numbers.levels).to(self.dtype), layer.dilation)
+        weight = torch.from_numpy(numbers.levels).to(self.dtype)
+        self.sum = Convolution(layer, weight) if layer.kernel else partial(functional.linear, weight=weight)
         shape = (-1, *[1] * len(layer.kernel))
         self.multiplier = torch.from_numpy(numbers.multiplier).long().view(shape)
-        # ⌊(A·m + ½·2^shift) / 2^shift⌋ + b, with b inside of the quotient.
-        half = (1 << layer.shift) >> 1
-        self.bias, self.half = torch.from_numpy(numbers.bias).view(shape), half
+        self.half = (1 << layer.shift) >> 1
+        self.bias = torch.from_numpy(numbers.bias).view(shape)
 
     def __call__(
         self,
@@ -120,19 +134,14 @@ class _Layer:
         observer: Callable[[str, int, Tensor], None] | None,
     ) -> Tensor:
         total = self._spikes(x, given, widths, observer)
-        if self.layer.kernel:
-            convolve = functional.conv1d if len(self.layer.kernel) == 1 else functional.conv2d
-            total = convolve(
-                total, self.weight, stride=self.layer.stride, padding=self.layer.padding, groups=self.layer.groups
-            )
-        else:
-            total = functional.linear(total, self.weight)
+        total = self.sum(total)
         if observer is not None:
             observer("accumulator", 0, total)
         scaled = total * self.multiplier
         scaled += self.half
         scaled >>= self.layer.shift
-        current = scaled.add_(self.bias).to(_dtype_of(result))
+        # What fits once the bias is there may wrap around without it.
+        current = scaled.to(_dtype_of(result)).add_(self.bias)
         if self.layer.frames is None:
             return current
         return hold_frames(current.unflatten(0, (self.layer.time_steps, -1)), self.layer.frames).flatten(0, 1)
@@ -156,24 +165,22 @@ class _Layer:
                 observer("membrane", t, membrane)
                 observer("spikes", t, codes)
             if t + 1 < layer.time_steps:
-                residual = membrane - codes.to(membrane.dtype) * (step << coarser)
+                membrane = torch.sub(membrane, codes, alpha=step << coarser)
                 if layer.decay != 1 << DECAY_FRACTION:
-                    residual = (residual * layer.decay + (1 << DECAY_FRACTION - 1)) >> DECAY_FRACTION
-                membrane = residual.add_(currents[t + 1])
-            weighted = codes.to(self.dtype)
-            weighted = weighted if weight == 1 else weighted * weight
+                    membrane = (membrane * layer.decay).add_(1 << DECAY_FRACTION - 1)
+                    membrane >>= DECAY_FRACTION
+                membrane += currents[t + 1]
             if layer.frames is None and sums:
-                # Not in place: an observer may keep the first codes.
-                sums[0] = sums[0] + weighted
+                sums[0].add_(codes.to(self.dtype), alpha=weight)
             else:
-                sums.append(weighted)
+                sums.append(codes.to(self.dtype) * weight)
         return sums[0] if layer.frames is None else torch.cat(sums)
 
     def _currents(self, x: Tensor, given: Range, widths: LayerWidths) -> list[Tensor]:
         """What the neuron gets at every time step, in the unit of its membrane."""
         layer, dtype = self.layer, _dtype(widths.membrane)
         if layer.frames is None:
-            return [x.to(dtype) << widths.membrane_fraction - given.fraction] * layer.time_steps
+            return [_shifted(x.to(dtype), widths.membrane_fraction - given.fraction)] * layer.time_steps
         sequence = x.long().unflatten(0, (layer.frames, -1))
         scale = widths.membrane_fraction - given.fraction - layer.finer
         return [
@@ -186,12 +193,20 @@ def _codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int
     largest = layer.largest_code(t)
     if layer.signed and layer.spike_bits[t] == 1:
         return torch.where(membrane < 0, -1, 1).to(torch.int32)
+    if largest == 1 and not layer.signed:
+        return (membrane >= -(-(step << coarser) // 2)).to(torch.int32)
     # ⌊n / (S·2^k)⌋ = ⌊⌊n / 2^k⌋ / S⌋; in 64 bits, codes are counted from the least one, so that nothing is negative.
     lowest = -largest if layer.signed else 0
-    levels = (membrane * 2).add_(step << coarser)
-    levels >>= coarser + 1
-    levels = levels.clamp_(lowest * step, (largest + 1) * step - 1).long().sub_(lowest * step)
-    return floor_quotient(levels, step, (largest - lowest + 1) * step).add_(lowest).to(torch.int32)
+    levels = membrane + (step << coarser >> 1)
+    levels >>= coarser
+    levels = levels.clamp_(lowest * step, (largest + 1) * step - 1).long()
+    levels = levels if lowest == 0 else levels.sub_(lowest * step)
+    codes = floor_quotient(levels, step, (largest - lowest + 1) * step).to(torch.int32)
+    return codes if lowest == 0 else codes.add_(lowest)
+
+
+def _shifted(x: Tensor, places: int) -> Tensor:
+    return x << places if places else x
 
 
 def floor_quotient(numbers: Tensor, divisor: int, limit: int) -> Tensor:
@@ -204,31 +219,21 @@ def floor_quotient(numbers: Tensor, divisor: int, limit: int) -> Tensor:
     factor = -(-(1 << places) // divisor)
     if limit * factor >= 1 << 63:
         return torch.div(numbers, divisor, rounding_mode="floor")
-    quotients = numbers * factor
-    quotients >>= places
-    return quotients
-
-
-def _spread(weight: Tensor, dilation: tuple[int, ...]) -> Tensor:
-    """The kernel with zeros between its taps: torch has no dilated convolution of integers."""
-    if weight.dim() == 2 or all(far == 1 for far in dilation):
-        return weight
-    sizes = [far * (size - 1) + 1 for size, far in zip(weight.shape[2:], dilation, strict=True)]
-    wide = weight.new_zeros(*weight.shape[:2], *sizes)
-    taps: tuple[Any, ...] = (..., *(slice(None, None, far) for far in dilation))
-    wide[taps] = weight
-    return wide
+    return (numbers * factor).__irshift__(places)
 
 
 def _compute(operation: Operation, given: list[Tensor], ranges: list[Range], result: Range) -> Tensor:
     dtype = _dtype_of(result)
     if isinstance(operation, Relu):
         return given[0].clamp_min(0)
+    if isinstance(operation, Scale):
+        scaled = (given[0].long() * operation.multiplier).add_((1 << operation.shift) >> 1)
+        return (scaled >> operation.shift).to(dtype)
     if isinstance(operation, Reshape):
         return given[0].reshape(-1, *operation.shape)
     if isinstance(operation, Add | Concatenate):
-        aligned = [x.to(dtype) << result.fraction - own.fraction for x, own in zip(given, ranges, strict=True)]
-        return aligned[0].add_(aligned[1]) if isinstance(operation, Add) else torch.cat(aligned, 1)
+        aligned = [_shifted(x.to(dtype), result.fraction - own.fraction) for x, own in zip(given, ranges, strict=True)]
+        return aligned[0] + aligned[1] if isinstance(operation, Add) else torch.cat(aligned, 1)
     if isinstance(operation, MaxPool):
         return _max_pool(given[0], operation)
     assert isinstance(operation, AveragePool)

@@ -91,41 +91,62 @@ def trace(network: nn.Module, example_input: Tensor, frames: int | None) -> Trac
         raise InputError(
             f"the network cannot be traced: {_reason(error)}; its forward pass may not depend on data"
         ) from error
+    read_out = None if frames is None else drop_read_out(graph)
     recorder = _Recorder(graph)
     try:
         result = recorder.run(example_input if frames is None else example_input.flatten(0, 1))
     except Exception as error:  # so may one that is written for a time axis and gets none
         what = "the examples" if frames is None else "frames that are part of the batch, [F·N, ...]"
         raise InputError(f"{recorder.running} cannot be run on {what}: {_reason(error)}") from error
-    return Traced(graph, recorder.shapes, expected is None or _same(expected, result))
+    return Traced(graph, recorder.shapes, frames is None or _same(expected, result, frames, read_out))
 
 
-def _same(sequence: object, joined: object) -> bool:
-    if not isinstance(sequence, Tensor) or not isinstance(joined, Tensor) or sequence.dim() < 2:
+def _same(whole: object, joined: object, frames: int, read_out: str | None) -> bool:
+    if not isinstance(whole, Tensor) or not isinstance(joined, Tensor) or joined.shape[0] % frames:
         return False
-    sequence = sequence.flatten(0, 1)
-    return sequence.shape == joined.shape and torch.allclose(sequence, joined, rtol=1e-4, atol=1e-4)
+    found: Tensor = joined.unflatten(0, (frames, -1))
+    if read_out is not None:
+        found = found.mean(0) if read_out == "mean" else found.sum(0)
+    return whole.shape == found.shape and torch.allclose(whole, found, rtol=1e-4, atol=1e-4)
+
+
+def drop_read_out(graph: GraphModule) -> str | None:
+    """``mean`` or ``sum`` where this over the frames ends the forward pass: deployed programs have their own."""
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    last = output.args[0]
+    if not isinstance(last, Node) or last.op not in ("call_method", "call_function"):
+        return None
+    name = getattr(last.target, "__name__", str(last.target))
+    over_frames = (last.args[1:], dict(last.kwargs)) in (((0,), {}), ((), {"dim": 0}))
+    if last.target not in ("mean", "sum", torch.mean, torch.sum) or not over_frames or len(last.users) > 1:
+        return None
+    output.args = (last.args[0],)
+    graph.graph.erase_node(last)
+    graph.recompile()
+    return name
 
 
 def _to_single_steps(network: nn.Module) -> None:
     """Put torch's layers in the place of spikingjelly's, in place."""
-    for module in network.modules():
+    for path, module in list(network.named_modules(remove_duplicate=False)):
         if type(module) in _IN_TORCH:
             module.__class__ = _IN_TORCH[type(module)]
             # A forward pass may ask for it.
             module.step_mode = "s"  # type: ignore[assignment]
         elif isinstance(module, QuantizedLayer):
             module.step_mode = "s"  # type: ignore[assignment]
-        elif isinstance(module, InputCurrent) and module.gain == 1:
-            module.__class__ = nn.ReLU if module.rectified else nn.Identity  # type: ignore[assignment]
-            module.inplace = False  # type: ignore[assignment]
+        elif isinstance(module, InputCurrent):
+            scaled = nn.Identity() if module.gain == 1 else InputCurrent(module.gain, rectified=False)
+            parent, _, child = path.rpartition(".")
+            made = nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled
+            setattr(network.get_submodule(parent), child, made)
 
 
 class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Spikingjelly's modules, so that what is refused has a name.
         whole = isinstance(m, base.StepModule) and not any(isinstance(inner, QuantizedLayer) for inner in m.modules())
-        return isinstance(m, QuantizedLayer) or whole or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, QuantizedLayer | InputCurrent) or whole or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Recorder(Interpreter):

@@ -24,6 +24,7 @@ from bitsearch.deploy.program import (
     Relu,
     Reshape,
     RunLayer,
+    Scale,
     SumFrames,
 )
 from bitsearch.errors import InputError
@@ -138,6 +139,11 @@ def _value(operation: Operation, inputs: list[Range], most: int) -> Range:
     first = inputs[0]
     if isinstance(operation, Relu):
         return Range(first.shape, first.fraction, max(first.low, 0), max(first.high, 0))
+    if isinstance(operation, Scale):
+        half = (1 << operation.shift) >> 1
+        check_width(operation.name, max(-first.low, first.high) * operation.multiplier + half)
+        low, high = ((end * operation.multiplier + half) >> operation.shift for end in (first.low, first.high))
+        return Range(first.shape, first.fraction + operation.finer, low, high)
     if isinstance(operation, MaxPool):
         shape = _windows(
             operation.name, first.shape, operation.kernel, operation.stride, operation.padding, operation.dilation, most
@@ -206,11 +212,6 @@ def _run(
     if layer.kernel:
         shape = _windows(operation.name, given.shape, layer.kernel, layer.stride, layer.padding, layer.dilation, most)
         shape = (layer.outputs, *shape[1:])
-        spread = [far * (size - 1) + 1 for size, far in zip(layer.kernel, layer.dilation, strict=True)]
-        if prod(layer.weight_shape[:2]) * prod(spread) > 16 * MOST_ELEMENTS:
-            raise InputError(
-                f"{operation.name}: a kernel of {spread} with dilation, on {inputs} channels, is too large"
-            )
     else:
         shape = (*given.shape[:-1], layer.outputs)
     fraction, membrane = _membrane(operation.name, layer, own, given)

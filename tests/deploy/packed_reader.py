@@ -125,6 +125,10 @@ def run(path, image):
             layer = program["layers"][operation["layer"]]
             frames, shape = run_layer(layer, tensors, operation["layer"], frames, shape, fraction)
             fraction = layer["fraction"]
+        elif operation["op"] == "scale":
+            half = (1 << operation["shift"]) >> 1
+            frames = [[(x * operation["multiplier"] + half) >> operation["shift"] for x in each] for each in frames]
+            fraction += operation["finer"]
         elif operation["op"] == "relu":
             frames = [[max(x, 0) for x in numbers] for numbers in frames]
         elif operation["op"] == "average_pool":

@@ -240,8 +240,10 @@ class Changed(Residual):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (neuron.IFNode(step_mode="m"), r"change (IFNode)"),
-        (lambda x: x.mean(0), "mean (mean)"),
+        (neuron.IFNode(step_mode="m"), r"change (IFNode) cannot be deployed: neurons belong in front of quantized"),
+        (lambda x: x.mean(0, keepdim=True), "mean (mean)"),
+        (lambda x: x.mean(0) + x.mean(0), "mean (mean)"),
+        (lambda x: x.mean(1), "mean (mean)"),
         (lambda x: x.flip(0), "flip (flip)"),
         (
             lambda x: x.unsqueeze(-1).flatten(2).flatten(0, 1).unflatten(0, (4, 3)),
@@ -259,6 +261,52 @@ def test_what_does_not_treat_every_frame_alone_is_refused_in_one_line(change, sa
         lower(network, examples)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "read_out", [lambda x: x.mean(0), lambda x: x.sum(dim=0), lambda x: torch.mean(x, 0), lambda x: torch.sum(x, dim=0)]
+)
+def test_a_mean_or_sum_over_the_frames_at_the_end_is_the_programs_own(read_out):
+    torch.manual_seed(1)
+    examples = events(4, 3, 2, 8, 8)
+    network = prepared(Residual(), examples)
+    outputs = Replay(*program_of(network, examples))(examples)
+    same = prepared(Changed(read_out), examples)
+    same.load_state_dict(network.state_dict())
+    assert torch.equal(Replay(*program_of(same, examples))(examples), outputs)
+    lowered = lower(same, examples)
+    exact = HardenedNetwork(lowered)(examples)
+    assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-lowered.analysis.values[-1].fraction)), exact)
+
+
+def program_of(network, examples):
+    lowered = lower(network, examples)
+    return lowered.program, lowered.numbers
+
+
+@pytest.mark.parametrize(("tau", "threshold"), [(2.0, 1.0), (3.0, 0.7), (1.25, 0.3)])
+def test_neurons_with_thresholds_and_input_decay_are_replayed_exactly(tau, threshold, tmp_path):
+    torch.manual_seed(1)
+    examples = events(4, 3, 2, 8, 8)
+    network = nn.Sequential(
+        layer.Conv2d(2, 4, 3, padding=1, bias=False),
+        layer.BatchNorm2d(4),
+        neuron.LIFNode(tau=tau, v_threshold=threshold, v_reset=None),
+        layer.AdaptiveAvgPool2d(1),
+        layer.Flatten(),
+        neuron.ParametricLIFNode(init_tau=tau, v_threshold=threshold, v_reset=None),
+        layer.Linear(4, 5),
+    )
+    for module in network:
+        module.step_mode = "m"
+    network = prepared(network, examples)
+    lowered = check_equal(network, examples)
+    assert [found.op for found in lowered.program.operations].count("scale") == 2
+    pack(network, examples, tmp_path / "packed")
+    outputs, fraction = run_by_hand(tmp_path / "packed", examples[:, 0].flatten().tolist())
+    replay = read(tmp_path / "packed").replay()
+    assert replay(examples[:, :1]).tolist() == [outputs]
+    assert fraction == replay.analysis.values[-1].fraction
 
 
 def test_inputs_without_the_plans_frames_are_refused(digits, tmp_path):

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from settled import settle
 
 from bitsearch.deploy import pack, read
+from bitsearch.deploy.packed import FORMAT_VERSION
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
+from bitsearch.layers.neurons import InputCurrent
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 
@@ -55,7 +57,7 @@ class File:
             begin, end = entry["data_offsets"]
             digest.update(name.encode() + b"\0" + payload[begin:end] + b"\0")
         metadata = {f"bitsearch.{key}": text for key, text in parts.items()}
-        metadata |= {"bitsearch.format": "2", "bitsearch.sha256": digest.hexdigest()}
+        metadata |= {"bitsearch.format": str(FORMAT_VERSION), "bitsearch.sha256": digest.hexdigest()}
         header = json.dumps({"__metadata__": metadata, **entries}).encode()
         return len(header).to_bytes(8, "little") + header + payload
 
@@ -119,7 +121,9 @@ def original(request, quantized, examples, tmp_path_factory):
         examples = torch.poisson(torch.full((5, 4, 2, 8, 8), 0.6), generator=torch.Generator().manual_seed(0))
         names = ("conv1", "conv2", "conv3", "conv4", "classifier")
         plan = LayerPlan(weight_bits=3, spike_bits=(4, 2, 3), time_steps=3, frames=5, decay=0.5)
-        network = settle(convert(network, dict.fromkeys(names, plan)), examples)
+        network = convert(network, dict.fromkeys(names, plan))
+        network.relu2 = InputCurrent(0.3)
+        settle(network, examples)
     path = tmp_path_factory.mktemp("packed") / "packed"
     pack(network, examples, path)
     return path.read_bytes()

@@ -64,6 +64,9 @@ def test_a_folder_holds_all_that_the_network_is_rebuilt_from(network, examples, 
     for part in ("91.25", "2 KiB", "| conv2 | 3 | 2 | 2 |", "packed.safetensors", "report.html"):
         assert part in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "| test | — |" in text
+    widths = read(folder / "packed.safetensors").widths["conv2"]
+    seen = f"{widths.observed_accumulator} of {widths.accumulator} | {widths.observed_membrane} of {widths.membrane}"
+    assert f"| conv2 | {seen} | {widths.output} |" in text
 
 
 def test_a_folder_with_something_in_it_is_left_alone(network, examples, plan, space, tmp_path):

@@ -11,6 +11,7 @@ from bitsearch.deploy.lowering import lower
 from bitsearch.deploy.replay import Replay
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
+from bitsearch.layers.neurons import InputCurrent
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 
@@ -68,6 +69,10 @@ def check_equal(network, examples):
         functional.relu,
         torch.relu,
         lambda x: x.relu(),
+        InputCurrent(0.5),
+        InputCurrent(1 / 3),
+        InputCurrent(3.0, rectified=False),
+        InputCurrent(0.999999),
         nn.MaxPool2d(2),
         nn.MaxPool2d(3, 1, padding=1, dilation=1),
         nn.MaxPool2d(2, 1, dilation=2),
@@ -120,6 +125,24 @@ def test_layers_of_every_shape_are_replayed_exactly(second, bits):
 )
 def test_joins_and_shapes_are_replayed_exactly(behind):
     check_equal(*prepared(Net(nn.ReLU(), behind=behind)))
+
+
+@pytest.mark.parametrize(
+    ("gain", "wanted"),
+    [(0.5, (1, 0, 1)), (4.0, (1, 0, -2)), (1.5, (3, 2, -1)), (1 / 3, (43691, 16, 1)), (0.9999999, (1, 0, 0))],
+)
+def test_gains_are_a_multiplier_and_a_shift(gain, wanted):
+    lowered = check_equal(*prepared(Net(InputCurrent(gain, rectified=False))))
+    (scale,) = (found for found in lowered.program.operations if found.op == "scale")
+    assert (scale.multiplier, scale.shift, scale.finer) == wanted
+    assert scale.multiplier * 2.0 ** -(scale.shift + scale.finer) == pytest.approx(gain, rel=2**-16)
+
+
+def test_gains_beyond_32_bits_are_refused():
+    network, examples = prepared(Net(InputCurrent(1.0, rectified=False)))
+    network.between = network.inner = InputCurrent(1e-12, rectified=False)
+    with pytest.raises(InputError, match="multiplies its input by 1e-12; deployed gains are"):
+        lower(network, examples)
 
 
 def test_a_layer_that_runs_twice_is_stored_once():

@@ -135,7 +135,7 @@ def test_a_network_that_is_not_quantized_or_has_no_steps_yet_is_refused(examples
 def test_layers_that_keep_their_floats_are_refused_by_name(quantized, examples, tmp_path):
     network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=1)
     network.add_module("extra", torch.nn.Linear(10, 10))
-    with pytest.raises(InputError, match="extra cannot be given bits"):
+    with pytest.raises(InputError, match="extra has no bits, and a packed file holds quantized layers only"):
         pack(network, examples, tmp_path / "packed")
 
 
@@ -160,8 +160,12 @@ def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
 
 
 def test_another_version_is_named(packed, tmp_path):
-    with pytest.raises(InputError, match="format '1', not a packed file of format 2; write one with bitsearch deploy"):
+    with pytest.raises(InputError, match="format '1', not a packed file of format 3; write one with bitsearch deploy"):
         read(rewritten(packed, tmp_path / "old", format="1"))
+
+
+def test_a_file_of_the_format_before_is_read(packed, tmp_path):
+    assert read(rewritten(packed, tmp_path / "old", format="2")).program == read(packed).program
 
 
 def test_every_flipped_bit_of_the_weights_and_of_the_header_is_noticed(packed, tmp_path):

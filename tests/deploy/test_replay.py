@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bitsearch.deploy import replay
 from bitsearch.deploy.hardened import HardenedNetwork, quotient
 from bitsearch.deploy.lowering import lower
 from bitsearch.deploy.program import NetworkInput, PackedLayer, Program, RunLayer
@@ -199,3 +200,12 @@ def test_what_needs_more_than_50_bits_is_refused():
     program, _ = one_layer(spike_bits=(8, 8))
     with pytest.raises(InputError, match="run: integers of 72 bits; at most 51"):
         Replay(program, numbers(multiplier=(2**31 - 1,), steps=(2**31 - 1, 2**31 - 2)))
+
+
+def test_a_batch_done_in_parts_gives_what_it_gives_at_once(monkeypatch):
+    program, _ = one_layer(spike_bits=(2, 1, 3))
+    x = torch.arange(-20.0, 80.0).view(-1, 1) / 16
+    whole = Replay(program, numbers(steps=(3, 2, 5)))(x)
+    monkeypatch.setattr(replay, "_AT_ONCE", 7)
+    assert torch.equal(Replay(program, numbers(steps=(3, 2, 5)))(x), whole)
+    assert whole.unique().numel() > 5

@@ -65,21 +65,21 @@ def test_a_learned_plan_of_an_event_network_gives_layers_time_steps_of_their_own
     assert min(layer.time_steps for layer in adaptive.layers.values()) < FRAMES
 
 
-def test_a_plan_with_time_steps_of_its_own_is_deployed_and_verified(run):
+def test_a_plan_with_time_steps_of_its_own_is_deployed_and_verified(run, call):
     folder, _ = run
     plans = {file: BitPlan.load(file) for file in (folder / "run" / "plans").glob("*.json")}
     file = next(file for file, plan in plans.items() if plan.provenance.method == "adaptive")
-    deployed = bitsearch("deploy", str(file), "-o", "run/events.safetensors", folder=folder)
+    deployed = call("deploy", file, "-o", "run/events.safetensors", cwd=folder)
     assert deployed.returncode == 0, deployed.stderr
     assert f" {plans[file].costs['weight_memory']:.0f} bytes" in deployed.stdout
-    verified = bitsearch("verify", "run/events.safetensors", folder=folder)
+    verified = call("verify", "run/events.safetensors", cwd=folder)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "360 test samples; outputs equal" in verified.stdout
 
 
-def test_the_plan_rebuilds_its_network_from_events(run):
+def test_the_plan_rebuilds_its_network_from_events(run, call):
     folder, _ = run
     chosen = BitPlan.load(folder / "run" / "plan.json")
-    measured = bitsearch("evaluate", "run/plan.json", folder=folder)
+    measured = call("evaluate", "run/plan.json", cwd=folder)
     assert measured.returncode == 0, measured.stderr
     assert float(measured.stdout.split()[-1]) == pytest.approx(chosen.accuracy.validation, abs=1e-4)

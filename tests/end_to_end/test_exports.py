@@ -69,34 +69,34 @@ def plan_file(finished_run):
     return finished_run.folder.chosen_file
 
 
-def test_an_onnx_file_predicts_the_whole_test_split_as_the_network(plan_file, tmp_path):
-    finished = bitsearch("deploy", plan_file, "--format", "onnx", "-o", "net.onnx", cwd=tmp_path)
+def test_an_onnx_file_predicts_the_whole_test_split_as_the_network(call, plan_file, tmp_path):
+    finished = call("deploy", plan_file, "--format", "onnx", "-o", "net.onnx", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert finished.stdout.startswith("net.onnx: 360 of 360 test samples are predicted as by the network")
     assert len(onnx.load(tmp_path / "net.onnx").graph.output) == 1
 
 
-def test_a_published_folder_is_evaluated_where_it_lies(plan_file, tmp_path):
+def test_a_published_folder_is_evaluated_where_it_lies(call, plan_file, tmp_path):
     shutil.copytree(plan_file.parent, tmp_path / "run")
     report = write_report(RunFolder.open(tmp_path / "run"))
     plan_file = tmp_path / "run" / plan_file.name
-    first = bitsearch("deploy", plan_file, "--format", "hub-folder", "-o", "mine", cwd=tmp_path)
+    first = call("deploy", plan_file, "--format", "hub-folder", "-o", "mine", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "choose a licence" in first.stdout
     assert (tmp_path / "mine" / "report.html").read_bytes() == report.read_bytes()
     weights = ("--weights", "weights.safetensors", "--space", "space.toml", "--split", "test")
-    found = bitsearch("evaluate", "plan.json", *weights, cwd=tmp_path / "mine")
+    found = call("evaluate", "plan.json", *weights, cwd=tmp_path / "mine")
     assert found.stdout == f"test accuracy {BitPlan.load(plan_file).accuracy.test:.4f}\n", found.stderr
-    again = bitsearch("deploy", plan_file, "--format", "hub-folder", "-o", "mine", cwd=tmp_path)
+    again = call("deploy", plan_file, "--format", "hub-folder", "-o", "mine", cwd=tmp_path)
     assert "never overwritten" in refused(again)
 
 
-def test_formats_that_do_not_fit_are_refused_in_one_line(plan_file, tmp_path):
-    assert "allowed: packed, nir, onnx, hub-folder" in refused(bitsearch("deploy", plan_file, "--format", "x", cwd="/"))
-    line = refused(bitsearch("deploy", plan_file, "--format", "nir", "-o", "net.nir", cwd=tmp_path))
+def test_formats_that_do_not_fit_are_refused_in_one_line(call, plan_file, tmp_path):
+    assert "allowed: packed, nir, onnx, hub-folder" in refused(call("deploy", plan_file, "--format", "x", cwd="/"))
+    line = refused(call("deploy", plan_file, "--format", "nir", "-o", "net.nir", cwd=tmp_path))
     assert "layer 'conv1' cannot be expressed in NIR" in line
-    assert "--share-steps is for" in refused(bitsearch("deploy", plan_file, "--share-steps", cwd=tmp_path))
+    assert "--share-steps is for" in refused(call("deploy", plan_file, "--share-steps", cwd=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +114,7 @@ def test_a_spiking_network_on_events_becomes_nir(tmp_path):
         provenance=Provenance(bitsearch="0", torch="0", seed=0, command="by hand"),
     ).save(tmp_path / "plan.json")
     space = ("--space", "events.toml", "--trust")
-    trained = bitsearch("train", "plan.json", "--epochs", 4, *space, cwd=tmp_path)
+    trained = bitsearch("train", "plan.json", "--epochs", 1, *space, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     arguments = ("deploy", "plan.trained.json", "plan.trained.safetensors", "--format", "nir", *space)
     finished = bitsearch(*arguments, "--share-steps", cwd=tmp_path)
