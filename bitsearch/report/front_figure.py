@@ -46,8 +46,10 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
     seeds = sorted({plan.provenance.seed for _, plan in measured})
     traces = [_front_line(plans, settings.metric, view)]
     for number, method in enumerate(methods(plans)):
-        own = [(index, plan) for index, plan in measured if plan.provenance.method == method and plan != chosen]
-        traces.append(_points(own, method, number, seeds, settings.metric, view))
+        for seed in seeds:
+            own = [(index, plan) for index, plan in measured if plan.provenance.method == method and plan.provenance.seed == seed and plan != chosen]
+            if own:
+                traces.append(_points(own, method, number, seeds, settings.metric, view))
     traces += [_spread(found, view)] if found else []
     traces.append(_chosen([(index, plan) for index, plan in measured if plan == chosen][:1], settings.metric, view))
     on_front = {id(plan) for plan in pareto_front([plan for _, plan in measured], settings.metric)}
@@ -126,7 +128,8 @@ def _points(
         customdata=[index for index, _ in own],
         text=[hover_name(plan, len(seeds) > 1) for plan in plans],
         hovertemplate=view.hover,
-        marker={"symbol": symbols if len(seeds) > 1 else look["symbol"], "color": look["color"], "size": 10},
+        legendgroup=method,
+        marker={"symbol": symbols[0], "color": look["color"], "size": 10},
         unselected={"marker": {"opacity": style.FADED}},
         cliponaxis=False,
     )

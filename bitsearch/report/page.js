@@ -41,7 +41,13 @@
     const figure = read(`${plot.id}-data`);
     // A finger scrolls the page; only a pointer that hovers can draw a rectangle to zoom into.
     if (matchMedia("(pointer: coarse)").matches) figure.layout.dragmode = false;
+    if (plot === front) figure.data.filter((trace) => trace.legendgroup).forEach(hidePoints);
     return Plotly.newPlot(plot, figure.data, figure.layout, options);
+  };
+  const hidePoints = (trace, number) => {
+    trace.uid = `painted${number}`;
+    trace.marker.maxdisplayed = 1;
+    delete trace.selectedpoints;
   };
   drawFigure(front, { ...config, displayModeBar: "hover" });
   const fullHeight = front.layout.height;
@@ -74,29 +80,55 @@
   };
 
   const spread = front.data.findIndex((trace) => trace.meta === "spread");
-  const series = front.data.map((_, number) => number).filter((number) => number !== spread);
   const drawFront = () => {
     const { view } = metrics[state.metric];
-    const [isShown, isBest] = [new Set(shown), new Set(best)];
-    const members = series.map((number) => (number === 0 ? best : front.data[number].customdata));
+    const isShown = new Set(shown);
     const log = state.axis === "log" && view.range[0] > 0;
-    const layout = {
+    const members = front.data.map(({ customdata }, number) => (number === 0 ? best : customdata));
+    const change = {
+      x: members.map((group) => group?.map((trial) => (isShown.has(trial) ? scaled(cost(trial)) : null))),
+      y: [best.map((trial) => 100 * trials.validation[trial]), ...members.slice(1).map(() => undefined)],
+      hovertemplate: members.map((_, number) => (number === 0 ? undefined : view.hover)),
+      "error_x.array": members.map(() => undefined),
+    };
+    if (spread > 0) [change.x[spread], change["error_x.array"][spread]] = [view.spread.x[0], view.spread["error_x.array"][0]];
+    return Plotly.update(front, change, {
       shapes: view.shapes,
       "xaxis.title.text": view.title,
       "xaxis.type": log ? "log" : "linear",
       "xaxis.range": log ? view.range.map(Math.log10) : [0, view.range[1]],
       "yaxis.range": data.accuracy_ranges[state.range],
-    };
-    const change = {
-      x: members.map((group) => group.map((trial) => (isShown.has(trial) ? scaled(cost(trial)) : null))),
-      y: members.map((group) => group.map((trial) => 100 * trials.validation[trial])),
-      selectedpoints: members.map((group, number) =>
-        number === 0 || group.length < 2 ? null : group.flatMap((trial, at) => (isBest.has(trial) ? [at] : [])),
-      ),
-      hovertemplate: members.map((_, number) => (number === 0 ? null : view.hover)),
-    };
-    if (spread > 0) Plotly.restyle(front, view.spread, [spread]);
-    return Plotly.update(front, change, layout, series);
+    });
+  };
+
+  const canvas = byId("points");
+  const looks = all(".legendpoints", front).map((item) => {
+    const path = item.querySelector("path");
+    if (!path) return null;
+    const { fill, stroke, strokeWidth } = getComputedStyle(path);
+    return { path: new Path2D(path.getAttribute("d")), fill, stroke, strokeWidth };
+  });
+  const paint = () => {
+    const { xaxis, yaxis, width, height } = front._fullLayout;
+    const ratio = devicePixelRatio;
+    [canvas.width, canvas.height] = [width * ratio, height * ratio];
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+    const brush = canvas.getContext("2d");
+    const isBest = new Set(best);
+    for (const bright of [false, true]) {
+      brush.globalAlpha = bright ? 1 : 0.3;
+      front.data.forEach(({ legendgroup, x, y, customdata, visible }, number) => {
+        if (!legendgroup || visible === "legendonly") return;
+        Object.assign(brush, { fillStyle: looks[number].fill, strokeStyle: looks[number].stroke });
+        customdata.forEach((trial, at) => {
+          if (x[at] === null || isBest.has(trial) !== bright) return;
+          brush.setTransform(
+            ratio, 0, 0, ratio, ratio * (xaxis._offset + xaxis.d2p(x[at])), ratio * (yaxis._offset + yaxis.d2p(y[at])),
+          );
+          brush.fill(looks[number].path);
+        });
+      });
+    }
   };
 
   /* Marks over the front: they follow a click at once, where drawing thousands of points again would not. */
@@ -126,32 +158,36 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return JSON.parse(await new Response(stream).text());
   };
-  const bar = (kind, share) => make("span", { className: `bar ${kind}`, "--part": share, "aria-hidden": "true" });
-  const stepBars = (steps) =>
-    make(
-      "span",
-      { className: "steps", "aria-hidden": "true" },
-      ...steps.map((width) => make("span", { "--part": width / data.most[1] })),
-    );
-
-  const layerRow = (layer, name, index, detail, against) => {
-    const share = detail.shares[metrics[state.metric].shares]?.[index] ?? null;
-    const firing = detail.firing[index];
-    const spikes = new Set(layer.spike_bits).size > 1 ? layer.spike_bits.join(", ") : layer.spike_bits[0];
-    const cell = (mark, text, field) => {
-      const differs = against !== undefined && String(against[field]) !== String(layer[field]);
-      return make("td", { className: differs ? "differs" : "" }, mark, text);
-    };
+  /* A table keeps its cells from plan to plan: to fill them is several times faster than to make them anew. */
+  const bars = ["weights", "steps", "time", "share", "firing"];
+  const layerRow = (name) => {
+    const marks = bars.map((kind) => make("span", { className: `bar ${kind}`, "aria-hidden": "true" }));
     return make(
       "tr",
       {},
       make("th", { scope: "row", title: name }, name),
-      cell(bar("weights", layer.weight_bits / data.most[0]), layer.weight_bits, "weight_bits"),
-      cell(stepBars(layer.spike_bits), spikes, "spike_bits"),
-      cell(bar("time", layer.time_steps / data.most[2]), layer.time_steps, "time_steps"),
-      cell(bar("share", share ?? 0), percent(share, 1)),
-      cell(bar("firing", firing ?? 0), percent(firing, 0)),
+      ...marks.map((mark) => make("td", {}, mark, "")),
     );
+  };
+  const fillRow = (row, layer, index, detail, against) => {
+    const cells = [...row.cells].slice(1);
+    const fill = (cell, text, part, field) => {
+      if (cell.lastChild.data !== text) cell.lastChild.data = text;
+      cell.firstChild.style.setProperty("--part", part);
+      cell.className = against && field && String(against[field]) !== String(layer[field]) ? "differs" : "";
+    };
+    const share = detail.shares[metrics[state.metric].shares]?.[index] ?? null;
+    const firing = detail.firing[index];
+    const [weights, steps, time] = data.most;
+    const spikes = layer.spike_bits;
+    fill(cells[0], String(layer.weight_bits), layer.weight_bits / weights, "weight_bits");
+    fill(cells[1], new Set(spikes).size > 1 ? spikes.join(", ") : String(spikes[0]), 0, "spike_bits");
+    fill(cells[2], String(layer.time_steps), layer.time_steps / time, "time_steps");
+    fill(cells[3], percent(share, 1), share ?? 0);
+    fill(cells[4], percent(firing, 0), firing ?? 0);
+    if (cells[1].dataset.steps === String(spikes)) return;
+    cells[1].dataset.steps = spikes;
+    cells[1].firstChild.replaceChildren(...spikes.map((width) => make("span", { "--part": width / steps })));
   };
 
   const commandRow = ([title, command]) => {
@@ -189,20 +225,24 @@
   const fillCard = (card, trial, detail, other) => {
     const plan = JSON.parse(detail.plan);
     const isPin = card.id === "pinned-plan";
-    const content = byId("plan-card").content.cloneNode(true);
-    const part = (name) => content.querySelector(`[data-part=${name}]`);
+    const names = layers.filter((name) => name in plan.layers);
+    if (card.dataset.layers !== String(names)) {
+      card.dataset.layers = names;
+      card.replaceChildren(byId("plan-card").content.cloneNode(true));
+      card.querySelector("[data-part=layers]").append(...names.map(layerRow));
+    }
+    const part = (name) => card.querySelector(`[data-part=${name}]`);
     part("dot").classList.toggle("pinned", isPin);
     part("name").textContent = named(trial);
     part("notes").textContent = describe(trial);
     part("share").textContent = metrics[state.metric].share_title;
-    part("save").addEventListener("click", () => download(detail.plan));
+    part("save").onclick = () => download(detail.plan);
     part("pin").textContent = isPin ? "Unpin" : "Pin beside the next";
-    part("pin").addEventListener("click", () => setPinned(isPin ? null : trial));
-    const names = layers.filter((name) => name in plan.layers);
-    const rows = names.map((name, index) => layerRow(plan.layers[name], name, index, detail, other?.layers[name]));
-    part("layers").append(...rows);
-    part("commands").append(...detail.commands.map(commandRow));
-    card.replaceChildren(content);
+    part("pin").onclick = () => setPinned(isPin ? null : trial);
+    names.forEach((name, index) =>
+      fillRow(part("layers").rows[index], plan.layers[name], index, detail, other?.layers[name]),
+    );
+    part("commands").replaceChildren(...detail.commands.map(commandRow));
   };
   const fillCosts = (column, trial) => {
     byId(`costs-${column}`).textContent = trial === null ? "" : named(trial);
@@ -358,7 +398,10 @@
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", (event) => setTimeout(filter, 0, event));
   front.on("plotly_click", (event) => select(event.points[0].customdata));
-  front.on("plotly_afterplot", placeMarks);
+  front.on("plotly_afterplot", () => {
+    paint();
+    placeMarks();
+  });
 
   /* Keys on the front: from plan to plan by cost, or along the front. */
   const next = (list, step) => {

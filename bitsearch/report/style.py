@@ -38,6 +38,8 @@ AXIS = {
     "ticks": "",
     "automargin": True,
     "ticklabelstandoff": 6,
+    # The measuring of every label's place takes longer than all the rest of an axis.
+    "ticklabeloverflow": "allow",
     "title": {"font": {"size": 13}, "standoff": 10},
 }
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}

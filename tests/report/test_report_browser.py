@@ -396,8 +396,8 @@ def test_prints_within_the_paper(browser, run_folder):
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width > 700")
 
 
-def test_two_thousand_trials_of_a_hundred_layers(browser, run_folder, tmp_path):
-    folder = make_large_run(tmp_path / "large", run_folder)
+def test_two_thousand_trials_of_a_hundred_layers(browser, tmp_path):
+    folder = make_large_run(tmp_path / "large")
     with opened(browser, folder) as page:
         # And the mean over two seeds of each of three methods.
         assert marks(page) == 2003
