@@ -173,9 +173,14 @@ def main() -> None:
         version = browser.version
         browser.close()
         text = file.read_text(encoding="utf-8")
-        data = sum(len(island.encode()) for island in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text))
+        data = sum(
+            len(island.encode()) for island in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text)
+        )
         whole = len(text.encode())
-    rows = [f"| {name} | {spread([one for one, _ in own])} | {spread([busy for _, busy in own])} |" for name, own in found.items()]
+    rows = [
+        f"| {name} | {spread([one for one, _ in own])} | {spread([busy for _, busy in own])} |"
+        for name, own in found.items()
+    ]
     text = "\n".join(
         [
             "# How fast the report page opens and answers\n",
