@@ -7,11 +7,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.format import plotly_text, shorten
+from bitsearch.report.verdict import hover_name
 
 ROW = 26
 """Pixels a row."""
+MOST_CELLS = 300
+"""Of more, no number is written into each."""
 LABEL = 26
 """Characters of a layer's name on an axis."""
 
@@ -100,6 +104,22 @@ def front_heat_figure(layers: Sequence[str]) -> go.Figure:
         yaxis=layer_axis(layers),
     )
     return go.Figure(_heat(showscale=True, texttemplate="%{z:.2~g}"), layout)
+
+
+def front_bits_figure(front: Sequence[BitPlan]) -> go.Figure:
+    """:func:`front_heat_figure` with the weight bits of a front's plans, cheapest first."""
+    layers = list(dict.fromkeys(layer for plan in front for layer in plan.layers))
+    figure = front_heat_figure(layers)
+    names = [hover_name(plan, several_seeds=False) for plan in front]
+    figure.update_traces(
+        z=[[plan.layers[name].weight_bits if name in plan.layers else None for plan in front] for name in layers],
+        customdata=[[plotly_text(shorten(name, LABEL))] * len(front) for name in layers],
+        text=[names] * len(layers),
+        texttemplate="%{z}" if len(front) * len(layers) <= MOST_CELLS else None,
+    )
+    trials = ["—" if plan.provenance.trial is None else str(plan.provenance.trial) for plan in front]
+    figure.update_xaxes(tickvals=list(range(len(front))), ticktext=trials, showticklabels=len(front) <= 30)
+    return figure
 
 
 def layers_height(count: int) -> int:
