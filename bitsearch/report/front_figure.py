@@ -55,7 +55,7 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
     """
     measured = [(index, plan) for index, plan in enumerate(plans) if plan.accuracy.validation is not None]
     found = spreads(plans, settings.metric)
-    views = {name: _view(plans, name, settings, found) for name in metrics(plans, settings.metric)}
+    views = {name: view_over(plans, name, settings, found) for name in metrics(plans, settings.metric)}
     view = views[settings.metric]
     seeds = sorted({plan.provenance.seed for _, plan in measured})
     traces = [_front_line(plans, settings.metric, view)]
@@ -67,7 +67,7 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
         for place, seed in enumerate(seeds):
             own = groups.get((method, seed), [])
             look = _look(number, place if len(seeds) > 1 else 0)
-            name = f"{_method_name(method)}, seed {seed}" if len(seeds) > 1 else _method_name(method)
+            name = f"{method_name(method)}, seed {seed}" if len(seeds) > 1 else method_name(method)
             traces += [_points(own, name, look, len(seeds) > 1, settings.metric, view)] if own else []
     traces += [_spread(found, view)] if found else []
     traces.append(_chosen([(index, plan) for index, plan in measured if plan == chosen][:1], settings.metric, view))
@@ -104,13 +104,14 @@ def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str
     """Ranges of the accuracy axis in percent: all trials, and the better half, which 1-bit plans do not squeeze."""
     values = sorted(validation_accuracy(plan) for plan in plans if plan.accuracy.validation is not None)
     reference = settings.full_precision.validation
-    top = max([*values, *([] if reference is None else [reference])])
+    ends = [*values, *([] if reference is None else [reference])]
+    top = max(ends)
 
     def span(bottom: float) -> list[float]:
         room = 0.08 * max(top - bottom, 0.002)
         return [100 * (bottom - room), min(100 * (top + room), 100 + 10 * room)]
 
-    return {"all": span(values[0]), "better": span(values[len(values) // 2])}
+    return {"all": span(min(ends)), "better": span(values[len(values) // 2])}
 
 
 def _x(plans: Sequence[BitPlan], metric: str, view: View) -> list[float | None]:
@@ -135,7 +136,8 @@ def _look(method: int, seed: int) -> dict[str, str]:
     return {**look, "symbol": look["symbol"] + style.SEED_VARIANTS[seed % len(style.SEED_VARIANTS)]}
 
 
-def _method_name(method: str) -> str:
+def method_name(method: str) -> str:
+    """What a legend calls a method; for plotly."""
     return plotly_text(shorten(method.replace("_", " "), 24)).capitalize()
 
 
@@ -192,7 +194,8 @@ def _spread(found: Sequence[Spread], view: View) -> go.Scatter:
     )
 
 
-def _view(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: Sequence[Spread]) -> View:
+def view_over(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: Sequence[Spread]) -> View:
+    """The axis of a metric that has room for all plans, with the lines of its budgets, baseline and full precision."""
     costs = [plan.costs[metric] for plan in plans if metric in plan.costs]
     own = scale(metric, costs)
     lines = _cost_lines(metric, settings)

@@ -96,9 +96,9 @@
   /* The trials' points are painted on a canvas under the figure, in the looks of its legend: plotly knows where each
      one is, but to style and move thousands of elements takes it a second. */
   const canvas = byId("points");
-  const looks = all(".legendpoints", front).map((item) => {
-    const path = item.querySelector("path");
-    return path && { ...getComputedStyle(path), path: new Path2D(path.getAttribute("d")) };
+  const looks = all(".legendpoints path", front).map((path) => {
+    const { fill, stroke, strokeWidth } = getComputedStyle(path);
+    return { path: new Path2D(path.getAttribute("d")), fill, stroke, strokeWidth };
   });
   const paint = () => {
     const { xaxis, yaxis, width, height } = front._fullLayout;
@@ -118,7 +118,7 @@
       }
     };
     const seen = [...front.data.keys()].filter((number) => front.data[number].meta === "trials");
-    for (const bright of [false, true]) for (const number of seen) paintAll(front.data[number], looks[number], bright);
+    for (const bright of [false, true]) for (const own of seen) paintAll(front.data[own], looks[own - 1], bright);
   };
 
   /* Marks over the front: they follow a click at once, where drawing thousands of points again would not. */

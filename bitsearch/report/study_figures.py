@@ -133,7 +133,7 @@ def layer_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
     places = list(range(0, len(names), every))
     # Rows are numbered, since names cut short may coincide and plotly would take some names for numbers or dates.
     labels = [plotly_text(shorten(names[place], LABEL)) for place in places]
-    ends = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True}
+    ends: Any = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True}
     return style.axis(**ends, tickvals=places, ticktext=labels, **more)
 
 
@@ -163,20 +163,20 @@ def curves_figure(layers: Sequence[str]) -> go.Figure:
     colour = {"color": style.ORANGE}
     traces.append(go.Bar(name="step renewals", meta="renewals", yaxis="y4", marker=colour, hovertemplate=words))
     traces.append(_heat(showscale=False, yaxis="y5"))
-    panels = (("5", "", heat), ("4", "Renewals", 90), ("3", "Mean bits, T", 150), ("2", "Accuracy, %", 110))
-    panels += (("", "Loss", 110),)
+    own_heights = {"Renewals": 90, "Mean bits, T": 150, "Accuracy, %": 110, "Loss": 110}
+    panels = [("5", "", heat), *zip(("4", "3", "2", ""), own_heights, own_heights.values(), strict=True)]
     total, gap, bottom = sum(height for _, _, height in panels), 28, 0
     axes = {}
     for number, title, height in panels:
-        look = {"size": 12, "standoff": 6, "domain": [bottom / total, (bottom + height - gap) / total]}
+        place: Any = {"size": 12, "standoff": 6, "domain": [bottom / total, (bottom + height - gap) / total]}
         bottom += height
         if number == "5":
-            axes["yaxis5"] = layer_axis(layers, **look)
+            axes["yaxis5"] = layer_axis(layers, **place)
         else:
             mode = "normal" if number == "2" else "tozero"
-            axes[f"yaxis{number}"] = style.axis(title, fixedrange=True, rangemode=mode, **look)
+            axes[f"yaxis{number}"] = style.axis(title, fixedrange=True, rangemode=mode, **place)
     # Tied to no panel: the lowest one is missing where a run logged no bits.
-    free = {"anchor": "free", "position": 0, "fixedrange": True, "showgrid": False, "tickformat": "d"}
+    free: Any = {"anchor": "free", "position": 0, "fixedrange": True, "showgrid": False, "tickformat": "d"}
     layout = style.layout(height=total + 60, dragmode=False, legend=style.LEGEND, xaxis=style.axis("Epoch", **free))
     return go.Figure(traces, layout | axes)
 
