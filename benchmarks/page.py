@@ -5,9 +5,9 @@
 A made-up study of many trials of a deep network (three methods, two seeds) becomes a page, which a headless Chromium
 opens without network and without a graphics card, in a fresh context each time. First paint is the browser's own entry;
 the page is ready once it shows the chosen plan. An answer is timed by the wall clock from the input event's own time
-stamp to the frame after the one in which the page shows what was asked for, so that it has been painted; every round asks
-for something else. Busy is the processor time of the page's main thread from the input to 200 ms after the answer. What
-else the machine does at the time slows the wall clock; the load is given. Trials are chosen by a seeded generator.
+stamp to the frame after the one in which the page shows what was asked for, so that it has been painted; every round
+asks for something else. Busy is the processor time of the page's main thread from the input to 200 ms after the answer.
+What else the machine does slows the wall clock; its load is given. Trials are chosen by a seeded generator.
 """
 
 import argparse

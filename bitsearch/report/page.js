@@ -9,8 +9,7 @@
   const indices = trials.trial.map((_, index) => index);
   const state = { metric: data.metric, axis: "log", range: "all", kind: 0, selected: data.chosen, pinned: null };
   let packed = null; // details by trial, read when the first is looked at
-  let shown = []; // trials that pass the filters
-  let best = []; // the front among them, cheapest first
+  let [shown, best] = [[], []]; // trials that pass the filters; the front among them, cheapest first
 
   /* Text and elements: names from files only ever become text. */
   const numbers = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
@@ -104,6 +103,7 @@
     const { xaxis, yaxis, width, height } = front._fullLayout;
     const sharpness = Math.max(devicePixelRatio, 2); // paper is finer than most screens
     Object.assign(canvas, { width: width * sharpness, height: height * sharpness });
+    canvas.style.cssText = `width: ${width}px; height: ${height}px`;
     const [brush, isBest, x0, y0] = [canvas.getContext("2d"), new Set(best), xaxis._offset, yaxis._offset];
     const paintAll = ({ x, y, customdata, visible }, { path, fill, stroke, strokeWidth }, bright) => {
       if (visible === "legendonly") return;

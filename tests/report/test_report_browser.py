@@ -425,6 +425,7 @@ def test_prints_within_the_paper(browser, run_folder):
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width === 660")
         assert page.locator(".plot .main-svg").count() >= 5
+        wait_for_marks(page, 28)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width > 700")
 
