@@ -35,7 +35,7 @@
 
   /* Figures. */
   const still = { ...config, displayModeBar: false };
-  const front = byId("front");
+  const [front, canvas, slider] = ["front", "points", "budget"].map(byId);
   const drawFigure = (plot, options = still) => {
     const figure = read(`${plot.id}-data`);
     // A finger scrolls the page; only a pointer that hovers can draw a rectangle to zoom into.
@@ -82,11 +82,10 @@
     const { hover, spread, axes } = metrics[state.metric];
     const isShown = new Set(shown);
     const place = (trial) => (isShown.has(trial) ? scaled(cost(trial)) : null);
-    const means = (trace) => trace.meta === "spread";
     const change = {
-      x: front.data.map((trace) => (means(trace) ? spread.x : (trace.customdata ?? best).map(place))),
+      x: front.data.map((trace) => (trace.meta === "spread" ? spread.x : (trace.customdata ?? best).map(place))),
       y: front.data.map(({ y }, number) => (number === 0 ? best.map((trial) => 100 * trials.validation[trial]) : y)),
-      "error_x.array": front.data.map((trace) => (means(trace) ? spread["error_x.array"] : undefined)),
+      "error_x.array": front.data.map((trace) => (trace.meta === "spread" ? spread["error_x.array"] : undefined)),
       hovertemplate: front.data.map((_, number) => (number === 0 ? undefined : hover)),
     };
     Plotly.update(front, change, { ...axes[state.axis], "yaxis.range": data.accuracy_ranges[state.range] });
@@ -94,7 +93,6 @@
 
   /* The trials' points are painted on a canvas under the figure, in the looks of its legend: plotly knows where each
      one is, but to style and move thousands of elements takes it a second. */
-  const canvas = byId("points");
   const looks = all(".legendpoints path", front).map((path) => {
     const { fill, stroke, strokeWidth } = getComputedStyle(path);
     return { path: new Path2D(path.getAttribute("d")), fill, stroke, strokeWidth };
@@ -218,7 +216,10 @@
     part("pin").textContent = isPin ? "Unpin" : "Pin beside the next";
     part("pin").onclick = () => setPinned(isPin ? null : trial);
     const rows = part("layers").rows;
-    names.forEach((name, index) => fillRow(rows[index], plan.layers[name], index, detail, other?.layers[name]));
+    const fill = (name, index) => fillRow(rows[index], plan.layers[name], index, detail, other?.layers[name]);
+    names.slice(0, 25).forEach(fill); // as many as are in view; the others follow
+    clearTimeout(card.later);
+    card.later = setTimeout(() => names.forEach(fill), 50);
     part("commands").replaceChildren(...detail.commands.map(commandRow));
   };
   const fillCosts = (column, trial) => {
@@ -295,7 +296,6 @@
   };
 
   /* Budget and filters. */
-  const slider = byId("budget");
   const ends = () => {
     const costs = shown.map((trial) => cost(trial)).filter((value) => value !== null);
     const { limit, baseline } = metrics[state.metric];
@@ -326,8 +326,8 @@
     const passes = (trial) => {
       const value = layer < 0 ? null : bits[kind][trial][layer];
       const width = layer < 0 || (value !== null && !(value < low) && !(value > high));
-      const method = methods.has(data.methods[trials.method[trial]]);
-      return width && method && trials.validation[trial] !== null && steps[trial] <= most;
+      const measured = trials.validation[trial] !== null;
+      return measured && width && methods.has(data.methods[trials.method[trial]]) && steps[trial] <= most;
     };
     shown = indices.filter(passes);
     byId("filter-count").textContent = `${shown.length} of ${indices.length} plans`;
