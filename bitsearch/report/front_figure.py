@@ -43,8 +43,9 @@ class View:
             "xaxis.title.text": self.title,
             "xaxis.type": "log" if logarithmic else "linear",
             "xaxis.range": [math.log10(end) for end in self.range] if logarithmic else linear,
-            # Over few powers of ten, also at 2 and 5 times each.
-            "xaxis.dtick": "D2" if 1 < decades < 4 else None,
+            # Over few powers of ten, also at 2 and 5 times each. A linear axis is told its step: for a moment, plotly
+            # would draw a thousand ticks with that of the logarithmic one.
+            "xaxis.dtick": ("D2" if 1 < decades < 4 else None) if logarithmic else _step(self.range[1]),
         }
 
 
@@ -192,6 +193,14 @@ def _spread(found: Sequence[Spread], view: View) -> go.Scatter:
         marker={"symbol": "x-thin", "size": 12, "line": {"width": 3, "color": style.GREY}},
         cliponaxis=False,
     )
+
+
+def _step(high: float) -> float | None:
+    """Between the ticks of an axis from 0: 1, 2 or 5 times a power of ten, at most ten of them; None where all costs are 0."""
+    if high <= 0:
+        return None
+    power: float = 10.0 ** math.floor(math.log10(high / 5))
+    return next((times * power for times in (1, 2, 5) if high <= 10 * times * power), 10 * power)
 
 
 def view_over(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: Sequence[Spread]) -> View:
