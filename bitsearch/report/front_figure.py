@@ -196,7 +196,7 @@ def _spread(found: Sequence[Spread], view: View) -> go.Scatter:
 
 
 def _step(high: float) -> float | None:
-    """Between the ticks of an axis from 0: 1, 2 or 5 times a power of ten, at most ten of them; None where all costs are 0."""
+    """Between the ticks of an axis from 0: 1, 2 or 5 times a power of ten, at most ten; None if no cost is above 0."""
     if high <= 0:
         return None
     power: float = 10.0 ** math.floor(math.log10(high / 5))
