@@ -15,6 +15,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/oxlint --deny-warnings bitsearch/report
 
 # The report is tested in a real browser. Without root, install chromium yourself; its tests are skipped otherwise.
 browser:

@@ -10,26 +10,24 @@ from rich.text import Text
 
 from bitsearch.report import format as shown_as
 from bitsearch.report.comparison import comparison_table
+from bitsearch.report.plans_table import shown_metrics
 
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
     from bitsearch.search.compare import Comparison
     from bitsearch.search.run import SearchResult
-    from bitsearch.search.run_folder import RunSettings
 
-SHOWN_COSTS = {"bit_budget": "bit budget", "s_ace": "S-ACE", "weight_memory": "memory"}
-COST_COLUMNS = 3
 SHOWN_BASELINES = 8
 
 
 def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     """The chosen plan beside the uniform baselines and full precision, its layers, and where everything is."""
     best, settings = result.best, result.folder.settings
-    shown = _shown_costs(settings)
+    shown = shown_metrics(settings, list(best.costs))
     title = f"{settings.space.name} at {settings.request}"
     table = Table(title=title, title_justify="left")
     table.add_column("plan", no_wrap=True)
-    for column in ("validation", "test", *shown.values()):
+    for column in ("validation", "test", *map(shown_as.title, shown)):
         table.add_column(column, justify="right")
 
     def add(label: str, plan: "BitPlan", style: str = "") -> None:
@@ -55,13 +53,6 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     console.print(_verdict(result), highlight=False)
     for what, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{what:<7}{path}", highlight=False, soft_wrap=True)
-
-
-def _shown_costs(settings: "RunSettings") -> dict[str, str]:
-    """Column titles of the costs that matter here: the front's axis, what has a budget, then the usual ones."""
-    asked = [budget.metric for budget in settings.budgets if not budget.of_target]
-    names = list(dict.fromkeys([settings.metric, *asked, *SHOWN_COSTS]))
-    return {name: SHOWN_COSTS.get(name, name.replace("_", " ")) for name in names[: max(COST_COLUMNS, len(asked))]}
 
 
 def print_comparison(found: "Comparison", page: Path, console: Console) -> None:

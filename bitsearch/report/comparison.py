@@ -1,7 +1,7 @@
 """The page of a comparison: the table of its methods and their fronts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,14 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bitsearch.plan import BitPlan, write_whole
+from bitsearch.plan import Accuracy, BitPlan, write_whole
 from bitsearch.report import style
-from bitsearch.report.format import MISSING, accuracy, amount, cost, plotly_text, shorten, title, unit, widths
+from bitsearch.report.format import MISSING, accuracy, amount, cost, plotly_text, shorten, title, widths
+from bitsearch.report.front_figure import View, accuracy_ranges, method_name, view_over
 from bitsearch.report.page import data_island, digest, environment, page_part, script
 from bitsearch.report.plans_table import Cell
 from bitsearch.report.verdict import hover_name
+from bitsearch.search.analysis import Spread, spreads
 from bitsearch.search.compare import FULL_PRECISION, Comparison
 from bitsearch.search.front import pareto_front, validation_accuracy
 
@@ -58,42 +60,82 @@ def comparison_table(found: Comparison) -> tuple[tuple[str, ...], list[Compariso
 
 
 def fronts_figure(found: Comparison) -> go.Figure:
-    """Every plan of every seed, and the front of each method over all seeds."""
-    settings = found.runs[0].folder.settings
-    metric = settings.metric
-    figure = go.Figure(layout=style.layout(height=500, hovermode="closest"))
-    for index, method in enumerate(name for name in found.methods if name != FULL_PRECISION):
+    """Every plan of every seed, each method's front over all of them, and the mean of each seed's best, with bars."""
+    settings, metric = found.runs[0].folder.settings, found.runs[0].folder.settings.metric
+    searched = [method for method in found.methods if method != FULL_PRECISION]
+    plans = {method: [one for one in found.plans(method) if one.accuracy.validation is not None] for method in searched}
+    means = {one.method: one for one in spreads([plan for own in plans.values() for plan in own], metric)}
+    shares = [share for run in found.runs if (share := run.folder.settings.full_precision.validation) is not None]
+    reference = Accuracy(validation=sum(shares) / len(shares) if shares else None)
+    every = [plan for own in plans.values() for plan in own]
+    settings = settings.model_copy(update={"full_precision": reference})
+    view = view_over(every, metric, settings, [])
+    traces: list[go.Scatter] = []
+    for index, (method, own) in enumerate(plans.items()):
         look = style.LOOKS[index % len(style.LOOKS)]
-        plans = [plan for plan in found.plans(method) if plan.accuracy.validation is not None]
-        front = pareto_front(plans, metric)
-        name = plotly_text(method.replace("_", " "))
-        figure.add_scatter(
-            x=[plan.costs[metric] for plan in front],
-            y=[100 * validation_accuracy(plan) for plan in front],
-            mode="lines",
-            line={"color": look["color"], "width": 2, "shape": "hv"},
-            legendgroup=method,
-            showlegend=False,
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            x=[plan.costs[metric] for plan in plans],
-            y=[100 * validation_accuracy(plan) for plan in plans],
-            mode="markers",
-            marker={**look, "size": 9, "opacity": 0.8},
-            name=name,
-            legendgroup=method,
-            hovertext=[_hover(plan, metric) for plan in plans],
-            hoverinfo="text",
-        )
-    limit = settings.limits.get(metric)
-    if limit is not None:
-        figure.add_vline(x=limit.limit, line={"color": style.PURPLE, "dash": "dash"}, layer="below")
-    figure.update_yaxes(style.AXIS | {"ticksuffix": " %", "title_text": "Validation accuracy"})
-    label = f"{title(metric)} ({unit(metric)})" if unit(metric) else title(metric)
-    figure.update_xaxes(style.AXIS | {"title_text": plotly_text(label)})
-    figure.update_layout(legend=style.LEGEND)
-    return figure
+        traces += _points(method, own, look, metric, view)
+        if method in means:
+            traces.append(_mean(means[method], look, metric, view))
+    layout = style.layout(
+        height=500,
+        hovermode="closest",
+        legend=style.LEGEND,
+        xaxis=style.axis(view.title, tickformat=",~g"),
+        yaxis=style.axis("Validation accuracy", ticksuffix=" %", range=accuracy_ranges(every, settings)["all"]),
+    )
+    return go.Figure(traces, layout | view.axis("log"))
+
+
+def _points(
+    method: str, plans: Sequence[BitPlan], look: Mapping[str, str], metric: str, view: View
+) -> tuple[go.Scatter, go.Scatter]:
+    """(line of the front, the plans, those off the front faded)."""
+    front = pareto_front(plans, metric)
+    on_front = {id(plan) for plan in front}
+    line = go.Scatter(
+        x=[plan.costs[metric] / view.scale.factor for plan in front],
+        y=[100 * validation_accuracy(plan) for plan in front],
+        mode="lines",
+        line={"color": look["color"], "width": 2, "shape": "hv"},
+        legendgroup=method,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    points = go.Scatter(
+        x=[plan.costs[metric] / view.scale.factor for plan in plans],
+        y=[100 * validation_accuracy(plan) for plan in plans],
+        mode="markers",
+        marker={**look, "size": 9},
+        selectedpoints=[place for place, plan in enumerate(plans) if id(plan) in on_front],
+        unselected={"marker": {"opacity": style.FADED}},
+        name=method_name(method),
+        legendgroup=method,
+        hovertext=[_hover(plan, metric) for plan in plans],
+        hoverinfo="text",
+    )
+    return line, points
+
+
+def _mean(one: Spread, look: Mapping[str, str], metric: str, view: View) -> go.Scatter:
+    bars = {"thickness": 2, "width": 6, "color": look["color"]}
+    (reached, deviation), (spent, around) = one.accuracy, one.costs[metric]
+    words = [
+        f"{method_name(one.method)}, mean ± s.d. of the best of {one.seeds} seeds",
+        f"validation {100 * reached:.2f} ± {100 * deviation:.2f} %",
+        plotly_text(f"{title(metric)}: {cost(metric, spent, 4)} ± {cost(metric, around, 2)}"),
+    ]
+    return go.Scatter(
+        x=[spent / view.scale.factor],
+        y=[100 * reached],
+        error_x={"array": [around / view.scale.factor], **bars},
+        error_y={"array": [100 * deviation], **bars},
+        mode="markers",
+        marker={**look, "size": 15, "line": {"width": 2, "color": style.EDGE}},
+        legendgroup=one.method,
+        showlegend=False,
+        hovertext="<br>".join(words),
+        hoverinfo="text",
+    )
 
 
 def _hover(plan: BitPlan, metric: str) -> str:

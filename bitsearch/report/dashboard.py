@@ -1,6 +1,8 @@
-"""A live view of a run in optuna-dashboard, with the plans and figures of bitsearch attached to its study."""
+"""A live view of a run in optuna-dashboard, with bitsearch's plans, figures and page attached to its study."""
 
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.exceptions import StorageInternalError
@@ -9,7 +11,8 @@ from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.report.format import accuracy, cost, title
 from bitsearch.report.front_figure import front_figure
-from bitsearch.report.study_figures import hypervolume_figure
+from bitsearch.report.page import write_report
+from bitsearch.report.study_figures import front_bits_figure, hypervolume_figure
 from bitsearch.report.verdict import hover_name, name
 from bitsearch.search.analysis import hypervolumes
 from bitsearch.search.front import best_plan, pareto_front
@@ -33,60 +36,78 @@ class LiveStudy:
         path = folder.path / "artifacts"
         path.mkdir(exist_ok=True)
         self.artifacts = FileSystemArtifactStore(path)
+        self.attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(found)}
+        """Identity of every attached file, by its name."""
         self._shown = 0
 
     def update(self) -> int:
-        """Attach the plan files of the front that are not attached yet; with new plans, draw the figures anew.
+        """With new plans: attach the plan files of the front, write the page and attach it, draw the figures anew.
 
         They hang on the study, since Optuna lets nobody change a trial that has finished.
 
         Returns:
-            How many were attached.
+            How many plans were new on the front.
         """
-        plans = self.folder.plans()
+        plans, settings = self.folder.plans(), self.folder.settings
         if len(plans) == self._shown:
             return 0
-        attached = {meta.filename for meta in get_all_artifact_meta(self.study)}
-        trials = [plan.provenance.trial for plan in pareto_front(plans, self.folder.settings.metric)]
+        trials = [plan.provenance.trial for plan in pareto_front(plans, settings.metric)]
         files = [self.folder.plan_file(trial) for trial in trials if trial is not None]
-        new = [file for file in files if file.name not in attached]
+        new = [file for file in files if file.name not in self.attached]
         for file in new:
-            upload_artifact(
-                artifact_store=self.artifacts,
-                file_path=str(file),
-                study_or_trial=self.study,
-                mimetype="application/json",
-            )
+            self._attach(file, "application/json")
+        # Without a plan within the budget, there is no page yet.
+        if best_plan(plans, settings.metric) is not None:
+            self._attach(write_report(self.folder), "text/html")
         self._draw(plans)
         self._shown = len(plans)
         return len(new)
 
+    def _attach(self, file: Path, mimetype: str) -> None:
+        """Attach a file, in place of the one of its name."""
+        known = self.attached.get(file.name)
+        if known is not None:
+            with file.open("rb") as content:
+                self.artifacts.write(known, content)
+            return
+        self.attached[file.name] = upload_artifact(
+            artifact_store=self.artifacts, file_path=str(file), study_or_trial=self.study, mimetype=mimetype
+        )
+
     def _draw(self, plans: list[BitPlan]) -> None:
         from optuna_dashboard import save_note, save_plotly_graph_object
+        from optuna_dashboard.artifact import get_artifact_path
 
         settings = self.folder.settings
-        chosen = best_plan(plans, settings.metric) or pareto_front(plans, settings.metric)[-1]
+        front = pareto_front(plans, settings.metric)
         names = [hover_name(plan, several_seeds=False) for plan in plans]
         figures = {
-            "bitsearch-front": front_figure(plans, chosen, settings)[0],
-            "bitsearch-hypervolume": hypervolume_figure(hypervolumes(plans, settings.metric), names),
+            "front": ("Front so far", front_figure(plans, best_plan(plans, settings.metric) or front[-1], settings)[0]),
+            "bits": ("Weight bits over the front, cheapest plan first", front_bits_figure(front)),
+            "hypervolume": ("Hypervolume", hypervolume_figure(hypervolumes(plans, settings.metric), names)),
         }
-        for key, figure in figures.items():
-            figure.update_layout(title="Front so far" if key.endswith("front") else "Hypervolume", margin_t=70)
-            save_plotly_graph_object(self.study, figure, graph_object_id=key)
-        save_note(self.study, front_note(plans, self.folder))
+        for key, (heading, figure) in figures.items():
+            figure.update_layout(title=heading, margin_t=70)
+            save_plotly_graph_object(self.study, figure, graph_object_id=f"bitsearch-{key}")
+        links = {name: get_artifact_path(self.study, identity) for name, identity in self.attached.items()}
+        save_note(self.study, front_note(plans, self.folder, links))
 
 
-def front_note(plans: list[BitPlan], folder: RunFolder) -> str:
-    """The front so far as a Markdown table."""
-    metric = folder.settings.metric
-    lines = [f"The front after {len(plans)} plans; the report is `{folder.report_file.name}` in the run folder.", ""]
+def front_note(plans: list[BitPlan], folder: RunFolder, links: Mapping[str, str]) -> str:
+    """The front so far as a Markdown table; ``links`` by the name of an attached file."""
+    metric, page = folder.settings.metric, folder.report_file.name
+
+    def linked(words: str, file: str) -> str:
+        return f"[{words}]({links[file]})" if file in links else words
+
+    lines = [f"The front after {len(plans)} plans; the report is {linked(page, page)} in the run folder.", ""]
     lines += [f"| plan | validation | {title(metric)} | budget met |", "|---|---|---|---|"]
-    lines += [
-        f"| {name(plan)} | {accuracy(plan.accuracy.validation)} | {cost(metric, plan.costs[metric], 4)} | "
-        f"{'yes' if plan.met else 'no'} |"
-        for plan in pareto_front(plans, metric)
-    ]
+    for plan in pareto_front(plans, metric):
+        file = folder.plan_file(plan.provenance.trial).name if plan.provenance.trial is not None else ""
+        lines.append(
+            f"| {linked(name(plan), file)} | {accuracy(plan.accuracy.validation)} | "
+            f"{cost(metric, plan.costs[metric], 4)} | {'yes' if plan.met else 'no'} |"
+        )
     return "\n".join(lines)
 
 

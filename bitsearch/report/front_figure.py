@@ -31,7 +31,22 @@ class View:
     shapes: Sequence[Mapping[str, Any]]
     hover: str
     spread: Mapping[str, Any]
-    """What to give ``Plotly.restyle`` for the means over seeds."""
+    """Of the means over seeds: ``x`` and ``error_x.array``."""
+
+    def axis(self, kind: str) -> dict[str, Any]:
+        """What to give ``Plotly.relayout`` for a ``log`` or ``linear`` axis; linear where a log one cannot be."""
+        logarithmic = kind == "log" and self.range[0] > 0
+        linear = [min(self.range[0], 0.0), self.range[1]]
+        decades = math.log10(self.range[1] / self.range[0]) if logarithmic else 0.0
+        return {
+            "shapes": self.shapes,
+            "xaxis.title.text": self.title,
+            "xaxis.type": "log" if logarithmic else "linear",
+            "xaxis.range": [math.log10(end) for end in self.range] if logarithmic else linear,
+            # Over few powers of ten, also at 2 and 5 times each. A linear axis is told its step: for a moment, plotly
+            # would draw a thousand ticks with that of the logarithmic one.
+            "xaxis.dtick": ("D2" if 1 < decades < 4 else None) if logarithmic else _step(self.range[1]),
+        }
 
 
 def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> tuple[go.Figure, dict[str, View]]:
@@ -41,31 +56,37 @@ def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSetting
     """
     measured = [(index, plan) for index, plan in enumerate(plans) if plan.accuracy.validation is not None]
     found = spreads(plans, settings.metric)
-    views = {name: _view(plans, name, settings, found) for name in metrics(plans, settings.metric)}
+    views = {name: view_over(plans, name, settings, found) for name in metrics(plans, settings.metric)}
     view = views[settings.metric]
     seeds = sorted({plan.provenance.seed for _, plan in measured})
     traces = [_front_line(plans, settings.metric, view)]
+    groups: dict[tuple[str, int], list[tuple[int, BitPlan]]] = {}
+    for index, plan in measured:
+        if plan != chosen:
+            groups.setdefault((plan.provenance.method, plan.provenance.seed), []).append((index, plan))
     for number, method in enumerate(methods(plans)):
-        own = [(index, plan) for index, plan in measured if plan.provenance.method == method and plan != chosen]
-        traces.append(_points(own, method, number, seeds, settings.metric, view))
+        for place, seed in enumerate(seeds):
+            own = groups.get((method, seed), [])
+            look = _look(number, place if len(seeds) > 1 else 0)
+            name = f"{method_name(method)}, seed {seed}" if len(seeds) > 1 else method_name(method)
+            traces += [_points(own, name, look, len(seeds) > 1, settings.metric, view)] if own else []
     traces += [_spread(found, view)] if found else []
     traces.append(_chosen([(index, plan) for index, plan in measured if plan == chosen][:1], settings.metric, view))
     on_front = {id(plan) for plan in pareto_front([plan for _, plan in measured], settings.metric)}
-    for trace in traces[1:-1]:
-        if trace.customdata is not None:
+    for trace in traces:
+        if trace.meta == "trials":
             bright = [place for place, index in enumerate(trace.customdata) if id(plans[index]) in on_front]
             trace.selectedpoints = bright
-    figure = go.Figure(traces, layout=style.layout(height=500, hovermode="closest", dragmode="zoom"))
-    figure.update_yaxes(style.AXIS | {"ticksuffix": " %", "title_text": "Validation accuracy"})
-    figure.update_yaxes(range=accuracy_ranges(plans, settings)["all"])
-    logarithmic = view.range[0] > 0
-    shown = [math.log10(end) for end in view.range] if logarithmic else view.range
-    figure.update_xaxes(
-        style.AXIS
-        | {"type": "log" if logarithmic else "linear", "title_text": view.title, "tickformat": ",~g", "range": shown}
+    whole = accuracy_ranges(plans, settings)["all"]
+    layout = style.layout(
+        height=500,
+        hovermode="closest",
+        dragmode="zoom",
+        legend=style.LEGEND,
+        yaxis=style.axis("Validation accuracy", ticksuffix=" %", range=whole),
+        xaxis=style.axis(view.title, tickformat=",~g"),
     )
-    figure.update_layout(legend=style.LEGEND, shapes=view.shapes)
-    return figure, views
+    return go.Figure(traces, layout=layout | view.axis("log")), views
 
 
 def metrics(plans: Sequence[BitPlan], first: str) -> list[str]:
@@ -84,13 +105,14 @@ def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str
     """Ranges of the accuracy axis in percent: all trials, and the better half, which 1-bit plans do not squeeze."""
     values = sorted(validation_accuracy(plan) for plan in plans if plan.accuracy.validation is not None)
     reference = settings.full_precision.validation
-    top = max([*values, *([] if reference is None else [reference])])
+    ends = [*values, *([] if reference is None else [reference])]
+    top = max(ends)
 
     def span(bottom: float) -> list[float]:
         room = 0.08 * max(top - bottom, 0.002)
         return [100 * (bottom - room), min(100 * (top + room), 100 + 10 * room)]
 
-    return {"all": span(values[0]), "better": span(values[len(values) // 2])}
+    return {"all": span(min(ends)), "better": span(values[len(values) // 2])}
 
 
 def _x(plans: Sequence[BitPlan], metric: str, view: View) -> list[float | None]:
@@ -109,24 +131,31 @@ def _front_line(plans: Sequence[BitPlan], metric: str, view: View) -> go.Scatter
     )
 
 
+def _look(method: int, seed: int) -> dict[str, str]:
+    """Colour and shape of the points of the given method and seed, by their places."""
+    look = style.LOOKS[method % len(style.LOOKS)]
+    return {**look, "symbol": look["symbol"] + style.SEED_VARIANTS[seed % len(style.SEED_VARIANTS)]}
+
+
+def method_name(method: str) -> str:
+    """What a legend calls a method; for plotly."""
+    return plotly_text(shorten(method.replace("_", " "), 24)).capitalize()
+
+
 def _points(
-    own: Sequence[tuple[int, BitPlan]], method: str, number: int, seeds: Sequence[int], metric: str, view: View
+    own: Sequence[tuple[int, BitPlan]], name: str, look: Mapping[str, str], seeds: bool, metric: str, view: View
 ) -> go.Scatter:
-    look = style.LOOKS[number % len(style.LOOKS)]
-    symbols = [
-        look["symbol"] + style.SEED_VARIANTS[seeds.index(plan.provenance.seed) % len(style.SEED_VARIANTS)]
-        for _, plan in own
-    ]
     plans = [plan for _, plan in own]
     return go.Scatter(
-        name=plotly_text(shorten(method.replace("_", " "), 24)).capitalize(),
+        name=name,
+        meta="trials",
         mode="markers",
         x=_x(plans, metric, view),
         y=_y(plans),
         customdata=[index for index, _ in own],
-        text=[hover_name(plan, len(seeds) > 1) for plan in plans],
+        text=[hover_name(plan, seeds) for plan in plans],
         hovertemplate=view.hover,
-        marker={"symbol": symbols if len(seeds) > 1 else look["symbol"], "color": look["color"], "size": 10},
+        marker={**look, "size": 10},
         unselected={"marker": {"opacity": style.FADED}},
         cliponaxis=False,
     )
@@ -155,9 +184,9 @@ def _spread(found: Sequence[Spread], view: View) -> go.Scatter:
         name="Mean ± s.d. over seeds",
         meta="spread",
         mode="markers",
-        x=view.spread["x"][0],
+        x=view.spread["x"],
         y=[100 * one.accuracy[0] for one in found],
-        error_x={"array": view.spread["error_x.array"][0], **bars},
+        error_x={"array": view.spread["error_x.array"], **bars},
         error_y={"array": [100 * one.accuracy[1] for one in found], **bars},
         text=[plotly_text(shorten(line, 120)) for line in words],
         hovertemplate=view.hover,
@@ -166,7 +195,16 @@ def _spread(found: Sequence[Spread], view: View) -> go.Scatter:
     )
 
 
-def _view(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: Sequence[Spread]) -> View:
+def _step(high: float) -> float | None:
+    """Between the ticks of an axis from 0: 1, 2 or 5 times a power of ten, at most ten; None if no cost is above 0."""
+    if high <= 0:
+        return None
+    power: float = 10.0 ** math.floor(math.log10(high / 5))
+    return next((times * power for times in (1, 2, 5) if high <= 10 * times * power), 10 * power)
+
+
+def view_over(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: Sequence[Spread]) -> View:
+    """The axis of a metric that has room for all plans, with the lines of its budgets, baseline and full precision."""
     costs = [plan.costs[metric] for plan in plans if metric in plan.costs]
     own = scale(metric, costs)
     lines = _cost_lines(metric, settings)
@@ -183,7 +221,7 @@ def _view(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: S
     ends = [one.costs.get(metric, (math.nan, math.nan)) for one in found]
     pairs = [tuple(None if math.isnan(end) else end / own.factor for end in pair) for pair in ends]
     means, deviations = [mean for mean, _ in pairs], [deviation for _, deviation in pairs]
-    spread = {"x": [means], "error_x.array": [deviations], "hovertemplate": [hover]}
+    spread = {"x": means, "error_x.array": deviations}
     return View(
         f"{name} ({unit})" if unit else name, own, (low / room if low > 0 else 0.0, high * room), shapes, hover, spread
     )

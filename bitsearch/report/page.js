@@ -9,8 +9,7 @@
   const indices = trials.trial.map((_, index) => index);
   const state = { metric: data.metric, axis: "log", range: "all", kind: 0, selected: data.chosen, pinned: null };
   let packed = null; // details by trial, read when the first is looked at
-  let shown = []; // trials that pass the filters
-  let best = []; // the front among them, cheapest first
+  let [shown, best] = [[], []]; // trials that pass the filters; the front among them, cheapest first
 
   /* Text and elements: names from files only ever become text. */
   const numbers = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
@@ -36,11 +35,16 @@
 
   /* Figures. */
   const still = { ...config, displayModeBar: false };
-  const front = byId("front");
+  const [front, canvas, slider] = ["front", "points", "budget"].map(byId);
   const drawFigure = (plot, options = still) => {
     const figure = read(`${plot.id}-data`);
     // A finger scrolls the page; only a pointer that hovers can draw a rectangle to zoom into.
     if (matchMedia("(pointer: coarse)").matches) figure.layout.dragmode = false;
+    for (const [number, trace] of figure.data.entries()) {
+      if (trace.meta !== "trials") continue;
+      Object.assign(trace, { uid: `painted${number}`, selectedpoints: null });
+      trace.marker.maxdisplayed = 1; // the canvas shows the others
+    }
     return Plotly.newPlot(plot, figure.data, figure.layout, options);
   };
   drawFigure(front, { ...config, displayModeBar: "hover" });
@@ -73,50 +77,62 @@
     return found;
   };
 
-  const spread = front.data.findIndex((trace) => trace.meta === "spread");
-  const series = front.data.map((_, number) => number).filter((number) => number !== spread);
+  const within = (axis, pixel) => pixel >= -1 && pixel <= axis._length + 1;
   const drawFront = () => {
-    const { view } = metrics[state.metric];
-    const [isShown, isBest] = [new Set(shown), new Set(best)];
-    const members = series.map((number) => (number === 0 ? best : front.data[number].customdata));
-    const log = state.axis === "log" && view.range[0] > 0;
-    const layout = {
-      shapes: view.shapes,
-      "xaxis.title.text": view.title,
-      "xaxis.type": log ? "log" : "linear",
-      "xaxis.range": log ? view.range.map(Math.log10) : [0, view.range[1]],
-      "yaxis.range": data.accuracy_ranges[state.range],
-    };
+    const { hover, spread, axes } = metrics[state.metric];
+    const isShown = new Set(shown);
+    const place = (trial) => (isShown.has(trial) ? scaled(cost(trial)) : null);
     const change = {
-      x: members.map((group) => group.map((trial) => (isShown.has(trial) ? scaled(cost(trial)) : null))),
-      y: members.map((group) => group.map((trial) => 100 * trials.validation[trial])),
-      selectedpoints: members.map((group, number) =>
-        number === 0 || group.length < 2 ? null : group.flatMap((trial, at) => (isBest.has(trial) ? [at] : [])),
-      ),
-      hovertemplate: members.map((_, number) => (number === 0 ? null : view.hover)),
+      x: front.data.map((trace) => (trace.meta === "spread" ? spread.x : (trace.customdata ?? best).map(place))),
+      y: front.data.map(({ y }, number) => (number === 0 ? best.map((trial) => 100 * trials.validation[trial]) : y)),
+      "error_x.array": front.data.map((trace) => (trace.meta === "spread" ? spread["error_x.array"] : undefined)),
+      hovertemplate: front.data.map((_, number) => (number === 0 ? undefined : hover)),
     };
-    if (spread > 0) Plotly.restyle(front, view.spread, [spread]);
-    return Plotly.update(front, change, layout, series);
+    Plotly.update(front, change, { ...axes[state.axis], "yaxis.range": data.accuracy_ranges[state.range] });
+  };
+
+  /* The trials' points are painted on a canvas under the figure, in the looks of its legend: plotly knows where each
+     one is, but to style and move thousands of elements takes it a second. */
+  const looks = all(".legendpoints path", front).map((path) => {
+    const { fill, stroke, strokeWidth } = getComputedStyle(path);
+    return { path: new Path2D(path.getAttribute("d")), fill, stroke, strokeWidth };
+  });
+  const paint = () => {
+    const { xaxis, yaxis, width, height } = front._fullLayout;
+    const sharpness = Math.max(devicePixelRatio, 2); // paper is finer than most screens
+    Object.assign(canvas, { width: width * sharpness, height: height * sharpness });
+    canvas.style.cssText = `width: ${width}px; height: ${height}px`;
+    const [brush, isBest, x0, y0] = [canvas.getContext("2d"), new Set(best), xaxis._offset, yaxis._offset];
+    const paintAll = ({ x, y, customdata, visible }, { path, fill, stroke, strokeWidth }, bright) => {
+      if (visible === "legendonly") return;
+      Object.assign(brush, { globalAlpha: bright ? 1 : data.faded, lineWidth: parseFloat(strokeWidth) });
+      Object.assign(brush, { fillStyle: fill, strokeStyle: stroke });
+      for (const [at, trial] of customdata.entries()) {
+        const [left, top] = [xaxis.d2p(x[at]), yaxis.d2p(y[at])];
+        if (isBest.has(trial) !== bright || !within(xaxis, left) || !within(yaxis, top)) continue;
+        brush.setTransform(sharpness, 0, 0, sharpness, sharpness * (x0 + left), sharpness * (y0 + top));
+        if (fill !== "none") brush.fill(path);
+        if (stroke !== "none") brush.stroke(path);
+      }
+    };
+    const seen = [...front.data.keys()].filter((number) => front.data[number].meta === "trials");
+    for (const bright of [false, true]) for (const own of seen) paintAll(front.data[own], looks[own - 1], bright);
   };
 
   /* Marks over the front: they follow a click at once, where drawing thousands of points again would not. */
   const placeMarks = () => {
     const { xaxis, yaxis } = front._fullLayout;
-    const within = (axis, pixel) => pixel >= -1 && pixel <= axis._length + 1;
-    const put = (mark, value, accuracy) => {
-      const x = value === null || value === undefined ? NaN : xaxis.d2p(scaled(value));
-      const y = accuracy === undefined ? 0 : yaxis.d2p(100 * accuracy);
+    const put = (mark, value, y) => {
+      const x = value === null ? NaN : xaxis.d2p(scaled(value));
       mark.hidden = !(within(xaxis, x) && within(yaxis, y));
       if (!mark.hidden) mark.style.transform = `translate(${xaxis._offset + x}px, ${yaxis._offset + y}px)`;
     };
-    const point = (mark, trial) => {
-      const known = trial !== null && shown.includes(trial);
-      put(mark, known ? cost(trial) : null, trials.validation[trial]);
-    };
-    point(byId("mark-selected"), state.selected);
-    point(byId("mark-pinned"), state.pinned);
+    for (const which of ["selected", "pinned"]) {
+      const trial = shown.includes(state[which]) ? state[which] : null;
+      put(byId(`mark-${which}`), trial === null ? null : cost(trial), yaxis.d2p(100 * trials.validation[trial]));
+    }
     byId("mark-budget").style.height = `${yaxis._length}px`;
-    put(byId("mark-budget"), budgetOf(slider.valueAsNumber));
+    put(byId("mark-budget"), shown.length ? budgetOf(slider.valueAsNumber) : null, 0);
   };
 
   /* The plans in detail. */
@@ -126,32 +142,30 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return JSON.parse(await new Response(stream).text());
   };
-  const bar = (kind, share) => make("span", { className: `bar ${kind}`, "--part": share, "aria-hidden": "true" });
-  const stepBars = (steps) =>
-    make(
-      "span",
-      { className: "steps", "aria-hidden": "true" },
-      ...steps.map((width) => make("span", { "--part": width / data.most[1] })),
-    );
-
-  const layerRow = (layer, name, index, detail, against) => {
-    const share = detail.shares[metrics[state.metric].shares]?.[index] ?? null;
-    const firing = detail.firing[index];
-    const spikes = new Set(layer.spike_bits).size > 1 ? layer.spike_bits.join(", ") : layer.spike_bits[0];
-    const cell = (mark, text, field) => {
-      const differs = against !== undefined && String(against[field]) !== String(layer[field]);
-      return make("td", { className: differs ? "differs" : "" }, mark, text);
+  /* A table keeps its cells from plan to plan: to fill them is several times faster than to make them anew. */
+  const marked = ["bar weights", "steps", "bar time", "bar share", "bar firing"];
+  const layerRow = (name) => {
+    const cells = marked.map((className) => make("td", {}, make("span", { className, "aria-hidden": "true" }), ""));
+    return make("tr", {}, make("th", { scope: "row", title: name }, name), ...cells);
+  };
+  const fillRow = (row, layer, index, detail, against) => {
+    const cells = [...row.cells].slice(1);
+    const fill = (cell, text, part, field) => {
+      if (cell.lastChild.data !== text) cell.lastChild.data = text;
+      cell.firstChild.style.setProperty("--part", part);
+      cell.className = against && field && String(against[field]) !== String(layer[field]) ? "differs" : "";
     };
-    return make(
-      "tr",
-      {},
-      make("th", { scope: "row", title: name }, name),
-      cell(bar("weights", layer.weight_bits / data.most[0]), layer.weight_bits, "weight_bits"),
-      cell(stepBars(layer.spike_bits), spikes, "spike_bits"),
-      cell(bar("time", layer.time_steps / data.most[2]), layer.time_steps, "time_steps"),
-      cell(bar("share", share ?? 0), percent(share, 1)),
-      cell(bar("firing", firing ?? 0), percent(firing, 0)),
-    );
+    const [share, firing] = [detail.shares[metrics[state.metric].shares]?.[index], detail.firing[index]];
+    const [weights, steps, time] = data.most;
+    const spikes = layer.spike_bits;
+    fill(cells[0], String(layer.weight_bits), layer.weight_bits / weights, "weight_bits");
+    fill(cells[1], new Set(spikes).size > 1 ? spikes.join(", ") : String(spikes[0]), 0, "spike_bits");
+    fill(cells[2], String(layer.time_steps), layer.time_steps / time, "time_steps");
+    fill(cells[3], percent(share, 1), share ?? 0);
+    fill(cells[4], percent(firing, 0), firing ?? 0);
+    if (cells[1].dataset.steps === String(spikes)) return;
+    cells[1].dataset.steps = spikes;
+    cells[1].firstChild.replaceChildren(...spikes.map((width) => make("span", { "--part": width / steps })));
   };
 
   const commandRow = ([title, command]) => {
@@ -170,39 +184,43 @@
   };
 
   const download = (text) => {
-    const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })) });
-    link.download = "plan.json";
+    const href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    const link = make("a", { href, download: "plan.json" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
   const describe = (trial) => {
-    const { met, test, validation } = trials;
-    const accuracies = `validation ${percent(validation[trial])}, test ${percent(test[trial])}, ${amount(cost(trial))}`;
-    const notes = [
-      trial === data.chosen && "chosen",
-      best.includes(trial) && "on the front",
-      !met[trial] && "over the budget",
-    ];
-    return [accuracies, ...notes.filter(Boolean)].join(" · ");
+    const [validation, test] = [trials.validation, trials.test].map((shares) => percent(shares[trial]));
+    const notes = [`validation ${validation}, test ${test}, ${amount(cost(trial))}`];
+    if (trial === data.chosen) notes.push("chosen");
+    if (best.includes(trial)) notes.push("on the front");
+    if (!trials.met[trial]) notes.push("over the budget");
+    return notes.join(" · ");
   };
   const fillCard = (card, trial, detail, other) => {
     const plan = JSON.parse(detail.plan);
     const isPin = card.id === "pinned-plan";
-    const content = byId("plan-card").content.cloneNode(true);
-    const part = (name) => content.querySelector(`[data-part=${name}]`);
+    const names = layers.filter((name) => name in plan.layers);
+    if (card.dataset.layers !== String(names)) {
+      card.dataset.layers = names;
+      card.replaceChildren(byId("plan-card").content.cloneNode(true));
+      card.querySelector("[data-part=layers]").append(...names.map(layerRow));
+    }
+    const part = (name) => card.querySelector(`[data-part=${name}]`);
     part("dot").classList.toggle("pinned", isPin);
     part("name").textContent = named(trial);
     part("notes").textContent = describe(trial);
     part("share").textContent = metrics[state.metric].share_title;
-    part("save").addEventListener("click", () => download(detail.plan));
+    part("save").onclick = () => download(detail.plan);
     part("pin").textContent = isPin ? "Unpin" : "Pin beside the next";
-    part("pin").addEventListener("click", () => setPinned(isPin ? null : trial));
-    const names = layers.filter((name) => name in plan.layers);
-    const rows = names.map((name, index) => layerRow(plan.layers[name], name, index, detail, other?.layers[name]));
-    part("layers").append(...rows);
-    part("commands").append(...detail.commands.map(commandRow));
-    card.replaceChildren(content);
+    part("pin").onclick = () => setPinned(isPin ? null : trial);
+    const rows = part("layers").rows;
+    const fill = (name, index) => fillRow(rows[index], plan.layers[name], index, detail, other?.layers[name]);
+    names.slice(0, 25).forEach(fill); // as many as are in view; the others follow
+    clearTimeout(card.later);
+    card.later = setTimeout(() => names.forEach(fill), 50);
+    part("commands").replaceChildren(...detail.commands.map(commandRow));
   };
   const fillCosts = (column, trial) => {
     byId(`costs-${column}`).textContent = trial === null ? "" : named(trial);
@@ -214,14 +232,12 @@
     }
   };
 
-  let pinShown = "";
   const showPlans = async () => {
     const asked = [state.selected, state.pinned];
     const [detail, pinned] = await Promise.all(asked.map((trial) => (trial === null ? null : unpack(trial))));
     if (state.selected !== asked[0] || state.pinned !== asked[1]) return; // another was asked for meanwhile
     fillCard(byId("selected-plan"), asked[0], detail, pinned && JSON.parse(pinned.plan));
-    if (pinned && pinShown !== `${asked[1]} ${state.metric}`) fillCard(byId("pinned-plan"), asked[1], pinned, null);
-    pinShown = `${asked[1]} ${state.metric}`;
+    if (pinned) fillCard(byId("pinned-plan"), asked[1], pinned, null);
     byId("pinned-plan").hidden = pinned === null;
     document.body.classList.toggle("pair", pinned !== null);
     ["selected", "pinned"].forEach((column, place) => fillCosts(column, asked[place]));
@@ -229,23 +245,21 @@
     drawSoon(byId("curves"), () => drawCurves(asked[0], detail.curves));
   };
 
-  const select = (trial) => {
-    if (trial === undefined || trial === null) return;
-    state.selected = trial;
-    byId("status").textContent = `${named(trial)}: ${describe(trial)}`;
+  const show = (change) => {
+    Object.assign(state, change);
     placeMarks();
     showPlans();
   };
-  const setPinned = (trial) => {
-    state.pinned = trial;
-    placeMarks();
-    showPlans();
+  const setPinned = (pinned) => show({ pinned });
+  const select = (selected) => {
+    if (selected === undefined) return;
+    byId("status").textContent = `${named(selected)}: ${describe(selected)}`;
+    show({ selected });
   };
 
   /* Layers over the front and over the epochs. */
   const heat = (columns) => ({
     z: layers.map((_, layer) => columns.map((column) => column[layer] ?? null)),
-    y: layers.map((_, index) => index),
     customdata: layers.map((_, layer) => columns.map(() => `${data.layer_labels[layer]}: ${kinds[state.kind]}`)),
     zmax: Math.max(data.most[state.kind], 2),
   });
@@ -277,13 +291,11 @@
       trace.meta ? { y: lines[trace.meta], text } : { ...heat(curves.bits[state.kind]), text: layers.map(() => text) };
     layout.shapes = curves.turns.map((at) => ({ ...data.divider, x0: at, x1: at }));
     if (!curves.logged) delete layout.yaxis5;
-    const known = traces.filter((trace) => trace.meta || curves.logged);
-    const filled = known.map((trace) => ({ ...trace, ...fill(trace), x }));
-    return Plotly.react(panel, filled, layout, still);
+    const drawn = traces.filter((trace) => trace.meta || curves.logged);
+    Plotly.react(panel, drawn.map((trace) => ({ ...trace, ...fill(trace), x })), layout, still);
   };
 
   /* Budget and filters. */
-  const slider = byId("budget");
   const ends = () => {
     const costs = shown.map((trial) => cost(trial)).filter((value) => value !== null);
     const { limit, baseline } = metrics[state.metric];
@@ -292,13 +304,10 @@
   // Budgets lie closer together where plans are cheap.
   const budgetOf = (position) => ends()[0] + (ends()[1] - ends()[0]) * (position / 1000) ** 3;
   const positionOf = (budget) => 1000 * Math.cbrt((budget - ends()[0]) / (ends()[1] - ends()[0] || 1));
-  const fitting = (budget) =>
-    shown
-      .filter((trial) => trials.fits[trial] && cost(trial) !== null && cost(trial) <= budget * (1 + 1e-9))
-      .sort((a, b) => trials.validation[b] - trials.validation[a] || cost(a) - cost(b))[0];
+  const fits = (budget) => (trial) => trials.fits[trial] && cost(trial) <= budget * (1 + 1e-9);
   const followBudget = (choose) => {
     const budget = budgetOf(slider.valueAsNumber);
-    const trial = fitting(budget);
+    const trial = paretoFront(shown.filter(fits(budget))).at(-1);
     const { baseline, title } = metrics[state.metric];
     const ratio = baseline ? `, ${numbers.format(baseline / budget)}x below the baseline` : "";
     const found = trial === undefined ? "no plan fits" : `best: ${named(trial)}, ${percent(trials.validation[trial])}`;
@@ -309,7 +318,7 @@
   };
 
   const steps = indices.map((trial) => Math.max(...bits[2][trial].filter((value) => value !== null)));
-  const filter = async (event) => {
+  const filter = (event) => {
     const methods = new Set(all("input[name=method]:checked").map((box) => box.value));
     const most = Number(byId("filter-steps").value);
     const [layer, kind] = [Number(byId("filter-layer").value), Number(byId("filter-kind").value)];
@@ -317,20 +326,17 @@
     const passes = (trial) => {
       const value = layer < 0 ? null : bits[kind][trial][layer];
       const width = layer < 0 || (value !== null && !(value < low) && !(value > high));
-      const method = methods.has(data.methods[trials.method[trial]]);
-      return width && method && trials.validation[trial] !== null && steps[trial] <= most;
+      const measured = trials.validation[trial] !== null;
+      return measured && width && methods.has(data.methods[trials.method[trial]]) && steps[trial] <= most;
     };
     shown = indices.filter(passes);
     byId("filter-count").textContent = `${shown.length} of ${indices.length} plans`;
-    await refresh(event !== undefined);
+    refresh(event !== undefined);
   };
-  const refresh = async (redraw = true) => {
+  const refresh = (redraw = true) => {
     const { limit } = metrics[state.metric];
     best = paretoFront(shown);
-    if (redraw) {
-      await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted, 0)));
-      await drawFront();
-    }
+    (redraw ? drawFront : paint)();
     slider.disabled = !shown.length;
     slider.value = limit === null ? 1000 : positionOf(limit);
     followBudget(false);
@@ -338,27 +344,21 @@
     showPlans();
   };
 
-  const press = (button) => {
-    for (const other of all("button", button.parentElement))
-      other.setAttribute("aria-pressed", String(other === button));
-  };
   for (const key of ["metric", "axis", "range", "kind"]) {
     for (const button of all(`button[data-${key}]`)) {
       button.addEventListener("click", () => {
-        press(button);
+        for (const other of all("button", button.parentElement)) other.ariaPressed = String(other === button);
         state[key] = key === "kind" ? Number(button.dataset.kind) : button.dataset[key];
         if (key !== "kind") return refresh();
-        drawSoon(byId("heat"), drawHeat);
-        return showPlans();
+        return [drawSoon(byId("heat"), drawHeat), showPlans()];
       });
     }
   }
   slider.addEventListener("input", () => followBudget(true));
   byId("filters").addEventListener("input", filter);
-  byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", (event) => setTimeout(filter, 0, event));
   front.on("plotly_click", (event) => select(event.points[0].customdata));
-  front.on("plotly_afterplot", placeMarks);
+  for (const then of [paint, placeMarks]) front.on("plotly_afterplot", then);
 
   /* Keys on the front: from plan to plan by cost, or along the front. */
   const next = (list, step) => {

@@ -5,6 +5,7 @@ from typing import Any
 
 from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import BitPlan
+from bitsearch.report import style
 from bitsearch.report.definitions import definition
 from bitsearch.report.format import plotly_text, shorten, title
 from bitsearch.report.front_figure import View, accuracy_ranges, methods
@@ -16,8 +17,8 @@ from bitsearch.search.run_folder import RunFolder, RunSettings
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
-    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-    "toImageButtonOptions": {"format": "svg", "filename": "pareto"},
+    # No image: plotly knows few of the points, and `bitsearch report --figures` draws better ones.
+    "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]],
 }
 """Of every figure."""
 ADDITIVE_STAND_IN = "s_ace"
@@ -62,6 +63,7 @@ def page_data(folder: RunFolder, plans: Sequence[BitPlan], chosen: BitPlan, view
             for value in KINDS.values()
         ],
         "accuracy_ranges": accuracy_ranges(plans, settings),
+        "faded": style.FADED,
         "divider": DIVIDER,
         "config": CONFIG,
     }
@@ -79,13 +81,9 @@ def _metric(metric: str, view: View, settings: RunSettings) -> dict[str, Any]:
         "limit": min(limits, default=None),
         "shares": shares,
         "share_title": f"Share of {title(shares).split(',')[0].split(' (')[0]}",
-        "view": {
-            "title": view.title,
-            "range": view.range,
-            "shapes": view.shapes,
-            "hover": view.hover,
-            "spread": view.spread,
-        },
+        "hover": view.hover,
+        "spread": view.spread,
+        "axes": {kind: view.axis(kind) for kind in ("log", "linear")},
     }
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from bitsearch.plan import BitPlan
 from bitsearch.report.format import MISSING, accuracy, aligned, shared_widths, title, unit
 from bitsearch.report.verdict import is_uniform, kind, rival
+from bitsearch.search.front import pareto_front
 from bitsearch.search.run_folder import RunSettings
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
 COST_COLUMNS = 3
+MOST_UNIFORM = 20
+"""Of more uniform plans, the front of these is shown."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def shown_metrics(settings: RunSettings, known: Sequence[str]) -> list[str]:
 
 
 def plans_table(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings, metrics: Sequence[str]) -> PlansTable:
-    """Full precision, the chosen plan, the best of the other kind, and the uniform plans from cheap to dear.
+    """Full precision, the chosen plan, the best of the other kind, and the best uniform plans from cheap to dear.
 
     A number is best if no plan shown that meets the budget has a better one.
     """
@@ -76,6 +79,8 @@ def plans_table(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings
 
 def _shown(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> list[BitPlan]:
     others = [plan for plan in plans if is_uniform(plan) and plan != chosen]
+    if len(others) > MOST_UNIFORM:
+        others = pareto_front(others, metric)
     other = rival(plans, chosen, metric)
     if other is not None and other not in others:
         others.append(other)

@@ -2,13 +2,13 @@
 
 import base64
 import json
-import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from bitsearch.plan import BitPlan
+from bitsearch.report.commands import commands
 from bitsearch.report.format import plotly_text
 from bitsearch.report.history import TrialHistory, is_number
 from bitsearch.search.analysis import KINDS
@@ -34,20 +34,6 @@ def details(folder: RunFolder, plan: BitPlan, history: TrialHistory) -> dict[str
         "curves": curves(history),
         "commands": commands(folder, plan),
     }
-
-
-def commands(folder: RunFolder, plan: BitPlan) -> list[tuple[str, str]]:
-    """What to type to export, measure, deploy or train a plan again."""
-    trial = plan.provenance.trial
-    if trial is None:
-        return [("Train it again", plan.provenance.command)]
-    file, run = shlex.quote(str(folder.plan_file(trial))), shlex.quote(str(folder.path))
-    return [
-        ("Write its plan", f"bitsearch export {run} --trial {trial} -o plan.json"),
-        ("Deploy it", f"bitsearch deploy {file} -o packed.safetensors"),
-        ("Measure it", f"bitsearch evaluate {file} --split test"),
-        ("Train it again", plan.provenance.command),
-    ]
 
 
 def _shares(costs: dict[str, float], plan: BitPlan) -> list[float | None]:

@@ -1,12 +1,11 @@
 """What the trials of a run say together: importances, correlations, how the front grew, spread over seeds."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import optuna
 import pandas as pd
-from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
@@ -84,20 +83,23 @@ def _given(plans: Sequence[BitPlan], value: Callable[[LayerPlan], float]) -> pd.
 def hypervolumes(plans: Sequence[BitPlan], metric: str) -> list[float]:
     """The share of the rectangle (cost up to the dearest plan's, accuracy from 0 to 1) that is dominated, plan by plan.
 
-    The volume of Zitzler & Thiele 1998 as Optuna computes it, after each of the plans that have both numbers.
+    The volume of Zitzler & Thiele 1998 after each of the plans that have both numbers: Σ (1 - cᵢ)(aᵢ - aᵢ₋₁) over the
+    front so far from the cheapest plan on, with costs as shares of the dearest and a₀ = 0.
     """
     measured = [plan for plan in plans if plan.accuracy.validation is not None and metric in plan.costs]
     dearest = max((plan.costs[metric] for plan in measured), default=0.0) or 1.0
-    if not measured:
-        return []
-    study = _study(
-        optuna.trial.create_trial(values=[validation_accuracy(plan), plan.costs[metric] / dearest]) for plan in measured
-    )
-    with warnings.catch_warnings():
-        # Optuna marks this figure as experimental.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        figure = optuna.visualization.plot_hypervolume_history(study, [0.0, 1.0])
-    return [float(value) for value in figure.data[0].y]
+    front: list[tuple[float, float]] = []
+    volumes = []
+    for plan in measured:
+        cost, accuracy = plan.costs[metric] / dearest, validation_accuracy(plan)
+        if not any(other <= cost and best >= accuracy for other, best in front):
+            kept = [(other, best) for other, best in front if other < cost or best > accuracy]
+            front = sorted([*kept, (cost, accuracy)])
+        steps = pairwise([0.0, *(best for _, best in front)])
+        volumes.append(
+            sum((1 - other) * (best - before) for (other, _), (before, best) in zip(front, steps, strict=True))
+        )
+    return volumes
 
 
 def _study(trials: Iterable[FrozenTrial]) -> optuna.Study:

@@ -168,7 +168,9 @@ class RunFolder:
 
     def plans(self) -> list[BitPlan]:
         """The plans of all finished trials, in order."""
-        return [BitPlan.load(path) for path in sorted((self.path / "plans").glob("trial-*.json"))]
+        files = sorted((self.path / "plans").glob("trial-*.json"))
+        # A plan trained on, trial-0004.trained.json, is no trial of the run.
+        return [BitPlan.load(path) for path in files if path.stem.removeprefix("trial-").isdigit()]
 
     def plan(self, trial: int) -> BitPlan:
         """One trial's plan; InputError if it has none."""

@@ -137,7 +137,7 @@ def plan_of(
         costs=costs,
         accuracy=Accuracy(validation=validation, test=test),
         provenance=Provenance(
-            bitsearch="0.1.0", torch="2.11.0", seed=0, trial=trial, method=method, command=settings.command
+            bitsearch="0.1.0", torch="2.11.0", seed=settings.seed, trial=trial, method=method, command=settings.command
         ),
     )
 

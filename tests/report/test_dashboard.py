@@ -25,9 +25,11 @@ def test_a_folder_without_a_study_is_refused(run_folder):
 
 
 def test_the_note_is_the_front(run_folder):
-    note = front_note(run_folder.plans(), run_folder)
-    assert note.count("\n| trial") == len(run_folder.front())
-    assert "| trial 9 | 98.61 % | 15.15 bits | yes |" in note.replace("\xa0", " ")
+    links = {"pareto.html": "/artifacts/1/a", "trial-0009.json": "/artifacts/1/b"}
+    note = front_note(run_folder.plans(), run_folder, links)
+    assert note.count("\n| ") == len(run_folder.front()) + 1
+    assert "| [trial 9](/artifacts/1/b) | 98.61 % | 15.15 bits | yes |" in note.replace("\xa0", " ")
+    assert "the report is [pareto.html](/artifacts/1/a)" in note
 
 
 @pytest.fixture
@@ -48,13 +50,26 @@ def test_plans_and_figures_are_attached_once(study_folder):
     assert live.update() == len(front)
     assert live.update() == LiveStudy(study_folder).update() == 0
     metas = get_all_artifact_meta(live.study)
-    assert {meta.filename for meta in metas} == {f"trial-{trial:04d}.json" for trial in front}
+    assert {meta.filename for meta in metas} == {"pareto.html", *(f"trial-{trial:04d}.json" for trial in front)}
     for meta in metas:
+        of = study_folder.path if meta.filename == "pareto.html" else study_folder.path / "plans"
         with live.artifacts.open_reader(meta.artifact_id) as file:
-            assert file.read() == (study_folder.path / "plans" / meta.filename).read_bytes()
+            assert file.read() == (of / meta.filename).read_bytes()
     attached = " ".join(live.study._storage.get_study_system_attrs(live.study._study_id))
-    assert "bitsearch-front" in attached
-    assert "bitsearch-hypervolume" in attached
+    for figure in ("front", "bits", "hypervolume"):
+        assert f"bitsearch-{figure}" in attached
+
+
+def test_the_attached_page_is_replaced_when_a_plan_is_new(study_folder, make_plan):
+    pytest.importorskip("optuna_dashboard")
+    live = LiveStudy(study_folder)
+    live.update()
+    study_folder.write_plan(make_plan(study_folder.settings, 77, [(4, [4])] * 4, 0.999))
+    assert live.update() == 1
+    pages = [meta for meta in get_all_artifact_meta(live.study) if meta.filename == "pareto.html"]
+    assert len(pages) == 1
+    with live.artifacts.open_reader(pages[0].artifact_id) as file:
+        assert "Trial 77" in file.read().decode()
 
 
 def fetched(url):
@@ -83,7 +98,15 @@ def test_the_command_serves_the_study_on_this_machine_only(study_folder):
                     break
             assert f"127.0.0.1:{port}" in line
             answer = fetched(f"http://127.0.0.1:{port}/api/studies")
-            names = [study["study_name"] for study in answer["study_summaries"]]
-            assert names == ["bitsearch"]
+            (summary,) = answer["study_summaries"]
+            assert summary["study_name"] == "bitsearch"
+            identity = summary["study_id"]
+            study = fetched(f"http://127.0.0.1:{port}/api/studies/{identity}")
+            shown = {figure["id"] for figure in study["plotly_graph_objects"]}
+            assert shown == {"bitsearch-front", "bitsearch-bits", "bitsearch-hypervolume"}
+            files = {one["filename"]: one["artifact_id"] for one in study["artifacts"]}
+            plan = fetched(f"http://127.0.0.1:{port}/artifacts/{identity}/{files['trial-0009.json']}")
+            assert plan == json.loads(study_folder.plan_file(9).read_text(encoding="utf-8"))
+            assert f"/artifacts/{identity}/{files['pareto.html']}" in study["note"]["body"]
         finally:
             server.terminate()

@@ -4,10 +4,13 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+from conftest import make_run
 from large_run import make_large_run
 
-from bitsearch.report import write_report
+from bitsearch.report import write_comparison, write_report
+from bitsearch.search.compare import Comparison
 from bitsearch.search.export import select_plan
+from bitsearch.search.run import SearchResult
 
 pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -41,9 +44,14 @@ def browser():
         started.close()
 
 
-@contextmanager
 def opened(browser, folder, width=1200, **options):
-    """The report in a page without network; fails on any complaint in the console and any request but for files."""
+    """The report of a run, once it shows a plan; see below."""
+    return opened_file(browser, write_report(folder), "#selected-plan tbody tr", width, **options)
+
+
+@contextmanager
+def opened_file(browser, file, ready, width=1200, **options):
+    """A page without network; fails on any complaint in the console and any request but for files."""
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
     page = context.new_page()
     page.set_default_timeout(15000)
@@ -51,16 +59,44 @@ def opened(browser, folder, width=1200, **options):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(write_report(folder).absolute().as_uri())
-    page.wait_for_selector("#selected-plan tbody tr")
+    page.goto(file.absolute().as_uri())
+    page.wait_for_selector(ready)
     yield page
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
 
 
+PLACES = """() => {
+    const front = document.getElementById("front");
+    const box = front.getBoundingClientRect();
+    const { xaxis, yaxis } = front._fullLayout;
+    return front.data.map(({ x, y, customdata }) => customdata ? x.map((value, at) => value === null ? null :
+        [box.x + xaxis._offset + xaxis.d2p(value), box.y + yaxis._offset + yaxis.d2p(y[at])]) : []);
+}"""
+"""Of every trace, where its points belong in the window; null for those left out."""
+MARKS = f"""() => {{
+    const canvas = document.getElementById("points");
+    const [box, copy] = [canvas.getBoundingClientRect(), document.createElement("canvas")];
+    Object.assign(copy, {{ width: canvas.width, height: canvas.height }});
+    const brush = copy.getContext("2d", {{ willReadFrequently: true }});
+    brush.drawImage(canvas, 0, 0);
+    const [scale, steps] = [canvas.width / box.width, Array.from({{ length: 25 }}, (_, at) => (at - 12) / 2)];
+    const pixels = brush.getImageData(0, 0, copy.width, copy.height).data;
+    const seen = (x, y) => pixels[4 * (Math.round(scale * y) * copy.width + Math.round(scale * x)) + 3] > 0;
+    const painted = ([x, y]) => steps.some((step) => seen(x - box.x + step, y - box.y));
+    const stars = document.querySelectorAll("#front .scatterlayer .trace:last-child .points path").length;
+    return stars + ({PLACES})().slice(0, -1).flat().filter((place) => place && painted(place)).length;
+}}"""
+
+
 def marks(page):
-    return page.locator("#front .scatterlayer .points path").count()
+    """How many trials are seen on the front: painted where they belong, or the star."""
+    return page.evaluate(MARKS)
+
+
+def wait_for_marks(page, count):
+    page.wait_for_function(f"count => ({MARKS})() === count", arg=count)
 
 
 def shown(page, selected, pinned=None):
@@ -108,8 +144,7 @@ def test_every_trial_is_drawn_and_the_chosen_plan_shown(browser, run_folder):
 def middle(page, trace, point):
     """Where a point of the front is in the window, scrolled to."""
     page.locator("#front").scroll_into_view_if_needed()
-    box = page.locator("#front .scatterlayer .trace").nth(trace).locator(".points path").nth(point).bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return page.evaluate(PLACES)[trace][point]
 
 
 def test_a_click_shows_the_plan_and_a_pin_keeps_it_beside_the_next(browser, run_folder):
@@ -196,7 +231,7 @@ def test_filters_leave_plans_out(browser, run_folder):
     with opened(browser, run_folder) as page:
         page.click("summary")
         page.uncheck("input[value=adaptive]")
-        page.wait_for_function("() => document.querySelectorAll('#front .points path').length === 14")
+        wait_for_marks(page, 14)
         assert page.locator("#filter-count").text_content() == "14 of 28 plans"
         page.select_option("#filter-steps", "1")
         page.select_option("#filter-layer", label="conv3")
@@ -209,13 +244,11 @@ def test_filters_leave_plans_out(browser, run_folder):
             and plan.layers["conv3"].weight_bits == 3
             and all(layer.time_steps == 1 for layer in plan.layers.values())
         ]
-        page.wait_for_function(
-            "count => document.querySelectorAll('#front .points path').length === count", arg=len(expected)
-        )
+        wait_for_marks(page, len(expected))
         press(page, "Home")
         shown(page, expected[0])
         page.click("button[type=reset]")
-        page.wait_for_function("() => document.querySelectorAll('#front .points path').length === 28")
+        wait_for_marks(page, 28)
 
 
 @pytest.mark.parametrize("trial", [9, 20])
@@ -392,19 +425,58 @@ def test_prints_within_the_paper(browser, run_folder):
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width === 660")
         assert page.locator(".plot .main-svg").count() >= 5
+        wait_for_marks(page, 28)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width > 700")
 
 
-def test_two_thousand_trials_of_a_hundred_layers(browser, run_folder, tmp_path):
-    folder = make_large_run(tmp_path / "large", run_folder)
+@pytest.fixture
+def comparison(tmp_path):
+    """Of two methods on two seeds, the plans of one of which are shifted in accuracy."""
+    first, second = (make_run(tmp_path / f"seed-{seed}", seed=seed) for seed in range(2))
+    for plan in second.plans():
+        lower = plan.accuracy.model_copy(update={"validation": plan.accuracy.validation - 0.02})
+        second.write_plan(plan.model_copy(update={"accuracy": lower}))
+    runs = (SearchResult(first), SearchResult(second))
+    return Comparison(tmp_path, ("adaptive", "uniform", "full_precision"), runs)
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_comparison_draws_methods_by_shape_and_seeds_as_error_bars(browser, comparison, width):
+    with opened_file(browser, write_comparison(comparison), "#front .main-svg", width) as page:
+        page.wait_for_selector("#front .scatterlayer .points path", state="attached")
+        traces = page.evaluate("document.getElementById('front').data")
+        plans = [trace for trace in traces if trace.get("selectedpoints")]
+        assert [trace["name"] for trace in plans] == ["Adaptive", "Uniform"]
+        assert len({trace["marker"]["symbol"] for trace in plans}) == 2
+        assert len({trace["marker"]["color"] for trace in plans}) == 2
+        # 28 plans of each seed, and of each method a mean with a bar in accuracy (both seeds cost the same).
+        assert page.locator("#front .scatterlayer .points path").count() == 56 + 2
+        assert page.locator("#front .errorbar .yerror").count() == 2
+        adaptive = next(trace for trace in traces if "error_y" in trace)
+        assert adaptive["y"] == [pytest.approx(100 * (0.9861 - 0.01))]
+        assert adaptive["error_y"]["array"] == [pytest.approx(2 / 2**0.5)]
+        page.locator("#front").scroll_into_view_if_needed()
+        box = page.locator("#front .scatterlayer .trace").nth(1).locator(".points path").first.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_selector("#front .hovertext")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_two_thousand_trials_of_a_hundred_layers(browser, tmp_path):
+    folder = make_large_run(tmp_path / "large")
     with opened(browser, folder) as page:
-        # And the mean over two seeds of each of three methods.
-        assert marks(page) == 2003
+        assert marks(page) == 2000
+        assert page.locator("#baselines tbody tr").count() < 30
         before = page.get_attribute("body", "data-shown")
         press(page, "ArrowDown")
         page.wait_for_function("before => document.body.dataset.shown !== before", arg=before)
-        assert page.locator("#selected-plan tbody tr").count() == 100
+        plan = folder.plan(int(page.get_attribute("body", "data-shown").split(",")[0]))
+        page.wait_for_function(
+            """bits => [...document.querySelectorAll('#selected-plan tbody td:nth-child(2)')]
+                .map(cell => cell.textContent).join() === bits""",
+            arg=",".join(str(layer.weight_bits) for layer in plan.layers.values()),
+        )
         switch(page, "metric", "energy")
         axis_title(page, "Energy")
         page.locator("#heat").scroll_into_view_if_needed()

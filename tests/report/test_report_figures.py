@@ -125,13 +125,16 @@ def test_seeds_have_shapes_and_their_bests_a_mean_with_error_bars(make_plan, mak
     plans = [with_seed(best, 0, 0, 0.9), with_seed(worse, 0, 1, 0.5), with_seed(best, 1, 2, 0.94)]
     figure, views = front_figure(plans, plans[2], make_settings())
     own, spread = figure.data[1:3]
-    assert list(own.marker.symbol) == ["circle", "circle"]
+    assert (own.name, own.marker.symbol) == ("Adaptive, seed 0", "circle")
     assert spread.y[0] == pytest.approx(92)
     assert spread.error_y.array[0] == pytest.approx(100 * math.dist([0.9], [0.94]) / math.sqrt(2))
     assert spread.x[0] == pytest.approx(best.costs["bit_budget"])
-    assert views["s_ace"].spread["error_x.array"] == [[0.0]]
+    assert views["s_ace"].spread["error_x.array"] == [0.0]
     figure, _ = front_figure(plans, plans[0], make_settings())
-    assert list(figure.data[1].marker.symbol) == ["circle", "circle-open"]
+    assert [(own.name, own.marker.symbol) for own in figure.data[1:3]] == [
+        ("Adaptive, seed 0", "circle"),
+        ("Adaptive, seed 1", "circle-open"),
+    ]
 
 
 def test_better_half_leaves_out_the_worst(run_folder):
@@ -167,9 +170,7 @@ def test_details_hold_the_plan_file_shares_and_commands(run_folder):
     assert found["shares"] == {"s_ace": [0.125, 0.25, 0.0, 0.0, 0.125]}
     assert found["firing"] == [None, 0.25, None, None, None]
     assert found["curves"]["x"] == []
-    commands = dict(found["commands"])
-    assert commands["Deploy it"] == f"bitsearch deploy {run_folder.plan_file(9)} -o packed.safetensors"
-    assert commands["Train it again"] == "bitsearch run --budget 4x --seed 0"
+    assert dict(found["commands"])["Run the whole search again"] == "bitsearch run --budget 4x --seed 0"
 
 
 def test_curves_run_through_the_phases(run_folder, make_record):
