@@ -6,12 +6,14 @@ the budget exactly, frozen, and fine-tuned.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
+from bitsearch.allocate.checkpoint import Checkpoint
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
 from bitsearch.allocate.projection import LossModel, loss_change, moves, project
@@ -67,6 +69,16 @@ class BudgetPull(Callback):
             return weight * means_penalty(model, self.targets, allocation, self.prices)
         return total
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the limits are, and the controllers."""
+        return {"step": self.step, "controllers": [controller.state_dict() for controller in self.controllers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.step = state["step"]
+        for controller, saved in zip(self.controllers, state["controllers"], strict=True):
+            controller.load_state_dict(saved)
+
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Costs, mean bits and the penalties' largest weight."""
         plans, model = self.network.layer_plans, self.network.model
@@ -100,6 +112,14 @@ class FiringMeter(Callback):
             self.network.activity = measure_activity(self.network, inputs)
         self.batch += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        """The number of batches; what was counted is the method's."""
+        return {"batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.batch = state["batch"]
+
 
 class Renewal(Callback):
     """Switches step renewal off, separately for weights and spikes, once the means are near their targets."""
@@ -113,6 +133,15 @@ class Renewal(Callback):
         for layer in self.network.layers.values():
             layer.renew_weights = layer.renew_weights if weights is None else weights
             layer.renew_spikes = layer.renew_spikes if spikes is None else spikes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which layers still renew."""
+        return {name: (layer.renew_weights, layer.renew_spikes) for name, layer in self.network.layers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on so."""
+        for name, layer in self.network.layers.items():
+            layer.renew_weights, layer.renew_spikes = state[name]
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Stop where the mean has come close enough."""
@@ -148,6 +177,15 @@ class CurvatureSignal(Callback):
             self.curvature.probe(inputs)
             self.slopes.clear()
         self.batch += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of batches, and the curvature; slopes follow from it."""
+        return {"batch": self.batch, "curvature": self.curvature.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.batch = state["batch"]
+        self.curvature.load_state_dict(state["curvature"])
 
     def penalty(self) -> Tensor | None:
         """Σ slope·latent: its gradient is the predicted slope of the loss."""
@@ -195,6 +233,7 @@ def allocate_adaptively(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> QuantizedNetwork:
     """Search, project, freeze and fine-tune; the result meets every budget exactly.
 
@@ -212,7 +251,9 @@ def allocate_adaptively(
         budgets: feasible.
         seed: of batches, sampled labels and features.
         on_epoch: gets a record after every epoch.
+        checkpoint: where one was interrupted, to go on from its last whole epoch.
     """
+    checkpoint = checkpoint or Checkpoint()
     quantized = make_searchable(network, model, rules, space, knobs)
     training = space.training
     search_epochs = max(1, round(training.epochs * knobs.search_share))
@@ -224,24 +265,33 @@ def allocate_adaptively(
         meters = [FiringMeter(quantized, knobs.probe_every)]
     pull = BudgetPull(quantized, budgets, knobs, steps)
     signal = CurvatureSignal(quantized, knobs, seed)
-    train(
-        quantized,
-        splits,
-        training,
-        epochs=search_epochs,
-        seed=seed,
-        phase="search",
-        anneal=False,
-        callbacks=[*meters, pull, Renewal(quantized, pull, knobs), signal],
-        latent_rates={
-            "bits_learning_rate": knobs.bits_learning_rate,
-            "time_learning_rate": knobs.time_learning_rate,
-        },
-        on_epoch=on_epoch,
-    )
+    renewal = Renewal(quantized, pull, knobs)
     limits = [replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)]
+    allotted = _Allotted(quantized, limits)
+    checkpoint.parts["allotted"] = allotted
+    if checkpoint.saved_phase <= 0:
+        train(
+            quantized,
+            splits,
+            training,
+            epochs=search_epochs,
+            seed=seed,
+            phase="search",
+            anneal=False,
+            callbacks=[*meters, pull, renewal, signal],
+            latent_rates={
+                "bits_learning_rate": knobs.bits_learning_rate,
+                "time_learning_rate": knobs.time_learning_rate,
+            },
+            on_epoch=on_epoch,
+            checkpoint=checkpoint,
+        )
+    checkpoint.parts["renewal"] = renewal
+    if by_firing:
+        # Bits may have to be taken away again.
+        checkpoint.parts["signal"] = signal
 
-    def settle(epochs: int, seed: int) -> None:
+    def settle() -> None:
         # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
         smallest = rules.smallest(model)
         for index, limit in enumerate(limits):
@@ -259,19 +309,63 @@ def allocate_adaptively(
                 activity=quantized.activity,
             )
         )
-        if epochs > 0:
-            train(quantized, splits, training, epochs=epochs, seed=seed, phase="fine-tune", on_epoch=on_epoch)
 
-    settle(training.epochs - search_epochs, seed + 1)
-    for correction in range(CORRECTIONS if by_firing else 0):
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
-        if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
-            break
-        for index, limit in enumerate(limits):
-            if budgets[index] in by_firing:
-                limits[index] = replace(limit, limit=limit.limit * CORRECTION)
-        settle(max(1, (training.epochs - search_epochs) // 2), seed + 2 + correction)
+    for tuning in range(max(1, checkpoint.saved_phase), 2 + (CORRECTIONS if by_firing else 0)):
+        if tuning == checkpoint.saved_phase:
+            allotted.restore_bits(checkpoint.saved_part("allotted"))
+        else:
+            if tuning > 1:
+                _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+                if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
+                    break
+                for index, limit in enumerate(limits):
+                    if budgets[index] in by_firing:
+                        limits[index] = replace(limit, limit=limit.limit * CORRECTION)
+            settle()
+        epochs = training.epochs - search_epochs
+        if tuning > 1:
+            epochs = max(1, epochs // 2)
+        if epochs > 0:
+            train(
+                quantized,
+                splits,
+                training,
+                epochs=epochs,
+                seed=seed + tuning,
+                phase="fine-tune",
+                on_epoch=on_epoch,
+                checkpoint=checkpoint,
+                number=tuning,
+            )
     return quantized
+
+
+@dataclass
+class _Allotted:
+    """What the method has decided so far, for a checkpoint."""
+
+    network: QuantizedNetwork
+    limits: list[Budget]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The bits, and what is asked for."""
+        activity = self.network.activity
+        return {
+            "plans": {name: plan.model_dump() for name, plan in self.network.layer_plans.items()},
+            "limits": [limit.limit for limit in self.limits],
+            "activity": None if activity is None else {name: dict(found) for name, found in vars(activity).items()},
+            "changes": self.network.changes,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with that, but for the bits: while they are searched they are the network's own state."""
+        self.limits[:] = [replace(own, limit=limit) for own, limit in zip(self.limits, state["limits"], strict=True)]
+        self.network.activity = None if state["activity"] is None else Activity(**state["activity"])
+        self.network.changes = state["changes"]
+
+    def restore_bits(self, state: dict[str, Any]) -> None:
+        """Fix the bits, which has to be done before the rest of a fixed network's state is taken."""
+        self.network.fix({name: LayerPlan.model_validate(plan) for name, plan in state["plans"].items()})
 
 
 def make_searchable(

@@ -13,6 +13,7 @@ different frames add up or cancel, so that F is a matrix over the frames there (
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,18 @@ class Curvature:
             for index, name in enumerate(names)
         }
         self.states = {name: _LayerState() for name in network.searched_layers}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint; prefixes follow from the rest."""
+        kept = {name: vars(state) | {"prefixes": {}} for name, state in self.states.items()}
+        return {"generator": self.generator.get_state(), "layers": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there, on the layers' own devices."""
+        self.generator.set_state(state["generator"])
+        for name, kept in state["layers"].items():
+            device = self.network.layers[name].weight.device
+            self.states[name] = _LayerState(**{field: _moved(value, device) for field, value in kept.items()})
 
     def probe(self, inputs: Tensor) -> None:
         """A forward/backward pass on a batch of ``inputs`` with sampled labels; updates every layer's Fisher."""
@@ -181,6 +194,13 @@ def _by_frame(grad: Tensor, frames: int) -> Tensor:
     """``[T, ...]`` to ``[F, ...]``: each time step's gradient, in equal parts to the frames that show it."""
     shown = held(frames, grad.shape[0], grad.device)
     return (grad / torch.bincount(shown).view(-1, *[1] * (grad.dim() - 1)))[shown]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A tensor, or those of a dict, on a device."""
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:

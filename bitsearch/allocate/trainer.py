@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitsearch.allocate.checkpoint import Checkpoint, GeneratorState, RandomState, Stateful
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import Splits, batches
+from bitsearch.errors import InputError
 from bitsearch.space import Training
 
 
@@ -33,7 +35,14 @@ OnEpoch = Callable[[EpochRecord], None]
 
 
 class Callback:
-    """A small part of a method, called by the loop; override what is needed."""
+    """A small part of a method, called by the loop; override what is needed, the state of what changes included."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
 
     def before_batch(self, inputs: Tensor) -> None:
         """Before the batch ``inputs`` (``[N, ...]``, or ``[T, N, ...]``) is trained on."""
@@ -59,6 +68,8 @@ def train(
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+    number: int = 0,
 ) -> None:
     """Train ``network`` in place with Adam.
 
@@ -73,6 +84,11 @@ def train(
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
         on_epoch: gets a record after every epoch.
+        checkpoint: written after every epoch; where it holds this phase, training goes on from there.
+        number: of this phase within the checkpoint.
+
+    Raises:
+        InputError: the loss is not a finite number any more.
     """
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -91,7 +107,16 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
-    for epoch in range(1, epochs + 1):
+    checkpoint = checkpoint or Checkpoint()
+    parts: dict[str, Stateful] = {
+        "network": network,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "order": GeneratorState(generator),
+        "random": RandomState(seed),
+        **{f"callback {index}": callback for index, callback in enumerate(callbacks)},
+    }
+    for epoch in range(1 + checkpoint.enter(number, parts), epochs + 1):
         network.train()
         total = torch.zeros((), device=device)
         count = 0
@@ -110,6 +135,12 @@ def train(
             schedule.step()
             total += task_loss.detach() * len(labels)
             count += len(labels)
+        loss_of_epoch = float(total) / count
+        if not math.isfinite(loss_of_epoch):
+            raise InputError(
+                f"the training loss is {loss_of_epoch} in epoch {epoch} of {epochs} ({phase}); "
+                "lower training.learning_rate, or check the data"
+            )
         if isinstance(network, QuantizedNetwork):
             network.follow_latents()
         measures: dict[str, float] = {}
@@ -117,7 +148,8 @@ def train(
             measures |= callback.after_epoch(epoch)
         if on_epoch is not None:
             accuracy = evaluate(network, splits.validation, training.batch_size)
-            on_epoch(EpochRecord(phase, epoch, epochs, float(total) / count, accuracy, measures))
+            on_epoch(EpochRecord(phase, epoch, epochs, loss_of_epoch, accuracy, measures))
+        checkpoint.save(epoch, parts)
 
 
 def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from itertools import product
 
 from torch import nn
 
+from bitsearch.allocate.checkpoint import Checkpoint
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import OnEpoch, train
 from bitsearch.cost import Activity, Budget, CostModel, Rules
@@ -68,8 +69,18 @@ def train_fixed(
     seed: int,
     phase: str = "uniform",
     on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> QuantizedNetwork:
     """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
-    train(quantized, splits, space.training, epochs=space.training.epochs, seed=seed, phase=phase, on_epoch=on_epoch)
+    train(
+        quantized,
+        splits,
+        space.training,
+        epochs=space.training.epochs,
+        seed=seed,
+        phase=phase,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+    )
     return quantized
