@@ -6,8 +6,9 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import doctor, plans, profile, run, targets
+from bitsearch.cli import doctor, plans, profile, run, targets, worker
 from bitsearch.errors import InputError
+from bitsearch.passwords import masked
 
 app = typer.Typer(
     name="bitsearch",
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("worker")(worker.worker)
 app.command("report")(plans.report)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
@@ -33,7 +35,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"bitsearch: {error}", file=sys.stderr)
+        print(f"bitsearch: {masked(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -45,4 +47,4 @@ def _one_line(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"bitsearch: {message}", file=sys.stderr)
+    print(f"bitsearch: {masked(str(message))}", file=sys.stderr)

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 
 class Bars:
-    """Draws a run's progress on ``console``; a :class:`bitsearch.search.progress.Progress`."""
+    """Draws a run's progress on ``console``; a :class:`bitsearch.search.progress.Progress`.
 
-    def __init__(self, console: Console) -> None:
+    With ``epochs``, every one gets a line that stays.
+    """
+
+    def __init__(self, console: Console, *, epochs: bool = False) -> None:
+        self._every_epoch = epochs
         self._bars = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(),
@@ -55,6 +59,12 @@ class Bars:
         """Advance it; a trial's phases share one bar."""
         note = f"{record.phase}, loss {record.loss:.3f}, validation {record.validation_accuracy:.1%}"
         self._bars.update(self._epochs, advance=1, note=note)
+        if self._every_epoch:
+            self.note(f"  epoch {record.epoch} of {record.epochs}: {note}")
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
         """Print a line that stays."""

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bitsearch.cli.progress import Bars
+from bitsearch.cli.study_options import ArtifactsOption, QuietOption, StorageOption, VerboseOption, speak
 
 if TYPE_CHECKING:
     from bitsearch.search.run import SearchResult
@@ -44,16 +45,21 @@ def run(
         Path | None,
         typer.Option(help="Run folder; one with the same search in it goes on. Default: reports/SPACE-DATE-N."),
     ] = None,
+    storage: StorageOption = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study in --storage; the folder's by default.")] = None,
+    artifacts: ArtifactsOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Search a space under a budget; write the chosen plan and the Pareto page."""
-    errors = Console(stderr=True)
+    errors = speak(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
         from bitsearch.search.run import search, shell_command
 
-    bars = Bars(errors)
+    bars = Bars(errors, epochs=verbose)
     try:
         with bars:
             result = search(
@@ -67,6 +73,9 @@ def run(
                 seed=seed,
                 device=device,
                 out=out,
+                storage=storage,
+                study=study,
+                artifacts=artifacts,
                 progress=bars,
                 command=shell_command(sys.argv[1:]),
             )

@@ -1,5 +1,6 @@
 """One trial: from parameters to a trained plan, its weights and its two objective values."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from bitsearch.allocate.adaptive import allocate_adaptively
+from bitsearch.allocate.checkpoint import Checkpoint
 from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import Setting
@@ -15,16 +17,19 @@ from bitsearch.allocate.trainer import EpochRecord
 from bitsearch.allocate.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
-from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits, Unquantized
+from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
+from bitsearch.search.artifacts import Artifacts
+from bitsearch.search.interruption import Stop
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import method_of, suggest
+from bitsearch.search.sampler import suggest
+from bitsearch.search.study import Turn
 from bitsearch.version import __version__
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Callable by Optuna; returns (validation accuracy, cost).
+    """Runs a trial; returns (validation accuracy, cost).
 
     Every trial starts from the same full-precision network and sees the batches in the same order, so that what
     distinguishes two trials is their allocation.
@@ -35,25 +40,43 @@ class Objective:
     budgets: Sequence[Budget]
     network: nn.Module
     progress: Progress
+    stop: Stop
+    artifacts: Artifacts | None = None
+    """Where others look for the plan and the weights."""
 
-    def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
-        """Run the trial, write its plan and weights, and score it."""
+    def __call__(self, trial: optuna.Trial, turn: Turn) -> tuple[float, float]:
+        """Run the trial, or go on with it, write its plan and weights, and score it."""
         settings, space, model = self.folder.settings, self.setting.space, self.setting.model
-        method = method_of(trial)
         epochs = space.training.epochs
 
         def on_epoch(record: EpochRecord) -> None:
-            self.folder.append_log({"trial": trial.number, **vars(record)})
+            self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})
             self.progress.epoch(record)
 
-        if method == "uniform":
-            bits = UniformBits.model_validate(trial.user_attrs["bits"])
-            label = f"uniform {bits}"
+        checkpoint = Checkpoint(self.folder.checkpoint_file(turn.origin), self.stop.check)
+        if checkpoint.saved_phase >= 0:
+            self.progress.note(f"trial {trial.number} goes on from its last epoch")
+        self.folder.append_log(
+            {"event": "started", "trial": trial.number, "method": turn.method, "resumed": checkpoint.saved_phase >= 0}
+        )
+
+        if turn.bits is not None:
+            label = f"uniform {turn.bits}"
             self.progress.trial(label, epochs)
             rules = self.setting.rules
-            plan = rules.nearest(model, bits, granularity=space.allocation.granularity, decay=space.allocation.decay)
+            plan = rules.nearest(
+                model, turn.bits, granularity=space.allocation.granularity, decay=space.allocation.decay
+            )
             quantized = train_fixed(
-                self.network, model, rules, plan, self.setting.splits, space, seed=settings.seed, on_epoch=on_epoch
+                self.network,
+                model,
+                rules,
+                plan,
+                self.setting.splits,
+                space,
+                seed=settings.seed,
+                on_epoch=on_epoch,
+                checkpoint=checkpoint,
             )
         else:
             label = f"adaptive {trial.number}"
@@ -69,15 +92,25 @@ class Objective:
                 self.budgets,
                 seed=settings.seed,
                 on_epoch=on_epoch,
+                checkpoint=checkpoint,
             )
-        result = self._plan(quantized, trial.number, method)
+        result = self._plan(quantized, trial.number, turn.method)
         cost, accuracy = result.costs[settings.metric], result.accuracy.validation
         assert accuracy is not None
-        for metric, budget in settings.limits.items():
-            trial.set_constraint(metric, result.costs[metric] - budget.limit)
+        with warnings.catch_warnings():
+            # A trial that was killed after this point sets them again, to the same values.
+            warnings.filterwarnings("ignore", "The constraint value is ignored")
+            for metric, budget in settings.limits.items():
+                trial.set_constraint(metric, result.costs[metric] - budget.limit)
         trial.set_user_attr("costs", result.costs)
         save_weights(quantized.network, self.folder.weights_file(trial.number))
         self.folder.write_plan(result)
+        if self.artifacts is not None:
+            files = self.folder.plan_file(trial.number), self.folder.weights_file(trial.number)
+            self.artifacts.upload(trial, *files)
+        self.folder.append_log(
+            {"event": "finished", "trial": trial.number, "validation_accuracy": accuracy, settings.metric: cost}
+        )
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
 

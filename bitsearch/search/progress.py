@@ -21,6 +21,9 @@ class Progress(Protocol):
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
         """It has ended with this validation accuracy and cost."""
 
+    def note(self, text: str) -> None:
+        """Something out of the ordinary has happened."""
+
 
 class Silent:
     """Tells nobody."""
@@ -35,4 +38,7 @@ class Silent:
         """Nothing."""
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""

@@ -2,8 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import optuna
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from optuna.trial import TrialState
 from torch import nn
 
 from bitsearch.allocate.adaptive import make_searchable
+from bitsearch.allocate.checkpoint import Checkpoint
 from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity
 from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.allocate.threads import limited_threads, threads_for
@@ -24,14 +26,21 @@ from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.passwords import masked
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands
+from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.front import table
+from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
-from bitsearch.search.study import default_parameters, finished, make_sampler, open_study, retry_interrupted
+from bitsearch.search.sampler import TrialSampler
+from bitsearch.search.shared_study import SharedStudy
+from bitsearch.search.storage import database_url, open_storage, warn_of_network_file_system
+from bitsearch.search.study import Wanted, is_settled, open_study, release_interrupted
+from bitsearch.search.trials import Taker
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
 
@@ -82,6 +91,9 @@ def search(
     device: str = "auto",
     out: str | Path | None = None,
     reports: str | Path = "reports",
+    storage: str | None = None,
+    study: str | None = None,
+    artifacts: str | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> SearchResult:
@@ -100,6 +112,10 @@ def search(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         out: run folder; one that holds a run of the same search is gone on with. A new one in ``reports`` by default.
         reports: where new run folders are made.
+        storage: database in which others find the study to work on, such as ``postgresql://user@host/database``; by
+            default a file in the run folder.
+        study: the study's name there; the run folder's by default.
+        artifacts: folder that all its workers see, or ``s3://bucket``; ``artifacts`` in the run folder by default.
         progress: told how it goes.
         command: recorded as the command that made the run.
 
@@ -112,6 +128,9 @@ def search(
         raise InputError(f"trials is {trials}; give at least 1")
     if target is not None:
         space = space.model_copy(update={"target": str(target)})
+    if storage is None and (study is not None or artifacts is not None):
+        raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
+    url = None if storage is None else database_url(storage)
     setting = make_setting(space, device=device)
     model = setting.model
     bare = check_metric(metric or space.metric, model.target)
@@ -128,7 +147,8 @@ def search(
         seed=seed,
         device=str(setting.device),
         threads=threads_for(setting.activations),
-        command=command or _python_command(space, budget, metric, objective, trials, seed),
+        storage=None if storage is None else masked(storage),
+        command=masked(command) if command else _python_command(space, budget, metric, objective, trials, seed),
         bitsearch=__version__,
         torch=torch.__version__,
         baseline_costs=model.costs(model.uniform(space.baseline, None)),
@@ -138,19 +158,38 @@ def search(
     folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
     _check_resumable(folder, settings)
     folder.make()
+    warn_of_network_file_system(folder.path)
+    told = progress or Silent()
+    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     try:
         with (
             FileLock(folder.path / ".lock", timeout=0),
-            # Compiled code has its number of threads built in, so that is settled first.
-            limited_threads(setting.activations),
-            compiled_quantizers() if compiled else nullcontext(),
-            recomputed_operands() if setting.space.training.recompute else nullcontext(),
+            stop.listening(),
+            computing(setting, compiled=compiled),
         ):
-            return _run(folder, settings, setting, budgets, wanted, timeout, progress or Silent())
+            shared = None
+            if url is not None:
+                name = study or folder.path.absolute().name
+                settings = settings.model_copy(update={"study": name})
+                store = Artifacts(artifacts or str(folder.path.absolute() / "artifacts"))
+                shared = SharedStudy(open_study(open_storage(url), name), store)
+            return _run(folder, settings, setting, budgets, wanted, timeout, told, stop, shared)
     except Timeout as error:
         raise InputError(
             f"another process is running the search in {folder.path}; wait for it, or give another --out"
         ) from error
+
+
+@contextmanager
+def computing(setting: Setting, *, compiled: bool) -> Iterator[None]:
+    """How every process of a run computes."""
+    with (
+        # Compiled code has its number of threads built in, so that is settled first.
+        limited_threads(setting.activations),
+        compiled_quantizers() if compiled else nullcontext(),
+        recomputed_operands() if setting.space.training.recompute else nullcontext(),
+    ):
+        yield
 
 
 def _python_command(
@@ -204,42 +243,46 @@ def _run(
     trials: int,
     timeout: float | None,
     progress: Progress,
+    stop: Stop,
+    shared: SharedStudy | None,
 ) -> SearchResult:
+    folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
         folder.write_settings(settings)
     settings = folder.settings
-    # A trial that fails ends the run with its own error; Optuna would print that one's traceback before.
+    # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = open_study(folder.storage_url, STUDY_NAME)
-    retry_interrupted(study)
-    for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]):
-        # It may have ended between its files and its result; it is done again under another number.
-        folder.plan_file(trial.number).unlink(missing_ok=True)
-        folder.weights_file(trial.number).unlink(missing_ok=True)
+    if shared is None:
+        study = open_study(open_storage(folder.storage_url), STUDY_NAME)
+        release_interrupted(study)
+    else:
+        study = shared.study
+        shared.check_same(settings)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.FAIL:
+            folder.forget_trial(trial.number)
+        if trial.state.is_finished():
+            # It may have been killed between its end and the end of its checkpoint.
+            folder.checkpoint_file(trial.number).unlink(missing_ok=True)
     space = setting.space
     network, activity = None, None
     if any(setting.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
-        network = _full_precision(folder, setting, progress)
+        network = _full_precision(folder, setting, progress, stop)
         activity = _expected_activity(setting, network)
     candidates = uniform_plans(setting.model, setting.rules, budgets, space.search.uniform_trials, activity=activity)
-    done = len(finished(study, "adaptive")) + len(finished(study, "uniform"))
-    progress.started(folder.path, trials + len(candidates), done)
-    network = network or _full_precision(folder, setting, progress)
-    objective = Objective(folder, setting, budgets, network, progress)
-    while deadline is None or time.monotonic() < deadline or not folder.plans():
-        adaptive, uniform = len(finished(study, "adaptive")), len(finished(study, "uniform"))
-        if adaptive >= trials and uniform >= len(candidates):
-            break
-        if not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
-            # Adaptive and uniform trials take turns, so that a run cut short by its timeout has both.
-            if uniform < len(candidates) and (uniform < adaptive or adaptive >= trials):
-                study.enqueue_trial({}, user_attrs={"method": "uniform", "bits": candidates[uniform].model_dump()})
-            elif adaptive == 0:
-                study.enqueue_trial(default_parameters(space))
-        study.sampler = make_sampler(space, settings.seed, adaptive + uniform)
-        study.optimize(objective, n_trials=1)
+    wanted = Wanted(trials, candidates)
+    done = sum(is_settled(trial) for trial in study.get_trials(deepcopy=False))
+    progress.started(folder.path, wanted.total, done)
+    network = network or _full_precision(folder, setting, progress, stop)
+    if shared is not None:
+        shared.invite(settings, wanted, folder.full_precision_weights)
+    study.sampler = TrialSampler(space, settings.seed)
+    objective = Objective(folder, setting, budgets, network, progress, stop, shared.artifacts if shared else None)
+    Taker(study, wanted, objective, folder, progress, stop).take_all(deadline)
+    if shared is not None:
+        shared.collect(folder)
     _read_test_split(folder, setting, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
@@ -252,7 +295,7 @@ def _expected_activity(setting: Setting, network: nn.Module) -> Activity:
     return evaluate_with_activity(start, setting.splits.validation, setting.space.training.batch_size)[1]
 
 
-def _full_precision(folder: RunFolder, setting: Setting, progress: Progress) -> nn.Module:
+def _full_precision(folder: RunFolder, setting: Setting, progress: Progress, stop: Stop) -> nn.Module:
     """The float network that every trial starts from: trained once, then read from the run folder."""
     settings, training = folder.settings, setting.space.training
     network = setting.fresh_network(settings.seed)
@@ -263,15 +306,24 @@ def _full_precision(folder: RunFolder, setting: Setting, progress: Progress) -> 
     progress.trial("full precision", epochs)
 
     def on_epoch(record: EpochRecord) -> None:
-        folder.append_log({"trial": None, **vars(record)})
+        folder.append_log({"event": "epoch", "trial": None, **vars(record)})
         progress.epoch(record)
 
+    checkpoint = Checkpoint(folder.checkpoint_file(None), stop.check)
     train(
-        network, setting.splits, training, epochs=epochs, seed=settings.seed, phase="full precision", on_epoch=on_epoch
+        network,
+        setting.splits,
+        training,
+        epochs=epochs,
+        seed=settings.seed,
+        phase="full precision",
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
     accuracy = evaluate(network, setting.splits.validation, training.batch_size)
     save_weights(network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
+    checkpoint.remove()
     progress.trial_done("full precision", accuracy, None)
     return network
 

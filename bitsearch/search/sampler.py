@@ -1,0 +1,107 @@
+"""What a trial tries: the space's sampler, made anew for every trial with a seed of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from bitsearch.space import SearchSpace
+
+SEED_STRIDE = 100_003
+"""Between the sampler seeds of two run seeds; more than any run has trials."""
+TPE_TRIALS = 1000
+"""Finished trials from which TPE, whose cost grows with them, gives way to a genetic search of constant cost."""
+
+
+class TrialSampler(BaseSampler):
+    """Seeds the space's sampler by the run's seed and the trial's number.
+
+    So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
+    first trial gets the space's own knobs.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space, self.seed = space, seed
+        self._made_for: int | None = None
+        self._sampler: BaseSampler = RandomSampler()
+        self._relative: set[str] = set()
+        self._skipped: set[str] = set()
+
+    def _of(self, study: Study, trial: FrozenTrial) -> BaseSampler:
+        if self._made_for != trial.number:
+            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            self._made_for = trial.number
+            self._sampler = make_sampler(self.space, self.seed, origin_of(trial), many=len(done) >= TPE_TRIALS)
+            self._relative, self._skipped = set(), set()
+        return self._sampler
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As the space's sampler."""
+        return self._of(study, trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As the space's sampler."""
+        found = self._of(study, trial).sample_relative(study, trial, search_space)
+        self._relative = set(found)
+        return found
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As the space's sampler; for the first trial what the space itself says."""
+        own = default_parameters(self.space)
+        if origin_of(trial) == 0 and param_name in own:
+            return own[param_name]
+        sampler = self._of(study, trial)
+        # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
+        for name, distribution in trial.distributions.items():
+            if name not in self._relative | self._skipped:
+                sampler.sample_independent(study, trial, name, distribution)
+                self._skipped.add(name)
+        self._skipped.add(param_name)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """As the space's sampler."""
+        self._of(study, trial).before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """As the space's sampler."""
+        self._of(study, trial).after_trial(study, trial, state, values)
+
+
+def make_sampler(space: SearchSpace, seed: int, number: int, *, many: bool = False) -> BaseSampler:
+    """The space's sampler for the trial ``number``; ``many`` where a large study is to be sampled at constant cost."""
+    own_seed = (seed * SEED_STRIDE + number) % 2**32
+    if space.search.sampler == "random":
+        return RandomSampler(seed=own_seed)
+    if space.search.sampler == "tpe" and not many:
+        return TPESampler(seed=own_seed, multivariate=True, group=True, n_startup_trials=5)
+    return NSGAIISampler(seed=own_seed, population_size=16)
+
+
+def origin_of(trial: FrozenTrial) -> int:
+    """The number under which a trial was first begun; one that was lost is taken again under another."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
+    """This trial's values of the parameters that the space lets vary."""
+    values: dict[str, Any] = {}
+    for name, parameter in space.search.parameters.items():
+        if parameter.range is not None:
+            values[name] = trial.suggest_float(name, *parameter.range, log=parameter.log)
+        else:
+            values[name] = trial.suggest_categorical(name, parameter.choices or ())
+    return values
+
+
+def default_parameters(space: SearchSpace) -> dict[str, Any]:
+    """The space's own knobs as parameters, for the first trial; those outside their range are left to the sampler."""
+    own = {name: getattr(space.allocation, name) for name in space.search.parameters}
+    return {name: value for name, value in own.items() if value in space.search.parameters[name]}

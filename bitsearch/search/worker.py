@@ -1,0 +1,73 @@
+"""Working on a study that another machine has started."""
+
+import optuna
+
+from bitsearch.allocate.setting import make_setting
+from bitsearch.cost import Budget
+from bitsearch.layers.weights import load_weights
+from bitsearch.search.artifacts import Artifacts
+from bitsearch.search.interruption import Stop
+from bitsearch.search.objective import Objective
+from bitsearch.search.progress import Progress, Silent
+from bitsearch.search.run import computing
+from bitsearch.search.run_folder import RunFolder
+from bitsearch.search.sampler import TrialSampler
+from bitsearch.search.shared_study import await_invitation, read_invitation
+from bitsearch.search.storage import database_url, open_storage
+from bitsearch.search.study import is_settled
+from bitsearch.search.trials import Taker
+
+
+def work(
+    storage: str,
+    study: str,
+    folder: RunFolder,
+    *,
+    artifacts: str | None = None,
+    device: str = "auto",
+    patience: float = 0.0,
+    progress: Progress | None = None,
+) -> int:
+    """Take trials from a study until none is left; how many ended here.
+
+    Args:
+        storage: URL of the database.
+        study: its name.
+        folder: for the log, and for what a trial needs while it runs. Where several workers share one, or one outlives
+            its worker, a lost trial goes on from its last whole epoch.
+        artifacts: where the plans and weights are, if not where the study says.
+        device: as for :func:`bitsearch.search.run.search`.
+        patience: seconds to wait for a study that is not there yet.
+        progress: told how it goes.
+
+    Raises:
+        InputError: no such study, or another version's; the last trials all failed with one cause.
+        StorageError: the database or the store is away for too long.
+        KeyboardInterrupt: asked to stop; the trial goes back to the others.
+    """
+    told = progress or Silent()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    with stop.listening():
+        database = open_storage(database_url(storage))
+        found = await_invitation(database, study, patience, stop)
+        invitation = read_invitation(found)
+        assert invitation is not None
+        settings = invitation.settings
+        setting = make_setting(settings.space, device=device, target=settings.target)
+        store = Artifacts(artifacts or invitation.artifacts)
+        folder.make()
+        folder.write_settings(settings)
+        store.fetch(found, found._storage, folder.full_precision_weights)
+        with computing(setting, compiled=settings.compiled):
+            network = setting.fresh_network(settings.seed)
+            load_weights(network, folder.full_precision_weights)
+            budgets = [Budget(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
+            wanted = invitation.wanted
+            before = found.get_trials(deepcopy=False)
+            told.started(folder.path, wanted.total, sum(is_settled(trial) for trial in before))
+            found.sampler = TrialSampler(settings.space, settings.seed)
+            objective = Objective(folder, setting, budgets, network, told, stop, store)
+            taker = Taker(found, wanted, objective, folder, told, stop)
+            taker.take_all()
+    return taker.ended
