@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,20 +160,24 @@ def search(
     folder.make()
     warn_of_network_file_system(folder.path)
     told = progress or Silent()
+    # What fails is recorded and told here; Optuna would print a traceback as well.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     try:
         with (
             FileLock(folder.path / ".lock", timeout=0),
             stop.listening(),
             computing(setting, compiled=compiled),
+            closing(open_storage(url or folder.storage_url)) as database,
         ):
+            name = (study or folder.path.absolute().name) if url is not None else None
+            opened = open_study(database, name or STUDY_NAME)
             shared = None
-            if url is not None:
-                name = study or folder.path.absolute().name
+            if name is not None:
                 settings = settings.model_copy(update={"study": name})
                 store = Artifacts(artifacts or str(folder.path.absolute() / "artifacts"))
-                shared = SharedStudy(open_study(open_storage(url), name), store)
-            return _run(folder, settings, setting, budgets, wanted, timeout, told, stop, shared)
+                shared = SharedStudy(opened, store)
+            return _run(folder, settings, setting, budgets, wanted, timeout, told, stop, opened, shared)
     except Timeout as error:
         raise InputError(
             f"another process is running the search in {folder.path}; wait for it, or give another --out"
@@ -244,6 +248,7 @@ def _run(
     timeout: float | None,
     progress: Progress,
     stop: Stop,
+    study: optuna.Study,
     shared: SharedStudy | None,
 ) -> SearchResult:
     folder.clear_drafts()
@@ -251,13 +256,9 @@ def _run(
     if not folder.settings_file.is_file():
         folder.write_settings(settings)
     settings = folder.settings
-    # What fails is recorded and told here; Optuna would print a traceback as well.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if shared is None:
-        study = open_study(open_storage(folder.storage_url), STUDY_NAME)
         release_interrupted(study)
     else:
-        study = shared.study
         shared.check_same(settings)
     for trial in study.get_trials(deepcopy=False):
         if trial.state == TrialState.FAIL:

@@ -166,6 +166,11 @@ class PatientStorage(RDBStorage):
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
 
+    def close(self) -> None:
+        """Close all connections."""
+        self.remove_session()
+        self.engine.dispose()
+
     def record_heartbeat(self, trial_id: int) -> None:
         """A sign of life, which may be missed."""
         try:

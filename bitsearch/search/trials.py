@@ -102,7 +102,7 @@ class Taker:
             raise
         except _StoppedError as stopped:
             raise stopped.error from stopped
-        except (ValueError, UpdateFinishedTrialError) as error:
+        except (ValueError, AssertionError, UpdateFinishedTrialError) as error:
             # Optuna's, at the end of a trial that others gave up as lost while this process could not be heard.
             if isinstance(error, InputError) or not taken or not self._given_away(taken[0]):
                 raise

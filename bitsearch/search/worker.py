@@ -1,5 +1,7 @@
 """Working on a study that another machine has started."""
 
+from contextlib import closing
+
 import optuna
 
 from bitsearch.allocate.setting import make_setting
@@ -48,8 +50,7 @@ def work(
     told = progress or Silent()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
-    with stop.listening():
-        database = open_storage(database_url(storage))
+    with stop.listening(), closing(open_storage(database_url(storage))) as database:
         found = await_invitation(database, study, patience, stop)
         invitation = read_invitation(found)
         assert invitation is not None

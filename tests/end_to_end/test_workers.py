@@ -1,0 +1,238 @@
+"""Many workers on one study in a real PostgreSQL: killed, cut off, and the server restarted."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from postgres import PASSWORD, running_server
+
+from bitsearch.search.run_folder import RunFolder
+from bitsearch.search.sampler import origin_of
+from bitsearch.search.storage import database_url, open_storage
+from bitsearch.search.study import SURPLUS, open_study
+
+COMMAND = str(Path(sys.executable).with_name("bitsearch"))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+SPACE = """
+schema_version = 1
+name = "tiny"
+network = "digits_cnn"
+data = "digits"
+[network_options]
+width = 2
+[training]
+batch_size = 256
+full_precision_epochs = 1
+epochs = 2
+[search]
+trials = 3
+uniform_trials = 1
+sampler = "random"
+[search.parameters]
+weight_price = { low = 0.2, high = 5.0, log = true }
+"""
+
+# One worker on trials of a quarter of a second, as a process of its own that can be killed and cut off.
+SLEEPER = """
+import sys, time
+import bitsearch.search.storage as storage
+storage.HEARTBEAT_SECONDS = 1
+from bitsearch.plan import UniformBits
+from bitsearch.search.interruption import Stop
+from bitsearch.search.progress import Silent
+from bitsearch.search.run_folder import RunFolder
+from bitsearch.search.study import Wanted, open_study
+from bitsearch.search.trials import Taker
+from bitsearch.search.sampler import TrialSampler, suggest
+from bitsearch.space import SearchSpace
+from pathlib import Path
+import optuna
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+url, folder, trials = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+space = SearchSpace.load(folder / "tiny.toml")
+study = open_study(storage.open_storage(url), "shared")
+study.sampler = TrialSampler(space, 0)
+own = RunFolder(folder / "own")
+own.make()
+
+def objective(trial, turn):
+    suggest(trial, space)
+    time.sleep(0.25)
+    return 0.5, 1.0 + trial.number
+
+wanted = Wanted(trials, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
+Taker(study, wanted, objective, own, Silent(), Stop()).take_all()
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running_server() as found:
+        yield found
+
+
+class Proxy:
+    """A TCP proxy on loopback whose cable can be cut: what is connected hangs, and nobody gets through."""
+
+    def __init__(self, port):
+        self.target, self.cut = port, threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            if self.cut.is_set():
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                client.close()
+                continue
+            self.sockets += [client, server]
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source, sink):
+        try:
+            while data := source.recv(65536):
+                if self.cut.is_set():
+                    return
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                end.close()
+
+    def close(self):
+        self.cut.set()
+        for end in [self.listener, *self.sockets]:
+            end.close()
+
+
+def worker(url, folder, trials):
+    arguments = [sys.executable, "-c", SLEEPER, url, str(folder), str(trials)]
+    return subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished_trials(study):
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+
+
+def until(done, seconds):
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.1)
+
+
+def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_server(server, tmp_path):
+    (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
+    trials, url = 60, database_url(server.url())
+    watching = open_storage(url)
+    study = open_study(watching, "shared")
+    proxy = Proxy(server.port)
+    workers = [worker(url, tmp_path, trials) for _ in range(3)]
+    workers.append(worker(database_url(server.url(proxy.port)), tmp_path, trials))
+    try:
+        until(lambda: len(finished_trials(study)) >= 8, 120)
+        workers[0].send_signal(signal.SIGKILL)
+        proxy.cut.set()
+        until(lambda: len(finished_trials(study)) >= 20, 120)
+        server.stop()
+        time.sleep(2)
+        server.start()
+        until(lambda: len(finished_trials(study)) >= 35, 120)
+        proxy.cut.clear()
+        for process in workers[1:]:
+            _, errors = process.communicate(timeout=180)
+            assert process.returncode == 0, errors
+            assert PASSWORD not in errors
+    finally:
+        proxy.close()
+        for process in workers:
+            process.kill()
+            process.communicate(timeout=30)
+    everything = study.get_trials(deepcopy=False)
+    watching.close()
+    counted = Counter(origin_of(trial) for trial in everything if trial.state == TrialState.COMPLETE)
+    assert len(counted) == trials + 1
+    assert set(counted.values()) == {1}
+    assert [trial for trial in everything if trial.state in (TrialState.RUNNING, TrialState.WAITING)] == []
+    # The killed worker's trial was lost and taken again.
+    given_up = {origin_of(trial) for trial in everything if trial.state == TrialState.FAIL}
+    surplus = {trial.number for trial in everything if trial.user_attrs.get("method") == SURPLUS}
+    assert given_up - surplus <= set(counted)
+    assert given_up - surplus
+
+
+def test_run_and_workers_share_a_study_and_the_password_is_nowhere(server, tmp_path):
+    (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
+    shared = ["--storage", server.url(), "--study", "digits-8x"]
+    worker_command = [COMMAND, "worker", *shared, "--wait", "120", "--folder", "scratch"]
+    run_command = [COMMAND, "run", "--space", "tiny.toml", "--budget", "8x", "--out", "run", *shared]
+    processes = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for command in (worker_command, run_command)
+    ]
+    said = []
+    for process in processes:
+        said += process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    folder = RunFolder(tmp_path / "run")
+    plans = folder.plans()
+    assert [plan.provenance.method for plan in plans].count("adaptive") == 3
+    assert [plan.provenance.method for plan in plans].count("uniform") == 1
+    for plan in plans:
+        assert folder.weights_file(plan.provenance.trial).is_file()
+        assert plan.met
+    assert folder.report_file.is_file()
+    assert "postgresql://bitsearch:***@" in folder.settings.storage
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    for path in written:
+        assert PASSWORD.encode() not in path.read_bytes(), path
+    assert PASSWORD not in "".join(said)
+    with closing(open_storage(database_url(server.url()))) as storage, storage.engine.connect() as connection:
+        attributes = connection.exec_driver_sql("SELECT value_json FROM study_user_attributes").scalars()
+        assert all(PASSWORD not in value for value in attributes)
+
+
+def test_a_server_that_is_not_there_is_one_line_without_the_password(server, tmp_path):
+    url = server.url(port=1)
+    finished = subprocess.run(
+        [COMMAND, "worker", "--storage", url, "--study", "none"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 2
+    (line,) = [line for line in finished.stderr.splitlines() if line.strip()]
+    assert "cannot open the study's storage" in line
+    assert PASSWORD not in line
+
+
+def test_a_study_that_is_not_there_names_those_that_are(server, tmp_path):
+    finished = subprocess.run(
+        [COMMAND, "worker", "--storage", server.url(), "--study", "none", "--wait", "0"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 2
+    assert "no study 'none' in the storage; it has: " in finished.stderr
