@@ -1,8 +1,8 @@
 """What the storage and the sampler cost per trial as a study grows: trials of zero length, many workers.
 
-``python benchmarks/study.py --storage postgresql://user@host/db`` prints a table, and the exponents of its growth.
-Each simulated worker keeps what a worker process keeps: an Optuna study with a cache of its own. They take turns in one
-process, so that what is measured is work, not waiting; a worker that has been away reads what the others did meanwhile.
+``python -P benchmarks/study.py --storage postgresql://user@host/database`` fills a study in PostgreSQL, and prints what a
+worker spends on a trial at every size: its own processor time, which does not depend on who else uses the machine, and
+the time that passed. A worker reads every finished trial once, so a thousand workers read the study a thousand times.
 """
 
 import argparse
@@ -10,111 +10,136 @@ import math
 import os
 import platform
 import time
-from dataclasses import dataclass
+import warnings
+from contextlib import closing
 from multiprocessing import get_context
 
 import numpy as np
 import optuna
+import sqlalchemy
+from optuna.distributions import FloatDistribution, distribution_to_json
 
+import bitsearch.search.sampler
 from bitsearch.plan import UniformBits
 from bitsearch.search.sampler import TrialSampler, suggest
-from bitsearch.search.storage import database_url, open_storage
+from bitsearch.search.storage import PatientStorage, database_url, open_storage
 from bitsearch.search.study import Wanted, open_study
 from bitsearch.space import SearchSpace
 
 UNIFORM = [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)]
-
-
-@dataclass
-class Spent:
-    """Seconds per trial around one size of the study."""
-
-    trials: int
-    taking: float
-    """Asking for a trial: number, queue, and what the others did meanwhile."""
-    sampling: float
-    telling: float
-    deciding: float
-    """Which method it is."""
+EACH = 40
+BUSY_SECONDS = 0.1
+NEVER = 10**9
+STEPS = ("first read", "take", "decide", "sample", "tell")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--storage", required=True)
-    parser.add_argument("--trials", type=int, default=3000)
-    parser.add_argument("--workers", type=int, default=10)
-    parser.add_argument("--samplers", nargs="+", default=["tpe", "nsga2", "random"])
-    parser.add_argument("--seconds", type=float, default=80.0, help="for each sampler")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[250, 1000, 4000, 16000])
+    parser.add_argument("--each", type=int, default=8, help="trials measured at every size")
+    parser.add_argument("--seconds", type=float, default=100.0, help="for each sampler; what does not fit is left out")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Heartbeats are sent by Optuna's own loop, which is not what is measured.
+    warnings.filterwarnings("ignore", "Heartbeat of storage")
     url = database_url(given.storage)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, Optuna {optuna.__version__}"
     )
-    for sampler in given.samplers:
-        name = f"benchmark-{sampler}-{os.getpid()}"
-        spent = simulated(url, name, sampler, given.trials, given.workers, given.seconds)
-        show(sampler, spent, given.workers)
+    for sampler, gives_way in (("tpe", NEVER), ("nsga2", NEVER), ("random", NEVER)):
+        bitsearch.search.sampler.TPE_TRIALS = gives_way
+        measure(url, sampler, given.sizes, given.each, given.seconds)
     efficiency(url)
 
 
-def simulated(url: str, name: str, sampler: str, trials: int, workers: int, seconds: float) -> list[Spent]:
-    """Mean costs over each doubling of the study."""
+def measure(url: str, sampler: str, sizes: list[int], each: int, seconds: float) -> None:
+    """A table, and the exponent of the growth."""
     space = SearchSpace.load("digits")
     space = space.model_copy(update={"search": space.search.model_copy(update={"sampler": sampler})})
-    studies = []
-    for _ in range(workers):
-        study = open_study(open_storage(url), name)
-        study.sampler = TrialSampler(space, seed=0)
-        studies.append(study)
-    wanted, values = Wanted(trials, UNIFORM), np.random.default_rng(0)
-    found, sums, since, next_size = [], np.zeros(4), 0, 64
-    deadline = time.monotonic() + seconds
-    for number in range(trials):
-        study = studies[number % workers]
-        times = [time.perf_counter()]
-        trial = study.ask()
-        times.append(time.perf_counter())
-        wanted.turn(study.get_trials(deepcopy=False), trial.number)
-        times.append(time.perf_counter())
-        suggest(trial, space)
-        times.append(time.perf_counter())
-        study.tell(trial, [float(values.random()), float(values.uniform(1, 16))])
-        times.append(time.perf_counter())
-        sums += np.diff(times)
-        since += 1
-        if number + 1 == next_size or number + 1 == trials or time.monotonic() > deadline:
-            taking, deciding, sampling, telling = sums / since
-            found.append(Spent(number + 1, taking, sampling, telling, deciding))
-            sums, since, next_size = np.zeros(4), 0, next_size * 2
-            if time.monotonic() > deadline:
-                break
-    return found
+    print(
+        f"\n{sampler}\n\n| finished trials | first read, s | take | decide | sample | tell | a trial, ms | passed, ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    start, rows = time.monotonic(), []
+    for size in sizes:
+        if time.monotonic() - start > seconds:
+            break
+        with closing(open_storage(url)) as storage:
+            study = open_study(storage, f"benchmark-{sampler}-{os.getpid()}")
+            fill(storage, study, space, size)
+        with closing(open_storage(url)) as storage:
+            # A worker that begins now.
+            study = open_study(storage, f"benchmark-{sampler}-{os.getpid()}")
+            study.sampler = TrialSampler(space, seed=0)
+            passed = time.perf_counter()
+            spent = [one_trial(study, space, first=number == 0) for number in range(each + 1)]
+            passed = (time.perf_counter() - passed) / (each + 1)
+        reading, mean = spent[0][0], np.mean(spent[1:], axis=0)
+        shown = " | ".join(f"{1000 * part:.1f}" for part in mean[1:])
+        print(f"| {size} | {reading:.2f} | {shown} | {1000 * mean[1:].sum():.1f} | {1000 * passed:.0f} |", flush=True)
+        rows.append((size, reading, mean[1:].sum()))
+    if len(rows) > 1:
+        for index, what in ((1, "Reading the study once"), (2, "A trial")):
+            values = np.array([[row[0], row[index]] for row in rows[-3:]])
+            exponent = float(np.polyfit(np.log(values[:, 0]), np.log(values[:, 1]), 1)[0])
+            at = values[-1, 1] * (100_000 / values[-1, 0]) ** exponent
+            print(f"\n{what} grows as n^{exponent:.2f}: extrapolated, {at:.3g} s of a worker's time at 100,000 trials.")
 
 
-def show(sampler: str, spent: list[Spent], workers: int) -> None:
-    """A table in milliseconds, and the exponent of the growth of a trial's cost."""
-    print(f"\n{sampler}, {workers} workers\n")
-    print("| trials | take | decide | sample | tell | sum, ms |\n|---|---|---|---|---|---|")
-    for row in spent:
-        parts = [1000 * part for part in (row.taking, row.deciding, row.sampling, row.telling)]
-        print(f"| {row.trials} | " + " | ".join(f"{part:.1f}" for part in parts) + f" | {sum(parts):.1f} |")
-    tail = spent[-4:]
-    totals = [row.taking + row.deciding + row.sampling + row.telling for row in tail]
-    if len(tail) > 1:
-        exponent = float(np.polyfit(np.log([row.trials for row in tail]), np.log(totals), 1)[0])
-        at = totals[-1] * (100_000 / tail[-1].trials) ** max(exponent, 0.0)
-        print(
-            f"\nA trial's cost grows as n^{exponent:.2f} (n log n in all would be n^{_log_slope(tail):.2f}); "
-            f"extrapolated, {at:.2f} s a trial at 100,000 trials."
+def one_trial(study: optuna.Study, space: SearchSpace, *, first: bool) -> list[float]:
+    """Seconds of processor time for every one of :data:`STEPS`."""
+    times = [time.process_time()]
+    if first:
+        study.get_trials(deepcopy=False)
+    times.append(time.process_time())
+    trial = study.ask()
+    times.append(time.process_time())
+    Wanted(NEVER, UNIFORM).turn(study.get_trials(deepcopy=False), trial.number)
+    times.append(time.process_time())
+    suggest(trial, space)
+    times.append(time.process_time())
+    study.tell(trial, [0.5 + trial.number % 97 / 1000, 1.0 + trial.number % 89])
+    times.append(time.process_time())
+    return [math.fabs(part) for part in np.diff(times)]
+
+
+def fill(storage: PatientStorage, study: optuna.Study, space: SearchSpace, size: int) -> None:
+    """Finished trials up to ``size``, written by the server itself."""
+    with storage.engine.begin() as connection:
+
+        def do(statement: str, **values: object) -> None:
+            connection.execute(sqlalchemy.text(statement), {"study": study._study_id, **values})
+
+        new = "FROM trials WHERE study_id = :study AND number >= :before"
+        before = len(study.get_trials(deepcopy=False))
+        do(
+            "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) "
+            "SELECT number, :study, 'COMPLETE', now(), now() FROM generate_series(:before, :last) AS number",
+            before=before,
+            last=size - 1,
         )
-
-
-def _log_slope(rows: list[Spent]) -> float:
-    """The exponent that log n shows over the same range."""
-    first, last = rows[0].trials, rows[-1].trials
-    return math.log(math.log(last) / math.log(first)) / math.log(last / first)
+        for name, parameter in space.search.parameters.items():
+            assert parameter.range is not None
+            low, high = parameter.range
+            distribution = distribution_to_json(FloatDistribution(low, high, log=parameter.log))
+            do(
+                "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
+                f"SELECT trial_id, :name, :low + random() * :width, :distribution {new}",
+                before=before, name=name, low=low, width=high - low, distribution=distribution,
+            )  # fmt: skip
+        for objective, value in ((0, "0.5 + 0.5 * random()"), (1, "1 + 15 * random()")):
+            do(
+                "INSERT INTO trial_values (trial_id, objective, value, value_type) "
+                f"SELECT trial_id, :objective, {value}, 'FINITE' {new}",
+                before=before, objective=objective,
+            )  # fmt: skip
+        do(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+            f"SELECT trial_id, 'method', '\"adaptive\"' {new}",
+            before=before,
+        )
 
 
 def efficiency(url: str) -> None:
@@ -139,11 +164,8 @@ def efficiency(url: str) -> None:
     )
 
 
-EACH = 40
-BUSY_SECONDS = 0.1
-
-
 def _busy(url, name, barrier) -> None:
+    warnings.filterwarnings("ignore", "Heartbeat of storage")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = SearchSpace.load("digits")
     study = open_study(open_storage(url), name)

@@ -23,7 +23,7 @@ from bitsearch.allocate.trainer import EpochRecord, train
 from bitsearch.allocate.uniform import uniform_plans
 from bitsearch.cost import Activity, Budget, parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, StorageError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.passwords import masked
@@ -163,25 +163,38 @@ def search(
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    with (
+        _sole_owner(folder),
+        stop.listening(),
+        computing(setting, compiled=compiled),
+        closing(open_storage(url or folder.storage_url)) as database,
+    ):
+        name = (study or folder.path.absolute().name) if url is not None else None
+        opened = open_study(database, name or STUDY_NAME)
+        shared = None
+        if name is not None:
+            settings = settings.model_copy(update={"study": name})
+            store = Artifacts(artifacts or str(folder.path.absolute() / "artifacts"))
+            shared = SharedStudy(opened, store)
+        return _run(folder, settings, setting, budgets, wanted, timeout, told, stop, opened, shared)
+
+
+@contextmanager
+def _sole_owner(folder: RunFolder) -> Iterator[None]:
+    """Inside, no other process writes to the run folder."""
+    lock = FileLock(folder.path / ".lock", timeout=0)
     try:
-        with (
-            FileLock(folder.path / ".lock", timeout=0),
-            stop.listening(),
-            computing(setting, compiled=compiled),
-            closing(open_storage(url or folder.storage_url)) as database,
-        ):
-            name = (study or folder.path.absolute().name) if url is not None else None
-            opened = open_study(database, name or STUDY_NAME)
-            shared = None
-            if name is not None:
-                settings = settings.model_copy(update={"study": name})
-                store = Artifacts(artifacts or str(folder.path.absolute() / "artifacts"))
-                shared = SharedStudy(opened, store)
-            return _run(folder, settings, setting, budgets, wanted, timeout, told, stop, opened, shared)
+        lock.acquire()
     except Timeout as error:
         raise InputError(
             f"another process is running the search in {folder.path}; wait for it, or give another --out"
         ) from error
+    except OSError as error:
+        raise StorageError(f"cannot write to the run folder {folder.path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

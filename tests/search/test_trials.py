@@ -4,6 +4,8 @@ import sqlite3
 import sys
 import threading
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from optuna.trial import TrialState
@@ -160,8 +162,8 @@ def test_an_exception_in_the_users_network_ends_its_trial_alone(tiny_space, tmp_
         }
     )
     told = Told()
-    folder = search(space, "8x", out=tmp_path / "run", progress=told).folder
-    assert [plan.provenance.method for plan in folder.plans()] == ["uniform", "uniform"]
+    folder = search(space, "4x", out=tmp_path / "run", progress=told).folder
+    assert [plan.provenance.method for plan in folder.plans()] == ["uniform"]
     assert [note for note in told.notes if "failed" in note] == [
         "trial 0 failed: RuntimeError: my own mistake",
         "trial 2 failed: RuntimeError: my own mistake",
@@ -169,7 +171,6 @@ def test_an_exception_in_the_users_network_ends_its_trial_alone(tiny_space, tmp_
     assert {path.name for path in (folder.path / "weights").iterdir()} == {
         "full-precision.safetensors",
         "trial-0001.safetensors",
-        "trial-0003.safetensors",
     }
 
 
@@ -180,8 +181,8 @@ def resident():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_two_hundred_trials_do_not_grow_the_process(tiny_space, tmp_path):
-    """A real search whose trials are as short as they can be."""
+def test_two_hundred_trials_do_not_grow_the_process(tiny_space):
+    """A real search whose trials are as short as they can be; in memory, since a disk is what they would wait for."""
     training = tiny_space.training.model_copy(update={"epochs": 1, "full_precision_epochs": 1, "batch_size": 600})
     searched = tiny_space.search.model_copy(update={"uniform_trials": 1, "sampler": "random"})
     space = tiny_space.model_copy(update={"training": training, "search": searched, "network_options": {"width": 2}})
@@ -192,7 +193,8 @@ def test_two_hundred_trials_do_not_grow_the_process(tiny_space, tmp_path):
             seen.append(resident())
 
     start = time.monotonic()
-    search(space, "8x", trials=220, timeout=240, out=tmp_path / "run", progress=Watching())
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        search(space, "8x", trials=220, timeout=240, out=Path(folder) / "run", progress=Watching())
     assert len(seen) >= 220, f"{len(seen)} trials in {time.monotonic() - start:.0f} s"
     assert seen[-1] - seen[20] < 50
 
