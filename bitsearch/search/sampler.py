@@ -12,8 +12,6 @@ from bitsearch.space import SearchSpace
 
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
-TPE_TRIALS = 1000
-"""Finished trials from which TPE, whose cost grows with them, gives way to a genetic search of constant cost."""
 
 
 class TrialSampler(BaseSampler):
@@ -30,23 +28,22 @@ class TrialSampler(BaseSampler):
         self._relative: set[str] = set()
         self._skipped: set[str] = set()
 
-    def _of(self, study: Study, trial: FrozenTrial) -> BaseSampler:
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
         if self._made_for != trial.number:
-            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             self._made_for = trial.number
-            self._sampler = make_sampler(self.space, self.seed, origin_of(trial), many=len(done) >= TPE_TRIALS)
+            self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
             self._relative, self._skipped = set(), set()
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the space's sampler."""
-        return self._of(study, trial).infer_relative_search_space(study, trial)
+        return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the space's sampler."""
-        found = self._of(study, trial).sample_relative(study, trial, search_space)
+        found = self._of(trial).sample_relative(study, trial, search_space)
         self._relative = set(found)
         return found
 
@@ -57,7 +54,7 @@ class TrialSampler(BaseSampler):
         own = default_parameters(self.space)
         if origin_of(trial) == 0 and param_name in own:
             return own[param_name]
-        sampler = self._of(study, trial)
+        sampler = self._of(trial)
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
             if name not in self._relative | self._skipped:
@@ -68,19 +65,19 @@ class TrialSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """As the space's sampler."""
-        self._of(study, trial).before_trial(study, trial)
+        self._of(trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """As the space's sampler."""
-        self._of(study, trial).after_trial(study, trial, state, values)
+        self._of(trial).after_trial(study, trial, state, values)
 
 
-def make_sampler(space: SearchSpace, seed: int, number: int, *, many: bool = False) -> BaseSampler:
-    """The space's sampler for the trial ``number``; ``many`` where a large study is to be sampled at constant cost."""
+def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:
+    """The space's sampler for the trial ``number``."""
     own_seed = (seed * SEED_STRIDE + number) % 2**32
     if space.search.sampler == "random":
         return RandomSampler(seed=own_seed)
-    if space.search.sampler == "tpe" and not many:
+    if space.search.sampler == "tpe":
         return TPESampler(seed=own_seed, multivariate=True, group=True, n_startup_trials=5)
     return NSGAIISampler(seed=own_seed, population_size=16)
 
