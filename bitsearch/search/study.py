@@ -111,7 +111,11 @@ def release_interrupted(study: optuna.Study) -> None:
 def requeue_lost(study: optuna.Study) -> None:
     """Queue what was given up as lost, by a process that died before it could queue it again."""
     trials = study.get_trials(deepcopy=False)
-    live = {origin_of(trial) for trial in trials if trial.state != TrialState.FAIL or is_settled(trial)}
+    live = {
+        origin_of(trial)
+        for trial in trials
+        if trial.state != TrialState.FAIL or (is_settled(trial) and trial.user_attrs.get("method") != SURPLUS)
+    }
     lost = {origin_of(trial): trial for trial in trials if trial.state == TrialState.FAIL and not is_settled(trial)}
     callback = study._storage.get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]
     for origin, trial in lost.items():

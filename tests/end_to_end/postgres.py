@@ -25,6 +25,7 @@ class Server:
 
     def __init__(self, programs, folder):
         self.programs, self.data, self.port = programs, folder / "data", free_port()
+        self.hosts = ["127.0.0.1"]
         self.secret = folder / "password"
         self.secret.write_text(PASSWORD, encoding="utf-8")
         if os.getuid() == 0:
@@ -38,7 +39,12 @@ class Server:
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL, timeout=120, cwd="/")
 
     def start(self, **settings):
-        given = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", **settings}
+        given = {
+            "listen_addresses": f"'{','.join(self.hosts)}'",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            **settings,
+        }
         options = " ".join(f"-c {name}={value}" for name, value in given.items())
         log = self.data / "server.log"
         self._do("pg_ctl", "-D", self.data, "-l", log, "-o", f"-p {self.port} {options}", "-w", "start")
@@ -46,8 +52,17 @@ class Server:
     def stop(self):
         self._do("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
 
-    def url(self, port=None, database="postgres"):
-        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port or self.port}/{database}"
+    def listen(self, host):
+        """Be reachable at another address of this machine too."""
+        if host not in self.hosts:
+            self.stop()
+            self.hosts.append(host)
+            with (self.data / "pg_hba.conf").open("a", encoding="utf-8") as rules:
+                rules.write(f"host all all {host}/24 scram-sha-256\n")
+            self.start()
+
+    def url(self, port=None, host="127.0.0.1"):
+        return f"postgresql://{USER}:{PASSWORD}@{host}:{port or self.port}/postgres"
 
 
 def programs():

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,8 @@ weight_price = { low = 0.2, high = 5.0, log = true }
 
 # One worker on trials of a quarter of a second, as a process of its own that can be killed and cut off.
 SLEEPER = """
-import sys, time
+import faulthandler, sys, time
+faulthandler.dump_traceback_later(240)
 import bitsearch.search.storage as storage
 storage.HEARTBEAT_SECONDS = 1
 from bitsearch.plan import UniformBits
@@ -83,12 +84,15 @@ def server():
 
 
 class Proxy:
-    """A TCP proxy on loopback whose cable can be cut: what is connected hangs, and nobody gets through."""
+    """A TCP proxy on loopback: cut, it closes what is connected and lets nobody through."""
+
+    name = "a TCP proxy that drops connections"
+    command = ()
 
     def __init__(self, port):
-        self.target, self.cut = port, threading.Event()
+        self.target, self.is_cut = port, False
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.host, self.port = self.listener.getsockname()
         self.sockets = []
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -96,14 +100,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self.listener.accept()
-            except OSError:
-                return
-            if self.cut.is_set():
-                client.close()
-                continue
-            try:
+                if self.is_cut:
+                    client.close()
+                    continue
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
+                if self.listener.fileno() < 0:
+                    return
                 client.close()
                 continue
             self.sockets += [client, server]
@@ -111,25 +114,76 @@ class Proxy:
                 threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
     def _pump(self, source, sink):
-        try:
+        with suppress(OSError):
             while data := source.recv(65536):
-                if self.cut.is_set():
-                    return
                 sink.sendall(data)
-        except OSError:
-            pass
-        finally:
-            for end in (source, sink):
-                end.close()
+        # Closing alone does not wake the thread that reads the other way.
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        self.is_cut = True
+        for end in self.sockets:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self.is_cut = False
 
     def close(self):
-        self.cut.set()
+        self.cut()
         for end in [self.listener, *self.sockets]:
             end.close()
 
 
-def worker(url, folder, trials):
-    arguments = [sys.executable, "-c", SLEEPER, url, str(folder), str(trials)]
+class Namespace:
+    """A network namespace with a cable to this one: cut, packets vanish and nobody is told, as in real life."""
+
+    name = "a network namespace whose cable is pulled"
+
+    def __init__(self, port):
+        self.port, number = port, os.getpid() % 250
+        self.space, self.cable, self.end = f"bits{number}", f"bs{number}a", f"bs{number}b"
+        self.host = f"10.213.{number}.1"
+        self.command = ("ip", "netns", "exec", self.space)
+        try:
+            self._do("netns", "add", self.space)
+            self._do("link", "add", self.cable, "type", "veth", "peer", "name", self.end, "netns", self.space)
+            self._do("addr", "add", f"{self.host}/24", "dev", self.cable)
+            self._do("link", "set", self.cable, "up")
+            self._do("-n", self.space, "addr", "add", f"10.213.{number}.2/24", "dev", self.end)
+            self._do("-n", self.space, "link", "set", self.end, "up")
+        except (subprocess.CalledProcessError, FileNotFoundError):
+            self.close()
+            raise
+
+    def _do(self, *arguments):
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
+
+    def cut(self):
+        self._do("-n", self.space, "link", "set", self.end, "down")
+
+    def mend(self):
+        self._do("-n", self.space, "link", "set", self.end, "up")
+
+    def close(self):
+        for arguments in (("link", "del", self.cable), ("netns", "del", self.space)):
+            with suppress(subprocess.CalledProcessError, FileNotFoundError):
+                self._do(*arguments)
+
+
+def cable_to(server):
+    """A network that can be cut: a namespace where that is permitted, a proxy elsewhere."""
+    try:
+        found = Namespace(server.port)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return Proxy(server.port)
+    return found
+
+
+def worker(url, folder, trials, within=()):
+    arguments = [*within, sys.executable, "-c", SLEEPER, url, str(folder), str(trials)]
     return subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -137,10 +191,11 @@ def finished_trials(study):
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
 
 
-def until(done, seconds):
+def until(study, count, seconds=240):
+    """Wait for so many finished trials."""
     deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "took too long"
+    while (found := len(finished_trials(study))) < count:
+        assert time.monotonic() < deadline, f"{found} of {count} trials after {seconds} s"
         time.sleep(0.1)
 
 
@@ -149,25 +204,28 @@ def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_serve
     trials, url = 60, database_url(server.url())
     watching = open_storage(url)
     study = open_study(watching, "shared")
-    proxy = Proxy(server.port)
+    cable = cable_to(server)
+    print(f"the network is {cable.name}")
+    server.listen(cable.host)
+    far = server.url(cable.port, host=cable.host)
     workers = [worker(url, tmp_path, trials) for _ in range(3)]
-    workers.append(worker(database_url(server.url(proxy.port)), tmp_path, trials))
+    workers.append(worker(database_url(far), tmp_path, trials, cable.command))
     try:
-        until(lambda: len(finished_trials(study)) >= 8, 120)
+        until(study, 8)
         workers[0].send_signal(signal.SIGKILL)
-        proxy.cut.set()
-        until(lambda: len(finished_trials(study)) >= 20, 120)
+        cable.cut()
+        until(study, 20)
         server.stop()
         time.sleep(2)
         server.start()
-        until(lambda: len(finished_trials(study)) >= 35, 120)
-        proxy.cut.clear()
+        until(study, 35)
+        cable.mend()
         for process in workers[1:]:
-            _, errors = process.communicate(timeout=180)
+            _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
             assert PASSWORD not in errors
     finally:
-        proxy.close()
+        cable.close()
         for process in workers:
             process.kill()
             process.communicate(timeout=30)

@@ -115,6 +115,17 @@ def test_a_lost_trial_is_done_by_the_first_that_takes_it_again_and_by_no_other()
     assert wanted.turn(trials, 3).origin == 1
 
 
+def test_a_surplus_retry_does_not_stand_for_the_trial_that_was_lost(study):
+    lost = study.ask()
+    study.tell(lost, state=TrialState.FAIL)
+    requeue_lost(study)
+    surplus = study.ask()
+    surplus.set_user_attr("method", SURPLUS)
+    study.tell(surplus, state=TrialState.FAIL)
+    requeue_lost(study)
+    assert [trial.system_attrs["failed_trial"] for trial in study.get_trials(states=[TrialState.WAITING])] == [0]
+
+
 def test_what_was_given_up_and_never_queued_again_is_queued_once(study):
     for attributes in ({}, {FAILURE: "loss is nan"}, {"method": SURPLUS}):
         trial = study.ask()
