@@ -110,6 +110,8 @@ class Accuracy(Frozen):
 
     validation: Share | None = None
     test: Share | None = None
+    soft_validation: Share | None = None
+    """With soft weight steps, before they became the hard ones that ``validation`` is of."""
 
 
 class Provenance(Frozen):

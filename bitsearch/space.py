@@ -3,19 +3,23 @@
 A search space is a commented TOML file. Those shipped with bitsearch are found by name, others by path.
 """
 
+import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bitsearch.errors import InputError
+from bitsearch.override import override
 from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, UniformBits, explain, read_text
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Span(Frozen):
@@ -104,7 +108,7 @@ class FirstLayer(Frozen):
     weight_bits: Bits = 8
     spike_bits: Bits = 8
     time_steps: TimeSteps | None = None
-    """1 by default, or every frame of an input with a time axis."""
+    """1 by default, or every frame of an input that changes along a time axis."""
     counted: bool = True
     """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
 
@@ -120,20 +124,32 @@ class Training(Frozen):
     """How networks are trained."""
 
     batch_size: Count = 64
+    """Samples a step, those of all processes together."""
+    micro_batch: Count | None = None
+    """A process passes at most this many samples through the network at once: less memory, the same gradient."""
     full_precision_epochs: Count = 30
     epochs: Count = 20
     """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
     learning_rate: Positive = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
+    precision: Precision = "32-true"
+    """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Train with compiled quantizers; ``auto`` where the run is long enough to win the compilation back."""
     recompute: bool = False
     """Compute spikes and quantized weights again in backward: a third less memory, a few percent more time."""
 
+    @property
+    def at_once(self) -> int:
+        """Samples that a measurement passes through the network at once."""
+        return min(self.batch_size, self.micro_batch or self.batch_size)
+
 
 class Allocation(Frozen):
     """The knobs of the inner loop. Each may be fixed here or varied by the outer loop under ``[search.parameters]``."""
 
+    method: MethodName = "adaptive"
+    """How bits are found; see :data:`bitsearch.allocate.methods.METHODS`."""
     budget_share: float = Field(default=1.0, gt=0, le=1)
     """The inner loop aims at this share of the budget's limit."""
     weight_price: Positive = 1.0
@@ -163,6 +179,25 @@ class Allocation(Frozen):
     granularity: Literal["layer", "channel"] = "layer"
     decay: float | None = Field(default=None, ge=0, le=1)
     """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
+    quantizer: Literal["uniform", "sigmoid"] = "uniform"
+    """Of the weights once bits are frozen: straight-through rounding, or a sum of sigmoids that sharpen into steps."""
+    temperature_rate: Positive = 10.0
+    """``sigmoid``: by how much the temperature rises an epoch; 5 to 20 in the literature."""
+    largest_level: int | None = Field(default=None, ge=2)
+    """``sigmoid``: no weight levels beyond ±this from three bits on, such as 2 or 4; the whole grid by default."""
+    sensitivity: Literal["fisher", "hessian"] = "fisher"
+    """``sensitivity``: what weights a quantization error, the true Fisher or the trace of the Hessian."""
+    ramp_steps: Count = 4
+    """``ramp``: plans that it leaves, at budgets in equal ratios from the start's cost to the limit."""
+    refine_tries: Count = 8
+    """``refine``: exchanges of bits that are tried after the uniform plan's training."""
+    refine_epochs: Count = 1
+    """``refine``: epochs that each of them is trained."""
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """Regularizer weights by the kind of number that they make dear."""
+        return {"weight": self.weight_price, "spike": self.spike_price, "time": self.time_price}
 
 
 class Parameter(Frozen):
@@ -199,7 +234,9 @@ class Search(Frozen):
     """The outer loop."""
 
     trials: Count = 12
-    """Adaptive trials; the uniform baselines come on top."""
+    """Trials that search; the uniform baselines come on top."""
+    methods: tuple[MethodName, ...] = ()
+    """Each of these gets ``trials`` trials, in turns, and nothing else is trained; none: ``allocation.method`` does."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     uniform_trials: Count = 16
     """At most this many uniform plans are trained as baselines."""
@@ -216,6 +253,7 @@ class SearchSpace(Frozen):
     network_options: dict[str, Any] = {}
     data: Name
     data_options: dict[str, Any] = {}
+    """A ``root`` is a folder or an address; a relative one is taken from the working directory, and kept absolute."""
     split_seed: int = Field(default=0, ge=0)
     include: tuple[Name, ...] = Field(default=("*",), min_length=1)
     """Globs of module paths: a layer gets bits if it, or a module around it, matches one."""
@@ -232,11 +270,23 @@ class SearchSpace(Frozen):
     allocation: Allocation = Allocation()
     search: Search = Search()
 
+    @field_validator("data_options")
+    @classmethod
+    def _root_from_anywhere(cls, options: dict[str, Any]) -> dict[str, Any]:
+        root = options.get("root")
+        if not isinstance(root, str) or not root or "://" in root:
+            return options
+        return options | {"root": os.path.abspath(os.path.expanduser(root))}  # noqa: PTH100, PTH111
+
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
         for name in ("weight_bits", "spike_bits", "time_steps"):
             if getattr(self.allocation.start, name) not in getattr(self.choices, name):
                 raise ValueError(f"allocation.start.{name} is outside choices.{name}")
+        if len(set(self.search.methods)) < len(self.search.methods):
+            raise ValueError("search.methods lists a method twice")
+        if self.search.methods and "method" in self.search.parameters:
+            raise ValueError("search.methods and search.parameters.method were both given; give one of them")
         for name, parameter in self.search.parameters.items():
             if name not in Allocation.model_fields:
                 allowed = ", ".join(Allocation.model_fields)
@@ -253,6 +303,20 @@ class SearchSpace(Frozen):
             return Allocation.model_validate(self.allocation.model_dump() | parameters)
         except ValidationError as error:
             raise ValueError(f"search.parameters: {explain(error)}") from error
+
+    def override(self, settings: Sequence[str]) -> "SearchSpace":
+        """This space with settings such as ``training.epochs=3``; see :func:`bitsearch.override.override`.
+
+        Raises:
+            InputError: a setting of another form, an unknown key, or a value that is not allowed.
+        """
+        if not settings:
+            return self
+        content = override(self.model_dump(exclude_none=True), settings)
+        try:
+            return SearchSpace.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error)}") from error
 
     @classmethod
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":

@@ -309,3 +309,58 @@ def test_the_target_is_the_generic_one_unless_it_says_otherwise():
 def test_the_shipped_files_are_those_of_the_repository():
     folder = Path(__file__).parents[1] / "search_spaces"
     assert shipped_spaces() == {file.stem: file.read_text() for file in folder.glob("*.toml")}
+
+
+def test_settings_are_put_over_the_file():
+    space = SearchSpace.from_toml(LEAST + "[choices]\nweight_bits = [1, 4, 8]\n[training]\nbatch_size = 32")
+    changed = space.override(["training.epochs=3", "choices.spike_bits={low = 2, high = 4}", "metric=s_ace"])
+    assert (changed.training.epochs, changed.training.batch_size, changed.metric) == (3, 32, "s_ace")
+    assert changed.choices.spike_bits == Span(low=2, high=4)
+    assert changed.choices.weight_bits == space.choices.weight_bits
+    assert space.override(["choices.weight_bits=[2, 4]"]).choices.weight_bits.values == (2, 4)
+    assert space.override([]) is space
+    assert space.override(["training.batch_size=32"]) == space
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("training.epoch=3", "mine with training.epoch=3: unknown field 'training.epoch'"),
+        ("trainings.epochs=3", "unknown field 'trainings'"),
+        ("training.epochs=many", "training.epochs is 'many': "),
+        ("training=3", "training is 3: "),
+        ("allocation.start.time_steps=5", "allocation.start.time_steps is outside choices.time_steps"),
+        ("search.parameters.weight_prize.low=1", "search.parameters.weight_prize"),
+        ("schema_version=2", "schema_version is 2"),
+    ],
+)
+def test_a_setting_that_is_not_allowed_is_named(setting, fault):
+    with pytest.raises(InputError) as caught:
+        SearchSpace.from_toml(LEAST).override([setting])
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "found"),
+    [
+        ("images", "{cwd}/images"),
+        ("../images", "{parent}/images"),
+        ("~/images", "{home}/images"),
+        ("/data/images", "/data/images"),
+        ("s3://bucket/images", "s3://bucket/images"),
+        ("", ""),
+    ],
+)
+def test_a_root_means_the_same_folder_from_everywhere(root, found, tmp_path, monkeypatch):
+    home, cwd = tmp_path / "home", tmp_path / "work"
+    cwd.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(cwd)
+    space = SearchSpace.from_toml(f"{LEAST}[data_options]\nroot = {root!r}\nsize = 8")
+    assert space.data_options == {"root": found.format(cwd=cwd, parent=tmp_path, home=home), "size": 8}
+    monkeypatch.chdir(tmp_path)
+    assert SearchSpace.model_validate(space.model_dump()) == space
+    assert SearchSpace.from_toml(LEAST).override([f"data_options.root={root}"]).data_options["root"] == (
+        found.format(cwd=tmp_path, parent=tmp_path.parent, home=home)
+    )

@@ -5,29 +5,28 @@ the budget exactly, frozen, and fine-tuned.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty
-from bitsearch.allocate.checkpoint import Checkpoint
+from bitsearch.allocate.budget_control import BudgetController, aim, means_penalty, metric_penalty
+from bitsearch.allocate.checkpoints import Checkpoints
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
-from bitsearch.allocate.projection import LossModel, loss_change, moves, project
+from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.projection import LossModel, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
+from bitsearch.allocate.settle import settle
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
-from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.data import Splits
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, Choices, SearchSpace
-
-CORRECTIONS = 3
-"""Most attempts to meet a budget that depends on how often neurons fire, after the first."""
-CORRECTION = 0.93
-"""Each aims at this share of what the one before aimed at."""
 
 RENEWAL_STOPS_AT = 0.24
 """Renewal stops once (mean bits − target) is below this share of its starting value (Yao et al. 2025)."""
@@ -41,7 +40,7 @@ class BudgetPull(Callback):
         self.controllers = [BudgetController() for _ in budgets]
         self.prices = (knobs.weight_price, knobs.spike_price, knobs.time_price)
         model, plans, smallest = network.model, network.layer_plans, network.rules.smallest(network.model)
-        self.limits = [aim(budget, model, smallest, knobs, network.activity) for budget in budgets]
+        self.limits = [aim(budget, model, smallest, knobs.budget_share, network.activity) for budget in budgets]
         self.start_costs = [model.cost(budget.metric, plans, network.activity) for budget in budgets]
         start_means = model.means(plans)
         # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.
@@ -80,7 +79,7 @@ class BudgetPull(Callback):
             controller.load_state_dict(saved)
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Costs, mean bits and the penalties' largest weight."""
+        """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
         plans, model = self.network.layer_plans, self.network.model
         weights, spikes, time_steps = model.means(plans)
         # Every metric: the report shows that of the front's axis, which may have no budget.
@@ -90,14 +89,8 @@ class BudgetPull(Callback):
             "mean_time_steps": time_steps,
             "penalty_weight": max(float(controller.weight) for controller in self.controllers),
             "changes": float(self.network.changes),
+            "renewals": float(sum(layer.renewals for layer in self.network.layers.values())),
         }
-
-
-def aim(
-    budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], knobs: Allocation, activity: Activity | None
-) -> float:
-    """What the inner loop aims at: a share of a budget's limit, but nothing below the cheapest plan's cost."""
-    return min(budget.limit, max(budget.limit * knobs.budget_share, model.cost(budget.metric, smallest, activity)))
 
 
 class FiringMeter(Callback):
@@ -106,14 +99,14 @@ class FiringMeter(Callback):
     def __init__(self, network: QuantizedNetwork, every: int) -> None:
         self.network, self.every, self.batch = network, every, 0
 
-    def before_batch(self, inputs: Tensor) -> None:
+    def before_batch(self, *parts: Tensor) -> None:
         """Count on this batch, every few batches."""
         if self.batch % self.every == 0:
-            self.network.activity = measure_activity(self.network, inputs)
+            self.network.activity = measure_activity(self.network, *parts, shared=True)
         self.batch += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of batches; what was counted is the method's."""
+        """The number of batches; what was counted is the network's."""
         return {"batch": self.batch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,21 +155,38 @@ class CurvatureSignal(Callback):
     With ``"straight_through"`` it only serves the projection.
     """
 
-    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int) -> None:
+    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
         self.network, self.knobs = network, knobs
-        self.curvature = Curvature(network, seed, knobs.depth_preference)
+        self.curvature = Curvature(network, seed, knobs.depth_preference, batch_axis)
         self.steers = knobs.estimator == "curvature"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
-        self.batch = 0
-        self.slopes: dict[str, tuple[LayerPlan, Tensor]] = {}
+        self.batch, self.due = 0, False
+        self.plans: dict[str, LayerPlan] = {}
+        """Of the layers whose slopes are known: the bits that they are known at."""
+        self.slopes: dict[str, Tensor] = {}
+        self.sides = torch.zeros(3, 0)
+        """``[3, all latents]``: slopes below and above the rounded values, and these."""
 
-    def before_batch(self, inputs: Tensor) -> None:
-        """Probe every few batches."""
-        if self.batch % self.knobs.probe_every == 0:
-            self.curvature.probe(inputs)
-            self.slopes.clear()
+    def before_batch(self, *parts: Tensor) -> None:
+        """Measure every few batches: here, or with the batch's own activations where they come in one part."""
+        # Still due is what memory did not suffice for; the batch is begun again.
+        now = self.due or self.batch % self.knobs.probe_every == 0
+        self.due = now and len(parts) == 1
+        if self.due:
+            self.curvature.watch()
+        elif now:
+            self.curvature.probe(*parts)
+            self.plans.clear()
         self.batch += 1
+
+    def after_forward(self, logits: Tensor) -> None:
+        """Probe with the activations of the training step, which costs a backward pass alone."""
+        if self.due:
+            self.due = False
+            self.curvature.unwatch()
+            self.curvature.measure(logits)
+            self.plans.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The number of batches, and the curvature; slopes follow from it."""
@@ -191,25 +201,27 @@ class CurvatureSignal(Callback):
         """Σ slope·latent: its gradient is the predicted slope of the loss."""
         if not self.steers:
             return None
-        total = torch.zeros(())
-        for name, layer in self.network.searched_layers.items():
-            latents = layer.latents
-            total = total.to(latents.device) + (self._slopes(name, latents) * latents).sum()
-        return total
-
-    def _slopes(self, name: str, latents: Tensor) -> Tensor:
-        """Predicted dL/dlatent ``[2 + T_max]``: of weight bits, time steps, and each step's spike bits."""
-        layer = self.network.layers[name]
-        plan = layer.layer_plan
-        if name not in self.slopes or self.slopes[name][0] != plan:
-            assert layer.choices is not None
-            self.slopes[name] = (plan, _both_slopes(plan, name, self.curvature, layer.choices, len(latents)))
-        down, up = self.slopes[name][1].to(latents.device)
-        rounded = torch.tensor(
-            [plan.weight_bits, plan.time_steps, *plan.spike_bits, *[0] * (len(latents) - 2 - plan.time_steps)]
-        ).to(latents)
+        layers = self.network.searched_layers
+        latents = torch.cat([layer.latents for layer in layers.values()])
+        plans = {name: layer.layer_plan for name, layer in layers.items()}
+        if plans != self.plans:
+            for name, plan in plans.items():
+                if self.plans.get(name) != plan:
+                    self.slopes[name] = self._both_sides(name, plan)
+            self.plans, self.sides = plans, torch.cat([self.slopes[name] for name in plans], 1).to(latents.device)
+        down, up, rounded = self.sides
         # The loss is taken to be linear between whole numbers: the side on which a latent lies has its slope.
-        return torch.where(latents.detach() >= rounded, up, down)
+        return (torch.where(latents.detach() >= rounded, up, down) * latents).sum()
+
+    def _both_sides(self, name: str, plan: LayerPlan) -> Tensor:
+        """``[3, 2 + T_max]``: :func:`_both_slopes`, and the rounded values that the latents stand for."""
+        layer = self.network.layers[name]
+        assert layer.choices is not None
+        slots = len(layer.latents)
+        slopes = _both_slopes(plan, name, self.curvature, layer.choices, slots)
+        unused = [0] * (slots - 2 - plan.time_steps)
+        rounded = torch.tensor([[plan.weight_bits, plan.time_steps, *plan.spike_bits, *unused]], dtype=slopes.dtype)
+        return torch.cat([slopes, rounded])
 
 
 def _both_slopes(plan: LayerPlan, name: str, loss: LossModel, choices: Choices, slots: int) -> Tensor:
@@ -233,13 +245,12 @@ def allocate_adaptively(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
-    checkpoint: Checkpoint | None = None,
+    fabric: Fabric | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> QuantizedNetwork:
     """Search, project, freeze and fine-tune; the result meets every budget exactly.
 
-    A budget that depends on how often neurons fire is met by what was counted on the validation split after
-    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most :data:`CORRECTIONS` times.
-    Such a budget alone may end up not met: nobody can know before how often neurons will fire.
+    A budget that depends on how often neurons fire is met as :func:`bitsearch.allocate.settle.settle` says.
 
     Args:
         network: trained full-precision network, on its device; left as it is.
@@ -251,9 +262,10 @@ def allocate_adaptively(
         budgets: feasible.
         seed: of batches, sampled labels and features.
         on_epoch: gets a record after every epoch.
-        checkpoint: where one was interrupted, to go on from its last whole epoch.
+        fabric: as for :func:`bitsearch.allocate.trainer.train`; made once for all phases by default.
+        checkpoints: as there, of all phases.
     """
-    checkpoint = checkpoint or Checkpoint()
+    fabric = fabric or make_fabric(next(network.parameters()).device, space.training.precision)
     quantized = make_searchable(network, model, rules, space, knobs)
     training = space.training
     search_epochs = max(1, round(training.epochs * knobs.search_share))
@@ -261,111 +273,49 @@ def allocate_adaptively(
     by_firing = [budget for budget in budgets if model.needs_activity(budget.metric)]
     meters: list[Callback] = []
     if by_firing:
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
+        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
         meters = [FiringMeter(quantized, knobs.probe_every)]
     pull = BudgetPull(quantized, budgets, knobs, steps)
-    signal = CurvatureSignal(quantized, knobs, seed)
-    renewal = Renewal(quantized, pull, knobs)
-    limits = [replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)]
-    allotted = _Allotted(quantized, limits)
-    checkpoint.parts["allotted"] = allotted
-    if checkpoint.saved_phase <= 0:
-        train(
-            quantized,
+    signal = CurvatureSignal(quantized, knobs, seed, splits.batch_axis)
+    train(
+        quantized,
+        splits,
+        training,
+        epochs=search_epochs,
+        seed=seed,
+        phase="search",
+        anneal=False,
+        callbacks=[*meters, pull, Renewal(quantized, pull, knobs), signal],
+        latent_rates={
+            "bits_learning_rate": knobs.bits_learning_rate,
+            "time_learning_rate": knobs.time_learning_rate,
+        },
+        on_epoch=on_epoch,
+        fabric=fabric,
+        checkpoints=checkpoints,
+    )
+    settle(
+        quantized,
+        Problem(
+            network,
+            model,
+            rules,
             splits,
-            training,
-            epochs=search_epochs,
-            seed=seed,
-            phase="search",
-            anneal=False,
-            callbacks=[*meters, pull, renewal, signal],
-            latent_rates={
-                "bits_learning_rate": knobs.bits_learning_rate,
-                "time_learning_rate": knobs.time_learning_rate,
-            },
+            space,
+            knobs,
+            budgets,
+            seed,
             on_epoch=on_epoch,
-            checkpoint=checkpoint,
-        )
-    checkpoint.parts["renewal"] = renewal
-    if by_firing:
-        # Bits may have to be taken away again.
-        checkpoint.parts["signal"] = signal
-
-    def settle() -> None:
-        # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
-        smallest = rules.smallest(model)
-        for index, limit in enumerate(limits):
-            if budgets[index] in by_firing:
-                least = model.cost(limit.metric, smallest, quantized.activity)
-                limits[index] = replace(limit, limit=max(limit.limit, least))
-        quantized.fix(
-            project(
-                quantized.layer_plans,
-                model,
-                limits,
-                rules,
-                loss=signal.curvature,
-                prices={"weight": knobs.weight_price, "spike": knobs.spike_price, "time": knobs.time_price},
-                activity=quantized.activity,
-            )
-        )
-
-    for tuning in range(max(1, checkpoint.saved_phase), 2 + (CORRECTIONS if by_firing else 0)):
-        if tuning == checkpoint.saved_phase:
-            allotted.restore_bits(checkpoint.saved_part("allotted"))
-        else:
-            if tuning > 1:
-                _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.batch_size)
-                if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
-                    break
-                for index, limit in enumerate(limits):
-                    if budgets[index] in by_firing:
-                        limits[index] = replace(limit, limit=limit.limit * CORRECTION)
-            settle()
-        epochs = training.epochs - search_epochs
-        if tuning > 1:
-            epochs = max(1, epochs // 2)
-        if epochs > 0:
-            train(
-                quantized,
-                splits,
-                training,
-                epochs=epochs,
-                seed=seed + tuning,
-                phase="fine-tune",
-                on_epoch=on_epoch,
-                checkpoint=checkpoint,
-                number=tuning,
-            )
+            fabric=fabric,
+            checkpoints=checkpoints,
+        ),
+        epochs=training.epochs - search_epochs,
+        seed=seed + 1,
+        limits=[replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)],
+        loss=signal.curvature,
+        prices=knobs.prices,
+    )
     return quantized
-
-
-@dataclass
-class _Allotted:
-    """What the method has decided so far, for a checkpoint."""
-
-    network: QuantizedNetwork
-    limits: list[Budget]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The bits, and what is asked for."""
-        activity = self.network.activity
-        return {
-            "plans": {name: plan.model_dump() for name, plan in self.network.layer_plans.items()},
-            "limits": [limit.limit for limit in self.limits],
-            "activity": None if activity is None else {name: dict(found) for name, found in vars(activity).items()},
-            "changes": self.network.changes,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with that, but for the bits: while they are searched they are the network's own state."""
-        self.limits[:] = [replace(own, limit=limit) for own, limit in zip(self.limits, state["limits"], strict=True)]
-        self.network.activity = None if state["activity"] is None else Activity(**state["activity"])
-        self.network.changes = state["changes"]
-
-    def restore_bits(self, state: dict[str, Any]) -> None:
-        """Fix the bits, which has to be done before the rest of a fixed network's state is taken."""
-        self.network.fix({name: LayerPlan.model_validate(plan) for name, plan in state["plans"].items()})
 
 
 def make_searchable(

@@ -1,12 +1,14 @@
 """What makes an allocation meet its budget while it trains: the penalties and the controller of their weight."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bitsearch.cost import Activity, CostModel
+from bitsearch.cost import Activity, Budget, CostModel
+from bitsearch.plan import LayerPlan
 
 
 class BudgetController:
@@ -45,6 +47,13 @@ Prices = tuple[float, float, float]
 
 Allocation = tuple[Tensor, Tensor, Tensor]
 """(weight bits, mean spike bits, time steps), each ``[L]``, rounded, with straight-through gradients."""
+
+
+def aim(
+    budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], share: float, activity: Activity | None
+) -> float:
+    """What a method aims at: a share of a budget's limit, but nothing below the cheapest plan's cost."""
+    return min(budget.limit, max(budget.limit * share, model.cost(budget.metric, smallest, activity)))
 
 
 def priced(allocation: Allocation, prices: Prices) -> Allocation:

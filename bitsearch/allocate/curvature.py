@@ -11,31 +11,47 @@ network, at its quantized operands, smoothed over probes. Where a layer's input 
 different frames add up or cancel, so that F is a matrix over the frames there (our reading).
 """
 
-from contextlib import ExitStack
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bitsearch.allocate.checkpoints import moved
 from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
 from bitsearch.quant.frames import bin_frames, held, hold_frames
-from bitsearch.quant.neuron import mean_spikes
+from bitsearch.quant.processes import gathered, process, processes, total
 from bitsearch.quant.renewal import renew_step
-from bitsearch.quant.uniform import to_levels
+from bitsearch.quant.uniform import largest_level, to_levels
 
 SMOOTHING = 0.7
 """Weight of the past in the running Fisher."""
 STEPS_KEPT = 8
 """Probes for which a candidate's best step size is kept: weights and activations move little in between."""
+LOSS_SCALE = 2.0**10
+"""Of a probe's loss, so that float16 can hold the gradients; a power of two changes no other digit."""
 SAMPLE_ELEMENTS = 8192
 """Input elements per layer on which spike errors are measured."""
 
 
 _Prefix = tuple[int, tuple[int, ...]]
 """The time steps that frames are binned into (0 without a time axis), and the spike bits of the first of them."""
+
+
+@dataclass
+class _Call:
+    """What one call of a layer showed, over a batch's parts."""
+
+    features: int = 0
+    """Features of its input, sampled or not."""
+    weight_grad: Tensor | None = None
+    spike_grads: list[Tensor] = field(default_factory=list)
+    """``[N, F, sampled features]``, of each part; F is 1 without a time axis."""
+    inputs: list[Tensor] = field(default_factory=list)
+    """``[N, F, sampled features]``, of each part."""
 
 
 @dataclass
@@ -53,8 +69,12 @@ class _LayerState:
     """Best step sizes found, by bits."""
     spike_steps: dict["_Prefix", Tensor] = field(default_factory=dict)
     probes: int = 0
-    prefixes: dict["_Prefix", tuple[tuple[Tensor, ...], Tensor | float]] = field(default_factory=dict)
-    """The spikes so far, and what is left on the membrane."""
+    spikes: dict["_Prefix", Tensor] = field(default_factory=dict)
+    """Of the last of these time steps; so with the two below."""
+    fired: dict["_Prefix", Tensor] = field(default_factory=dict)
+    """Sum of the spikes so far."""
+    membranes: dict["_Prefix", Tensor] = field(default_factory=dict)
+    """Of the next time step."""
 
 
 class Curvature:
@@ -64,21 +84,27 @@ class Curvature:
         network: searched layers are measured.
         seed: of the sampled labels and features.
         depth_preference: sensitivities are multiplied by exp(this × depth), depth from −½ (first) to ½ (last layer).
+        batch_axis: the samples' axis in a batch's inputs.
     """
 
-    def __init__(self, network: QuantizedNetwork, seed: int, depth_preference: float = 0.0) -> None:
-        self.network = network
+    def __init__(
+        self, network: QuantizedNetwork, seed: int, depth_preference: float = 0.0, batch_axis: int = 0
+    ) -> None:
+        self.network, self.batch_axis = network, batch_axis
         self.generator = torch.Generator().manual_seed(seed)
         names = list(network.layers)
         self.factors = {
             name: float(torch.tensor(depth_preference * (index / max(len(names) - 1, 1) - 0.5)).exp())
             for index, name in enumerate(names)
         }
+        self.calls: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        """Of every layer watched: input, spikes and weight of every call."""
         self.states = {name: _LayerState() for name in network.searched_layers}
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint; prefixes follow from the rest."""
-        kept = {name: vars(state) | {"prefixes": {}} for name, state in self.states.items()}
+        """For a checkpoint; spikes and membranes follow from the rest."""
+        derived: dict[str, Any] = {"spikes": {}, "fired": {}, "membranes": {}}
+        kept = {name: vars(state) | derived for name, state in self.states.items()}
         return {"generator": self.generator.get_state(), "layers": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -86,70 +112,151 @@ class Curvature:
         self.generator.set_state(state["generator"])
         for name, kept in state["layers"].items():
             device = self.network.layers[name].weight.device
-            self.states[name] = _LayerState(**{field: _moved(value, device) for field, value in kept.items()})
+            self.states[name] = _LayerState(**{field: moved(value, device) for field, value in kept.items()})
 
-    def probe(self, inputs: Tensor) -> None:
-        """A forward/backward pass on a batch of ``inputs`` with sampled labels; updates every layer's Fisher."""
-        layers = self.network.searched_layers
-        seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
-        with ExitStack() as stack:
-            for name, layer in layers.items():
-                layer.observer = _appender(seen[name])
-                stack.callback(setattr, layer, "observer", None)
-            logits = predict(self.network, inputs)
-        probabilities = logits.detach().softmax(-1).cpu()
-        labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1).to(logits.device)
-        loss = nn.functional.cross_entropy(logits, labels)
-        calls = [(name, call) for name, found in seen.items() for call in found]
-        operands = [operand for _, (_, spikes, weight) in calls for operand in (spikes, weight)]
-        gradients = torch.autograd.grad(loss, operands)
+    def probe(self, *parts: Tensor) -> None:
+        """A forward/backward pass on a batch with sampled labels; updates every layer's Fisher.
+
+        ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through
+        the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
+        """
+        own = sum(part.shape[self.batch_axis] for part in parts)
+        batch = int(total(torch.tensor(own, device=parts[0].device)))
+        noise: Tensor | None = None
+        calls: dict[tuple[str, int], _Call] = {}
+        for part in parts:
+            self.watch()
+            try:
+                logits = predict(self.network, part)
+            finally:
+                self.unwatch()
+            noise = self._noise(batch, logits.shape[-1]) if noise is None else noise
+            self._backward(calls, logits, noise[: len(logits)], batch)
+            noise = noise[len(logits) :]
+        self._update(calls, batch)
+
+    def watch(self) -> None:
+        """Until :meth:`unwatch`, keep the operands of every searched layer for :meth:`measure`."""
+        for name, layer in self.network.searched_layers.items():
+            self.calls[name] = []
+            layer.observer = _appender(self.calls[name])
+
+    def unwatch(self) -> None:
+        """Keep no more operands."""
+        for layer in self.network.searched_layers.values():
+            layer.observer = None
+
+    def measure(self, logits: Tensor) -> None:
+        """:meth:`probe` on a batch that has been passed through the network, watched, in one part.
+
+        It costs a backward pass from its ``logits`` (``[N, classes]``), which can still be trained on.
+        """
+        calls: dict[tuple[str, int], _Call] = {}
+        batch = int(total(torch.tensor(len(logits), device=logits.device)))
+        self._backward(calls, logits, self._noise(batch, logits.shape[-1])[: len(logits)], batch, keep_graph=True)
+        self._update(calls, batch)
+
+    def _noise(self, batch: int, classes: int) -> Tensor:
+        """Of an exponential race, which draws from a distribution: for this process's samples.
+
+        Every process draws the whole batch's, and takes the rows of its samples.
+        """
+        noise = torch.empty(batch, classes).exponential_(generator=self.generator)
+        return noise[process() :: processes()]
+
+    def _backward(
+        self,
+        calls: dict[tuple[str, int], _Call],
+        logits: Tensor,
+        noise: Tensor,
+        batch: int,
+        *,
+        keep_graph: bool = False,
+    ) -> None:
+        """Add what the calls watched and a backward pass with sampled labels show to ``calls``."""
+        seen, self.calls = self.calls, {}
+        logits = logits.float()
+        labels = (logits.detach().softmax(-1).cpu() / noise).argmax(-1).to(logits.device)
+        loss = nn.functional.cross_entropy(logits, labels, reduction="sum") * (LOSS_SCALE / batch)
+        found = [((name, index), *call) for name, own in seen.items() for index, call in enumerate(own)]
+        operands = [operand for _, _, spikes, weight in found for operand in (spikes, weight)]
+        gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
         with torch.no_grad():
-            for index, (name, (x, _, _)) in enumerate(calls):
-                if layers[name].frames is None:
-                    x, spike_grad = x[None], gradients[2 * index][None]
+            for index, (key, x, _, _) in enumerate(found):
+                spike_grad, weight_grad = (grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2])
+                if self.network.layers[key[0]].frames is None:
+                    x, spike_grad = x[None], spike_grad[None]
                 else:
-                    spike_grad = _by_frame(gradients[2 * index], x.shape[0])
-                self._update(self.states[name], x.detach(), spike_grad, gradients[2 * index + 1])
+                    spike_grad = _by_frame(spike_grad, x.shape[0])
+                self._add(calls.setdefault(key, _Call()), self.states[key[0]], x, spike_grad, weight_grad, batch)
 
-    def _update(self, state: _LayerState, x: Tensor, spike_grad: Tensor, weight_grad: Tensor) -> None:
+    def _add(
+        self, call: _Call, state: _LayerState, x: Tensor, spike_grad: Tensor, weight_grad: Tensor, batch: int
+    ) -> None:
         """``x`` and the gradient of its spikes are ``[F, N, ...]``."""
-        batch = x.shape[1]
-        flat = x.flatten(2)
+        flat = x.detach().float().flatten(2).transpose(0, 1)
         if state.features is None:
             count = min(flat.shape[2], max(1, SAMPLE_ELEMENTS // batch))
             state.features = torch.randperm(flat.shape[2], generator=self.generator)[:count].to(x.device)
-        share = flat.shape[2] / len(state.features)
-        state.inputs = flat[:, :, state.features]
+        call.features = flat.shape[2]
+        call.inputs.append(flat[:, :, state.features])
+        call.spike_grads.append(spike_grad.flatten(2).transpose(0, 1)[:, :, state.features])
+        call.weight_grad = weight_grad if call.weight_grad is None else call.weight_grad + weight_grad
+
+    @torch.no_grad()
+    def _update(self, calls: dict[tuple[str, int], _Call], batch: int) -> None:
+        # Autocast would leave products too few digits.
+        with torch.autocast(next(self.network.parameters()).device.type, enabled=False):
+            for (name, _), call in calls.items():
+                self._take_in(self.states[name], call, batch)
+
+    @staticmethod
+    def _take_in(state: _LayerState, call: _Call, batch: int) -> None:
+        assert call.weight_grad is not None
+        assert state.features is not None
+        share = call.features / len(state.features)
+        state.inputs = gathered(torch.cat(call.inputs)).transpose(0, 1)
         # Mean over the batch of products of per-sample gradients; the loss is a mean, so each carries 1/N.
-        sampled = spike_grad.flatten(2)[:, :, state.features]
-        features = torch.einsum("fnk,gnk->fgk", sampled, sampled) * batch * share
-        state.weight_fisher = _smoothed(state.weight_fisher, weight_grad.square() * batch)
+        sampled = torch.cat(call.spike_grads)
+        features = total(torch.einsum("nfk,ngk->fgk", sampled, sampled)) * batch * share
+        state.weight_fisher = _smoothed(state.weight_fisher, total(call.weight_grad).square() * batch)
         state.feature_fisher = _smoothed(state.feature_fisher, features)
         state.probes += 1
         if state.probes % STEPS_KEPT == 0:
             state.weight_steps.clear()
             state.spike_steps.clear()
+        for outdated in (state.weight_losses, state.spike_losses, state.fired, state.spikes, state.membranes):
+            outdated.clear()  # type: ignore[attr-defined]
+
+    def replace_by_traces(self, name: str, by_weights: float, by_input: float) -> None:
+        """Let a layer's mean curvature, traces of the Hessian over their sizes, stand for its Fisher; probe before."""
+        state = self.states[name]
+        assert state.weight_fisher is not None, "probe before replacing"
+        assert state.inputs is not None
+        frames, _, features = state.inputs.shape
+        state.weight_fisher = torch.full_like(state.weight_fisher, by_weights / state.weight_fisher.numel())
+        # The sampled features stand for all.
+        between = torch.eye(frames, device=state.inputs.device) * by_input / (frames * features)
+        state.feature_fisher = between[:, :, None].expand(-1, -1, features)
         state.weight_losses.clear()
         state.spike_losses.clear()
-        state.prefixes.clear()
 
-    @torch.no_grad()
     def weight_loss(self, name: str, weight_bits: int) -> float:
         """½·Σ F·(Q(W) − W)² at a number of weight bits, with its best step."""
         state, layer = self.states[name], self.network.layers[name]
         if weight_bits not in state.weight_losses:
             assert state.weight_fisher is not None, "probe before predicting"
             weight = layer.weight.detach()
-            bits = torch.tensor(float(weight_bits), device=weight.device)
+            bits, largest = _grid(weight_bits, True, weight.device)
             step = state.weight_steps.get(weight_bits)
             if step is None:
                 step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
                 state.weight_steps[weight_bits] = step
-            error = to_levels(weight, step, bits, signed=True).codes * step - weight
-            state.weight_losses[weight_bits] = float(0.5 * (state.weight_fisher * error.square()).sum())
+            error = to_levels(weight, step, bits, signed=True, largest=largest).codes.mul_(step).sub_(weight)
+            loss = torch.dot(state.weight_fisher.flatten(), error.square_().flatten())
+            state.weight_losses[weight_bits] = 0.5 * float(loss)
         return self.factors[name] * state.weight_losses[weight_bits]
 
-    @torch.no_grad()
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.
 
@@ -157,37 +264,23 @@ class Curvature:
         """
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:
-            fisher, inputs = state.feature_fisher, state.inputs
-            assert fisher is not None, "probe before predicting"
-            assert inputs is not None
-            spikes = torch.stack(self._run(state, layer, spike_bits, len(spike_bits))[0])
-            seen = spikes.mean(0, keepdim=True) if layer.frames is None else hold_frames(spikes, len(inputs))
-            error = seen - inputs
-            squares = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
-            state.spike_losses[spike_bits] = float(0.5 * squares / inputs.shape[1])
+            fisher, inputs, time_steps = state.feature_fisher, _inputs(state), len(spike_bits)
+            assert fisher is not None
+            if layer.frames is None:
+                fired = _fired(state, layer, spike_bits)
+                error = torch.sub(fired, inputs[0], alpha=time_steps).square_()
+                loss = torch.mv(error, fisher[0, 0]).sum() / time_steps**2
+            else:
+                spikes = [_spikes(state, layer, spike_bits[: t + 1], time_steps) for t in range(time_steps)]
+                error = hold_frames(torch.stack(spikes), len(inputs)) - inputs
+                loss = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
+            state.spike_losses[spike_bits] = 0.5 * float(loss) / inputs.shape[1]
         return self.factors[name] * state.spike_losses[spike_bits]
 
-    def _run(
-        self, state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int
-    ) -> tuple[tuple[Tensor, ...], Tensor | float]:
-        """(spikes, what is left on the membrane) of the first time steps; prefixes are shared between allocations."""
-        if not spike_bits:
-            return (), 0.0
-        framed = layer.frames is not None
-        key = (time_steps if framed else 0, spike_bits)
-        if key not in state.prefixes:
-            spikes, residual = self._run(state, layer, spike_bits[:-1], time_steps)
-            inputs = state.inputs
-            assert inputs is not None
-            membrane = residual + (bin_frames(inputs, time_steps)[len(spikes)] if framed else inputs[0])
-            bits = torch.tensor([float(spike_bits[-1])], device=membrane.device)
-            step = state.spike_steps.get(key)
-            if step is None:
-                step = renew_step(membrane, bits[0], signed=layer.signed_input).view(1)
-                state.spike_steps[key] = step
-            fired = mean_spikes(membrane, step, bits, time_steps=1, decay=layer.decay, signed=layer.signed_input)
-            state.prefixes[key] = ((*spikes, fired), layer.decay * (membrane - fired))
-        return state.prefixes[key]
+
+def _inputs(state: _LayerState) -> Tensor:
+    assert state.inputs is not None, "probe before predicting"
+    return state.inputs
 
 
 def _by_frame(grad: Tensor, frames: int) -> Tensor:
@@ -196,16 +289,53 @@ def _by_frame(grad: Tensor, frames: int) -> Tensor:
     return (grad / torch.bincount(shown).view(-1, *[1] * (grad.dim() - 1)))[shown]
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """A tensor, or those of a dict, on a device."""
-    if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
-    return value.to(device) if isinstance(value, Tensor) else value
+@functools.cache
+def _grid(bits: int, signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(bits, q_max) as scalar tensors."""
+    width = torch.tensor(float(bits), device=device)
+    return width, largest_level(width, signed=signed)
+
+
+def _fired(state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> Tensor:
+    """Sum of the spikes of the given time steps, of a static input; prefixes are shared between allocations."""
+    key = (0, spike_bits)
+    if key not in state.fired:
+        spikes = _spikes(state, layer, spike_bits, 0)
+        state.fired[key] = _fired(state, layer, spike_bits[:-1]) + spikes if len(spike_bits) > 1 else spikes
+    return state.fired[key]
+
+
+def _spikes(state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
+    """``[N, sampled features]``: the spikes of the last of the given time steps, of ``time_steps`` frames in all."""
+    key = (time_steps, spike_bits)
+    if key not in state.spikes:
+        membrane = _membrane(state, layer, spike_bits[:-1], time_steps)
+        bits, largest = _grid(spike_bits[-1], layer.signed_input, membrane.device)
+        step = state.spike_steps.get(key)
+        if step is None:
+            step = state.spike_steps[key] = renew_step(membrane, bits, signed=layer.signed_input)
+        levels = to_levels(membrane, step, bits, signed=layer.signed_input, largest=largest)
+        state.spikes[key] = levels.codes.mul_(step)
+    return state.spikes[key]
+
+
+def _membrane(state: _LayerState, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
+    """The membrane after the given time steps."""
+    inputs = _inputs(state)
+    current = bin_frames(inputs, time_steps)[len(spike_bits)] if time_steps else inputs[0]
+    if not spike_bits:
+        return current
+    key = (time_steps, spike_bits)
+    if key not in state.membranes:
+        before = _membrane(state, layer, spike_bits[:-1], time_steps)
+        residual = before - _spikes(state, layer, spike_bits, time_steps)
+        state.membranes[key] = torch.add(current, residual, alpha=layer.decay)
+    return state.membranes[key]
 
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:
     def observe(x: Tensor, spikes: Tensor, weight: Tensor) -> None:
-        calls.append((x, spikes, weight))
+        calls.append((x.detach(), spikes, weight))
 
     return observe
 

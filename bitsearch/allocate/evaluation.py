@@ -14,35 +14,44 @@ from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.layers.quantized import Observer, QuantizedLayer
 from bitsearch.models.eval_mode import eval_mode
+from bitsearch.quant.processes import process, processes, total
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, samples: Samples, batch_size: int) -> float:
-    """Share of samples whose largest logit is their label; modes stay as they were."""
+def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: bool = False) -> float:
+    """Share of samples whose largest logit is their label; modes stay as they were.
+
+    ``shared``: all processes call this, each measures its share, and all get the same result.
+    """
     device = next(network.parameters()).device
     correct = torch.zeros((), dtype=torch.long, device=device)
-    count = 0
+    share = (process(), processes()) if shared else (0, 1)
     with eval_mode(network):
-        for inputs, labels in batches(samples, batch_size):
+        for inputs, labels in batches(samples, batch_size, share=share):
             logits = predict(network, inputs.to(device))
             correct += (logits.argmax(-1) == labels.to(device)).sum()
-            count += len(labels)
-    return int(correct) / count
+    return int(total(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
 
 
-def evaluate_with_activity(network: QuantizedNetwork, samples: Samples, batch_size: int) -> tuple[float, Activity]:
-    """(accuracy, what spikes were counted over all samples and time steps)."""
+def evaluate_with_activity(
+    network: QuantizedNetwork, samples: Samples, batch_size: int, *, shared: bool = False
+) -> tuple[float, Activity]:
+    """(accuracy, what spikes were counted over all samples and time steps); ``shared`` as for :func:`evaluate`."""
     with _counted(network) as counts:
-        accuracy = evaluate(network, samples, batch_size)
-    return accuracy, _activity(network, counts)
+        accuracy = evaluate(network, samples, batch_size, shared=shared)
+    return accuracy, _activity(network, counts, shared)
 
 
 @torch.no_grad()
-def measure_activity(network: QuantizedNetwork, inputs: Tensor) -> Activity:
-    """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``; modes stay as they were."""
+def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = False) -> Activity:
+    """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``, or on its parts; modes stay as they were.
+
+    ``shared``: the parts are this process's share of a batch, and all get the whole batch's counts.
+    """
     with _counted(network) as counts, eval_mode(network):
-        predict(network, inputs)
-    return _activity(network, counts)
+        for inputs in parts:
+            predict(network, inputs)
+    return _activity(network, counts, shared)
 
 
 @dataclass
@@ -74,7 +83,12 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
         yield counts
 
 
-def _activity(network: QuantizedNetwork, counts: dict[str, _Count]) -> Activity:
+def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool) -> Activity:
+    if shared and processes() > 1:
+        # On the device that the processes' backend speaks of.
+        device = next(network.parameters()).device
+        own = torch.tensor([[count.nonzero, count.spikes, count.operations] for count in counts.values()])
+        counts = {name: _Count(*row) for name, row in zip(counts, total(own.to(device)).tolist(), strict=True)}
     firing, synaptic = {}, {}
     for geometry in network.model.layers:
         count = counts[geometry.name]

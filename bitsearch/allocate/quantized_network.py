@@ -35,6 +35,8 @@ class QuantizedNetwork(nn.Module):
         self.model, self.rules, self.baseline = model, rules, baseline
         self.activity: Activity | None = None
         """Spike counts, for budgets that depend on how often neurons fire."""
+        self.soft_accuracy: float | None = None
+        """Validation accuracy before soft weight steps became hard ones, where there were any."""
         self.conversion: list[Converted] = []
         """What became of every layer and neuron, where :func:`quantize` made this."""
         found = quantized_layers(network)
@@ -58,6 +60,17 @@ class QuantizedNetwork(nn.Module):
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
         """Let step renewal reset this optimizer's state of the steps that it replaces."""
         self._optimizer = optimizer
+
+    def merge_gradients(self, parts: int) -> None:
+        """Bring the gradients of a batch that was passed through the network in ``parts`` to those of the whole.
+
+        LSQ scales a step's gradient by the number of elements, which a backward pass counts in its own part.
+        """
+        if parts == 1:
+            return
+        for layer in self.layers.values():
+            if layer.spike_log_step.grad is not None:
+                layer.spike_log_step.grad /= parts**0.5
 
     def follow_latents(self) -> None:
         """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""

@@ -1,12 +1,13 @@
 """The command line: parse, call, print."""
 
+import os
 import sys
 import warnings
 from typing import TextIO
 
 import typer
 
-from bitsearch.cli import doctor, plans, profile, run, targets, worker
+from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train, worker
 from bitsearch.errors import InputError
 from bitsearch.passwords import masked
 
@@ -19,23 +20,32 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("worker")(worker.worker)
-app.command("report")(plans.report)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("dashboard")(report.dashboard)
 app.command("export")(plans.export)
 app.command("evaluate")(plans.evaluate)
-app.command("deploy")(plans.deploy)
+app.command("train")(train.train)
+app.command("deploy")(deploy.deploy)
+app.command("verify")(deploy.verify)
 app.command("profile")(profile.profile)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130."""
+    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130.
+
+    Of several processes that ``torchrun`` started, the first one speaks.
+    """
     warnings.showwarning = _one_line
     try:
         app()
     except InputError as error:
-        print(f"bitsearch: {masked(str(error))}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"bitsearch: {masked(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -15,6 +15,7 @@ REQUIRED = (
     "torchvision",
     "torchaudio",
     "spikingjelly",
+    "lightning-fabric",
     "optuna",
     "pandas",
     "plotly",

@@ -1,4 +1,4 @@
-"""Commands on runs and plans: ``report``, ``export``, ``evaluate``, ``deploy``, ``spaces``."""
+"""Commands on runs and plans: ``export``, ``evaluate``, ``spaces``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,17 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.report import RunArgument
 from bitsearch.errors import InputError
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
-
-
-def report(run: RunArgument) -> None:
-    """Write the Pareto page of a run anew."""
-    from bitsearch.report import write_report
-    from bitsearch.search.run_folder import RunFolder
-
-    print(write_report(RunFolder.open(run)))
 
 
 def export(
@@ -46,6 +38,8 @@ def evaluate(
     plan: PlanArgument,
     weights: WeightsOption = None,
     space: SpaceOption = None,
+    overrides: SetOption = None,
+    trust: TrustOption = False,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
@@ -54,23 +48,10 @@ def evaluate(
         raise InputError(f"split is {split!r}; allowed: train, validation, test")
     from bitsearch.search.evaluate import evaluate_plan
 
-    accuracy = evaluate_plan(plan, weights=weights, space=space, split=split, device=device)
+    accuracy = evaluate_plan(
+        plan, weights=weights, space=space, overrides=overrides or (), trust=trust, split=split, device=device
+    )
     print(f"{split} accuracy {accuracy:.4f}")
-
-
-def deploy(
-    plan: PlanArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Packed file to write.")],
-    weights: WeightsOption = None,
-    space: SpaceOption = None,
-) -> None:
-    """Write a plan's trained weights as packed integers, at exactly their bit widths."""
-    from bitsearch.deploy import pack
-    from bitsearch.search.evaluate import rebuild
-
-    network, setting = rebuild(plan, weights=weights, space=space, device="cpu")
-    size = pack(network, setting.examples, output)
-    print(f"{output}: {size} bytes of packed weights and parameters")
 
 
 def spaces() -> None:

@@ -1,6 +1,7 @@
 """``bitsearch profile``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.asked import asked_space, is_space
+from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
 from bitsearch.errors import InputError
+from bitsearch.override import override
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bitsearch.cost import CostModel
+    from bitsearch.space import SearchSpace
 
 SHOWN = ("s_ace", "weight_memory", "energy")
 """Metrics in the terminal's table, each beside its share; files have all of them."""
@@ -33,20 +38,35 @@ def profile(
     plan: Annotated[
         Path | None, typer.Option(help="Bits of the layers; the space's baseline (8/4/2 for a network) by default.")
     ] = None,
+    model_arg: ModelArgOption = None,
+    data: DataOption = None,
+    data_arg: DataArgOption = None,
+    overrides: SetOption = None,
     target: Annotated[str | None, typer.Option(help="Hardware target, by name or path.")] = None,
     input_shape: Annotated[
-        str, typer.Option(help="Shape of one input of a network, such as 3,224,224; a space brings its own.")
+        str,
+        typer.Option(help="Shape of one input of a network, such as 3,224,224; a space and --data bring their own."),
     ] = "3,32,32",
-    classes: Annotated[int, typer.Option(min=1, help="Classes of a network; a space brings its own.")] = 10,
+    classes: Annotated[int, typer.Option(min=1, help="Classes of a network; a space and --data bring their own.")] = 10,
+    time_axis: Annotated[
+        bool, typer.Option("--time-axis", help="The input shape starts with a time axis, such as 10,2,48,48.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every column to this CSV file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
     from bitsearch.allocate.setting import untrained
+    from bitsearch.cli.conversion import print_conversion
     from bitsearch.cost.profile import profile as profiled
+    from bitsearch.layers import conversion, convert
     from bitsearch.plan import BitPlan, write_whole
 
-    network, model, layers = untrained(what, target=target, input_shape=_shape(input_shape), classes=classes)
+    shape = _shape(input_shape)
+    asked = _asked(what, model_arg or (), data, data_arg or (), overrides or ())
+    options = override({}, model_arg or ())
+    network, model, layers = untrained(
+        asked, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
+    )
     if plan is not None:
         layers = BitPlan.load(plan).layers
     table = profiled(network, model, layers)
@@ -58,8 +78,26 @@ def profile(
         print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
         _print(what, table, totals, model)
+        unquantized = {layer.name: layer.fixed or "" for layer in model.unquantized}
+        print_conversion(conversion(network, convert(network, layers), unquantized), Console())
         if csv is not None:
             print(csv)
+
+
+def _asked(
+    what: str, model_args: Sequence[str], data: str | None, data_args: Sequence[str], overrides: Sequence[str]
+) -> "SearchSpace | str":
+    """The search space to profile, or the name of a bare network."""
+    if is_space(what) or data is not None:
+        space, model = (what, None) if is_space(what) else (None, what)
+        return asked_space(
+            space, model=model, data=data, model_args=model_args, data_args=data_args, overrides=overrides
+        )
+    if data_args:
+        raise InputError(f"{data_args[0]!r} is an option of data that nobody named; give --data as well")
+    if overrides:
+        raise InputError(f"{overrides[0]!r} changes a search space, and {what!r} is none; profile a space instead")
+    return what
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -98,5 +136,3 @@ def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "C
     for name, metric in model.metrics.items():
         if name in totals:
             console.print(f"{metric.title}: {shown_as.cost(name, totals[name], 4)}", highlight=False)
-    for layer in model.unquantized:
-        console.print(f"kept at 32 bits: {layer.name or '(the network)'}, {layer.fixed}", highlight=False, markup=False)

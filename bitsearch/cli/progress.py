@@ -1,14 +1,25 @@
-"""Progress bars: one for the trials, one for the epochs of the current trial."""
+"""Progress bars, one for the trials and one for the epochs of the current trial, and the front so far above them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.bar import Bar
+from rich.console import Console, ConsoleRenderable, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from bitsearch.cli.conversion import print_conversion
 
 if TYPE_CHECKING:
     from bitsearch.allocate.trainer import EpochRecord
+    from bitsearch.layers import Converted
+
+FRONT_ROWS = 8
+"""The best plans of the front; a terminal has few lines."""
 
 
 class Bars:
@@ -26,9 +37,9 @@ class Bars:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=console,
-            transient=True,
         )
+        self._front: list[tuple[float, float, str]] = []
+        self._live = Live(console=console, get_renderable=self._shown, transient=True)
         self._console = console
         self.folder: Path | None = None
         """The run folder, once the run has started."""
@@ -36,19 +47,29 @@ class Bars:
         self._epochs = self._bars.add_task("epochs", total=None, note="", visible=False)
 
     def __enter__(self) -> "Bars":
-        self._bars.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
+
+    def converted(self, rows: "Sequence[Converted]") -> None:
+        """Print how the network is converted, as a table that stays."""
+        print_conversion(rows, self._console)
 
     def started(self, folder: Path, trials: int, done: int) -> None:
         """Show the bar of the trials."""
         self.folder = folder
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
+            from bitsearch.search.run_folder import RunFolder
+
+            run = RunFolder(folder)
+            for plan in run.plans():
+                label = f"{plan.provenance.method} {plan.provenance.trial}"
+                self._add(plan.costs[run.settings.metric], plan.accuracy.validation or 0.0, label)
             self._console.print(f"Going on after {done} finished trials.")
 
     def trial(self, label: str, epochs: int) -> None:
@@ -58,6 +79,8 @@ class Bars:
     def epoch(self, record: "EpochRecord") -> None:
         """Advance it; a trial's phases share one bar."""
         note = f"{record.phase}, loss {record.loss:.3f}, validation {record.validation_accuracy:.1%}"
+        if record.micro_batch is not None:
+            note += f", {record.micro_batch} samples at once"
         self._bars.update(self._epochs, advance=1, note=note)
         if self._every_epoch:
             self.note(f"  epoch {record.epoch} of {record.epochs}: {note}")
@@ -72,3 +95,27 @@ class Bars:
         self._console.print(f"{label:<18} validation {accuracy:6.2%}{spent}", highlight=False)
         if cost is not None:
             self._bars.advance(self._trials)
+            self._add(cost, accuracy, label)
+
+    def _add(self, cost: float, accuracy: float, label: str) -> None:
+        """Put a plan on the front, if it belongs there, in place of those that it beats."""
+        if any(other <= cost and best >= accuracy for other, best, _ in self._front):
+            return
+        kept = [(other, best, name) for other, best, name in self._front if other < cost or best > accuracy]
+        self._front = sorted([*kept, (cost, accuracy, label)])
+
+    def _shown(self) -> ConsoleRenderable:
+        return Group(self._front_table(), self._bars) if self._front else Group(self._bars)
+
+    def _front_table(self) -> Table:
+        table = Table(title="The front so far", title_justify="left", box=None, padding=(0, 1))
+        table.add_column("plan")
+        table.add_column("validation", justify="right")
+        table.add_column("cost", justify="right")
+        table.add_column()
+        shown = self._front[-FRONT_ROWS:]
+        dearest = max(cost for cost, _, _ in shown) or 1.0
+        for cost, accuracy, label in shown:
+            bar = Bar(dearest, 0, cost, width=24, color="green")
+            table.add_row(Text(label), f"{accuracy:.2%}", f"{cost:.6g}", bar)
+        return table

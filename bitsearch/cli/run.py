@@ -1,16 +1,20 @@
 """``bitsearch run``."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.console import Console
 
+from bitsearch.cli.asked import asked_space
+from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, ModelOption, SetOption
 from bitsearch.cli.progress import Bars
 from bitsearch.cli.study_options import ArtifactsOption, QuietOption, StorageOption, VerboseOption, speak
+from bitsearch.space import MethodName
 
 if TYPE_CHECKING:
     from bitsearch.search.run import SearchResult
@@ -24,7 +28,18 @@ def run(
             "energy=2uJ; give it several times to meet several at once."
         ),
     ] = None,
-    space: Annotated[str, typer.Option(help="Name of a shipped search space, or path of a TOML file.")] = "digits",
+    space: Annotated[
+        str | None, typer.Option(help="Name of a shipped search space, or path of a TOML file; digits by default.")
+    ] = None,
+    model: ModelOption = None,
+    model_arg: ModelArgOption = None,
+    data: DataOption = None,
+    data_arg: DataArgOption = None,
+    overrides: SetOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help=f"How bits are found: {', '.join(get_args(MethodName))}; the space's by default."),
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
     ] = None,
@@ -36,7 +51,8 @@ def run(
         typer.Option(help="Hardware target, by name (see `bitsearch targets list`) or path; the space's by default."),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Adaptive trials; uniform baselines come on top. The space's by default.")
+        int | None,
+        typer.Option(min=1, help="Trials that search; uniform baselines come on top. The space's by default."),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, batches and sampler.")] = 0,
@@ -52,8 +68,21 @@ def run(
     verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Search a space under a budget; write the chosen plan and the Pareto page."""
-    errors = speak(quiet=quiet, verbose=verbose)
+    """Search a space under a budget; write the chosen plan and the Pareto page.
+
+    Several processes: torchrun --nproc-per-node 2 -m bitsearch run ...
+    """
+    searched = asked_space(
+        space,
+        model=model,
+        data=data,
+        model_args=model_arg or (),
+        data_args=data_arg or (),
+        overrides=[*(overrides or ()), *([f"allocation.method={method}"] if method else ())],
+    )
+    # Of several processes the first one writes and prints.
+    leads = os.environ.get("RANK", "0") == "0"
+    errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
@@ -63,7 +92,7 @@ def run(
     try:
         with bars:
             result = search(
-                space,
+                searched,
                 budget or ["4x"],
                 metric=metric,
                 objective=objective,
@@ -82,6 +111,8 @@ def run(
     except KeyboardInterrupt:
         errors.print(f"Interrupted. {_how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    if not leads:
+        return
     page = write_report(result.folder)
     if as_json:
         print(json.dumps(_as_json(result, page), indent=2))

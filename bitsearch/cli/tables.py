@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bitsearch.report import format as shown_as
+from bitsearch.report.comparison import comparison_table
 
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
+    from bitsearch.search.compare import Comparison
     from bitsearch.search.run import SearchResult
     from bitsearch.search.run_folder import RunSettings
 
@@ -60,6 +62,21 @@ def _shown_costs(settings: "RunSettings") -> dict[str, str]:
     asked = [budget.metric for budget in settings.budgets if not budget.of_target]
     names = list(dict.fromkeys([settings.metric, *asked, *SHOWN_COSTS]))
     return {name: SHOWN_COSTS.get(name, name.replace("_", " ")) for name in names[: max(COST_COLUMNS, len(asked))]}
+
+
+def print_comparison(found: "Comparison", page: Path, console: Console) -> None:
+    """One line a method, and where everything is."""
+    settings = found.runs[0].folder.settings
+    heads, rows = comparison_table(found)
+    table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
+    table.add_column("method", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right")
+    for row in rows:
+        table.add_row(row.method, *(Text(cell.text, style="bold green" if cell.best else "") for cell in row.cells))
+    console.print(table)
+    for what, path in (("table", found.path / "comparison.csv"), ("page", page), ("runs", found.path)):
+        console.print(f"{what:<7}{path}", highlight=False, soft_wrap=True)
 
 
 def describe(plan: "BitPlan") -> str:

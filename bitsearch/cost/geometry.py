@@ -9,7 +9,7 @@ from math import prod
 from torch import Tensor, nn
 
 from bitsearch.cost.operations import QUANTIZABLE, Call, Recording, record
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, located
 from bitsearch.models.spiking import decay, is_neuron
 
 NEVER_CALLED = "never called"
@@ -40,6 +40,8 @@ class LayerGeometry:
     """Why it cannot be given bits; None if it can."""
     frames: int | None = None
     """Length of its input's time axis; None without one."""
+    steady: bool = False
+    """True if the example did not change along that axis: a static input, repeated."""
     decay: float | None = None
     """Membrane decay of the spiking neuron that ran last before it; None if there was none."""
 
@@ -72,15 +74,16 @@ def trace(
             the globs matches.
     """
     layers = _chosen(measure(network, example_input, time_axis=time_axis), network, include, exclude)
-    if names is None:
-        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed not in (None, NEVER_CALLED, *ASKED)])
-        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed == NEVER_CALLED])
-    else:
+    if names is not None:
         wanted = set(names)
         chosen = [layer for layer in layers if layer.fixed is None and layer.name in wanted]
         layers = [replace(layer, first=index == 0) for index, layer in enumerate(chosen)]
     if all(layer.fixed for layer in layers):
-        raise InputError("the network has no convolution or linear layer that could be quantized")
+        why = "".join(f"; {layer.name or '(the network)'}: {layer.fixed}" for layer in layers[:3])
+        raise InputError(f"the network has no convolution or linear layer that could be quantized{why}")
+    if names is None:
+        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed not in (None, NEVER_CALLED, *ASKED)])
+        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed == NEVER_CALLED])
     return layers
 
 
@@ -133,8 +136,9 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
     """
     try:
         recording = record(network, example_input, time_axis=time_axis)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"the network cannot run an input of shape {tuple(example_input.shape)}: {error}") from error
+    except Exception as error:  # whatever a network's own code may raise
+        shape = tuple(example_input.shape)
+        raise InputError(f"the network cannot run an input of shape {shape}: {located(error)}") from error
     names = {module: name for name, module in network.named_modules()}
     never_called = [module for module in names if module not in recording.calls]
     layers: list[LayerGeometry] = []
@@ -158,6 +162,7 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
                 first=bool(weights) and bool(calls) and not counted,
                 fixed=_why_fixed(module, recording, macs),
                 frames=next((recording.frames(call.shape) for call in calls), None),
+                steady=bool(calls) and all(call.steady for call in calls),
                 decay=leak,
             )
         )

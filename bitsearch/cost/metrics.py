@@ -79,6 +79,11 @@ class Metric:
         terms = self.terms(geometry, bits)
         return self.total(*((_largest(term) if self.peak else term.sum(-1)) for term in terms))
 
+    @property
+    def additive(self) -> bool:
+        """True if the network's cost is the sum of its layers'."""
+        return not self.peak and self.total is Metric.total
+
     def available(self, target: Target) -> bool:
         """True if the target gives what the metric needs."""
         return self.table is None or getattr(target, self.table) is not None

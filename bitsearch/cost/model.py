@@ -181,8 +181,9 @@ class CostModel:
         return float(weights), float(spikes), float(time_steps)
 
     def first_bits(self, layer: LayerGeometry, first_layer: FirstLayer) -> UniformBits:
-        """The first layer's own bits; by default one time step, or every frame that the target has time steps for."""
-        return first_layer.bits(None if layer.frames is None else min(layer.frames, self.target.max_time_steps))
+        """The first layer's own bits; by default one time step, or as many as there are frames that differ."""
+        moving = layer.frames is not None and not (layer.steady and first_layer.time_steps is None)
+        return first_layer.bits(min(layer.frames or 1, self.target.max_time_steps) if moving else None)
 
     def uniform(
         self,

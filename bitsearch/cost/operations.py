@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bitsearch.models.eval_mode import eval_mode
-from bitsearch.models.spiking import LAYERS, reset_states
+from bitsearch.models.spiking import LAYERS, is_multi_step, reset_states
 
 QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *LAYERS)
 """The layers that can be given bits, SpikingJelly's own among them. Other subclasses compute something else, so they
@@ -34,6 +34,8 @@ class Call:
     macs: int
     negative: bool
     """True if that tensor went below zero."""
+    steady: bool
+    """True if that tensor has a time axis on which nothing changes."""
 
 
 @dataclass
@@ -66,8 +68,13 @@ class Recording:
         return 1
 
     def frames(self, shape: tuple[int, ...]) -> int | None:
-        """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None."""
+        """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None.
+
+        A single frame is no time axis: it is as good as a static input.
+        """
         for steps, batch in self.sequences:
+            if steps == 1:
+                continue
             if shape[:2] == (steps, batch) or _multiple(shape[:1], steps * batch):
                 return steps
         return None
@@ -93,7 +100,10 @@ def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False
     counter = FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS)
     running: list[_Running] = []
 
-    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = _first_tensor((args, kwargs))
+        if is_multi_step(module) and x is not None and x.dim() >= 2:
+            recording.sequences.add((x.shape[0], x.shape[1]))
         running.append(_Running(counter.get_total_flops()))
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -106,14 +116,13 @@ def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False
         if running:
             running[-1].inside += this.inside + min(own, macs)
         shape = () if x is None else tuple(x.shape)
-        if getattr(module, "step_mode", "s") == "m" and len(shape) >= 2:
-            recording.sequences.add((shape[0], shape[1]))
-        call = Call(shape, macs, negative=x is not None and bool((x < 0).any()))
+        negative, steady = x is not None and bool((x < 0).any()), x is not None and _steady(x, recording.frames(shape))
+        call = Call(shape, macs, negative, steady)
         recording.calls.setdefault(module, []).append(call)
 
     with ExitStack() as hooks, torch.no_grad(), eval_mode(network), _products_in_sight():
         for module in network.modules():
-            hooks.callback(module.register_forward_pre_hook(before).remove)
+            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         reset_states(network)
         hooks.callback(reset_states, network)
@@ -158,6 +167,13 @@ def _products_in_sight() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _steady(x: Tensor, frames: int | None) -> bool:
+    if frames is None:
+        return False
+    sequence = x if x.shape[0] == frames else x.reshape(frames, -1)
+    return bool((sequence == sequence[:1]).all())
 
 
 def _first_tensor(tree: Any) -> Tensor | None:

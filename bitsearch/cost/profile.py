@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pandas as pd
 from torch import nn
 
-from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import FLOAT_BITS, CostModel
 from bitsearch.plan import LayerPlan
 
@@ -48,6 +47,6 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
             continue
         costs = model.layer_costs(name, plan)
         table[name] = table["layer"].map(costs)
-        if metric.total is METRICS["s_ace"].total and not metric.peak:
+        if metric.additive:
             table[f"share.{name}"] = table[name] / model.cost(name, plan)
     return table

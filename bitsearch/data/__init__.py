@@ -1,31 +1,42 @@
 """Data sets by name, each with a fixed train/validation/test split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from bitsearch.data.digits import digits
-from bitsearch.data.image_folder import image_folder
+from bitsearch.data.checks import checked_splits
+from bitsearch.data.cifar import CIFAR10, CIFAR100
+from bitsearch.data.data_set import DataSet
+from bitsearch.data.digits import DIGITS
+from bitsearch.data.digits_events import DIGITS_EVENTS
+from bitsearch.data.event_camera import CAMERAS
+from bitsearch.data.image_folder import IMAGE_FOLDER
+from bitsearch.data.imagenet import IMAGENET
+from bitsearch.data.mnist import FASHION_MNIST, MNIST
+from bitsearch.data.shd import SHD
 from bitsearch.data.splits import Splits, batches
-from bitsearch.errors import InputError
 from bitsearch.registry import build
 
-DATA_SETS: dict[str, Callable[..., Splits]] = {"digits": digits, "image_folder": image_folder}
+_IMAGES = (DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, IMAGENET, IMAGE_FOLDER)
+_EVENTS = (DIGITS_EVENTS, *(camera.entry for camera in CAMERAS.values()), SHD)
+
+DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in _IMAGES + _EVENTS}
 
 
 def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:
     """The splits of a data set.
 
     Args:
-        name: a key of :data:`DATA_SETS`, or ``package.module:name`` of a factory that takes ``split_seed`` and
-            ``options`` as keywords and returns :class:`Splits`.
+        name: a key of :data:`DATA_SETS`, or ``package.module:name`` of a factory. It returns :class:`Splits`, or what
+            :func:`bitsearch.data.checks.checked_splits` makes into one.
+        options: keywords that it has to take.
+        split_seed: it gets this where it takes a keyword of that name.
 
     Raises:
-        InputError: no such data set, options it does not take, or a factory that returns something else.
+        InputError: no such data set, options it does not take, or a factory that fails or returns what cannot be
+            trained on.
     """
-    splits = build(name, {"split_seed": split_seed, **options}, DATA_SETS, "data set")
-    if not isinstance(splits, Splits):
-        raise InputError(f"data set {name!r} returned {type(splits).__name__}; it must return bitsearch.data.Splits")
-    return splits
+    factories = {known: entry.factory for known, entry in DATA_SETS.items()}
+    return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name)
 
 
-__all__ = ["DATA_SETS", "Splits", "batches", "load_data"]
+__all__ = ["DATA_SETS", "DataSet", "Splits", "batches", "load_data"]

@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch.utils.data import TensorDataset
 
+from bitsearch.data.data_set import DataSet
 from bitsearch.data.splits import Splits
 
 
@@ -14,15 +13,33 @@ def digits(*, split_seed: int = 0) -> Splits:
 
     Inputs ``[1, 8, 8]``, normalized with the mean and standard deviation of the training split.
     """
+    # Imported where it is needed: it takes a second that no other data set has to spend.
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
+    indices = split_indices(labels, split_seed)
+    inputs = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    inputs = (inputs - inputs[indices["train"]].mean()) / inputs[indices["train"]].std()
+    targets = torch.tensor(labels)
+    parts = {name: TensorDataset(inputs[part], targets[part]) for name, part in indices.items()}
+    return Splits(parts["train"], parts["validation"], parts["test"], input_shape=(1, 8, 8), classes=10)
+
+
+def split_indices(labels: np.ndarray, split_seed: int) -> dict[str, np.ndarray]:
+    """Which digits are in ``train``, ``validation`` and ``test``."""
+    from sklearn.model_selection import train_test_split
+
     index = np.arange(len(labels))
     rest, test = train_test_split(index, test_size=0.2, stratify=labels, random_state=split_seed)
     train, validation = train_test_split(rest, test_size=0.25, stratify=labels[rest], random_state=split_seed)
-    inputs = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8)
-    inputs = (inputs - inputs[train].mean()) / inputs[train].std()
-    targets = torch.tensor(labels)
-    split = {
-        name: TensorDataset(inputs[part], targets[part])
-        for name, part in (("train", train), ("validation", validation), ("test", test))
-    }
-    return Splits(split["train"], split["validation"], split["test"], input_shape=(1, 8, 8), classes=10)
+    return {"train": train, "validation": validation, "test": test}
+
+
+DIGITS = DataSet(
+    "digits",
+    digits,
+    "handwritten digits, part of scikit-learn",
+    shape="1×8×8",
+    classes=10,
+    counts={"all": (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)},
+)

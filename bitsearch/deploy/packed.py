@@ -1,156 +1,248 @@
-"""The packed file: integer weights at exactly their bit widths, in a safetensors container.
+"""The packed file: a network as integers at exactly their bit widths, in a safetensors container.
 
 Per layer: ``NAME.weight``, uint8, the weight levels, shifted to be non-negative and packed by
-:func:`bitsearch.deploy.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, float32 ``[outputs]``, so that an
-output is multiplier · Σ weight level · mean spike + bias (batch norm folded in where it follows the layer);
-``NAME.spike_step``, float32 ``[T]``. The header's ``bitsearch.layers`` holds shapes and bit widths as JSON.
+:func:`bitsearch.deploy.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, int32 ``[outputs]``;
+``NAME.spike_step``, int32 ``[T]``. The header holds the program, the widths its integers need, the plan and a checksum;
+docs/packed-format.md describes it all for those who write a reader.
 
 The tensors together take exactly the bytes that the cost model calls ``weight_memory``.
 """
 
-import json
+import hashlib
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bitsearch.deploy.bitpacking import pack_bits, unpack_bits
+from bitsearch.deploy.bitpacking import Bytes, pack_bits, unpack_bits
+from bitsearch.deploy.lowering import lower
+from bitsearch.deploy.program import PackedLayer, Program
+from bitsearch.deploy.replay import Replay
+from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse, signed_bits
 from bitsearch.errors import InputError
-from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.models.eval_mode import eval_mode
-from bitsearch.quant.uniform import largest_level, to_levels
+from bitsearch.plan import BitPlan, Frozen, Name, explain
 
-FORMAT_VERSION = 1
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+FORMAT_VERSION = 2
+LARGEST_HEADER = 1 << 24
+"""Bytes; a ResNet-18's header takes 15 thousand."""
+PREFIX = "bitsearch."
+_PARTS = ("program", "widths", "plan")
+Width = int
+
+
+class RunWidths(Frozen):
+    """Bits of signed integers in one run of a layer: what is always enough, and what the packing batch needed."""
+
+    accumulator: Width = Field(ge=1, le=64)
+    membrane: Width = Field(ge=1, le=64)
+    """Of all that the neuron forms, such as 2·u + S, from which a code is found; u itself needs one bit less."""
+    output: Width = Field(ge=1, le=64)
+    observed_accumulator: Width = Field(ge=0, le=64)
+    observed_membrane: Width = Field(ge=0, le=64)
+    """Of u."""
+
+
+_WIDTHS = TypeAdapter(dict[Name, RunWidths])
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """What a packed file holds."""
+
+    program: Program
+    numbers: Mapping[str, LayerNumbers]
+    widths: Mapping[str, RunWidths]
+    """By operation."""
+    plan: BitPlan | None
+
+    def replay(self) -> Replay:
+        """The network, ready to run on integers."""
+        return Replay(self.program, self.numbers)
 
 
 @torch.no_grad()
-def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]) -> int:
+def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan | None = None) -> int:
     """Write a trained quantized network to ``path``.
 
     Args:
         network: from :func:`bitsearch.apply`, with weights loaded.
-        example_input: a batch ``[N, ...]``, to find which batch norm follows which layer.
+        example_input: a batch ``[N, ...]`` or ``[F, N, ...]``, N > 1, to trace the network and to observe widths with.
         path: file to write, whole or not at all.
+        plan: kept in the file, so that :func:`bitsearch.deploy.verify` finds the network again.
 
     Returns:
         The bytes of its tensors, header not included.
 
     Raises:
-        InputError: nothing quantized, weights outside of quantized layers, a layer whose steps were never set, or a
-            file that cannot be written.
+        InputError: as :func:`bitsearch.deploy.lowering.lower`, or a file that cannot be written.
     """
-    layers = quantized_layers(network)
-    if not layers:
-        raise InputError("the network has no quantized layer; rebuild it with bitsearch.apply")
-    for name, layer in layers.items():
-        if layer.searchable or not bool(layer.weight_step_bits):
-            raise InputError(f"layer {name!r} is not trained with fixed bits; load the weights of its plan first")
-    kept = [
-        name
-        for name, module in network.named_modules()
-        if not isinstance(module, QuantizedLayer) and any(p.dim() >= 2 for p in module.parameters(recurse=False))
-    ]
-    if kept:
-        raise InputError(
-            f"{', '.join(kept)} cannot be given bits, and a packed file holds quantized layers only; "
-            "replace it with convolutions or linear layers"
-        )
-    norms = _following_norms(network, example_input)
+    lowered = lower(network, example_input)
     tensors: dict[str, Tensor] = {}
-    header: dict[str, Any] = {}
-    for name, layer in layers.items():
-        bits = int(layer.weight_bits)
-        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(_stored_levels(layer), bits))
-        tensors[f"{name}.multiplier"], tensors[f"{name}.bias"] = _folded(layer, norms.get(name))
-        tensors[f"{name}.spike_step"] = layer.spike_step.detach().clone()
-        header[name] = {"shape": list(layer.weight.shape), **layer.layer_plan.model_dump(mode="json")}
+    for name, layer in lowered.program.layers.items():
+        own = lowered.numbers[name]
+        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(_stored(own, layer), layer.weight_bits))
+        tensors[f"{name}.multiplier"] = torch.from_numpy(own.multiplier)
+        tensors[f"{name}.bias"] = torch.from_numpy(own.bias)
+        tensors[f"{name}.spike_step"] = torch.from_numpy(own.steps)
+    maxima = Maxima()
+    Replay(lowered.program, lowered.numbers)(example_input.cpu(), maxima)
+    parts = {
+        "program": lowered.program.model_dump_json(exclude_none=True),
+        "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima)).decode(),
+        "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
+    }
+    header = {"format": str(FORMAT_VERSION), **parts, "sha256": _checksum(parts, tensors)}
     draft = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        save_file(tensors, draft, {"bitsearch.format": str(FORMAT_VERSION), "bitsearch.layers": json.dumps(header)})
+        save_file(tensors, draft, {PREFIX + key: value for key, value in header.items()})
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
         draft.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {error}") from error
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def unpack(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Integer weight levels of every layer, by its name, in the weight's shape (int64).
+class Maxima:
+    """An observer of a replay: the least and the largest integers that were seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def __call__(self, operation: str, what: str, step: int, integers: Tensor) -> None:
+        """Take note of a tensor."""
+        if integers.numel():
+            low, high = self._seen.get((operation, what), (0, 0))
+            least, most = torch.aminmax(integers)
+            self._seen[operation, what] = (min(low, int(least)), max(high, int(most)))
+
+    def bits(self, operation: str, what: str) -> int:
+        """Width of a signed integer that would have held them."""
+        return signed_bits(*self._seen.get((operation, what), (0, 0)))
+
+
+def _widths(program: Program, analysis: Analysis, maxima: Maxima) -> dict[str, RunWidths]:
+    return {
+        found.name: RunWidths(
+            accumulator=signed_bits(-analysis.runs[index].accumulator, analysis.runs[index].accumulator),
+            membrane=signed_bits(-analysis.runs[index].membrane, analysis.runs[index].membrane),
+            output=analysis.values[index + 1].bits,
+            observed_accumulator=maxima.bits(found.name, "accumulator"),
+            observed_membrane=maxima.bits(found.name, "membrane"),
+        )
+        for index, found in program.runs()
+    }
+
+
+def read(path: str | os.PathLike[str]) -> PackedNetwork:
+    """Read a packed file; nothing in it is trusted.
 
     Raises:
-        InputError: no packed file of this version.
+        InputError: no packed file of this version, damaged, or not one that could run.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("bitsearch.format") != str(FORMAT_VERSION):
-                raise InputError(
-                    f"{path} is not a packed file of version {FORMAT_VERSION}; write one with bitsearch deploy"
-                )
-            header = json.loads(metadata["bitsearch.layers"])
-            return {name: _restored(file.get_tensor(f"{name}.weight"), layer) for name, layer in header.items()}
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
+        with Path(path).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > LARGEST_HEADER:
+            raise InputError(f"{path} is not a packed file: its header claims {length} bytes")
+        with safe_open(path, framework="pt") as container:
+            return _read(container, str(path))
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a packed file: {error}") from error
 
 
-def _stored_levels(layer: QuantizedLayer) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _read(container: Any, path: str) -> PackedNetwork:
+    metadata = container.metadata() or {}
+    version = metadata.get(f"{PREFIX}format")
+    if version != str(FORMAT_VERSION):
+        what = "no packed file" if version is None else f"a packed file of format {version[:20]!r}"
+        raise InputError(
+            f"{path} is {what}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"
+        )
+    missing = [key for key in (*_PARTS, "sha256") if PREFIX + key not in metadata]
+    if missing:
+        raise InputError(f"{path} is not a packed file: its header lacks {PREFIX}{missing[0]}")
+    parts = {key: metadata[PREFIX + key] for key in _PARTS}
+    program = Program.from_json(parts["program"], f"{path} is not a packed file: program")
+    tensors = _tensors(container, program, path)
+    if _checksum(parts, tensors) != metadata[f"{PREFIX}sha256"]:
+        raise InputError(f"{path} is damaged: its content does not have the checksum it was written with")
+    numbers = {name: _numbers(name, layer, tensors, path) for name, layer in program.layers.items()}
+    try:
+        analyse(program, numbers)
+        widths = _WIDTHS.validate_json(parts["widths"], strict=True)
+    except InputError as error:
+        raise InputError(f"{path} is not a packed file that can run: {error}") from error
+    except ValidationError as error:
+        raise InputError(f"{path} is not a packed file: widths: {explain(error)}") from error
+    plan = BitPlan.from_json(parts["plan"], f"{path}: plan") if parts["plan"] else None
+    return PackedNetwork(program, numbers, widths, plan)
+
+
+def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
+    """Exactly the program's tensors; their types and sizes are compared before any is read."""
+    expected: dict[str, tuple[str, list[int]]] = {}
+    for name, layer in program.layers.items():
+        count = int(np.prod([int(size) for size in layer.weight_shape], dtype=object))
+        expected[f"{name}.weight"] = ("U8", [-(-count * layer.weight_bits // 8)])
+        expected[f"{name}.multiplier"] = expected[f"{name}.bias"] = ("I32", [layer.outputs])
+        expected[f"{name}.spike_step"] = ("I32", [layer.time_steps])
+    present = set(container.keys())
+    for name in sorted(present ^ set(expected)):
+        where = "lacks" if name in expected else "has an unknown"
+        raise InputError(f"{path} is not a packed file: it {where} tensor {name[:200]!r}")
+    for name, (dtype, shape) in expected.items():
+        found = container.get_slice(name)
+        if (found.get_dtype(), list(found.get_shape())) != (dtype, shape):
+            raise InputError(
+                f"{path} is not a packed file: tensor {name!r} is {found.get_dtype()} {found.get_shape()}, "
+                f"not {dtype} {shape}"
+            )
+    # Copies: what the library returns lies in the file itself, and is gone when that is cut short.
+    return {name: container.get_tensor(name).clone() for name in expected}
+
+
+def _checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the header's parts, then of every tensor's name and bytes, sorted by name; each ends with a zero."""
+    digest = hashlib.sha256()
+    for key in _PARTS:
+        digest.update(parts[key].encode() + b"\0")
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0" + tensors[name].numpy().tobytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _stored(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
     """Weight levels as non-negative numbers: the level plus q_max; one bit, −1 and 1, as 0 and 1."""
-    levels = to_levels(layer.weight.detach(), layer.weight_step, layer.weight_bits, signed=True).codes.cpu().numpy()
-    if int(layer.weight_bits) == 1:
-        return ((levels + 1) // 2).astype(np.int64)
-    return (levels + int(largest_level(layer.weight_bits, signed=True))).astype(np.int64)
+    if layer.weight_bits == 1:
+        return (numbers.levels > 0).astype(np.uint8)
+    return (numbers.levels.astype(np.int16) + _largest_level(layer)).astype(np.uint8)
 
 
-def _restored(packed: Tensor, layer: dict[str, Any]) -> Tensor:
-    bits, shape = layer["weight_bits"], layer["shape"]
-    stored = torch.from_numpy(unpack_bits(packed.numpy(), bits, int(np.prod(shape)))).reshape(shape)
-    return 2 * stored - 1 if bits == 1 else stored - (2 ** (bits - 1) - 1)
+def _largest_level(layer: PackedLayer) -> int:
+    return 2 ** (layer.weight_bits - 1) - 1
 
 
-def _folded(layer: QuantizedLayer, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
-    outputs = layer.weight.shape[0]
-    multiplier = layer.weight_step.detach().flatten().expand(outputs).clone()
-    bias = getattr(layer, "bias", None)
-    offset = torch.zeros_like(multiplier) if bias is None else bias.detach().clone()
-    if norm is not None:
-        assert isinstance(norm, _BATCH_NORMS)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight.detach()
-        shift = torch.zeros_like(scale) if norm.bias is None else norm.bias.detach()
-        multiplier, offset = multiplier * scale, (offset - norm.running_mean) * scale + shift
-    return multiplier, offset
-
-
-@torch.no_grad()
-def _following_norms(network: nn.Module, example_input: Tensor) -> dict[str, nn.Module]:
-    """The batch norm that reads each layer's output directly, found by one forward pass."""
-    # The outputs stay alive until the pass is over, so that no other tensor gets the identity of one.
-    outputs: list[tuple[str, Tensor]] = []
-    found: dict[str, nn.Module] = {}
-
-    def remember(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, args, output: outputs.append((name, output))
-
-    def match(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        found.update({name: module for name, tensor in outputs if tensor is args[0]})
-
-    with ExitStack() as hooks, eval_mode(network):
-        for name, layer in quantized_layers(network).items():
-            hooks.callback(layer.register_forward_hook(remember(name)).remove)
-        for module in network.modules():
-            if isinstance(module, _BATCH_NORMS) and module.running_mean is not None:
-                hooks.callback(module.register_forward_hook(match).remove)
-        network(example_input)
-    return found
+def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path: str) -> LayerNumbers:
+    multiplier, bias, steps = (tensors[f"{name}.{part}"].numpy() for part in ("multiplier", "bias", "spike_step"))
+    count = int(np.prod(layer.weight_shape, dtype=np.int64))
+    try:
+        stored = unpack_bits(tensors[f"{name}.weight"].numpy(), layer.weight_bits, count)
+    except ValueError as error:
+        raise InputError(f"{path} is not a packed file: layer {name!r}: {error}") from error
+    if steps.min() < 1:
+        raise InputError(f"{path} is not a packed file: layer {name!r} has a step of {steps.min()}; at least 1")
+    largest = _largest_level(layer)
+    if layer.weight_bits > 1 and stored.max() > 2 * largest:
+        raise InputError(f"{path} is not a packed file: layer {name!r} has weights outside of ±{largest}")
+    levels = 2 * stored.astype(np.int8) - 1 if layer.weight_bits == 1 else (stored.astype(np.int16) - largest)
+    return LayerNumbers(levels.astype(np.int8).reshape(layer.weight_shape), multiplier, bias, steps)

@@ -1,7 +1,9 @@
 """Absorbed ReLUs: an unsigned quantizer clips at zero itself, so a ReLU that only feeds such quantizers does nothing.
 
 Leaving it out saves a pass over every activation and its gradient; spikes, and gradients wherever the input is not
-exactly zero, stay the same.
+exactly zero, stay the same. Where the input has a time axis they would not: a membrane integrates what is negative in
+one frame, and it counts in the next. There a ReLU stays; but what a spiking neuron left behind is made to pass negative
+currents on, as that neuron integrated them.
 """
 
 import copy
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.fx import Node, Tracer
 
+from bitsearch.layers.neurons import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer
 
 
@@ -18,7 +21,9 @@ class AbsorbedReLU(nn.Identity):
 
 
 def absorb_relus(network: nn.Module) -> None:
-    """Replace, in place, every ``nn.ReLU`` that is read by nothing but unsigned quantized layers.
+    """Replace, in place, every ``nn.ReLU`` that is read by nothing but unsigned quantized layers without a time axis.
+
+    :class:`InputCurrent` that is read by nothing but unsigned quantized layers is no longer rectified.
 
     A network that cannot be traced symbolically (control flow that depends on data), or with hooks, which may read or
     change what is between the layers, is left as it is.
@@ -34,6 +39,10 @@ def absorb_relus(network: nn.Module) -> None:
     except Exception:  # a user's forward may raise anything when it is run on symbols
         return
     for name in absorbed or ():
+        module = network.get_submodule(name)
+        if isinstance(module, InputCurrent):
+            module.rectified = False
+            continue
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, AbsorbedReLU())
 
@@ -55,14 +64,17 @@ def _droppable(network: nn.Module, training: bool) -> Iterator[str]:
     modules = dict(network.named_modules())
     for name, nodes in calls.items():
         # A subclass is not ours to remove.
-        if type(modules[name]) is nn.ReLU and all(_only_quantized(node, modules) for node in nodes):
+        kind = type(modules[name])
+        if kind in (nn.ReLU, InputCurrent) and all(_only_quantized(node, modules, kind) for node in nodes):
             yield name
 
 
-def _only_quantized(node: Node, modules: dict[str, nn.Module]) -> bool:
+def _only_quantized(node: Node, modules: dict[str, nn.Module], kind: type[nn.Module]) -> bool:
     def absorbs(user: Node) -> bool:
         module = modules.get(str(user.target)) if user.op == "call_module" else None
-        return isinstance(module, QuantizedLayer) and not module.signed_input
+        if not isinstance(module, QuantizedLayer) or module.signed_input:
+            return False
+        return kind is InputCurrent or module.frames is None
 
     # What else reads the ReLU's input may rely on the ReLU's working in place, or change that input in place itself.
     alone = all(len(given.users) == 1 for given in node.all_input_nodes)
@@ -74,5 +86,5 @@ class _Tracer(Tracer):
         # Only what holds a ReLU or a quantized layer is looked into: a spiking neuron would keep symbols as its state.
         inside = (module for module in m.modules() if module is not m)
         return isinstance(m, QuantizedLayer) or not any(
-            isinstance(module, nn.ReLU | QuantizedLayer) for module in inside
+            isinstance(module, nn.ReLU | InputCurrent | QuantizedLayer) for module in inside
         )

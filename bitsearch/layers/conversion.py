@@ -43,9 +43,9 @@ def conversion(before: nn.Module, after: nn.Module, unquantized: Mapping[str, st
         if became is None:
             continue
         if isinstance(became, QuantizedLayer):
-            rows.append(Converted(name, kind, "quantized layer"))
-        elif is_neuron(module) and isinstance(became, nn.ReLU | AbsorbedReLU | InputCurrent):
-            rows.append(Converted(name, kind, "refined neuron of the layers behind it"))
+            rows.append(Converted(name, kind, "a quantized layer"))
+        elif is_neuron(module) and isinstance(became, InputCurrent):
+            rows.append(Converted(name, kind, "the refined neuron of the layers behind it"))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
         elif name in unquantized:

@@ -1,7 +1,7 @@
 """Spiking neurons of the user's network, which give way to the refined neurons of the quantized layers behind them.
 
 A quantized layer has a neuron at its own input, with the decay of the one that stood before it. What is left of that
-one is what it makes of its input current: scaled to its threshold, and nothing below zero.
+one is what it makes of its input current: scaled to its threshold, and nothing below zero where others read it too.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,23 @@ from bitsearch.models.spiking import gain, is_neuron
 
 
 class InputCurrent(nn.Module):
-    """max(0, gain·x): the current of a neuron whose threshold is not one, or whose input decays."""
+    """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
 
-    def __init__(self, gain: float) -> None:
+    ``gain`` is in units of the threshold, as :func:`bitsearch.models.spiking.gain` has it.
+    """
+
+    def __init__(self, gain: float, *, rectified: bool = True) -> None:
         super().__init__()
-        self.gain = gain
+        self.gain, self.rectified = gain, rectified
 
     def forward(self, x: Tensor) -> Tensor:
         """Shaped like ``x``."""
-        return torch.relu(x * self.gain)
+        current = x if self.gain == 1 else x * self.gain
+        return torch.relu(current) if self.rectified else current
 
     def extra_repr(self) -> str:
-        """The gain, for printing the network."""
-        return f"gain={self.gain:g}"
+        """Both, for printing the network."""
+        return f"gain={self.gain:g}, rectified={self.rectified}"
 
 
 def replaceable_neurons(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -53,5 +57,4 @@ def replace_neurons(network: nn.Module) -> None:
     for path, neuron in list(network.named_modules(remove_duplicate=False)):
         if any(neuron is found for found in replaced.values()):
             parent, _, child = path.rpartition(".")
-            scale = gain(neuron)
-            setattr(network.get_submodule(parent), child, nn.ReLU() if scale == 1 else InputCurrent(scale))
+            setattr(network.get_submodule(parent), child, InputCurrent(gain(neuron)))

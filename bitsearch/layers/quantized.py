@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.errors import InputError
+from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
@@ -44,7 +45,8 @@ class QuantizedLayer(nn.Module):
     and what they yield is held over the frames, so that the result has them again (:mod:`bitsearch.quant.frames`).
 
     ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own;
-    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone.
+    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone; ``renewals`` counts
+    the steps that were renewed because their bits had changed.
 
     Buffers hold the rounded allocation, ``weight_bits`` (scalar), ``spike_bits`` (``[T_max]``), ``time_steps``
     (scalar), and for which bits each step size was set (``*_step_bits``, 0 before the first batch). Step sizes are
@@ -62,6 +64,8 @@ class QuantizedLayer(nn.Module):
     weight_latent: nn.Parameter | None
     spike_latent: nn.Parameter | None
     time_latent: nn.Parameter | None
+    soft_weights: SoftWeights | None
+    """Stands for the uniform quantizer while it is there."""
     weight_bits: Tensor
     spike_bits: Tensor
     time_steps: Tensor
@@ -74,8 +78,10 @@ class QuantizedLayer(nn.Module):
         self.frames = plan.frames
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
+        self.renewals = 0
         self.straight_through = True
         self.observer: Observer | None = None
+        self.soft_weights = None
         slots = plan.time_steps if choices is None else choices.time_steps.high
         device = self.weight.device
         step_shape = (self.weight.shape[0], *[1] * (self.weight.dim() - 1)) if self.granularity == "channel" else ()
@@ -152,12 +158,17 @@ class QuantizedLayer(nn.Module):
         )
 
     def quantized_weight(self) -> Tensor:
-        """The weights on their grid, shaped like ``weight``."""
+        """The weights on their grid, shaped like ``weight``; near it while they are soft."""
+        if self.soft_weights is not None:
+            return self.soft_weights(self.weight)  # type: ignore[no-any-return]
         latent = self.weight_latent if self.straight_through else None
         return quantize(self.weight, self.weight_step, self.weight_bits, latent, signed=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the torch parent does, on spikes and quantized weights; shapes as there, with the time axis kept."""
+        if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
+            # Frames that the plan knows nothing of: each is a static input of its own.
+            return self(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         sequence = x if self.frames is None else self._sequence(x, self.frames)
         spikes, weight = self.quantized_operands(sequence)
         bias: Any = self.bias
@@ -222,6 +233,8 @@ class QuantizedLayer(nn.Module):
             return spike(self._currents(x), spike_step, spike_bits, largest, *settings)
 
         def weight_again() -> Tensor:
+            if self.soft_weights is not None:
+                return self.quantized_weight()
             largest = largest_level(weight_bits, signed=True)
             return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
 
@@ -229,6 +242,11 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def _renew(self, x: Tensor) -> None:
+        # A search for the best step needs more digits than autocast would leave its matrix product.
+        with torch.autocast(x.device.type, enabled=False):
+            self._renew_stale(x)
+
+    def _renew_stale(self, x: Tensor) -> None:
         # Before anything is written, so that a layer that refuses its input is as it was.
         if self._stale_weight:
             check_finite(self.weight)
@@ -236,21 +254,26 @@ class QuantizedLayer(nn.Module):
             check_finite(x)
         per_channel = self.granularity == "channel"
         if self._stale_weight:
-            if not self.weight_step_bits:
+            first = not self.weight_step_bits
+            if first:
                 step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
                 self.weight_log_step.copy_(step.log())
             if self.renew_weights:
+                self.renewals += not first
                 step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
                 self.weight_log_step.copy_(step.log())
             self.weight_step_bits.copy_(self.weight_bits)
         currents = self._currents(x)
         for t in self._stale_spikes:
             membrane = self._membrane(currents, t)
-            if not self.spike_step_bits[t]:
-                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input)
+            first = not self.spike_step_bits[t]
+            if first:
+                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
                 self.spike_log_step[t] = step.log()
             if self.renew_spikes:
-                self.spike_log_step[t] = renew_step(membrane, self.spike_bits[t], signed=self.signed_input).log()
+                self.renewals += not first
+                step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+                self.spike_log_step[t] = step.log()
             self.spike_step_bits[t] = self.spike_bits[t]
         self.mirror()
 
@@ -325,6 +348,19 @@ class QuantizedLayer(nn.Module):
         return True
 
     @torch.no_grad()
+    def hold(self, plan: LayerPlan) -> None:
+        """Put the latents at a plan's bits; unlike :meth:`fix`, they stay, and may move from there."""
+        assert self.weight_latent is not None
+        assert self.spike_latent is not None
+        assert self.time_latent is not None
+        # A time step that comes into use gets a step size of its own.
+        self.spike_step_bits[self.active_steps : plan.time_steps] = 0
+        self._write(plan)
+        self.weight_latent.copy_(self.weight_bits)
+        self.spike_latent.copy_(self.spike_bits)
+        self.time_latent.copy_(self.time_steps)
+
+    @torch.no_grad()
     def bound(self) -> None:
         """Keep latents inside their choices and steps finite; call after every optimizer step."""
         self.weight_log_step.clamp_(*LOG_STEP_RANGE)
@@ -335,6 +371,19 @@ class QuantizedLayer(nn.Module):
             self.weight_latent.clamp_(self.choices.weight_bits.low, self.choices.weight_bits.high)
             self.spike_latent.clamp_(self.choices.spike_bits.low, self.choices.spike_bits.high)
             self.time_latent.clamp_(self.choices.time_steps.low, self.choices.time_steps.high)
+
+    @torch.no_grad()
+    def harden(self) -> None:
+        """Replace soft weights by their hard values, on the uniform grid whose step size is α."""
+        soft = self.soft_weights
+        if soft is None:
+            return
+        soft.eval()
+        self.weight.copy_(soft(self.weight))
+        self.weight_log_step.copy_(soft.log_alpha)
+        self.weight_step_bits.copy_(self.weight_bits)
+        self.soft_weights = None
+        self.mirror()
 
     @torch.no_grad()
     def fix(self, plan: LayerPlan) -> None:

@@ -1,4 +1,4 @@
-"""Networks by name. Each takes the data's input shape and number of classes, and its own options."""
+"""Networks by name. Each may take the data's input shape and number of classes, and its own options."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,14 +6,28 @@ from typing import Any
 from torch import nn
 
 from bitsearch.errors import InputError
-from bitsearch.models.digits_cnn import digits_cnn
-from bitsearch.models.resnet_cifar import resnet18_cifar, resnet20
-from bitsearch.registry import build
+from bitsearch.models.digits_cnn import digits_cnn, digits_events_cnn
+from bitsearch.models.resnet_cifar import resnet18_cifar, resnet19_dvs, resnet20
+from bitsearch.models.shd_mlp import shd_mlp
+from bitsearch.models.spikformer import spikformer_cifar
+from bitsearch.models.spiking_zoo import resnet18, resnet34, sew_resnet18, sew_resnet34, spiking_vgg11
+from bitsearch.models.vggsnn import vggsnn
+from bitsearch.registry import call, find_factory
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_cnn": digits_cnn,
+    "digits_events_cnn": digits_events_cnn,
     "resnet20": resnet20,
     "resnet18_cifar": resnet18_cifar,
+    "resnet19_dvs": resnet19_dvs,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "sew_resnet18": sew_resnet18,
+    "sew_resnet34": sew_resnet34,
+    "spiking_vgg11": spiking_vgg11,
+    "vggsnn": vggsnn,
+    "spikformer_cifar": spikformer_cifar,
+    "shd_mlp": shd_mlp,
 }
 
 
@@ -21,13 +35,22 @@ def make_network(name: str, options: Mapping[str, Any], *, input_shape: tuple[in
     """A float network with fresh weights, from torch's global random generator.
 
     Args:
-        name: a key of :data:`NETWORKS`, or ``package.module:name`` of a factory that takes ``input_shape``, ``classes``
-            and ``options`` as keywords.
+        name: a key of :data:`NETWORKS`, or ``package.module:name`` of a function or module class.
+        options: keywords that it has to take.
+        input_shape: of one input; it gets this where it takes a keyword of that name, as it does ``classes``.
+        classes: of the data.
 
     Raises:
-        InputError: no such network, options it does not take, or a factory that returns no module.
+        InputError: no such network, options it does not take, or a factory that fails or returns no module.
     """
-    network = build(name, {"input_shape": input_shape, "classes": classes, **options}, NETWORKS, "network")
+    factory = find_factory(name, NETWORKS, "network")
+    if isinstance(factory, nn.Module):
+        # Resetting its parameters would drop what else its maker did to them, and loaded weights without a word.
+        raise InputError(
+            f"network {name!r} is a network already, so no seed can give it fresh weights; "
+            f"give the class {type(factory).__name__}, or a function that makes one"
+        )
+    network = call(factory, name, options, "network", {"input_shape": input_shape, "classes": classes})
     if not isinstance(network, nn.Module):
         raise InputError(f"network {name!r} returned {type(network).__name__}; it must return a torch.nn.Module")
     return network

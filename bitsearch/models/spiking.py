@@ -24,6 +24,12 @@ NEURONS: tuple[type[nn.Module], ...] = (
 """Neurons with one membrane, a linear leak and a reset by their spikes: those that a refined neuron can stand for."""
 
 
+def is_multi_step(module: nn.Module) -> bool:
+    """True if it takes sequences, ``[T, N, ...]``."""
+    containers = (layer.SeqToANNContainer, layer.MultiStepContainer)
+    return isinstance(module, containers) or getattr(module, "step_mode", "s") == "m"
+
+
 def is_neuron(module: nn.Module) -> bool:
     """True for exactly the types of :data:`NEURONS`; a subclass may do anything."""
     return type(module) in NEURONS

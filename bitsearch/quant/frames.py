@@ -19,11 +19,15 @@ from bitsearch.quant.neuron import mean_spikes
 from bitsearch.quant.uniform import working_precision
 
 
+def bins(frames: int, time_steps: int) -> list[tuple[int, int]]:
+    """The frames of every bin, first … end − 1."""
+    return [(t * frames // time_steps, -((t + 1) * frames // -time_steps)) for t in range(time_steps)]
+
+
 def bin_weights(frames: int, time_steps: int, device: torch.device | None = None) -> Tensor:
     """``[T, F]``: the share of every frame in the mean of every bin; each row sums to one."""
     weights = torch.zeros(time_steps, frames, device=device)
-    for t in range(time_steps):
-        first, end = t * frames // time_steps, -((t + 1) * frames // -time_steps)
+    for t, (first, end) in enumerate(bins(frames, time_steps)):
         weights[t, first:end] = 1 / (end - first)
     return weights
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.quant.compilation import compilable
+from bitsearch.quant.processes import processes, total
 
 LN2 = math.log(2.0)
 SMALLEST_STEP = 1e-8
@@ -171,15 +172,19 @@ def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None
     return result
 
 
-def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False) -> Tensor:
+def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False, shared: bool = False) -> Tensor:
     """LSQ's starting step 2·mean|x|/√q_max, of x clipped at zero where unsigned.
 
-    A scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``.
+    A scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``; ``shared`` as for
+    :func:`bitsearch.quant.renewal.renew_step`.
     """
     # An unsigned grid clips what is negative.
     magnitude = (x.detach().abs() if signed else x.detach().clamp_min(0)).float()
     if per_channel:
         mean = magnitude.flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
+    elif shared and processes() > 1:
+        summed, count = total(torch.stack([magnitude.sum(), magnitude.new_tensor(float(magnitude.numel()))]))
+        mean = summed / count
     else:
         mean = magnitude.mean()
     return (2 * mean / largest_level(bits, signed=signed).sqrt()).clamp_min(SMALLEST_STEP)

@@ -46,10 +46,35 @@ _TERMS = {
     ),
     "Pareto front": "The trials that no other trial beats or equals in accuracy without costing more.",
     "Uniform plan": "The same bits and time steps on every layer but the first, trained for as many epochs.",
+    "Share of cost": (
+        "What part of the plan's cost this layer takes; where the cost is no sum over the layers, such as a product of "
+        "means, the part of the bit operations (S-ACE)."
+    ),
+    "Firing rate": "Share of a layer's incoming spikes that are not zero, counted on the validation split.",
+    "Baseline": "The declared starting point, the same bits on every layer; 4x means at most a quarter of its cost.",
+    "Step renewal": "A quantizer's step size is computed anew because its bit width has just changed.",
+    "Hypervolume": (
+        "Share of the rectangle from no cost at all to the dearest plan's and from no accuracy to full accuracy in "
+        "which some trial so far is both cheaper and more accurate."
+    ),
+    "Importance": (
+        "Share of the variance of the outcome over the trials that one parameter of the outer loop explains (fANOVA)."
+    ),
+    "Rank correlation": (
+        "Spearman's: +1 where trials that give a layer more are always more accurate, -1 where they are always less, 0 "
+        "where neither; other layers change at the same time, so it is a hint and no cause."
+    ),
+    "Seed": "Number from which weights, the order of the batches and the sampler's choices follow.",
+    "Split": "Which samples are trained on, which plans are chosen on (validation), which are read once (test).",
     "Adaptive plan": "Bits and time steps of every layer found by gradient while training, then frozen and tuned.",
 }
 
 
+def definition(metric: str) -> str:
+    """One sentence on a metric."""
+    return _METRICS.get(metric, "A cost of the plans that this version of bitsearch does not know.")
+
+
 def definitions(metrics: list[str]) -> dict[str, str]:
     """Term to sentence: the given metrics first, then the words that the page uses."""
-    return {title(name): _METRICS[name] for name in metrics if name in _METRICS} | _TERMS
+    return {title(name): definition(name) for name in metrics} | _TERMS

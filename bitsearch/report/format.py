@@ -1,5 +1,9 @@
 """Numbers, bit widths and names as people read them."""
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import BitPlan, LayerPlan
 
@@ -64,6 +68,34 @@ def cost(metric: str, value: float | None, digits: int = 3) -> str:
     """A cost with its unit: ``15.2 bits``, ``1.9 M bit operations``, ``5.4 KiB``."""
     text = amount(metric, value, digits)
     return text if value is None or unit(metric) in ("bytes", "pJ", "s", "") else f"{text} {unit(metric)}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One unit for all costs of a metric, so that they can be compared at a glance."""
+
+    factor: float
+    """Costs are divided by it."""
+    unit: str
+
+    def amount(self, value: float | None) -> str:
+        """A cost in this unit, which is left out: ``5.38``."""
+        return MISSING if value is None else f"{value / self.factor:.4g}"
+
+
+def scale(metric: str, values: Iterable[float]) -> Scale:
+    """The unit in which the middle one of these costs reads best: ``KiB``, ``µJ``, ``M bit operations``."""
+    positive = sorted(value for value in values if value > 0)
+    middle = positive[len(positive) // 2] if positive else 1.0
+    own = unit(metric)
+    base, units = {
+        "bytes": (1024.0, _BINARY),
+        "pJ": (1000.0, _ENERGY),
+        "s": (1000.0, _TIME[::-1]),
+    }.get(own, (1000.0, tuple(f"{prefix} {own}".strip() for prefix in _DECIMAL)))
+    start = 1e-12 if own == "s" else 1.0
+    power = min(max(math.floor(math.log(middle / start, base) + 1e-9), 0), len(units) - 1)
+    return Scale(start * base**power, units[power])
 
 
 def widths(layer: LayerPlan) -> str:

@@ -1,7 +1,7 @@
 """The front: accuracy against cost, every trial a point."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,66 +9,75 @@ import plotly.graph_objects as go
 
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.format import accuracy, amount, cost, plotly_text, shorten, title, unit, widths
-from bitsearch.report.ticks import cost_ticks
-from bitsearch.report.verdict import is_uniform, kind
+from bitsearch.report.format import Scale, accuracy, cost, plotly_text, scale, shorten, title
+from bitsearch.report.verdict import hover_name
+from bitsearch.search.analysis import Spread, spreads
 from bitsearch.search.front import pareto_front, validation_accuracy
 from bitsearch.search.run_folder import RunSettings
 
-MOST_LAYERS_IN_HOVER = 24
-FADED = 0.45
 FAR = 4.0
 """The hardware's limits beyond this many times the dearest plan are not drawn."""
-_PLAIN = {"showarrow": False, "font": {"size": 12}}
+ROOM = 1.06
 
 
 @dataclass(frozen=True)
-class FrontFigure:
-    """The figure over the run's own metric, and what to change in it for any other."""
+class View:
+    """The figure over one metric: what changes when its cost becomes the axis."""
 
-    figure: go.Figure
-    views: dict[str, dict[str, Any]]
-    """By metric, the two arguments of ``Plotly.update``: ``data`` and ``layout``."""
+    title: str
+    scale: Scale
+    range: tuple[float, float]
+    """Of the axis, in the scale's unit; from 0 where a log axis cannot show a cost."""
+    shapes: Sequence[Mapping[str, Any]]
+    hover: str
+    spread: Mapping[str, Any]
+    """What to give ``Plotly.restyle`` for the means over seeds."""
 
 
-def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> FrontFigure:
-    """Every measured trial, the front, the chosen plan and the lines to judge them by."""
-    measured = [plan for plan in plans if plan.accuracy.validation is not None]
-    groups = (
-        [plan for plan in measured if not is_uniform(plan) and plan != chosen],
-        [plan for plan in measured if is_uniform(plan) and plan != chosen],
-        [chosen],
-    )
-    views = {metric: _view(measured, groups, metric, settings) for metric in metrics(plans, settings.metric)}
-    now = views[settings.metric]
-    marks = (
-        ("Adaptive", {"symbol": "circle", "color": style.BLUE, "size": 11}),
-        ("Uniform", {"symbol": "square", "color": style.VERMILION, "size": 10}),
-        (
-            "Chosen plan",
-            {"symbol": "star", "color": style.ORANGE, "size": 21, "line": {"color": style.EDGE, "width": 1.5}},
-        ),
-    )
-    line = {"color": style.GREEN, "width": 2.5, "shape": "hv"}
-    traces = [go.Scatter(name="Pareto front", mode="lines", line=line, hoverinfo="skip")]
-    faded = {"marker": {"opacity": FADED}}
-    traces += [
-        go.Scatter(name=name, mode="markers", marker=marker, hoverinfo="text", unselected=faded, cliponaxis=False)
-        for name, marker in marks
-    ]
-    for index, trace in enumerate(traces):
-        trace.update({key.replace(".", "_"): values[index] for key, values in now["data"].items()}, overwrite=False)
+def front_figure(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> tuple[go.Figure, dict[str, View]]:
+    """Every measured trial, the front, the chosen plan and the lines to judge them by; and the views over all metrics.
+
+    Points carry the index of their plan as ``customdata``; all traces but the front and the means over seeds do.
+    """
+    measured = [(index, plan) for index, plan in enumerate(plans) if plan.accuracy.validation is not None]
+    found = spreads(plans, settings.metric)
+    views = {name: _view(plans, name, settings, found) for name in metrics(plans, settings.metric)}
+    view = views[settings.metric]
+    seeds = sorted({plan.provenance.seed for _, plan in measured})
+    traces = [_front_line(plans, settings.metric, view)]
+    for number, method in enumerate(methods(plans)):
+        own = [(index, plan) for index, plan in measured if plan.provenance.method == method and plan != chosen]
+        traces.append(_points(own, method, number, seeds, settings.metric, view))
+    traces += [_spread(found, view)] if found else []
+    traces.append(_chosen([(index, plan) for index, plan in measured if plan == chosen][:1], settings.metric, view))
+    on_front = {id(plan) for plan in pareto_front([plan for _, plan in measured], settings.metric)}
+    for trace in traces[1:-1]:
+        if trace.customdata is not None:
+            bright = [place for place, index in enumerate(trace.customdata) if id(plans[index]) in on_front]
+            trace.selectedpoints = bright
     figure = go.Figure(traces, layout=style.layout(height=500, hovermode="closest", dragmode="zoom"))
     figure.update_yaxes(style.AXIS | {"ticksuffix": " %", "title_text": "Validation accuracy"})
     figure.update_yaxes(range=accuracy_ranges(plans, settings)["all"])
-    figure.update_xaxes(style.AXIS)
-    figure.update_layout(legend=style.LEGEND, **_nested(now["layout"]))
-    return FrontFigure(figure, views)
+    logarithmic = view.range[0] > 0
+    shown = [math.log10(end) for end in view.range] if logarithmic else view.range
+    figure.update_xaxes(
+        style.AXIS
+        | {"type": "log" if logarithmic else "linear", "title_text": view.title, "tickformat": ",~g", "range": shown}
+    )
+    figure.update_layout(legend=style.LEGEND, shapes=view.shapes)
+    return figure, views
 
 
 def metrics(plans: Sequence[BitPlan], first: str) -> list[str]:
     """Every metric that some plan has a cost in, the run's own first."""
     return list(dict.fromkeys([first, *(name for plan in plans for name in plan.costs)]))
+
+
+def methods(plans: Sequence[BitPlan]) -> list[str]:
+    """What made the plans, in the order of their looks: learned ones first, uniform ones second."""
+    found = dict.fromkeys(plan.provenance.method for plan in plans)
+    known = [name for name in ("adaptive", "uniform") if name in found]
+    return [*known, *(name for name in found if name not in known)]
 
 
 def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str, list[float]]:
@@ -79,125 +88,135 @@ def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str
 
     def span(bottom: float) -> list[float]:
         room = 0.08 * max(top - bottom, 0.002)
-        return [100 * (bottom - room), min(100 * (top + room), 100)]
+        return [100 * (bottom - room), min(100 * (top + room), 100 + 10 * room)]
 
     return {"all": span(values[0]), "better": span(values[len(values) // 2])}
 
 
-def hover_text(plan: BitPlan, metric: str) -> str:
-    """Trial, method, accuracies, cost and one line of bits a layer, for plotly."""
-    method = plan.provenance.method
-    lines = [
-        f"trial {plan.provenance.trial}, {kind(plan) if method in ('adaptive', 'uniform') else method}",
-        f"validation {accuracy(plan.accuracy.validation)}, test {accuracy(plan.accuracy.test)}",
-        f"{title(metric)}: {cost(metric, plan.costs.get(metric), 4)}" + ("" if plan.met else " (over the budget)"),
-        "",
-    ]
-    layers = [f"{shorten(name, 40)}  {widths(layer)}" for name, layer in plan.layers.items()]
-    lines += layers[:MOST_LAYERS_IN_HOVER]
-    if len(layers) > MOST_LAYERS_IN_HOVER:
-        lines.append(f"… and {len(layers) - MOST_LAYERS_IN_HOVER} layers more")
-    return "<br>".join(plotly_text(shorten(line, 120)) for line in lines)
+def _x(plans: Sequence[BitPlan], metric: str, view: View) -> list[float | None]:
+    return [plan.costs[metric] / view.scale.factor if metric in plan.costs else None for plan in plans]
 
 
-def _view(
-    measured: Sequence[BitPlan], groups: Sequence[Sequence[BitPlan]], metric: str, settings: RunSettings
-) -> dict[str, Any]:
-    """Data, one entry a trace, and layout of the figure with this metric as its cost axis."""
-    front = pareto_front([plan for plan in measured if metric in plan.costs], metric)
-    on_front = {id(plan) for plan in front}
-    traces = [front, *groups]
-    data: dict[str, list[Any]] = {
-        "x": [[plan.costs.get(metric) for plan in trace] for trace in traces],
-        "y": [[100 * validation_accuracy(plan) for plan in trace] for trace in traces],
-        "hovertext": [[], *([hover_text(plan, metric) for plan in group] for group in groups)],
-        # Unselected points are faded; an array of opacities would fade the legend's marks with its first.
-        "selectedpoints": [
-            None,
-            *([index for index, plan in enumerate(group) if id(plan) in on_front] for group in groups[:-1]),
-            None,
-        ],
-    }
-    lines = _cost_lines(metric, settings)
-    costs = [value for trace in data["x"] for value in trace if value is not None]
-    # What the hardware has may lie far beyond every plan; a line there would squeeze them into a corner.
-    far = {limit.limit for limit in settings.budgets if limit.of_target and costs and limit.limit > FAR * max(costs)}
-    lines = [line for line in lines if line[0] not in far]
-    axis = _cost_axis(metric, costs + [line[0] for line in lines])
-    shapes, notes = _full_precision(settings.full_precision.validation)
-    shapes += [_vertical(*line) for line in lines]
-    notes += [_label(value, label, axis["xaxis.type"] == "log") for value, label, _, _ in lines]
-    text = (
-        f"{title(metric)} ({unit(metric)}, {axis['xaxis.type']} scale)" if unit(metric) else plotly_text(title(metric))
+def _y(plans: Sequence[BitPlan]) -> list[float]:
+    return [100 * validation_accuracy(plan) for plan in plans]
+
+
+def _front_line(plans: Sequence[BitPlan], metric: str, view: View) -> go.Scatter:
+    front = pareto_front([plan for plan in plans if metric in plan.costs], metric)
+    line = {"color": style.GREEN, "width": 2.5, "shape": "hv"}
+    return go.Scatter(
+        name="Pareto front", mode="lines", line=line, hoverinfo="skip", x=_x(front, metric, view), y=_y(front)
     )
-    return {"data": data, "layout": {"xaxis.title.text": text, **axis, "shapes": shapes, "annotations": notes}}
 
 
-def _cost_axis(metric: str, costs: Sequence[float]) -> dict[str, Any]:
-    """A log axis around the costs with known ticks; linear if one of them is zero, which a log axis cannot show."""
-    if not costs or min(costs) <= 0:
-        automatic = {"xaxis.type": "linear", "xaxis.autorange": True, "xaxis.tickmode": "auto"}
-        return automatic | {"xaxis.tickvals": None, "xaxis.ticktext": None, "xaxis.range": None}
-    low, high = min(costs), max(costs)
-    room = 0.06 * max(math.log10(high / low), 0.05)
-    ticks = cost_ticks(metric, low * 10**-room, high * 10**room)
-    return {
-        "xaxis.type": "log",
-        "xaxis.autorange": False,
-        "xaxis.range": [math.log10(low) - room, math.log10(high) + room],
-        "xaxis.tickmode": "array" if ticks else "auto",
-        "xaxis.tickvals": ticks or None,
-        "xaxis.ticktext": [amount(metric, value, 4) for value in ticks] or None,
-    }
+def _points(
+    own: Sequence[tuple[int, BitPlan]], method: str, number: int, seeds: Sequence[int], metric: str, view: View
+) -> go.Scatter:
+    look = style.LOOKS[number % len(style.LOOKS)]
+    symbols = [
+        look["symbol"] + style.SEED_VARIANTS[seeds.index(plan.provenance.seed) % len(style.SEED_VARIANTS)]
+        for _, plan in own
+    ]
+    plans = [plan for _, plan in own]
+    return go.Scatter(
+        name=plotly_text(shorten(method.replace("_", " "), 24)).capitalize(),
+        mode="markers",
+        x=_x(plans, metric, view),
+        y=_y(plans),
+        customdata=[index for index, _ in own],
+        text=[hover_name(plan, len(seeds) > 1) for plan in plans],
+        hovertemplate=view.hover,
+        marker={"symbol": symbols if len(seeds) > 1 else look["symbol"], "color": look["color"], "size": 10},
+        unselected={"marker": {"opacity": style.FADED}},
+        cliponaxis=False,
+    )
+
+
+def _chosen(own: Sequence[tuple[int, BitPlan]], metric: str, view: View) -> go.Scatter:
+    plans = [plan for _, plan in own]
+    edge = {"color": style.EDGE, "width": 1.5}
+    return go.Scatter(
+        name="Chosen plan",
+        mode="markers",
+        x=_x(plans, metric, view),
+        y=_y(plans),
+        customdata=[index for index, _ in own],
+        text=[hover_name(plan, several_seeds=False) for plan in plans],
+        hovertemplate=view.hover,
+        marker={"symbol": "star", "color": style.ORANGE, "size": 21, "line": edge},
+        cliponaxis=False,
+    )
+
+
+def _spread(found: Sequence[Spread], view: View) -> go.Scatter:
+    words = [f"{one.method}, {one.seeds} seeds, within {one.requested}: mean of each seed's best" for one in found]
+    bars = {"thickness": 1.5, "width": 5, "color": style.GREY}
+    return go.Scatter(
+        name="Mean ± s.d. over seeds",
+        meta="spread",
+        mode="markers",
+        x=view.spread["x"][0],
+        y=[100 * one.accuracy[0] for one in found],
+        error_x={"array": view.spread["error_x.array"][0], **bars},
+        error_y={"array": [100 * one.accuracy[1] for one in found], **bars},
+        text=[plotly_text(shorten(line, 120)) for line in words],
+        hovertemplate=view.hover,
+        marker={"symbol": "x-thin", "size": 12, "line": {"width": 3, "color": style.GREY}},
+        cliponaxis=False,
+    )
+
+
+def _view(plans: Sequence[BitPlan], metric: str, settings: RunSettings, found: Sequence[Spread]) -> View:
+    costs = [plan.costs[metric] for plan in plans if metric in plan.costs]
+    own = scale(metric, costs)
+    lines = _cost_lines(metric, settings)
+    # What the hardware has may lie far beyond every plan; a line there would squeeze them into a corner.
+    far = {limit.limit for limit in settings.budgets if limit.of_target and limit.limit > FAR * max(costs)}
+    lines = [line for line in lines if line[0] not in far]
+    every = [value / own.factor for value in (*costs, *(line[0] for line in lines))]
+    low, high = min(every), max(every)
+    room = max((high / low) ** 0.06, 1.02) if low > 0 else ROOM
+    name = plotly_text(shorten(title(metric), 60))
+    shapes = _full_precision(settings.full_precision.validation) + [_vertical(own, *line) for line in lines]
+    unit = plotly_text(own.unit)
+    hover = f"%{{text}}<br>validation %{{y:.2f}} %<br>{name.replace('%', '')}: %{{x:.4~g}} {unit}<extra></extra>"
+    ends = [one.costs.get(metric, (math.nan, math.nan)) for one in found]
+    pairs = [tuple(None if math.isnan(end) else end / own.factor for end in pair) for pair in ends]
+    means, deviations = [mean for mean, _ in pairs], [deviation for _, deviation in pairs]
+    spread = {"x": [means], "error_x.array": [deviations], "hovertemplate": [hover]}
+    return View(
+        f"{name} ({unit})" if unit else name, own, (low / room if low > 0 else 0.0, high * room), shapes, hover, spread
+    )
 
 
 def _cost_lines(metric: str, settings: RunSettings) -> list[tuple[float, str, str, str]]:
-    """(cost, label, colour, dash) of the lines that belong to this metric."""
+    """Cost, label, colour and dash of every vertical line that this metric has."""
     lines = []
-    if metric in settings.baseline_costs:
-        value = settings.baseline_costs[metric]
-        label = f"baseline {settings.space.baseline}: {cost(metric, value)}"
-        lines.append((value, label, style.GREY, "dot"))
     for budget in settings.budgets:
         if budget.metric == metric:
-            name = shorten(budget.requested, 30) if budget.of_target else f"budget {shorten(budget.requested, 20)}"
-            lines.append((budget.limit, f"{name}: {cost(metric, budget.limit, 4)}", style.PURPLE, "dash"))
+            what = budget.requested if budget.of_target else f"budget {budget.requested}"
+            colour = style.VERMILION if budget.of_target else style.PURPLE
+            lines.append((budget.limit, f"{what}: {cost(metric, budget.limit, 4)}", colour, "dash"))
+    if settings.baseline_costs.get(metric):
+        value = settings.baseline_costs[metric]
+        lines.append((value, f"baseline {settings.space.baseline}: {cost(metric, value, 4)}", style.GREY, "dot"))
     return lines
 
 
-def _vertical(value: float, label: str, colour: str, dash: str) -> dict[str, Any]:
+def _vertical(own: Scale, value: float, label: str, colour: str, dash: str) -> dict[str, Any]:
+    ends = {"x0": value / own.factor, "x1": value / own.factor, "y0": 0, "y1": 1}
     line = {"color": colour, "width": 2, "dash": dash}
-    ends = {"x0": value, "x1": value, "y0": 0, "y1": 1}
-    return {"type": "line", "name": label, "xref": "x", "yref": "paper", **ends, "line": line, "layer": "below"}
+    text = {"text": plotly_text(shorten(label, 60)), "textposition": "start", "font": {"size": 12}, "padding": 5}
+    text |= {"xanchor": "left", "yanchor": "bottom"}
+    return {"type": "line", "name": label, "yref": "paper", **ends, "line": line, "label": text, "layer": "below"}
 
 
-def _label(value: float, label: str, log: bool) -> dict[str, Any]:
-    """Written upwards beside a vertical line. On a log axis annotations, unlike shapes, are placed by logarithm."""
-    place = {"xref": "x", "x": math.log10(value) if log else value, "yref": "paper", "y": 0}
-    anchors = {"xanchor": "right", "xshift": -1, "yanchor": "bottom", "yshift": 6}
-    return {"text": plotly_text(label), "textangle": -90, **place, **anchors, **_PLAIN}
-
-
-def _full_precision(share: float | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The line of the full precision accuracy, and what is written on it; nothing if it was not measured."""
+def _full_precision(share: float | None) -> list[dict[str, Any]]:
+    """The line of the full precision accuracy; nothing if it was not measured."""
     if share is None:
-        return [], []
-    line = {"color": style.GREY, "width": 1.5, "dash": "dashdot"}
+        return []
     ends = {"x0": 0, "x1": 1, "y0": 100 * share, "y1": 100 * share}
-    label = f"full precision {accuracy(share)}"
-    shape = {"type": "line", "name": label, "xref": "paper", "yref": "y", **ends, "line": line, "layer": "below"}
-    place = {
-        "xref": "paper",
-        "x": 0,
-        "yref": "y",
-        "y": 100 * share,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "xshift": 4,
-    }
-    return [shape], [{"text": label, **place, **_PLAIN}]
-
-
-def _nested(layout: dict[str, Any]) -> dict[str, Any]:
-    """``{"xaxis.type": …}`` as plotly's Python spells it, ``{"xaxis_type": …}``."""
-    return {key.replace(".", "_"): value for key, value in layout.items() if value is not None}
+    line = {"color": style.GREY, "width": 1.5, "dash": "dashdot"}
+    words = f"full precision {accuracy(share)}"
+    text = {"text": words, "textposition": "start", "yanchor": "bottom", "font": {"size": 12}, "padding": 2}
+    return [{"type": "line", "name": words, "xref": "paper", **ends, "line": line, "label": text, "layer": "below"}]

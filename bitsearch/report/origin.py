@@ -1,26 +1,31 @@
 """Where the results come from: what was asked for, of which version, with which seed."""
 
+from collections.abc import Mapping, Sequence
+
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
 from bitsearch.report.format import cost, title
 from bitsearch.search.run_folder import RunBudget, RunSettings
 
 
-def facts(settings: RunSettings) -> dict[str, str]:
-    """What it takes to run the search again."""
+def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int]) -> dict[str, str]:
+    """What it takes to run the search again; ``samples`` by split, ``seeds`` of the plans."""
     space = settings.space
+    methods = " and ".join(space.search.methods or (space.allocation.method,)).replace("_", " ")
+    counted = ", ".join(f"{count:,} for {name}" for name, count in samples.items())
     return {
         "Command": settings.command,
-        "Seed": str(settings.seed),
-        "Split seed": f"{space.split_seed} (which samples are for training, validation and test)",
+        "Seed": ", ".join(str(seed) for seed in sorted({settings.seed, *seeds})),
+        "Data": f"{space.data}{f', {counted}' if counted else ''} (split seed {space.split_seed})",
         "Versions": f"bitsearch {settings.bitsearch}, torch {settings.torch}",
         "Device": f"{settings.device}, {settings.threads} thread{'s' if settings.threads > 1 else ''}",
-        "Space": f"{space.name}: network {space.network}, data {space.data}",
+        "Space": f"{space.name}: network {space.network}",
+        "Hardware target": f"{settings.target.name}",
         "Training": (
             f"{space.training.epochs} epochs a trial, {space.training.full_precision_epochs} in full precision, "
             f"batches of {space.training.batch_size}"
         ),
-        "Outer loop": f"{space.search.sampler}, {space.search.trials} adaptive trials asked for",
+        "Outer loop": f"{space.search.sampler}, {space.search.trials} {methods} trials asked for",
     }
 
 

@@ -2,31 +2,44 @@
 
 import base64
 import hashlib
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bitsearch.plan import write_whole
+from bitsearch.plan import BitPlan, write_whole
 from bitsearch.report import format as text
 from bitsearch.report.definitions import definitions
-from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
-from bitsearch.report.layers_figure import layers_figure
+from bitsearch.report.front_figure import front_figure
+from bitsearch.report.history import TrialHistory, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
-from bitsearch.report.plans_table import plans_table
-from bitsearch.report.search_figure import search_figure, search_records
-from bitsearch.report.verdict import headline, is_uniform, name, reason
+from bitsearch.report.page_data import page_data
+from bitsearch.report.plans_table import plans_table, shown_metrics
+from bitsearch.report.study_figures import (
+    correlation_figure,
+    curves_figure,
+    front_heat_figure,
+    hypervolume_figure,
+    importance_figure,
+)
+from bitsearch.report.trial_details import packed_details
+from bitsearch.report.verdict import headline, hover_name, is_uniform, name, reason
+from bitsearch.search.analysis import hypervolumes, importances, layer_correlations
+from bitsearch.search.front import best_plan
 from bitsearch.search.run_folder import RunFolder
+from bitsearch.search.study import finished_trials
 
 
 def write_report(folder: RunFolder) -> Path:
     """Write ``pareto.html`` of a run and return its path.
 
-    The file holds all it shows: styles, scripts, figures. Opening it makes no request.
+    The file holds all it shows: styles, scripts, figures, every plan. Opening it makes no request.
 
     Raises:
         InputError: no finished trial meets the budget yet, a file of the run cannot be read, or the page not written.
@@ -37,66 +50,95 @@ def write_report(folder: RunFolder) -> Path:
 
 def render(folder: RunFolder) -> str:
     """The page's HTML."""
-    settings, plans, chosen = folder.settings, folder.plans(), folder.chosen()
-    names = metrics(plans, settings.metric)
-    front = front_figure(plans, chosen, settings)
-    records = search_records(folder.log(), chosen.provenance.trial)
-    figures: dict[str, Any] = {"front": front.figure, "layers": layers_figure(chosen)}
-    if records:
-        figures["search"] = search_figure(records, settings)
-    scripts = {"plotly": _script(get_plotlyjs()), "page": _script(_part("page.js"))}
+    settings, plans = folder.settings, folder.plans()
+    # Where there is none, the folder says why.
+    chosen = best_plan(plans, settings.metric) or folder.chosen()
+    log = folder.log()
+    front, views = front_figure(plans, chosen, settings)
+    names = list(views)
+    data = page_data(folder, plans, chosen, views)
+    own = histories(log)
+    islands: dict[str, Any] = {
+        "data": data,
+        "details": [packed_details(folder, plan, own.get(plan.provenance.trial, TrialHistory())) for plan in plans],
+        "heat-data": front_heat_figure(data["layers"]),
+        "curves-data": curves_figure(data["layers"]),
+        "front-data": front,
+    }
+    figures = _study_figures(folder, plans)
+    islands |= {f"{key}-data": figure for key, figure in figures.items()}
+    scripts = {"plotly": script(get_plotlyjs()), "page": script(page_part("page.js"))}
     return (
-        _environment()
+        environment()
         .get_template("page.html.jinja")
         .render(
             settings=settings,
             plans=plans,
             chosen=chosen,
             chosen_name=name(chosen),
-            uniform_won=is_uniform(chosen),
             uniform_count=sum(is_uniform(plan) for plan in plans),
             headline=headline(chosen),
             reason=reason(plans, chosen, settings.metric),
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
-            facts=facts(settings),
-            table=plans_table(plans, chosen, settings, names),
+            facts=facts(settings, sample_counts(log), [plan.provenance.seed for plan in plans]),
+            table=plans_table(plans, chosen, settings, shown_metrics(settings, names)),
             definitions=definitions(names),
-            metrics=names,
-            searched=bool(records),
+            data=data,
+            figures=figures,
+            most_steps=sorted({max(layer.time_steps for layer in plan.layers.values()) for plan in plans}),
             text=text,
-            style=Markup(_part("page.css")),  # nosec B704
+            style=Markup(page_part("page.css")),  # nosec B704
             scripts=scripts,
-            policy=" ".join(f"'{_digest(script)}'" for script in scripts.values()),
-            figures={key: data_island(figure) for key, figure in figures.items()},
-            views=data_island({"metrics": front.views, "accuracy": accuracy_ranges(plans, settings)}),
+            policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
+            islands={key: data_island(content) for key, content in islands.items()},
         )
     )
 
 
+def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figure]:
+    """Those that there are enough trials for."""
+    metric = folder.settings.metric
+    measured = [plan for plan in plans if plan.accuracy.validation is not None]
+    figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), [hover_name(p, False) for p in measured])}
+    correlations = layer_correlations(plans)
+    if len(correlations):
+        figures["correlations"] = correlation_figure(correlations)
+    shares = importances(finished_trials(folder.storage_url))
+    if shares:
+        figures["importances"] = importance_figure(shares)
+    return figures
+
+
 def data_island(content: Any) -> Markup:
     """JSON for a ``<script type="application/json">``; none of its text can end that script or open a tag."""
-    written: str = plotly.io.to_json(content, validate=False) or "null"
+    if isinstance(content, go.Figure):
+        written: str = plotly.io.to_json(content, validate=False) or "null"
+    else:
+        written = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         written = written.replace(character, f"\\u{ord(character):04x}")
     return Markup(written)  # nosec B704
 
 
-def _script(source: str) -> Markup:
+def script(source: str) -> Markup:
+    """A script's text as it stands in the page."""
     if "</script" in source.lower():
         raise AssertionError("a script of the report would end early")
     return Markup(source.replace("\r\n", "\n"))  # nosec B704
 
 
-def _digest(script: str) -> str:
+def digest(source: str) -> str:
     """What the page's content security policy knows a script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _part(name: str) -> str:
+def page_part(name: str) -> str:
+    """A style sheet or script beside this module."""
     return resources.files("bitsearch.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where templates are read; what they show is escaped."""
     loader = PackageLoader("bitsearch.report", ".")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from bitsearch.plan import BitPlan
 from bitsearch.report.format import MISSING, accuracy, aligned, shared_widths, title, unit
-from bitsearch.report.verdict import is_uniform, rival
+from bitsearch.report.verdict import is_uniform, kind, rival
 from bitsearch.search.run_folder import RunSettings
+
+USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
+COST_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,13 @@ class PlansTable:
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
+
+
+def shown_metrics(settings: RunSettings, known: Sequence[str]) -> list[str]:
+    """The costs that matter most in a run: the front's axis, what has a budget, then the usual ones, as room allows."""
+    asked = [budget.metric for budget in settings.budgets if not budget.of_target]
+    names = [name for name in dict.fromkeys([settings.metric, *asked, *USUAL_METRICS]) if name in known]
+    return names[: max(COST_COLUMNS, len(set(asked)))]
 
 
 def plans_table(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings, metrics: Sequence[str]) -> PlansTable:
@@ -78,7 +88,7 @@ def _best(values: Sequence[float | None], highest: bool) -> float | None:
 
 
 def _label(plan: BitPlan) -> str:
-    return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else "Adaptive"
+    return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else kind(plan).capitalize()
 
 
 def _note(plan: BitPlan, chosen: bool) -> str:

@@ -9,6 +9,22 @@ GREEN = "#009E73"
 ORANGE = "#E69F00"
 PURPLE = "#CC79A7"
 GREY = "#808892"
+SKY = "#56B4E9"
+BLACK = "#4a5361"
+LOOKS = (
+    {"color": BLUE, "symbol": "circle"},
+    {"color": VERMILION, "symbol": "square"},
+    {"color": PURPLE, "symbol": "diamond"},
+    {"color": SKY, "symbol": "triangle-up"},
+    {"color": BLACK, "symbol": "triangle-down"},
+    {"color": "#8a6d00", "symbol": "pentagon"},
+    {"color": GREEN, "symbol": "hexagon"},
+)
+"""A colour and a shape for each method, told apart by either."""
+SEED_VARIANTS = ("", "-open", "-dot", "-open-dot")
+"""Of a method's shape, for the seeds of a run that has several."""
+FADED = 0.3
+"""Opacity of dominated trials."""
 EDGE = "#4a3300"
 """Outline of the chosen plan's star."""
 
@@ -39,10 +55,3 @@ def layout(**more: Any) -> dict[str, Any]:
         "hoverlabel": {"font": FONT, "align": "left", "namelength": -1},
         **more,
     }
-
-
-def panel_title(text: str, axis: int, above: int = 6) -> dict[str, Any]:
-    """An annotation over the upper left corner of a panel; its axes are ``x<axis>`` and ``y<axis>``."""
-    number = "" if axis == 1 else str(axis)
-    corner = {"xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1, "yshift": above}
-    return {"text": text, **corner, "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 13}}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bitsearch.plan import BitPlan
-from bitsearch.report.format import accuracy, cost, points, shared_widths
+from bitsearch.report.format import accuracy, cost, plotly_text, points, shared_widths, shorten
 from bitsearch.search.front import best_plan, validation_accuracy
 
 
@@ -13,8 +13,8 @@ def is_uniform(plan: BitPlan) -> bool:
 
 
 def kind(plan: BitPlan) -> str:
-    """``uniform`` or ``adaptive``."""
-    return "uniform" if is_uniform(plan) else "adaptive"
+    """The method in words: ``uniform``, ``adaptive``, ``local binary``."""
+    return plan.provenance.method.replace("_", " ")
 
 
 def name(plan: BitPlan) -> str:
@@ -24,6 +24,12 @@ def name(plan: BitPlan) -> str:
     return f"{trial} ({shared})" if shared else trial
 
 
+def hover_name(plan: BitPlan, several_seeds: bool) -> str:
+    """Trial, method, seed where there are several, and whether the budget is met; for plotly."""
+    parts = [name(plan), kind(plan)] + ([f"seed {plan.provenance.seed}"] if several_seeds else [])
+    return plotly_text(shorten(", ".join(parts + ([] if plan.met else ["over the budget"])), 120))
+
+
 def rival(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> BitPlan | None:
     """The best plan within the budget of the kind that did not win."""
     return best_plan([plan for plan in plans if is_uniform(plan) != is_uniform(chosen)], metric)
@@ -31,14 +37,16 @@ def rival(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> BitPlan | N
 
 def headline(chosen: BitPlan) -> str:
     """``An adaptive plan won`` or ``A uniform plan won``."""
-    return f"{'A uniform' if is_uniform(chosen) else 'An adaptive'} plan won"
+    return f"{'An' if kind(chosen) == 'adaptive' else 'A'} {kind(chosen)} plan won"
 
 
 def reason(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> str:
     """What the winner won by, against the best plan of the other kind; follows the headline and a colon."""
     reached = f"{name(chosen)} has {accuracy(chosen.accuracy.validation)} validation accuracy"
-    other = "adaptive" if is_uniform(chosen) else "uniform"
     second = rival(plans, chosen, metric)
+    others = {kind(plan) for plan in plans if is_uniform(plan) != is_uniform(chosen)}
+    unknown = "searched" if is_uniform(chosen) else "uniform"
+    other = kind(second) if second is not None else others.pop() if len(others) == 1 else unknown
     if second is None:
         tried = any(is_uniform(plan) != is_uniform(chosen) for plan in plans)
         return f"{reached}. {f'No {other} plan met the budget' if tried else f'This run has no {other} plan'}."

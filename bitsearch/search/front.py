@@ -44,6 +44,8 @@ def table(plans: Sequence[BitPlan]) -> pd.DataFrame:
             "met": plan.met,
             **plan.costs,
         }
+        if plan.accuracy.soft_validation is not None:
+            row["soft_validation_accuracy"] = plan.accuracy.soft_validation
         for name, layer in plan.layers.items():
             row[f"{name}.weight_bits"] = layer.weight_bits
             row[f"{name}.spike_bits"] = " ".join(str(bits) for bits in layer.spike_bits)

@@ -3,28 +3,25 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import optuna
 import torch
-from torch import nn
 
-from bitsearch.allocate.adaptive import allocate_adaptively
-from bitsearch.allocate.checkpoint import Checkpoint
-from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord
-from bitsearch.allocate.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
 from bitsearch.search.artifacts import Artifacts
-from bitsearch.search.interruption import Stop
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.sampler import suggest
-from bitsearch.search.study import Turn
+from bitsearch.search.study import Turn, add_part
+from bitsearch.search.workers import Allocate, Job, Trained, TrainUniform, Workers
 from bitsearch.version import __version__
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -38,88 +35,106 @@ class Objective:
     folder: RunFolder
     setting: Setting
     budgets: Sequence[Budget]
-    network: nn.Module
+    workers: Workers
     progress: Progress
-    stop: Stop
     artifacts: Artifacts | None = None
     """Where others look for the plan and the weights."""
 
     def __call__(self, trial: optuna.Trial, turn: Turn) -> tuple[float, float]:
-        """Run the trial, or go on with it, write its plan and weights, and score it."""
-        settings, space, model = self.folder.settings, self.setting.space, self.setting.model
-        epochs = space.training.epochs
+        """Run the trial, or go on with it, write its plan and weights, and score it.
+
+        Plans left on the way get trials of their own.
+        """
+        space = self.setting.space
+        on_the_way: list[Trained] = []
+        if turn.bits is not None:
+            method, label = "uniform", f"uniform {turn.bits}"
+            last = self._do(TrainUniform(turn.bits), trial, turn, method, label)
+        else:
+            given = {} if turn.method is None else {"method": turn.method}
+            knobs = space.allocation_with(suggest(trial, space) | given)
+            method, label = knobs.method, f"{knobs.method} {trial.number}"
+            *on_the_way, last = self._do(Allocate(knobs, turn.draw), trial, turn, method, label)
+        result = self._write(last, trial.number, method)
+        with warnings.catch_warnings():
+            # A trial that was killed after this point sets them again, to the same values.
+            warnings.filterwarnings("ignore", "The constraint value is ignored")
+            for metric, excess in self._excess(result).items():
+                trial.set_constraint(metric, excess)
+        trial.set_user_attr("costs", result.costs)
+        trial.set_user_attr("seconds", last.seconds)
+        numbers = [trial.number]
+        for index, trained in enumerate(on_the_way):
+            plan = self._plan(trained, None, method)
+            attributes = {"costs": plan.costs, "seconds": trained.seconds}
+            number = add_part(trial, turn.origin, index, self._values(plan), self._excess(plan), attributes)
+            self._write(trained, number, method)
+            numbers.append(number)
+        if self.artifacts is not None:
+            for number in numbers:
+                self.artifacts.upload(trial, self.folder.plan_file(number), self.folder.weights_file(number))
+        accuracy, cost = self._values(result)
+        self.folder.append_log(
+            {
+                "event": "finished",
+                "trial": trial.number,
+                "validation_accuracy": accuracy,
+                self.folder.settings.metric: cost,
+            }
+        )
+        self.progress.trial_done(label, accuracy, cost)
+        return accuracy, cost
+
+    def _do(self, job: Job[_Result], trial: optuna.Trial, turn: Turn, method: str, label: str) -> _Result:
+        kept = self.folder.checkpoint_file(turn.origin)
 
         def on_epoch(record: EpochRecord) -> None:
             self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})
             self.progress.epoch(record)
 
-        checkpoint = Checkpoint(self.folder.checkpoint_file(turn.origin), self.stop.check)
-        if checkpoint.saved_phase >= 0:
-            self.progress.note(f"trial {trial.number} goes on from its last epoch")
-        self.folder.append_log(
-            {"event": "started", "trial": trial.number, "method": turn.method, "resumed": checkpoint.saved_phase >= 0}
-        )
+        def starts_anew(reason: str) -> None:
+            self.progress.note(f"trial {trial.number} trains a phase anew: {reason}")
 
-        if turn.bits is not None:
-            label = f"uniform {turn.bits}"
-            self.progress.trial(label, epochs)
-            rules = self.setting.rules
-            plan = rules.nearest(
-                model, turn.bits, granularity=space.allocation.granularity, decay=space.allocation.decay
-            )
-            quantized = train_fixed(
-                self.network,
-                model,
-                rules,
-                plan,
-                self.setting.splits,
-                space,
-                seed=settings.seed,
-                on_epoch=on_epoch,
-                checkpoint=checkpoint,
-            )
-        else:
-            label = f"adaptive {trial.number}"
-            self.progress.trial(label, epochs)
-            knobs = space.allocation_with(suggest(trial, space))
-            quantized = allocate_adaptively(
-                self.network,
-                model,
-                self.setting.rules,
-                self.setting.splits,
-                space,
-                knobs,
-                self.budgets,
-                seed=settings.seed,
-                on_epoch=on_epoch,
-                checkpoint=checkpoint,
-            )
-        result = self._plan(quantized, trial.number, turn.method)
-        cost, accuracy = result.costs[settings.metric], result.accuracy.validation
-        assert accuracy is not None
-        with warnings.catch_warnings():
-            # A trial that was killed after this point sets them again, to the same values.
-            warnings.filterwarnings("ignore", "The constraint value is ignored")
-            for metric, budget in settings.limits.items():
-                trial.set_constraint(metric, result.costs[metric] - budget.limit)
-        trial.set_user_attr("costs", result.costs)
-        save_weights(quantized.network, self.folder.weights_file(trial.number))
-        self.folder.write_plan(result)
-        if self.artifacts is not None:
-            files = self.folder.plan_file(trial.number), self.folder.weights_file(trial.number)
-            self.artifacts.upload(trial, *files)
-        self.folder.append_log(
-            {"event": "finished", "trial": trial.number, "validation_accuracy": accuracy, settings.metric: cost}
-        )
-        self.progress.trial_done(label, accuracy, cost)
-        return accuracy, cost
+        self.progress.trial(label, self.setting.space.training.epochs)
+        resumed = kept.is_file()
+        if resumed:
+            self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
+        self.folder.append_log({"event": "started", "trial": trial.number, "method": method, "resumed": resumed})
+        return self.workers.do(job, on_epoch, kept=kept, misfit=starts_anew)
 
-    def _plan(self, quantized: QuantizedNetwork, trial: int, method: str) -> BitPlan:
+    def _values(self, plan: BitPlan) -> tuple[float, float]:
+        assert plan.accuracy.validation is not None
+        return plan.accuracy.validation, plan.costs[self.folder.settings.metric]
+
+    def _excess(self, plan: BitPlan) -> dict[str, float]:
+        """By metric, how far the cost is above the tightest limit; below zero within it."""
+        limits = self.folder.settings.limits
+        return {metric: plan.costs[metric] - budget.limit for metric, budget in limits.items()}
+
+    def _write(self, trained: Trained, trial: int, method: str) -> BitPlan:
+        plan = self._plan(trained, trial, method)
+        layers, model = plan.layers, self.setting.model
+        self.folder.append_log(
+            {
+                "event": "measured",
+                "trial": trial,
+                "phase": "measured",
+                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},
+                "layer_costs": {
+                    name: model.layer_costs(name, layers, trained.activity)
+                    for name, metric in model.metrics.items()
+                    if metric.additive
+                },
+            }
+        )
+        save_weights(trained.network.network, self.folder.weights_file(trial))
+        self.folder.write_plan(plan)
+        return plan
+
+    def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.setting.space
-        validation = self.setting.splits.validation
-        accuracy, activity = evaluate_with_activity(quantized, validation, space.training.batch_size)
-        layers, model = quantized.layer_plans, self.setting.model
-        costs = model.costs(layers, activity)
+        layers, model = trained.network.layer_plans, self.setting.model
+        costs = model.costs(layers, trained.activity)
         return BitPlan(
             space=space.name,
             network=space.network,
@@ -132,7 +147,7 @@ class Objective:
                 for layer in model.unquantized
             },
             costs=costs,
-            accuracy=Accuracy(validation=accuracy),
+            accuracy=Accuracy(validation=trained.accuracy, soft_validation=trained.network.soft_accuracy),
             provenance=Provenance(
                 bitsearch=__version__,
                 torch=torch.__version__,

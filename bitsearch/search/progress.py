@@ -1,13 +1,18 @@
 """What a run tells while it goes on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from bitsearch.allocate.trainer import EpochRecord
+from bitsearch.layers import Converted
 
 
 class Progress(Protocol):
     """Told by the run, in this order; the command line draws bars."""
+
+    def converted(self, rows: Sequence[Converted]) -> None:
+        """What becomes of the network's layers and neurons."""
 
     def started(self, folder: Path, trials: int, done: int) -> None:
         """The run in ``folder`` starts, or goes on with ``done`` of ``trials`` trials finished."""
@@ -27,6 +32,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells nobody."""
+
+    def converted(self, rows: Sequence[Converted]) -> None:
+        """Nothing."""
 
     def started(self, folder: Path, trials: int, done: int) -> None:
         """Nothing."""

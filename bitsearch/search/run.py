@@ -2,10 +2,11 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -14,14 +15,14 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from torch import nn
 
-from bitsearch.allocate.adaptive import make_searchable
-from bitsearch.allocate.checkpoint import Checkpoint
-from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity
+from bitsearch.allocate.device import is_leader, launched_processes
+from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.allocate.threads import limited_threads, threads_for
-from bitsearch.allocate.trainer import EpochRecord, train
+from bitsearch.allocate.trainer import EpochRecord
 from bitsearch.allocate.uniform import uniform_plans
-from bitsearch.cost import Activity, Budget, parse_budgets
+from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.errors import InputError, StorageError
 from bitsearch.layers import apply
@@ -31,7 +32,7 @@ from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.search.artifacts import Artifacts
-from bitsearch.search.front import table
+from bitsearch.search.front import best_plan, table
 from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
@@ -39,12 +40,21 @@ from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
 from bitsearch.search.sampler import TrialSampler
 from bitsearch.search.shared_study import SharedStudy
 from bitsearch.search.storage import database_url, open_storage, warn_of_network_file_system
-from bitsearch.search.study import Wanted, is_settled, open_study, release_interrupted
+from bitsearch.search.study import (
+    FAILURE,
+    STUDY_NAME,
+    Wanted,
+    is_part,
+    is_settled,
+    open_study,
+    origin_of,
+    release_interrupted,
+)
 from bitsearch.search.trials import Taker
+from bitsearch.search.workers import ExpectActivity, TakeWeights, TrainFullPrecision, Workers
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
 
-STUDY_NAME = "bitsearch"
 COMPILE_FROM = 5e9
 """Spikes per time step of a whole run from which compiling its quantizers pays: a minute's compilation saves some tens
 of nanoseconds a spike."""
@@ -99,6 +109,9 @@ def search(
 ) -> SearchResult:
     """Search a space under a budget.
 
+    Processes that ``torchrun`` started train every network together; the first one alone writes the run folder and
+    is told how it goes.
+
     Args:
         space: a search space, the name of a shipped one, or the path of a TOML file.
         budget: ``4x`` (at most a quarter of the baseline's cost), a number in the metric's unit, or one with a unit and
@@ -106,7 +119,7 @@ def search(
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         target: hardware target, by name or path; the space's own by default.
-        trials: adaptive trials; the space's own number by default. Uniform baselines come on top.
+        trials: that search, of each method; the space's own number by default. Uniform baselines come on top.
         timeout: seconds after which no further trial starts.
         seed: of weights, batches and sampler.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -120,7 +133,9 @@ def search(
         command: recorded as the command that made the run.
 
     Raises:
-        InputError: anything the user gave is wrong; nothing has been written then.
+        InputError: anything the user gave is wrong, and nothing has been written; or the trials fail.
+        StorageError: a disk or a database; the same call goes on once it works again.
+        KeyboardInterrupt: by Ctrl-C, after the epoch; the same call goes on.
     """
     if not isinstance(space, SearchSpace):
         space = SearchSpace.load(space)
@@ -140,6 +155,14 @@ def search(
         limit.check_feasible(model, setting.rules)
     wanted = trials or space.search.trials
     compiled = _compiles(setting, wanted)
+    told = progress or Silent()
+    # What fails is recorded and told here; Optuna would print a traceback as well.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    workers = Workers(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
+    if not is_leader():
+        with stop.listening(), computing(setting, compiled=compiled):
+            return SearchResult(RunFolder(Path(workers.follow())))
     settings = RunSettings(
         compiled=compiled,
         metric=axis,
@@ -147,6 +170,7 @@ def search(
         seed=seed,
         device=str(setting.device),
         threads=threads_for(setting.activations),
+        processes=launched_processes(),
         storage=None if storage is None else masked(storage),
         command=masked(command) if command else _python_command(space, budget, metric, objective, trials, seed),
         bitsearch=__version__,
@@ -159,24 +183,18 @@ def search(
     _check_resumable(folder, settings)
     folder.make()
     warn_of_network_file_system(folder.path)
-    told = progress or Silent()
-    # What fails is recorded and told here; Optuna would print a traceback as well.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     with (
         _sole_owner(folder),
         stop.listening(),
         computing(setting, compiled=compiled),
         closing(open_storage(url or folder.storage_url)) as database,
     ):
-        name = (study or folder.path.absolute().name) if url is not None else None
-        opened = open_study(database, name or STUDY_NAME)
-        shared = None
-        if name is not None:
-            settings = settings.model_copy(update={"study": name})
-            store = Artifacts(artifacts or str(folder.path.absolute() / "artifacts"))
-            shared = SharedStudy(opened, store)
-        return _run(folder, settings, setting, budgets, wanted, timeout, told, stop, opened, shared)
+        if url is None:
+            return _run(folder, settings, workers, wanted, timeout, told, open_study(database, STUDY_NAME), None)
+        settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
+        opened = open_study(database, settings.study or "")
+        shared = SharedStudy(opened, Artifacts(artifacts or str(folder.path.absolute() / "artifacts")))
+        return _run(folder, settings, workers, wanted, timeout, told, opened, shared)
 
 
 @contextmanager
@@ -231,7 +249,8 @@ def _compiles(setting: Setting, trials: int) -> bool:
         )
     if choice != "auto":
         return choice == "always"
-    epochs = (trials + setting.space.search.uniform_trials) * setting.space.training.epochs
+    space = setting.space
+    epochs = (_wanted(space, trials) + _baselines(space)) * space.training.epochs
     spikes = sum(layer.inputs for layer in setting.model.layers) * len(setting.splits.train) * epochs  # type: ignore[arg-type]
     return spikes >= COMPILE_FROM and can_compile(setting.device)
 
@@ -246,27 +265,37 @@ def _check_resumable(folder: RunFolder, settings: RunSettings) -> None:
         if was[name] != value:
             shown = {
                 "target": f"another hardware target, {folder.settings.target.name!r}",
-                "space": "another search space",
+                "space": f"another search space: {_difference(was[name], value)}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
             }.get(name, f"{name} {was[name]!r}, not {value!r}")
             raise InputError(f"{folder.path} holds a run with {shown}; give another --out, or what it was started with")
 
 
+def _difference(was: Any, now: Any, path: str = "") -> str:
+    """The first setting that differs, and how."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in [*was, *now]:
+            if name not in was or name not in now or was[name] != now[name]:
+                return _difference(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
+    return f"{path} is {was!r}, not {now!r}"
+
+
 def _run(
     folder: RunFolder,
     settings: RunSettings,
-    setting: Setting,
-    budgets: Sequence[Budget],
+    workers: Workers,
     trials: int,
     timeout: float | None,
     progress: Progress,
-    stop: Stop,
     study: optuna.Study,
     shared: SharedStudy | None,
 ) -> SearchResult:
+    setting, budgets = workers.setting, workers.budgets
     folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
+        samples = {name: len(setting.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
+        folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": samples})
         folder.write_settings(settings)
     settings = folder.settings
     if shared is None:
@@ -276,76 +305,86 @@ def _run(
     for trial in study.get_trials(deepcopy=False):
         if trial.state == TrialState.FAIL:
             folder.forget_trial(trial.number)
-        if trial.state.is_finished():
+        if is_settled(trial):
             # It may have been killed between its end and the end of its checkpoint.
-            folder.checkpoint_file(trial.number).unlink(missing_ok=True)
+            folder.forget_checkpoint(origin_of(trial))
     space = setting.space
+    progress.converted(setting.conversion())
     network, activity = None, None
     if any(setting.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
-        network = _full_precision(folder, setting, progress, stop)
-        activity = _expected_activity(setting, network)
-    candidates = uniform_plans(setting.model, setting.rules, budgets, space.search.uniform_trials, activity=activity)
-    wanted = Wanted(trials, candidates)
-    done = sum(is_settled(trial) for trial in study.get_trials(deepcopy=False))
+        network = _full_precision(folder, workers, progress)
+        activity = workers.do(ExpectActivity())
+    most = _baselines(space)
+    candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity) if most else []
+    wanted = Wanted(_wanted(space, trials), candidates, space.search.methods)
+    done = sum(is_settled(trial) and not is_part(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, wanted.total, done)
-    network = network or _full_precision(folder, setting, progress, stop)
+    network = network or _full_precision(folder, workers, progress)
     if shared is not None:
         shared.invite(settings, wanted, folder.full_precision_weights)
-    study.sampler = TrialSampler(space, settings.seed)
-    objective = Objective(folder, setting, budgets, network, progress, stop, shared.artifacts if shared else None)
-    Taker(study, wanted, objective, folder, progress, stop).take_all(deadline)
+    study.sampler = TrialSampler(space, settings.seed, wanted)
+    objective = Objective(folder, setting, budgets, workers, progress, shared.artifacts if shared else None)
+    Taker(study, wanted, objective, folder, progress, workers.stop, workers.survive).take_all(deadline)
+    _check_results(study)
     if shared is not None:
         shared.collect(folder)
     _read_test_split(folder, setting, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
+    workers.dismiss(str(folder.path))
     return SearchResult(folder)
 
 
-def _expected_activity(setting: Setting, network: nn.Module) -> Activity:
-    """How often neurons fire before anything is trained at few bits, at the bits where every search starts."""
-    start = make_searchable(network, setting.model, setting.rules, setting.space, setting.space.allocation)
-    return evaluate_with_activity(start, setting.splits.validation, setting.space.training.batch_size)[1]
+def _check_results(study: optuna.Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    causes = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
+    if causes and not any(trial.state == TrialState.COMPLETE for trial in trials):
+        raise InputError(f"all {len(causes)} trials failed, the last one: {causes[-1]}")
 
 
-def _full_precision(folder: RunFolder, setting: Setting, progress: Progress, stop: Stop) -> nn.Module:
+def _wanted(space: SearchSpace, trials: int) -> int:
+    """Trials that search, of all methods together."""
+    return trials * max(1, len(space.search.methods))
+
+
+def _baselines(space: SearchSpace) -> int:
+    """At most this many uniform plans are trained beside what is searched."""
+    return 0 if space.search.methods else space.search.uniform_trials
+
+
+def _full_precision(folder: RunFolder, workers: Workers, progress: Progress) -> nn.Module:
     """The float network that every trial starts from: trained once, then read from the run folder."""
-    settings, training = folder.settings, setting.space.training
-    network = setting.fresh_network(settings.seed)
+    settings = folder.settings
     if settings.full_precision.validation is not None:
-        load_weights(network, folder.full_precision_weights)
-        return network
-    epochs = training.full_precision_epochs
-    progress.trial("full precision", epochs)
+        take_weights(workers, folder.full_precision_weights)
+        return workers.network
+    progress.trial("full precision", workers.setting.space.training.full_precision_epochs)
 
     def on_epoch(record: EpochRecord) -> None:
         folder.append_log({"event": "epoch", "trial": None, **vars(record)})
         progress.epoch(record)
 
-    checkpoint = Checkpoint(folder.checkpoint_file(None), stop.check)
-    train(
-        network,
-        setting.splits,
-        training,
-        epochs=epochs,
-        seed=settings.seed,
-        phase="full precision",
-        on_epoch=on_epoch,
-        checkpoint=checkpoint,
-    )
-    accuracy = evaluate(network, setting.splits.validation, training.batch_size)
-    save_weights(network, folder.full_precision_weights)
+    kept = folder.checkpoint_file(None)
+    accuracy = workers.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
+    save_weights(workers.network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
-    checkpoint.remove()
+    folder.forget_checkpoint(None)
     progress.trial_done("full precision", accuracy, None)
-    return network
+    return workers.network
+
+
+def take_weights(workers: Workers, path: Path) -> None:
+    """Let all processes make the float network from weights that a run has already."""
+    network = workers.setting.fresh_network(workers.seed)
+    load_weights(network, path)
+    workers.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
 
 
 def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) -> None:
     """Measure test accuracy, once each, of the front, the choice, the baselines and full precision."""
     settings, test = folder.settings, setting.splits.test
-    batch_size = setting.space.training.batch_size
+    batch_size = setting.space.training.at_once
     if settings.full_precision.test is None:
         measured = settings.full_precision.model_copy(update={"test": evaluate(network, test, batch_size)})
         folder.write_settings(settings.model_copy(update={"full_precision": measured}))
@@ -359,7 +398,12 @@ def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) ->
 def _shown(folder: RunFolder) -> Iterable[BitPlan]:
     plans = folder.plans()
     shown = {plan.provenance.trial for plan in [*folder.front(), folder.chosen()]}
-    return [plan for plan in plans if plan.provenance.method == "uniform" or plan.provenance.trial in shown]
+    for method in folder.settings.space.search.methods:
+        best = best_plan([plan for plan in plans if plan.provenance.method == method], folder.settings.metric)
+        shown |= {best.provenance.trial} if best is not None else set()
+    if not folder.settings.space.search.methods:
+        shown |= {plan.provenance.trial for plan in plans if plan.provenance.method == "uniform"}
+    return [plan for plan in plans if plan.provenance.trial in shown]
 
 
 def load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Module:
@@ -372,4 +416,6 @@ def load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Modul
 
 def shell_command(arguments: Iterable[str]) -> str:
     """A command line as one would type it."""
-    return shlex.join(["bitsearch", *arguments])
+    processes = launched_processes()
+    start = ["bitsearch"] if processes == 1 else ["torchrun", f"--nproc-per-node={processes}", "-m", "bitsearch"]
+    return shlex.join([*start, *arguments])

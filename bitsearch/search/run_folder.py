@@ -15,6 +15,7 @@ from bitsearch.cost import Target
 from bitsearch.errors import InputError, StorageError
 from bitsearch.passwords import masked
 from bitsearch.plan import DRAFT, Accuracy, BitPlan, Cost, Frozen, Name, explain, read_text, write_whole
+from bitsearch.search.checkpoint import Checkpoint
 from bitsearch.search.front import best_plan, pareto_front, table
 from bitsearch.space import SearchSpace
 
@@ -41,6 +42,8 @@ class RunSettings(Frozen):
     seed: int = Field(ge=0)
     device: Name
     threads: int = Field(ge=1)
+    processes: int = Field(default=1, ge=1)
+    """That trained together."""
     compiled: bool = False
     """Trained with compiled quantizers."""
     storage: Name | None = None
@@ -112,9 +115,14 @@ class RunFolder:
         return self.path / "run.toml"
 
     @property
+    def study_file(self) -> Path:
+        """``study.db``, Optuna's storage; a copy, where the study itself is in another one."""
+        return self.path / "study.db"
+
+    @property
     def storage_url(self) -> str:
-        """Optuna's storage, ``study.db``."""
-        return f"sqlite:///{(self.path / 'study.db').absolute()}"
+        """URL of :attr:`study_file`."""
+        return f"sqlite:///{self.study_file.absolute()}"
 
     @property
     def chosen_file(self) -> Path:
@@ -156,6 +164,10 @@ class RunFolder:
         """Remove what a killed process was writing; only for the sole owner of the folder."""
         for draft in self.path.rglob(f"{DRAFT}*"):
             draft.unlink(missing_ok=True)
+
+    def forget_checkpoint(self, trial: int | None) -> None:
+        """Remove what was kept of a training that has ended."""
+        Checkpoint(self.checkpoint_file(trial)).remove()
 
     def forget_trial(self, trial: int) -> None:
         """Remove the plan and the weights of a trial that has no result."""

@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from bitsearch.search.study import SEARCHED, Turn, Wanted
 from bitsearch.space import SearchSpace
 
 SEED_STRIDE = 100_003
@@ -18,43 +19,46 @@ class TrialSampler(BaseSampler):
     """Seeds the space's sampler by the run's seed and the trial's number.
 
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
-    first trial gets the space's own knobs.
+    first trial that searches gets the space's own knobs, and so does the first of every method.
     """
 
-    def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space, self.seed = space, seed
+    def __init__(self, space: SearchSpace, seed: int, wanted: Wanted) -> None:
+        self.space, self.seed, self.wanted = space, seed, wanted
         self._made_for: int | None = None
+        self._turn = Turn(SEARCHED, 0)
         self._sampler: BaseSampler = RandomSampler()
         self._relative: set[str] = set()
         self._skipped: set[str] = set()
 
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
+    def _of(self, study: Study, trial: FrozenTrial) -> BaseSampler:
         if self._made_for != trial.number:
             self._made_for = trial.number
-            self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
+            self._turn = self.wanted.turn(study.get_trials(deepcopy=False), trial.number)
+            self._sampler = make_sampler(self.space, self.seed, self._turn.origin)
             self._relative, self._skipped = set(), set()
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """As the space's sampler."""
-        return self._of(trial).infer_relative_search_space(study, trial)
+        """As the space's sampler; nothing where nothing is left to it."""
+        found = self._of(study, trial).infer_relative_search_space(study, trial)
+        return {} if self._turn.has_defaults or self._turn.role != SEARCHED else found
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the space's sampler."""
-        found = self._of(trial).sample_relative(study, trial, search_space)
+        found = self._of(study, trial).sample_relative(study, trial, search_space)
         self._relative = set(found)
         return found
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """As the space's sampler; for the first trial what the space itself says."""
-        own = default_parameters(self.space)
-        if origin_of(trial) == 0 and param_name in own:
+        """As the space's sampler; for a first trial what the space itself says."""
+        sampler = self._of(study, trial)
+        own = default_parameters(self.space) if self._turn.has_defaults else {}
+        if param_name in own:
             return own[param_name]
-        sampler = self._of(trial)
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
             if name not in self._relative | self._skipped:
@@ -65,11 +69,11 @@ class TrialSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """As the space's sampler."""
-        self._of(trial).before_trial(study, trial)
+        self._of(study, trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """As the space's sampler."""
-        self._of(trial).after_trial(study, trial, state, values)
+        self._of(study, trial).after_trial(study, trial, state, values)
 
 
 def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:
@@ -80,11 +84,6 @@ def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:
     if space.search.sampler == "tpe":
         return TPESampler(seed=own_seed, multivariate=True, group=True, n_startup_trials=5)
     return NSGAIISampler(seed=own_seed, population_size=16)
-
-
-def origin_of(trial: FrozenTrial) -> int:
-    """The number under which a trial was first begun; one that was lost is taken again under another."""
-    return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bitsearch.plan import Frozen, Name, UniformBits, explain
 from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.interruption import Stop
 from bitsearch.search.run_folder import RunFolder, RunSettings
-from bitsearch.search.study import Wanted
+from bitsearch.search.study import PART_OF, STUDY_NAME, Wanted, is_part, origin_of
 
 _ATTRIBUTE = "bitsearch"
 POLL_SECONDS = 2.0
@@ -25,14 +25,14 @@ class Invitation(Frozen):
 
     schema_version: int = Field(default=1, ge=1, le=1)
     settings: RunSettings
-    adaptive: int = Field(ge=1)
+    searched: int = Field(ge=1)
     uniform: tuple[UniformBits, ...]
     artifacts: Name
 
     @property
     def wanted(self) -> Wanted:
         """The study's trials."""
-        return Wanted(self.adaptive, self.uniform)
+        return Wanted(self.searched, self.uniform, self.settings.space.search.methods)
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,32 @@ class SharedStudy:
             self.artifacts.upload(self.study, weights)
         invitation = Invitation(
             settings=settings,
-            adaptive=wanted.adaptive,
+            searched=wanted.searched,
             uniform=tuple(wanted.uniform),
             artifacts=self.artifacts.location,
         )
         self.study.set_user_attr(_ATTRIBUTE, invitation.model_dump(mode="json", exclude_none=True))
 
     def collect(self, folder: RunFolder) -> None:
-        """Get the plans and weights of all finished trials into the run folder, and no others."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.COMPLETE:
+        """Get the plans and weights of all finished trials into the run folder, and no others; and the study itself."""
+        trials = self.study.get_trials(deepcopy=False)
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        # What a trial left on its way was handed in with its own files.
+        owners = {origin_of(trial): trial for trial in complete if not is_part(trial)}
+        for trial in trials:
+            owner = owners.get(trial.user_attrs[PART_OF]) if is_part(trial) else trial
+            if trial.state == TrialState.COMPLETE and owner is not None:
                 files = folder.plan_file(trial.number), folder.weights_file(trial.number)
-                self.artifacts.fetch(trial, self.study._storage, *files)
-            elif trial.state == TrialState.FAIL:
+                self.artifacts.fetch(owner, self.study._storage, *files)
+            elif trial.state.is_finished():
                 folder.forget_trial(trial.number)
+        folder.study_file.unlink(missing_ok=True)
+        optuna.copy_study(
+            from_study_name=self.study.study_name,
+            from_storage=self.study._storage,
+            to_storage=folder.storage_url,
+            to_study_name=STUDY_NAME,
+        )
 
 
 def read_invitation(study: optuna.Study) -> Invitation | None:

@@ -5,19 +5,27 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bitsearch.errors import InputError, StorageError
+from bitsearch.errors import InputError, StorageError, located
 from bitsearch.passwords import masked
 from bitsearch.search.interruption import Interrupted, Stop
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.sampler import origin_of
-from bitsearch.search.study import FAILURE, SURPLUS, Turn, Wanted, is_settled, requeue_lost
+from bitsearch.search.study import (
+    FAILURE,
+    ROLE,
+    SURPLUS,
+    Turn,
+    Wanted,
+    is_part,
+    is_settled,
+    origin_of,
+    requeue_lost,
+)
 
 SAME_CAUSE = 3
 """Failures in a row with one cause that stop a study."""
@@ -45,6 +53,7 @@ class Taker:
         folder: gets the log and the checkpoints.
         progress: told what fails.
         stop: looked at between trials.
+        survives: whether further trials can be run after one has failed so.
     """
 
     study: optuna.Study
@@ -53,6 +62,7 @@ class Taker:
     folder: RunFolder
     progress: Progress
     stop: Stop
+    survives: Callable[[Exception], bool] = lambda error: True
 
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
@@ -111,7 +121,7 @@ class Taker:
         self.ended += 1
         for trial in taken:
             ended = self.study._storage.get_trial(trial._trial_id)
-            self.folder.checkpoint_file(origin_of(ended)).unlink(missing_ok=True)
+            self.folder.forget_checkpoint(origin_of(ended))
 
     def _given_away(self, trial: Trial) -> bool:
         return self.study._storage.get_trial(trial._trial_id).state.is_finished()
@@ -127,14 +137,16 @@ class Taker:
 
     def _run(self, trial: Trial) -> tuple[float, float]:
         turn = self.wanted.turn(self.study.get_trials(deepcopy=False), trial.number)
-        trial.set_user_attr("method", turn.method)
-        if turn.method == SURPLUS:
+        trial.set_user_attr(ROLE, turn.role)
+        if turn.role == SURPLUS:
             raise _TrialEndedError
         try:
             return self.objective(trial, turn)
         except (StorageError, UpdateFinishedTrialError):
             raise
         except Exception as error:
+            if not self.survives(error):
+                raise
             cause = cause_of(error)
             frames = traceback.format_exception(error, limit=-5)
             event = {"event": "failed", "trial": trial.number, "reason": cause}
@@ -154,16 +166,17 @@ class _StoppedError(BaseException):
 
 def cause_of(error: BaseException) -> str:
     """What went wrong, in one line."""
-    words = masked(" ".join(str(error).split()))
-    said = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
+    said = masked(" ".join(str(error).split()) if isinstance(error, InputError) else located(error))
     return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
 
 
 def check_causes(trials: Sequence[FrozenTrial]) -> None:
     """InputError if the last trials that ended all failed with one cause."""
-    ended: list[Any] = [trial for trial in trials if is_settled(trial) and trial.user_attrs.get("method") != SURPLUS]
-    causes = [trial.user_attrs.get(FAILURE) for trial in ended[-SAME_CAUSE:]]
-    if len(causes) == SAME_CAUSE and None not in causes and len({_without_numbers(cause) for cause in causes}) == 1:
+    ended = [
+        trial for trial in trials if is_settled(trial) and not is_part(trial) and trial.user_attrs.get(ROLE) != SURPLUS
+    ]
+    causes = [str(trial.user_attrs[FAILURE]) for trial in ended[-SAME_CAUSE:] if FAILURE in trial.user_attrs]
+    if len(causes) == SAME_CAUSE and len({_without_numbers(cause) for cause in causes}) == 1:
         raise InputError(f"{SAME_CAUSE} trials in a row failed, and the study stops: {causes[-1]}")
 
 

@@ -4,20 +4,22 @@ from contextlib import closing
 
 import optuna
 
+from bitsearch.allocate.device import is_leader
+from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.setting import make_setting
 from bitsearch.cost import Budget
-from bitsearch.layers.weights import load_weights
 from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
-from bitsearch.search.run import computing
+from bitsearch.search.run import computing, take_weights
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.sampler import TrialSampler
 from bitsearch.search.shared_study import await_invitation, read_invitation
 from bitsearch.search.storage import database_url, open_storage
-from bitsearch.search.study import is_settled
+from bitsearch.search.study import is_part, is_settled
 from bitsearch.search.trials import Taker
+from bitsearch.search.workers import Workers
 
 
 def work(
@@ -54,21 +56,25 @@ def work(
         found = await_invitation(database, study, patience, stop)
         invitation = read_invitation(found)
         assert invitation is not None
-        settings = invitation.settings
+        settings, wanted = invitation.settings, invitation.wanted
         setting = make_setting(settings.space, device=device, target=settings.target)
-        store = Artifacts(artifacts or invitation.artifacts)
-        folder.make()
-        folder.write_settings(settings)
-        store.fetch(found, found._storage, folder.full_precision_weights)
+        budgets = [Budget(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
+        fabric = make_fabric(setting.device, settings.space.training.precision)
+        workers = Workers(setting, budgets, settings.seed, fabric, stop)
         with computing(setting, compiled=settings.compiled):
-            network = setting.fresh_network(settings.seed)
-            load_weights(network, folder.full_precision_weights)
-            budgets = [Budget(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
-            wanted = invitation.wanted
+            if not is_leader():
+                workers.follow()
+                return 0
+            store = Artifacts(artifacts or invitation.artifacts)
+            folder.make()
+            folder.write_settings(settings)
+            store.fetch(found, found._storage, folder.full_precision_weights)
+            take_weights(workers, folder.full_precision_weights)
             before = found.get_trials(deepcopy=False)
-            told.started(folder.path, wanted.total, sum(is_settled(trial) for trial in before))
-            found.sampler = TrialSampler(settings.space, settings.seed)
-            objective = Objective(folder, setting, budgets, network, told, stop, store)
-            taker = Taker(found, wanted, objective, folder, told, stop)
+            told.started(folder.path, wanted.total, sum(is_settled(trial) and not is_part(trial) for trial in before))
+            found.sampler = TrialSampler(settings.space, settings.seed, wanted)
+            objective = Objective(folder, setting, budgets, workers, told, store)
+            taker = Taker(found, wanted, objective, folder, told, stop, workers.survive)
             taker.take_all()
+            workers.dismiss(str(folder.path))
     return taker.ended

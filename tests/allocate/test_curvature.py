@@ -1,5 +1,6 @@
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from bitsearch.allocate.trainer import train
 from bitsearch.data import load_data
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
+from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
 from bitsearch.space import Allocation, Choices, Span, Training
 
@@ -30,6 +32,12 @@ def probed(network, batch, seed=0, **options):
     curvature = Curvature(quantized, seed)
     curvature.probe(batch[0])
     return quantized, curvature
+
+
+def step(signal, inputs):
+    """What the training loop does of a batch before it asks for the penalty."""
+    signal.before_batch(inputs)
+    signal.after_forward(signal.network(inputs))
 
 
 def with_bits(weight_bits=3, spike_bits=(3,)):
@@ -126,6 +134,35 @@ def test_a_probe_leaves_parameters_gradients_and_observers_as_they_were(network,
     assert all(layer.observer is None for layer in quantized.layers.values())
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_probe_within_a_training_step_measures_the_same_and_leaves_its_gradients_alone(network, batch, recompute):
+    images, labels = batch
+    with recomputed_operands() if recompute else nullcontext():
+        quantized = learnable(network, images)
+        F.cross_entropy(quantized(images), labels).backward()
+        expected = {name: parameter.grad for name, parameter in quantized.named_parameters()}
+        apart = Curvature(quantized, 7)
+        apart.probe(images)
+
+        quantized.zero_grad()
+        within = Curvature(quantized, 7)
+        within.watch()
+        logits = quantized(images)
+        within.unwatch()
+        within.measure(logits)
+        F.cross_entropy(logits, labels).backward()
+    for name, parameter in quantized.named_parameters():
+        assert (parameter.grad is None) == (expected[name] is None)
+        if parameter.grad is not None:
+            assert torch.equal(parameter.grad, expected[name])
+    for name, state in within.states.items():
+        assert torch.equal(state.weight_fisher, apart.states[name].weight_fisher)
+        assert torch.equal(state.feature_fisher, apart.states[name].feature_fisher)
+        assert torch.equal(state.inputs, apart.states[name].inputs)
+    assert not within.calls
+    assert all(layer.observer is None for layer in quantized.layers.values())
+
+
 @pytest.mark.parametrize("preference", [-1.5, 2.0])
 def test_a_depth_preference_shifts_sensitivity_between_the_first_and_the_last_layers(network, batch, preference):
     quantized, plain = probed(network, batch)
@@ -199,7 +236,7 @@ def test_the_prediction_ranks_layers_as_the_training_loss_really_changes():
 def test_the_signals_gradient_is_the_predicted_change_on_the_latents_side(network, batch):
     quantized = learnable(network, batch[0], bits=3, time_steps=2)
     signal = CurvatureSignal(quantized, Allocation(), seed=0)
-    signal.before_batch(batch[0])
+    step(signal, batch[0])
     curvature = signal.curvature
     with torch.no_grad():
         for name, offset in (("3", 0.3), ("6", -0.3)):
@@ -235,7 +272,7 @@ def test_where_widths_are_missing_the_slope_is_that_of_a_single_bit(network, bat
         network, batch[0][:32], choices=GAPS, start=UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     )
     signal = CurvatureSignal(quantized, Allocation(), seed=0)
-    signal.before_batch(batch[0])
+    step(signal, batch[0])
     layer, curvature = quantized.layers["3"], signal.curvature
     with torch.no_grad():
         for latent in (layer.weight_latent, layer.spike_latent, layer.time_latent):
@@ -257,11 +294,10 @@ def test_the_signal_probes_every_few_batches_and_follows_the_bits_in_between(net
     quantized = learnable(network, batch[0], bits=3)
     signal = CurvatureSignal(quantized, Allocation(probe_every=3), seed=0)
     probes = []
-    probe = signal.curvature.probe
-    signal.curvature.probe = lambda inputs: (probes.append(signal.batch), probe(inputs))
     slopes = []
     for _ in range(7):
-        signal.before_batch(batch[0])
+        step(signal, batch[0])
+        probes.append(signal.curvature.states["3"].probes)
         quantized.zero_grad()
         signal.penalty().backward()
         slopes.append(quantized.layers["3"].weight_latent.grad.item())
@@ -269,7 +305,7 @@ def test_the_signal_probes_every_few_batches_and_follows_the_bits_in_between(net
             with torch.no_grad():
                 quantized.layers["3"].weight_latent.fill_(2.0)
             quantized.follow_latents()
-    assert probes == [0, 3, 6]
+    assert probes == [1, 1, 1, 2, 2, 2, 3]
     assert slopes[0] == slopes[2] != slopes[3] == slopes[4]
     # At two bits a bit more is worth more than at three.
     assert slopes[5] < slopes[4]
@@ -278,7 +314,7 @@ def test_the_signal_probes_every_few_batches_and_follows_the_bits_in_between(net
 def test_at_the_bounds_the_signal_has_no_slope_outwards(network, batch):
     quantized = learnable(network, batch[0], bits=8, time_steps=4)
     signal = CurvatureSignal(quantized, Allocation(), seed=0)
-    signal.before_batch(batch[0])
+    step(signal, batch[0])
     signal.penalty().backward()
     for layer in quantized.searched_layers.values():
         assert layer.weight_latent.grad == 0
@@ -289,7 +325,7 @@ def test_at_the_bounds_the_signal_has_no_slope_outwards(network, batch):
 def test_with_the_published_gradient_the_signal_only_measures(network, batch):
     quantized = learnable(network, batch[0])
     signal = CurvatureSignal(quantized, Allocation(estimator="straight_through"), seed=0)
-    signal.before_batch(batch[0])
+    step(signal, batch[0])
     assert signal.penalty() is None
     assert signal.curvature.weight_loss("3", 2) > 0
     F.cross_entropy(quantized(batch[0]), batch[1]).backward()
@@ -311,7 +347,7 @@ def framed():
     inputs = torch.rand(6, 32, 6, generator=torch.Generator().manual_seed(1))
     start = UniformBits(weight_bits=4, spike_bits=3, time_steps=3)
     quantized = quantize(framed_network(), inputs, start=start, choices=Choices(time_steps=Span(low=1, high=6)))
-    curvature = Curvature(quantized, 0)
+    curvature = Curvature(quantized, 0, batch_axis=1)
     curvature.probe(inputs)
     return quantized, curvature, inputs
 

@@ -6,6 +6,7 @@ from bitsearch.cli import main
 from bitsearch.cli.tables import describe
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
+from bitsearch.space import SearchSpace
 
 
 def call(arguments, monkeypatch):
@@ -22,7 +23,12 @@ def call(arguments, monkeypatch):
         (["run", "--budget", "-4x"], "not positive"),
         (["run", "--budget", "four"], "4x"),
         (["run", "--budget", "100x"], "smallest feasible value is 1.24"),
-        (["run", "--space", "digit"], "shipped: cifar10_folder, digits"),
+        (["run", "--space", "digit"], "no search space named 'digit'; shipped: "),
+        (["run", "--set", "training.epoch=3"], "digits with training.epoch=3: unknown field 'training.epoch'"),
+        (["run", "--set", "training.epochs=0"], "training.epochs is 0: Input should be greater than or equal to 1"),
+        (["run", "--set", "training.epochs"], "'training.epochs' sets nothing; give KEY=VALUE"),
+        (["run", "--set", "name.x=3"], "name is 'digits', no table"),
+        (["run", "--set", "data=digit"], "no data set named 'digit'"),
         (["run", "--space", "missing.toml"], "no search space at missing.toml"),
         (["run", "--metric", "watts"], "bit_budget, bit_budget_mac, s_ace, ns_ace, synops, weight_memory"),
         (["run", "--metric", "ns_ace"], "ns_ace depends on how often neurons fire"),
@@ -32,6 +38,10 @@ def call(arguments, monkeypatch):
         (["evaluate", "nothing.json"], "no plan at nothing.json"),
         (["evaluate", "nothing.json", "--split", "exam"], "allowed: train, validation, test"),
         (["deploy", "nothing.json", "-o", "packed"], "no plan at nothing.json"),
+        (["deploy", "nothing.json", "--format", "tflite"], "allowed: packed"),
+        (["train", "nothing.json"], "no plan at nothing.json"),
+        (["verify", "nothing.packed"], "nothing.packed is not a packed file"),
+        (["verify", "nothing.packed", "--split", "exam"], "allowed: train, validation, test"),
     ],
 )
 def test_wrong_input_ends_with_one_line_and_exit_code_2(arguments, said, tmp_path, monkeypatch, capsys):
@@ -54,21 +64,26 @@ def test_wrong_options_end_with_exit_code_2(arguments, monkeypatch, capsys):
 def test_help_names_every_command(monkeypatch, capsys):
     assert call(["--help"], monkeypatch) == 0
     printed = capsys.readouterr().out
-    for command in ("run", "report", "export", "evaluate", "deploy", "spaces", "doctor"):
+    for command in ("run", "report", "export", "evaluate", "train", "deploy", "verify", "spaces", "doctor"):
         assert command in printed
 
 
-def test_budgets_objective_and_target_reach_the_search(monkeypatch, capsys):
+def test_budgets_objective_target_and_settings_reach_the_search(monkeypatch, capsys):
     given = {}
 
     def stopped(space, budget, **options):
-        given.update(options, budget=budget)
+        given.update(options, space=space, budget=budget)
         raise InputError("enough")
 
     monkeypatch.setattr("bitsearch.search.run.search", stopped)
     assert call(["run"], monkeypatch) == 2
     assert given["budget"] == ["4x"]
     assert (given["objective"], given["target"], given["metric"]) == (None, None, None)
+    assert given["space"] == SearchSpace.load("digits")
+    overrides = ["--set", "training.epochs=3", "--set", "search.sampler=random"]
+    assert call(["run", *overrides], monkeypatch) == 2
+    assert (given["space"].training.epochs, given["space"].search.sampler) == (3, "random")
+    assert "--set training.epochs=3" in given["command"]
     arguments = ["--budget", "memory=64KiB", "--budget", "s_ace=4x", "--objective", "energy", "--target", "mine.toml"]
     assert call(["run", *arguments], monkeypatch) == 2
     assert given["budget"] == ["memory=64KiB", "s_ace=4x"]

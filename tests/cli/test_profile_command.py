@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import pytest
 
@@ -78,13 +79,22 @@ def test_a_plan_gives_the_bits(call, capsys, tmp_path):
     assert error.count("\n") == 1
 
 
+def test_settings_change_the_profiled_space(call, capsys):
+    assert call("digits", "--json", "--set", "baseline.weight_bits=3", "--set", "network_options.width=8") == 0
+    rows = json.loads(capsys.readouterr().out)["layers"]
+    assert [row["weight_bits"] for row in rows] == [8, 3, 3, 3, 3]
+    assert rows[0]["weights"] == 9 * 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["resnet20", "--input-shape", "3,0,8"], "input shape is '3,0,8'"),
         (["nothing"], "no network named 'nothing'"),
-        (["torchvision.models:resnet18"], "unexpected keyword argument 'input_shape'"),
+        (["torchvision.models:resnet19"], "torchvision.models has no callable 'resnet19'"),
         (["digits", "--target", "nowhere"], "no hardware target named 'nowhere'"),
+        (["digits", "--set", "network_options.depth=3"], "network 'digits_cnn' does not take"),
+        (["resnet20", "--set", "baseline.weight_bits=4"], "changes a search space, and 'resnet20' is none"),
         (["digits", "--plan", "missing.json"], "no plan at missing.json"),
     ],
 )
@@ -107,5 +117,23 @@ def test_a_network_of_ones_own_lists_what_keeps_32_bits(call, capsys, tmp_path, 
     monkeypatch.syspath_prepend(tmp_path)
     assert call("profiled_network:make", "--input-shape", "1x8x8") == 0
     shown = capsys.readouterr()
-    assert "kept at 32 bits: 1, ConvTranspose2d cannot be given bits" in shown.out
+    assert re.search(r"1 +│ ConvTranspose2d │ left as it is: ConvTranspose2d cannot", shown.out)
     assert shown.err == "bitsearch: kept at 32 bits: 1\n"
+
+
+def test_a_network_of_ones_own_takes_options_and_its_shape_from_the_data(call, capsys):
+    assert call("digits_cnn", "--data", "digits", "--model-arg", "width=4", "--json") == 0
+    of_the_data = json.loads(capsys.readouterr().out)
+    assert call("digits_cnn", "--input-shape", "1,8,8", "--model-arg", "width=4", "--json") == 0
+    weights = [row["weights"] for row in json.loads(capsys.readouterr().out)["layers"]]
+    assert weights == [row["weights"] for row in of_the_data["layers"]]
+    assert weights[:2] == [1 * 4 * 9, 4 * 8 * 9]
+    assert call("digits", "--model-arg", "width=4", "--json") == 0
+    assert [row["weights"] for row in json.loads(capsys.readouterr().out)["layers"]] == weights
+    assert call("torchvision.models:mobilenet_v2", "--model-arg", "num_classes=7", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["layers"][-1]["weights"] == 1280 * 7
+
+
+def test_options_of_data_that_nobody_named(call, capsys):
+    assert call("digits_cnn", "--data-arg", "root=here") == 2
+    assert "'root=here' is an option of data that nobody named" in capsys.readouterr().err

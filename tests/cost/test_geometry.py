@@ -373,7 +373,7 @@ def test_a_network_of_subclasses_alone_is_refused_but_measured():
         pass
 
     network = Special(4, 3)
-    with pytest.raises(InputError, match="no convolution or linear layer"), pytest.warns(UserWarning, match="32 bits"):
+    with pytest.raises(InputError, match=r"no convolution or linear layer .*: a subclass of Linear"):
         geometry(network, 2, 4)
     assert found(network, torch.rand(2, 4))[""].macs == 12
 
@@ -527,7 +527,8 @@ def test_multi_step_layers_count_one_input_and_one_time_step(steps):
     assert {name: layer.macs for name, layer in layers.items()} == {"0": 2 * 4 * 9, "1.0": 2 * 8, "2": 6}
     assert layers["1.0"].inputs == 8
     assert {layer.fixed for layer in layers.values()} == {None}
-    assert {layer.frames for layer in layers.values()} == {steps}
+    # A single frame is as good as a static input.
+    assert {layer.frames for layer in layers.values()} == {steps if steps > 1 else None}
 
 
 def test_a_loop_over_time_steps_counts_every_call():

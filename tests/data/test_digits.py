@@ -89,7 +89,7 @@ def test_load_data_by_name():
 
 
 def test_wrong_names_and_options_are_refused():
-    with pytest.raises(InputError, match="no data set named 'digit'; known: digits"):
+    with pytest.raises(InputError, match="no data set named 'digit'; known: cifar10, cifar100, cifar10_dvs, digits"):
         load_data("digit", {}, split_seed=0)
     with pytest.raises(InputError, match=r"data set 'digits' does not take .*'size': 3"):
         load_data("digits", {"size": 3}, split_seed=0)
@@ -97,15 +97,17 @@ def test_wrong_names_and_options_are_refused():
 
 def test_a_users_own_data_set(tmp_path, monkeypatch):
     (tmp_path / "own_data.py").write_text(
+        "import torch\n"
         "from bitsearch.data import Splits\n"
         "def make(*, split_seed, size=3):\n"
-        "    return Splits(range(size), range(split_seed), [], input_shape=(1,), classes=2)\n"
-        "def wrong(*, split_seed):\n"
-        "    return [1]\n"
+        "    parts = [[(torch.ones(1), 1)] * count for count in (size, split_seed, 1)]\n"
+        "    return Splits(*parts, input_shape=(1,), classes=2)\n"
+        "def wrong():\n"
+        "    return 1\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     loaded = load_data("own_data:make", {"size": 7}, split_seed=2)
     assert isinstance(loaded, Splits)
     assert (len(loaded.train), len(loaded.validation)) == (7, 2)
-    with pytest.raises(InputError, match=r"'own_data:wrong' returned list; it must return bitsearch\.data\.Splits"):
+    with pytest.raises(InputError, match=r"'own_data:wrong' returned int; return bitsearch\.data\.Splits, or three"):
         load_data("own_data:wrong", {}, split_seed=2)

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms.functional import crop, hflip
 
 from bitsearch.data import batches, load_data
-from bitsearch.data.image_folder import PADDING, channel_statistics, crop_and_flip, image_folder
+from bitsearch.data.image_folder import image_folder
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace
 
@@ -153,15 +152,6 @@ def test_inputs_are_normalized_on_the_training_part_alone(splits):
         assert part[:][0].mean().item() != pytest.approx(0, abs=1e-3)
 
 
-def test_a_channel_of_one_value_is_centred_and_not_divided_by_zero():
-    images = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
-    images[:, 1] = 9
-    images[0, 2] = 200
-    mean, deviation = channel_statistics(images)
-    assert mean.flatten().tolist() == [0, 9, 100]
-    assert deviation.flatten().tolist() == [1, 1, 100]
-
-
 def test_grey_and_transparent_images_are_read_as_colour(tmp_path):
     root = write_folder(tmp_path)
     Image.new("L", (8, 8), 77).save(root / "test" / "ant" / "000.jpg")
@@ -240,28 +230,6 @@ def test_only_shuffled_training_batches_are_augmented(folder, splits):
             assert torch.equal(mine, plain)
 
 
-def test_each_image_is_a_crop_of_the_padded_one_perhaps_mirrored():
-    inputs = torch.arange(1.0, 1 + 400 * 2 * 5 * 6).view(400, 2, 5, 6)
-    before = inputs.clone()
-    found = crop_and_flip(inputs, torch.Generator().manual_seed(0))
-    assert torch.equal(inputs, before)
-    assert found.shape == inputs.shape
-    assert found.is_contiguous()
-    seen = set()
-    for image, cropped in zip(torch.nn.functional.pad(inputs, [PADDING] * 4), found, strict=True):
-        fitting = [
-            (top, left, mirrored)
-            for top in range(2 * PADDING + 1)
-            for left in range(2 * PADDING + 1)
-            for mirrored in (False, True)
-            if torch.equal(cropped, hflip(crop(image, top, left, 5, 6)) if mirrored else crop(image, top, left, 5, 6))
-        ]
-        assert len(fitting) == 1
-        seen.add(fitting[0])
-    assert {top for top, _, _ in seen} == {left for _, left, _ in seen} == set(range(9))
-    assert {mirrored for _, _, mirrored in seen} == {False, True}
-
-
 def test_a_users_own_samples_may_augment_as_well():
     class Noisy(torch.utils.data.Dataset):
         def __len__(self):
@@ -298,7 +266,7 @@ def test_a_missing_root_says_what_to_set():
         ({"size": 8.0}, "size is 8.0; give"),
         ({"size": "8"}, "size is '8'; give"),
         ({"size": True}, "size is True; give"),
-        ({"limit": 1}, "limit is 1; give a whole number of images a class, at least 2"),
+        ({"limit": 1}, "limit is 1; give a whole number of samples a class, at least 2"),
         ({"limit": 2.5}, "limit is 2.5; give"),
         ({"validation_share": 0}, "validation_share is 0; give a share above 0 and below 1"),
         ({"validation_share": 1.0}, "validation_share is 1.0; give"),
@@ -379,12 +347,12 @@ def test_too_few_images_of_a_class(tmp_path, part, kept, least):
     for file in sorted((root / part / "bee").iterdir())[kept:]:
         file.unlink()
     (root / part / "bee" / "notes.txt").write_text("not an image")
-    assert f"images of class 'bee' in '{root / part}': {kept}; at least {least} needed" in refusal(root)
+    assert f"samples of class 'bee' in '{root / part}': {kept}; at least {least} needed" in refusal(root)
 
 
 def test_a_share_that_leaves_nothing_to_train_on(folder):
     message = refusal(folder, validation_share=0.9, limit=2)
-    assert "validation_share 0.9 of the 2 images of class 'ant' leaves none for training" in message
+    assert "validation_share 0.9 of the 2 samples of class 'ant' leaves none for training" in message
 
 
 def test_a_file_that_is_no_image(tmp_path):

@@ -30,3 +30,17 @@ def test_values_that_do_not_fit_are_refused(values):
 def test_a_wrong_number_of_bytes_is_refused():
     with pytest.raises(ValueError, match="take 2 bytes, not 1"):
         unpack_bits(np.zeros(1, dtype=np.uint8), 3, 4)
+
+
+def test_unused_bits_that_are_not_zero_are_refused():
+    with pytest.raises(ValueError, match="unused bits"):
+        unpack_bits(np.array([0b1000], dtype=np.uint8), 3, 1)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_arrays_longer_than_a_block_come_back(bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, 300_001, dtype=np.uint8)
+    packed = pack_bits(values, bits)
+    stream = (values[:, None] >> np.arange(bits)) & 1
+    assert np.array_equal(packed, np.packbits(stream.astype(np.uint8).reshape(-1), bitorder="little"))
+    assert np.array_equal(unpack_bits(packed, bits, len(values)), values)

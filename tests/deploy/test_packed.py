@@ -1,58 +1,125 @@
+import hashlib
 import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packed_reader import read as read_by_hand
+from packed_reader import run as run_by_hand
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from bitsearch.cost import CostModel, trace
-from bitsearch.deploy import pack, unpack
+from bitsearch.deploy import pack, read
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.models import make_network
-from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import FirstLayer
+from bitsearch.plan import LayerPlan
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "classifier")
 
 
-@pytest.fixture
-def examples():
-    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+@st.composite
+def layer_plans(draw, signed):
+    time_steps = draw(st.integers(1, 4))
+    return LayerPlan(
+        weight_bits=draw(st.integers(1, 8)),
+        spike_bits=tuple(draw(st.integers(1, 8)) for _ in range(time_steps)),
+        time_steps=time_steps,
+        granularity=draw(st.sampled_from(["layer", "channel"])),
+        signed_input=signed,
+        decay=draw(st.sampled_from([1.0, 0.5, 0.3, 0.0])),
+    )
 
 
-def quantized(examples, granularity="layer", **bits):
-    torch.manual_seed(0)
-    network = make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
-    model = CostModel(trace(network, examples))
-    plan = model.uniform(UniformBits(**bits), FirstLayer(), granularity=granularity)
-    network = convert(network, plan)
-    network.train()
-    network(examples)
-    return network.eval(), model.cost("weight_memory", plan)
+@st.composite
+def plans(draw):
+    return {name: draw(layer_plans(signed=name == "conv1")) for name in LAYERS}
 
 
-@pytest.mark.parametrize("weight_bits", range(1, 9))
-@pytest.mark.parametrize("granularity", ["layer", "channel"])
-def test_levels_times_steps_are_the_quantized_weights_and_the_size_is_as_predicted(
-    weight_bits, granularity, examples, tmp_path
+def rewritten(source, path, tensors=None, **header):
+    """The file with other tensors or header entries."""
+    with safe_open(source, framework="pt") as file:
+        metadata = {**file.metadata(), **{f"bitsearch.{key}": value for key, value in header.items()}}
+    save_file({**load_file(source), **(tensors or {})}, path, metadata)
+    return path
+
+
+def signed(source, path, tensors=None, **header):
+    """As :func:`rewritten`, with a checksum that fits."""
+    draft = rewritten(source, path.with_name("draft"), tensors, **header)
+    with safe_open(draft, framework="pt") as file:
+        metadata = file.metadata()
+    digest = hashlib.sha256(
+        b"".join(metadata[f"bitsearch.{part}"].encode() + b"\0" for part in ("program", "widths", "plan"))
+    )
+    for name, tensor in sorted(load_file(draft).items()):
+        digest.update(name.encode() + b"\0" + tensor.numpy().tobytes() + b"\0")
+    return rewritten(draft, path, sha256=digest.hexdigest())
+
+
+@pytest.fixture(scope="module")
+def packed(quantized, examples, tmp_path_factory):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+    path = tmp_path_factory.mktemp("packed") / "packed"
+    pack(network, examples, path)
+    return path
+
+
+@settings(max_examples=12, deadline=None)
+@given(plan=plans())
+def test_any_plan_takes_the_bytes_that_the_cost_model_says_and_comes_back_as_it_was(
+    plan, quantized, examples, tmp_path_factory
 ):
-    network, memory = quantized(examples, granularity, weight_bits=weight_bits, spike_bits=3, time_steps=2)
-    size = pack(network, examples, tmp_path / "packed")
-    assert size == memory
-    levels = unpack(tmp_path / "packed")
+    network, memory = quantized(plan=plan)
+    path = tmp_path_factory.mktemp("plans") / "packed"
+    assert pack(network, examples, path) == memory
+    assert sum(tensor.nbytes for tensor in load_file(path).values()) == memory
+    found = read(path)
     for name, layer in quantized_layers(network).items():
-        assert torch.equal(levels[name] * layer.weight_step, layer.quantized_weight())
+        levels = torch.from_numpy(found.numbers[name].levels)
+        assert torch.equal(levels * layer.weight_step, layer.quantized_weight())
+        assert found.program.layers[name].spike_bits == plan[name].spike_bits
 
 
-def test_multiplier_and_bias_reproduce_the_layer_and_its_batch_norm(examples, tmp_path):
-    network, _ = quantized(examples, weight_bits=3, spike_bits=4, time_steps=1)
-    pack(network, examples, tmp_path / "packed")
-    levels = unpack(tmp_path / "packed")
-    with safe_open(tmp_path / "packed", framework="pt") as file:
-        multiplier, bias = (file.get_tensor(f"conv1.{part}") for part in ("multiplier", "bias"))
-    spikes = network.conv1.spikes(examples)
-    sums = torch.nn.functional.conv2d(spikes, levels["conv1"].float(), padding=1)
-    expected = network.norm1(network.conv1(examples))
-    torch.testing.assert_close(sums * multiplier.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1), expected)
+@settings(max_examples=3, deadline=None)
+@given(plan=plans())
+def test_a_reader_written_from_the_description_gets_the_same_numbers(plan, quantized, examples, tmp_path_factory):
+    network, _ = quantized(plan=plan)
+    path = tmp_path_factory.mktemp("plans") / "packed"
+    pack(network, examples, path)
+    replay = read(path).replay()
+    outputs, fraction = run_by_hand(path, examples[0].flatten().tolist())
+    assert replay(examples[:1]).tolist() == [outputs]
+    assert fraction == replay.analysis.values[-1].fraction
+
+
+def test_integers_stand_for_the_layer_and_its_batch_norm(quantized, examples, packed):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+    program, tensors, _ = read_by_hand(packed)
+    layer = program["layers"]["conv1"]
+    multiplier, bias = (torch.tensor(tensors[f"conv1.{part}"], dtype=torch.float64) for part in ("multiplier", "bias"))
+    # At one time step a spike counts one, and its step is in the multiplier.
+    levels = torch.from_numpy(read(packed).numbers["conv1"].levels).double()
+    codes = (network.conv1.spikes(examples) / network.conv1.spike_step[0]).double().round()
+    sums = torch.nn.functional.conv2d(codes, levels, padding=1)
+    scale = 2.0 ** -(layer["shift"] + layer["fraction"])
+    found = sums * multiplier.view(1, -1, 1, 1) * scale + bias.view(1, -1, 1, 1) * 2.0 ** -layer["fraction"]
+    torch.testing.assert_close(found.float(), network.norm1(network.conv1(examples)), rtol=2e-4, atol=2e-4)
+
+
+def test_the_same_network_gives_the_same_file(quantized, examples, packed, tmp_path):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+    pack(network, examples, tmp_path / "again")
+    assert read_by_hand(tmp_path / "again") == read_by_hand(packed)
+
+
+def test_widths_in_the_file_hold_what_was_observed(packed):
+    widths = read(packed).widths
+    assert list(widths) == list(LAYERS)
+    for found in widths.values():
+        assert 1 < found.observed_accumulator <= found.accumulator <= 32
+        assert 1 < found.observed_membrane < found.membrane
 
 
 def test_a_network_that_is_not_quantized_or_has_no_steps_yet_is_refused(examples, tmp_path):
@@ -65,16 +132,94 @@ def test_a_network_that_is_not_quantized_or_has_no_steps_yet_is_refused(examples
     assert list(tmp_path.iterdir()) == []
 
 
-def test_foreign_truncated_and_missing_files_are_refused(examples, tmp_path):
-    network, _ = quantized(examples, weight_bits=3, spike_bits=4, time_steps=1)
-    pack(network, examples, tmp_path / "packed")
-    whole = (tmp_path / "packed").read_bytes()
+def test_layers_that_keep_their_floats_are_refused_by_name(quantized, examples, tmp_path):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=1)
+    network.add_module("extra", torch.nn.Linear(10, 10))
+    with pytest.raises(InputError, match="extra cannot be given bits"):
+        pack(network, examples, tmp_path / "packed")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(quantized, examples, tmp_path):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=1)
+    with pytest.raises(InputError, match="cannot write"):
+        pack(network, examples, tmp_path / "missing" / "packed")
+
+
+def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
+    whole = packed.read_bytes()
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text").write_text("hello", encoding="utf-8")
+    (tmp_path / "longer").write_bytes(whole + b"\0")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "huge").write_bytes((1 << 40).to_bytes(8, "little") + whole[8:])
+    (tmp_path / "text").write_text("hello, this is not a packed file", encoding="utf-8")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pickle")
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
-    save_file(
-        {"a": torch.zeros(1)}, tmp_path / "lying", {"bitsearch.format": "1", "bitsearch.layers": json.dumps({"b": {}})}
-    )
-    for name in ("cut", "text", "foreign", "lying", "missing"):
-        with pytest.raises(InputError, match="not a packed file"):
-            unpack(tmp_path / name)
+    for name in ("cut", "longer", "empty", "huge", "text", "pickle", "foreign", "missing", "."):
+        with pytest.raises(InputError, match=r"not a packed file|no packed file"):
+            read(tmp_path / name)
+
+
+def test_another_version_is_named(packed, tmp_path):
+    with pytest.raises(InputError, match="format '1', not a packed file of format 2; write one with bitsearch deploy"):
+        read(rewritten(packed, tmp_path / "old", format="1"))
+
+
+def test_every_flipped_bit_of_the_weights_and_of_the_header_is_noticed(packed, tmp_path):
+    whole = packed.read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    for bit in torch.randint(0, 8 * len(whole), (300,), generator=generator).tolist():
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(InputError):
+            read(tmp_path / "damaged")
+
+
+def test_lies_in_a_header_whose_checksum_fits_are_refused(packed, tmp_path):
+    with safe_open(packed, framework="pt") as file:
+        program = json.loads(file.metadata()["bitsearch.program"])
+
+    def lie(*path_and_value):
+        *path, last, value = path_and_value
+        changed = json.loads(json.dumps(program))
+        place = changed
+        for key in path:
+            place = place[key]
+        place[last] = value
+        return signed(packed, tmp_path / "lie", program=json.dumps(changed))
+
+    for path_and_value, said in (
+        (("layers", "conv2", "weight_shape", [1 << 20, 1 << 20, 3, 3]), "tensor 'conv2.weight'"),
+        (("layers", "conv2", "weight_shape", [1 << 40, 4, 3, 3]), "less than or equal to 16777216"),
+        (("layers", "conv2", "weight_bits", 9), "weight_bits"),
+        (("layers", "conv2", "shift", 62), "integers of"),
+        (("layers", "conv2", "padding", [4096, 4096]), "once it is padded"),
+        (("layers", "conv2", "padding", [-1, 0]), "greater than or equal to 0"),
+        (("layers", "conv2", "step_fraction", -64), "integers of"),
+        (("layers", "conv2", "groups", 3), "cannot be divided into 3 groups"),
+        (("layers", "conv2", "colour", "red"), "unknown field"),
+        (("input", "shape", [1, 1 << 20, 1 << 20]), "conv1"),
+        (("input", "shape", [2, 8, 8]), "2 channels, not 1"),
+        (("input", "fraction", "8"), "valid integer"),
+        (("operations", 0, "inputs", [3]), "made after it"),
+        (("operations", 0, "layer", "conv9"), "there is none of"),
+        (("operations", 0, "op", "exec"), "operations.0"),
+    ):
+        with pytest.raises(InputError, match="packed file") as refused:
+            read(lie(*path_and_value))
+        assert said in str(refused.value)
+
+
+def test_lies_in_tensors_whose_checksum_fits_are_refused(packed, tmp_path):
+    tensors = load_file(packed)
+    for name, tensor, said in (
+        ("conv2.spike_step", torch.zeros_like(tensors["conv2.spike_step"]), "a step of 0"),
+        ("conv2.weight", torch.full_like(tensors["conv2.weight"], 255), "outside of ±3"),
+        ("conv2.bias", tensors["conv2.bias"].long(), "is I64"),
+        ("conv2.bias", tensors["conv2.bias"][:-1], "is I32"),
+        ("extra", torch.zeros(1), "unknown tensor 'extra'"),
+        ("conv2.multiplier", torch.full_like(tensors["conv2.multiplier"], 2**31 - 1), "integers of"),
+    ):
+        with pytest.raises(InputError, match="packed file") as refused:
+            read(signed(packed, tmp_path / "lie", {name: tensor.clone()}))
+        assert said in str(refused.value)

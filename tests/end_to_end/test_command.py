@@ -209,6 +209,42 @@ def test_deploy_writes_as_many_bytes_as_the_cost_model_says(ran, run):
     assert f"{memory:.0f} bytes" in finished.stdout, finished.stderr
 
 
+def test_verify_finds_every_spike_of_the_test_split_equal(ran, run):
+    deployed = bitsearch("deploy", run / "plan.json", "--format", "packed", cwd=ran[0])
+    assert deployed.returncode == 0, deployed.stderr
+    finished = bitsearch("verify", run / "plan.packed.safetensors", cwd=ran[0])
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "of 360 test samples; outputs equal" in finished.stdout
+    assert "UNEQUAL" not in finished.stdout
+
+
+def test_verify_tells_another_trials_weights_from_the_files_own(ran, run):
+    plans = RunFolder(run).plans()
+    one, other = (plan for plan in plans if plan.provenance.method == "uniform")
+    weights = [RunFolder(run).weights_file(plan.provenance.trial) for plan in (one, other)]
+    path = run / "plans" / weights[0].with_suffix(".json").name
+    assert bitsearch("deploy", path, weights[0], "-o", "one.packed", cwd=ran[0]).returncode == 0
+    line = refused(bitsearch("verify", "one.packed", "--weights", weights[1], "--space", "tiny.toml", cwd=ran[0]))
+    assert "belongs to another" in line
+    assert "give its weights" in refused(bitsearch("verify", "one.packed", "--space", "tiny.toml", cwd=ran[0]))
+
+
+def test_a_plan_is_trained_on_and_deployed_outside_of_its_run(ran, run):
+    cwd = ran[0]
+    (cwd / "plan.json").write_bytes((run / "plan.json").read_bytes())
+    start = RunFolder(run).weights_file(BitPlan.load(run / "plan.json").provenance.trial)
+    space = ("--space", "tiny.toml")
+    finished = bitsearch("train", "plan.json", "--epochs", 1, "--from", start, *space, cwd=cwd)
+    accuracy = BitPlan.load(cwd / "plan.trained.json").accuracy
+    assert f"test accuracy {accuracy.test:.4f}" in finished.stdout, finished.stderr
+    weights = "plan.trained.safetensors"
+    deployed = bitsearch("deploy", "plan.trained.json", weights, "-o", "mine.packed", *space, cwd=cwd)
+    assert deployed.returncode == 0, deployed.stderr
+    verified = bitsearch("verify", "mine.packed", "--weights", weights, *space, cwd=cwd)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert f"accuracy {accuracy.test:.4f}" in verified.stdout
+
+
 def test_a_checkout_runs_without_the_installed_command(ran):
     finished = bitsearch("spaces", cwd=ran[0], command=(sys.executable, str(ROOT / "cli.py")))
     assert finished.returncode == 0, finished.stderr

@@ -44,7 +44,10 @@ def test_every_command_and_option_shown_exists():
     lines = [shlex.split(line) for line in shown if line.startswith("bitsearch ")]
     assert len(lines) >= 8
     for _, name, *arguments in lines:
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        command = commands[name]
+        if hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("-")} <= known
 
 

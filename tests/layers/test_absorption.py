@@ -319,3 +319,16 @@ def test_global_randomness_is_left_alone_by_tracing():
     before = torch.get_rng_state()
     converted(network)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_on_a_time_axis_a_relu_stays_since_a_membrane_integrates_what_is_negative():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    plans = {
+        name: LayerPlan(weight_bits=8, spike_bits=(8, 8), time_steps=2, signed_input=name == "0", frames=2)
+        for name in ("0", "2")
+    }
+    converted = convert(network, plans)
+    assert type(converted[1]) is nn.ReLU
+    x = torch.randn(2, 7, 3)
+    torch.testing.assert_close(converted(x), network(x), rtol=0.1, atol=0.05)

@@ -8,12 +8,11 @@ from torch import nn
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
-from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.neurons import InputCurrent
 from bitsearch.plan import LayerPlan
 
 T = 4
-GIVEN_WAY = (nn.ReLU, AbsorbedReLU)
+GIVEN_WAY = InputCurrent
 
 
 def bits(weight=4, spike=2, time_steps=2, **options):
@@ -68,8 +67,8 @@ def test_neurons_before_quantized_layers_give_way_and_the_readout_stays():
     assert isinstance(quantized.network[2], GIVEN_WAY)
     assert type(quantized.network[8]) is neuron.IFNode
     rows = {row.name: row for row in quantized.conversion}
-    assert [rows[name].became for name in ("0", "4", "7")] == ["quantized layer"] * 3
-    assert rows["2"].became == rows["5"].became == "refined neuron of the layers behind it"
+    assert [rows[name].became for name in ("0", "4", "7")] == ["a quantized layer"] * 3
+    assert rows["2"].became == rows["5"].became == "the refined neuron of the layers behind it"
     assert (rows["8"].kind, rows["8"].became, rows["8"].why) == ("IFNode", "left", "no quantized layer reads it")
 
 
@@ -191,6 +190,8 @@ def test_a_time_axis_made_inside_the_network_is_found():
     quantized = quantize(TimeInside(), sequence()[0])
     assert {plan.frames for plan in quantized.layer_plans.values()} == {T}
     assert set(quantized.layer_plans) == {"features.0.0", "features.2.1", "fc"}
+    # The same image in every frame: once is enough for the first layer.
+    assert quantized.layer_plans["features.0.0"].time_steps == 1
     assert quantized(sequence()[0]).shape == (3, 10)
     assert isinstance(quantized.network.spike, GIVEN_WAY)
 
@@ -285,3 +286,20 @@ def test_a_shared_neuron_is_replaced_everywhere():
     quantized = quantize(network, torch.rand(T, 3, 4))
     assert isinstance(quantized.network[1], GIVEN_WAY)
     assert isinstance(quantized.network[3], GIVEN_WAY)
+
+
+def test_a_single_frame_is_a_static_input():
+    quantized = quantize(conv_network(), sequence()[:1])
+    assert {plan.frames for plan in quantized.layer_plans.values()} == {None}
+    assert quantized.layer_plans["4"].time_steps == 2
+    assert quantized(sequence()[:1]).shape == (1, 3, 10)
+
+
+def test_a_current_that_neurons_alone_read_may_be_negative():
+    network = multi_step(
+        layer.Linear(4, 4), neuron.IFNode(v_threshold=2.0), layer.Linear(4, 4), nn.ReLU(), layer.Linear(4, 2)
+    )
+    quantized = quantize(network, torch.rand(T, 3, 4)).network
+    torch.testing.assert_close(quantized[1](torch.tensor([-1.0, 1.0])), torch.tensor([-0.5, 0.5]))
+    # A ReLU of the user's own is what it was.
+    assert type(quantized[3]) is nn.ReLU

@@ -4,7 +4,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.models import make_network
-from bitsearch.models.digits_cnn import digits_cnn
+from bitsearch.models.digits_cnn import digits_cnn, digits_events_cnn
 
 
 def test_logits_and_layer_names():
@@ -42,6 +42,14 @@ def test_every_convolution_is_followed_by_batch_norm_and_relu_and_has_no_bias():
         assert isinstance(relu, nn.ReLU)
 
 
+@pytest.mark.parametrize("side", [8, 9, 16, 34])
+def test_frames_of_any_size(side):
+    network = digits_events_cnn(input_shape=(3, 2, side, side), width=2)
+    assert network(torch.rand(3, 5, 2, side, side)).shape == (3, 5, 10)
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert names == ["conv1", "conv2", "conv3", "conv4", "classifier"]
+
+
 def test_make_network_passes_shape_classes_and_options():
     network = make_network("digits_cnn", {"width": 3}, input_shape=(2, 8, 8), classes=4)
     assert network.conv1.weight.shape == (3, 2, 3, 3)
@@ -71,9 +79,17 @@ def test_a_users_own_network(tmp_path, monkeypatch):
         "    return nn.Linear(input_shape[0] * scale, classes)\n"
         "def wrong(*, input_shape, classes):\n"
         "    return 'a network'\n"
+        "class Head(nn.Linear):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__(3, classes)\n"
+        "network = Head(5)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     network = make_network("own_network:make", {"scale": 2}, input_shape=(3,), classes=5)
     assert network.weight.shape == (5, 6)
+    assert make_network("own_network:Head", {}, input_shape=(3,), classes=4).weight.shape == (4, 3)
+    assert make_network("torch.nn:Linear", {"in_features": 3, "out_features": 2}, input_shape=(3,), classes=2)
+    with pytest.raises(InputError, match=r"'own_network:network' is a network already, .* give the class Head, or a"):
+        make_network("own_network:network", {}, input_shape=(3,), classes=5)
     with pytest.raises(InputError, match=r"'own_network:wrong' returned str; it must return a torch\.nn\.Module"):
         make_network("own_network:wrong", {}, input_shape=(3,), classes=5)

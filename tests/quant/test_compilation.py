@@ -22,8 +22,10 @@ def results(shape):
     time, latent = torch.tensor(2.0).requires_grad_(), torch.tensor(3.0).requires_grad_()
     spikes = refined_neuron(x, steps, bits, latents, time, time_steps=2)
     quantized = quantize(weight, step, torch.tensor(3.0), latent, signed=True)
-    (spikes * quantized).sum().backward()
-    return [spikes, quantized, *(p.grad for p in (x, weight, steps, step, latents, time, latent))]
+    frames = torch.randn(3, *shape, generator=generator).relu().requires_grad_()
+    fired = refined_neuron(frames, steps, bits, latents, time_steps=3, decay=0.5, framed=True)
+    (spikes * quantized + fired.mean(0)).sum().backward()
+    return [spikes, quantized, fired, frames.grad, *(p.grad for p in (x, weight, steps, step, latents, time, latent))]
 
 
 @needs_compiler

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitsearch.errors import InputError
-from bitsearch.quant.renewal import renew_step
+from bitsearch.quant.renewal import _count_codes, _merge, renew_step
 from bitsearch.quant.uniform import SMALLEST_STEP
 
 QUICK = settings(max_examples=30, deadline=None)
@@ -207,3 +207,68 @@ def test_only_negative_values_get_the_smallest_unsigned_step(bits):
 def test_the_largest_of_half_precision_are_finite(dtype):
     x = torch.full((100,), 6e4, dtype=dtype)
     assert renew_step(x, torch.tensor(4.0), signed=True).item() * 7 == pytest.approx(6e4, rel=0.01)
+
+
+def spikes_among_zeros(generator):
+    x = np.zeros(ELEMENTS)
+    x[1234] = 0.37
+    return x
+
+
+def huge_range(generator):
+    return np.exp(generator.uniform(np.log(1e-30), np.log(1e20), ELEMENTS)) * generator.choice([-1, 1], ELEMENTS)
+
+
+def subnormal_and_normal(generator):
+    x = generator.normal(size=ELEMENTS)
+    x[::3] = 1e-42
+    return x
+
+
+HARD = {
+    "one value among zeros": spikes_among_zeros,
+    "constant": lambda generator: np.full(ELEMENTS, 0.7),
+    "two values of both signs": lambda generator: generator.choice([-1.3, 0.4], ELEMENTS),
+    "after a ReLU": lambda generator: np.maximum(generator.normal(size=ELEMENTS), 0),
+    "outliers of 1,000": lambda generator: np.concatenate([generator.normal(size=ELEMENTS), np.full(3, 1000.0)]),
+    "50 decades": huge_range,
+    "a third subnormal": subnormal_and_normal,
+    "eight levels": lambda generator: generator.integers(0, 8, ELEMENTS) * 0.3,
+    "lognormal": lambda generator: generator.lognormal(0, 3, ELEMENTS),
+}
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("name", HARD)
+def test_the_histogram_keeps_counts_and_means(name, signed):
+    x = HARD[name](np.random.default_rng(0)).astype(np.float32)
+    kept = np.abs(x) if signed else np.maximum(x, 0)
+    top = float(kept.max())
+    codes = _count_codes(torch.tensor(x), top, signed)
+    for resolution in (128, 256, 512, 1024):
+        centres, counts = _merge(codes, resolution)
+        assert len(centres) == len(counts) <= 4.2 * resolution
+        assert counts.sum() == len(x)
+        assert (centres.diff()[(counts[1:] > 0) & (counts[:-1] > 0)] > 0).all()
+        # What is below 2^-20 of the largest value is the first bin, and counts as zero.
+        told_apart = kept[kept > 1.01 * 2.0**-20 * top].astype(np.float64)
+        assert abs(int(counts[1:].sum()) - len(told_apart)) <= 0.001 * len(x)
+        mean = float((centres.double() * counts).sum()) * top / len(x)
+        assert mean == pytest.approx(kept.astype(np.float64).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("name", HARD)
+def test_hard_tensors_are_never_worse_than_a_grid_search(name, bits, signed):
+    x = HARD[name](np.random.default_rng(1)).astype(np.float32).astype(np.float64)
+    x = x if signed else np.maximum(x, 0)
+    loss = reference.renewal_loss(x, renewed(x, bits, signed), bits, signed)
+    # Where the grid hits every value, a step in float32 does too, but for its precision.
+    rounding = (1e-6 * np.abs(x).max()) ** 2.4
+    assert loss <= 1.001 * reference.best_of_grid(x, bits, signed) + rounding
+
+
+def test_the_order_of_the_elements_does_not_matter():
+    x = draw("laplace", 3, 10**6 // 3, True)
+    assert renewed(x, 5, True) == renewed(np.random.default_rng(0).permutation(x), 5, True)

@@ -4,8 +4,10 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+from large_run import make_large_run
 
 from bitsearch.report import write_report
+from bitsearch.search.export import select_plan
 
 pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -21,7 +23,7 @@ HOSTILE = (
     "<img src=x onerror=window.__pwned=1>",
     "\"quotes\" & 'more' <!-- ",
     "émoji 🧠 {{ 7 * 7 }} ${x} %{y}",
-    "<a href='javascript:window.__pwned=1'>x</a><br><b>",
+    "<a href='javascript:window.__pwned=1'>x</a><br><b>\u202eright to left",
 )
 
 
@@ -44,33 +46,99 @@ def opened(browser, folder, width=1200, **options):
     """The report in a page without network; fails on any complaint in the console and any request but for files."""
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
     page = context.new_page()
+    page.set_default_timeout(15000)
     complaints, requests = [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(write_report(folder).absolute().as_uri())
-    page.wait_for_selector("#front .points path")
+    page.wait_for_selector("#selected-plan tbody tr")
     yield page
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
 
 
-def points(page):
-    return page.evaluate("document.getElementById('front').data.map(trace => trace.x.length)")
-
-
 def marks(page):
     return page.locator("#front .scatterlayer .points path").count()
 
 
-def test_every_trial_is_drawn(browser, run_folder):
+def shown(page, selected, pinned=None):
+    """Waits until these trials' plans are shown."""
+    page.wait_for_function(
+        "ids => document.body.dataset.shown === ids", arg=f"{selected},{'' if pinned is None else pinned}"
+    )
+
+
+def layer_bits(page, card="#selected-plan"):
+    return page.locator(f"{card} tbody tr td:nth-child(2)").all_text_contents()
+
+
+def press(page, *keys):
+    page.focus("#front-keys")
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def switch(page, key, value):
+    page.click(f'button[data-{key}="{value}"]')
+    page.wait_for_selector(f'button[data-{key}="{value}"][aria-pressed=true]')
+
+
+def axis_title(page, text):
+    page.wait_for_function("text => document.querySelector('#front .xtitle').textContent.startsWith(text)", arg=text)
+
+
+def test_every_trial_is_drawn_and_the_chosen_plan_shown(browser, run_folder):
     with opened(browser, run_folder) as page:
         assert page.title() == "digits within budget 4x · bitsearch report"
-        assert points(page)[1:] == [13, 14, 1]
         assert marks(page) == 28
-        assert page.locator("#layers .points path").count() == 15
-        assert page.locator("#search .scatterlayer .js-line").count() == 4
+        shown(page, 9)
+        assert layer_bits(page) == ["8", "4", "3", "2", "6"]
+        assert page.locator("#selected-plan h3").text_content() == "Trial 9, adaptive"
+        page.locator("#curves").scroll_into_view_if_needed()
+        page.wait_for_selector("#curves .scatterlayer .js-line", state="attached")
+        assert page.locator("#curves .scatterlayer .js-line").count() == 5
+        page.locator("#hypervolume").scroll_into_view_if_needed()
+        page.wait_for_selector("#hypervolume .js-line", state="attached")
+        # No whole layer costs were logged in this run.
+        assert page.locator("#selected-plan tbody td:nth-child(5)").first.text_content() == "—"
+
+
+def middle(page, trace, point):
+    """Where a point of the front is in the window, scrolled to."""
+    page.locator("#front").scroll_into_view_if_needed()
+    box = page.locator("#front .scatterlayer .trace").nth(trace).locator(".points path").nth(point).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_a_click_shows_the_plan_and_a_pin_keeps_it_beside_the_next(browser, run_folder):
+    with opened(browser, run_folder) as page:
+        page.mouse.click(*middle(page, 1, 0))
+        shown(page, 0)
+        assert layer_bits(page) == ["8", "1", "2", "1", "4"]
+        assert page.get_attribute("#mark-selected", "hidden") is None
+        page.click("#selected-plan [data-part=pin]")
+        shown(page, 0, 0)
+        page.mouse.click(*middle(page, 2, 13))
+        shown(page, 27, 0)
+        assert layer_bits(page, "#pinned-plan") == ["8", "1", "2", "1", "4"]
+        assert layer_bits(page) == ["8"] * 5
+        assert page.locator("#selected-plan td.differs").count() == 12
+        cost = page.locator("#costs tbody tr").first.locator("td").nth(1).text_content()
+        assert cost.startswith(f"{run_folder.plan(0).costs['bit_budget']:.4g}\xa0bits")
+        page.click("#pinned-plan [data-part=pin]")
+        shown(page, 27)
+        assert not page.locator("#pinned-plan").is_visible()
+
+
+def test_hover_names_the_trial(browser, run_folder):
+    with opened(browser, run_folder) as page:
+        page.mouse.move(*middle(page, 3, 0))
+        page.wait_for_selector("#front .hovertext")
+        words = page.locator("#front .hovertext").text_content()
+        assert "trial 9, adaptive" in words
+        assert "15.15 bits" in words.replace("\xa0", " ")
 
 
 def test_limit_stands_where_its_cost_is(browser, run_folder):
@@ -79,53 +147,143 @@ def test_limit_stands_where_its_cost_is(browser, run_folder):
             """() => {
                 const lines = [...document.querySelectorAll('#front .shapelayer path')];
                 const line = lines.find(path => path.style.stroke === 'rgb(204, 121, 167)').getBoundingClientRect();
-                const ticks = [...document.querySelectorAll('#front .xtick text')];
-                const tick = ticks.find(text => text.textContent === '16').getBoundingClientRect();
-                return [line.x + line.width / 2, tick.x + tick.width / 2];
+                const front = document.getElementById('front');
+                const { xaxis } = front._fullLayout;
+                const axis = front.getBoundingClientRect().x + xaxis._offset + xaxis.d2p(16);
+                return [line.x + line.width / 2, axis];
             }"""
         )
         assert at_limit == pytest.approx(tick, abs=1.5)
 
 
-def test_hover_shows_bits(browser, run_folder):
+def test_keys_walk_over_the_front(browser, run_folder):
+    front = [plan.provenance.trial for plan in run_folder.front()]
+    by_cost = sorted(run_folder.plans(), key=lambda plan: (plan.costs["bit_budget"], plan.provenance.trial))
+    order = [plan.provenance.trial for plan in by_cost]
     with opened(browser, run_folder) as page:
-        star = page.locator("#front .scatterlayer .trace").nth(3).locator(".points path")
-        star.scroll_into_view_if_needed()
-        box = star.bounding_box()
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        page.wait_for_selector("#front .hovertext")
-        words = page.locator("#front .hovertext").text_content()
-        assert "trial 9, adaptive" in words
-        assert "conv4  w2  s3,2  T2" in words.replace("\xa0", " ")
+        press(page, "Home")
+        shown(page, front[0])
+        for trial in front[1:]:
+            press(page, "ArrowUp")
+            shown(page, trial)
+        press(page, "ArrowDown")
+        shown(page, front[-2])
+        press(page, "ArrowRight")
+        shown(page, order[order.index(front[-2]) + 1])
+        press(page, "Enter", "End")
+        shown(page, front[-1], order[order.index(front[-2]) + 1])
+        assert page.locator("#status").text_content().startswith(f"Trial {front[-1]}, adaptive: validation 98.89")
+        press(page, "Escape")
+        shown(page, front[-1])
 
 
-def test_metric_switches(browser, run_folder):
+def test_slider_chooses_the_best_plan_within_the_budget(browser, run_folder):
     with opened(browser, run_folder) as page:
-        for metric in run_folder.chosen().costs:
-            page.click(f"button[data-metric={metric}]")
-            page.wait_for_function(
-                "cost => document.getElementById('front').data[3].x[0] === cost", arg=run_folder.chosen().costs[metric]
-            )
-            assert page.get_attribute(f"button[data-metric={metric}]", "aria-pressed") == "true"
-            assert page.locator("button[data-metric][aria-pressed=true]").count() == 1
-            assert marks(page) == 28
-            expected = {"bit_budget": 3, "ns_ace": 1, "synops": 1}.get(metric, 2)
-            assert page.locator("#front .shapelayer path").count() == expected
-        page.click("button[data-metric=weight_memory]")
-        page.wait_for_function("document.querySelector('#front .xtitle').textContent.startsWith('Weight')")
-        title = page.locator("#front .xtitle").text_content()
-        assert title.startswith("Weight memory")
+        assert "at most 16\xa0bits, 4x below the baseline" in page.locator("#budget-text").text_content()
+        assert "Trial 9" in page.locator("#budget-text").text_content()
+        page.evaluate("budget.value = 0; budget.dispatchEvent(new Event('input'))")
+        cheapest = min(run_folder.plans(), key=lambda plan: plan.costs["bit_budget"])
+        shown(page, cheapest.provenance.trial)
+        page.evaluate("budget.value = 1000; budget.dispatchEvent(new Event('input'))")
+        shown(page, 13)
+        assert "Trial 13" in page.get_attribute("#budget", "aria-valuetext")
+        page.focus("#budget")
+        page.keyboard.press("Home")
+        shown(page, cheapest.provenance.trial)
 
 
-PURPLE = "rgb(204, 121, 167)"
+def test_filters_leave_plans_out(browser, run_folder):
+    with opened(browser, run_folder) as page:
+        page.click("summary")
+        page.uncheck("input[value=adaptive]")
+        page.wait_for_function("() => document.querySelectorAll('#front .points path').length === 14")
+        assert page.locator("#filter-count").text_content() == "14 of 28 plans"
+        page.select_option("#filter-steps", "1")
+        page.select_option("#filter-layer", label="conv3")
+        page.fill("#filter-low", "3")
+        page.fill("#filter-high", "3")
+        expected = [
+            plan.provenance.trial
+            for plan in run_folder.plans()
+            if plan.provenance.method == "uniform"
+            and plan.layers["conv3"].weight_bits == 3
+            and all(layer.time_steps == 1 for layer in plan.layers.values())
+        ]
+        page.wait_for_function(
+            "count => document.querySelectorAll('#front .points path').length === count", arg=len(expected)
+        )
+        press(page, "Home")
+        shown(page, expected[0])
+        page.click("button[type=reset]")
+        page.wait_for_function("() => document.querySelectorAll('#front .points path').length === 28")
 
 
-def limits(page):
-    """How many lines of budgets and of the target's limits there are."""
+@pytest.mark.parametrize("trial", [9, 20])
+def test_the_downloaded_plan_is_what_export_writes(browser, run_folder, tmp_path, trial):
+    exported = tmp_path / "exported.json"
+    select_plan(run_folder, trial=trial).save(exported)
+    with opened(browser, run_folder) as page:
+        front = page.evaluate("document.getElementById('front').data.map(trace => trace.customdata ?? [])")
+        trace = next(number for number, own in enumerate(front) if trial in own)
+        page.mouse.click(*middle(page, trace, front[trace].index(trial)))
+        shown(page, trial)
+        with page.expect_download() as download:
+            page.click("#selected-plan [data-part=save]")
+        assert download.value.suggested_filename == "plan.json"
+        download.value.save_as(tmp_path / "downloaded.json")
+    assert (tmp_path / "downloaded.json").read_bytes() == exported.read_bytes()
+
+
+def test_metric_and_scale_switch(browser, run_folder):
+    with opened(browser, run_folder) as page:
+        switch(page, "metric", "weight_memory")
+        axis_title(page, "Weight memory (KiB)")
+        assert marks(page) == 28
+        assert page.locator("#front .shapelayer path").count() == 2
+        expected = run_folder.chosen().costs["weight_memory"] / 1024
+        assert page.evaluate("document.getElementById('front').data[3].x[0]") == pytest.approx(expected)
+        switch(page, "axis", "linear")
+        page.wait_for_function("() => document.getElementById('front').layout.xaxis.type === 'linear'")
+        assert page.evaluate("document.getElementById('front').layout.xaxis.range[0]") == 0
+        switch(page, "range", "better")
+        page.wait_for_function("() => document.getElementById('front').layout.yaxis.range[0] > 90")
+        switch(page, "metric", "bit_budget")
+        axis_title(page, "Bit Budget")
+        assert page.locator("#front .shapelayer path").count() == 3
+        assert page.evaluate("document.getElementById('front').layout.yaxis.range[0]") > 90
+
+
+def test_heat_map_shows_the_front_of_the_metric(browser, run_folder):
+    with opened(browser, run_folder) as page:
+        page.locator("#heat").scroll_into_view_if_needed()
+        page.wait_for_selector("#heat .heatmaplayer image")
+        front = run_folder.front()
+        drawn = page.evaluate("document.getElementById('heat').data[0].z")
+        assert drawn[1] == [plan.layers["conv2"].weight_bits for plan in front]
+        switch(page, "kind", 2)
+        page.wait_for_function("() => document.getElementById('heat').data[0].zmax === 2")
+        assert page.evaluate("document.getElementById('heat').data[0].z[3]") == [
+            p.layers["conv4"].time_steps for p in front
+        ]
+        assert "conv1" in page.locator("#keepers").text_content()
+
+
+def test_words_are_explained_on_focus(browser, run_folder):
+    with opened(browser, run_folder, width=400) as page:
+        page.focus(".tiles .term")
+        content = page.evaluate("getComputedStyle(document.querySelector('.tiles .term'), '::after').content")
+        assert "classified correctly" in content
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+PURPLE, VERMILION = "rgb(204, 121, 167)", "rgb(213, 94, 0)"
+
+
+def lines(page, colour):
     return page.evaluate(
-        "purple => [...document.querySelectorAll('#front .shapelayer path')]"
-        ".filter(path => path.style.stroke === purple).length",
-        PURPLE,
+        "colour => [...document.querySelectorAll('#front .shapelayer path')]"
+        ".filter(path => path.style.stroke === colour).length",
+        colour,
     )
 
 
@@ -134,15 +292,10 @@ def test_several_budgets_are_lines_on_their_own_axes(browser, make_run_folder, t
     with opened(browser, folder) as page:
         assert page.title().startswith("digits within budget weight_memory=24KiB, s_ace=2x")
         assert page.locator("button[data-metric][aria-pressed=true]").get_attribute("data-metric") == "weight_memory"
-        tiles = page.locator(".tiles dt").all_text_contents()
-        assert tiles.count("S-ACE") == tiles.count("Working memory, peak on target power_of_two") == 1
-        # What the chip has of working memory lies far beyond every plan.
-        expected = {"weight_memory": 2, "s_ace": 1}
-        for metric, cost in folder.chosen().costs.items():
-            page.click(f"button[data-metric={metric}]")
-            page.wait_for_function("cost => document.getElementById('front').data[3].x[0] === cost", arg=cost)
-            assert limits(page) == expected.get(metric, 0)
-            assert marks(page) == 28
+        assert (lines(page, PURPLE), lines(page, VERMILION)) == (1, 1)
+        switch(page, "metric", "s_ace")
+        axis_title(page, "S-ACE")
+        assert (lines(page, PURPLE), lines(page, VERMILION)) == (1, 0)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1200
 
 
@@ -151,32 +304,14 @@ def test_a_real_run_on_a_target_is_shown_without_a_complaint(browser, run_on_a_t
     with opened(browser, folder, width=400) as page:
         assert marks(page) == len(folder.plans())
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        labels = " ".join(page.locator("#front .annotation").all_text_contents()).replace("\xa0", " ")
-        assert "budget 2KiB: 2 KiB" in labels
-        assert "target mine: 1.367 KiB" in labels
+        shares = page.locator("#selected-plan tbody td:nth-child(5)").all_text_contents()
+        assert sum(float(share.removesuffix("\xa0%")) for share in shares) == pytest.approx(100, abs=0.3)
+        rates = page.locator("#selected-plan tbody td:nth-child(6)").all_text_contents()
+        assert "—" not in rates
         for metric in folder.chosen().costs:
-            page.click(f"button[data-metric={metric}]")
-        assert limits(page) == 0
-
-
-def test_an_axis_without_a_budget_has_no_limit(browser, make_run_folder):
-    with opened(browser, make_run_folder(metric="s_ace")) as page:
-        assert limits(page) == 0
-        assert page.locator("#search .shapelayer path").count() == 0
-        page.click("button[data-metric=bit_budget]")
-        page.wait_for_function("document.getElementById('front').data[3].x[0] < 100")
-        assert limits(page) == 1
-
-
-def test_accuracy_axis_switches_and_stays(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        low = "document.getElementById('front').layout.yaxis.range[0]"
-        assert page.evaluate(low) < 74.17
-        page.click("button[data-accuracy=better]")
-        page.wait_for_function(f"{low} > 90")
-        page.click("button[data-metric=s_ace]")
-        page.wait_for_function("document.getElementById('front').data[3].x[0] > 1e6")
-        assert page.evaluate(low) > 90
+            switch(page, "metric", metric)
+        page.locator("#curves").scroll_into_view_if_needed()
+        page.wait_for_selector("#curves .heatmaplayer image")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -207,32 +342,71 @@ def test_text_stands_out(browser, run_folder, scheme):
 @pytest.mark.parametrize("width", [400, 768])
 def test_fits_narrow_windows(browser, run_folder, width):
     with opened(browser, run_folder, width=width) as page:
+        press(page, "Enter", "Home")
+        page.wait_for_selector("#pinned-plan tbody tr")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator("#front .main-svg").first.bounding_box()["width"] <= width
+        # At 400 pixels, the table of five numbers a plan scrolls within its frame.
+        if width > 400:
+            assert page.evaluate("baselines.scrollWidth <= baselines.parentElement.clientWidth")
 
 
 def test_hostile_names_run_nothing(browser, make_run_folder):
     folder = make_run_folder(names=HOSTILE, command="run </code><script>window.__pwned=1</script>")
     with opened(browser, folder, width=400) as page:
-        for selector in ("#front .scatterlayer .trace:nth-child(4) .points path", "#layers .points path >> nth=1"):
-            box = page.locator(selector).bounding_box()
-            page.evaluate("y => scrollTo(0, y - 400)", box["y"] + page.evaluate("scrollY"))
-            box = page.locator(selector).bounding_box()
+        for plot in ("heat", "correlations", "curves"):
+            page.locator(f"#{plot}").scroll_into_view_if_needed()
+            page.wait_for_selector(f"#{plot} .main-svg")
+            box = page.locator(f"#{plot} .nsewdrag").last.bounding_box()
             page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-            page.wait_for_selector(".hovertext")
-        page.click("button[data-metric=s_ace]")
-        assert marks(page) == 28
+            page.wait_for_selector(f"#{plot} .hovertext")
+        press(page, "ArrowUp", "Enter", "ArrowUp")
+        page.wait_for_selector("#pinned-plan tbody tr")
         assert page.evaluate("window.__pwned") is None
-        assert page.locator("img, main a, svg image").count() == 0
+        assert page.locator("img, main a, svg image[href^=http]").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        assert page.locator("tbody th").first.text_content() == HOSTILE[0]
-        ticks = page.locator("#layers .ytick text").all_text_contents()
-        assert ticks[0].startswith("</script")
+        assert page.locator("#selected-plan tbody th").all_text_contents() == list(HOSTILE)
+
+
+def test_names_of_ten_thousand_characters_stay_in_their_place(browser, run_folder):
+    plan = run_folder.chosen()
+    name = "\U0001f9e0" * 1000
+    long = plan.model_copy(
+        update={"provenance": plan.provenance.model_copy(update={"method": "<b>" * 3334, "trial": 40})}
+    )
+    layers = {(name if layer == "conv2" else layer): own for layer, own in plan.layers.items()}
+    run_folder.write_plan(long.model_copy(update={"layers": layers}))
+    with opened(browser, run_folder, width=400) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        page.click("summary")
+        page.wait_for_timeout(0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert page.locator("#front b").count() == 0
 
 
 def test_prints_within_the_paper(browser, run_folder):
+    log = run_folder.path / "log.jsonl"
+    # As an older bitsearch logged, which knew no bits of single layers.
+    log.write_text(log.read_text(encoding="utf-8").replace('"bits"', '"other"'), encoding="utf-8")
     with opened(browser, run_folder) as page:
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        page.wait_for_function("document.querySelector('#front .main-svg').getBoundingClientRect().width === 660")
+        page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width === 660")
+        assert page.locator(".plot .main-svg").count() >= 5
         page.evaluate("dispatchEvent(new Event('afterprint'))")
-        page.wait_for_function("document.querySelector('#front .main-svg').getBoundingClientRect().width > 700")
+        page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width > 700")
+
+
+def test_two_thousand_trials_of_a_hundred_layers(browser, run_folder, tmp_path):
+    folder = make_large_run(tmp_path / "large", run_folder)
+    with opened(browser, folder) as page:
+        # And the mean over two seeds of each of three methods.
+        assert marks(page) == 2003
+        before = page.get_attribute("body", "data-shown")
+        press(page, "ArrowDown")
+        page.wait_for_function("before => document.body.dataset.shown !== before", arg=before)
+        assert page.locator("#selected-plan tbody tr").count() == 100
+        switch(page, "metric", "energy")
+        axis_title(page, "Energy")
+        page.locator("#heat").scroll_into_view_if_needed()
+        page.wait_for_selector("#heat .heatmaplayer image")
+    assert folder.report_file.stat().st_size < 16e6

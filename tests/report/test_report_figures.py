@@ -1,12 +1,17 @@
+import json
 import math
+from itertools import pairwise
 
+import pandas as pd
 import pytest
 
 from bitsearch.report.format import SPACE
-from bitsearch.report.front_figure import MOST_LAYERS_IN_HOVER, accuracy_ranges, front_figure, hover_text, metrics
-from bitsearch.report.layers_figure import layers_figure
-from bitsearch.report.origin import baseline_words, first_layer_words
-from bitsearch.report.search_figure import search_figure, search_records
+from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
+from bitsearch.report.history import TrialHistory, histories, sample_counts
+from bitsearch.report.origin import baseline_words, facts, first_layer_words
+from bitsearch.report.page_data import page_data
+from bitsearch.report.study_figures import correlation_figure, curves_figure, importance_figure, layer_axis
+from bitsearch.report.trial_details import details
 from bitsearch.search.front import pareto_front
 from bitsearch.search.run_folder import RunBudget
 
@@ -18,151 +23,198 @@ def drawn(run_folder):
     return front_figure(run_folder.plans(), run_folder.chosen(), run_folder.settings)
 
 
-def test_every_trial_is_one_point(drawn):
-    assert {trace.name: len(trace.x) for trace in drawn.figure.data[1:]} == {
-        "Adaptive": 13,
-        "Uniform": 14,
-        "Chosen plan": 1,
-    }
-    assert len({trace.marker.symbol for trace in drawn.figure.data[1:]}) == 3
-    assert len({trace.marker.color for trace in drawn.figure.data[1:]}) == 3
+def test_every_trial_is_one_point(drawn, run_folder):
+    figure, _ = drawn
+    assert {trace.name: len(trace.x) for trace in figure.data[1:]} == {"Adaptive": 13, "Uniform": 14, "Chosen plan": 1}
+    assert len({trace.marker.symbol for trace in figure.data[1:]}) == 3
+    assert len({trace.marker.color for trace in figure.data[1:]}) == 3
+    plans = run_folder.plans()
+    for trace in figure.data[1:]:
+        for index, cost, accuracy in zip(trace.customdata, trace.x, trace.y, strict=True):
+            assert plans[index].costs["bit_budget"] == cost
+            assert 100 * plans[index].accuracy.validation == accuracy
 
 
 def test_front_is_a_step_line_from_cheap_to_dear(drawn, run_folder):
-    line = drawn.figure.data[0]
+    line = drawn[0].data[0]
     front = pareto_front(run_folder.plans(), "bit_budget")
     assert line.line.shape == "hv"
     assert list(line.x) == [plan.costs["bit_budget"] for plan in front]
-    assert list(line.x) == sorted(line.x)
-    assert list(line.y) == sorted(line.y)
+    assert all(before < after for before, after in pairwise(line.y))
 
 
 def test_only_dominated_trials_fade(drawn, run_folder):
     on_front = {(plan.costs["bit_budget"], 100 * plan.accuracy.validation) for plan in run_folder.front()}
-    for trace in drawn.figure.data[1:3]:
+    for trace in drawn[0].data[1:3]:
         bright = {(trace.x[index], trace.y[index]) for index in trace.selectedpoints}
         assert bright == on_front & set(zip(trace.x, trace.y, strict=True))
 
 
-def lines(layout):
-    return {shape["name"].replace(SPACE, " "): shape for shape in layout["shapes"]}
+def lines(view):
+    return {shape["name"].replace(SPACE, " "): shape for shape in view.shapes}
 
 
 def test_lines_stand_at_limit_baseline_and_full_precision(drawn):
-    found = lines(drawn.views["bit_budget"]["layout"])
+    found = lines(drawn[1]["bit_budget"])
     assert found["budget 4x: 16 bits"]["x0"] == found["budget 4x: 16 bits"]["x1"] == 16
     assert found["baseline 8/4/2: 64 bits"]["x0"] == 64
     assert found["full precision 98.89 %"]["y0"] == pytest.approx(98.89)
-    labels = {note["text"]: note for note in drawn.views["bit_budget"]["layout"]["annotations"]}
-    assert labels["budget 4x: 16 bits"]["x"] == pytest.approx(math.log10(16))
+
+
+def test_axes_are_in_a_unit_of_the_metric(drawn):
+    view = drawn[1]["weight_memory"]
+    assert view.title == "Weight memory (KiB)"
+    assert view.scale.factor == 1024
+    assert lines(view)["baseline 8/4/2: 33.51 KiB"]["x0"] == pytest.approx(33.51, abs=0.005)
 
 
 def test_other_metrics_have_their_baseline_and_no_limit(drawn, run_folder):
-    assert list(drawn.views) == metrics(run_folder.plans(), "bit_budget")
-    assert drawn.views.keys() == run_folder.chosen().costs.keys()
-    for metric, view in drawn.views.items():
-        names = " ".join(lines(view["layout"]))
+    _, views = drawn
+    assert list(views) == metrics(run_folder.plans(), "bit_budget")
+    assert views.keys() == run_folder.chosen().costs.keys()
+    for metric, view in views.items():
+        names = " ".join(lines(view))
         assert ("budget" in names) == (metric == "bit_budget")
         assert ("baseline" in names) == (metric not in ("ns_ace", "synops"))
-
-
-def test_a_view_has_the_metrics_own_front(drawn, run_folder):
-    for metric, view in drawn.views.items():
-        front = pareto_front(run_folder.plans(), metric)
-        assert view["data"]["x"][0] == [plan.costs[metric] for plan in front]
-        assert view["layout"]["xaxis.type"] == "log"
-        low, high = view["layout"]["xaxis.range"]
-        for trace in view["data"]["x"]:
-            assert all(low < math.log10(value) < high for value in trace)
+        low, high = view.range
+        assert all(low < plan.costs[metric] / view.scale.factor < high for plan in run_folder.plans())
 
 
 def test_a_cost_of_zero_makes_the_axis_linear(run_folder):
     plans = [plan.model_copy(update={"costs": plan.costs | {"ns_ace": 0.0}}) for plan in run_folder.plans()]
     chosen = next(plan for plan in plans if plan.provenance.trial == 9)
-    drawn = front_figure(plans, chosen, run_folder.settings)
-    assert drawn.views["ns_ace"]["layout"]["xaxis.type"] == "linear"
-    assert drawn.views["s_ace"]["layout"]["xaxis.type"] == "log"
+    figure, views = front_figure(plans, chosen, run_folder.settings.model_copy(update={"metric": "ns_ace"}))
+    assert figure.layout.xaxis.type == "linear"
+    assert views["ns_ace"].range[0] == 0
+    assert views["s_ace"].range[0] > 0
 
 
-def test_hover_shows_the_bits_of_every_layer(run_folder):
-    text = hover_text(run_folder.chosen(), "bit_budget").replace(SPACE, " ").split("<br>")
-    assert text[:3] == [
-        "trial 9, adaptive",
-        "validation 98.61 %, test 97.50 %",
-        "Bit Budget W̄·S̄·T̄: 15.15 bits",
-    ]
-    assert text[-5:] == [
-        "conv1  w8  s8  T1",
-        "conv2  w4  s4,3  T2",
-        "conv3  w3  s3  T1",
-        "conv4  w2  s3,2  T2",
-        "classifier  w6  s4,3  T2",
-    ]
+def test_every_budget_is_a_line_on_the_axis_of_its_metric(make_run_folder, two_budgets):
+    folder = make_run_folder(target="power_of_two", budgets=two_budgets, metric="weight_memory")
+    _, views = front_figure(folder.plans(), folder.chosen(), folder.settings)
+    found = {
+        metric: {name for name in lines(view) if "baseline" not in name and "full" not in name}
+        for metric, view in views.items()
+    }
+    # What the chip has of working memory lies far beyond every plan. What the hardware allows is not called a budget.
+    assert {metric: names for metric, names in found.items() if names} == {
+        "weight_memory": {"budget 24KiB: 24 KiB", "target power_of_two: 64 KiB"},
+        "s_ace": {"budget 2x: 9.753 M bit operations"},
+    }
+    assert next(iter(views)) == "weight_memory"
 
 
-def test_hover_says_over_the_budget_and_what_is_not_measured(run_folder):
-    text = hover_text(run_folder.plan(12), "bit_budget")
-    assert "(over the budget)" in text
-    assert "test —" in text
+def test_a_plan_without_validation_is_no_point(run_folder, make_plan):
+    plans = [*run_folder.plans(), make_plan(run_folder.settings, 99, WIDTHS, None)]
+    figure, _ = front_figure(plans, run_folder.chosen(), run_folder.settings)
+    assert sum(len(trace.x) for trace in figure.data[1:]) == 28
 
 
-def test_hover_escapes_names_and_stops_at_some_layer(run_folder):
-    chosen = run_folder.chosen()
-    layer = chosen.layers["conv2"]
-    many = {f"<b>{number}": layer for number in range(MOST_LAYERS_IN_HOVER + 3)}
-    text = hover_text(chosen.model_copy(update={"layers": many}), "bit_budget")
-    assert "<b>" not in text
-    assert "&lt;b&gt;0  w4" in text
-    assert text.endswith("… and 3 layers more")
+def with_seed(plan, seed, trial, validation):
+    return plan.model_copy(
+        update={
+            "provenance": plan.provenance.model_copy(update={"seed": seed, "trial": trial}),
+            "accuracy": plan.accuracy.model_copy(update={"validation": validation}),
+        }
+    )
+
+
+def test_seeds_have_shapes_and_their_bests_a_mean_with_error_bars(make_plan, make_settings):
+    best = make_plan(make_settings(), 0, WIDTHS, 0.9)
+    worse = make_plan(make_settings(), 1, [(1, [1])] * 4, 0.5)
+    plans = [with_seed(best, 0, 0, 0.9), with_seed(worse, 0, 1, 0.5), with_seed(best, 1, 2, 0.94)]
+    figure, views = front_figure(plans, plans[2], make_settings())
+    own, spread = figure.data[1:3]
+    assert list(own.marker.symbol) == ["circle", "circle"]
+    assert spread.y[0] == pytest.approx(92)
+    assert spread.error_y.array[0] == pytest.approx(100 * math.dist([0.9], [0.94]) / math.sqrt(2))
+    assert spread.x[0] == pytest.approx(best.costs["bit_budget"])
+    assert views["s_ace"].spread["error_x.array"] == [[0.0]]
+    figure, _ = front_figure(plans, plans[0], make_settings())
+    assert list(figure.data[1].marker.symbol) == ["circle", "circle-open"]
 
 
 def test_better_half_leaves_out_the_worst(run_folder):
     ranges = accuracy_ranges(run_folder.plans(), run_folder.settings)
     assert ranges["all"][0] < 74.17 < ranges["better"][0] < 98.61
-    assert ranges["all"][1] == 100
-    assert 98.89 < ranges["better"][1] <= 100
+    assert 98.89 < ranges["better"][1] <= ranges["all"][1]
 
 
-def test_a_plan_without_validation_is_no_point(run_folder, make_plan):
-    plans = [*run_folder.plans(), make_plan(run_folder.settings, 99, WIDTHS, None)]
-    drawn = front_figure(plans, run_folder.chosen(), run_folder.settings)
-    assert sum(len(trace.x) for trace in drawn.figure.data[1:]) == 28
+def test_page_data_lists_every_trial_by_column(run_folder):
+    plans, chosen = run_folder.plans(), run_folder.chosen()
+    _, views = front_figure(plans, chosen, run_folder.settings)
+    data = page_data(run_folder, plans, chosen, views)
+    json.dumps(data, allow_nan=False)
+    assert data["trials"]["trial"][data["chosen"]] == 9
+    assert data["names"][9] == "Trial 9, adaptive"
+    weights, spikes, steps = (kind[9] for kind in data["bits"])
+    assert (weights, spikes, steps) == ([8, 4, 3, 2, 6], [8, 3.5, 3, 2.5, 3.5], [1, 2, 1, 2, 2])
+    assert data["metrics"]["weight_memory"]["limit"] is None
+    assert data["metrics"]["bit_budget"]["limit"] == 16
+    # A product of means is no sum over the layers.
+    assert data["metrics"]["bit_budget"]["shares"] == "s_ace"
+    assert data["metrics"]["weight_memory"]["shares"] == "weight_memory"
 
 
-def test_layer_bars(run_folder):
-    figure = layers_figure(run_folder.chosen())
-    assert [trace.name for trace in figure.data] == ["Weight bits", "Spike bits", "Time steps"]
-    weights, spikes, steps = figure.data
-    assert list(weights.x) == [8, 4, 3, 2, 6]
-    assert list(spikes.x) == [8, 3.5, 3, 2.5, 3.5]
-    assert list(spikes.text) == ["8", "4, 3", "3", "3, 2", "4, 3"]
-    assert list(steps.x) == [1, 2, 1, 2, 2]
-    assert "spikes by time step: 4, 3 bits" in spikes.hovertext[1]
-    assert list(figure.layout.yaxis.ticktext) == ["conv1", "conv2", "conv3", "conv4", "classifier"]
+def test_details_hold_the_plan_file_shares_and_commands(run_folder):
+    plan = run_folder.chosen()
+    history = TrialHistory(
+        firing_rates={"conv2": 0.25},
+        layer_costs={"s_ace": {"conv1": 1.0, "conv2": 2.0, "conv3": 0.0, "conv4": 0.0, "classifier": 1.0, "": 4.0}},
+    )
+    found = details(run_folder, plan, history)
+    assert found["plan"] == run_folder.plan_file(9).read_text(encoding="utf-8")
+    assert found["shares"] == {"s_ace": [0.125, 0.25, 0.0, 0.0, 0.125]}
+    assert found["firing"] == [None, 0.25, None, None, None]
+    assert found["curves"]["x"] == []
+    commands = dict(found["commands"])
+    assert commands["Deploy it"] == f"bitsearch deploy {run_folder.plan_file(9)} -o packed.safetensors"
+    assert commands["Train it again"] == "bitsearch run --budget 4x --seed 0"
 
 
-def test_search_records_are_those_of_the_trial_in_which_bits_moved(make_record):
-    log = [
-        make_record(3, 2),
-        make_record(3, 1),
-        make_record(4, 1),
-        {"trial": 3, "phase": "fine-tune", "epoch": 3, "measures": {}},
-        {"trial": 3, "phase": "search", "epoch": 4, "measures": {}},
-        {"trial": 3, "phase": "search"},
-        "not a record",
-    ]
-    records = search_records(log, 3)
-    assert list(records) == [1, 2]
-    assert search_records(log, 5) == {}
+def test_curves_run_through_the_phases(run_folder, make_record):
+    first, second = make_record(3, 1), make_record(3, 2)
+    first["bits"] = [[8, [8]], [4, [4, 2]]]
+    first["measures"]["renewals"], second["measures"]["renewals"] = 2.0, 5.0
+    tuned = {"trial": 3, "phase": "fine-tune", "epoch": 1, "loss": float("nan"), "bits": [[8, [8]], [3, [4]]]}
+    history = histories([second, first, second, tuned, {"trial": 4}, "not a record", {"trial": 3, "phase": "search"}])
+    assert list(history[3].epochs) == [("search", 2), ("search", 1), ("fine-tune", 1)]
+    ordered = histories([first, second, tuned])[3]
+    found = details(run_folder, run_folder.chosen(), ordered)["curves"]
+    assert found["turns"] == [2.5]
+    assert found["lines"]["loss"] == [0.02, 0.02, None]
+    assert found["lines"]["validation_accuracy"] == [98.0, 98.0, None]
+    assert found["lines"]["renewals"] == [2, 3, 0]
+    assert found["bits"] == [[[8, 4], [8, 4], [8, 3]], [[8, 3], [8, 3], [8, 4]], [[1, 2], [1, 2], [1, 1]]]
+    assert found["text"][2] == "fine-tune, epoch 3"
 
 
-def test_search_figure_has_means_cost_and_limit(run_folder, make_record):
-    records = search_records([make_record(9, epoch) for epoch in (1, 2, 3)], 9)
-    figure = search_figure(records, run_folder.settings)
-    assert [trace.name for trace in figure.data] == ["weight bits", "spike bits", "time steps", "cost"]
-    assert list(figure.data[0].y) == [records[epoch]["mean_weight_bits"] for epoch in (1, 2, 3)]
-    assert list(figure.data[3].y) == [records[epoch]["bit_budget"] for epoch in (1, 2, 3)]
-    assert figure.layout.shapes[0].y0 == 16
+def test_samples_are_read_from_the_log():
+    assert sample_counts([{"phase": "data", "samples": {"train": 10, "test": float("nan")}}]) == {"train": 10}
+    assert sample_counts(["odd", {"phase": "search"}]) == {}
+
+
+def test_study_figures_hold_their_numbers():
+    bars = importance_figure({"spike_price": (0.7, 0.4), "budget_share": (0.3, 0.6)})
+    assert [list(trace.x) for trace in bars.data] == [[30.0, 70.0], [60.0, 40.0]]
+    assert list(bars.layout.yaxis.ticktext) == ["budget_share", "spike_price"]
+    table = pd.DataFrame({"weight bits": [0.5, float("nan")]}, index=["a", "<b>"])
+    heat = correlation_figure(table)
+    assert [list(row) for row in heat.data[0].z] == [[0.5], [None]]
+    assert list(heat.layout.yaxis.ticktext) == ["a", "&lt;b&gt;"]
+    assert [trace.meta for trace in curves_figure(["a"]).data[:2]] == ["loss", "validation_accuracy"]
+
+
+def test_of_many_layers_not_every_one_is_named():
+    axis = layer_axis([f"layer{index}" for index in range(100)])
+    assert axis["tickvals"] == list(range(0, 100, 3))
+    assert axis["ticktext"][1] == "layer3"
+
+
+def test_facts_name_data_split_and_seeds(make_settings):
+    found = facts(make_settings(), {"train": 1077, "test": 360}, [2, 0])
+    assert found["Data"] == "digits, 1,077 for train, 360 for test (split seed 0)"
+    assert found["Seed"] == "0, 2"
 
 
 DECLARED = (
@@ -194,45 +246,3 @@ def test_what_every_budget_and_the_hardware_meant(make_settings, two_budgets):
         "The hardware has Weight memory of at most 64 KiB. "
         "The hardware has Working memory, peak of at most 48 KiB."
     )
-
-
-def test_every_budget_is_a_line_on_the_axis_of_its_metric(make_run_folder, two_budgets):
-    folder = make_run_folder(target="power_of_two", budgets=two_budgets, metric="weight_memory")
-    drawn = front_figure(folder.plans(), folder.chosen(), folder.settings)
-    found = {
-        metric: {name: line["x0"] for name, line in lines(view["layout"]).items() if "baseline" not in name}
-        for metric, view in drawn.views.items()
-    }
-    full = {"full precision 98.89 %": 0}
-    assert found == {
-        "weight_memory": full | {"budget 24KiB: 24 KiB": 24 * 1024, "target power_of_two: 64 KiB": 65536},
-        "s_ace": full | {"budget 2x: 9.753 M bit operations": two_budgets[1].limit},
-        # What the chip has of working memory lies far beyond every plan.
-        **dict.fromkeys(
-            ("working_memory", "bit_budget", "bit_budget_mac", "ns_ace", "synops", "energy", "latency"), full
-        ),
-    }
-    assert next(iter(found)) == "weight_memory"
-    low, high = drawn.views["weight_memory"]["layout"]["xaxis.range"]
-    assert low < math.log10(24 * 1024) < math.log10(65536) < high
-
-
-def test_an_axis_without_a_budget_has_the_baseline_and_no_limit(make_run_folder, make_record):
-    folder = make_run_folder(metric="s_ace")
-    drawn = front_figure(folder.plans(), folder.chosen(), folder.settings)
-    assert next(iter(drawn.views)) == "s_ace"
-    assert list(drawn.figure.data[0].x) == [plan.costs["s_ace"] for plan in folder.front()]
-    assert [name for name in lines(drawn.views["s_ace"]["layout"]) if "budget" in name] == []
-    assert "budget 4x: 16 bits" in lines(drawn.views["bit_budget"]["layout"])
-    records = search_records([make_record(9, epoch, "s_ace") for epoch in (1, 2)], 9)
-    figure = search_figure(records, folder.settings)
-    assert figure.layout.shapes == ()
-    assert list(figure.data[3].y) == [records[epoch]["s_ace"] for epoch in (1, 2)]
-
-
-@pytest.mark.parametrize("limits", [(24576.0, 65536.0), (65536.0, 24576.0)])
-def test_the_search_shows_the_tightest_limit_of_its_metric(make_settings, make_record, limits):
-    budgets = tuple(asked(f"{limit:g}", limit, "weight_memory") for limit in limits)
-    settings = make_settings(budgets=budgets, metric="weight_memory")
-    figure = search_figure(search_records([make_record(9, 1, "weight_memory")], 9), settings)
-    assert [shape.y0 for shape in figure.layout.shapes] == [24576]

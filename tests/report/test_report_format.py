@@ -4,7 +4,6 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import LayerPlan
 from bitsearch.report import format as text
 from bitsearch.report.definitions import definitions
-from bitsearch.report.ticks import cost_ticks
 
 
 def plain(written):
@@ -122,17 +121,20 @@ def test_every_metric_is_defined():
 
 
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "expected"),
+    ("metric", "values", "factor", "unit"),
     [
-        ("bit_budget", 1.2, 66, [2, 4, 8, 16, 32, 64]),
-        ("weight_memory", 5000, 35000, [8192, 16384, 32768]),
-        ("s_ace", 0.9e6, 2e7, [1e6, 2e6, 5e6, 1e7, 2e7]),
-        ("s_ace", 1, 1e9, [1, 100, 1e4, 1e6, 1e8]),
-        ("energy", 0.9e6, 6e6, [1e6, 2e6, 5e6]),
-        ("latency", 0.9e-3, 2.1e-3, pytest.approx([1e-3, 2e-3])),
-        ("bit_budget", 9, 15, []),
-        ("bit_budget", 1, 2**20, [8**power for power in range(7)]),
+        ("bit_budget", [1.2, 15, 66], 1, "bits"),
+        ("weight_memory", [500, 13000, 10**7], 1024, "KiB"),
+        ("weight_memory", [0, 0], 1, "B"),
+        ("s_ace", [9e5, 5e6, 2e7], 1e6, "M bit operations"),
+        ("energy", [2e5], 1e3, "nJ"),
+        ("latency", [1.5e-3], 1e-3, "ms"),
+        ("unknown", [1e30], 1e18, "E"),
     ],
 )
-def test_cost_ticks(metric, low, high, expected):
-    assert cost_ticks(metric, low, high) == expected
+def test_scale_is_read_best_in_the_middle(metric, values, factor, unit):
+    found = text.scale(metric, values)
+    assert found.factor == pytest.approx(factor)
+    assert found.unit == unit
+    assert found.amount(factor * 1.23456) == "1.235"
+    assert found.amount(None) == text.MISSING

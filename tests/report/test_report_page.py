@@ -1,5 +1,8 @@
+import base64
 import json
+import zlib
 from html.parser import HTMLParser
+from importlib import resources
 from itertools import pairwise
 
 import pytest
@@ -14,7 +17,7 @@ HOSTILE = (
     "<img src=x onerror=window.__pwned=1>",
     "\"quotes\" & 'more' <!-- ",
     "émoji 🧠 {{ 7 * 7 }} ${x} %{y}",
-    "<a href='javascript:window.__pwned=1'>\u2028</a><br><b>",
+    "<a href='javascript:window.__pwned=1'>\u2028</a><br><b>\u202eright to left",
 )
 HOSTILE_COMMAND = "bitsearch run </code><script>window.__pwned=1</script> --budget '4x'"
 
@@ -58,9 +61,10 @@ def test_page_is_accessible_and_complete(run_folder):
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     figures = [attributes for attributes in page.named("div") if attributes.get("role") == "img"]
-    assert len(figures) == 3
+    assert len(figures) == 5
     assert all(attributes["aria-label"] for attributes in figures)
-    assert len(page.named("caption")) == len(page.named("table")) == 2
+    assert len(page.named("caption")) == len(page.named("table")) == 4
+    assert all(attributes["aria-description"] for attributes in page.named("span") if "data-tip" in attributes)
 
 
 def test_page_loads_nothing(run_folder):
@@ -81,7 +85,8 @@ def test_page_says_what_was_asked_and_found(run_folder):
         "bitsearch run --budget 4x --seed 0",
         "that divided by 4: at most 16 bits",
         "bitsearch 0.1.0, torch 2.11.0",
-        "How the bits moved",
+        "digits (split seed 0)",
+        "Share of a layer's incoming spikes that are not zero",
         "Test accuracy was read once",
     ):
         assert expected in words
@@ -92,10 +97,9 @@ def test_page_shows_every_budget_and_the_targets_limits(make_run_folder, two_bud
     words = " ".join(" ".join(read(folder).text).replace("\xa0", " ").split())
     for expected in (
         "digits within budget weight_memory=24KiB, s_ace=2x",
-        "Weight memory of at most 24 KiB",
-        "S-ACE of at most 9.753 M bit operations",
-        "Weight memory of at most 64 KiB (target power_of_two)",
-        "Working memory, peak of at most 48 KiB (target power_of_two)",
+        "28 plans trained for the target power_of_two",
+        "target power_of_two Weight memory 64 KiB",
+        "The hardware has Working memory, peak of at most 48 KiB.",
         "The budget on Weight memory was given as 24KiB: at most 24 KiB.",
         "a budget of 2x is that divided by 2",
         "Energy, estimated",
@@ -103,8 +107,7 @@ def test_page_shows_every_budget_and_the_targets_limits(make_run_folder, two_bud
     ):
         assert expected in words
     for outcome in folder.chosen().budget:
-        share = f"{100 * outcome.achieved / outcome.limit:.4g} % of the limit"
-        assert share in words
+        assert f"{100 * outcome.achieved / outcome.limit:.4g} %" in words
     assert "Cores" not in words
 
 
@@ -113,10 +116,9 @@ def test_an_axis_that_has_no_budget_is_shown_with_the_budget_beside_it(make_run_
     words = " ".join(" ".join(page.text).replace("\xa0", " ").split())
     assert "digits within budget bit_budget=4x" in words
     assert "94.66 % of the limit, 16 bits" in words
-    views = json.loads(page.islands["views"])["metrics"]
-    assert next(iter(views)) == "s_ace"
+    assert next(iter(json.loads(page.islands["data"])["metrics"])) == "s_ace"
     pressed = [attributes for attributes in page.named("button") if attributes.get("aria-pressed") == "true"]
-    assert [attributes.get("data-metric") for attributes in pressed] == ["s_ace", None]
+    assert [attributes.get("data-metric") for attributes in pressed] == ["s_ace", None, None, None]
 
 
 def test_page_of_a_real_run_on_a_target(run_on_a_target):
@@ -125,14 +127,30 @@ def test_page_of_a_real_run_on_a_target(run_on_a_target):
     assert "tiny within budget weight_memory=2KiB, s_ace=4x" in words
     assert "The hardware has Weight memory of at most 1.367 KiB." in words
     for outcome in run_on_a_target.best.budget:
-        assert f"{100 * outcome.achieved / outcome.limit:.4g} % of the limit" in words
+        assert f"{100 * outcome.achieved / outcome.limit:.4g} %" in words
+    assert {"correlations-data", "importances-data"}.isdisjoint(page.islands), "two trials say nothing"
 
 
-def test_no_search_records_no_section(run_folder):
-    (run_folder.path / "log.jsonl").unlink()
+def unpacked(page, trial):
+    return json.loads(zlib.decompress(base64.b64decode(json.loads(page.islands["details"])[trial])))
+
+
+def test_every_plan_file_is_in_the_page(run_folder):
     page = read(run_folder)
-    assert "How the bits moved" not in " ".join(page.text)
-    assert "search-data" not in page.islands
+    for index, plan in enumerate(run_folder.plans()):
+        file = run_folder.plan_file(plan.provenance.trial)
+        assert unpacked(page, index)["plan"].encode() == file.read_bytes()
+    assert len(unpacked(page, 9)["curves"]["x"]) == 20
+
+
+def test_without_a_log_there_are_no_curves(run_folder):
+    (run_folder.path / "log.jsonl").unlink()
+    assert unpacked(read(run_folder), 9)["curves"]["words"] == "the run logged none of its epochs."
+
+
+def test_the_script_stays_small():
+    script = resources.files("bitsearch.report").joinpath("page.js").read_text(encoding="utf-8")
+    assert script.count("\n") < 400
 
 
 def test_a_uniform_winner_is_named(run_folder, make_plan):
@@ -146,13 +164,26 @@ def test_names_are_data(make_run_folder):
     page = read(make_run_folder(names=HOSTILE, command=HOSTILE_COMMAND))
     assert page.named("img") == []
     assert page.named("a") == []
-    assert len(page.named("script")) == 6
+    # The two scripts that run have no id.
+    assert len(page.named("script")) == len(page.islands) + 1
     words = "".join(page.text)
-    for name in (*HOSTILE, HOSTILE_COMMAND):
+    assert HOSTILE_COMMAND in words
+    # Long names are cut short where they can be chosen.
+    for name in HOSTILE[:4]:
         assert name in words
-    hover = json.loads(page.islands["front-data"])["data"][3]["hovertext"][0]
-    assert "&lt;img src=x onerror" in hover
-    assert hover.replace("<br>", "").count("<") == 0
+    data = json.loads(page.islands["data"])
+    assert data["layers"] == list(HOSTILE)
+    assert data["layer_labels"][1].startswith("&lt;img src=x")
+    assert "<" not in "".join(data["layer_labels"])
+
+
+def test_methods_are_data(run_folder, make_plan):
+    name = "<img src=x onerror=window.__pwned=1>%{x}"
+    run_folder.write_plan(make_plan(run_folder.settings, 40, [(3, [4])] * 4, 0.9, name))
+    page = read(run_folder)
+    assert page.named("img") == []
+    front = json.loads(page.islands["front-data"])["data"]
+    assert "<" not in front[3]["name"] + "".join(front[3]["text"])
 
 
 def test_data_island_cannot_end_its_script():

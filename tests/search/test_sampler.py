@@ -2,7 +2,7 @@ import pytest
 
 from bitsearch.search.sampler import TrialSampler, default_parameters, suggest
 from bitsearch.search.storage import open_storage
-from bitsearch.search.study import open_study, release_interrupted
+from bitsearch.search.study import Wanted, open_study, release_interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -11,10 +11,10 @@ def space_with(tiny_space, sampler):
     return tiny_space.model_copy(update={"search": tiny_space.search.model_copy(update={"sampler": sampler})})
 
 
-def opened(folder, space, seed=0):
+def opened(folder, space, seed=0, wanted=Wanted(100)):  # noqa: B008  frozen
     """The study as a new process opens it."""
     study = open_study(open_storage(f"sqlite:///{folder / 'study.db'}"), "test")
-    study.sampler = TrialSampler(space, seed)
+    study.sampler = TrialSampler(space, seed, wanted)
     return study
 
 
@@ -71,3 +71,15 @@ def test_a_lost_trial_taken_again_tries_the_same(tiny_space, tmp_path):
     again = study.ask()
     assert again.number == 2
     assert suggest(again, tiny_space) == expected
+
+
+def test_the_first_trial_of_every_method_gets_the_spaces_own_knobs_whatever_others_have_found(tiny_space, tmp_path):
+    space = space_with(tiny_space, "nsga2")
+    study = opened(tmp_path, space, wanted=Wanted(6, (), ("adaptive", "random")))
+    tried = []
+    for number in range(4):
+        trial = study.ask()
+        tried.append(suggest(trial, space))
+        study.tell(trial, [0.5, 1.0 + number])
+    own = default_parameters(space)
+    assert [values == own for values in tried] == [True, True, False, False]

@@ -20,6 +20,7 @@ from bitsearch.search.storage import open_storage
 from bitsearch.search.study import FAILURE, Wanted, open_study
 from bitsearch.search.trials import SAME_CAUSE, Taker, cause_of
 
+KEY_ERROR = 'raise KeyError("width")'
 UNIFORM = [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)]
 
 
@@ -61,10 +62,14 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(taking
     told = Told()
     trials = taking(objective, 3, told)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, *[TrialState.COMPLETE] * 2]
-    assert trials[1].user_attrs[FAILURE] == "KeyError: 'width'"
-    assert told.notes == ["trial 1 failed: KeyError: 'width'"]
+    (line,) = [
+        number for number, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == KEY_ERROR
+    ]
+    cause = f"tests/search/test_trials.py:{line}: KeyError: 'width'"
+    assert trials[1].user_attrs[FAILURE].endswith(cause)
+    assert [note.endswith(cause) for note in told.notes] == [True]
     (event,) = [event for event in taking.folder.log() if event["event"] == "failed"]
-    assert (event["trial"], event["reason"]) == (1, "KeyError: 'width'")
+    assert (event["trial"], event["reason"]) == (1, trials[1].user_attrs[FAILURE])
     assert "test_trials.py" in event["traceback"]
 
 
@@ -164,8 +169,7 @@ def test_an_exception_in_the_users_network_ends_its_trial_alone(tiny_space, tmp_
     folder = search(space, "4x", out=tmp_path / "run", progress=told).folder
     assert [plan.provenance.method for plan in folder.plans()] == ["uniform"]
     assert [note for note in told.notes if "failed" in note] == [
-        "trial 0 failed: RuntimeError: my own mistake",
-        "trial 2 failed: RuntimeError: my own mistake",
+        f"trial {number} failed: {tmp_path / 'own_net.py'}:14: RuntimeError: my own mistake" for number in (0, 2)
     ]
     assert {path.name for path in (folder.path / "weights").iterdir()} == {
         "full-precision.safetensors",
@@ -207,7 +211,7 @@ def test_a_hundred_trials_do_not_grow_the_process(tiny_space, tmp_path, monkeypa
 def test_log_lines_are_events_and_a_line_cut_short_loses_itself_only(finished_run, tmp_path):
     lines = (finished_run.folder.path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
-    assert {event["event"] for event in events} == {"epoch", "started", "finished"}
+    assert {event["event"] for event in events} == {"data", "epoch", "started", "measured", "finished"}
     assert all(event["time"].endswith("+00:00") for event in events)
     assert max(map(len, lines)) < 2000
     folder = RunFolder(tmp_path)

@@ -1,0 +1,127 @@
+"""The method ``ramp``: one long training whose budget tightens step by step and leaves a tuned plan at each.
+
+K steps lead in equal ratios from what the start of the search costs to the budgets. In each, bits move by gradient as
+in :mod:`bitsearch.allocate.adaptive`, are projected onto the step's budgets, and held there while the weights are
+tuned; the next step goes on from these weights. All steps together take twice the epochs of a trial, so that a front
+of K plans costs about what two single ones do.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bitsearch.allocate.adaptive import BudgetPull, CurvatureSignal, FiringMeter, Renewal, make_searchable
+from bitsearch.allocate.evaluation import evaluate_with_activity
+from bitsearch.allocate.fine_tune import fine_tune
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.projection import project
+from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.settle import settle
+from bitsearch.allocate.trainer import Callback, train
+from bitsearch.cost import Budget
+
+LENGTH = 2
+"""Epochs of all steps together, in those of a trial."""
+
+
+def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """A network at each of ``ramp_steps`` budgets, the given ones last."""
+    knobs, training = problem.knobs, problem.space.training
+    quantized = make_searchable(problem.network, problem.model, problem.rules, problem.space, knobs)
+    if problem.by_firing:
+        _, quantized.activity = evaluate_with_activity(
+            quantized, problem.splits.validation, training.at_once, shared=True
+        )
+    epochs = max(2, math.ceil(LENGTH * training.epochs / knobs.ramp_steps))
+    search_epochs = min(epochs - 1, max(1, round(epochs * knobs.search_share)))
+    start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
+    for number in range(1, knobs.ramp_steps + 1):
+        budgets = [
+            replace(budget, limit=limit_at(number / knobs.ramp_steps, first, budget))
+            for budget, first in zip(problem.budgets, start, strict=True)
+        ]
+        step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
+        _search(quantized, step, search_epochs)
+        real = _tune(quantized, step, epochs - search_epochs)
+        left = QuantizedNetwork(copy.deepcopy(quantized.network), problem.model, problem.rules, problem.space.baseline)
+        left.soft_accuracy = quantized.soft_accuracy
+        settle(left, step, epochs=0, seed=step.seed, refill=False)
+        yield left
+        with torch.no_grad():
+            for name, weight in real.items():
+                # Bits move with uniform steps, so that these are found anew.
+                quantized.layers[name].weight.copy_(weight)
+                quantized.layers[name].weight_step_bits.zero_()
+                quantized.layers[name].mirror()
+
+
+def limit_at(progress: float, start: float, budget: Budget) -> float:
+    """The limit after a share of the way from ``start`` to the budget's; the budget's own if that is above."""
+    return budget.limit if progress == 1 else max(budget.limit, start ** (1 - progress) * budget.limit**progress)
+
+
+def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
+    """Let the bits move toward the step's budgets, and hold them at a plan within these."""
+    knobs, training, splits = step.knobs, step.space.training, step.splits
+    steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
+    pull = BudgetPull(quantized, step.budgets, knobs, steps)
+    signal = CurvatureSignal(quantized, knobs, step.seed, splits.batch_axis)
+    meters: Sequence[Callback] = [FiringMeter(quantized, knobs.probe_every)] if step.by_firing else []
+    train(
+        quantized,
+        splits,
+        training,
+        epochs=epochs,
+        seed=step.seed,
+        phase="search",
+        anneal=False,
+        callbacks=[*meters, pull, Renewal(quantized, pull, knobs), signal],
+        latent_rates={
+            "bits_learning_rate": knobs.bits_learning_rate,
+            "time_learning_rate": knobs.time_learning_rate,
+        },
+        on_epoch=step.on_epoch,
+        fabric=step.fabric,
+        checkpoints=step.checkpoints,
+    )
+    # What neurons fire may have made the cheapest plan dearer than a limit.
+    smallest = step.rules.smallest(step.model)
+    limits = [
+        replace(budget, limit=max(limit, step.model.cost(budget.metric, smallest, quantized.activity)))
+        for budget, limit in zip(step.budgets, pull.limits, strict=True)
+    ]
+    plan = project(
+        quantized.layer_plans,
+        step.model,
+        limits,
+        step.rules,
+        loss=signal.curvature,
+        prices=knobs.prices,
+        activity=quantized.activity,
+    )
+    for name, layer in quantized.searched_layers.items():
+        layer.hold(plan[name])
+        layer.renew_weights = layer.renew_spikes = True
+
+
+def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> dict[str, Tensor]:
+    """Train the weights while the bits stay where they are; as :func:`bitsearch.allocate.fine_tune.fine_tune`."""
+    for layer in quantized.searched_layers.values():
+        layer.straight_through = False
+    return fine_tune(
+        quantized,
+        step.splits,
+        step.space.training,
+        step.knobs,
+        epochs=epochs,
+        seed=step.seed + 1,
+        phase="fine-tune",
+        latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
+        on_epoch=step.on_epoch,
+        fabric=step.fabric,
+        checkpoints=step.checkpoints,
+    )

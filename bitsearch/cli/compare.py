@@ -1,0 +1,72 @@
+"""``bitsearch compare``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bitsearch.cli.asked import asked_space
+from bitsearch.cli.options import SetOption
+from bitsearch.cli.progress import Bars
+
+DEFAULT_METHODS = "adaptive,sensitivity,uniform,random,full_precision"
+
+
+def compare(
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas; full_precision is what every trial starts from.")
+    ] = DEFAULT_METHODS,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(help="As for `bitsearch run`: 4x (the default), or METRIC=AMOUNT; several times if you like."),
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Name of a shipped search space, or path of a TOML file; digits by default.")
+    ] = None,
+    overrides: SetOption = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Hardware target; the space's by default.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of weights, batches and sampler: 0, 1, …")] = 3,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials of every method and seed; the space's by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder; one with the same comparison goes on. Default: reports/compare-SPACE-DATE-N."),
+    ] = None,
+) -> None:
+    """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
+    asked = asked_space(space, overrides=overrides or ())
+    errors = Console(stderr=True)
+    with errors.status("Loading torch, data and network"):
+        from bitsearch.cli.tables import print_comparison
+        from bitsearch.report import write_comparison
+        from bitsearch.search.compare import compare as run_comparison
+        from bitsearch.search.run import shell_command
+
+    bars = Bars(errors)
+    try:
+        with bars:
+            found = run_comparison(
+                asked,
+                budget or ["4x"],
+                [name.strip() for name in methods.split(",")],
+                seeds=seeds,
+                trials=trials,
+                metric=metric,
+                target=target,
+                device=device,
+                out=out,
+                progress=bars,
+                command=shell_command(sys.argv[1:]),
+            )
+    except KeyboardInterrupt:
+        folder = bars.folder.parent if bars.folder is not None else None
+        errors.print(f"Interrupted. To go on, give the same command with --out {folder}", highlight=False)
+        raise typer.Exit(130) from None
+    print_comparison(found, write_comparison(found), Console())

@@ -1,0 +1,80 @@
+"""``bitsearch data``: the data sets."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from bitsearch.data import DataSet
+    from bitsearch.data.check import Findings
+
+app = typer.Typer(help="Data sets: what there is by name, and whether yours are complete.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_data() -> None:
+    """List the data sets that have a name, and where to download them."""
+    from bitsearch.data import DATA_SETS
+
+    for name, entry in DATA_SETS.items():
+        classes = "your classes" if entry.classes is None else f"{entry.classes:,} classes"
+        lines = [f"{entry.shape}, {classes}, {_sizes(entry)}", f"  {entry.summary}", f"  {_origin(entry)}"]
+        if entry.files:
+            lines.append(f"  in the root: {', '.join(entry.files)}")
+        text = Text.assemble((name, "bold"), "  ", "\n".join(lines))
+        Console().print(text, soft_wrap=True)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set, as `bitsearch data list` names it.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set an option, such as size=32.")
+    ] = None,
+) -> None:
+    """Compare files, counts and shapes with what is published; exit code 2 and a line for everything that is wrong."""
+    from bitsearch.data.check import check_data
+    from bitsearch.override import override
+
+    found = check_data(name, override({} if root is None else {"root": str(root)}, overrides or ()))
+    if found.counts:
+        Console().print(_table(name, found))
+    for problem in found.problems:
+        print(f"bitsearch: {problem}", file=sys.stderr)
+    if found.problems:
+        raise typer.Exit(2)
+    same = " and ".join(found.same)
+    print(f"{name}: {same} are as published" if same else f"{name}: loaded; nothing is published to compare it with")
+
+
+def _origin(entry: "DataSet") -> str:
+    if not entry.files:
+        return "nothing to download"
+    return f"download {entry.download} from {entry.source}" if entry.source else "your own files"
+
+
+def _sizes(entry: "DataSet") -> str:
+    sizes = {part: count if isinstance(count, int) else sum(count) for part, count in entry.counts.items()}
+    if not sizes:
+        return "your samples"
+    return (
+        " and ".join(f"{size:,}" if part == "all" else f"{size:,} {part}" for part, size in sizes.items()) + " samples"
+    )
+
+
+def _table(name: str, found: "Findings") -> Table:
+    shape = "×".join(map(str, found.shape))
+    table = Table(title=f"{name}, {shape} each", title_justify="left")
+    for column in ("split", "samples", "classes", "samples a class"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split, counts in found.counts.items():
+        least, most = int(counts.min()), int(counts.max())
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        table.add_row(split, f"{int(counts.sum()):,}", f"{int((counts > 0).sum()):,}", each)
+    return table

@@ -1,0 +1,58 @@
+"""``bitsearch train``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.plans import PlanArgument, SpaceOption
+from bitsearch.cli.progress import Bars
+
+
+def train(
+    plan: PlanArgument,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training split; the space's own.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Weights to start from: this plan's, or full-precision ones. Fresh by default."),
+    ] = None,
+    space: SpaceOption = None,
+    overrides: SetOption = None,
+    trust: TrustOption = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Plan to write, weights beside it; by default PLAN.trained.json."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Train or fine-tune a plan; stopped, the same command goes on. Writes weights and measured accuracy."""
+    errors = Console(stderr=True)
+    with errors.status("Loading torch, data and network"):
+        from bitsearch.search.run import shell_command
+        from bitsearch.search.training import train_plan
+
+    bars = Bars(errors)
+    try:
+        with bars:
+            found = train_plan(
+                plan,
+                epochs=epochs,
+                start=start,
+                space=space,
+                overrides=overrides or (),
+                trust=trust,
+                output=output,
+                device=device,
+                progress=bars,
+                command=shell_command(sys.argv[1:]),
+            )
+    except KeyboardInterrupt:
+        errors.print("Interrupted. The same command goes on after the last whole epoch.")
+        raise typer.Exit(130) from None
+    accuracy = found.plan.accuracy
+    print(f"validation accuracy {accuracy.validation:.4f}, test accuracy {accuracy.test:.4f}")
+    print(f"plan    {found.plan_file}")
+    print(f"weights {found.weights_file}")

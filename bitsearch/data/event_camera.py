@@ -1,0 +1,306 @@
+"""Recordings of event cameras, read by SpikingJelly: N-MNIST, CIFAR10-DVS, DVS128 Gesture and N-Caltech101.
+
+You download and unpack them; nothing is fetched from here. SpikingJelly turns the recordings into its event files once,
+in ``ROOT/events_np``, and into frames once for each choice of frames, in ``ROOT/frames_…``.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from bitsearch.data.data_set import DataSet
+from bitsearch.data.event_frames import count_events, flip_and_roll, frame_samples
+from bitsearch.data.options import check_options, find_root
+from bitsearch.data.splits import Splits
+from bitsearch.data.stratified import Part, one_part, stratified
+from bitsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from spikingjelly.datasets.base import NeuromorphicDatasetFolder
+
+TEST_SHARE = 0.1
+"""Of every class, where no test recordings were published: the customary nine to one."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How a data set is read."""
+
+    entry: DataSet
+    reader: str
+    """``module.Class`` in ``spikingjelly.datasets``."""
+    published_test: bool
+    """Whether it comes in a training and a test part."""
+    mirrored: bool
+    """Whether a mirrored recording is of the same class."""
+
+
+def event_camera(
+    name: str,
+    *,
+    split_seed: int = 0,
+    root: str = "",
+    frames: int = 10,
+    split_by: str = "number",
+    size: int | None = None,
+    validation_share: float = 0.1,
+    limit: int | None = None,
+    augment: bool = False,
+) -> Splits:
+    """Recordings as frames ``[T, 2, H, W]``: OFF and ON events as they were counted, so that no event is zero.
+
+    Published test recordings are the test split; where there are none, a tenth of every class is, by ``split_seed``.
+
+    Args:
+        name: a key of :data:`CAMERAS`.
+        split_seed: fixes which recordings are held back, and which a ``limit`` keeps.
+        root: the data set's folder; what is made of its recordings is kept there as well.
+        frames: T, time bins.
+        split_by: what the frames of a recording share alike: the ``number`` of events, or the length of ``time``.
+        size: frames are averaged down to ``size`` × ``size``, without regard to their proportions; None leaves them.
+        validation_share: share of every class of the training recordings that is held back for validation.
+        limit: at most this many recordings a class of the training part (validation included) and of the test part.
+        augment: mirror and roll training batches at random; where a mirrored recording is of the same class.
+
+    Raises:
+        InputError: an option of the wrong kind, files that are missing, or recordings that cannot be read.
+    """
+    options = {"frames": frames, "split_by": split_by, "size": size, "limit": limit, "augment": augment}
+    check_options(name, **options, validation_share=validation_share)
+    camera = CAMERAS[name]
+    if augment and not camera.mirrored:
+        raise InputError(f"{name}: augment is true; leave it out: mirrored recordings are of another class")
+    root_path = find_root(camera.entry, root, "extract/").absolute()
+    kind = _reader(camera.reader)
+    try:
+        _prepare_events(kind, camera.entry, root_path)
+        integrate = partial(_integrate, frames=frames, split_by=split_by, size=size)
+        folder = f"frames_{frames}_by_{split_by}" + ("" if size is None else f"_{size}x{size}")
+        found = _prepare_frames(kind, camera.published_test, root_path / folder, integrate)
+    except InputError:
+        raise
+    except Exception as error:  # Broken recordings lead a reader to whatever it did not expect.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{name}: cannot read the recordings in {root!r} ({reason}); unpack "
+            f"{camera.entry.download} anew, and remove {str(root_path / 'events_np')!r} if it is there"
+        ) from error
+    train, test, chosen = _split(name, found, split_seed, validation_share, limit)
+    height, width = kind.get_H_W() if size is None else (size, size)
+    shape = (frames, 2, height, width)
+    parts = {
+        split: frame_samples(
+            train.loader,
+            [source.samples[index][0] for index in chosen[split]],
+            torch.tensor([source.targets[index] for index in chosen[split]]),
+            shape=shape,
+            whole=size is None,
+            augment=flip_and_roll if augment and split == "train" else None,
+        )
+        for split, source in (("train", train), ("validation", train), ("test", test))
+    }
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        input_shape=shape,
+        classes=len(train.classes),
+        frames=frames,
+    )
+
+
+def _reader(name: str) -> "type[NeuromorphicDatasetFolder]":
+    # Imported where it is needed: it takes seconds that no other data set has to spend.
+    module, _, kind = name.partition(".")
+    found: type[NeuromorphicDatasetFolder] = getattr(import_module(f"spikingjelly.datasets.{module}"), kind)
+    return found
+
+
+def _prepare_events(kind: "type[NeuromorphicDatasetFolder]", entry: DataSet, root: Path) -> None:
+    """Make ``ROOT/events_np`` of ``ROOT/extract``.
+
+    SpikingJelly would do it as well, but it looks for archives first, removes those it does not know, and downloads.
+    """
+
+    def make() -> None:
+        marker = _marker(root / "events_np")
+        marker.touch()
+        (root / "events_np").mkdir()
+        kind.create_raw_from_extracted(root / "extract", root / "events_np")
+        marker.unlink()
+
+    if not (root / "events_np").is_dir():
+        for file in entry.files:
+            if not (root / file).exists():
+                raise entry.missing(root / file, root)
+    _once(root / "events_np", make)
+
+
+def _prepare_frames(
+    kind: "type[NeuromorphicDatasetFolder]", published_test: bool, folder: Path, integrate: Callable[..., np.ndarray]
+) -> "list[NeuromorphicDatasetFolder]":
+    """The folders of frames of the published training and test part; or of all recordings, where that is one."""
+
+    def parts() -> "list[NeuromorphicDatasetFolder]":
+        given = {
+            "data_type": "frame",
+            "custom_integrate_function": integrate,
+            "custom_integrated_frames_dir_name": folder.name,
+        }
+        if not published_test:
+            return [kind(str(folder.parent), **given)]
+        return [kind(str(folder.parent), train=train, **given) for train in (True, False)]
+
+    _once(folder, parts)
+    return parts()
+
+
+def _integrate(
+    events: dict[str, np.ndarray], height: int, width: int, *, frames: int, split_by: str, size: int | None
+) -> np.ndarray:
+    """Event counts ``[T, 2, H, W]`` of a recording; or their means over pixels, in half precision."""
+    x, y = events["x"].astype(np.int64), events["y"].astype(np.int64)
+    if len(x) and (x.max() >= width or y.max() >= height):
+        raise ValueError(f"an event lies outside the {width} × {height} pixels")
+    addresses = ((events["p"] != 0) * height + y) * width + x
+    counts = count_events(events["t"], addresses, frames, split_by, (2, height, width))
+    if size is None:
+        return counts.astype(np.uint8 if counts.max() < 256 else np.int32)
+    means = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(counts).float(), size)
+    return means.half().numpy()
+
+
+def _once(folder: Path, make: Callable[[], object]) -> None:
+    """Call ``make`` unless the folder is there and whole; of several processes, one does.
+
+    SpikingJelly's marker lies beside a folder that is being filled: one that is found here was left by a process that
+    broke off.
+    """
+    if folder.is_dir() and not _marker(folder).exists():
+        return
+    with FileLock(folder.parent / ".bitsearch.lock"):
+        if _marker(folder).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _marker(folder).unlink()
+        if not folder.is_dir():
+            make()
+
+
+def _marker(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.building")
+
+
+def _split(
+    name: str,
+    found: "list[NeuromorphicDatasetFolder]",
+    split_seed: int,
+    validation_share: float,
+    limit: int | None,
+) -> "tuple[NeuromorphicDatasetFolder, NeuromorphicDatasetFolder, dict[str, np.ndarray]]":
+    """(training part, test part, indices into them of each split); of one part, it is both."""
+    train, test = found[0], found[-1]
+    if train.classes != test.classes:
+        raise InputError(f"{name}: the training and the test recordings are not of the same classes")
+    if len(train.classes) < 2:
+        raise InputError(f"{name}: the recordings are of one class, {train.classes[0]!r}; at least 2 needed")
+    whole = [np.arange(len(part)) for part in (train, test)]
+    if train is test:
+        whole = list(one_part(np.array(train.targets), TEST_SHARE, split_seed))
+    labels = [np.array(part.targets)[indices] for part, indices in zip((train, test), whole, strict=True)]
+    chosen = stratified(
+        name,
+        Part(str(train.root), labels[0]),
+        Part(str(test.root), labels[1]),
+        train.classes,
+        split_seed=split_seed,
+        validation_share=validation_share,
+        limit=limit,
+    )
+    return train, test, {split: whole[split == "test"][indices] for split, indices in chosen.items()}
+
+
+_MNIST_TRAIN = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+_MNIST_TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+CAMERAS = {
+    camera.entry.name: camera
+    for camera in (
+        Camera(
+            DataSet(
+                "n_mnist",
+                partial(event_camera, "n_mnist"),
+                "MNIST before a moving event camera (Orchard et al. 2015)",
+                shape="T×2×34×34",
+                classes=10,
+                counts={"train": _MNIST_TRAIN, "test": _MNIST_TEST},
+                download="Train.zip and Test.zip",
+                source="https://www.garrickorchard.com/datasets/n-mnist",
+                files={"extract/Train": "", "extract/Test": ""},
+            ),
+            "n_mnist.NMNIST",
+            published_test=True,
+            mirrored=False,
+        ),
+        Camera(
+            DataSet(
+                "cifar10_dvs",
+                partial(event_camera, "cifar10_dvs"),
+                "10,000 images of CIFAR-10 moved before an event camera (Li et al. 2017)",
+                shape="T×2×128×128",
+                classes=10,
+                counts={"all": (1000,) * 10},
+                download="airplane.zip, automobile.zip, …, truck.zip",
+                source="https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
+                files={f"extract/{name}": "" for name in _CIFAR10},
+            ),
+            "cifar10_dvs.CIFAR10DVS",
+            published_test=False,
+            mirrored=True,
+        ),
+        Camera(
+            DataSet(
+                "dvs128_gesture",
+                partial(event_camera, "dvs128_gesture"),
+                "eleven gestures of hands and arms before an event camera (Amir et al. 2017)",
+                shape="T×2×128×128",
+                classes=11,
+                counts={"train": 1176, "test": 288},
+                download="DvsGesture.tar.gz",
+                source="https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794",
+                files={
+                    "extract/DvsGesture/trials_to_train.txt": "",
+                    "extract/DvsGesture/trials_to_test.txt": "",
+                },
+            ),
+            "dvs128_gesture.DVS128Gesture",
+            published_test=True,
+            mirrored=False,
+        ),
+        Camera(
+            DataSet(
+                "n_caltech101",
+                partial(event_camera, "n_caltech101"),
+                "Caltech101 before a moving event camera (Orchard et al. 2015)",
+                shape="T×2×180×240",
+                classes=101,
+                counts={"all": 8709},
+                download="Caltech101.zip",
+                source="https://www.garrickorchard.com/datasets/n-caltech101",
+                files={"extract/Caltech101": ""},
+            ),
+            "n_caltech101.NCaltech101",
+            published_test=False,
+            mirrored=True,
+        ),
+    )
+}
+"""Data sets of event cameras by name."""

@@ -1,0 +1,172 @@
+"""Does a packed file compute what its network does? Spike by spike, layer by layer, step by step."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.allocate.prediction import predict
+from bitsearch.data import batches
+from bitsearch.data.splits import Samples
+from bitsearch.deploy.hardened import HardenedNetwork
+from bitsearch.deploy.lowering import lower
+from bitsearch.deploy.packed import Maxima, PackedNetwork
+from bitsearch.errors import InputError
+from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.models.eval_mode import eval_mode
+from bitsearch.quant.frames import bin_frames
+from bitsearch.quant.neuron import membrane_steps
+
+Spikes = dict[tuple[str, int], Tensor]
+"""Integer codes by (run of a layer, time step)."""
+
+
+@dataclass
+class Comparison:
+    """One run of a layer, over all samples."""
+
+    name: str
+    spikes: list[int] = field(default_factory=list)
+    """Spikes by time step."""
+    unequal: list[int] = field(default_factory=list)
+    """Those of the file that are not the network's, by time step."""
+    unequal_to_float: list[int] = field(default_factory=list)
+    """Those that are not the float32 network's, by time step."""
+    accumulator_bits: int = 0
+    """Observed."""
+    membrane_bits: int = 0
+    """Observed."""
+
+    @property
+    def equal(self) -> bool:
+        """True if every spike of every step is the network's."""
+        return not any(self.unequal)
+
+    def add(self, t: int, spikes: int, unequal: int, unequal_to_float: int) -> None:
+        """Count a batch's spikes of one time step."""
+        for counts, count in (
+            (self.spikes, spikes),
+            (self.unequal, unequal),
+            (self.unequal_to_float, unequal_to_float),
+        ):
+            counts += [0] * (t + 1 - len(counts))
+            counts[t] += count
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :func:`verify` found."""
+
+    layers: tuple[Comparison, ...]
+    """In the order they run."""
+    samples: int
+    outputs_equal: bool
+    """The logits of file and network are the same numbers."""
+    accuracy: float
+    """Of the file."""
+    float_accuracy: float
+    """Of the ordinary float32 network."""
+
+    @property
+    def equal(self) -> bool:
+        """True if all spikes and all outputs are."""
+        return self.outputs_equal and all(layer.equal for layer in self.layers)
+
+
+@torch.no_grad()
+def verify(
+    packed: PackedNetwork, network: nn.Module, example_input: Tensor, samples: Samples, batch_size: int = 64
+) -> Verification:
+    """Replay a packed file beside its network in the deployed arithmetic, and beside the network in float32.
+
+    Args:
+        packed: from :func:`bitsearch.deploy.read`.
+        network: the quantized network that the file is to be of, with its weights.
+        example_input: a batch ``[N, ...]``, N > 1, to trace it with.
+        samples: inputs and labels.
+        batch_size: of them at a time.
+
+    Raises:
+        InputError: the file is of another network: its layers have other names, bits or time steps.
+    """
+    lowered = lower(network, example_input)
+    _check_same(packed, lowered.program.layers)
+    replay, hardened = packed.replay(), HardenedNetwork(lowered)
+    fraction = replay.analysis.values[-1].fraction
+    maxima = Maxima()
+    found = {operation.name: Comparison(operation.name) for _, operation in packed.program.runs()}
+    same, right, right_float, count = True, 0, 0, 0
+    for inputs, labels in batches(samples, batch_size):
+        ours: Spikes = {}
+        theirs: Spikes = {}
+
+        def watch(name: str, what: str, t: int, seen: Tensor, ours: Spikes = ours) -> None:
+            if what == "spikes":
+                ours[name, t] = seen
+            maxima(name, what, t, seen)
+
+        def keep(name: str, what: str, t: int, seen: Tensor, theirs: Spikes = theirs) -> None:
+            theirs[name, t] = seen
+
+        outputs = replay(inputs, watch)
+        exact = hardened(inputs, keep)
+        with _float_spikes(network) as in_float, eval_mode(network):
+            logits = predict(network, inputs)
+        for (name, t), seen in ours.items():
+            other = theirs.get((name, t))
+            float_spikes = in_float.pop(0).reshape(seen.shape)
+            unequal = seen.numel() if other is None or other.shape != seen.shape else int((other != seen).sum())
+            found[name].add(t, seen.numel(), unequal, int((float_spikes != seen).sum()))
+        same = same and torch.equal(torch.ldexp(outputs.double(), torch.tensor(-fraction)), exact)
+        right += int((outputs.argmax(-1) == labels).sum())
+        right_float += int((logits.argmax(-1) == labels).sum())
+        count += len(labels)
+    for name, comparison in found.items():
+        comparison.accumulator_bits = maxima.bits(name, "accumulator")
+        comparison.membrane_bits = maxima.bits(name, "membrane")
+    return Verification(tuple(found.values()), count, same, right / count, right_float / count)
+
+
+def _check_same(packed: PackedNetwork, layers: Mapping[str, object]) -> None:
+    ours = packed.program.layers
+    different = sorted(set(ours) ^ set(layers))
+    if different:
+        raise InputError(f"the file is of another network: only one of the two has layer {different[0]!r}")
+    for name, layer in ours.items():
+        other = layers[name]
+        for part in ("weight_shape", "weight_bits", "spike_bits", "signed", "frames"):
+            if getattr(layer, part) != getattr(other, part):
+                raise InputError(
+                    f"the file is of another network or plan: layer {name!r} has {part} {getattr(layer, part)}, "
+                    f"the network's {getattr(other, part)}"
+                )
+
+
+@contextmanager
+def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Codes of the float32 network, run by run and step by step, in the order they are made."""
+    found: list[Tensor] = []
+
+    def before(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        x = given[0]
+        if layer.frames is not None:
+            # Folded frames, [F·N, ...], are in the same order.
+            x = bin_frames(x.reshape(layer.frames, -1), layer.active_steps)
+        recurrence = membrane_steps(
+            x,
+            layer.spike_step,
+            layer.spike_bits,
+            time_steps=layer.active_steps,
+            decay=layer.decay,
+            signed=layer.signed_input,
+            framed=layer.frames is not None,
+        )
+        found.extend(levels.codes.long() for levels, _ in recurrence)
+
+    with ExitStack() as hooks:
+        for layer in quantized_layers(network).values():
+            hooks.callback(layer.register_forward_pre_hook(before).remove)
+        yield found

@@ -1,0 +1,47 @@
+"""What follows from the shape of a network's input: whether it fits, and which layers take it."""
+
+from typing import Any
+
+from spikingjelly.activation_based import functional, layer
+from torch import nn
+
+from bitsearch.errors import InputError
+
+IMAGE = ("C", "H", "W")
+"""Batches are ``[N, C, H, W]``."""
+FRAMES = ("T", "C", "H", "W")
+"""Event data; batches are time first, ``[T, N, C, H, W]``."""
+FEATURES = ("T", "features")
+"""Event data without a plane; batches are ``[T, N, features]``."""
+
+
+def check_input_shape(network: str, given: tuple[int, ...], *allowed: tuple[str, ...], least_side: int = 1) -> None:
+    """Raise InputError unless ``given`` has the axes of one of ``allowed``, with H and W of ``least_side`` pixels."""
+    axes = next((axes for axes in allowed if len(axes) == len(given)), ())
+    least = {"H": least_side, "W": least_side}
+    if not axes or any(size < least.get(axis, 1) for axis, size in zip(axes, given, strict=True)):
+        forms = " or ".join(f"({', '.join(axes)})" for axes in allowed)
+        sides = f", H and W at least {least_side}" if least_side > 1 else ""
+        raise InputError(
+            f"network {network!r} takes inputs of shape {forms}{sides}; given: {tuple(given)}; "
+            "choose data that have it, or another network"
+        )
+
+
+def check_whole(network: str, **options: object) -> None:
+    """Raise InputError unless every option is a whole number above zero."""
+    for name, value in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"network {network!r}: {name} is {value!r}; give a whole number of at least 1")
+
+
+def layers_for(input_shape: tuple[int, ...]) -> Any:
+    """The namespace to take layers from: ``torch.nn`` for images, spikingjelly's ``layer`` for :data:`FRAMES`."""
+    return layer if len(input_shape) == len(FRAMES) else nn
+
+
+def time_first(network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+    """``network``, its spikingjelly layers in multi-step mode (``[T, N, ...]``) if the input is not an image."""
+    if len(input_shape) != len(IMAGE):
+        functional.set_step_mode(network, "m")
+    return network

@@ -1,0 +1,49 @@
+"""What processes that train one network together tell each other; in a process of its own nothing happens.
+
+Each process has its share of every batch, and all make the same decisions: what is decided by a batch, such as a step
+size, is decided by sums over all shares. These are the same in every process, bit for bit, as data-parallel training
+relies on; whoever calls one of these functions, all processes have to.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+def processes() -> int:
+    """How many processes train together, 1 without a process group of torch's."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def process() -> int:
+    """This process's number, from 0."""
+    return distributed.get_rank() if processes() > 1 else 0
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of every process's ``x`` (the same shape in all), without gradients; ``x`` itself in one process."""
+    return _reduced(x, distributed.ReduceOp.SUM) if processes() > 1 else x
+
+
+def largest(x: Tensor) -> Tensor:
+    """The element-wise largest of every process's ``x`` (the same shape in all); ``x`` itself in one process."""
+    return _reduced(x, distributed.ReduceOp.MAX) if processes() > 1 else x
+
+
+def gathered(x: Tensor) -> Tensor:
+    """Every process's ``x`` one after the other along the first axis, whose length may differ; without gradients."""
+    if processes() == 1:
+        return x
+    lengths = torch.zeros(processes(), dtype=torch.long, device=x.device)
+    lengths[process()] = len(x)
+    ends = total(lengths).cumsum(0).tolist()
+    rows = x.new_zeros(ends[-1], *x.shape[1:])
+    rows[ends[process()] - len(x) : ends[process()]] = x.detach()
+    return total(rows)
+
+
+def _reduced(x: Tensor, operation: Any) -> Tensor:
+    result = x.detach().clone()
+    distributed.all_reduce(result, op=operation)
+    return result

@@ -1,0 +1,105 @@
+"""What the page's script works on: every trial's numbers and bits, and how to show each metric."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bitsearch.cost.metrics import METRICS
+from bitsearch.plan import BitPlan
+from bitsearch.report.definitions import definition
+from bitsearch.report.format import plotly_text, shorten, title
+from bitsearch.report.front_figure import View, accuracy_ranges, methods
+from bitsearch.report.study_figures import DIVIDER, LABEL
+from bitsearch.report.verdict import hover_name, name
+from bitsearch.search.analysis import KINDS
+from bitsearch.search.run_folder import RunFolder, RunSettings
+
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    "toImageButtonOptions": {"format": "svg", "filename": "pareto"},
+}
+"""Of every figure."""
+ADDITIVE_STAND_IN = "s_ace"
+"""Whose shares stand for those of a metric that is no sum over the layers."""
+
+
+def page_data(folder: RunFolder, plans: Sequence[BitPlan], chosen: BitPlan, views: dict[str, View]) -> dict[str, Any]:
+    """Columns by trial; index into them is a trial's identity on the page."""
+    settings = folder.settings
+    own = methods(plans)
+    seeds = {plan.provenance.seed for plan in plans}
+    layers = list(dict.fromkeys(layer for plan in plans for layer in plan.layers))
+    return {
+        "metric": settings.metric,
+        "chosen": plans.index(chosen),
+        "metrics": {metric: _metric(metric, view, settings) for metric, view in views.items()},
+        "methods": own,
+        "layers": layers,
+        "layer_labels": [plotly_text(shorten(layer, LABEL)) for layer in layers],
+        "kinds": list(KINDS),
+        "most": [
+            max(max(layer.weight_bits for plan in plans for layer in plan.layers.values()), 2),
+            max(max(max(layer.spike_bits) for plan in plans for layer in plan.layers.values()), 2),
+            max(max(layer.time_steps for plan in plans for layer in plan.layers.values()), 2),
+        ],
+        "names": [_label(plan, len(seeds) > 1) for plan in plans],
+        "hover_names": [hover_name(plan, len(seeds) > 1) for plan in plans],
+        "trials": {
+            "trial": [plan.provenance.trial for plan in plans],
+            "method": [own.index(plan.provenance.method) for plan in plans],
+            "validation": [plan.accuracy.validation for plan in plans],
+            "test": [plan.accuracy.test for plan in plans],
+            "met": [plan.met for plan in plans],
+            "fits": [_fits_target(plan, settings) for plan in plans],
+            "costs": {metric: [plan.costs.get(metric) for plan in plans] for metric in views},
+        },
+        "bits": [
+            [
+                [_whole(value(plan.layers[layer])) if layer in plan.layers else None for layer in layers]
+                for plan in plans
+            ]
+            for value in KINDS.values()
+        ],
+        "accuracy_ranges": accuracy_ranges(plans, settings),
+        "divider": DIVIDER,
+        "config": CONFIG,
+    }
+
+
+def _metric(metric: str, view: View, settings: RunSettings) -> dict[str, Any]:
+    limits = [budget.limit for budget in settings.budgets if budget.metric == metric]
+    shares = metric if metric not in METRICS or METRICS[metric].additive else ADDITIVE_STAND_IN
+    return {
+        "title": title(metric),
+        "definition": definition(metric),
+        "factor": view.scale.factor,
+        "unit": view.scale.unit,
+        "baseline": settings.baseline_costs.get(metric),
+        "limit": min(limits, default=None),
+        "shares": shares,
+        "share_title": f"Share of {title(shares).split(',')[0].split(' (')[0]}",
+        "view": {
+            "title": view.title,
+            "range": view.range,
+            "shapes": view.shapes,
+            "hover": view.hover,
+            "spread": view.spread,
+        },
+    }
+
+
+def _label(plan: BitPlan, several_seeds: bool) -> str:
+    seed = f", seed {plan.provenance.seed}" if several_seeds else ""
+    return f"{name(plan)[:1].upper()}{name(plan)[1:]}, {plan.provenance.method}{seed}"
+
+
+def _fits_target(plan: BitPlan, settings: RunSettings) -> bool:
+    """Whether a plan runs on the hardware, whatever the budget asked for."""
+    own = [budget for budget in settings.budgets if budget.of_target]
+    return all(plan.costs.get(budget.metric, 0.0) <= budget.limit for budget in own)
+
+
+def _whole(value: float) -> float:
+    """An integer where it is one, which takes fewer characters."""
+    return int(value) if value == int(value) else round(value, 3)

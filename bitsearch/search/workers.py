@@ -1,0 +1,228 @@
+"""The processes of one run: the leader decides, writes and prints; all of them train and measure.
+
+What they do together is a job. The leader sends it to the others before it does its own part; they do nothing else, and
+know no folder and no study.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from bitsearch.allocate.adaptive import make_searchable
+from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.methods import METHODS
+from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.setting import Setting
+from bitsearch.allocate.trainer import EpochRecord, OnEpoch, train
+from bitsearch.allocate.uniform import train_fixed
+from bitsearch.cost import Activity, Budget
+from bitsearch.errors import DivergedError, InputError
+from bitsearch.plan import UniformBits
+from bitsearch.search.checkpoint import Checkpoint
+from bitsearch.search.interruption import Stop
+from bitsearch.space import Allocation
+
+_Result = TypeVar("_Result", covariant=True)
+
+
+class Job(Protocol[_Result]):
+    """Something that all processes of a run do together; the same in each."""
+
+    def __call__(self, workers: "Workers", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
+        """This process's part."""
+
+
+@dataclass
+class Workers:
+    """This process's hold on all of a run, made in each by the same arguments."""
+
+    setting: Setting
+    budgets: Sequence[Budget]
+    seed: int
+    fabric: Fabric
+    stop: Stop
+    network: nn.Module = field(init=False)
+    """The float network that every trial starts from, once a job has made it."""
+
+    def do(
+        self,
+        job: Job[_Result],
+        on_epoch: OnEpoch = lambda record: None,
+        *,
+        kept: Path | None = None,
+        misfit: Callable[[str], None] = lambda reason: None,
+    ) -> _Result:
+        """For the leader: send a job to the others and do it with them.
+
+        Args:
+            job: likewise.
+            on_epoch: gets a record after every epoch.
+            kept: file of its checkpoint, from which it goes on.
+            misfit: as for :class:`bitsearch.search.checkpoint.Checkpoint`.
+
+        Raises:
+            Interrupted: asked to stop, after an epoch that was kept; in all processes.
+        """
+        self.fabric.broadcast(job)
+        checkpoint = Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop)
+        return job(self, on_epoch, checkpoint)
+
+    def survive(self, error: Exception) -> bool:
+        """Whether all processes are still there after a job has failed with ``error`` in the leader."""
+        return self.fabric.world_size == 1 or isinstance(error, DivergedError)
+
+    def _check_stop(self) -> None:
+        if self.fabric.world_size > 1:
+            self.stop.asked = self.fabric.broadcast(self.stop.asked)
+        self.stop.check()
+
+    def dismiss(self, message: str) -> None:
+        """For the leader: let the others go."""
+        self.fabric.broadcast(message)
+
+    def follow(self) -> str:
+        """For the others: do every job until the leader's message.
+
+        Raises:
+            RuntimeError: what went wrong in this process alone.
+        """
+        while True:
+            job: Job[object] | str = self.fabric.broadcast("")
+            if isinstance(job, str):
+                return job
+            try:
+                job(self, _nobody, Checkpoint(None, fabric=self.fabric, after=self._check_stop))
+            except DivergedError:
+                # The leader knows.
+                continue
+            except InputError as error:
+                raise RuntimeError(f"process {self.fabric.global_rank}: {error}") from error
+
+
+def _nobody(record: EpochRecord) -> None:
+    """Followers measure every epoch with the leader, and tell nobody."""
+
+
+@dataclass(frozen=True)
+class TrainFullPrecision:
+    """Train a float network; its validation accuracy."""
+
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
+        """This process's part."""
+        splits, training = workers.setting.splits, workers.setting.space.training
+        workers.network = workers.setting.fresh_network(workers.seed)
+        train(
+            workers.network,
+            splits,
+            training,
+            epochs=training.full_precision_epochs,
+            seed=workers.seed,
+            phase="full precision",
+            on_epoch=on_epoch,
+            fabric=workers.fabric,
+            checkpoints=checkpoint,
+        )
+        return evaluate(workers.network, splits.validation, training.at_once, shared=True)
+
+
+@dataclass(frozen=True)
+class TakeWeights:
+    """Make the float network from weights that a run had already."""
+
+    weights: dict[str, Tensor]
+
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
+        """This process's part."""
+        workers.network = workers.setting.fresh_network(workers.seed)
+        workers.network.load_state_dict(self.weights)
+
+
+@dataclass(frozen=True)
+class ExpectActivity:
+    """Count spikes before anything is trained at few bits, at the bits where every search starts."""
+
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+        """This process's part."""
+        setting = workers.setting
+        space = setting.space
+        start = make_searchable(workers.network, setting.model, setting.rules, space, space.allocation)
+        return evaluate_with_activity(start, setting.splits.validation, space.training.at_once, shared=True)[1]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trial's network and what was measured on the validation split."""
+
+    network: QuantizedNetwork
+    accuracy: float
+    activity: Activity
+    seconds: float
+    """Of training, until it was ready."""
+
+
+@dataclass(frozen=True)
+class TrainUniform:
+    """Train one uniform plan."""
+
+    bits: UniformBits
+
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
+        """This process's part."""
+        setting, knobs = workers.setting, workers.setting.space.allocation
+        model, rules = setting.model, setting.rules
+        plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
+        quantized = train_fixed(
+            workers.network,
+            model,
+            rules,
+            plan,
+            setting.splits,
+            setting.space,
+            seed=workers.seed,
+            on_epoch=on_epoch,
+            fabric=workers.fabric,
+            checkpoints=checkpoint,
+        )
+        return _measured(workers, quantized, checkpoint.seconds)
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """Find one allocation by the method that the knobs name; the last network meets every budget."""
+
+    knobs: Allocation
+    draw: int
+    """As :attr:`bitsearch.allocate.method.Problem.draw`."""
+
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
+        """This process's part."""
+        setting = workers.setting
+        problem = Problem(
+            workers.network,
+            setting.model,
+            setting.rules,
+            setting.splits,
+            setting.space,
+            self.knobs,
+            workers.budgets,
+            seed=workers.seed,
+            draw=self.draw,
+            on_epoch=on_epoch,
+            fabric=workers.fabric,
+            checkpoints=checkpoint,
+        )
+        # All are trained before any is measured, which is no part of the training.
+        ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
+        return [_measured(workers, network, seconds) for network, seconds in ready]
+
+
+def _measured(workers: Workers, network: QuantizedNetwork, seconds: float) -> Trained:
+    setting = workers.setting
+    at_once = setting.space.training.at_once
+    found = evaluate_with_activity(network, setting.splits.validation, at_once, shared=True)
+    return Trained(network, *found, seconds)

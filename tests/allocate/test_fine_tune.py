@@ -1,0 +1,84 @@
+import copy
+
+import pytest
+import torch
+
+from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.fine_tune import SoftSteps, fine_tune
+from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.layers import convert
+from bitsearch.plan import UniformBits
+from bitsearch.quant.uniform import to_levels
+from bitsearch.space import Allocation, Training
+
+TRAINING = Training(batch_size=64, learning_rate=5e-3)
+SOFT = Allocation(quantizer="sigmoid")
+
+
+@pytest.fixture
+def quantized(network, model, rules, space):
+    def make(weight_bits=2, granularity="layer"):
+        bits = UniformBits(weight_bits=weight_bits, spike_bits=3, time_steps=1)
+        plan = rules.nearest(model, bits, granularity=granularity)
+        return QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
+
+    return make
+
+
+def tuned(quantized, splits, knobs=SOFT, epochs=3, on_epoch=None):
+    fine_tune(quantized, splits, TRAINING, knobs, epochs=epochs, seed=0, phase="fine-tune", on_epoch=on_epoch)
+    return quantized
+
+
+@pytest.mark.parametrize("weight_bits", [1, 2, 3])
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+def test_what_is_left_is_an_ordinary_layer_with_the_hard_accuracy(quantized, splits, weight_bits, granularity):
+    records = []
+    network = tuned(quantized(weight_bits, granularity), splits, on_epoch=records.append)
+    assert evaluate(network, splits.validation, 64) == records[-1].validation_accuracy
+    assert network.soft_accuracy == records[-1].measures["soft_accuracy"]
+    assert [record.measures["temperature"] for record in records] == [10, 20, 30]
+    for layer in network.layers.values():
+        assert layer.soft_weights is None
+        # The weights are on the grid already: quantizing them again changes nothing.
+        again = to_levels(layer.weight, layer.weight_step, layer.weight_bits, signed=True).codes * layer.weight_step
+        assert torch.allclose(again, layer.weight, rtol=1e-6, atol=0)
+    assert not [name for name in network.state_dict() if "soft" in name]
+
+
+def test_training_learns(quantized, splits):
+    before = quantized(2)
+    soft = SoftSteps(before, splits, TRAINING, SOFT)
+    start = soft.accuracy()
+    network = tuned(quantized(2), splits, epochs=5)
+    assert network.soft_accuracy > start
+    assert evaluate(network, splits.validation, 64) > 0.2
+
+
+def test_soft_and_hard_differ_in_evaluation_only_when_asked(quantized, splits):
+    network = quantized(3)
+    soft = SoftSteps(network, splits, TRAINING, SOFT)
+    layer = network.layers["3"]
+    network.eval()
+    hard = layer.quantized_weight()
+    codes = hard / layer.soft_weights.log_alpha.exp()
+    assert torch.allclose(codes, codes.round(), atol=1e-5)
+    network.train()
+    assert not torch.allclose(layer.quantized_weight(), hard)
+    mode = copy.deepcopy(layer.soft_weights.soft_in_evaluation)
+    soft.accuracy()
+    assert layer.soft_weights.soft_in_evaluation == mode is False
+
+
+def test_levels_stay_within_the_largest(quantized, splits):
+    network = tuned(quantized(4), splits, Allocation(quantizer="sigmoid", largest_level=4), epochs=1)
+    for name in network.rules.searched:
+        layer = network.layers[name]
+        codes = (layer.weight / layer.weight_step).round()
+        assert codes.abs().max() <= 4
+        assert layer.layer_plan.weight_bits == 4
+
+
+def test_the_uniform_quantizer_measures_nothing_soft(quantized, splits):
+    network = tuned(quantized(2), splits, Allocation(), epochs=1)
+    assert network.soft_accuracy is None

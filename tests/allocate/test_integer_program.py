@@ -1,0 +1,155 @@
+import math
+from itertools import product
+
+import pytest
+from cost_problems import ACTIVITY, HARDWARE, LAYERS, layer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitsearch.allocate.integer_program import solve
+from bitsearch.allocate.projection import LevelCount
+from bitsearch.cost import Budget, CostModel, Rules
+from bitsearch.errors import InputError
+from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.space import Choices, FirstLayer, Span
+
+SMALL = Choices(weight_bits=[1, 2, 4], spike_bits=Span(low=1, high=2), time_steps=Span(low=1, high=2))
+
+
+class Table:
+    """Losses from a table."""
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def weight_loss(self, name, weight_bits):
+        return self.losses[name, weight_bits]
+
+    def spike_loss(self, name, spike_bits):
+        return self.losses[name, spike_bits]
+
+
+def start_of(model, rules):
+    return rules.nearest(model, UniformBits(weight_bits=4, spike_bits=2, time_steps=2), granularity="layer")
+
+
+def brute_force(model, rules, budgets, loss, activity=None):
+    """The least loss of all plans whose spike bits are alike in all steps."""
+    start = start_of(model, rules)
+    options = {
+        name: [
+            LayerPlan(weight_bits=w, spike_bits=(s,) * t, time_steps=t)
+            for w, s, t in product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values)
+        ]
+        for name, choices in rules.choices.items()
+    }
+    best = math.inf
+    for chosen in product(*options.values()):
+        plan = dict(zip(start, chosen, strict=True))
+        if all(budget.met_by(model, plan, activity) for budget in budgets):
+            best = min(best, loss_of(plan, rules, loss))
+    return best
+
+
+def loss_of(plan, rules, loss):
+    return sum(
+        loss.weight_loss(name, plan[name].weight_bits) + loss.spike_loss(name, plan[name].spike_bits)
+        for name in rules.searched
+    )
+
+
+@st.composite
+def problems(draw):
+    """Three searched layers behind a fixed one, any losses, one or two budgets, often exactly at a plan's cost."""
+    count = st.integers(1, 300)
+    layers = [layer(f"layer{i}", *(draw(count) for _ in range(4)), first=i == 0) for i in range(4)]
+    if draw(st.booleans()):
+        layers.append(layer("fixed", 20, 10, 7, 3, fixed="a test"))
+    model = CostModel(layers, first_layer_counted=draw(st.booleans()), target=HARDWARE)
+    rules = Rules.make(model, SMALL, FirstLayer())
+    losses = {}
+    for name in rules.searched:
+        for w in SMALL.weight_bits.values:
+            losses[name, w] = draw(st.floats(0, 1))
+        for s, t in product(SMALL.spike_bits.values, SMALL.time_steps.values):
+            losses[name, (s,) * t] = draw(st.floats(0, 1))
+    names = ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory", "working_memory", "energy", "latency", "cores"]
+    budgets = []
+    for metric in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
+        least, most = (
+            model.cost(
+                metric,
+                rules.nearest(model, UniformBits(weight_bits=w, spike_bits=s, time_steps=s), granularity="layer"),
+            )
+            for w, s in ((1, 1), (4, 2))
+        )
+        share = draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1))
+        budgets.append(Budget(metric, "drawn", max(least, least + share * (most - least))))
+    return model, rules, budgets, Table(losses)
+
+
+@settings(max_examples=25, deadline=None)
+@given(problems())
+def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
+    model, rules, budgets, loss = problem
+    found = solve(start_of(model, rules), model, budgets, rules, loss)
+    assert found.proved
+    assert rules.allow(found.plan)
+    assert all(budget.met_by(model, found.plan) for budget in budgets)
+    assert found.loss == pytest.approx(loss_of(found.plan, rules, loss), abs=1e-9)
+    assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=1e-8)
+
+
+def test_metrics_of_spikes_take_their_activity():
+    model = CostModel(LAYERS, target=HARDWARE)
+    rules = Rules.make(model, SMALL, FirstLayer())
+    start = start_of(model, rules)
+    least, most = (model.cost("ns_ace", plan, ACTIVITY) for plan in (rules.smallest(model), start))
+    budget = Budget("ns_ace", "given", (least + most) / 2)
+    found = solve(start, model, [budget], rules, LevelCount(), activity=ACTIVITY)
+    assert budget.met_by(model, found.plan, ACTIVITY)
+    assert found.loss == pytest.approx(brute_force(model, rules, [budget], LevelCount(), ACTIVITY))
+    with pytest.raises(InputError, match="count spikes first"):
+        solve(start, model, [budget], rules, LevelCount())
+
+
+def test_a_dear_kind_gets_fewer_bits():
+    model = CostModel(LAYERS)
+    rules = Rules.make(model, Choices(), FirstLayer())
+    start = start_of(model, rules)
+    least, most = (model.cost("s_ace", plan) for plan in (rules.smallest(model), start))
+    budget = [Budget("s_ace", "given", (least + most) / 2)]
+    bits = {
+        price: sum(
+            solve(start, model, budget, rules, LevelCount(), prices={"weight": price, "spike": 1.0})
+            .plan[name]
+            .weight_bits
+            for name in rules.searched
+        )
+        for price in (0.01, 1.0, 100.0)
+    }
+    assert bits[0.01] > bits[100.0]
+    assert bits[0.01] >= bits[1.0] >= bits[100.0]
+
+
+def test_an_infeasible_budget_names_the_smallest():
+    model = CostModel(LAYERS)
+    rules = Rules.make(model, SMALL, FirstLayer())
+    with pytest.raises(InputError, match="smallest feasible value"):
+        solve(start_of(model, rules), model, [Budget("s_ace", "1", 1.0)], rules, LevelCount())
+
+
+def test_without_time_the_plan_is_feasible_and_says_that_nothing_is_proved():
+    model = CostModel(LAYERS)
+    rules = Rules.make(model, Choices(), FirstLayer())
+    budget = Budget("bit_budget", "given", 16.0)
+    found = solve(start_of(model, rules), model, [budget], rules, LevelCount(), seconds=0.0)
+    assert not found.proved
+    assert budget.met_by(model, found.plan)
+
+
+def test_a_budget_above_everything_gives_every_layer_the_least_loss():
+    model = CostModel(LAYERS)
+    rules = Rules.make(model, Choices(), FirstLayer())
+    found = solve(start_of(model, rules), model, [Budget("bit_budget", "given", 1e6)], rules, LevelCount())
+    assert all(found.plan[name].weight_bits == 8 for name in rules.searched)

@@ -1,0 +1,147 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+from image_files import write_cifar10, write_mnist
+from torch.utils.data import TensorDataset
+
+from bitsearch.data import DATA_SETS
+from bitsearch.data.check import check_data
+from bitsearch.data.splits import labels_of
+from bitsearch.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_cifar10(tmp_path)
+
+
+def publish(monkeypatch, root, name, **counts):
+    """Let the published sums and counts of a data set be those of the files in ``root``."""
+    entry = DATA_SETS[name]
+    sums = {file: hashlib.md5((root / file).read_bytes()).hexdigest() for file in entry.files}
+    monkeypatch.setitem(DATA_SETS, name, replace(entry, files=sums, counts=counts or entry.counts))
+
+
+def test_the_embedded_digits_are_as_published():
+    found = check_data("digits", {})
+    assert found.problems == []
+    assert found.same == ["the counts"]
+    assert found.shape == (1, 8, 8)
+    assert {split: int(counts.sum()) for split, counts in found.counts.items()} == {
+        "train": 1077,
+        "validation": 360,
+        "test": 360,
+    }
+
+
+def test_other_files_and_counts_are_named(root):
+    problems = check_data("cifar10", {"root": str(root)}).problems
+    assert len(problems) == 7 + 2
+    for file, problem in zip(DATA_SETS["cifar10"].files, problems, strict=False):
+        digest = hashlib.md5((root / file).read_bytes()).hexdigest()
+        assert problem == (
+            f"cifar10: '{root / file}' is not the published file: its MD5 sum is {digest}, "
+            f"not {DATA_SETS['cifar10'].files[file]}; download it again"
+        )
+    assert problems[7:] == [
+        "cifar10: training and validation split: samples 10 of class 0, not 5,000 (other classes that differ: 9)",
+        "cifar10: test split: samples 3 of class 0, not 1,000 (other classes that differ: 9)",
+    ]
+
+
+@pytest.mark.parametrize("counts", [{"train": (10,) * 10, "test": (3,) * 10}, {"train": 100, "test": 30}, {"all": 130}])
+def test_what_is_published_is_found(root, monkeypatch, counts):
+    publish(monkeypatch, root, "cifar10", **counts)
+    for share in (0.1, 0.4):
+        found = check_data("cifar10", {"root": str(root), "validation_share": share})
+        assert found.problems == []
+        assert found.same == ["the MD5 sums of 7 files", "the counts"]
+        assert found.counts["validation"].tolist() == [10 * share] * 10
+    monkeypatch.chdir(root.parent)
+    assert check_data("cifar10", {"root": root.name}).problems == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        ({"train": 99}, "training and validation split: 100 samples, not 99"),
+        ({"test": (3,) * 9 + (4,)}, "test split: samples 3 of class 9, not 4"),
+        ({"all": (13,) * 8 + (12, 14)}, "all splits: samples 13 of class 8, not 12 (other classes that differ: 1)"),
+    ],
+)
+def test_a_count_that_differs_is_named(root, monkeypatch, counts, problem):
+    publish(monkeypatch, root, "cifar10", **counts)
+    found = check_data("cifar10", {"root": str(root)})
+    assert found.problems == [f"cifar10: {problem}"]
+    assert found.same == ["the MD5 sums of 7 files"]
+
+
+def test_a_file_that_cannot_be_read_is_named_beside_its_sum(root, monkeypatch):
+    publish(monkeypatch, root, "cifar10", train=100, test=30)
+    file = root / "cifar-10-batches-py" / "data_batch_4"
+    file.write_bytes(file.read_bytes()[:-10])
+    found = check_data("cifar10", {"root": str(root)})
+    assert found.counts == {}
+    wrong_sum, unreadable = found.problems
+    assert f"'{file}' is not the published file" in wrong_sum
+    assert f"cannot read '{file}'" in unreadable
+
+
+def test_unpacked_files_have_counts_but_no_sums(tmp_path):
+    found = check_data("mnist", {"root": str(write_mnist(tmp_path))})
+    assert len(found.problems) == 2
+    assert "samples 10 of class 0, not 5,923" in found.problems[0]
+    packed = check_data("mnist", {"root": str(write_mnist(tmp_path, packed=True))})
+    assert sum("is not the published file" in problem for problem in packed.problems) == 4
+
+
+def test_a_limit_leaves_nothing_to_count(root):
+    with pytest.raises(InputError, match="every sample is counted; leave limit out"):
+        check_data("cifar10", {"root": str(root), "limit": 3})
+
+
+def test_options_that_are_wrong_are_a_problem():
+    assert "no root given" in check_data("cifar10", {}).problems[0]
+    assert "no data set named 'cifar'" in check_data("cifar", {}).problems[0]
+    assert "does not take" in check_data("digits", {"size": 3}).problems[0]
+
+
+OWN = """
+import torch
+from torch.utils.data import TensorDataset
+from bitsearch.data import Splits
+
+def make(*, split_seed, shape=(2, 3), value=0.0):
+    parts = [TensorDataset(torch.full((4, 2, 3), value), torch.tensor([0, 1, 0, 1])) for _ in range(3)]
+    return Splits(*parts, input_shape=tuple(shape), classes=2)
+"""
+
+
+def test_of_data_of_ones_own_shapes_and_values_are_looked_at(tmp_path, monkeypatch):
+    (tmp_path / "checked_data.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = check_data("checked_data:make", {})
+    assert (found.problems, found.same, found.shape) == ([], [], (2, 3))
+    assert found.counts["test"].tolist() == [2, 2]
+    [problem] = check_data("checked_data:make", {"shape": [2, 4]}).problems
+    assert problem.endswith("train sample 0 has shape [2, 3], not input_shape [2, 4]")
+    [problem] = check_data("checked_data:make", {"value": float("nan")}).problems
+    assert "train sample 0: inputs have NaN or infinite values" in problem
+
+
+def test_labels_are_those_of_the_samples():
+    labels = torch.tensor([2, 0, 1])
+
+    class Plain(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return torch.zeros(2), labels[index]
+
+    with_attribute = Plain()
+    with_attribute.labels = [2, 0, 1]
+    for samples in (TensorDataset(torch.zeros(3, 2), labels), Plain(), with_attribute):
+        assert torch.equal(labels_of(samples), labels)

@@ -1,0 +1,203 @@
+import sys
+from graphlib import TopologicalSorter
+
+import nir
+import numpy as np
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+from bitsearch.deploy.nir import export_nir, share_steps
+from bitsearch.errors import InputError
+from bitsearch.layers import convert, quantized_layers
+from bitsearch.plan import BitPlan, LayerPlan
+
+FRAMES, BATCH = 5, 4
+
+
+def settle(network, inputs):
+    network.train()
+    with torch.no_grad():
+        for _ in range(2):
+            network(inputs)
+    return network.eval()
+
+
+def run_nir(path, inputs):
+    """({node: what it yields at every step}) of a NIR file, by the equations of NIR and the nodes' metadata.
+
+    ``inputs`` are ``[T, N, ...]``; a soft reset subtracts the threshold, and a membrane starts where it is reset to.
+    """
+    graph = nir.read(path)
+    before = {name: [] for name in graph.nodes}
+    for source, target in graph.edges:
+        before[target].append(source)
+    dt, potentials, found = float(graph.metadata["dt"]), {}, {name: [] for name in graph.nodes}
+    for current in inputs:
+        now = {}
+        for name in TopologicalSorter(before).static_order():
+            node = graph.nodes[name]
+            given = current if not before[name] else sum(now[source] for source in before[name])
+            now[name] = _step(node, given, name, potentials, dt)
+            found[name].append(now[name])
+    return {name: torch.stack(values) for name, values in found.items()}
+
+
+def _step(node, x, name, potentials, dt):
+    tensors = {key: torch.as_tensor(value) for key, value in vars(node).items() if isinstance(value, np.ndarray)}
+    kind = type(node).__name__
+    if kind in ("Input", "Output"):
+        return x
+    if kind == "Scale":
+        return x * tensors["scale"]
+    if kind == "Flatten":
+        return x.flatten(1)
+    if kind == "Affine":
+        return nn.functional.linear(x, tensors["weight"], tensors["bias"])
+    if kind == "Conv2d":
+        options = [tuple(int(one) for one in np.atleast_1d(getattr(node, part))) for part in ("stride", "padding")]
+        return nn.functional.conv2d(x, tensors["weight"], tensors["bias"], *options, groups=int(node.groups))
+    if kind == "AvgPool2d":
+        return nn.functional.avg_pool2d(x, tuple(node.kernel_size.tolist()), tuple(node.stride.tolist()))
+    if kind == "Threshold":
+        return (x > tensors["threshold"]).float()
+    v = potentials.get(name, tensors["v_reset"])
+    if kind == "LIF":
+        v = v + dt / tensors["tau"] * (tensors["v_leak"] - v + tensors["r"] * x)
+    else:
+        assert kind == "IF"
+        v = v + dt * tensors["r"] * x
+    spikes = (v > tensors["v_threshold"]).float()
+    assert node.metadata["reset"] == "subtract"
+    potentials[name] = v - spikes * tensors["v_threshold"]
+    return spikes
+
+
+@pytest.fixture(scope="module")
+def events():
+    return torch.rand(FRAMES, BATCH, 2, 6, 6, generator=torch.Generator().manual_seed(0)).round()
+
+
+class Branches(nn.Module):
+    """Two convolutions whose currents are summed, with a batch norm and a pooling: spikingjelly's own modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = layer.Conv2d(2, 4, 3, padding=1, bias=False)
+        self.norm1 = layer.BatchNorm2d(4)
+        self.conv2 = layer.Conv2d(2, 4, 1)
+        self.neuron = neuron.IFNode(v_reset=None)
+        self.conv3 = layer.Conv2d(4, 3, 2, stride=2)
+        self.pool = layer.AdaptiveAvgPool2d(1)
+        self.flatten = layer.Flatten()
+
+    def forward(self, x):
+        return self.flatten(self.pool(self.conv3(self.neuron(self.norm1(self.conv1(x)) + self.conv2(x)))))
+
+
+def scaled_mlp():
+    return mlp(neuron.LIFNode(tau=2.0, v_threshold=0.5))
+
+
+def mlp(node=None):
+    node = node or neuron.IFNode(v_reset=None)
+    return nn.Sequential(layer.Flatten(), layer.Linear(72, 8), layer.BatchNorm1d(8), node, layer.Linear(8, 3))
+
+
+def quantized(network, inputs, names, **plan):
+    functional.set_step_mode(network, "m" if inputs.dim() == 5 else "s")
+    content = {"weight_bits": 3, "spike_bits": (1,) * FRAMES, "time_steps": FRAMES, "frames": FRAMES} | plan
+    torch.manual_seed(0)
+    made = convert(network, {name: LayerPlan(**content) for name in names})
+    return settle(made, inputs)
+
+
+def spikes_of(network, inputs, names):
+    """({layer: its spikes, as 0 and 1}, output) of the quantized network."""
+    found = {}
+    layers = dict(network.named_modules())
+    for name in names:
+        step = layers[name].spike_step[0]
+        layers[name].observer = lambda x, spikes, weight, name=name, step=step: found.update({name: spikes / step})
+    with torch.no_grad():
+        return found, network(inputs)
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.6, 0.0])
+@pytest.mark.parametrize(
+    ("make", "names"), [(mlp, ("1", "4")), (scaled_mlp, ("1", "4")), (Branches, ("conv1", "conv2", "conv3"))]
+)
+def test_a_file_spikes_as_its_network_at_every_step(make, names, decay, events, whole_plan, tmp_path):
+    network = quantized(make(), events, names, decay=decay)
+    share_steps(network)
+    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    export_nir(network, events, tmp_path / "network.nir", plan)
+    found = run_nir(tmp_path / "network.nir", events)
+    spikes, output = spikes_of(network, events, names)
+    for name in names:
+        assert torch.equal(found[f"{name}.neuron"], spikes[name].round()), name
+        assert 0 < spikes[name].mean() < 1
+    torch.testing.assert_close(found["output"], output, atol=1e-5, rtol=1e-5)
+
+
+def test_a_single_step_is_a_threshold(whole_plan, tmp_path):
+    images = torch.rand(6, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    network = quantized(mlp(), images, ("1", "4"), spike_bits=(1,), time_steps=1, frames=None)
+    export_nir(network, images, tmp_path / "network.nir", whole_plan({"1": network[1].layer_plan}))
+    assert isinstance(nir.read(tmp_path / "network.nir").nodes["4.neuron"], nir.Threshold)
+    found = run_nir(tmp_path / "network.nir", images[None])
+    torch.testing.assert_close(found["output"][0], network(images).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_bits_and_plan_are_in_the_metadata(events, whole_plan, tmp_path):
+    network = quantized(mlp(), events, ("1", "4"), granularity="channel")
+    share_steps(network)
+    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    export_nir(network, events, tmp_path / "network.nir", plan)
+    graph = nir.read(tmp_path / "network.nir")
+    assert BitPlan.from_json(graph.metadata["plan"]) == plan
+    assert graph.nodes["1"].metadata["weight_bits"] == 3
+    assert np.allclose(graph.nodes["1"].metadata["weight_step"], network[1].weight_step.detach().flatten())
+    assert graph.nodes["4.neuron"].metadata["spike_bits"] == 1
+
+
+def test_sharing_takes_the_geometric_mean(events):
+    network = quantized(mlp(), events, ("1", "4"))
+    with torch.no_grad():
+        network[4].spike_log_step.copy_(torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]).log())
+    assert share_steps(network)["4"] == pytest.approx(16)
+    torch.testing.assert_close(network[4].spike_step.detach(), torch.full((FRAMES,), 4.0))
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"frames": None}, "layer '1' cannot be expressed in NIR: it passes on the mean of its 5 time steps"),
+        ({"spike_bits": (1, 1), "time_steps": 2}, "layer '1' .*its 2 time steps pool 5 frames"),
+        ({"spike_bits": (1, 1, 3, 1, 1)}, "layer '1' .*its spikes have 3 bits"),
+        ({"signed_input": True}, "layer '1' .*its input may be negative"),
+        ({}, "layer '4' .*step sizes are .* --share-steps"),
+    ],
+)
+def test_what_nir_cannot_express_is_refused_by_the_layers_name(plan, why, events, whole_plan, tmp_path):
+    inputs = events[0] if plan.get("frames", FRAMES) is None else events
+    network = quantized(mlp(), inputs, ("1", "4"), **plan)
+    with pytest.raises(InputError, match=why):
+        export_nir(network, inputs, tmp_path / "no.nir", whole_plan({"1": network[1].layer_plan}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rectifier_of_its_own_is_refused(events, whole_plan, tmp_path):
+    network = nn.Sequential(*mlp()[:3], nn.ReLU(), layer.Linear(8, 3))
+    network = quantized(network, events, ("1", "4"))
+    share_steps(network)
+    with pytest.raises(InputError, match="layer '3' cannot be expressed in NIR: it is ReLU"):
+        export_nir(network, events, tmp_path / "no.nir", whole_plan({"1": network[1].layer_plan}))
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(events, whole_plan, tmp_path, monkeypatch):
+    network = quantized(mlp(), events, ("1", "4"))
+    monkeypatch.setitem(sys.modules, "nir", None)
+    with pytest.raises(InputError, match=r"nir is not installed; run: pip install 'bitsearch\[nir\]'"):
+        export_nir(network, events, tmp_path / "no.nir", whole_plan({"1": network[1].layer_plan}))

@@ -1,0 +1,159 @@
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from bitsearch.allocate.prediction import predict
+from bitsearch.data import Splits
+from bitsearch.deploy.onnx import check_onnx, export_onnx
+from bitsearch.errors import InputError
+from bitsearch.layers import convert, quantized_layers
+from bitsearch.plan import LayerPlan
+
+WIDTHS = {
+    "conv1": LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1, signed_input=True),
+    "conv2": LayerPlan(weight_bits=1, spike_bits=(1, 8), time_steps=2, decay=0.7),
+    "conv3": LayerPlan(weight_bits=4, spike_bits=(4, 2, 3), time_steps=3, granularity="channel"),
+    "conv4": LayerPlan(weight_bits=5, spike_bits=(5,), time_steps=1),
+    "classifier": LayerPlan(weight_bits=2, spike_bits=(6, 7), time_steps=2),
+}
+
+
+def samples(inputs):
+    """All of them, event data included, labelled 0."""
+    part = TensorDataset(inputs, torch.zeros(len(inputs), dtype=torch.long))
+    frames = inputs.shape[1] if inputs.dim() == 5 else None
+    return Splits(part, part, part, input_shape=tuple(inputs.shape[1:]), classes=10, frames=frames).test
+
+
+@pytest.fixture(scope="module")
+def every_width(quantized, examples, whole_plan, tmp_path_factory):
+    """(network, ONNX file) of digits_cnn with every width of 1 to 8 bits somewhere."""
+    network, _ = quantized(plan=WIDTHS)
+    file = tmp_path_factory.mktemp("onnx") / "network.onnx"
+    export_onnx(network, examples, file, whole_plan(WIDTHS))
+    return network, file
+
+
+def test_a_file_predicts_what_its_network_does_in_batches_of_any_size(every_width):
+    network, file = every_width
+    inputs = 2 * torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+    found = check_onnx(file, network, samples(inputs), batch_size=17)
+    assert (found.samples, found.same) == (50, 50)
+    assert found.difference < 1e-5
+
+
+def test_weights_are_the_quantized_ones_in_the_narrowest_type_of_onnx(every_width):
+    network, file = every_width
+    model = onnx.load(file)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    seen = set()
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in held:
+            continue
+        levels, scale = held[node.input[0]], onnx.numpy_helper.to_array(held[node.input[1]])
+        name = node.input[0].split(".")[1]
+        small = WIDTHS[name].weight_bits <= 4
+        assert levels.data_type == (onnx.TensorProto.INT4 if small else onnx.TensorProto.INT8)
+        codes = onnx.numpy_helper.to_array(levels).astype(np.float32)
+        values = codes * (scale.reshape(-1, 1, 1, 1) if scale.ndim else scale)
+        assert np.array_equal(values, quantized_layers(network)[name].quantized_weight().detach().numpy())
+        seen.add(name)
+    assert seen == set(WIDTHS)
+
+
+def test_a_convolution_runs_once_whatever_its_time_steps(every_width):
+    kinds = [node.op_type for node in onnx.load(every_width[1]).graph.node]
+    assert kinds.count("Conv") == 4
+    # One quantizer a time step.
+    assert kinds.count("QuantizeLinear") == 1 + 2 + 3 + 1 + 2
+
+
+def test_a_file_says_its_plan_and_nothing_of_the_machine_it_was_made_on(every_width):
+    model = onnx.load(every_width[1])
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(properties["bitsearch.plan"])["layers"]["conv3"]["spike_bits"] == [4, 2, 3]
+    assert json.loads(properties["bitsearch.layers.conv2"])["weight_bits"] == 1
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    assert str(sys.prefix).encode() not in every_width[1].read_bytes()
+
+
+def test_a_file_of_another_network_does_not_pass_the_check(every_width, quantized):
+    other, _ = quantized(weight_bits=4, spike_bits=2, time_steps=1)
+    with torch.no_grad():
+        other.classifier.bias.neg_()
+        other.conv1.weight.neg_()
+    inputs = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(8))
+    found = check_onnx(every_width[1], other, samples(inputs))
+    assert found.same < 40
+    assert found.difference > 0.01
+
+
+class Shortcut(nn.Module):
+    """A convolution around which its input goes; its forward pass takes frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = layer.Conv2d(2, 4, 3, padding=1)
+        self.conv2 = layer.Conv2d(4, 4, 3, padding=1)
+        self.pool = layer.AdaptiveAvgPool2d(1)
+        self.flatten = layer.Flatten()
+        self.classifier = layer.Linear(4, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.conv1(x))
+        return self.classifier(self.flatten(self.pool(x + self.conv2(x))))
+
+
+def test_frames_of_events_are_pooled_held_and_averaged(whole_plan, tmp_path):
+    layers = {
+        "conv1": LayerPlan(weight_bits=3, spike_bits=(1,) * 5, time_steps=5, frames=5, signed_input=True),
+        "conv2": LayerPlan(weight_bits=3, spike_bits=(2, 1, 3), time_steps=3, frames=5, decay=0.5),
+        "classifier": LayerPlan(weight_bits=6, spike_bits=(4,), time_steps=1, frames=5),
+    }
+    torch.manual_seed(0)
+    network = Shortcut()
+    functional.set_step_mode(network, "m")
+    network = convert(network, layers)
+    recordings = torch.randn(20, 5, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        predict(network, recordings.transpose(0, 1))
+    export_onnx(network, recordings[:6].transpose(0, 1), tmp_path / "events.onnx", whole_plan(layers))
+    found = check_onnx(tmp_path / "events.onnx", network.eval(), samples(recordings), batch_size=7)
+    assert (found.samples, found.same) == (20, 20)
+    assert found.difference < 1e-5
+
+
+class Undecided(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.linear(x) if x.sum() > 0 else -self.linear(x)
+
+
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(whole_plan, tmp_path):
+    layers = {"linear": LayerPlan(weight_bits=3, spike_bits=(2,), time_steps=1)}
+    network = convert(Undecided(), layers)
+    with torch.no_grad():
+        network(torch.rand(6, 4))
+    with pytest.raises(InputError, match="cannot be exported to ONNX") as caught:
+        export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(layers))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_untrained_networks_and_missing_packages_are_refused(whole_plan, tmp_path, monkeypatch):
+    fresh = convert(nn.Sequential(nn.Linear(4, 2)), {"0": WIDTHS["conv4"]})
+    with pytest.raises(InputError, match="layer '0' is not trained"):
+        export_onnx(fresh, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(WIDTHS))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match=r"onnxscript is not installed; run: pip install 'bitsearch\[onnx\]'"):
+        export_onnx(fresh, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(WIDTHS))

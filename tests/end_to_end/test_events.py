@@ -1,0 +1,85 @@
+"""A run on event data, through the real command."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bitsearch.plan import BitPlan
+
+FRAMES = 8
+
+
+def bitsearch(*arguments, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "bitsearch", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("events")
+    settings = {
+        "training.full_precision_epochs": 8,
+        "training.epochs": 6,
+        "search.trials": 1,
+        "search.uniform_trials": 1,
+        "network_options.width": 8,
+        # Time steps are all that is left to choose.
+        "choices.weight_bits": "[4]",
+        "choices.spike_bits": "[2]",
+        "allocation.start.spike_bits": 2,
+    }
+    overrides = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    budgets = ["--budget", "8x", "--out", "run", "--json"]
+    done = bitsearch("run", "--space", "digits_events", *budgets, *overrides, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_events_are_learned_within_the_budget(run):
+    folder, found = run
+    chosen = BitPlan.load(folder / "run" / "plan.json")
+    assert chosen.met
+    assert chosen.costs["bit_budget"] <= 8 * 4 * FRAMES / 8
+    assert {layer.frames for layer in chosen.layers.values()} == {FRAMES}
+    # Ten classes: chance is 0.1.
+    assert found["full_precision"]["accuracy"]["validation"] > 0.6
+    assert chosen.accuracy.validation > 0.5
+
+
+def test_a_learned_plan_of_an_event_network_gives_layers_time_steps_of_their_own(run):
+    folder, _ = run
+    plans = [BitPlan.load(file) for file in (folder / "run" / "plans").glob("*.json")]
+    adaptive = next(plan for plan in plans if plan.provenance.method == "adaptive")
+    assert all(1 <= layer.time_steps <= FRAMES for layer in adaptive.layers.values())
+    assert adaptive.met
+    # The first layer sees every frame as it came; the budget makes others bin them.
+    assert adaptive.layers["conv1"].time_steps == FRAMES
+    assert min(layer.time_steps for layer in adaptive.layers.values()) < FRAMES
+
+
+def test_a_plan_with_time_steps_of_its_own_is_deployed_and_verified(run):
+    folder, _ = run
+    plans = {file: BitPlan.load(file) for file in (folder / "run" / "plans").glob("*.json")}
+    file = next(file for file, plan in plans.items() if plan.provenance.method == "adaptive")
+    deployed = bitsearch("deploy", str(file), "-o", "run/events.safetensors", folder=folder)
+    assert deployed.returncode == 0, deployed.stderr
+    assert f" {plans[file].costs['weight_memory']:.0f} bytes" in deployed.stdout
+    verified = bitsearch("verify", "run/events.safetensors", folder=folder)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "360 test samples; outputs equal" in verified.stdout
+
+
+def test_the_plan_rebuilds_its_network_from_events(run):
+    folder, _ = run
+    chosen = BitPlan.load(folder / "run" / "plan.json")
+    measured = bitsearch("evaluate", "run/plan.json", folder=folder)
+    assert measured.returncode == 0, measured.stderr
+    assert float(measured.stdout.split()[-1]) == pytest.approx(chosen.accuracy.validation, abs=1e-4)

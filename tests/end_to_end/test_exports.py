@@ -1,0 +1,124 @@
+"""Plans leave for other tools, through the installed command."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nir
+import onnx
+import pytest
+
+from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
+from bitsearch.report import write_report
+from bitsearch.search.run_folder import RunFolder
+
+COMMAND = Path(sys.executable).with_name("bitsearch")
+
+NETWORK = """
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import nn
+
+
+def net(input_shape, classes):
+    made = nn.Sequential(
+        layer.Flatten(),
+        layer.Linear(2 * 12 * 12, 16, bias=False),
+        layer.BatchNorm1d(16),
+        neuron.LIFNode(tau=2.0, v_reset=None, decay_input=False),
+        layer.Linear(16, classes),
+    )
+    functional.set_step_mode(made, "m")
+    return made
+"""
+
+SPACE = """
+schema_version = 1
+name = "events"
+network = "mine:net"
+data = "digits_events"
+[data_options]
+frames = 4
+"""
+
+
+def bitsearch(*arguments, cwd):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(
+        [str(COMMAND), *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def refused(finished):
+    assert finished.returncode == 2, finished.stderr
+    assert finished.stdout == ""
+    lines = [line for line in finished.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, finished.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def plan_file(finished_run):
+    return finished_run.folder.chosen_file
+
+
+def test_an_onnx_file_predicts_the_whole_test_split_as_the_network(plan_file, tmp_path):
+    finished = bitsearch("deploy", plan_file, "--format", "onnx", "-o", "net.onnx", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    assert finished.stdout.startswith("net.onnx: 360 of 360 test samples are predicted as by the network")
+    assert len(onnx.load(tmp_path / "net.onnx").graph.output) == 1
+
+
+def test_a_published_folder_is_evaluated_where_it_lies(plan_file, tmp_path):
+    shutil.copytree(plan_file.parent, tmp_path / "run")
+    report = write_report(RunFolder.open(tmp_path / "run"))
+    plan_file = tmp_path / "run" / plan_file.name
+    first = bitsearch("deploy", plan_file, "--format", "hub-folder", "-o", "mine", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "choose a licence" in first.stdout
+    assert (tmp_path / "mine" / "report.html").read_bytes() == report.read_bytes()
+    weights = ("--weights", "weights.safetensors", "--space", "space.toml", "--split", "test")
+    found = bitsearch("evaluate", "plan.json", *weights, cwd=tmp_path / "mine")
+    assert found.stdout == f"test accuracy {BitPlan.load(plan_file).accuracy.test:.4f}\n", found.stderr
+    again = bitsearch("deploy", plan_file, "--format", "hub-folder", "-o", "mine", cwd=tmp_path)
+    assert "never overwritten" in refused(again)
+
+
+def test_formats_that_do_not_fit_are_refused_in_one_line(plan_file, tmp_path):
+    assert "allowed: packed, nir, onnx, hub-folder" in refused(bitsearch("deploy", plan_file, "--format", "x", cwd="/"))
+    line = refused(bitsearch("deploy", plan_file, "--format", "nir", "-o", "net.nir", cwd=tmp_path))
+    assert "layer 'conv1' cannot be expressed in NIR" in line
+    assert "--share-steps is for" in refused(bitsearch("deploy", plan_file, "--share-steps", cwd=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spiking_network_on_events_becomes_nir(tmp_path):
+    (tmp_path / "mine.py").write_text(NETWORK, encoding="utf-8")
+    (tmp_path / "events.toml").write_text(SPACE, encoding="utf-8")
+    layer = LayerPlan(weight_bits=4, spike_bits=(1,) * 4, time_steps=4, frames=4, decay=0.5)
+    BitPlan(
+        space="events",
+        network="mine:net",
+        budget=(),
+        baseline=Baseline(weight_bits=8, spike_bits=4, time_steps=4, costs={}),
+        layers={"1": layer, "4": layer},
+        costs={},
+        provenance=Provenance(bitsearch="0", torch="0", seed=0, command="by hand"),
+    ).save(tmp_path / "plan.json")
+    space = ("--space", "events.toml", "--trust")
+    trained = bitsearch("train", "plan.json", "--epochs", 4, *space, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    arguments = ("deploy", "plan.trained.json", "plan.trained.safetensors", "--format", "nir", *space)
+    finished = bitsearch(*arguments, "--share-steps", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    before = BitPlan.load(tmp_path / "plan.trained.json").accuracy.test
+    assert f"test accuracy {before:.4f}, with shared steps 0." in finished.stdout
+    assert isinstance(nir.read(tmp_path / "plan.trained.nir").nodes["4.neuron"], nir.LIF)

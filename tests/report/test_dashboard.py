@@ -1,0 +1,89 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+
+from bitsearch.errors import InputError
+from bitsearch.report.dashboard import LiveStudy, front_note
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_folder_without_a_study_is_refused(run_folder):
+    with pytest.raises(InputError, match="has no study yet"):
+        LiveStudy(run_folder)
+    assert not (run_folder.path / "study.db").exists()
+
+
+def test_the_note_is_the_front(run_folder):
+    note = front_note(run_folder.plans(), run_folder)
+    assert note.count("\n| trial") == len(run_folder.front())
+    assert "| trial 9 | 98.61 % | 15.15 bits | yes |" in note.replace("\xa0", " ")
+
+
+@pytest.fixture
+def study_folder(run_folder):
+    """With a study of the first three trials."""
+    study = optuna.create_study(
+        storage=run_folder.storage_url, study_name="bitsearch", directions=["maximize", "minimize"]
+    )
+    for plan in run_folder.plans()[:3]:
+        study.add_trial(optuna.trial.create_trial(values=[plan.accuracy.validation, plan.costs["bit_budget"]]))
+    return run_folder
+
+
+def test_plans_and_figures_are_attached_once(study_folder):
+    pytest.importorskip("optuna_dashboard")
+    live = LiveStudy(study_folder)
+    front = {plan.provenance.trial for plan in study_folder.front()}
+    assert live.update() == len(front)
+    assert live.update() == LiveStudy(study_folder).update() == 0
+    metas = get_all_artifact_meta(live.study)
+    assert {meta.filename for meta in metas} == {f"trial-{trial:04d}.json" for trial in front}
+    for meta in metas:
+        with live.artifacts.open_reader(meta.artifact_id) as file:
+            assert file.read() == (study_folder.path / "plans" / meta.filename).read_bytes()
+    attached = " ".join(live.study._storage.get_study_system_attrs(live.study._study_id))
+    assert "bitsearch-front" in attached
+    assert "bitsearch-hypervolume" in attached
+
+
+def fetched(url):
+    """The server says that it listens a moment before it does."""
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    return None
+
+
+def test_the_command_serves_the_study_on_this_machine_only(study_folder):
+    pytest.importorskip("optuna_dashboard")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(ROOT / "cli.py"), "dashboard", str(study_folder.path), "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            # The server says so once it listens.
+            for line in server.stderr:
+                if "Listening on" in line:
+                    break
+            assert f"127.0.0.1:{port}" in line
+            answer = fetched(f"http://127.0.0.1:{port}/api/studies")
+            names = [study["study_name"] for study in answer["study_summaries"]]
+            assert names == ["bitsearch"]
+        finally:
+            server.terminate()

@@ -1,0 +1,55 @@
+import pytest
+
+from bitsearch.errors import InputError, located
+
+
+def raised_by(function, *arguments):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        function(*arguments)
+    return caught.value
+
+
+def run_file(path, text):
+    path.write_text(text, encoding="utf-8")
+    return raised_by(lambda: exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), {}))
+
+
+def test_the_innermost_place_in_the_users_own_code_is_named(tmp_path, monkeypatch):
+    text = "import torch\n\ndef inner():\n    torch.zeros(2) + torch.zeros(3)\n\ninner()\n"
+    error = run_file(tmp_path / "own.py", text)
+    monkeypatch.chdir(tmp_path)
+    assert located(error).startswith("own.py:4: RuntimeError: The size of tensor a (2) must match")
+
+
+def test_calls_into_python_and_packages_are_laid_at_the_users_door(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = run_file(tmp_path / "own.py", "import json\njson.loads('{')\n")
+    assert located(error).startswith("own.py:2: JSONDecodeError: ")
+
+
+def test_a_file_elsewhere_keeps_its_whole_path(tmp_path):
+    error = run_file(tmp_path / "own.py", "assert False\n")
+    assert located(error) == f"{tmp_path / 'own.py'}:1: AssertionError"
+
+
+def test_a_syntax_error_names_the_line_that_never_ran(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = run_file(tmp_path / "own.py", "x = 1\ndef broken(:\n")
+    assert located(error) == "own.py:2: SyntaxError: invalid syntax"
+
+
+def test_many_lines_become_one_and_long_ones_are_cut(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = run_file(tmp_path / "own.py", "raise ValueError('first\\n\\tsecond')\n")
+    assert located(error) == "own.py:1: ValueError: first second"
+    error = run_file(tmp_path / "own.py", "raise ValueError('x' * 5000)\n")
+    assert len(located(error)) < 700
+    assert located(error).endswith("…")
+
+
+def test_without_frames_there_is_only_the_message():
+    assert located(KeyError("width")) == "KeyError: 'width'"
+
+
+def test_input_errors_are_value_errors():
+    assert issubclass(InputError, ValueError)
