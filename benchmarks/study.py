@@ -25,10 +25,9 @@ from bitsearch.search.storage import PatientStorage, database_url, open_storage
 from bitsearch.search.study import Wanted, open_study
 from bitsearch.space import SearchSpace
 
-UNIFORM = [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)]
 EACH = 40
 BUSY_SECONDS = 0.1
-NEVER = 10**9
+WANTED = Wanted(10**9, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
 
 
 def main() -> None:
@@ -69,7 +68,7 @@ def measure(url: str, sampler: str, sizes: list[int], each: int, seconds: float)
         with closing(open_storage(url)) as storage:
             # A worker that begins now.
             study = open_study(storage, f"benchmark-{sampler}-{os.getpid()}")
-            study.sampler = TrialSampler(space, seed=0)
+            study.sampler = TrialSampler(space, 0, WANTED)
             passed = time.perf_counter()
             spent = [one_trial(study, space, first=number == 0) for number in range(each + 1)]
             passed = (time.perf_counter() - passed) / (each + 1)
@@ -93,7 +92,7 @@ def one_trial(study: optuna.Study, space: SearchSpace, *, first: bool) -> list[f
     times.append(time.process_time())
     trial = study.ask()
     times.append(time.process_time())
-    Wanted(NEVER, UNIFORM).turn(study.get_trials(deepcopy=False), trial.number)
+    WANTED.turn(study.get_trials(deepcopy=False), trial.number)
     times.append(time.process_time())
     suggest(trial, space)
     times.append(time.process_time())
@@ -136,7 +135,7 @@ def fill(storage: PatientStorage, study: optuna.Study, space: SearchSpace, size:
             )  # fmt: skip
         do(
             "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
-            f"SELECT trial_id, 'method', '\"adaptive\"' {new}",
+            f"SELECT trial_id, 'role', '\"searched\"' {new}",
             before=before,
         )
 
@@ -168,7 +167,7 @@ def _busy(url, name, barrier) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = SearchSpace.load("digits")
     study = open_study(open_storage(url), name)
-    study.sampler = TrialSampler(space, seed=0)
+    study.sampler = TrialSampler(space, 0, WANTED)
     barrier.wait(120)
     for _ in range(EACH):
         trial = study.ask()

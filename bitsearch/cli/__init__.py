@@ -7,7 +7,7 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train, worker
+from bitsearch.cli import compare, data, deploy, doctor, plans, profile, proxy, report, run, targets, train, worker
 from bitsearch.errors import InputError
 from bitsearch.passwords import masked
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("worker")(worker.worker)
+app.command("proxy")(proxy.proxy)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("dashboard")(report.dashboard)

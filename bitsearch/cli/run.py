@@ -11,9 +11,19 @@ import typer
 from rich.console import Console
 
 from bitsearch.cli.asked import asked_space
-from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, ModelOption, SetOption
+from bitsearch.cli.console import speak
+from bitsearch.cli.options import (
+    ArtifactsOption,
+    DataArgOption,
+    DataOption,
+    ModelArgOption,
+    ModelOption,
+    QuietOption,
+    SetOption,
+    StorageOption,
+    VerboseOption,
+)
 from bitsearch.cli.progress import Bars
-from bitsearch.cli.study_options import ArtifactsOption, QuietOption, StorageOption, VerboseOption, speak
 from bitsearch.space import MethodName
 
 if TYPE_CHECKING:

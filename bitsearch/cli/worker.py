@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from bitsearch.cli.console import speak
+from bitsearch.cli.options import ArtifactsOption, QuietOption, StorageOption, TrustOption, VerboseOption
 from bitsearch.cli.progress import Bars
-from bitsearch.cli.study_options import ArtifactsOption, QuietOption, StorageOption, VerboseOption, speak
 from bitsearch.errors import InputError
 
 
@@ -23,6 +24,7 @@ def worker(
             "epoch. Default: a temporary one."
         ),
     ] = None,
+    trust: TrustOption = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a study that is not there yet.")] = 3600.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     quiet: QuietOption = False,
@@ -41,7 +43,14 @@ def worker(
         bars = stack.enter_context(Bars(errors, epochs=verbose))
         try:
             ended = work(
-                storage, study, RunFolder(path), artifacts=artifacts, device=device, patience=wait, progress=bars
+                storage,
+                study,
+                RunFolder(path),
+                artifacts=artifacts,
+                trust=trust,
+                device=device,
+                patience=wait,
+                progress=bars,
             )
         except KeyboardInterrupt:
             errors.print("Interrupted; the trial goes back to the others.", highlight=False)

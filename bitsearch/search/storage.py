@@ -20,13 +20,18 @@ from bitsearch.passwords import masked
 
 HEARTBEAT_SECONDS = 30
 """Between two signs of life of a running trial; one without them for three times as long is lost, and taken again."""
+BEAT = "bitsearch:beat"
+"""A trial's attribute that a proxy's heartbeats change."""
 PATIENCE = 600.0
 """Seconds for which a database server may be away."""
 SQLITE_PATIENCE = 30.0
 """Seconds for which a SQLite file may be locked."""
 _PAUSES = (0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts; the last for all further ones."""
-_AWAY = ("locked", "connect", "closed", "terminat", "shutting down", "starting up", "timeout", "timed out", "recovery")
+_AWAY = (
+    *("locked", "connect", "closed", "terminat", "shutting down", "starting up"),
+    *("timeout", "timed out", "recovery", "unavailable"),
+)
 """Words of the drivers for what passes by itself."""
 _CONNECTION = {
     "connect_timeout": 10,
@@ -56,8 +61,7 @@ def database_url(given: str) -> str:
     if kind != "postgresql":
         hint = {
             "sqlite": "SQLite serves one process, and lies in the run folder by default",
-            "grpc": "Optuna's gRPC proxy passes no heartbeats on, so lost trials would never be noticed; "
-            "for thousands of workers put PgBouncer in front of PostgreSQL",
+            "grpc": "A proxy is for workers; the run itself needs the database",
         }.get(kind, "Other databases are not tested")
         raise InputError(f"storage is {masked(given)!r}; allowed: postgresql://user@host/database. {hint}")
     if find_spec("psycopg") is None:
@@ -90,12 +94,12 @@ def warn_of_network_file_system(path: Path) -> None:
         )
 
 
-def open_storage(url: str) -> "PatientStorage":
-    """The database; InputError or StorageError if it cannot be opened."""
+def open_storage(url: str, connections: int = 2) -> "PatientStorage":
+    """The database, for so many threads at once; InputError or StorageError if it cannot be opened."""
     sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"pool_pre_ping": True}
     if not sqlite:
-        options |= {"pool_size": 2, "max_overflow": 2, "connect_args": dict(_CONNECTION)}
+        options |= {"pool_size": connections, "max_overflow": 2, "connect_args": dict(_CONNECTION)}
     try:
         return PatientStorage(url, SQLITE_PATIENCE if sqlite else PATIENCE, options)
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -119,7 +123,7 @@ def _passes(error: BaseException) -> bool:
     return any(word in reason(error).lower() for word in _AWAY)
 
 
-def _patiently(method: Callable[..., Any]) -> Any:
+def patiently(method: Callable[..., Any]) -> Any:
     """The method, tried again while the server is away; StorageError once that has taken too long."""
 
     @wraps(method)
@@ -157,7 +161,7 @@ class PatientStorage(RDBStorage):
 
     def __init__(self, url: str, patience: float, engine_options: dict[str, Any]) -> None:
         self.patience = patience
-        self._silent_since: dict[int, float] = {}
+        self._beats: dict[int, tuple[str | None, float]] = {}
         super().__init__(
             url,
             engine_kwargs=engine_options,
@@ -180,25 +184,32 @@ class PatientStorage(RDBStorage):
                 raise
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        """Trials whose heartbeat has stopped, and those that were lost before their first."""
-        stale = _patiently(RDBStorage._get_stale_trial_ids)(self, study_id)
+        """Trials whose heartbeat has stopped, be it that of a proxy, and those that were lost before their first."""
+        stale = patiently(RDBStorage._get_stale_trial_ids)(self, study_id)
         now = time.monotonic()
-        seen = {trial: self._silent_since.get(trial, now) for trial in self._without_heartbeat(study_id)}
-        self._silent_since = seen
+        # The clock is this process's own: it looks whether a beat changes, not when it was.
+        last = self._beats
+        self._beats = {
+            trial: (beat, last[trial][1] if trial in last and last[trial][0] == beat else now)
+            for trial, beat in self._without_heartbeat(study_id)
+        }
         assert self.grace_period is not None
-        return [*stale, *(trial for trial, since in seen.items() if now - since > self.grace_period)]
+        return [*stale, *(trial for trial, (_, since) in self._beats.items() if now - since > self.grace_period)]
 
-    @_patiently
-    def _without_heartbeat(self, study_id: int) -> list[int]:
+    @patiently
+    def _without_heartbeat(self, study_id: int) -> list[tuple[int, str | None]]:
+        """The running trials that Optuna has no heartbeat of, each with its last one by a proxy."""
         query = sqlalchemy.text(
-            "SELECT trials.trial_id FROM trials LEFT JOIN trial_heartbeats"
-            " ON trials.trial_id = trial_heartbeats.trial_id"
+            "SELECT trials.trial_id, beats.value_json FROM trials"
+            " LEFT JOIN trial_heartbeats ON trials.trial_id = trial_heartbeats.trial_id"
+            " LEFT JOIN trial_system_attributes AS beats ON trials.trial_id = beats.trial_id AND beats.key = :beat"
             " WHERE trials.study_id = :study AND trials.state = 'RUNNING' AND trial_heartbeats.trial_id IS NULL"
         )
         with self.engine.connect() as connection:
-            return list(connection.execute(query, {"study": study_id}).scalars())
+            found = connection.execute(query, {"study": study_id, "beat": BEAT})
+            return [(int(trial), beat) for trial, beat in found]
 
-    @_patiently
+    @patiently
     def _set_state(self, trial_id: int, state: TrialState, values: Any, tried: list[None]) -> bool:
         tried.append(None)
         try:
@@ -213,19 +224,19 @@ class PatientStorage(RDBStorage):
         done: bool = self._set_state(trial_id, state, values, [])
         return done
 
-    create_new_study = _patiently(RDBStorage.create_new_study)
-    set_study_user_attr = _patiently(RDBStorage.set_study_user_attr)
-    set_study_system_attr = _patiently(RDBStorage.set_study_system_attr)
-    get_study_id_from_name = _patiently(RDBStorage.get_study_id_from_name)
-    get_study_name_from_id = _patiently(RDBStorage.get_study_name_from_id)
-    get_study_directions = _patiently(RDBStorage.get_study_directions)
-    get_study_user_attrs = _patiently(RDBStorage.get_study_user_attrs)
-    get_study_system_attrs = _patiently(RDBStorage.get_study_system_attrs)
-    get_all_studies = _patiently(RDBStorage.get_all_studies)
-    _create_new_trial = _patiently(RDBStorage._create_new_trial)
-    _set_trial_param = _patiently(RDBStorage._set_trial_param)
-    set_trial_user_attr = _patiently(RDBStorage.set_trial_user_attr)
-    set_trial_system_attr = _patiently(RDBStorage.set_trial_system_attr)
-    get_trial_id_from_study_id_trial_number = _patiently(RDBStorage.get_trial_id_from_study_id_trial_number)
-    get_trial = _patiently(RDBStorage.get_trial)
-    _get_trials = _patiently(RDBStorage._get_trials)
+    create_new_study = patiently(RDBStorage.create_new_study)
+    set_study_user_attr = patiently(RDBStorage.set_study_user_attr)
+    set_study_system_attr = patiently(RDBStorage.set_study_system_attr)
+    get_study_id_from_name = patiently(RDBStorage.get_study_id_from_name)
+    get_study_name_from_id = patiently(RDBStorage.get_study_name_from_id)
+    get_study_directions = patiently(RDBStorage.get_study_directions)
+    get_study_user_attrs = patiently(RDBStorage.get_study_user_attrs)
+    get_study_system_attrs = patiently(RDBStorage.get_study_system_attrs)
+    get_all_studies = patiently(RDBStorage.get_all_studies)
+    _create_new_trial = patiently(RDBStorage._create_new_trial)
+    _set_trial_param = patiently(RDBStorage._set_trial_param)
+    set_trial_user_attr = patiently(RDBStorage.set_trial_user_attr)
+    set_trial_system_attr = patiently(RDBStorage.set_trial_system_attr)
+    get_trial_id_from_study_id_trial_number = patiently(RDBStorage.get_trial_id_from_study_id_trial_number)
+    get_trial = patiently(RDBStorage.get_trial)
+    _get_trials = patiently(RDBStorage._get_trials)

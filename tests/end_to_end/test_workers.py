@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from postgres import PASSWORD, running_server
+from postgres import PASSWORD, free_port, running_server
 
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.sampler import origin_of
 from bitsearch.search.storage import database_url, open_storage
-from bitsearch.search.study import SURPLUS, open_study
+from bitsearch.search.study import ROLE, SURPLUS, open_study, origin_of
 
 COMMAND = str(Path(sys.executable).with_name("bitsearch"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -51,6 +50,7 @@ storage.HEARTBEAT_SECONDS = 1
 from bitsearch.plan import UniformBits
 from bitsearch.search.interruption import Stop
 from bitsearch.search.progress import Silent
+from bitsearch.search.proxy import open_shared
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.study import Wanted, open_study
 from bitsearch.search.trials import Taker
@@ -62,8 +62,9 @@ import optuna
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 url, folder, trials = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 space = SearchSpace.load(folder / "tiny.toml")
-study = open_study(storage.open_storage(url), "shared")
-study.sampler = TrialSampler(space, 0)
+wanted = Wanted(trials, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
+study = open_study(open_shared(url), sys.argv[4])
+study.sampler = TrialSampler(space, 0, wanted)
 own = RunFolder(folder / "own")
 own.make()
 
@@ -72,7 +73,6 @@ def objective(trial, turn):
     time.sleep(0.25)
     return 0.5, 1.0 + trial.number
 
-wanted = Wanted(trials, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
 Taker(study, wanted, objective, own, Silent(), Stop()).take_all()
 """
 
@@ -182,8 +182,8 @@ def cable_to(server):
     return found
 
 
-def worker(url, folder, trials, within=()):
-    arguments = [*within, sys.executable, "-c", SLEEPER, url, str(folder), str(trials)]
+def worker(url, folder, trials, within=(), study="shared"):
+    arguments = [*within, sys.executable, "-c", SLEEPER, url, str(folder), str(trials), study]
     return subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -229,17 +229,50 @@ def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_serve
         for process in workers:
             process.kill()
             process.communicate(timeout=30)
-    everything = study.get_trials(deepcopy=False)
+    every_trial_finished_once(study, trials)
     watching.close()
+
+
+def every_trial_finished_once(study, trials):
+    """Those that search and one uniform; what a killed worker was at was taken again."""
+    everything = study.get_trials(deepcopy=False)
     counted = Counter(origin_of(trial) for trial in everything if trial.state == TrialState.COMPLETE)
     assert len(counted) == trials + 1
     assert set(counted.values()) == {1}
     assert [trial for trial in everything if trial.state in (TrialState.RUNNING, TrialState.WAITING)] == []
-    # The killed worker's trial was lost and taken again.
     given_up = {origin_of(trial) for trial in everything if trial.state == TrialState.FAIL}
-    surplus = {trial.number for trial in everything if trial.user_attrs.get("method") == SURPLUS}
+    surplus = {trial.number for trial in everything if trial.user_attrs.get(ROLE) == SURPLUS}
     assert given_up - surplus <= set(counted)
     assert given_up - surplus
+
+
+def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
+    pytest.importorskip("grpc", reason="grpc is not installed: the proxy is untested")
+    (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
+    port = str(free_port())
+    proxy = subprocess.Popen(
+        [COMMAND, "proxy", "--storage", server.url(), "--port", port],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert proxy.stderr.readline().strip() == f"Workers: --storage grpc://127.0.0.1:{port}"
+    trials, url = 16, database_url(server.url())
+    watching = open_storage(url)
+    study = open_study(watching, "proxied")
+    addresses = [url, f"grpc://127.0.0.1:{port}", f"grpc://127.0.0.1:{port}"]
+    workers = [worker(address, tmp_path, trials, study="proxied") for address in addresses]
+    try:
+        until(study, 6)
+        workers[-1].send_signal(signal.SIGKILL)
+        for process in workers[:-1]:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+        assert proxy.poll() is None
+    finally:
+        for process in [proxy, *workers]:
+            process.kill()
+            process.communicate(timeout=30)
+    every_trial_finished_once(study, trials)
+    watching.close()
 
 
 def test_run_and_workers_share_a_study_and_the_password_is_nowhere(server, tmp_path):
