@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bitsearch.search.study import SEARCHED, Turn, Wanted
+from bitsearch.search.study import Wanted, origin_of
 from bitsearch.space import SearchSpace
 
 SEED_STRIDE = 100_003
@@ -25,7 +25,7 @@ class TrialSampler(BaseSampler):
     def __init__(self, space: SearchSpace, seed: int, wanted: Wanted) -> None:
         self.space, self.seed, self.wanted = space, seed, wanted
         self._made_for: int | None = None
-        self._turn = Turn(SEARCHED, 0)
+        self._has_defaults = False
         self._sampler: BaseSampler = RandomSampler()
         self._relative: set[str] = set()
         self._skipped: set[str] = set()
@@ -33,15 +33,15 @@ class TrialSampler(BaseSampler):
     def _of(self, study: Study, trial: FrozenTrial) -> BaseSampler:
         if self._made_for != trial.number:
             self._made_for = trial.number
-            self._turn = self.wanted.turn(study.get_trials(deepcopy=False), trial.number)
-            self._sampler = make_sampler(self.space, self.seed, self._turn.origin)
+            self._has_defaults = self.wanted.has_defaults(study.get_trials(deepcopy=False), trial.number)
+            self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
             self._relative, self._skipped = set(), set()
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """As the space's sampler; nothing where nothing is left to it."""
+        """As the space's sampler; nothing for a first trial."""
         found = self._of(study, trial).infer_relative_search_space(study, trial)
-        return {} if self._turn.has_defaults or self._turn.role != SEARCHED else found
+        return {} if self._has_defaults else found
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -56,7 +56,7 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         """As the space's sampler; for a first trial what the space itself says."""
         sampler = self._of(study, trial)
-        own = default_parameters(self.space) if self._turn.has_defaults else {}
+        own = default_parameters(self.space) if self._has_defaults else {}
         if param_name in own:
             return own[param_name]
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.

@@ -44,6 +44,7 @@ _CONNECTION = {
     "prepare_threshold": None,
 }
 
+MOUNTS = Path("/proc/mounts")
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "lustre", "beegfs", "gpfs", "ceph", "glusterfs", "9p", "afs")
 
 
@@ -69,23 +70,22 @@ def database_url(given: str) -> str:
     return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
-def network_file_system(path: Path) -> str | None:
+def network_file_system(path: str | Path, mounts: Path = MOUNTS) -> str | None:
     """The kind of network file system that ``path`` is on; None on a local disk, or where nobody can tell."""
-    mounts = Path("/proc/mounts")
     if not mounts.is_file():
         return None
     best, found = "", ""
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         _, point, kind, *_ = line.split(" ")
         point = point.replace("\\040", " ")
-        if len(point) >= len(best) and path.absolute().is_relative_to(point):
+        if len(point) >= len(best) and Path(path).absolute().is_relative_to(point):
             best, found = point, kind
     return found if any(name in found for name in _NETWORK_FILE_SYSTEMS) else None
 
 
-def warn_of_network_file_system(path: Path) -> None:
+def warn_of_network_file_system(path: str | Path, mounts: Path = MOUNTS) -> None:
     """SQLite's locks cannot be trusted there."""
-    kind = network_file_system(path)
+    kind = network_file_system(path, mounts)
     if kind is not None:
         warnings.warn(
             f"{path} is on a network file system ({kind}), where SQLite may lose trials: "

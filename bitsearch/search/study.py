@@ -27,6 +27,9 @@ began at the end of a study, when one was left; and a plan that another trial le
 PART_OF = "part_of"
 """A part's attribute: the number under which the trial that left it was first begun."""
 
+FEW = 100
+"""The first trials of a study, among which those with the space's own knobs are."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -89,6 +92,15 @@ class Wanted:
             return Turn(role, origin, draw, method=self.methods[index])
         return Turn(role, origin, before, bits=self.uniform[before] if role == BASELINE else None)
 
+    def has_defaults(self, trials: Sequence[FrozenTrial], number: int) -> bool:
+        """True for the first trial that searches, or the first of a method: it gets the space's own knobs."""
+        few, origin = trials[:FEW], origin_of(trials[number])
+        # Every trial of a long study is asked about.
+        if origin >= FEW and list(self.roles(few).values()).count(SEARCHED) > len(self.methods):
+            return False
+        turn = self.turn(trials, number)
+        return turn.role == SEARCHED and turn.draw == 0
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -104,11 +116,6 @@ class Turn:
     """Where methods take turns."""
     bits: UniformBits | None = None
     """Of a baseline."""
-
-    @property
-    def has_defaults(self) -> bool:
-        """True for the first one, which gets the space's own knobs."""
-        return self.role == SEARCHED and self.draw == 0
 
 
 def open_study(storage: BaseStorage, name: str) -> optuna.Study:

@@ -201,7 +201,7 @@ def until(study, count, seconds=240):
 
 def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_server(server, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
-    trials, url = 60, database_url(server.url())
+    trials, url = 30, database_url(server.url())
     watching = open_storage(url)
     study = open_study(watching, "shared")
     cable = cable_to(server)
@@ -211,14 +211,14 @@ def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_serve
     workers = [worker(url, tmp_path, trials) for _ in range(3)]
     workers.append(worker(database_url(far), tmp_path, trials, cable.command))
     try:
-        until(study, 8)
+        until(study, 5)
         workers[0].send_signal(signal.SIGKILL)
         cable.cut()
-        until(study, 20)
+        until(study, 11)
         server.stop()
         time.sleep(2)
         server.start()
-        until(study, 35)
+        until(study, 18)
         cable.mend()
         for process in workers[1:]:
             _, errors = process.communicate(timeout=300)

@@ -193,7 +193,7 @@ def test_another_search_in_the_same_folder_is_refused(finished_run, tiny_space):
     with pytest.raises(InputError, match="holds a run with budget '8x', not '4x'"):
         search(tiny_space, "4x", out=finished_run.folder.path)
     other = tiny_space.model_copy(update={"split_seed": 1})
-    with pytest.raises(InputError, match="another search space"):
+    with pytest.raises(InputError, match="another search space: split_seed is 0, not 1; give another --out"):
         search(other, "8x", out=finished_run.folder.path)
     with pytest.raises(InputError, match="holds a run with budget '8x', not 'bit_budget=8x, s_ace=2x'"):
         search(tiny_space, ["8x", "s_ace=2x"], out=finished_run.folder.path)

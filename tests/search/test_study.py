@@ -151,7 +151,11 @@ def test_methods_take_turns_and_the_first_trial_of_each_has_the_spaces_own_knobs
     assert [(turn.method, turn.draw) for turn in turns[:5]] == [
         ("adaptive", 0), ("random", 0), ("adaptive", 1), ("random", 1), ("adaptive", 2),
     ]  # fmt: skip
-    assert [turn.has_defaults for turn in turns] == [True, True, False, False, False, False]
+    trials = numbered(*[RUNNING] * 200)
+    assert [number for number in range(200) if wanted.has_defaults(trials, number)] == [0, 1]
+    parts = [(TrialState.COMPLETE, {PART_OF: 0, PART: index}, None) for index in range(150)]
+    late = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
+    assert [wanted.has_defaults(late, number) for number in (151, 152)] == [True, False]
     assert turns[5].role == SURPLUS
 
 
