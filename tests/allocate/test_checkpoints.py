@@ -83,7 +83,9 @@ def test_a_method(case, network, splits, space, tmp_path):
     share, of = (0.2, "s_ace") if metric == "ns_ace" else (0.6, metric)
     limit = share * model.cost(of, rules.nearest(model, knobs.start, granularity="layer"))
     budgets = [Budget(metric, "given", limit)]
-    short = space.model_copy(update={"training": Training(epochs=3, batch_size=64), "allocation": knobs})
+    short = space.model_copy(
+        update={"training": Training(epochs=2 if method == "sensitivity" else 3, batch_size=64), "allocation": knobs}
+    )
     records = {"undisturbed": [], "resumed": []}
 
     def attempt(checkpoints, kind="resumed"):

@@ -3,6 +3,7 @@ import re
 import sqlite3
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -132,6 +133,16 @@ def test_a_locked_study_is_waited_for_and_then_told(taking, monkeypatch):
     assert len(taking(lambda trial, turn: (0.5, 1.0), 3)) == 4
     release.join()
     other.close()
+
+
+@pytest.mark.parametrize("jump", ["-1 day", "+1 day"])
+def test_a_clock_that_jumps_loses_no_trial(taking, jump):
+    def objective(trial, turn):
+        with closing(sqlite3.connect(taking.folder.path / "study.db", timeout=30)) as other, other:
+            other.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, ?)", (jump,))
+        return 0.5, 1.0
+
+    assert [trial.state for trial in taking(objective, 3)] == [TrialState.COMPLETE] * 4
 
 
 OWN = """
