@@ -182,6 +182,13 @@ def cable_to(server):
     return found
 
 
+def test_a_network_can_be_cut_as_in_real_life(server):
+    cable = cable_to(server)
+    cable.close()
+    if isinstance(cable, Proxy):
+        pytest.skip("network namespaces are not permitted here: the network is cut by a TCP proxy instead")
+
+
 def worker(url, folder, trials, within=(), study="shared"):
     arguments = [*within, sys.executable, "-c", SLEEPER, url, str(folder), str(trials), study]
     return subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
