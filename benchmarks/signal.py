@@ -7,6 +7,9 @@ For every seed and bit width the network is trained at that width with two time 
 one weight bit, one spike bit in every step, or one time step; the step size is renewed, and the loss on 512 training
 images (batch statistics) is compared with what each estimator had predicted. Sign agreement: share of layers; rank
 correlation: Spearman over the layers of one network; both averaged over seeds and bit widths, with standard errors.
+
+``other_images`` is no estimator but the ceiling of all: the same change measured on 512 other training images. What it
+misses is the noise of a batch, which nothing that has not seen these very images and labels can predict.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.probing import ProbedCurvature
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import make_setting
 from bitsearch.allocate.trainer import train
@@ -33,24 +37,33 @@ from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits, write_whole
 from bitsearch.space import SearchSpace
 
-ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "kl_128")
+ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "probed", "kl_128", "other_images")
 KINDS = ("weight bits", "spike bits", "time steps")
 DEFAULT_SPACE = "digits"
 TIME_STEPS = 2
 SAMPLES = 512
 PROBES = 4
+ROUNDS = 2
+"""Every layer's weights and spikes are probed so often, each time on 128 images."""
+
+
+class Batch(NamedTuple):
+    """``[N, ...]`` and ``[N]``."""
+
+    images: Tensor
+    labels: Tensor
 
 
 def networks(
     space: SearchSpace, seeds: int, widths: list[int]
-) -> Iterator[tuple[int, int, QuantizedNetwork, Tensor, Tensor]]:
-    """(seed, bits, trained quantized network, images, labels)."""
+) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch]]]:
+    """(seed, bits, trained quantized network, two batches of training images)."""
     for seed in range(seeds):
         setting = make_setting(space.model_copy(update={"split_seed": seed}), device="cpu")
         training, splits = space.training, setting.splits
         network = setting.fresh_network(seed)
         train(network, splits, training, epochs=training.full_precision_epochs, seed=seed, phase="")
-        images, labels = splits.train[:SAMPLES]
+        batches = [Batch(*splits.train[start : start + SAMPLES]) for start in (0, SAMPLES)]
         for bits in widths:
             start = UniformBits(weight_bits=bits, spike_bits=bits, time_steps=TIME_STEPS)
             quantized = make_searchable(
@@ -58,7 +71,7 @@ def networks(
             )
             still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
             train(quantized, splits, training, epochs=training.epochs, seed=seed, phase="", latent_rates=still)
-            yield seed, bits, quantized.train(), images, labels
+            yield seed, bits, quantized.train(), batches
 
 
 def one_less(plan: LayerPlan, kind: str) -> LayerPlan:
@@ -91,9 +104,9 @@ def logits_and_operands(network: QuantizedNetwork, images: Tensor, name: str) ->
 
 
 def measure(
-    network: QuantizedNetwork, images: Tensor, labels: Tensor, seed: int, layers: int | None = None
+    network: QuantizedNetwork, batch: Batch, other: Batch, seed: int, layers: int | None = None
 ) -> Iterator[dict[str, object]]:
-    """One row a layer and kind: the real change of the loss, and every estimator's prediction.
+    """One row a layer and kind: the real change of the loss of ``batch``, and every estimator's prediction.
 
     With ``layers``, so many of the searched ones, drawn with ``seed``.
     """
@@ -101,9 +114,19 @@ def measure(
     if layers is not None and layers < len(names):
         names = sorted(random.Random(seed).sample(names, layers), key=names.index)
     state = {name: value.clone() for name, value in network.network.state_dict().items()}
-    curvature = Curvature(network, seed)
-    for batch in images.split(SAMPLES // PROBES):
-        curvature.probe(batch)
+    images, labels = batch
+    curvature, probed = Curvature(network, seed), ProbedCurvature(network, seed)
+    parts = images.split(SAMPLES // PROBES)
+    for part in parts:
+        curvature.probe(part)
+        probed.probe(part)
+    turns = 2 * len(network.searched_layers)
+    for turn in range(ROUNDS * turns):
+        probed.correct(parts[turn // turns])
+    network.network.load_state_dict(state)
+    with torch.no_grad():
+        other_base = network.network(other.images)
+    network.network.load_state_dict(state)
     base, operands = backward_pass(network, images, labels, names)
     for name in names:
         layer, now = network.layers[name], operands[name]
@@ -118,16 +141,18 @@ def measure(
             layer.follow_latents(less.weight_bits, [float(bits) for bits in less.spike_bits], less.time_steps)
             assert layer.layer_plan == less
             changed, new_spikes, new_weight = logits_and_operands(network, images, name)
+            with torch.no_grad():
+                other_changed = network.network(other.images)
             network.network.load_state_dict(state)
             of_weight = kind == "weight bits"
             difference = new_weight - now.weight if of_weight else new_spikes - now.spikes
             gradient = now.weight_gradient if of_weight else now.spikes_gradient
-            before, after = (
-                curvature.weight_loss(name, bits.weight_bits)
+            predicted = [
+                model.weight_loss(name, less.weight_bits) - model.weight_loss(name, plan.weight_bits)
                 if of_weight
-                else curvature.spike_loss(name, bits.spike_bits)
-                for bits in (plan, less)
-            )
+                else model.spike_loss(name, less.spike_bits) - model.spike_loss(name, plan.spike_bits)
+                for model in (curvature, probed)
+            ]
             few = slice(128)
             yield {
                 "layer": name,
@@ -136,7 +161,9 @@ def measure(
                 "straight_through": -float(slopes[kind]),
                 "first_order": float((gradient * difference).sum()),
                 "quantization_error": float(difference.square().mean()),
-                "curvature": after - before,
+                "curvature": predicted[0],
+                "probed": predicted[1],
+                "other_images": loss_of(other_changed, other.labels) - loss_of(other_base, other.labels),
                 "kl_128": float(
                     nn.functional.kl_div(
                         changed[few].log_softmax(-1), base[few].log_softmax(-1), log_target=True, reduction="batchmean"
@@ -238,10 +265,8 @@ def main() -> None:
     started = time.monotonic()
     rows: list[dict[str, object]] = []
     done: list[dict[str, object]] = []
-    for seed, bits, network, images, labels in networks(space, arguments.seeds, widths):
-        rows += [
-            {"seed": seed, "bits": bits, **row} for row in measure(network, images, labels, seed, arguments.layers)
-        ]
+    for seed, bits, network, (batch, other) in networks(space, arguments.seeds, widths):
+        rows += [{"seed": seed, "bits": bits, **row} for row in measure(network, batch, other, seed, arguments.layers)]
         if bits == widths[-1]:
             done = list(rows)
         print(f"seed {seed}, {bits} bits: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -162,8 +162,9 @@ class Allocation(Frozen):
     """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
     regularizer: Literal["metric", "means"] = "metric"
     """``metric`` binds the budget's own metric, ``means`` is the published |mean − target| form."""
-    estimator: Literal["curvature", "straight_through"] = "curvature"
-    """The task's gradient with respect to the bits: Fisher-weighted quantization error, or the published form."""
+    estimator: Literal["curvature", "probed", "straight_through"] = "curvature"
+    """The task's gradient with respect to the bits: Fisher-weighted quantization error, the same corrected by probes of
+    single layers, or the published form."""
     start: UniformBits = UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     """Where the latents start."""
     bits_learning_rate: Positive = 0.1

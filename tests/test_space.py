@@ -111,7 +111,7 @@ def test_missing_fields_are_named(field):
         ("[training]\nbatch_size = 1.5", "training.batch_size is 1.5", "integer"),
         ("[allocation]\nbudget_share = 1.1", "allocation.budget_share is 1.1", "less than or equal to 1"),
         ("[allocation]\nsearch_share = 1.0", "allocation.search_share is 1.0", "less than 1"),
-        ("[allocation]\nestimator = 'exact'", "allocation.estimator is 'exact'", "'curvature' or 'straight_through'"),
+        ("[allocation]\nestimator = 'exact'", "allocation.estimator is 'exact'", "'probed' or 'straight_through'"),
         ("[allocation]\nregularizer = 1", "allocation.regularizer is 1", "'metric' or 'means'"),
         ("[search]\nsampler = 'grid'", "search.sampler is 'grid'", "'tpe', 'nsga2' or 'random'"),
         ("[search]\ntrials = 0", "search.trials is 0", "greater than or equal to 1"),

@@ -19,6 +19,7 @@ from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
 from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.method import Problem
+from bitsearch.allocate.probing import ProbedCurvature
 from bitsearch.allocate.projection import LossModel, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.settle import settle
@@ -150,15 +151,16 @@ class Renewal(Callback):
 
 
 class CurvatureSignal(Callback):
-    """Measures the curvature; with ``estimator = "curvature"`` it replaces the latents' straight-through gradient.
+    """Measures the curvature, which replaces the latents' straight-through gradient.
 
-    With ``"straight_through"`` it only serves the projection.
+    With ``estimator = "straight_through"`` it only serves the projection; ``"probed"`` corrects it by probes.
     """
 
     def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
         self.network, self.knobs = network, knobs
-        self.curvature = Curvature(network, seed, knobs.depth_preference, batch_axis)
-        self.steers = knobs.estimator == "curvature"
+        kind = ProbedCurvature if knobs.estimator == "probed" else Curvature
+        self.curvature = kind(network, seed, knobs.depth_preference, batch_axis)
+        self.steers = knobs.estimator != "straight_through"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
         self.batch, self.due = 0, False
@@ -170,8 +172,13 @@ class CurvatureSignal(Callback):
 
     def before_batch(self, *parts: Tensor) -> None:
         """Measure every few batches: here, or with the batch's own activations where they come in one part."""
+        turn, batches = divmod(self.batch, self.knobs.probe_every)
+        correct = isinstance(self.curvature, ProbedCurvature) and turn % 2 == 1
         # Still due is what memory did not suffice for; the batch is begun again.
-        now = self.due or self.batch % self.knobs.probe_every == 0
+        now = self.due or not (batches or correct)
+        if isinstance(self.curvature, ProbedCurvature) and correct and not batches:
+            self.curvature.correct(parts[0])
+            self.plans.clear()
         self.due = now and len(parts) == 1
         if self.due:
             self.curvature.watch()
@@ -260,7 +267,7 @@ def allocate_adaptively(
         space: training.
         knobs: of this trial.
         budgets: feasible.
-        seed: of batches, sampled labels and features.
+        seed: of batches and probes.
         on_epoch: gets a record after every epoch.
         fabric: as for :func:`bitsearch.allocate.trainer.train`; made once for all phases by default.
         checkpoints: as there, of all phases.

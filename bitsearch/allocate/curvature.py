@@ -5,9 +5,10 @@ Near a trained point first-order terms vanish and the change is second order,
 .. math::
     \Delta L \approx \tfrac12 \sum F \cdot (Q(x) - x)^2
 
-with F the diagonal of the true Fisher: squared gradients of the loss with labels sampled from the network's own output,
-times the batch size; per weight for weights, per feature for spikes. The Fisher measured here is that of the quantized
-network, at its quantized operands, smoothed over probes. Where a layer's input has a time axis, a feature's errors in
+with F the diagonal of the true Fisher: squared gradients of the loss with labels as the network's output distributes
+them, times the batch size; per weight for weights, per feature for spikes. No labels are drawn, but slopes of the same
+covariance (:func:`fisher_slopes`), which vary far less. The Fisher measured here is that of the quantized network, at
+its quantized operands, smoothed over probes. Where a layer's input has a time axis, a feature's errors in
 different frames add up or cancel, so that F is a matrix over the frames there (our reading).
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bitsearch.allocate.checkpoints import moved
 from bitsearch.allocate.prediction import predict
@@ -82,7 +83,7 @@ class Curvature:
 
     Args:
         network: searched layers are measured.
-        seed: of the sampled labels and features.
+        seed: of the slopes and the sampled features.
         depth_preference: sensitivities are multiplied by exp(this × depth), depth from −½ (first) to ½ (last layer).
         batch_axis: the samples' axis in a batch's inputs.
     """
@@ -115,7 +116,7 @@ class Curvature:
             self.states[name] = _LayerState(**{field: moved(value, device) for field, value in kept.items()})
 
     def probe(self, *parts: Tensor) -> None:
-        """A forward/backward pass on a batch with sampled labels; updates every layer's Fisher.
+        """A forward/backward pass on a batch with random slopes; updates every layer's Fisher.
 
         ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through
         the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
@@ -157,12 +158,9 @@ class Curvature:
         self._update(calls, batch)
 
     def _noise(self, batch: int, classes: int) -> Tensor:
-        """Of an exponential race, which draws from a distribution: for this process's samples.
-
-        Every process draws the whole batch's, and takes the rows of its samples.
-        """
-        noise = torch.empty(batch, classes).exponential_(generator=self.generator)
-        return noise[process() :: processes()]
+        """Random signs for this process's samples: every process draws the whole batch's, and takes its own rows."""
+        signs = torch.randint(0, 2, (batch, classes), generator=self.generator) * 2.0 - 1.0
+        return signs[process() :: processes()]
 
     def _backward(
         self,
@@ -173,11 +171,11 @@ class Curvature:
         *,
         keep_graph: bool = False,
     ) -> None:
-        """Add what the calls watched and a backward pass with sampled labels show to ``calls``."""
+        """Add what the calls watched and a backward pass of random slopes show to ``calls``."""
         seen, self.calls = self.calls, {}
         logits = logits.float()
-        labels = (logits.detach().softmax(-1).cpu() / noise).argmax(-1).to(logits.device)
-        loss = nn.functional.cross_entropy(logits, labels, reduction="sum") * (LOSS_SCALE / batch)
+        slopes = fisher_slopes(logits.detach(), noise.to(logits.device))
+        loss = (logits * slopes).sum() * (LOSS_SCALE / batch)
         found = [((name, index), *call) for name, own in seen.items() for index, call in enumerate(own)]
         operands = [operand for _, _, spikes, weight in found for operand in (spikes, weight)]
         gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
@@ -276,6 +274,17 @@ class Curvature:
                 loss = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
             state.spike_losses[spike_bits] = 0.5 * float(loss) / inputs.shape[1]
         return self.factors[name] * state.spike_losses[spike_bits]
+
+
+def fisher_slopes(logits: Tensor, signs: Tensor) -> Tensor:
+    """Random slopes of the loss, ``[N, classes]``, with the covariance of those of labels sampled from the output.
+
+    That is diag(p) − p·pᵀ. A sure network's sampled labels are nearly always the same ones, which show nothing, and now
+    and then another that shows all; ``signs`` (±1, ``[N, classes]``) make every sample show its share.
+    """
+    p = logits.softmax(-1)
+    shares = p.sqrt() * signs
+    return shares - p * shares.sum(-1, keepdim=True)
 
 
 def _inputs(state: _LayerState) -> Tensor:

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 from contextlib import nullcontext
 
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.allocate.adaptive import CurvatureSignal
-from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.curvature import Curvature, fisher_slopes
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.allocate.trainer import train
 from bitsearch.data import load_data
@@ -61,17 +62,33 @@ def test_predicted_losses_fall_with_every_bit_and_time_step(network, batch, gran
             assert times[0] > times[-1] > 0
 
 
-def test_the_fisher_is_that_of_labels_sampled_from_the_networks_output(network, batch):
+def random_slopes(logits, seed):
+    """The loss's slopes at the logits by the definition √p·ε − p·Σ√p·ε, in float64."""
+    signs = torch.randint(0, 2, logits.shape, generator=torch.Generator().manual_seed(seed)).double() * 2 - 1
+    p = logits.detach().double().softmax(-1)
+    return (p.sqrt() * signs - p * (p.sqrt() * signs).sum(-1, keepdim=True)).float() / len(logits)
+
+
+def test_the_slopes_have_the_covariance_of_sampled_labels():
+    logits = torch.tensor([[0.3, -1.0, 2.0, 9.0]])
+    every = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=4)))
+    slopes = fisher_slopes(logits.expand(16, 4), every).double()
+    p = logits[0].double().softmax(-1)
+    # Of a label's loss, −log p_y, the slopes are p − onehot(y), with probability p_y.
+    each = p - torch.eye(4, dtype=torch.float64)
+    sampled = (p[:, None, None] * each[:, :, None] * each[:, None, :]).sum(0)
+    torch.testing.assert_close(slopes.T @ slopes / 16, sampled, rtol=1e-4, atol=1e-7)
+
+
+def test_the_fisher_is_that_of_labels_as_the_networks_output_distributes_them(network, batch):
     images, _ = batch
     quantized, curvature = probed(network, batch, seed=5)
     operands = {}
     for name, layer in quantized.searched_layers.items():
         layer.observer = lambda x, spikes, weight, name=name: operands.update({name: (x.detach(), spikes, weight)})
     logits = quantized(images)
-    probabilities = logits.detach().softmax(-1)
-    labels = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(5)).squeeze(1)
     flat = [operand for _, spikes, weight in operands.values() for operand in (spikes, weight)]
-    gradients = iter(torch.autograd.grad(F.cross_entropy(logits, labels), flat))
+    gradients = iter(torch.autograd.grad(logits, flat, random_slopes(logits, 5)))
     two = torch.tensor(2.0)
     for name, (x, _, _) in operands.items():
         spike_gradient, weight_gradient = next(gradients), next(gradients)
@@ -370,8 +387,7 @@ def test_with_a_time_axis_the_fisher_couples_the_frames(framed):
     layer.observer = lambda x, spikes, weight: seen.update(x=x.detach(), spikes=spikes)
     logits = quantized(inputs).mean(0)
     layer.observer = None
-    labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=torch.Generator().manual_seed(0)).squeeze(1)
-    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), seen["spikes"])
+    (gradient,) = torch.autograd.grad(logits, seen["spikes"], random_slopes(logits, 0))
     # Three time steps show two frames each; a sample's gradient is spread over both.
     by_frame = (32 * gradient / 2).repeat_interleave(2, 0)
     eight = torch.tensor(8.0)
