@@ -58,6 +58,7 @@ def test_a_full_precision_training(fresh_network, splits, tmp_path):
 
 CASES = {
     "adaptive": ("bit_budget", {"estimator": "straight_through", "renewal_epochs": 1}),
+    "adaptive, probed": ("bit_budget", {"estimator": "probed", "probe_every": 1}),
     "adaptive, by firing": ("ns_ace", {"probe_every": 3}),
     "local_binary": ("bit_budget", {}),
     "ramp": ("bit_budget", {"ramp_steps": 2, "quantizer": "sigmoid"}),
