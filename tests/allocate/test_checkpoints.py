@@ -13,7 +13,7 @@ from bitsearch.allocate.trainer import train
 from bitsearch.cost import Budget, CostModel, Rules, trace
 from bitsearch.errors import DivergedError
 from bitsearch.search.checkpoint import Checkpoint
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation, Choices, Training
 
 
 class _KilledError(Exception):
@@ -79,7 +79,8 @@ def test_a_method(case, network, splits, space, tmp_path):
     method = case.partition(",")[0]
     network = with_dropout(network)
     model = CostModel(trace(network, splits.train.tensors[0][:32]))
-    rules = Rules.make(model, space.choices, space.first_layer)
+    few = {"weight_bits": [1, 2, 4, 8], "spike_bits": [1, 2, 4], "time_steps": [1, 2]}
+    rules = Rules.make(model, Choices.model_validate(few), space.first_layer)
     knobs = Allocation(method=method, **knobs)
     share, of = (0.2, "s_ace") if metric == "ns_ace" else (0.6, metric)
     limit = share * model.cost(of, rules.nearest(model, knobs.start, granularity="layer"))
