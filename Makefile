@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint browser clean
+.PHONY: run test lint audit browser postgres clean
 
 run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
 
-test: .venv/installed-dev browser lint
+test: .venv/installed-dev browser postgres lint
 	$(BIN)/pytest
 
 lint: .venv/installed-dev
@@ -22,6 +22,16 @@ browser:
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null) || \
 	 echo "No chromium: the browser tests will be skipped. Install it to run them."
+
+# Studies of several machines are tested on a real PostgreSQL on loopback, which the tests start and stop.
+postgres:
+	@command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
+	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null) || \
+	 echo "No PostgreSQL: the tests of several machines will be skipped. Install it to run them."
+
+audit: .venv/installed-dev
+	$(BIN)/bandit --quiet --recursive bitsearch cli.py --configfile pyproject.toml
+	$(BIN)/pip-audit --skip-editable
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -16,6 +16,17 @@ class InputError(ValueError):
     """
 
 
+class StorageError(InputError):
+    """Nothing can be written or read any more: a full disk, a read-only folder, a locked or lost database.
+
+    What was saved before is whole; once the cause is gone, the same command goes on.
+    """
+
+
+class DivergedError(InputError):
+    """A training's loss is no finite number any more; of processes that train together, in all at once."""
+
+
 def located(error: BaseException) -> str:
     """An exception in one line, with the place in the user's own code: ``nets.py:12: KeyError: 'width'``.
 

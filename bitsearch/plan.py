@@ -5,12 +5,13 @@ A plan is data: frozen, validated, versioned, written and read as JSON. It knows
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, StorageError
 
 SCHEMA_VERSION = 1
 MAX_BITS = 8
@@ -213,15 +214,35 @@ def read_text(path: Path, what: str) -> str:
         raise InputError(f"cannot read the {what} {path}: {error}") from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half of it.
+
+    Raises:
+        StorageError: it cannot be written; what was there before is as it was.
+    """
+    draft = path.with_name(f"{DRAFT}{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+        _make_rename_last(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+DRAFT = ".draft-"
+"""How the names of files start that are not whole yet; a kill may leave one behind."""
+
+
+def _make_rename_last(folder: Path) -> None:
+    # Until the folder itself is on the disk, a power cut may bring the old file back. Windows cannot open folders.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

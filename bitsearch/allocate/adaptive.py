@@ -7,12 +7,14 @@ the budget exactly, frozen, and fine-tuned.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetController, aim, means_penalty, metric_penalty
+from bitsearch.allocate.checkpoints import Checkpoints
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
 from bitsearch.allocate.fabric import make_fabric
@@ -67,6 +69,16 @@ class BudgetPull(Callback):
             return weight * means_penalty(model, self.targets, allocation, self.prices)
         return total
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the limits are, and the controllers."""
+        return {"step": self.step, "controllers": [controller.state_dict() for controller in self.controllers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.step = state["step"]
+        for controller, saved in zip(self.controllers, state["controllers"], strict=True):
+            controller.load_state_dict(saved)
+
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
         plans, model = self.network.layer_plans, self.network.model
@@ -94,6 +106,14 @@ class FiringMeter(Callback):
             self.network.activity = measure_activity(self.network, *parts, shared=True)
         self.batch += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        """The number of batches; what was counted is the network's."""
+        return {"batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.batch = state["batch"]
+
 
 class Renewal(Callback):
     """Switches step renewal off, separately for weights and spikes, once the means are near their targets."""
@@ -107,6 +127,15 @@ class Renewal(Callback):
         for layer in self.network.layers.values():
             layer.renew_weights = layer.renew_weights if weights is None else weights
             layer.renew_spikes = layer.renew_spikes if spikes is None else spikes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which layers still renew."""
+        return {name: (layer.renew_weights, layer.renew_spikes) for name, layer in self.network.layers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on so."""
+        for name, layer in self.network.layers.items():
+            layer.renew_weights, layer.renew_spikes = state[name]
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Stop where the mean has come close enough."""
@@ -166,6 +195,15 @@ class CurvatureSignal(Callback):
             self.curvature.measure(logits)
             self.plans.clear()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The number of batches, and the curvature; slopes follow from it."""
+        return {"batch": self.batch, "curvature": self.curvature.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.batch = state["batch"]
+        self.curvature.load_state_dict(state["curvature"])
+
     def penalty(self) -> Tensor | None:
         """Σ slope·latent: its gradient is the predicted slope of the loss."""
         if not self.steers:
@@ -215,6 +253,7 @@ def allocate_adaptively(
     seed: int,
     on_epoch: OnEpoch | None = None,
     fabric: Fabric | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> QuantizedNetwork:
     """Search, project, freeze and fine-tune; the result meets every budget exactly.
 
@@ -231,6 +270,7 @@ def allocate_adaptively(
         seed: of batches and probes.
         on_epoch: gets a record after every epoch.
         fabric: as for :func:`bitsearch.allocate.trainer.train`; made once for all phases by default.
+        checkpoints: as there, of all phases.
     """
     fabric = fabric or make_fabric(next(network.parameters()).device, space.training.precision)
     quantized = make_searchable(network, model, rules, space, knobs)
@@ -259,10 +299,23 @@ def allocate_adaptively(
         },
         on_epoch=on_epoch,
         fabric=fabric,
+        checkpoints=checkpoints,
     )
     settle(
         quantized,
-        Problem(network, model, rules, splits, space, knobs, budgets, seed, on_epoch=on_epoch, fabric=fabric),
+        Problem(
+            network,
+            model,
+            rules,
+            splits,
+            space,
+            knobs,
+            budgets,
+            seed,
+            on_epoch=on_epoch,
+            fabric=fabric,
+            checkpoints=checkpoints,
+        ),
         epochs=training.epochs - search_epochs,
         seed=seed + 1,
         limits=[replace(budget, limit=limit) for budget, limit in zip(budgets, pull.limits, strict=True)],

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,14 @@ class BudgetController:
         """Move Λ by log(cost/limit), a scalar, positive above the limit."""
         move = self.gain * log_violation.detach().clamp(-1, 1)
         self.log_weight = (self.log_weight.to(move.device) + move).clamp(-16, 8)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Λ."""
+        return {"log_weight": self.log_weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with that Λ."""
+        self.log_weight = state["log_weight"]
 
 
 Prices = tuple[float, float, float]

@@ -14,10 +14,12 @@ different frames add up or cancel, so that F is a matrix over the frames there (
 
 import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bitsearch.allocate.checkpoints import moved
 from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
@@ -99,6 +101,19 @@ class Curvature:
         self.calls: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         """Of every layer watched: input, spikes and weight of every call."""
         self.states = {name: _LayerState() for name in network.searched_layers}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint; spikes and membranes follow from the rest."""
+        derived: dict[str, Any] = {"spikes": {}, "fired": {}, "membranes": {}}
+        kept = {name: vars(state) | derived for name, state in self.states.items()}
+        return {"generator": self.generator.get_state(), "layers": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there, on the layers' own devices."""
+        self.generator.set_state(state["generator"])
+        for name, kept in state["layers"].items():
+            device = self.network.layers[name].weight.device
+            self.states[name] = _LayerState(**{field: moved(value, device) for field, value in kept.items()})
 
     def probe(self, *parts: Tensor) -> None:
         """A forward/backward pass on a batch with random slopes; updates every layer's Fisher.

@@ -9,6 +9,7 @@ from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy, SingleDeviceStrategy
 
 from bitsearch import space
+from bitsearch.allocate.checkpoints import Stateful
 from bitsearch.allocate.device import launched_processes, processes_here
 
 # It announces on stderr what a run's own output says.
@@ -41,3 +42,11 @@ def make_fabric(device: torch.device, precision: space.Precision = "32-true") ->
     )
     fabric.launch()
     return fabric
+
+
+def fresh_loss_scale(fabric: Fabric) -> Stateful:
+    """What scales the loss of float16, at its start, so that no training depends on those before it."""
+    scale = fabric._precision
+    if isinstance(scale, MixedPrecision) and scale.scaler is not None:
+        scale.load_state_dict(torch.amp.GradScaler(scale.device).state_dict())
+    return scale

@@ -6,11 +6,13 @@ those of a uniform grid.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from bitsearch.allocate.checkpoints import Checkpoints
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import Callback, OnEpoch, train
@@ -40,6 +42,15 @@ class SoftSteps(Callback):
     def _heat(self, epoch: int) -> None:
         for soft in self._soft:
             soft.temperature = temperature(epoch, self.knobs.temperature_rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The temperature; what soft weights have learned are parameters of the network."""
+        return {"temperature": self._soft[0].temperature}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at that temperature."""
+        for soft in self._soft:
+            soft.temperature = state["temperature"]
 
     def accuracy(self) -> float:
         """Validation accuracy with soft steps."""
@@ -72,6 +83,7 @@ def fine_tune(
     latent_rates: dict[str, float] | None = None,
     on_epoch: OnEpoch | None = None,
     fabric: Fabric | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Tensor]:
     """Train in place while no bits move; arguments as for :func:`bitsearch.allocate.trainer.train`.
 
@@ -90,6 +102,7 @@ def fine_tune(
         latent_rates=latent_rates,
         on_epoch=on_epoch,
         fabric=fabric,
+        checkpoints=checkpoints,
     )
     if not soft:
         return {}

@@ -17,10 +17,12 @@ global average pooling, is the network's matter: ``classifier = "gap"`` of ``dig
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bitsearch.allocate.checkpoints import moved
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.settle import ObservingCallback, expected_activity, settle
@@ -55,6 +57,16 @@ class Binarization(Callback):
         """The estimate of every binary layer at the time it became one."""
         model, activity = problem.model, network.activity
         self.starts = [model.cost(budget.metric, network.layer_plans, activity) for budget in problem.budgets]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running gradients, and what is binary since when; the bits are the network's."""
+        return {"slopes": self.slopes, "squares": self.squares, "binarized_at": self.binarized_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        device = next(self.network.parameters()).device
+        self.slopes, self.squares = moved(state["slopes"], device), moved(state["squares"], device)
+        self.binarized_at = dict(state["binarized_at"])
 
     def after_step(self) -> None:
         """Gather the gradients of the step."""
@@ -147,6 +159,16 @@ class BinaryFlips(ObservingCallback):
         self.started = self.started or record.loss > (1 - PLATEAU) * self.least_loss
         self.least_loss = min(self.least_loss, record.loss)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Signs, momenta, and whether the loss has stopped falling."""
+        return {name: value for name, value in vars(self).items() if name != "layers"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for layer in self.layers.values():
+            state = moved(state, layer.weight.device)
+        vars(self).update(state)
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Flip by the step's gradients, and undo what the optimizer did to the shadow."""
@@ -218,6 +240,7 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
         on_epoch=problem.on_epoch,
         fabric=problem.fabric,
+        checkpoints=problem.checkpoints,
     )
     settle(
         quantized,

@@ -7,6 +7,7 @@ from typing import Protocol
 from lightning_fabric import Fabric
 from torch import nn
 
+from bitsearch.allocate.checkpoints import Checkpoints
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import OnEpoch
 from bitsearch.cost import Budget, CostModel, Rules
@@ -35,6 +36,8 @@ class Problem:
     on_epoch: OnEpoch | None = None
     fabric: Fabric | None = None
     """As for :func:`bitsearch.allocate.trainer.train`; all of its processes allocate together."""
+    checkpoints: Checkpoints | None = None
+    """Where the method was interrupted: done again, it goes on after its last whole epoch."""
 
     @property
     def by_firing(self) -> list[Budget]:

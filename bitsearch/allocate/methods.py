@@ -26,6 +26,7 @@ def _adaptive(problem: Problem) -> Iterator[QuantizedNetwork]:
         seed=problem.seed,
         on_epoch=problem.on_epoch,
         fabric=problem.fabric,
+        checkpoints=problem.checkpoints,
     )
 
 

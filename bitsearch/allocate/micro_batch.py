@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +23,14 @@ class MicroBatches:
 
     def __init__(self, size: int | None, batch_axis: int, processes: int) -> None:
         self.size, self.batch_axis, self.processes = size, batch_axis, processes
+
+    def state_dict(self) -> dict[str, Any]:
+        """The size."""
+        return {"size": self.size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with that size."""
+        self.size = state["size"]
 
     def parts(self, inputs: Tensor, labels: Tensor, batch: int) -> list[Part]:
         """The share's parts, equal but for one sample; as many in every process.

@@ -9,7 +9,7 @@ weights and its spikes each have a factor for what was found; time steps share t
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -49,6 +49,15 @@ class ProbedCurvature(Curvature):
         self.corrections: dict[tuple[str, Operand], float] = {}
         """Logarithms of the factors found so far."""
         self.turn = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The corrections too."""
+        return super().state_dict() | {"corrections": self.corrections, "turn": self.turn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state)
+        self.corrections, self.turn = dict(state["corrections"]), state["turn"]
 
     def weight_loss(self, name: str, weight_bits: int) -> float:
         """As predicted, times the factor found for the layer's weights."""

@@ -86,6 +86,7 @@ def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
         },
         on_epoch=step.on_epoch,
         fabric=step.fabric,
+        checkpoints=step.checkpoints,
     )
     # What neurons fire may have made the cheapest plan dearer than a limit.
     smallest = step.rules.smallest(step.model)
@@ -122,4 +123,5 @@ def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> dict[str, 
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
         on_epoch=step.on_epoch,
         fabric=step.fabric,
+        checkpoints=step.checkpoints,
     )

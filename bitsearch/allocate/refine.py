@@ -52,6 +52,7 @@ def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
             phase="refine",
             on_epoch=problem.on_epoch,
             fabric=problem.fabric,
+            checkpoints=problem.checkpoints,
         )
         reached, spikes = evaluate_with_activity(candidate, validation, training.at_once, shared=True)
         met = all(budget.met_by(problem.model, plan, spikes) for budget in problem.budgets)

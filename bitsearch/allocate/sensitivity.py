@@ -13,6 +13,7 @@ from itertools import islice
 import torch
 
 from bitsearch.allocate.budget_control import aim
+from bitsearch.allocate.checkpoints import seed_epoch
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.hessian import hessian_traces
 from bitsearch.allocate.integer_program import SECONDS, solve
@@ -51,6 +52,7 @@ def score(problem: Problem) -> Curvature:
     micro = MicroBatches(training.micro_batch, splits.batch_axis, processes())
     left = len(splits.train)  # type: ignore[arg-type]
     probes = batches(splits.train, training.batch_size, order, share=(process(), processes()))
+    seed_epoch(problem.seed, 0, process())
     quantized.train()
     with shared_batch_norm(quantized):
         for inputs, labels in islice(probes, PROBES):

@@ -103,6 +103,7 @@ def settle(
                 # Without listeners nothing is measured after an epoch.
                 on_epoch=on_epoch if parts else problem.on_epoch,
                 fabric=problem.fabric,
+                checkpoints=problem.checkpoints,
             )
 
     tune(epochs, seed)

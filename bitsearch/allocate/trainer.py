@@ -4,19 +4,21 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
+from bitsearch.allocate.checkpoints import Checkpoints, GeneratorState, NetworkState, Stateful, seed_epoch
 from bitsearch.allocate.evaluation import evaluate
-from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.fabric import fresh_loss_scale, make_fabric
 from bitsearch.allocate.micro_batch import MicroBatches, Part
 from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.data import Splits, batches
+from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.quant.processes import total
 from bitsearch.quant.uniform import working_precision
@@ -44,32 +46,18 @@ class EpochRecord:
 OnEpoch = Callable[[EpochRecord], None]
 
 
-@dataclass(frozen=True)
-class TrainingState:
-    """All that a training changes, besides torch's global random generator."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LambdaLR
-    generator: torch.Generator
-    """Of the batches' order."""
-
-
-class Checkpoints(Protocol):
-    """Keeps a training's state, so that it can go on where it was stopped."""
-
-    def restore(self, state: TrainingState) -> int:
-        """Bring ``state`` to where it was kept last, in place; returns how many epochs are done, 0 if none was kept."""
-
-    def keep(self, state: TrainingState, epoch: int) -> None:
-        """Keep the state at the end of an epoch."""
-
-
 class Callback:
-    """A small part of a method, called by the loop; override what is needed.
+    """A small part of a method, called by the loop; override what is needed, the state of what changes included.
 
     A batch for which memory did not suffice is begun again in smaller parts, with these calls.
     """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept after an epoch."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
 
     def before_batch(self, *parts: Tensor) -> None:
         """Before a batch is trained on: its inputs, in several parts if all are too many at once.
@@ -127,6 +115,7 @@ def train(
 
     Raises:
         InputError: memory does not suffice, however small the parts of a batch.
+        DivergedError: the loss is not a finite number any more.
     """
     device = next(network.parameters()).device
     fabric = fabric or make_fabric(device, training.precision)
@@ -147,14 +136,26 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
     )
-    state = TrainingState(network, optimizer, schedule, generator)
-    done = checkpoints.restore(state) if checkpoints is not None else 0
-    shown: list[tuple[int, tuple[int, ...]]] = []
     micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
+    lasting: dict[str, Stateful] = {
+        "network": NetworkState(network),
+        **{f"callback {index}": callback for index, callback in enumerate(callbacks)},
+    }
+    passing: dict[str, Stateful] = {
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "order": GeneratorState(generator),
+        "parts of a batch": micro,
+        "loss scale": fresh_loss_scale(fabric),
+    }
+    about = {"phase": phase, "epochs": epochs, "seed": seed, "bits": _bits(network)}
+    done = checkpoints.restore(about, lasting | passing) if checkpoints is not None else 0
+    shown = _bits(network) if done else []
     share = (fabric.global_rank, fabric.world_size)
     with shared_batch_norm(network):
         batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
         for epoch in range(done + 1, epochs + 1):
+            seed_epoch(seed, epoch, fabric.global_rank)
             network.train()
             summed = torch.zeros((), device=device)
             left = samples
@@ -181,6 +182,12 @@ def train(
                 for callback in callbacks:
                     callback.after_step()
                 summed += loss * batch
+            mean = float(total(summed)) / fabric.world_size / samples
+            if not math.isfinite(mean):
+                raise DivergedError(
+                    f"the training loss is {mean} in epoch {epoch} of {epochs} ({phase}); "
+                    "lower training.learning_rate, or check the data"
+                )
             if isinstance(network, QuantizedNetwork):
                 network.follow_latents()
             measures: dict[str, float] = {}
@@ -188,12 +195,11 @@ def train(
                 measures |= callback.after_epoch(epoch)
             if on_epoch is not None:
                 accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
-                mean = float(total(summed)) / fabric.world_size / samples
                 bits = _bits(network)
                 new, shown = [] if bits == shown else bits, bits
                 on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
             if checkpoints is not None:
-                checkpoints.keep(state, epoch)
+                checkpoints.keep(lasting if epoch == epochs else lasting | passing, epoch)
 
 
 class _BatchLoss(nn.Module):

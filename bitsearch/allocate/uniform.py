@@ -6,6 +6,7 @@ from itertools import product
 from lightning_fabric import Fabric
 from torch import nn
 
+from bitsearch.allocate.checkpoints import Checkpoints
 from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork
@@ -74,6 +75,7 @@ def train_fixed(
     phase: str = "uniform",
     on_epoch: OnEpoch | None = None,
     fabric: Fabric | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> QuantizedNetwork:
     """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
@@ -87,6 +89,7 @@ def train_fixed(
         phase=phase,
         on_epoch=on_epoch,
         fabric=fabric,
+        checkpoints=checkpoints,
     )
     return quantized
 

@@ -7,8 +7,9 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train
+from bitsearch.cli import compare, data, deploy, doctor, plans, profile, proxy, report, run, targets, train, worker
 from bitsearch.errors import InputError
+from bitsearch.passwords import masked
 
 app = typer.Typer(
     name="bitsearch",
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("worker")(worker.worker)
+app.command("proxy")(proxy.proxy)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("dashboard")(report.dashboard)
@@ -43,7 +46,7 @@ def main() -> None:
         app()
     except InputError as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"bitsearch: {error}", file=sys.stderr)
+            print(f"bitsearch: {masked(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -55,4 +58,4 @@ def _one_line(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"bitsearch: {message}", file=sys.stderr)
+    print(f"bitsearch: {masked(str(message))}", file=sys.stderr)

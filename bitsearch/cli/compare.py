@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from bitsearch.cli.asked import asked_space
-from bitsearch.cli.options import SetOption
+from bitsearch.cli.console import speak
+from bitsearch.cli.options import QuietOption, SetOption, VerboseOption
 from bitsearch.cli.progress import Bars
 
 DEFAULT_METHODS = "adaptive,sensitivity,uniform,random,full_precision"
@@ -39,17 +40,19 @@ def compare(
         Path | None,
         typer.Option(help="Folder; one with the same comparison goes on. Default: reports/compare-SPACE-DATE-N."),
     ] = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
     asked = asked_space(space, overrides=overrides or ())
-    errors = Console(stderr=True)
+    errors = speak(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_comparison
         from bitsearch.report import write_comparison
         from bitsearch.search.compare import compare as run_comparison
         from bitsearch.search.run import shell_command
 
-    bars = Bars(errors)
+    bars = Bars(errors, epochs=verbose)
     try:
         with bars:
             found = run_comparison(

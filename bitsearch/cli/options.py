@@ -31,5 +31,23 @@ DataArgOption = Annotated[
 ]
 TrustOption = Annotated[
     bool,
-    typer.Option("--trust", help="Run the code that the plan's own package.module:factory names; read it before."),
+    typer.Option(
+        "--trust", help="Run the code that a plan's or a study's own package.module:factory names; read it before."
+    ),
 ]
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="BITSEARCH_STORAGE",
+        show_envvar=True,
+        help="Database of a study that several machines work on: postgresql://user@host/database. Its password is "
+        "better left to ~/.pgpass or PGPASSWORD.",
+    ),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(help="Folder that all machines see, or s3://bucket, for plans and weights of a study in --storage."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, and what libraries log.")]

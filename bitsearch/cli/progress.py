@@ -23,9 +23,13 @@ FRONT_ROWS = 8
 
 
 class Bars:
-    """Draws a run's progress on ``console``; a :class:`bitsearch.search.progress.Progress`."""
+    """Draws a run's progress on ``console``; a :class:`bitsearch.search.progress.Progress`.
 
-    def __init__(self, console: Console) -> None:
+    With ``epochs``, every one gets a line that stays.
+    """
+
+    def __init__(self, console: Console, *, epochs: bool = False) -> None:
+        self._every_epoch = epochs
         self._bars = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(),
@@ -78,6 +82,12 @@ class Bars:
         if record.micro_batch is not None:
             note += f", {record.micro_batch} samples at once"
         self._bars.update(self._epochs, advance=1, note=note)
+        if self._every_epoch:
+            self.note(f"  epoch {record.epoch} of {record.epochs}: {note}")
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
         """Print a line that stays."""

@@ -11,7 +11,18 @@ import typer
 from rich.console import Console
 
 from bitsearch.cli.asked import asked_space
-from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, ModelOption, SetOption
+from bitsearch.cli.console import speak
+from bitsearch.cli.options import (
+    ArtifactsOption,
+    DataArgOption,
+    DataOption,
+    ModelArgOption,
+    ModelOption,
+    QuietOption,
+    SetOption,
+    StorageOption,
+    VerboseOption,
+)
 from bitsearch.cli.progress import Bars
 from bitsearch.space import MethodName
 
@@ -60,6 +71,11 @@ def run(
         Path | None,
         typer.Option(help="Run folder; one with the same search in it goes on. Default: reports/SPACE-DATE-N."),
     ] = None,
+    storage: StorageOption = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study in --storage; the folder's by default.")] = None,
+    artifacts: ArtifactsOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Search a space under a budget; write the chosen plan and the Pareto page.
@@ -76,13 +92,13 @@ def run(
     )
     # Of several processes the first one writes and prints.
     leads = os.environ.get("RANK", "0") == "0"
-    errors = Console(stderr=True, quiet=not leads)
+    errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
         from bitsearch.search.run import search, shell_command
 
-    bars = Bars(errors)
+    bars = Bars(errors, epochs=verbose)
     try:
         with bars:
             result = search(
@@ -96,6 +112,9 @@ def run(
                 seed=seed,
                 device=device,
                 out=out,
+                storage=storage,
+                study=study,
+                artifacts=artifacts,
                 progress=bars,
                 command=shell_command(sys.argv[1:]),
             )

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.console import speak
+from bitsearch.cli.options import QuietOption, SetOption, TrustOption, VerboseOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.progress import Bars
 
@@ -27,14 +27,16 @@ def train(
         typer.Option("--output", "-o", help="Plan to write, weights beside it; by default PLAN.trained.json."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Train or fine-tune a plan; stopped, the same command goes on. Writes weights and measured accuracy."""
-    errors = Console(stderr=True)
+    errors = speak(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
         from bitsearch.search.run import shell_command
         from bitsearch.search.training import train_plan
 
-    bars = Bars(errors)
+    bars = Bars(errors, epochs=verbose)
     try:
         with bars:
             found = train_plan(

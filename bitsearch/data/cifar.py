@@ -4,7 +4,7 @@ These are pickles, and unpickling runs whatever a file says. The true files hold
 dictionaries only, so nothing else is let in: no file can run code, whoever it comes from.
 """
 
-import pickle
+import pickle  # nosec B403  arrays are all that is let in
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -14,6 +14,7 @@ batch norm behind them multiplied in.
 """
 
 import copy
+import io
 import math
 import operator
 import os
@@ -34,7 +35,7 @@ from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 from bitsearch.layers.neurons import InputCurrent
-from bitsearch.plan import BitPlan
+from bitsearch.plan import BitPlan, write_whole
 from bitsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -67,13 +68,9 @@ def export_nir(network: nn.Module, example_input: Tensor, path: str | os.PathLik
     graph = _trace(network, example_input)
     found = _Nodes(graph, example_input).graph()
     found.metadata = {"bitsearch": __version__, "plan": plan.model_dump_json(exclude_none=True), "dt": DT}
-    draft = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        nir.write(draft, found)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    content = io.BytesIO()
+    nir.write(content, found)
+    write_whole(Path(path), content.getvalue())
 
 
 @torch.no_grad()

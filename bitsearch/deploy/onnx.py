@@ -28,7 +28,7 @@ from bitsearch.deploy.trained import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers import quantized_layers
 from bitsearch.models.eval_mode import eval_mode
-from bitsearch.plan import BitPlan
+from bitsearch.plan import BitPlan, write_whole
 from bitsearch.quant.uniform import largest_level, to_levels
 from bitsearch.version import __version__
 
@@ -81,14 +81,8 @@ def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLi
         properties[f"bitsearch.layers.{name}"] = bits.model_dump_json(exclude_none=True)
     onnx.helper.set_model_props(model, properties)
     model.producer_name, model.producer_version = "bitsearch", __version__
-    draft = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        onnx.checker.check_model(model, full_check=True)
-        draft.write_bytes(model.SerializeToString())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    onnx.checker.check_model(model, full_check=True)
+    write_whole(Path(path), model.SerializeToString())
 
 
 @torch.no_grad()

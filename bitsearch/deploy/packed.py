@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bitsearch.deploy.bitpacking import Bytes, pack_bits, unpack_bits
@@ -28,7 +28,7 @@ from bitsearch.deploy.program import PackedLayer, Program
 from bitsearch.deploy.replay import Replay
 from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse, signed_bits
 from bitsearch.errors import InputError
-from bitsearch.plan import BitPlan, Frozen, Name, explain
+from bitsearch.plan import BitPlan, Frozen, Name, explain, write_whole
 
 FORMAT_VERSION = 3
 READABLE = ("2", "3")
@@ -102,15 +102,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
     }
     header = {"format": str(FORMAT_VERSION), **parts, "sha256": _checksum(parts, tensors)}
-    draft = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        save_file(tensors, draft, {PREFIX + key: value for key, value in header.items()})
-        with draft.open("r+b") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error}") from error
+    write_whole(Path(path), save(tensors, {PREFIX + key: value for key, value in header.items()}))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 

@@ -5,27 +5,19 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers.convert import quantized_layers
+from bitsearch.plan import write_whole
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the network's state to ``path``, whole or not at all; InputError if it cannot be written."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write the network's state to ``path``, whole or not at all; StorageError if it cannot be written."""
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    try:
-        save_file(state, draft)
-        with draft.open("r+b") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error}") from error
+    write_whole(Path(path), save(state))
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -163,7 +163,7 @@ def write_comparison(found: Comparison) -> Path:
             seeds=len(found.runs),
             heads=heads,
             rows=rows,
-            style=Markup(page_part("page.css")),
+            style=Markup(page_part("page.css")),  # nosec B704
             scripts=scripts,
             policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
             figure=data_island(fronts_figure(found)),

@@ -1,106 +1,192 @@
-"""The state of a training in one safetensors file, written anew after every epoch."""
+"""The state of a training in safetensors files, written anew after every epoch.
+
+Tensors are stored as such, everything else as JSON in the file's header. Nothing in it is ever executed.
+"""
 
 import json
-import os
+import re
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
+from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from bitsearch.allocate.trainer import TrainingState
+from bitsearch.allocate.checkpoints import Stateful
 from bitsearch.errors import InputError
+from bitsearch.plan import write_whole
 
 
-class CheckpointFile:
-    """A :class:`bitsearch.allocate.trainer.Checkpoints` in ``path``.
+class Checkpoint:
+    """A :class:`bitsearch.allocate.checkpoints.Checkpoints` in files, one a phase: ``NAME.safetensors``, ``NAME.1…``.
 
-    Holds the network's state, the optimizer's, the schedule's step, and the states of both random generators.
+    Of several processes the leader reads and writes, and tells the others.
 
     Args:
-        path: file; there is none before the first epoch has ended.
-        training: identifies what is trained, and how; a file of another training is refused.
+        path: of the first phase's file; None keeps nothing, as in processes that are not the leader.
+        training: identifies what is trained, and how; a file of another training is not taken.
+        fabric: of the processes that train together.
+        misfit: told of a file that is not taken, and why, before its phase starts anew; may raise.
+        after: called in all processes after every epoch that was kept, the moment at which nothing is lost.
     """
 
-    def __init__(self, path: Path, training: str) -> None:
-        self.path, self._training = path, training
+    def __init__(
+        self,
+        path: Path | None,
+        training: str = "",
+        *,
+        fabric: Fabric | None = None,
+        misfit: Callable[[str], None] = lambda reason: None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path, self._training, self._fabric, self._misfit, self._after = path, training, fabric, misfit, after
+        self._phase = -1
+        self._about: dict[str, Any] = {}
+        self._seconds, self._since = 0.0, time.perf_counter()
 
     @property
     def done(self) -> int:
-        """Epochs that are done; InputError if the file is of another training, or none at all."""
-        if not self.path.exists():
-            return 0
-        return int(self._read()[0]["epoch"])
+        """Epochs of the first phase that are done."""
+        saved = self._read(0)
+        return 0 if saved is None else int(saved["epoch"])
 
-    def _read(self) -> tuple[dict[str, str], dict[str, Tensor]]:
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                # Copies: what the library returns lies in the file itself.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path} is not a checkpoint: {error}; delete it to start anew") from error
-        if metadata.get("training") != self._training or not metadata.get("epoch", "").isdigit():
-            raise InputError(
-                f"{self.path} is of another training; delete it to start anew, or write to another place with --output"
-            )
-        return metadata, tensors
+    @property
+    def seconds(self) -> float:
+        """That this training has taken so far, those before an interruption included."""
+        return self._seconds + time.perf_counter() - self._since
 
-    def restore(self, state: TrainingState) -> int:
-        """As :meth:`bitsearch.allocate.trainer.Checkpoints.restore`."""
-        if not self.path.exists():
+    def restore(self, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> int:
+        """As :meth:`bitsearch.allocate.checkpoints.Checkpoints.restore`.
+
+        Raises:
+            InputError: a file of this training is of another network.
+        """
+        self._phase += 1
+        self._about = dict(about)
+        saved = self._read(self._phase)
+        if saved is not None and saved["about"] != self._about:
+            self._misfit(f"{self._file(self._phase)} is of another training")
+            saved = None
+        if saved is None:
+            # What came after is of another course.
+            self._remove_from(self._phase)
+        if self._fabric is not None and self._fabric.world_size > 1:
+            saved = self._fabric.broadcast(saved)
+        if saved is None:
             return 0
-        metadata, tensors = self._read()
+        self._seconds, self._since = float(saved["seconds"]), time.perf_counter()
         try:
-            self._restore(state, tensors, int(metadata["step"]))
+            for name, state in saved["parts"].items():
+                parts[name].load_state_dict(state)
         except (KeyError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.path} does not fit this training: {error}; delete it to start anew") from error
-        return int(metadata["epoch"])
+            path = self._file(self._phase)
+            raise InputError(f"{path} does not fit this training: {error}; delete it to start anew") from error
+        return int(saved["epoch"])
 
-    def _restore(self, state: TrainingState, tensors: dict[str, Tensor], step: int) -> None:
-        def part(name: str) -> dict[str, Tensor]:
-            return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+    def keep(self, parts: Mapping[str, Stateful], epoch: int) -> None:
+        """As :meth:`bitsearch.allocate.checkpoints.Checkpoints.keep`, whole or not at all.
 
-        state.network.load_state_dict(part("network."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer.").items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-        state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": moments})
-        state.schedule.last_epoch = step
-        for group, rate, factor in zip(
-            state.optimizer.param_groups, state.schedule.base_lrs, state.schedule.lr_lambdas, strict=True
-        ):
-            group["lr"] = rate * factor(step)
-        state.generator.set_state(tensors["batches"])
-        torch.set_rng_state(tensors["random"])
-
-    def keep(self, state: TrainingState, epoch: int) -> None:
-        """As :meth:`bitsearch.allocate.trainer.Checkpoints.keep`: whole or not at all."""
-        tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
-        for index, moments in state.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        tensors |= {"batches": state.generator.get_state(), "random": torch.get_rng_state()}
-        metadata = {"training": self._training, "epoch": str(epoch), "step": str(state.schedule.last_epoch)}
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            # Copies, since safetensors refuses tensors that share memory, as tied weights do.
-            save_file(
-                {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, draft, metadata
-            )
-            with draft.open("r+b") as file:
-                os.fsync(file.fileno())
-            draft.replace(self.path)
-        except (OSError, SafetensorError) as error:
-            draft.unlink(missing_ok=True)
-            raise InputError(f"cannot write {self.path}: {error}") from error
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        if self.path is not None:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            about = {"training": self._training, "about": self._about}
+            write_state(self._file(self._phase), {**about, "epoch": epoch, "seconds": self.seconds, "parts": states})
+        self._after()
 
     def remove(self) -> None:
-        """Delete the file, if there is one."""
-        self.path.unlink(missing_ok=True)
+        """Delete the files, if there are any."""
+        self._remove_from(0)
+
+    def _file(self, phase: int) -> Path:
+        assert self.path is not None
+        return self.path if phase == 0 else self.path.with_suffix(f".{phase}.safetensors")
+
+    def _remove_from(self, phase: int) -> None:
+        if self.path is None:
+            return
+        numbered = re.compile(re.escape(self.path.stem) + r"(?:\.(\d+))?\.safetensors")
+        found = [
+            (int(match[1] or 0), path)
+            for path in self.path.parent.iterdir()
+            if (match := numbered.fullmatch(path.name))
+        ]
+        for number, path in sorted(found, reverse=True):
+            if number >= phase:
+                path.unlink(missing_ok=True)
+
+    def _read(self, phase: int) -> dict[str, Any] | None:
+        if self.path is None or not self._file(phase).exists():
+            return None
+        path = self._file(phase)
+        saved = read_state(path)
+        if saved is None:
+            self._misfit(f"{path} is not a checkpoint")
+        elif saved.get("training") != self._training:
+            self._misfit(f"{path} is of another training")
+            saved = None
+        return saved
 
 
 def fingerprint(**parts: object) -> str:
     """What identifies a training, as text."""
     return json.dumps(parts, sort_keys=True)
+
+
+def write_state(path: Path, state: Any) -> None:
+    """Write nested dicts, lists and tuples of tensors and plain values, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+        TypeError: a value of another kind.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = json.dumps(_encode(state, tensors))
+    write_whole(path, save(tensors, metadata={"state": tree}))
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """What :func:`write_state` wrote, on the CPU; None if the file is another one, or not whole."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Copies: what the library returns lies in the file itself.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  not a dict
+            state: dict[str, Any] = _decode(json.loads((file.metadata() or {})["state"]), tensors)
+        return state
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON for a value; what JSON lacks is an object with one key that says what it is."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        # Copies, since safetensors refuses tensors that share memory.
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[_encode(key, tensors), _encode(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item, tensors) for item in value]}
+    if isinstance(value, list):
+        return [_encode(item, tensors) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"a training's state holds a {type(value).__name__}; tensors and plain values can be kept")
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if isinstance(value, dict):
+        ((kind, content),) = value.items()
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "dict":
+            return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
+        return tuple(_decode(item, tensors) for item in content)
+    return value

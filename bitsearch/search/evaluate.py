@@ -88,7 +88,7 @@ def find_setting(
         )
     found = found.override(overrides)
     if not trust:
-        _refuse_own(found, path)
+        refuse_own(found, str(path))
     target = folder.settings.target if folder is not None else None
     return make_setting(found, device=device, target=target), folder
 
@@ -109,11 +109,12 @@ def evaluate_plan(
         return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
 
 
-def _refuse_own(space: SearchSpace, path: Path) -> None:
+def refuse_own(space: SearchSpace, source: str) -> None:
+    """InputError if a space that comes from ``source`` names code that is no part of bitsearch."""
     named = {"network": space.network, "data": space.data}
     own = [f"{what} {name!r}" for what, name in named.items() if is_own(name)]
     if own:
-        raise InputError(f"{path} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
+        raise InputError(f"{source} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
 
 
 def run_folder_of(path: Path) -> RunFolder | None:

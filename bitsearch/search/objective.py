@@ -1,7 +1,9 @@
 """One trial: from parameters to a trained plan, its weights and its two objective values."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import optuna
 import torch
@@ -10,17 +12,21 @@ from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
-from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, UniformBits, Unquantized
+from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
+from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import add_trial, is_baseline, suggest
-from bitsearch.search.workers import Allocate, Trained, TrainUniform, Workers
+from bitsearch.search.sampler import suggest
+from bitsearch.search.study import Turn, add_part
+from bitsearch.search.workers import Allocate, Job, Trained, TrainUniform, Workers
 from bitsearch.version import __version__
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Callable by Optuna; returns (validation accuracy, cost).
+    """Runs a trial; returns (validation accuracy, cost).
 
     Every trial starts from the same full-precision network and sees the batches in the same order, so that what
     distinguishes two trials is their allocation.
@@ -31,42 +37,70 @@ class Objective:
     budgets: Sequence[Budget]
     workers: Workers
     progress: Progress
+    artifacts: Artifacts | None = None
+    """Where others look for the plan and the weights."""
 
-    def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
-        """Run the trial, write its plan and weights, and score it; plans left on the way get trials of their own."""
+    def __call__(self, trial: optuna.Trial, turn: Turn) -> tuple[float, float]:
+        """Run the trial, or go on with it, write its plan and weights, and score it.
+
+        Plans left on the way get trials of their own.
+        """
         space = self.setting.space
-        epochs = space.training.epochs
-
-        def on_epoch(record: EpochRecord) -> None:
-            self.folder.append_log({"trial": trial.number, **vars(record)})
-            self.progress.epoch(record)
-
         on_the_way: list[Trained] = []
-        if is_baseline(trial):
-            bits = UniformBits.model_validate(trial.user_attrs["bits"])
-            method, label = "uniform", f"uniform {bits}"
-            self.progress.trial(label, epochs)
-            last = self.workers.do(TrainUniform(bits), on_epoch)
+        if turn.bits is not None:
+            method, label = "uniform", f"uniform {turn.bits}"
+            last = self._do(TrainUniform(turn.bits), trial, turn, method, label)
         else:
-            given = {"method": trial.user_attrs["method"]} if "method" in trial.user_attrs else {}
+            given = {} if turn.method is None else {"method": turn.method}
             knobs = space.allocation_with(suggest(trial, space) | given)
             method, label = knobs.method, f"{knobs.method} {trial.number}"
-            self.progress.trial(label, epochs)
-            draw = trial.user_attrs.get("draw", trial.number)
-            *on_the_way, last = self.workers.do(Allocate(knobs, draw), on_epoch)
+            *on_the_way, last = self._do(Allocate(knobs, turn.draw), trial, turn, method, label)
         result = self._write(last, trial.number, method)
-        for metric, excess in self._excess(result).items():
-            trial.set_constraint(metric, excess)
+        with warnings.catch_warnings():
+            # A trial that was killed after this point sets them again, to the same values.
+            warnings.filterwarnings("ignore", "The constraint value is ignored")
+            for metric, excess in self._excess(result).items():
+                trial.set_constraint(metric, excess)
         trial.set_user_attr("costs", result.costs)
         trial.set_user_attr("seconds", last.seconds)
-        for trained in on_the_way:
+        numbers = [trial.number]
+        for index, trained in enumerate(on_the_way):
             plan = self._plan(trained, None, method)
-            attributes = {"part_of": trial.number, "costs": plan.costs, "seconds": trained.seconds}
-            number = add_trial(trial, self._values(plan), self._excess(plan), attributes)
+            attributes = {"costs": plan.costs, "seconds": trained.seconds}
+            number = add_part(trial, turn.origin, index, self._values(plan), self._excess(plan), attributes)
             self._write(trained, number, method)
+            numbers.append(number)
+        if self.artifacts is not None:
+            for number in numbers:
+                self.artifacts.upload(trial, self.folder.plan_file(number), self.folder.weights_file(number))
         accuracy, cost = self._values(result)
+        self.folder.append_log(
+            {
+                "event": "finished",
+                "trial": trial.number,
+                "validation_accuracy": accuracy,
+                self.folder.settings.metric: cost,
+            }
+        )
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
+
+    def _do(self, job: Job[_Result], trial: optuna.Trial, turn: Turn, method: str, label: str) -> _Result:
+        kept = self.folder.checkpoint_file(turn.origin)
+
+        def on_epoch(record: EpochRecord) -> None:
+            self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})
+            self.progress.epoch(record)
+
+        def starts_anew(reason: str) -> None:
+            self.progress.note(f"trial {trial.number} trains a phase anew: {reason}")
+
+        self.progress.trial(label, self.setting.space.training.epochs)
+        resumed = kept.is_file()
+        if resumed:
+            self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
+        self.folder.append_log({"event": "started", "trial": trial.number, "method": method, "resumed": resumed})
+        return self.workers.do(job, on_epoch, kept=kept, misfit=starts_anew)
 
     def _values(self, plan: BitPlan) -> tuple[float, float]:
         assert plan.accuracy.validation is not None
@@ -82,6 +116,7 @@ class Objective:
         layers, model = plan.layers, self.setting.model
         self.folder.append_log(
             {
+                "event": "measured",
                 "trial": trial,
                 "phase": "measured",
                 "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},

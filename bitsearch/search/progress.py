@@ -26,6 +26,9 @@ class Progress(Protocol):
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
         """It has ended with this validation accuracy and cost."""
 
+    def note(self, text: str) -> None:
+        """Something out of the ordinary has happened."""
+
 
 class Silent:
     """Tells nobody."""
@@ -43,4 +46,7 @@ class Silent:
         """Nothing."""
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""

@@ -2,15 +2,17 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from optuna.trial import TrialState
 from torch import nn
 
 from bitsearch.allocate.device import is_leader, launched_processes
@@ -22,17 +24,33 @@ from bitsearch.allocate.trainer import EpochRecord
 from bitsearch.allocate.uniform import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, StorageError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.passwords import masked
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands
+from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.front import best_plan, table
+from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
-from bitsearch.search.study import STUDY_NAME, default_parameters, finished, make_sampler, open_study, retry_interrupted
+from bitsearch.search.sampler import TrialSampler
+from bitsearch.search.shared_study import SharedStudy
+from bitsearch.search.storage import database_url, open_storage, warn_of_network_file_system
+from bitsearch.search.study import (
+    FAILURE,
+    STUDY_NAME,
+    Wanted,
+    is_part,
+    is_settled,
+    open_study,
+    origin_of,
+    release_interrupted,
+)
+from bitsearch.search.trials import Taker
 from bitsearch.search.workers import ExpectActivity, TakeWeights, TrainFullPrecision, Workers
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
@@ -83,6 +101,9 @@ def search(
     device: str = "auto",
     out: str | Path | None = None,
     reports: str | Path = "reports",
+    storage: str | None = None,
+    study: str | None = None,
+    artifacts: str | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> SearchResult:
@@ -104,11 +125,17 @@ def search(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         out: run folder; one that holds a run of the same search is gone on with. A new one in ``reports`` by default.
         reports: where new run folders are made.
+        storage: database in which others find the study to work on, such as ``postgresql://user@host/database``; by
+            default a file in the run folder.
+        study: the study's name there; the run folder's by default.
+        artifacts: folder that all its workers see, or ``s3://bucket``; ``artifacts`` in the run folder by default.
         progress: told how it goes.
         command: recorded as the command that made the run.
 
     Raises:
-        InputError: anything the user gave is wrong; nothing has been written then.
+        InputError: anything the user gave is wrong, and nothing has been written; or the trials fail.
+        StorageError: a disk or a database; the same call goes on once it works again.
+        KeyboardInterrupt: by Ctrl-C, after the epoch; the same call goes on.
     """
     if not isinstance(space, SearchSpace):
         space = SearchSpace.load(space)
@@ -116,6 +143,9 @@ def search(
         raise InputError(f"trials is {trials}; give at least 1")
     if target is not None:
         space = space.model_copy(update={"target": str(target)})
+    if storage is None and (study is not None or artifacts is not None):
+        raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
+    url = None if storage is None else database_url(storage)
     setting = make_setting(space, device=device)
     model = setting.model
     bare = check_metric(metric or space.metric, model.target)
@@ -125,9 +155,13 @@ def search(
         limit.check_feasible(model, setting.rules)
     wanted = trials or space.search.trials
     compiled = _compiles(setting, wanted)
-    workers = Workers(setting, budgets, seed, make_fabric(setting.device, space.training.precision))
+    told = progress or Silent()
+    # What fails is recorded and told here; Optuna would print a traceback as well.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    workers = Workers(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
     if not is_leader():
-        with _computing(setting, compiled):
+        with stop.listening(), computing(setting, compiled=compiled):
             return SearchResult(RunFolder(Path(workers.follow())))
     settings = RunSettings(
         compiled=compiled,
@@ -137,7 +171,8 @@ def search(
         device=str(setting.device),
         threads=threads_for(setting.activations),
         processes=launched_processes(),
-        command=command or _python_command(space, budget, metric, objective, trials, seed),
+        storage=None if storage is None else masked(storage),
+        command=masked(command) if command else _python_command(space, budget, metric, objective, trials, seed),
         bitsearch=__version__,
         torch=torch.__version__,
         baseline_costs=model.costs(model.uniform(space.baseline, None)),
@@ -147,17 +182,41 @@ def search(
     folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
     _check_resumable(folder, settings)
     folder.make()
+    warn_of_network_file_system(folder.path)
+    with (
+        _sole_owner(folder),
+        stop.listening(),
+        computing(setting, compiled=compiled),
+        closing(open_storage(url or folder.storage_url)) as database,
+    ):
+        if url is None:
+            return _run(folder, settings, workers, wanted, timeout, told, open_study(database, STUDY_NAME), None)
+        settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
+        opened = open_study(database, settings.study or "")
+        shared = SharedStudy(opened, Artifacts(artifacts or str(folder.path.absolute() / "artifacts")))
+        return _run(folder, settings, workers, wanted, timeout, told, opened, shared)
+
+
+@contextmanager
+def _sole_owner(folder: RunFolder) -> Iterator[None]:
+    """Inside, no other process writes to the run folder."""
+    lock = FileLock(folder.path / ".lock", timeout=0)
     try:
-        with FileLock(folder.path / ".lock", timeout=0), _computing(setting, compiled):
-            return _run(folder, settings, workers, wanted, timeout, progress or Silent())
+        lock.acquire()
     except Timeout as error:
         raise InputError(
             f"another process is running the search in {folder.path}; wait for it, or give another --out"
         ) from error
+    except OSError as error:
+        raise StorageError(f"cannot write to the run folder {folder.path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def _computing(setting: Setting, compiled: bool) -> Iterator[None]:
+def computing(setting: Setting, *, compiled: bool) -> Iterator[None]:
     """How every process of a run computes."""
     with (
         # Compiled code has its number of threads built in, so that is settled first.
@@ -206,10 +265,19 @@ def _check_resumable(folder: RunFolder, settings: RunSettings) -> None:
         if was[name] != value:
             shown = {
                 "target": f"another hardware target, {folder.settings.target.name!r}",
-                "space": "another search space",
+                "space": f"another search space: {_difference(was[name], value)}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
             }.get(name, f"{name} {was[name]!r}, not {value!r}")
             raise InputError(f"{folder.path} holds a run with {shown}; give another --out, or what it was started with")
+
+
+def _difference(was: Any, now: Any, path: str = "") -> str:
+    """The first setting that differs, and how."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in [*was, *now]:
+            if name not in was or name not in now or was[name] != now[name]:
+                return _difference(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
+    return f"{path} is {was!r}, not {now!r}"
 
 
 def _run(
@@ -219,22 +287,27 @@ def _run(
     trials: int,
     timeout: float | None,
     progress: Progress,
+    study: optuna.Study,
+    shared: SharedStudy | None,
 ) -> SearchResult:
     setting, budgets = workers.setting, workers.budgets
+    folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
         samples = {name: len(setting.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
-        folder.append_log({"trial": None, "phase": "data", "samples": samples})
+        folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": samples})
         folder.write_settings(settings)
     settings = folder.settings
-    # A trial that fails ends the run with its own error; Optuna would print that one's traceback before.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = open_study(folder.storage_url, STUDY_NAME)
-    retry_interrupted(study)
-    for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]):
-        # It may have ended between its files and its result; it is done again under another number.
-        folder.plan_file(trial.number).unlink(missing_ok=True)
-        folder.weights_file(trial.number).unlink(missing_ok=True)
+    if shared is None:
+        release_interrupted(study)
+    else:
+        shared.check_same(settings)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.FAIL:
+            folder.forget_trial(trial.number)
+        if is_settled(trial):
+            # It may have been killed between its end and the end of its checkpoint.
+            folder.forget_checkpoint(origin_of(trial))
     space = setting.space
     progress.converted(setting.conversion())
     network, activity = None, None
@@ -242,34 +315,32 @@ def _run(
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, workers, progress)
         activity = workers.do(ExpectActivity())
-    methods, wanted = space.search.methods, _wanted(space, trials)
     most = _baselines(space)
     candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity) if most else []
-    progress.started(folder.path, wanted + len(candidates), finished(study).total())
+    wanted = Wanted(_wanted(space, trials), candidates, space.search.methods)
+    done = sum(is_settled(trial) and not is_part(trial) for trial in study.get_trials(deepcopy=False))
+    progress.started(folder.path, wanted.total, done)
     network = network or _full_precision(folder, workers, progress)
-    objective = Objective(folder, setting, budgets, workers, progress)
-    while deadline is None or time.monotonic() < deadline or not folder.plans():
-        done = finished(study)
-        searched, uniform = done["searched"], done["baselines"]
-        if searched >= wanted and uniform >= len(candidates):
-            break
-        if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
-            # Searching and uniform trials take turns, so that a run cut short by its timeout has both.
-            if uniform < len(candidates) and (uniform < searched or searched >= wanted):
-                study.enqueue_trial({}, user_attrs={"bits": candidates[uniform].model_dump()})
-            elif methods:
-                draw, turn = divmod(searched, len(methods))
-                parameters = {} if draw else default_parameters(space)
-                study.enqueue_trial(parameters, user_attrs={"method": methods[turn], "draw": draw})
-            elif searched == 0:
-                study.enqueue_trial(default_parameters(space))
-        study.sampler = make_sampler(space, settings.seed, searched + uniform)
-        study.optimize(objective, n_trials=1)
+    if shared is not None:
+        shared.invite(settings, wanted, folder.full_precision_weights)
+    study.sampler = TrialSampler(space, settings.seed, wanted)
+    objective = Objective(folder, setting, budgets, workers, progress, shared.artifacts if shared else None)
+    Taker(study, wanted, objective, folder, progress, workers.stop, workers.survive).take_all(deadline)
+    _check_results(study)
+    if shared is not None:
+        shared.collect(folder)
     _read_test_split(folder, setting, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
     workers.dismiss(str(folder.path))
     return SearchResult(folder)
+
+
+def _check_results(study: optuna.Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    causes = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
+    if causes and not any(trial.state == TrialState.COMPLETE for trial in trials):
+        raise InputError(f"all {len(causes)} trials failed, the last one: {causes[-1]}")
 
 
 def _wanted(space: SearchSpace, trials: int) -> int:
@@ -286,21 +357,28 @@ def _full_precision(folder: RunFolder, workers: Workers, progress: Progress) -> 
     """The float network that every trial starts from: trained once, then read from the run folder."""
     settings = folder.settings
     if settings.full_precision.validation is not None:
-        network = workers.setting.fresh_network(settings.seed)
-        load_weights(network, folder.full_precision_weights)
-        workers.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
+        take_weights(workers, folder.full_precision_weights)
         return workers.network
     progress.trial("full precision", workers.setting.space.training.full_precision_epochs)
 
     def on_epoch(record: EpochRecord) -> None:
-        folder.append_log({"trial": None, **vars(record)})
+        folder.append_log({"event": "epoch", "trial": None, **vars(record)})
         progress.epoch(record)
 
-    accuracy = workers.do(TrainFullPrecision(), on_epoch)
+    kept = folder.checkpoint_file(None)
+    accuracy = workers.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
     save_weights(workers.network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
+    folder.forget_checkpoint(None)
     progress.trial_done("full precision", accuracy, None)
     return workers.network
+
+
+def take_weights(workers: Workers, path: Path) -> None:
+    """Let all processes make the float network from weights that a run has already."""
+    network = workers.setting.fresh_network(workers.seed)
+    load_weights(network, path)
+    workers.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
 
 
 def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) -> None:

@@ -1,18 +1,21 @@
 """The run folder: everything a search wrote, enough to resume, report or export it elsewhere."""
 
 import json
+import os
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tomli_w
 from pydantic import Field, ValidationError
 
 from bitsearch.cost import Target
-from bitsearch.errors import InputError
-from bitsearch.plan import Accuracy, BitPlan, Cost, Frozen, Name, explain, read_text, write_whole
+from bitsearch.errors import InputError, StorageError
+from bitsearch.passwords import masked
+from bitsearch.plan import DRAFT, Accuracy, BitPlan, Cost, Frozen, Name, explain, read_text, write_whole
+from bitsearch.search.checkpoint import Checkpoint
 from bitsearch.search.front import best_plan, pareto_front, table
 from bitsearch.space import SearchSpace
 
@@ -43,6 +46,10 @@ class RunSettings(Frozen):
     """That trained together."""
     compiled: bool = False
     """Trained with compiled quantizers."""
+    storage: Name | None = None
+    """The database that the study is in, without its password; None for ``study.db``."""
+    study: Name | None = None
+    """The study's name there."""
     command: str
     bitsearch: Name
     torch: Name
@@ -108,9 +115,14 @@ class RunFolder:
         return self.path / "run.toml"
 
     @property
+    def study_file(self) -> Path:
+        """``study.db``, Optuna's storage; a copy, where the study itself is in another one."""
+        return self.path / "study.db"
+
+    @property
     def storage_url(self) -> str:
-        """Optuna's storage, ``study.db``."""
-        return f"sqlite:///{(self.path / 'study.db').absolute()}"
+        """URL of :attr:`study_file`."""
+        return f"sqlite:///{self.study_file.absolute()}"
 
     @property
     def chosen_file(self) -> Path:
@@ -135,13 +147,32 @@ class RunFolder:
         """``weights/trial-NNNN.safetensors``."""
         return self.path / "weights" / f"trial-{trial:04d}.safetensors"
 
+    def checkpoint_file(self, trial: int | None) -> Path:
+        """``checkpoints/trial-NNNN.safetensors`` of a running trial, or that of the full-precision training."""
+        name = "full-precision" if trial is None else f"trial-{trial:04d}"
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
     def make(self) -> None:
         """Make the folder and those in it."""
         try:
-            (self.path / "plans").mkdir(parents=True, exist_ok=True)
-            (self.path / "weights").mkdir(exist_ok=True)
+            for name in ("plans", "weights", "checkpoints"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
+            raise StorageError(f"cannot write to the run folder {self.path}: {error.strerror or error}") from error
+
+    def clear_drafts(self) -> None:
+        """Remove what a killed process was writing; only for the sole owner of the folder."""
+        for draft in self.path.rglob(f"{DRAFT}*"):
+            draft.unlink(missing_ok=True)
+
+    def forget_checkpoint(self, trial: int | None) -> None:
+        """Remove what was kept of a training that has ended."""
+        Checkpoint(self.checkpoint_file(trial)).remove()
+
+    def forget_trial(self, trial: int) -> None:
+        """Remove the plan and the weights of a trial that has no result."""
+        for path in (self.plan_file(trial), self.weights_file(trial)):
+            path.unlink(missing_ok=True)
 
     def write_settings(self, settings: RunSettings) -> None:
         """Write ``run.toml``."""
@@ -207,13 +238,21 @@ class RunFolder:
         """Write ``trials.csv``."""
         write_whole(self.path / "trials.csv", table(self.plans()).to_csv(index=False))
 
-    def append_log(self, record: Mapping[str, object]) -> None:
-        """Add one line to ``log.jsonl``."""
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def append_log(self, event: Mapping[str, object]) -> None:
+        """Add one event to ``log.jsonl``, with the time; a line cut short by a kill is ended first."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = masked(json.dumps({"time": now, **event}, default=str)).encode() + b"\n"
+        path = self.path / "log.jsonl"
+        try:
+            with path.open("a+b") as file:
+                if file.tell() and not _ends_a_line(file):
+                    line = b"\n" + line
+                file.write(line)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
     def log(self) -> list[dict[str, Any]]:
-        """The records of ``log.jsonl``; a last line cut short by a kill is left out."""
+        """The events of ``log.jsonl``; a line cut short by a kill is left out."""
         path = self.path / "log.jsonl"
         if not path.is_file():
             return []
@@ -224,3 +263,8 @@ class RunFolder:
             except json.JSONDecodeError:
                 continue
         return records
+
+
+def _ends_a_line(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

@@ -17,8 +17,9 @@ from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
-from bitsearch.search.checkpoint import CheckpointFile, fingerprint
+from bitsearch.search.checkpoint import Checkpoint, fingerprint
 from bitsearch.search.evaluate import find_setting
+from bitsearch.search.interruption import Stop
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.version import __version__
 
@@ -69,7 +70,9 @@ def train_plan(
     training, seed = setting.space.training, plan.provenance.seed
     epochs = training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
-    checkpoint = CheckpointFile(
+    progress = progress or Silent()
+    stop = Stop(lambda: progress.note("stopping after this epoch; Ctrl-C again stops at once"))
+    checkpoint = Checkpoint(
         output.with_suffix(".checkpoint.safetensors"),
         fingerprint(
             layers={name: layer.model_dump(mode="json") for name, layer in plan.layers.items()},
@@ -78,11 +81,12 @@ def train_plan(
             epochs=epochs,
             start=None if start is None else _digest(start),
         ),
+        misfit=_refuse,
+        after=stop.check,
     )
     network = _network(plan, setting, start)
-    progress = progress or Silent()
     progress.trial("train", epochs - checkpoint.done)
-    with limited_threads(setting.activations):
+    with stop.listening(), limited_threads(setting.activations):
         train(
             network,
             setting.splits,
@@ -99,6 +103,10 @@ def train_plan(
     trained.save(output)
     checkpoint.remove()
     return Trained(trained, output, weights)
+
+
+def _refuse(reason: str) -> None:
+    raise InputError(f"{reason}; delete it to start anew, or write to another place with --output")
 
 
 def _network(plan: BitPlan, setting: Setting, start: Path | None) -> QuantizedNetwork:

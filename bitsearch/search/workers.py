@@ -4,9 +4,9 @@ What they do together is a job. The leader sends it to the others before it does
 know no folder and no study.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lightning_fabric import Fabric
@@ -21,8 +21,10 @@ from bitsearch.allocate.setting import Setting
 from bitsearch.allocate.trainer import EpochRecord, OnEpoch, train
 from bitsearch.allocate.uniform import train_fixed
 from bitsearch.cost import Activity, Budget
-from bitsearch.errors import InputError
+from bitsearch.errors import DivergedError, InputError
 from bitsearch.plan import UniformBits
+from bitsearch.search.checkpoint import Checkpoint
+from bitsearch.search.interruption import Stop
 from bitsearch.space import Allocation
 
 _Result = TypeVar("_Result", covariant=True)
@@ -31,7 +33,7 @@ _Result = TypeVar("_Result", covariant=True)
 class Job(Protocol[_Result]):
     """Something that all processes of a run do together; the same in each."""
 
-    def __call__(self, workers: "Workers", on_epoch: OnEpoch) -> _Result:
+    def __call__(self, workers: "Workers", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
         """This process's part."""
 
 
@@ -43,13 +45,41 @@ class Workers:
     budgets: Sequence[Budget]
     seed: int
     fabric: Fabric
+    stop: Stop
     network: nn.Module = field(init=False)
     """The float network that every trial starts from, once a job has made it."""
 
-    def do(self, job: Job[_Result], on_epoch: OnEpoch = lambda record: None) -> _Result:
-        """For the leader: send a job to the others and do it with them."""
+    def do(
+        self,
+        job: Job[_Result],
+        on_epoch: OnEpoch = lambda record: None,
+        *,
+        kept: Path | None = None,
+        misfit: Callable[[str], None] = lambda reason: None,
+    ) -> _Result:
+        """For the leader: send a job to the others and do it with them.
+
+        Args:
+            job: likewise.
+            on_epoch: gets a record after every epoch.
+            kept: file of its checkpoint, from which it goes on.
+            misfit: as for :class:`bitsearch.search.checkpoint.Checkpoint`.
+
+        Raises:
+            Interrupted: asked to stop, after an epoch that was kept; in all processes.
+        """
         self.fabric.broadcast(job)
-        return job(self, on_epoch)
+        checkpoint = Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop)
+        return job(self, on_epoch, checkpoint)
+
+    def survive(self, error: Exception) -> bool:
+        """Whether all processes are still there after a job has failed with ``error`` in the leader."""
+        return self.fabric.world_size == 1 or isinstance(error, DivergedError)
+
+    def _check_stop(self) -> None:
+        if self.fabric.world_size > 1:
+            self.stop.asked = self.fabric.broadcast(self.stop.asked)
+        self.stop.check()
 
     def dismiss(self, message: str) -> None:
         """For the leader: let the others go."""
@@ -66,7 +96,10 @@ class Workers:
             if isinstance(job, str):
                 return job
             try:
-                job(self, _nobody)
+                job(self, _nobody, Checkpoint(None, fabric=self.fabric, after=self._check_stop))
+            except DivergedError:
+                # The leader knows.
+                continue
             except InputError as error:
                 raise RuntimeError(f"process {self.fabric.global_rank}: {error}") from error
 
@@ -79,7 +112,7 @@ def _nobody(record: EpochRecord) -> None:
 class TrainFullPrecision:
     """Train a float network; its validation accuracy."""
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch) -> float:
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
         """This process's part."""
         splits, training = workers.setting.splits, workers.setting.space.training
         workers.network = workers.setting.fresh_network(workers.seed)
@@ -92,6 +125,7 @@ class TrainFullPrecision:
             phase="full precision",
             on_epoch=on_epoch,
             fabric=workers.fabric,
+            checkpoints=checkpoint,
         )
         return evaluate(workers.network, splits.validation, training.at_once, shared=True)
 
@@ -102,7 +136,7 @@ class TakeWeights:
 
     weights: dict[str, Tensor]
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch) -> None:
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
         """This process's part."""
         workers.network = workers.setting.fresh_network(workers.seed)
         workers.network.load_state_dict(self.weights)
@@ -112,7 +146,7 @@ class TakeWeights:
 class ExpectActivity:
     """Count spikes before anything is trained at few bits, at the bits where every search starts."""
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch) -> Activity:
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
         """This process's part."""
         setting = workers.setting
         space = setting.space
@@ -137,12 +171,11 @@ class TrainUniform:
 
     bits: UniformBits
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch) -> Trained:
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
         """This process's part."""
         setting, knobs = workers.setting, workers.setting.space.allocation
         model, rules = setting.model, setting.rules
         plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
-        started = time.perf_counter()
         quantized = train_fixed(
             workers.network,
             model,
@@ -153,8 +186,9 @@ class TrainUniform:
             seed=workers.seed,
             on_epoch=on_epoch,
             fabric=workers.fabric,
+            checkpoints=checkpoint,
         )
-        return _measured(workers, quantized, time.perf_counter() - started)
+        return _measured(workers, quantized, checkpoint.seconds)
 
 
 @dataclass(frozen=True)
@@ -165,7 +199,7 @@ class Allocate:
     draw: int
     """As :attr:`bitsearch.allocate.method.Problem.draw`."""
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch) -> list[Trained]:
+    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
         """This process's part."""
         setting = workers.setting
         problem = Problem(
@@ -180,10 +214,10 @@ class Allocate:
             draw=self.draw,
             on_epoch=on_epoch,
             fabric=workers.fabric,
+            checkpoints=checkpoint,
         )
-        started = time.perf_counter()
         # All are trained before any is measured, which is no part of the training.
-        ready = [(network, time.perf_counter() - started) for network in METHODS[self.knobs.method](problem)]
+        ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
         return [_measured(workers, network, seconds) for network, seconds in ready]
 
 

@@ -95,6 +95,13 @@ def test_the_budget_is_met_exactly_in_two_processes(found, case):
     assert 4 < two["cost"] <= 8
 
 
+def test_two_processes_go_on_from_what_the_leader_kept(found):
+    one, both = found["interrupted"]
+    for run in (one, *both):
+        assert run["attempts"] == 5
+        assert run["resumed"] == run["undisturbed"]
+
+
 class Watch(Callback):
     """The gradients' dtypes, and the loss scale's effect on nothing that is kept."""
 

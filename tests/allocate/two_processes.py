@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from spikingjelly.activation_based import layer
@@ -20,6 +21,7 @@ from bitsearch.allocate.trainer import train
 from bitsearch.cost import Budget, CostModel, Rules, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.plan import UniformBits
+from bitsearch.search.checkpoint import Checkpoint
 from bitsearch.space import Allocation, SearchSpace, Training
 
 
@@ -70,7 +72,7 @@ def fixed(fabric, norm=None, samples=32, epochs=5, **options):
     return outcome(quantized, records)
 
 
-def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, **knobs):
+def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoints=None, **knobs):
     """Search, projection, fine-tuning; a step an epoch."""
     splits, records = digits(64), []
     training = Training(batch_size=64, epochs=epochs, learning_rate=5e-3)
@@ -91,8 +93,32 @@ def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, **knobs)
         seed=0,
         on_epoch=records.append,
         fabric=fabric,
+        checkpoints=checkpoints,
     )
     return outcome(quantized, records)
+
+
+class _KilledError(Exception):
+    pass
+
+
+def interrupted(fabric):
+    """A search that is given up after every epoch and begun again, beside one that is not."""
+
+    def kill():
+        raise _KilledError
+
+    undisturbed, attempts = searched(fabric, epochs=4), 0
+    with TemporaryDirectory() as folder:
+        # The leader alone reads and writes.
+        path = Path(folder) / "kept.safetensors" if fabric.global_rank == 0 else None
+        while True:
+            attempts += 1
+            try:
+                resumed = searched(fabric, epochs=4, checkpoints=Checkpoint(path, fabric=fabric, after=kill))
+            except _KilledError:
+                continue
+            return {"undisturbed": undisturbed["state"], "resumed": resumed["state"], "attempts": attempts}
 
 
 def outcome(quantized, records):
@@ -114,6 +140,7 @@ CASES = {
     "micro batches": lambda fabric: fixed(fabric, micro_batch=6),
     "search": searched,
     "search, straight through": lambda fabric: searched(fabric, estimator="straight_through"),
+    "interrupted": interrupted,
     "search by firing": lambda fabric: searched(fabric, nn.BatchNorm2d, ("ns_ace", "30000"), epochs=4),
 }
 

@@ -1,10 +1,12 @@
+import errno
+import os
+
 import pytest
 import torch
 from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
-from bitsearch.layers import weights as weights_module
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import LayerPlan
 
@@ -160,11 +162,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(saved, monkeypatch):
     _, path = saved
     before = path.read_bytes()
 
-    def half_a_file(state, draft):
-        draft.write_bytes(b"half")
-        raise OSError("no space left on device")
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(weights_module, "save_file", half_a_file)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="no space left"):
         save_weights(quantized(seed=2), path)
     assert path.read_bytes() == before

@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_refused(plan, tmp_path):
     with pytest.raises(InputError, match="is not a checkpoint"):
         trained(plan, epochs=3)
     save_file(tensors, checkpoint)
-    with pytest.raises(InputError, match="is of another training"):
+    with pytest.raises(InputError, match="is not a checkpoint; delete it to start anew, or write to another place"):
         trained(plan, epochs=3)
     checkpoint.unlink()
     (tmp_path / "text").write_text("hello", encoding="utf-8")

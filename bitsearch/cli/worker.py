@@ -1,0 +1,58 @@
+"""``bitsearch worker``."""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitsearch.cli.console import speak
+from bitsearch.cli.options import ArtifactsOption, QuietOption, StorageOption, TrustOption, VerboseOption
+from bitsearch.cli.progress import Bars
+from bitsearch.errors import InputError
+
+
+def worker(
+    study: Annotated[str, typer.Option(help="Name of the study, as `bitsearch run --study` was given it.")],
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for logs and checkpoints; one that all workers share lets a lost trial go on from its last "
+            "epoch. Default: a temporary one."
+        ),
+    ] = None,
+    trust: TrustOption = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a study that is not there yet.")] = 3600.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take trials from a study that `bitsearch run --storage` has started, until none is left."""
+    if storage is None:
+        raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
+    errors = speak(quiet=quiet, verbose=verbose)
+    with errors.status("Loading torch"):
+        from bitsearch.search.run_folder import RunFolder
+        from bitsearch.search.worker import work
+
+    with ExitStack() as stack:
+        path = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitsearch-")))
+        bars = stack.enter_context(Bars(errors, epochs=verbose))
+        try:
+            ended = work(
+                storage,
+                study,
+                RunFolder(path),
+                artifacts=artifacts,
+                trust=trust,
+                device=device,
+                patience=wait,
+                progress=bars,
+            )
+        except KeyboardInterrupt:
+            errors.print("Interrupted; the trial goes back to the others.", highlight=False)
+            raise typer.Exit(130) from None
+    errors.print(f"Nothing is left to do; {ended} trials ended here.", highlight=False)

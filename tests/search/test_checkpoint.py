@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitsearch.errors import InputError, StorageError
+from bitsearch.plan import DRAFT
+from bitsearch.search.checkpoint import Checkpoint, read_state, write_state
+
+PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
+KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.integers())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    state=st.dictionaries(
+        st.text(),
+        st.recursive(
+            PLAIN,
+            lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(KEYS, inner),
+            max_leaves=8,
+        ),
+    )
+)
+def test_plain_state_comes_back_as_written(state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    write_state(path, state)
+    assert read_state(path) == state
+
+
+def test_tensors_come_back_bit_by_bit_with_their_types_and_shared_memory_is_no_hindrance(tmp_path):
+    values = torch.tensor([0.1, -0.0, math.inf, math.nan])
+    tensors = [values, values[:2], values.bool(), values.to(torch.bfloat16), torch.get_rng_state(), torch.tensor(7)]
+    write_state(tmp_path / "state", {"tensors": tensors, "by": {(0, (3, 2)): values.long()}})
+    found = read_state(tmp_path / "state")
+    assert [tensor.dtype for tensor in found["tensors"]] == [tensor.dtype for tensor in tensors]
+    for was, now in zip(tensors, found["tensors"], strict=True):
+        torch.testing.assert_close(now, was, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(found["by"][0, (3, 2)], values.long())
+
+
+def test_what_no_file_can_hold_is_refused_and_the_file_before_stays(tmp_path):
+    write_state(tmp_path / "state", {"epoch": 1})
+    with pytest.raises(TypeError, match="holds a object"):
+        write_state(tmp_path / "state", {"epoch": object()})
+    assert read_state(tmp_path / "state") == {"epoch": 1}
+
+
+def test_a_folder_that_is_not_there_is_told_and_leaves_nothing(tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*state: No such file"):
+        write_state(tmp_path / "missing" / "state", {})
+    assert list(tmp_path.rglob(f"{DRAFT}*")) == []
+
+
+class Counter:
+    """A part with state."""
+
+    def __init__(self, value=0):
+        self.value = value
+
+    def state_dict(self):
+        return {"value": torch.tensor(self.value)}
+
+    def load_state_dict(self, state):
+        self.value = int(state["value"])
+
+
+def kept(path, phases, training="mine"):
+    """A checkpoint of phases, each (what it is, epochs done, value)."""
+    checkpoint = Checkpoint(path, training)
+    for about, epochs, value in phases:
+        assert checkpoint.restore({"phase": about}, {"part": Counter()}) == 0
+        for epoch in range(1, epochs + 1):
+            checkpoint.keep({"part": Counter(value)}, epoch)
+
+
+def restored(checkpoint, about):
+    """(epochs done, value) of the next phase."""
+    part = Counter(-1)
+    return checkpoint.restore({"phase": about}, {"part": part}), part.value
+
+
+def test_every_phase_comes_back_and_what_is_new_starts(tmp_path):
+    path = tmp_path / "a.safetensors"
+    kept(path, [("search", 2, 5), ("tune", 1, 6)])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.1.safetensors", "a.safetensors"]
+    again = Checkpoint(path, "mine")
+    assert again.done == 2
+    assert [restored(again, about) for about in ("search", "tune", "more")] == [(2, 5), (1, 6), (0, -1)]
+
+
+def test_a_phase_of_another_course_is_not_taken_nor_any_after_it(tmp_path):
+    path, told = tmp_path / "a.safetensors", []
+    kept(path, [("search", 2, 5), ("tune", 1, 6), ("tune", 1, 7)])
+    again = Checkpoint(path, "mine", misfit=told.append)
+    assert [restored(again, about) for about in ("search", "refine", "tune")] == [(2, 5), (0, -1), (0, -1)]
+    assert told == [f"{tmp_path / 'a.1.safetensors'} is of another training"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_another_trainings_file_is_told(tmp_path):
+    path, told = tmp_path / "a.safetensors", []
+    kept(path, [("search", 2, 5)])
+    assert restored(Checkpoint(path, "other", misfit=told.append), "search") == (0, -1)
+    assert told == [f"{path} is of another training"]
+
+
+def test_a_file_of_another_network_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    kept(path, [("search", 2, 5)])
+    with pytest.raises(InputError, match="does not fit this training: 'part'; delete it to start anew"):
+        Checkpoint(path, "mine").restore({"phase": "search"}, {"other": Counter()})
+
+
+def test_removing_takes_every_phase_and_no_other_file(tmp_path):
+    path = tmp_path / "trial-0001.safetensors"
+    kept(path, [("search", 1, 5), ("tune", 1, 6)])
+    others = ["trial-00011.safetensors", "trial-0001.json", "trial-0001.a.safetensors"]
+    for name in others:
+        (tmp_path / name).write_text("")
+    path.unlink()
+    Checkpoint(path).remove()
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)
+
+
+def test_the_time_before_an_interruption_counts(tmp_path):
+    path = tmp_path / "a.safetensors"
+    kept(path, [("search", 1, 5)])
+    saved = read_state(path)
+    write_state(path, saved | {"seconds": 1000.0})
+    again = Checkpoint(path, "mine")
+    restored(again, "search")
+    assert 1000.0 <= again.seconds < 1100.0
+
+
+@pytest.mark.parametrize("left", [0, 1, 8, 100])
+def test_half_a_file_is_no_checkpoint(left, tmp_path):
+    path, told = tmp_path / "a.safetensors", []
+    kept(path, [("search", 1, 5)])
+    path.write_bytes(path.read_bytes()[:left])
+    assert restored(Checkpoint(path, "mine", misfit=told.append), "search") == (0, -1)
+    assert told == [f"{path} is not a checkpoint"]

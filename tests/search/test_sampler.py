@@ -1,0 +1,85 @@
+import pytest
+
+from bitsearch.search.sampler import TrialSampler, default_parameters, suggest
+from bitsearch.search.storage import open_storage
+from bitsearch.search.study import Wanted, open_study, release_interrupted
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+
+
+def space_with(tiny_space, sampler):
+    return tiny_space.model_copy(update={"search": tiny_space.search.model_copy(update={"sampler": sampler})})
+
+
+def opened(folder, space, seed=0, wanted=Wanted(100)):  # noqa: B008  frozen
+    """The study as a new process opens it."""
+    study = open_study(open_storage(f"sqlite:///{folder / 'study.db'}"), "test")
+    study.sampler = TrialSampler(space, seed, wanted)
+    return study
+
+
+def sampled(folder, space, trials, interrupted=lambda number: None):
+    """What ``trials`` trials try; ``interrupted(number)`` tells after how many parameters a kill comes, if at all."""
+    found = []
+    for number in range(trials):
+        after = interrupted(number)
+        if after is not None:
+            trial = opened(folder, space).ask()
+            for name, parameter in list(space.search.parameters.items())[:after]:
+                one = space.search.model_copy(update={"parameters": {name: parameter}})
+                suggest(trial, space.model_copy(update={"search": one}))
+        study = opened(folder, space)
+        release_interrupted(study)
+        trial = study.ask()
+        found.append(suggest(trial, space))
+        study.tell(trial, [0.5 + 0.01 * number, 1.0 + found[-1]["weight_price"]])
+    return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_trials_interrupted_between_two_parameters_try_what_they_would_have_tried(sampler, tiny_space, tmp_path):
+    space = space_with(tiny_space, sampler)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    undisturbed = sampled(tmp_path / "a", space, 8)
+    assert sampled(tmp_path / "b", space, 8, interrupted=lambda number: number % 4) == undisturbed
+    for values in undisturbed:
+        assert 0.5 <= values["budget_share"] <= 1.0
+        assert values["estimator"] in ("curvature", "straight_through")
+    assert len({values["weight_price"] for values in undisturbed}) == 8
+
+
+def test_the_first_trial_gets_the_spaces_own_knobs(tiny_space, tmp_path):
+    own = default_parameters(tiny_space)
+    assert own == {"budget_share": 1.0, "weight_price": 1.0, "estimator": "curvature"}
+    assert sampled(tmp_path, tiny_space, 1) == [own]
+
+
+def test_two_workers_at_once_try_different_values(tiny_space, tmp_path):
+    first, second = opened(tmp_path, tiny_space), opened(tmp_path, tiny_space)
+    first.tell(first.ask(), [0.5, 1.0])
+    assert suggest(first.ask(), tiny_space) != suggest(second.ask(), tiny_space)
+
+
+def test_a_lost_trial_taken_again_tries_the_same(tiny_space, tmp_path):
+    study = opened(tmp_path, tiny_space)
+    study.tell(study.ask(), [0.5, 1.0])
+    lost = study.ask()
+    kept = study._storage.get_trial(lost._trial_id)
+    expected = suggest(lost, tiny_space)
+    study._storage.get_heartbeat_stale_trial_callback()(study, kept)
+    again = study.ask()
+    assert again.number == 2
+    assert suggest(again, tiny_space) == expected
+
+
+def test_the_first_trial_of_every_method_gets_the_spaces_own_knobs_whatever_others_have_found(tiny_space, tmp_path):
+    space = space_with(tiny_space, "nsga2")
+    study = opened(tmp_path, space, wanted=Wanted(6, (), ("adaptive", "random")))
+    tried = []
+    for number in range(4):
+        trial = study.ask()
+        tried.append(suggest(trial, space))
+        study.tell(trial, [0.5, 1.0 + number])
+    own = default_parameters(space)
+    assert [values == own for values in tried] == [True, True, False, False]
