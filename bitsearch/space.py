@@ -160,6 +160,8 @@ class Allocation(Frozen):
     """Regularizer weight of the time steps."""
     depth_preference: float = Field(default=0.0, ge=-4, le=4)
     """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
+    weight_tolerance: float = Field(default=0.25, ge=0, le=1)
+    """Share of the loss predicted for fewer weight bits that counts: training wins the rest back, but not spikes'."""
     regularizer: Literal["metric", "means"] = "metric"
     """``metric`` binds the budget's own metric, ``means`` is the published |mean − target| form."""
     estimator: Literal["curvature", "straight_through"] = "curvature"
