@@ -166,8 +166,8 @@ def report(table: pd.DataFrame, limits: dict[str, float], methods: Sequence[str]
     return (
         f"# Accuracy at several budgets: `{space.name}`\n\n"
         f"{full.size} seeds; {training.full_precision_epochs} epochs in full precision, then {training.epochs} for "
-        f"every plan. Full precision: {spread(full, 100)} % on the test split. Mean ± standard deviation over the seeds. The "
-        "best plan on validation stands for each method; uniform: of the whole (w, s, T) grid within the budget. "
+        f"every plan. Full precision: {spread(full, 100)} % on the test split. Mean ± standard deviation over seeds. "
+        "The best plan on validation stands for each method; uniform: of the whole (w, s, T) grid within the budget. "
         f"*Won back*: only where uniform loses {100 * LOST:g} points or more. Machine: {machine()}.\n\n"
         + summary(best, full, list(limits), methods)
         + f"\n![Accuracy at the budgets](accuracy.svg)\n\nEvery run: `runs.csv`. Made by {made_by(MODULE)}.\n"

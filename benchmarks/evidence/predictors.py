@@ -305,8 +305,8 @@ def report(found: pd.DataFrame, space: SearchSpace, plans: int, source: str, out
         f"Space `{space.name}`, {plans} plans ({source}), {seeds} seeds. Spearman's rank correlation of each signal "
         "with the plans' validation accuracy after training (mean over the seeds), mean ± standard deviation over the "
         f"seeds that the signal was measured for: over all plans, and within {GROUPS} groups of nearly equal cost, "
-        "which is what decides at a budget. *Weights at*: how much of the weights' part is counted. Seconds: CPU, to score all "
-        f"plans; short trainings are the first epochs of the long one. Machine: {machine()}.\n\n"
+        "which is what decides at a budget. *Weights at*: how much of the weights' part is counted. Seconds: CPU, to "
+        f"score all plans; short trainings are the first epochs of the long one. Machine: {machine()}.\n\n"
         + figures.table(["signal", "weights at", "all plans", "at equal cost", "seconds"], rows)
         + f"\n![Best of every signal](predictors.svg)\n\nEvery seed: `signals.csv`. Made by {made_by(MODULE)}.\n"
     )

@@ -143,8 +143,8 @@ def report(found: pd.DataFrame, space: SearchSpace, epochs: int, out: Path) -> s
         "# Which sampler finds the front soonest?\n\n"
         f"Space `{space.name}`; the sampler chooses the bits of every layer, outcomes are those of the table of all "
         f"allocations ({found['seed'].nunique()} seeds, {epochs} epochs each); {found['repeat'].nunique()} repeats at "
-        "most. Share of the exact front's hypervolume in % (reference: the dearest plan and the worst accuracy), mean ± "
-        "standard deviation: after so many trials, and after the CPU seconds in which a random search makes so many. "
+        "most. Share of the exact front's hypervolume in % (reference: the dearest plan and the worst accuracy), mean "
+        "± standard deviation: after so many trials, and after the CPU seconds in which a random search makes so many. "
         f"*Early stop*: after {LEAST_EPOCHS} epochs or more, a trial ends where a finished one of no larger cost was "
         f"better by {100 * MARGIN:g} points at the same epoch. Machine: {machine()}.\n\n"
         + figures.table(
