@@ -192,9 +192,9 @@ class Allocation(Frozen):
     ramp_steps: Count = 4
     """``ramp``: plans that it leaves, at budgets in equal ratios from the start's cost to the limit."""
     refine_tries: Count = 8
-    """``refine``: exchanges of bits that are tried after the uniform plan's training."""
+    """``refine``: exchanges of bits that are tried between the uniform plan's training and that of the end."""
     refine_epochs: Count = 1
-    """``refine``: epochs that each of them is trained."""
+    """``refine``: epochs that each of them is trained, and what it is compared with."""
 
     @property
     def prices(self) -> dict[str, float]:
