@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import Point, front, hypervolume, spread, spread_out
 from benchmarks.evidence.outer import attempts
-from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, machine, made_by, progress
+from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, machine, made_by, progress
 from bitsearch.cost import Budget
 from bitsearch.plan import write_whole
 from bitsearch.space import SearchSpace
@@ -277,7 +277,8 @@ def main() -> None:
         train_all(stage, table)
         own = table.table
         run_methods(stage, float(own[own["seed"] == seed]["cpu_seconds"].sum()), methods)
-        text = report(table.table, methods.table, space, arguments.out)
+        done = complete_seeds(table.table, len(list(allocations(stage))))
+        text = report(done, methods.table, space, arguments.out)
         write_whole(arguments.out / "README.md", text)
     print(text)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import at_equal_cost, rank_correlation, spread
-from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, machine, made_by, progress
+from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, machine, made_by, progress
 from benchmarks.signal import backward_pass, space_with
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
@@ -67,14 +67,16 @@ class Probed:
     images: Tensor
     base: Tensor
     state: dict[str, Tensor]
+    weight_part: float = 1.0
+    """Of the weights' divergences, this much counts."""
     known: dict[tuple[str, int, tuple[int, ...]], float] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, network: QuantizedNetwork, images: Tensor) -> "Probed":
+    def make(cls, network: QuantizedNetwork, images: Tensor, weight_part: float = 1.0) -> "Probed":
         """From the network as it is, with batch statistics."""
         state = {name: value.clone() for name, value in network.network.state_dict().items()}
         with torch.no_grad():
-            return cls(network, images, network.network(images).log_softmax(-1), state)
+            return cls(network, images, network.network(images).log_softmax(-1), state, weight_part)
 
     @torch.no_grad()
     def _divergence(self, name: str, weight_bits: int, spike_bits: tuple[int, ...]) -> float:
@@ -90,7 +92,7 @@ class Probed:
 
     def weight_loss(self, name: str, weight_bits: int) -> float:
         """With other weight bits."""
-        return self._divergence(name, weight_bits, self.network.layers[name].layer_plan.spike_bits)
+        return self.weight_part * self._divergence(name, weight_bits, self.network.layers[name].layer_plan.spike_bits)
 
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """With other spike bits."""
@@ -320,7 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default=str(SMALL))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="without --table")
     parser.add_argument("--table", type=Path, help="trained plans, as exhaustive.py writes them")
     parser.add_argument("--plans", type=int, default=30, help="without --table: train so many random ones")
     parser.add_argument("--at", default="1/2", help="bits of the uniform plan whose trained network is measured")
@@ -334,13 +336,20 @@ def main() -> None:
     time_steps = space.choices.time_steps.nearest(2)
     at = UniformBits(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
     measured = Ledger(arguments.out / "signals.csv", ("seed",))
-    stages = [Stage(space, seed, arguments.out / "float") for seed in range(arguments.seeds)]
-    for stage in stages if not arguments.table else ():
-        train_random(stage, arguments.plans, table)
-    truth = table.table.groupby("plan")["validation"].mean()
+    if arguments.table:
+        known = complete_seeds(table.table, table.table["plan"].nunique())
+        kept, seeds = arguments.table.parent / "float", sorted(known["seed"].unique())
+    else:
+        kept, seeds = arguments.out / "float", list(range(arguments.seeds))
+    stages = [Stage(space, int(seed), kept) for seed in seeds]
+    if not arguments.table:
+        for stage in stages:
+            train_random(stage, arguments.plans, table)
+        known = table.table
+    truth = known.groupby("plan")["validation"].mean()
     for stage in stages:
         if {"seed": stage.seed} not in measured:
-            measured.add({"seed": stage.seed}, correlations(stage, table.table, truth, at))
+            measured.add({"seed": stage.seed}, correlations(stage, known, truth, at))
             progress(f"seed {stage.seed}: measured")
     source = "every allocation" if arguments.table else "random"
     text = report(measured.table, space, len(truth), source, arguments.out)

@@ -66,6 +66,12 @@ class Ledger:
         return pd.DataFrame(self.rows)
 
 
+def complete_seeds(table: pd.DataFrame, plans: int) -> pd.DataFrame:
+    """The rows of the seeds that have so many plans."""
+    counts = table.groupby("seed")["plan"].nunique()
+    return table[table["seed"].isin(counts[counts == plans].index)]
+
+
 class Stage:
     """A space and a seed: the data, and the float network that every run starts from.
 

@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import Point, hypervolume, spread
-from benchmarks.evidence.runs import SMALL, Ledger, Row, machine, made_by, progress
+from benchmarks.evidence.runs import SMALL, Ledger, Row, complete_seeds, machine, made_by, progress
 from bitsearch.plan import write_whole
 from bitsearch.space import Choices, SearchSpace
 
@@ -175,6 +175,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = SearchSpace.load(arguments.space)
     table = Ledger(arguments.table, ("seed", "plan")).table
+    table = complete_seeds(table, table["plan"].nunique())
     ledger = Ledger(arguments.out / "trials.csv", ("sampler", "pruned", "seed", "repeat"))
     for seed, own in table.groupby("seed"):
         for repeat in range(arguments.repeats):
