@@ -21,7 +21,6 @@ from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.predictors import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
-from benchmarks.signal import space_with
 from bitsearch.allocate.integer_program import solve
 from bitsearch.cost import Budget
 from bitsearch.plan import UniformBits, write_whole
@@ -147,7 +146,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space, requests = space_with(arguments.space, arguments.set), arguments.budgets.split(",")
+    space, requests = SearchSpace.load(arguments.space).override(arguments.set), arguments.budgets.split(",")
     ledger = Ledger(arguments.out / "runs.csv", ("seed", "variant", "budget"))
     deadline = time.monotonic() + 60 * arguments.minutes
     for seed in range(arguments.seeds):

@@ -27,7 +27,6 @@ from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
-from benchmarks.signal import space_with
 from bitsearch.allocate.uniform import uniform_plans
 from bitsearch.cost import Budget
 from bitsearch.plan import write_whole
@@ -187,7 +186,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space = space_with(arguments.space, arguments.set)
+    space = SearchSpace.load(arguments.space).override(arguments.set)
     requests, methods = arguments.budgets.split(","), arguments.methods.split(",")
     ledger = Ledger(arguments.out / "runs.csv", KEYS)
     deadline = time.monotonic() + 60 * arguments.minutes

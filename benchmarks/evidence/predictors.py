@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import at_equal_cost, rank_correlation, spread
 from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, machine, made_by, progress
-from benchmarks.signal import backward_pass, space_with
+from benchmarks.signal import backward_pass
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.projection import LevelCount, LossModel
@@ -172,8 +172,9 @@ def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]
         f"trained at {at.weight_bits}/{at.spike_bits}": quantized_at(stage, at, trained=True),
     }
     makers: dict[str, Callable[[], LossModel]] = {"level count": LevelCount}
-    problem = stage.problem(stage.space.allocation)
-    hessian = stage.problem(stage.space.allocation_with({"sensitivity": "hessian"}))
+    # How much of the weights' part counts is tried afterwards.
+    problem = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0}))
+    hessian = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0, "sensitivity": "hessian"}))
     makers["Fisher as `sensitivity` has it"] = lambda: score(problem)
     makers["Hessian as `sensitivity` has it"] = lambda: score(hessian)
     for place, network in places.items():
@@ -329,7 +330,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    space = space_with(arguments.space, arguments.set)
+    space = SearchSpace.load(arguments.space).override(arguments.set)
     keys = ("seed", "plan") if arguments.table else ("seed", "draw")
     table = Ledger(arguments.table or arguments.out / "plans.csv", keys)
     weight_bits, spike_bits = map(int, arguments.at.split("/"))
