@@ -29,6 +29,7 @@ from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
 from bitsearch.allocate.uniform import uniform_plans
 from bitsearch.cost import Budget
+from bitsearch.errors import InputError
 from bitsearch.plan import write_whole
 from bitsearch.space import MethodName, SearchSpace
 
@@ -49,12 +50,17 @@ def parse(stage: Stage, request: str) -> Budget:
 
 
 def measure(
-    stage: Stage, requests: Sequence[str], methods: Sequence[str], trials: int, ledger: Ledger
+    stage: Stage,
+    requests: Sequence[str],
+    methods: Sequence[str],
+    trials: int,
+    ledger: Ledger,
+    refused: dict[tuple[str, str], str],
 ) -> Iterator[str]:
-    """Run what is missing, most important first; yields what is done."""
+    """Run what is missing, most important first; yields what is done. What a method refuses is noted."""
     budgets = {request: parse(stage, request) for request in requests}
     tightest = min(budgets, key=lambda request: budgets[request].limit)
-    key: Row = {"seed": stage.seed, "method": FULL_PRECISION, "budget": "", "attempt": 0}
+    key: Row = {"seed": stage.seed, "method": FULL_PRECISION, "budget": "any", "attempt": 0}
     if key not in ledger:
         ledger.add(key, [stage.float_row()])
     for attempt in range(trials):
@@ -71,7 +77,10 @@ def measure(
                 own = attempts(
                     stage, key, lambda _, budget=budgets[request]: [budget], ledger, searched=True, knobs=knobs
                 )
-                next(islice(own, attempt, None))
+                try:
+                    next(islice(own, attempt, None))
+                except InputError as error:
+                    refused[method, request] = str(error)
                 yield f"{method} at {request}, trial {attempt + 1}"
 
 
@@ -191,16 +200,18 @@ def main() -> None:
     ledger = Ledger(arguments.out / "runs.csv", KEYS)
     deadline = time.monotonic() + 60 * arguments.minutes
     limits: dict[str, float] = {}
+    refused: dict[tuple[str, str], str] = {}
     for seed in range(arguments.seeds):
         if time.monotonic() > deadline:
             break
         stage = Stage(space, seed, arguments.out / "float")
         limits = {request: parse(stage, request).limit for request in requests}
-        for done in measure(stage, requests, methods, arguments.trials, ledger):
+        for done in measure(stage, requests, methods, arguments.trials, ledger, refused):
             progress(f"seed {seed}: {done}")
             if time.monotonic() > deadline:
                 break
     text = report(ledger.table, limits, methods, space, arguments.out)
+    text += "".join(f"\nRefused: {reason}.\n" for reason in refused.values())
     write_whole(arguments.out / "README.md", text)
     print(text)
 
