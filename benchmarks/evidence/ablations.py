@@ -23,6 +23,7 @@ from benchmarks.evidence.predictors import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
 from bitsearch.allocate.integer_program import solve
 from bitsearch.cost import Budget
+from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits, write_whole
 from bitsearch.space import SearchSpace
 
@@ -149,15 +150,20 @@ def main() -> None:
     space, requests = SearchSpace.load(arguments.space).override(arguments.set), arguments.budgets.split(",")
     ledger = Ledger(arguments.out / "runs.csv", ("seed", "variant", "budget"))
     deadline = time.monotonic() + 60 * arguments.minutes
+    refused: dict[tuple[str, str], str] = {}
     for seed in range(arguments.seeds):
         base = Stage(space, seed, arguments.out / "float")
         for name, variant in VARIANTS.items():
             for request in requests:
                 key = {"seed": seed, "variant": name, "budget": request}
                 if key not in ledger and time.monotonic() < deadline:
-                    ledger.add(key, run(base, variant, request))
+                    try:
+                        ledger.add(key, run(base, variant, request))
+                    except InputError as error:
+                        refused[name, request] = str(error)
                     progress(f"seed {seed}: {name} at {request}")
     text = report(ledger.table, space, requests, arguments.out)
+    text += "".join(f"\n{name} at {request}: {reason}.\n" for (name, request), reason in refused.items())
     write_whole(arguments.out / "README.md", text)
     print(text)
 
