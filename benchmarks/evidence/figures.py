@@ -23,8 +23,10 @@ _STYLE = {
 
 
 def look(number: int) -> dict[str, str]:
-    """Colour and shape of the n-th series."""
-    return {"color": style.LOOKS[number % len(style.LOOKS)]["color"], "marker": MARKS[number % len(MARKS)]}
+    """Colour, shape and dashes of the n-th series."""
+    again, place = divmod(number, len(style.LOOKS))
+    marker = MARKS[number % len(MARKS)]
+    return {"color": style.LOOKS[place]["color"], "marker": marker, "linestyle": ":" if again else "-"}
 
 
 def draw(path: Path, labels: tuple[str, str], paint: Callable[[Axes], None], width: float = 4.5) -> None:

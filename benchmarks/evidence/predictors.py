@@ -100,9 +100,10 @@ class Probed:
 
 
 def training_images(stage: Stage) -> tuple[Tensor, Tensor]:
-    """Images and labels that signals are measured on."""
+    """Images and labels that signals are measured on, on the network's device."""
     order = torch.Generator().manual_seed(stage.seed)
-    return next(iter(batches(stage.setting.splits.train, SAMPLES, order)))
+    images, labels = next(iter(batches(stage.setting.splits.train, SAMPLES, order)))
+    return images.to(stage.setting.device), labels.to(stage.setting.device)
 
 
 def quantized_at(stage: Stage, bits: UniformBits, *, trained: bool) -> QuantizedNetwork:

@@ -1,6 +1,7 @@
 """Runs of one space and seed, all from the same float network, and the tables that they are kept in."""
 
 import platform
+import re
 import shlex
 import sys
 import time
@@ -179,14 +180,15 @@ SHOWN = ("bit_budget", "bit_budget_mac", "s_ace", "weight_memory")
 def machine() -> str:
     """What the figures were measured on."""
     return (
-        f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, "
+        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
 
 
 def made_by(module: str) -> str:
-    """The command that is running."""
-    return f"`{shlex.join(['python', '-m', module, *sys.argv[1:]])}`"
+    """The command that is running; where the data lie is left to who runs it again."""
+    given = [re.sub(r"^(data_options\.root=).*", r"\1ROOT", argument) for argument in sys.argv[1:]]
+    return f"`{shlex.join(['python', '-m', module, *given])}`"
 
 
 def progress(text: str) -> None:
