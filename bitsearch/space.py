@@ -160,6 +160,8 @@ class Allocation(Frozen):
     """Regularizer weight of the time steps."""
     depth_preference: float = Field(default=0.0, ge=-4, le=4)
     """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
+    weight_tolerance: float = Field(default=0.25, ge=0, le=1)
+    """Share of the loss predicted for fewer weight bits that counts: training wins the rest back, but not spikes'."""
     regularizer: Literal["metric", "means"] = "metric"
     """``metric`` binds the budget's own metric, ``means`` is the published |mean − target| form."""
     estimator: Literal["curvature", "probed", "straight_through"] = "curvature"
@@ -191,9 +193,9 @@ class Allocation(Frozen):
     ramp_steps: Count = 4
     """``ramp``: plans that it leaves, at budgets in equal ratios from the start's cost to the limit."""
     refine_tries: Count = 8
-    """``refine``: exchanges of bits that are tried after the uniform plan's training."""
+    """``refine``: exchanges of bits that are tried between the uniform plan's training and that of the end."""
     refine_epochs: Count = 1
-    """``refine``: epochs that each of them is trained."""
+    """``refine``: epochs that each of them is trained, and what it is compared with."""
 
     @property
     def prices(self) -> dict[str, float]:

@@ -159,7 +159,9 @@ class CurvatureSignal(Callback):
     def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
         self.network, self.knobs = network, knobs
         kind = ProbedCurvature if knobs.estimator == "probed" else Curvature
-        self.curvature = kind(network, seed, knobs.depth_preference, batch_axis)
+        self.curvature = kind(
+            network, seed, knobs.depth_preference, batch_axis, weight_tolerance=knobs.weight_tolerance
+        )
         self.steers = knobs.estimator != "straight_through"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers

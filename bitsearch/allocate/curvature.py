@@ -86,12 +86,19 @@ class Curvature:
         seed: of the slopes and the sampled features.
         depth_preference: sensitivities are multiplied by exp(this × depth), depth from −½ (first) to ½ (last layer).
         batch_axis: the samples' axis in a batch's inputs.
+        weight_tolerance: predicted losses of weights are multiplied by this: what training does not win back of them.
     """
 
     def __init__(
-        self, network: QuantizedNetwork, seed: int, depth_preference: float = 0.0, batch_axis: int = 0
+        self,
+        network: QuantizedNetwork,
+        seed: int,
+        depth_preference: float = 0.0,
+        batch_axis: int = 0,
+        *,
+        weight_tolerance: float = 1.0,
     ) -> None:
-        self.network, self.batch_axis = network, batch_axis
+        self.network, self.batch_axis, self.weight_tolerance = network, batch_axis, weight_tolerance
         self.generator = torch.Generator().manual_seed(seed)
         names = list(network.layers)
         self.factors = {
@@ -240,7 +247,7 @@ class Curvature:
         state.spike_losses.clear()
 
     def weight_loss(self, name: str, weight_bits: int) -> float:
-        """½·Σ F·(Q(W) − W)² at a number of weight bits, with its best step."""
+        """½·Σ F·(Q(W) − W)² at a number of weight bits, with its best step, times the weight tolerance."""
         state, layer = self.states[name], self.network.layers[name]
         if weight_bits not in state.weight_losses:
             assert state.weight_fisher is not None, "probe before predicting"
@@ -253,7 +260,7 @@ class Curvature:
             error = to_levels(weight, step, bits, signed=True, largest=largest).codes.mul_(step).sub_(weight)
             loss = torch.dot(state.weight_fisher.flatten(), error.square_().flatten())
             state.weight_losses[weight_bits] = 0.5 * float(loss)
-        return self.factors[name] * state.weight_losses[weight_bits]
+        return self.weight_tolerance * self.factors[name] * state.weight_losses[weight_bits]
 
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.

@@ -40,12 +40,19 @@ class ProbedCurvature(Curvature):
         seed: as for the base class.
         depth_preference: as for the base class.
         batch_axis: as for the base class.
+        weight_tolerance: as for the base class.
     """
 
     def __init__(
-        self, network: QuantizedNetwork, seed: int, depth_preference: float = 0.0, batch_axis: int = 0
+        self,
+        network: QuantizedNetwork,
+        seed: int,
+        depth_preference: float = 0.0,
+        batch_axis: int = 0,
+        *,
+        weight_tolerance: float = 1.0,
     ) -> None:
-        super().__init__(network, seed, depth_preference, batch_axis)
+        super().__init__(network, seed, depth_preference, batch_axis, weight_tolerance=weight_tolerance)
         self.corrections: dict[tuple[str, Operand], float] = {}
         """Logarithms of the factors found so far."""
         self.turn = 0
@@ -95,8 +102,10 @@ class ProbedCurvature(Curvature):
 
     def _uncorrected(self, name: str, operand: Operand, plan: LayerPlan) -> float:
         if operand == "weights":
-            return super().weight_loss(name, plan.weight_bits) / self.factors[name]
-        return super().spike_loss(name, plan.spike_bits) / self.factors[name]
+            super().weight_loss(name, plan.weight_bits)
+            return self.states[name].weight_losses[plan.weight_bits]
+        super().spike_loss(name, plan.spike_bits)
+        return self.states[name].spike_losses[plan.spike_bits]
 
     @torch.no_grad()
     def divergence(self, name: str, plan: LayerPlan, inputs: Tensor) -> float:

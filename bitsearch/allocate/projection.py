@@ -1,7 +1,8 @@
 """Projection: the nearest plan that meets every budget exactly.
 
 Bits are taken away where the predicted loss rises least per unit of cost saved, until all budgets are met; then what is
-left of them is spent where the loss falls most per share of what is left.
+left of them is spent where the loss falls most per share of what is left. Last, where losses were measured, bits go
+from one layer to another as long as that lowers them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,12 @@ PEAK_POWER = 16.0
 """Of a peak over layers, this power mean stands in while it is above its limit, so that every layer's saving counts."""
 NEAR_BEST = 0.5
 """Moves of several layers are made at once if their scores are at least this share of the best one's."""
+PAIRED = 24
+"""So many moves down, those that cost least, are tried in an exchange with every move up of another layer."""
+EXCHANGES = 4
+"""At most so many a layer."""
+LEAST_GAIN = 1e-6
+"""An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
 
 
 class LossModel(Protocol):
@@ -104,10 +111,10 @@ def project(
         budgets: the limits; each feasible, as :meth:`Budget.check_feasible` checks. Since the fewest bits are the
             cheapest in every metric, budgets that are feasible one by one are feasible together.
         rules: what each layer may get.
-        loss: predicts the price of a move in accuracy; level counts by default.
+        loss: predicts the price of a move in accuracy; level counts by default, by which no bits are exchanged.
         prices: regularizer weights of ``weight``, ``spike`` and ``time``; a dear kind is reduced first.
         activity: spike counts, for budgets on metrics that need them; taken as constant.
-        refill: spend what is left of the budgets.
+        refill: spend what is left of the budgets, and exchange bits between layers if that lowers the loss.
 
     Raises:
         InputError: no budget, one on spikes that were not counted, or one that even the fewest bits do not meet, with
@@ -125,8 +132,9 @@ def project(
             for budget in limits:
                 budget.check_feasible(model, rules, activity)
             raise InputError(f"no plan meets the budgets {', '.join(budget.metric for budget in limits)}; allow more")
-    while refill and state.go_up():
-        pass
+    if refill:
+        # Level counts know nothing of the layers: they must not move bits that were learned.
+        state.spend(exchanges=EXCHANGES * len(state.names) if loss is not None else 0)
     return state.plan()
 
 
@@ -247,6 +255,50 @@ class _State:
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
         return self._make(1, score, share, 0.5)
 
+    def spend(self, exchanges: int) -> None:
+        """Spend what is left of the budgets, and better that by at most so many exchanges."""
+        while self.go_up():
+            pass
+        for _ in range(exchanges):
+            if not self.exchange():
+                break
+            while self.go_up():
+                pass
+
+    def exchange(self) -> bool:
+        """Make the pair of moves, one layer's down and another's up, that lowers the loss most within the budgets.
+
+        False if none does.
+        """
+        limits = np.array([budget.limit for budget in self.budgets])[:, None, None]
+        losses = {direction: self.change[direction] / self.price for direction in (-1, 1)}
+        flat = losses[-1].ravel()
+        downs = [int(place) for place in np.argsort(flat, kind="stable")[:PAIRED] if not np.isnan(flat[place])]
+        best, pair = 0.0, None
+        for down in downs:
+            slot, index = divmod(down, len(self.names))
+            before = self._set(index, self.options[-1][slot, index])
+            _, after = self._costs_after(1, pressure=False)
+            self.weight_bits[index], self.spike_bits[index] = before
+            allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & (np.arange(len(self.names)) != index)
+            change = np.where(allowed, losses[1], np.inf) + flat[down]
+            up = int(change.argmin())
+            if change.flat[up] < min(best, -LEAST_GAIN * abs(flat[down])):
+                best, pair = float(change.flat[up]), (down, up)
+        if pair is None:
+            return False
+        for place, direction in zip(pair, (-1, 1), strict=True):
+            slot, index = divmod(place, len(self.names))
+            self._set(index, self.options[direction][slot, index])
+            self._refresh(index)
+        return True
+
+    def _set(self, index: int, move: Move) -> tuple[int, tuple[int, ...]]:
+        """Make a move of one layer; its weight bits and spike bits before."""
+        before = self.weight_bits[index], self.spike_bits[index]
+        self.weight_bits[index], self.spike_bits[index] = move.weight_bits, move.spike_bits
+        return before
+
     def _make(self, direction: int, score: Numbers, effect: Numbers, enough: float) -> bool:
         """Make the best move, and other layers' that are nearly as good while the effect is not ``enough``."""
         if np.isnan(score).all():
@@ -264,8 +316,7 @@ class _State:
             if made and (best[index] < least or total + step > enough):
                 break
             move = self.options[direction][int(slots[index]), int(index)]
-            before = self.weight_bits[index], self.spike_bits[index]
-            self.weight_bits[index], self.spike_bits[index] = move.weight_bits, move.spike_bits
+            before = self._set(int(index), move)
             # In a product of means, moves that fit one by one may not fit together.
             if direction > 0 and self.excess() > 0:
                 self.weight_bits[index], self.spike_bits[index] = before

@@ -2,8 +2,9 @@
 
 A try takes a bit (or a time step) from one layer and gives one to another, the pair that promises the lowest loss by
 the sensitivities of :mod:`bitsearch.allocate.sensitivity` first, and trains the result shortly. It is kept if it is
-more accurate on validation than everything before, so that the end is never worse there than the uniform plan, which
-got all epochs of a trial.
+more accurate on validation than the plan before it after as short a training on the same batches: to compare it with a
+plan that has had its whole training would ask of a short one to make up for the change. What was kept last is trained
+like any other plan, and stands if it is then more accurate on validation than the uniform one.
 """
 
 import copy
@@ -27,38 +28,56 @@ Plan = dict[str, LayerPlan]
 
 
 def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
-    """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, after a whole training of the start."""
-    training, validation = problem.space.training, problem.splits.validation
-    bits = best_uniform(problem, expected_activity(problem))
-    best = settle_plan(problem, problem.plan(bits), "uniform")
-    accuracy, activity = evaluate_with_activity(best, validation, training.at_once, shared=True)
+    """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
+    uniform = settle_plan(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
+    accuracy, activity = _measured(problem, uniform)
     loss = score(problem)
+    best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
     tried = {_key(best.layer_plans)}
-    for number in range(1, problem.knobs.refine_tries + 1):
+    for _ in range(problem.knobs.refine_tries):
         near = exchanges(best.layer_plans, problem, loss, activity)
         plan = next((plan for plan in near if _key(plan) not in tried), None)
         if plan is None:
             break
         tried.add(_key(plan))
-        candidate = QuantizedNetwork(copy.deepcopy(best.network), problem.model, problem.rules, problem.space.baseline)
-        candidate.fix(plan)
-        fine_tune(
-            candidate,
-            problem.splits,
-            training,
-            problem.knobs,
-            epochs=problem.knobs.refine_epochs,
-            seed=problem.seed + number,
-            phase="refine",
-            on_epoch=problem.on_epoch,
-            fabric=problem.fabric,
-            checkpoints=problem.checkpoints,
-        )
-        reached, spikes = evaluate_with_activity(candidate, validation, training.at_once, shared=True)
-        met = all(budget.met_by(problem.model, plan, spikes) for budget in problem.budgets)
-        if met and reached > accuracy:
-            best, accuracy, activity = candidate, reached, spikes
-    yield best
+        candidate, reached, spikes = _shortly_trained(problem, best, plan)
+        if reached > to_beat and _met(problem, candidate, spikes):
+            best, activity = candidate, spikes
+            _, to_beat, _ = _shortly_trained(problem, best, plan)
+    if best is not uniform:
+        refined = settle_plan(problem, best.layer_plans, "fine-tune")
+        reached, spikes = _measured(problem, refined)
+        if reached > accuracy and _met(problem, refined, spikes):
+            yield refined
+            return
+    yield uniform
+
+
+def _measured(problem: Problem, network: QuantizedNetwork) -> tuple[float, Activity]:
+    return evaluate_with_activity(network, problem.splits.validation, problem.space.training.at_once, shared=True)
+
+
+def _met(problem: Problem, network: QuantizedNetwork, spikes: Activity) -> bool:
+    return all(budget.met_by(problem.model, network.layer_plans, spikes) for budget in problem.budgets)
+
+
+def _shortly_trained(problem: Problem, start: QuantizedNetwork, plan: Plan) -> tuple[QuantizedNetwork, float, Activity]:
+    """A copy of the start trained shortly at a plan, on the same batches as any other; what validation says of it."""
+    network = QuantizedNetwork(copy.deepcopy(start.network), problem.model, problem.rules, problem.space.baseline)
+    network.fix(plan)
+    fine_tune(
+        network,
+        problem.splits,
+        problem.space.training,
+        problem.knobs,
+        epochs=problem.knobs.refine_epochs,
+        seed=problem.seed + 1,
+        phase="refine",
+        on_epoch=problem.on_epoch,
+        fabric=problem.fabric,
+        checkpoints=problem.checkpoints,
+    )
+    return network, *_measured(problem, network)
 
 
 def exchanges(plan: Plan, problem: Problem, loss: LossModel, activity: Activity | None) -> Iterator[Plan]:

@@ -42,7 +42,9 @@ def score(problem: Problem) -> Curvature:
         decay=knobs.decay,
     )
     device = next(problem.network.parameters()).device
-    curvature = Curvature(quantized, problem.seed, knobs.depth_preference, splits.batch_axis)
+    curvature = Curvature(
+        quantized, problem.seed, knobs.depth_preference, splits.batch_axis, weight_tolerance=knobs.weight_tolerance
+    )
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)
     names = list(quantized.searched_layers)

@@ -17,9 +17,9 @@ from bitsearch.data import Splits
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import SearchSpace
+from bitsearch.space import Allocation, SearchSpace
 
-WEIGHT_TOLERANCE = 0.25
+WEIGHT_TOLERANCE = Allocation().weight_tolerance
 """Weight error counts this much of spike error in the ranking: weights recover by training, spikes do not."""
 
 

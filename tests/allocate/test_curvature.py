@@ -194,6 +194,15 @@ def test_a_depth_preference_shifts_sensitivity_between_the_first_and_the_last_la
             assert shifted.spike_loss(name, bits) == pytest.approx(factor * plain.spike_loss(name, bits), rel=1e-6)
 
 
+def test_of_the_weights_loss_a_share_counts_and_the_spikes_whole(network, batch):
+    quantized, plain = probed(network, batch)
+    tolerant = Curvature(quantized, 0, weight_tolerance=0.25)
+    tolerant.states = plain.states
+    for name in quantized.searched_layers:
+        assert tolerant.weight_loss(name, 1) == 0.25 * plain.weight_loss(name, 1) > 0
+        assert tolerant.spike_loss(name, (1,)) == plain.spike_loss(name, (1,)) > 0
+
+
 def deep_network(seed):
     torch.manual_seed(seed)
     modules, channels = [], 1

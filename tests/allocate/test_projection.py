@@ -376,6 +376,46 @@ def test_a_plan_below_the_budget_is_filled_where_the_loss_falls_most_per_cost():
     assert MODEL.cost("s_ace", plan) == budget.limit
 
 
+def test_bits_go_from_one_twin_to_the_other_where_that_lowers_the_loss():
+    rules = rules_of(TWINS, only(weight_bits=[1, 2, 3, 4]))
+    start = moved(rules.smallest(TWINS), "one", next(iter(moves(3, (1,), rules.choices["one"], +1))))
+    assert numbers(start)["one"] == (4, (1,))
+    # 4 + 1 bits fill the budget; 4^−3 + 4^−2 is less than 4^−4 + 4^−1.
+    budget = Budget("s_ace", "", TWINS.cost("s_ace", start))
+    plan = project(start, TWINS, budget, rules, loss=LevelCount())
+    assert {plan["one"].weight_bits, plan["two"].weight_bits} == {2, 3}
+    assert TWINS.cost("s_ace", plan) == budget.limit
+    # Nor without a loss that was measured, nor without leave to.
+    assert project(start, TWINS, budget, rules)["one"].weight_bits == 4
+    assert project(start, TWINS, budget, rules, loss=LevelCount(), refill=False)["one"].weight_bits == 4
+
+
+def predicted_loss(plan, searched, prices):
+    loss = LevelCount()
+    weights = sum(loss.weight_loss(name, plan[name].weight_bits) for name in searched)
+    return weights / prices["weight"] + sum(loss.spike_loss(name, plan[name].spike_bits) for name in searched)
+
+
+@settings(deadline=None, max_examples=60)
+@given(projection_problems(), st.floats(0.2, 5))
+def test_no_exchange_of_two_layers_bits_lowers_the_loss_any_more(problem, weight_price):
+    model, rules, budgets, activity, start = problem
+    prices = {"weight": weight_price, "spike": 1.0, "time": 1.0}
+    plan = project(start, model, budgets, rules, loss=LevelCount(), activity=activity, prices=prices)
+    before = predicted_loss(plan, rules.searched, prices)
+    lower = []
+    for name in rules.searched:
+        for down in moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], -1):
+            fewer = moved(plan, name, down)
+            for other in set(rules.searched) - {name}:
+                for up in moves(plan[other].weight_bits, plan[other].spike_bits, rules.choices[other], +1):
+                    exchanged = moved(fewer, other, up)
+                    after = predicted_loss(exchanged, rules.searched, prices)
+                    if after < before * (1 - 1e-4) and meets(model, exchanged, budgets, activity):
+                        lower.append((name, other, after / before))
+    assert not lower
+
+
 def test_the_moves_of_a_layer():
     choices = Choices(weight_bits=Span(low=1, high=3), spike_bits=Span(low=2, high=8), time_steps=Span(low=1, high=2))
 

@@ -1,0 +1,48 @@
+"""The outer loop of a measurement: one method at one budget after another, its knobs fixed or searched."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+import optuna
+
+from benchmarks.evidence.runs import Ledger, Row, Stage
+from bitsearch.cost import Budget
+from bitsearch.search.study import default_parameters, make_sampler, suggest
+
+Choose = Callable[[int], Sequence[Budget]]
+"""The budgets of an attempt, from 0."""
+
+
+def attempts(
+    stage: Stage, key: Row, budgets: Choose, ledger: Ledger, *, searched: bool, knobs: Row
+) -> Iterator[list[Row]]:
+    """The rows of one attempt after another, run or read from the ledger; endless.
+
+    With ``searched`` the outer loop's sampler varies the parameters of the space after the first attempt, as
+    :func:`bitsearch.search.run.search` does; ``knobs``, the method among them, stand above these.
+    """
+    space = stage.space
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    attempt = 0
+    while True:
+        named = key | {"attempt": attempt}
+        known = [row for row in ledger.rows if all(row[name] == value for name, value in named.items())]
+        if searched:
+            study.sampler = make_sampler(space, stage.seed, attempt)
+            if known:
+                study.enqueue_trial(json.loads(known[-1]["parameters"]))
+            elif attempt == 0:
+                study.enqueue_trial(default_parameters(space))
+        trial = study.ask()
+        parameters = suggest(trial, space) if searched else {}
+        limits = budgets(attempt)
+        if not known:
+            given = space.allocation_with(parameters | knobs)
+            found = stage.run(given, limits, draw=attempt)
+            shared = {"limit": limits[0].limit, "parameters": json.dumps(parameters)}
+            ledger.add(named, [shared | row for row in found])
+            known = [named | shared | row for row in found]
+        study.tell(trial, (known[-1]["validation"], known[-1][space.metric]))
+        yield known
+        attempt += 1

@@ -1,0 +1,196 @@
+"""Runs of one space and seed, all from the same float network, and the tables that they are kept in."""
+
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from bitsearch.allocate.evaluation import evaluate
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.methods import METHODS
+from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.setting import Setting, make_setting
+from bitsearch.allocate.trainer import EpochRecord, train
+from bitsearch.allocate.uniform import train_fixed
+from bitsearch.cost import Budget
+from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.plan import LayerPlan, write_whole
+from bitsearch.space import Allocation, SearchSpace
+
+SMALL = Path(__file__).with_name("small.toml")
+Row = dict[str, Any]
+Plan = Mapping[str, LayerPlan]
+
+
+class Ledger:
+    """A table in a CSV file that grows row by row; an interrupted measurement goes on from it.
+
+    Args:
+        path: the file; there or not.
+        keys: columns that name a measurement, which may have several rows.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str]) -> None:
+        self.path, self.keys = path, tuple(keys)
+        # Plans and curves are text, also where they look like a number.
+        text = {"plan": str, "curve": str, "parameters": str}
+        self.rows: list[Row] = (
+            pd.read_csv(path, dtype=text, keep_default_na=True).to_dict("records") if path.is_file() else []
+        )
+        self._done = {self._key(row) for row in self.rows}
+
+    def _key(self, row: Row) -> tuple[str, ...]:
+        return tuple(str(row[key]) for key in self.keys)
+
+    def __contains__(self, key: Row) -> bool:
+        return self._key(key) in self._done
+
+    def add(self, key: Row, found: Sequence[Row]) -> None:
+        """Keep the rows of one measurement."""
+        self.rows += [key | row for row in found]
+        self._done.add(self._key(key))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, self.table.to_csv(index=False))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        return pd.DataFrame(self.rows)
+
+
+def complete_seeds(table: pd.DataFrame, plans: int) -> pd.DataFrame:
+    """The rows of the seeds that have so many plans."""
+    counts = table.groupby("seed")["plan"].nunique()
+    return table[table["seed"].isin(counts[counts == plans].index)]
+
+
+class Stage:
+    """A space and a seed: the data, and the float network that every run starts from.
+
+    Args:
+        space: with ``split_seed`` as it is; the seed is that of weights and batches.
+        seed: likewise.
+        kept: folder where float networks are kept, so that a measurement that goes on has the same ones.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, kept: Path) -> None:
+        self.setting: Setting = make_setting(space)
+        self.space, self.seed, self.kept = space, seed, kept
+        self.network: nn.Module = self.setting.fresh_network(seed)
+        file = kept / f"{space.name}-{seed}.safetensors"
+        if file.is_file():
+            load_weights(self.network, file)
+            return
+        training = space.training
+        epochs = training.full_precision_epochs
+        train(self.network, self.setting.splits, training, epochs=epochs, seed=seed, phase="full precision")
+        kept.mkdir(parents=True, exist_ok=True)
+        save_weights(self.network, file)
+
+    def float_row(self) -> Row:
+        """Accuracies of the float network."""
+        return {"method": "full_precision", **self._accuracies(self.network)}
+
+    def _accuracies(self, network: nn.Module) -> Row:
+        at_once, splits = self.space.training.at_once, self.setting.splits
+        return {
+            "validation": evaluate(network, splits.validation, at_once),
+            "test": evaluate(network, splits.test, at_once),
+        }
+
+    def problem(self, knobs: Allocation, budgets: Sequence[Budget] = (), draw: int = 0) -> Problem:
+        """What a method is given."""
+        setting = self.setting
+        return Problem(
+            self.network,
+            setting.model,
+            setting.rules,
+            setting.splits,
+            self.space,
+            knobs,
+            budgets,
+            seed=self.seed,
+            draw=draw,
+        )
+
+    def fixed(self, plan: Plan) -> Row:
+        """Train a fixed plan as long as any method."""
+        problem = self.problem(self.space.allocation)
+        return next(self._measured(problem, lambda problem: iter([self._train_fixed(problem, plan)])))
+
+    def _train_fixed(self, problem: Problem, plan: Plan) -> QuantizedNetwork:
+        model, rules, splits = problem.model, problem.rules, problem.splits
+        return train_fixed(
+            problem.network, model, rules, plan, splits, self.space, seed=self.seed, on_epoch=problem.on_epoch
+        )
+
+    def run(self, knobs: Allocation, budgets: Sequence[Budget], draw: int = 0) -> list[Row]:
+        """Every network that the method ``knobs.method`` leaves; costs of computing stand in the first row."""
+        return list(self._measured(self.problem(knobs, budgets, draw), METHODS[knobs.method]))
+
+    def _measured(self, problem: Problem, method: Callable[[Problem], Iterator[QuantizedNetwork]]) -> Iterator[Row]:
+        curve: list[float] = []
+
+        def on_epoch(record: EpochRecord) -> None:
+            curve.append(record.validation_accuracy)
+
+        started = time.process_time()
+        networks = list(method(replace(problem, on_epoch=on_epoch)))
+        spent = {"epochs": len(curve), "cpu_seconds": round(time.process_time() - started, 3)}
+        for network in networks:
+            plans = network.layer_plans
+            yield {
+                "plan": self.text(plans),
+                **{name: value for name, value in self.setting.model.costs(plans).items() if name in SHOWN},
+                **self._accuracies(network),
+                **spent,
+                "curve": " ".join(f"{value:.4f}" for value in curve),
+            }
+            spent, curve = {"epochs": 0, "cpu_seconds": 0.0}, []
+
+    def text(self, plan: Plan) -> str:
+        """``weight/spike`` bits of every searched layer, spike bits one a time step: ``2/1,1 1/3``."""
+        found = (plan[name] for name in self.setting.rules.searched)
+        return " ".join(f"{layer.weight_bits}/{','.join(map(str, layer.spike_bits))}" for layer in found)
+
+    def plan(self, text: str) -> dict[str, LayerPlan]:
+        """The plan that :meth:`text` writes so; layers that are not searched have their own bits."""
+        plan = self.setting.rules.smallest(self.setting.model)
+        for name, bits in zip(self.setting.rules.searched, text.split(), strict=True):
+            weight, spikes = bits.split("/")
+            each = tuple(int(part) for part in spikes.split(","))
+            update = {"weight_bits": int(weight), "spike_bits": each, "time_steps": len(each)}
+            plan[name] = plan[name].model_copy(update=update)
+        return plan
+
+
+SHOWN = ("bit_budget", "bit_budget_mac", "s_ace", "weight_memory")
+"""Costs that tables keep."""
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    return (
+        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def made_by(module: str) -> str:
+    """The command that is running; where the data lie is left to who runs it again."""
+    given = [re.sub(r"^(data_options\.root=).*", r"\1ROOT", argument) for argument in sys.argv[1:]]
+    return f"`{shlex.join(['python', '-m', module, *given])}`"
+
+
+def progress(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
