@@ -7,7 +7,7 @@ import optuna
 
 from benchmarks.evidence.runs import Ledger, Row, Stage
 from bitsearch.cost import Budget
-from bitsearch.search.study import default_parameters, make_sampler, suggest
+from bitsearch.search.sampler import default_parameters, make_sampler, suggest
 
 Choose = Callable[[int], Sequence[Budget]]
 """The budgets of an attempt, from 0."""

@@ -35,7 +35,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=16),
     "gp": lambda seed: GPSampler(seed=seed),
 }
-"""As :func:`bitsearch.search.study.make_sampler` makes them, where it has them."""
+"""As :func:`bitsearch.search.sampler.make_sampler` makes them, where it has them."""
 LEAST_EPOCHS = 4
 MARGIN = 0.05
 MARKS = (10, 20, 40)
