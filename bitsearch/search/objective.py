@@ -14,11 +14,11 @@ from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
 from bitsearch.search.artifacts import Artifacts
+from bitsearch.search.processes import Allocate, Job, Processes, Trained, TrainUniform
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.sampler import suggest
 from bitsearch.search.study import Turn, add_part
-from bitsearch.search.workers import Allocate, Job, Trained, TrainUniform, Workers
 from bitsearch.version import __version__
 
 _Result = TypeVar("_Result")
@@ -35,7 +35,7 @@ class Objective:
     folder: RunFolder
     setting: Setting
     budgets: Sequence[Budget]
-    workers: Workers
+    processes: Processes
     progress: Progress
     artifacts: Artifacts | None = None
     """Where others look for the plan and the weights."""
@@ -100,7 +100,7 @@ class Objective:
         if resumed:
             self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
         self.folder.append_log({"event": "started", "trial": trial.number, "method": method, "resumed": resumed})
-        return self.workers.do(job, on_epoch, kept=kept, misfit=starts_anew)
+        return self.processes.do(job, on_epoch, kept=kept, misfit=starts_anew)
 
     def _values(self, plan: BitPlan) -> tuple[float, float]:
         assert plan.accuracy.validation is not None

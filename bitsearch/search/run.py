@@ -35,6 +35,7 @@ from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.front import best_plan, table
 from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
+from bitsearch.search.processes import ExpectActivity, Processes, TakeWeights, TrainFullPrecision
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
 from bitsearch.search.sampler import TrialSampler
@@ -51,7 +52,6 @@ from bitsearch.search.study import (
     release_interrupted,
 )
 from bitsearch.search.trials import Taker
-from bitsearch.search.workers import ExpectActivity, TakeWeights, TrainFullPrecision, Workers
 from bitsearch.space import SearchSpace
 from bitsearch.version import __version__
 
@@ -159,10 +159,10 @@ def search(
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
-    workers = Workers(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
+    processes = Processes(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
     if not is_leader():
         with stop.listening(), computing(setting, compiled=compiled):
-            return SearchResult(RunFolder(Path(workers.follow())))
+            return SearchResult(RunFolder(Path(processes.follow())))
     settings = RunSettings(
         compiled=compiled,
         metric=axis,
@@ -190,11 +190,11 @@ def search(
         closing(open_storage(url or folder.storage_url)) as database,
     ):
         if url is None:
-            return _run(folder, settings, workers, wanted, timeout, told, open_study(database, STUDY_NAME), None)
+            return _run(folder, settings, processes, wanted, timeout, told, open_study(database, STUDY_NAME), None)
         settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
         opened = open_study(database, settings.study or "")
         shared = SharedStudy(opened, Artifacts(artifacts or str(folder.path.absolute() / "artifacts")))
-        return _run(folder, settings, workers, wanted, timeout, told, opened, shared)
+        return _run(folder, settings, processes, wanted, timeout, told, opened, shared)
 
 
 @contextmanager
@@ -283,14 +283,14 @@ def _difference(was: Any, now: Any, path: str = "") -> str:
 def _run(
     folder: RunFolder,
     settings: RunSettings,
-    workers: Workers,
+    processes: Processes,
     trials: int,
     timeout: float | None,
     progress: Progress,
     study: optuna.Study,
     shared: SharedStudy | None,
 ) -> SearchResult:
-    setting, budgets = workers.setting, workers.budgets
+    setting, budgets = processes.setting, processes.budgets
     folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
@@ -313,26 +313,26 @@ def _run(
     network, activity = None, None
     if any(setting.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
-        network = _full_precision(folder, workers, progress)
-        activity = workers.do(ExpectActivity())
+        network = _full_precision(folder, processes, progress)
+        activity = processes.do(ExpectActivity())
     most = _baselines(space)
     candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity) if most else []
     wanted = Wanted(_wanted(space, trials), candidates, space.search.methods)
     done = sum(is_settled(trial) and not is_part(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, wanted.total, done)
-    network = network or _full_precision(folder, workers, progress)
+    network = network or _full_precision(folder, processes, progress)
     if shared is not None:
         shared.invite(settings, wanted, folder.full_precision_weights)
     study.sampler = TrialSampler(space, settings.seed, wanted)
-    objective = Objective(folder, setting, budgets, workers, progress, shared.artifacts if shared else None)
-    Taker(study, wanted, objective, folder, progress, workers.stop, workers.survive).take_all(deadline)
+    objective = Objective(folder, setting, budgets, processes, progress, shared.artifacts if shared else None)
+    Taker(study, wanted, objective, folder, progress, processes.stop, processes.survive).take_all(deadline)
     _check_results(study)
     if shared is not None:
         shared.collect(folder)
     _read_test_split(folder, setting, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
-    workers.dismiss(str(folder.path))
+    processes.dismiss(str(folder.path))
     return SearchResult(folder)
 
 
@@ -353,32 +353,32 @@ def _baselines(space: SearchSpace) -> int:
     return 0 if space.search.methods else space.search.uniform_trials
 
 
-def _full_precision(folder: RunFolder, workers: Workers, progress: Progress) -> nn.Module:
+def _full_precision(folder: RunFolder, processes: Processes, progress: Progress) -> nn.Module:
     """The float network that every trial starts from: trained once, then read from the run folder."""
     settings = folder.settings
     if settings.full_precision.validation is not None:
-        take_weights(workers, folder.full_precision_weights)
-        return workers.network
-    progress.trial("full precision", workers.setting.space.training.full_precision_epochs)
+        take_weights(processes, folder.full_precision_weights)
+        return processes.network
+    progress.trial("full precision", processes.setting.space.training.full_precision_epochs)
 
     def on_epoch(record: EpochRecord) -> None:
         folder.append_log({"event": "epoch", "trial": None, **vars(record)})
         progress.epoch(record)
 
     kept = folder.checkpoint_file(None)
-    accuracy = workers.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
-    save_weights(workers.network, folder.full_precision_weights)
+    accuracy = processes.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
+    save_weights(processes.network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
     folder.forget_checkpoint(None)
     progress.trial_done("full precision", accuracy, None)
-    return workers.network
+    return processes.network
 
 
-def take_weights(workers: Workers, path: Path) -> None:
+def take_weights(processes: Processes, path: Path) -> None:
     """Let all processes make the float network from weights that a run has already."""
-    network = workers.setting.fresh_network(workers.seed)
+    network = processes.setting.fresh_network(processes.seed)
     load_weights(network, path)
-    workers.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
+    processes.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
 
 
 def _read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) -> None:

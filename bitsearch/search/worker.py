@@ -12,6 +12,7 @@ from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.evaluate import refuse_own
 from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
+from bitsearch.search.processes import Processes
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.proxy import open_shared
 from bitsearch.search.run import computing, take_weights
@@ -20,7 +21,6 @@ from bitsearch.search.sampler import TrialSampler
 from bitsearch.search.shared_study import await_invitation, read_invitation
 from bitsearch.search.study import is_part, is_settled
 from bitsearch.search.trials import Taker
-from bitsearch.search.workers import Workers
 
 
 def work(
@@ -66,21 +66,21 @@ def work(
         setting = make_setting(settings.space, device=device, target=settings.target)
         budgets = [Budget(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
         fabric = make_fabric(setting.device, settings.space.training.precision)
-        workers = Workers(setting, budgets, settings.seed, fabric, stop)
+        processes = Processes(setting, budgets, settings.seed, fabric, stop)
         with computing(setting, compiled=settings.compiled):
             if not is_leader():
-                workers.follow()
+                processes.follow()
                 return 0
             store = Artifacts(artifacts or invitation.artifacts)
             folder.make()
             folder.write_settings(settings)
             store.fetch(found, found._storage, folder.full_precision_weights)
-            take_weights(workers, folder.full_precision_weights)
+            take_weights(processes, folder.full_precision_weights)
             before = found.get_trials(deepcopy=False)
             told.started(folder.path, wanted.total, sum(is_settled(trial) and not is_part(trial) for trial in before))
             found.sampler = TrialSampler(settings.space, settings.seed, wanted)
-            objective = Objective(folder, setting, budgets, workers, told, store)
-            taker = Taker(found, wanted, objective, folder, told, stop, workers.survive)
+            objective = Objective(folder, setting, budgets, processes, told, store)
+            taker = Taker(found, wanted, objective, folder, told, stop, processes.survive)
             taker.take_all()
-            workers.dismiss(str(folder.path))
+            processes.dismiss(str(folder.path))
     return taker.ended

@@ -33,12 +33,12 @@ _Result = TypeVar("_Result", covariant=True)
 class Job(Protocol[_Result]):
     """Something that all processes of a run do together; the same in each."""
 
-    def __call__(self, workers: "Workers", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
+    def __call__(self, processes: "Processes", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
         """This process's part."""
 
 
 @dataclass
-class Workers:
+class Processes:
     """This process's hold on all of a run, made in each by the same arguments."""
 
     setting: Setting
@@ -112,22 +112,22 @@ def _nobody(record: EpochRecord) -> None:
 class TrainFullPrecision:
     """Train a float network; its validation accuracy."""
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
         """This process's part."""
-        splits, training = workers.setting.splits, workers.setting.space.training
-        workers.network = workers.setting.fresh_network(workers.seed)
+        splits, training = processes.setting.splits, processes.setting.space.training
+        processes.network = processes.setting.fresh_network(processes.seed)
         train(
-            workers.network,
+            processes.network,
             splits,
             training,
             epochs=training.full_precision_epochs,
-            seed=workers.seed,
+            seed=processes.seed,
             phase="full precision",
             on_epoch=on_epoch,
-            fabric=workers.fabric,
+            fabric=processes.fabric,
             checkpoints=checkpoint,
         )
-        return evaluate(workers.network, splits.validation, training.at_once, shared=True)
+        return evaluate(processes.network, splits.validation, training.at_once, shared=True)
 
 
 @dataclass(frozen=True)
@@ -136,21 +136,21 @@ class TakeWeights:
 
     weights: dict[str, Tensor]
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
         """This process's part."""
-        workers.network = workers.setting.fresh_network(workers.seed)
-        workers.network.load_state_dict(self.weights)
+        processes.network = processes.setting.fresh_network(processes.seed)
+        processes.network.load_state_dict(self.weights)
 
 
 @dataclass(frozen=True)
 class ExpectActivity:
     """Count spikes before anything is trained at few bits, at the bits where every search starts."""
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
         """This process's part."""
-        setting = workers.setting
+        setting = processes.setting
         space = setting.space
-        start = make_searchable(workers.network, setting.model, setting.rules, space, space.allocation)
+        start = make_searchable(processes.network, setting.model, setting.rules, space, space.allocation)
         return evaluate_with_activity(start, setting.splits.validation, space.training.at_once, shared=True)[1]
 
 
@@ -171,24 +171,24 @@ class TrainUniform:
 
     bits: UniformBits
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
         """This process's part."""
-        setting, knobs = workers.setting, workers.setting.space.allocation
+        setting, knobs = processes.setting, processes.setting.space.allocation
         model, rules = setting.model, setting.rules
         plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
         quantized = train_fixed(
-            workers.network,
+            processes.network,
             model,
             rules,
             plan,
             setting.splits,
             setting.space,
-            seed=workers.seed,
+            seed=processes.seed,
             on_epoch=on_epoch,
-            fabric=workers.fabric,
+            fabric=processes.fabric,
             checkpoints=checkpoint,
         )
-        return _measured(workers, quantized, checkpoint.seconds)
+        return _measured(processes, quantized, checkpoint.seconds)
 
 
 @dataclass(frozen=True)
@@ -199,30 +199,30 @@ class Allocate:
     draw: int
     """As :attr:`bitsearch.allocate.method.Problem.draw`."""
 
-    def __call__(self, workers: Workers, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
         """This process's part."""
-        setting = workers.setting
+        setting = processes.setting
         problem = Problem(
-            workers.network,
+            processes.network,
             setting.model,
             setting.rules,
             setting.splits,
             setting.space,
             self.knobs,
-            workers.budgets,
-            seed=workers.seed,
+            processes.budgets,
+            seed=processes.seed,
             draw=self.draw,
             on_epoch=on_epoch,
-            fabric=workers.fabric,
+            fabric=processes.fabric,
             checkpoints=checkpoint,
         )
         # All are trained before any is measured, which is no part of the training.
         ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
-        return [_measured(workers, network, seconds) for network, seconds in ready]
+        return [_measured(processes, network, seconds) for network, seconds in ready]
 
 
-def _measured(workers: Workers, network: QuantizedNetwork, seconds: float) -> Trained:
-    setting = workers.setting
+def _measured(processes: Processes, network: QuantizedNetwork, seconds: float) -> Trained:
+    setting = processes.setting
     at_once = setting.space.training.at_once
     found = evaluate_with_activity(network, setting.splits.validation, at_once, shared=True)
     return Trained(network, *found, seconds)
