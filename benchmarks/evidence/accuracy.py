@@ -27,7 +27,7 @@ from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
-from bitsearch.allocate.uniform import uniform_plans
+from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.plan import write_whole

@@ -25,7 +25,7 @@ from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds,
 from benchmarks.signal import backward_pass
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.projection import LevelCount, LossModel
+from bitsearch.allocate.moves import LevelCount, LossModel
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.random_plans import random_plan
 from bitsearch.allocate.sensitivity import score

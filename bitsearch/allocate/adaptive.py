@@ -19,8 +19,8 @@ from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.evaluation import evaluate_with_activity, measure_activity
 from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.method import Problem
+from bitsearch.allocate.moves import LossModel, loss_change, moves
 from bitsearch.allocate.probing import ProbedCurvature
-from bitsearch.allocate.projection import LossModel, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.settle import settle
 from bitsearch.allocate.trainer import Callback, OnEpoch, train

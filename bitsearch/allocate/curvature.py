@@ -79,7 +79,7 @@ class _LayerState:
 
 
 class Curvature:
-    """Measures the Fisher by probes and predicts losses from it; a :class:`bitsearch.allocate.projection.LossModel`.
+    """Measures the Fisher by probes and predicts losses from it; a :class:`bitsearch.allocate.moves.LossModel`.
 
     Args:
         network: searched layers are measured.

@@ -21,7 +21,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from bitsearch.allocate.projection import Kind, LossModel, Numbers, project
+from bitsearch.allocate.moves import Kind, LossModel
+from bitsearch.allocate.projection import Numbers, project
 from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
 from bitsearch.cost.metrics import mean_bits, means
 from bitsearch.plan import LayerPlan

@@ -1,25 +1,23 @@
 """Projection: the nearest plan that meets every budget exactly.
 
 Bits are taken away where the predicted loss rises least per unit of cost saved, until all budgets are met; then what is
-left of them is spent where the loss falls most per share of what is left. Last, where losses were measured, bits go
-from one layer to another as long as that lowers them.
+left of them is spent where the loss falls most per share of what is left. Where losses were measured, bits then go from
+one layer to another as long as that lowers them. Such single steps from far away may end where no step leads on, so
+they start from the best uniform plans as well, and what has the least predicted loss is taken.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitsearch.allocate.moves import Kind, LevelCount, LossModel, Move, loss_change, moves
+from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
 from bitsearch.cost.metrics import Bits
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Choices
 
-Kind = str
-"""``weight``, ``spike`` or ``time``: which of a layer's three numbers a move changes."""
 Numbers = NDArray[np.float64]
 
 PEAK_POWER = 16.0
@@ -32,64 +30,8 @@ EXCHANGES = 4
 """At most so many a layer."""
 LEAST_GAIN = 1e-6
 """An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
-
-
-class LossModel(Protocol):
-    """Predicts what an allocation of one layer adds to the training loss."""
-
-    def weight_loss(self, name: str, weight_bits: int) -> float:
-        """Loss added by quantizing the layer's weights."""
-
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
-        """Loss added by quantizing the layer's input, one bit width a time step."""
-
-
-class LevelCount:
-    """The loss model where nothing is measured: error falls with the square of the number of levels."""
-
-    def weight_loss(self, name: str, weight_bits: int) -> float:
-        """4^(−weight bits)."""
-        return 4.0**-weight_bits
-
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
-        """(Σ_t 2^spike bits)^(−2): the steps' levels add up."""
-        return float(sum(2**bits for bits in spike_bits)) ** -2
-
-
-@dataclass(frozen=True)
-class Move:
-    """One of a layer's three numbers at the next value that its choices allow."""
-
-    kind: Kind
-    slot: int
-    """Which latent the move stands for, in the order of :attr:`QuantizedLayer.latents`."""
-    weight_bits: int
-    spike_bits: tuple[int, ...]
-    distance: int
-    """By how much the number changes."""
-
-
-def moves(weight_bits: int, spike_bits: tuple[int, ...], choices: Choices, direction: int) -> Iterator[Move]:
-    """Every move of a layer down (−1) or up (+1): of its weight bits, its time steps, or one step's spike bits."""
-    to = choices.weight_bits.neighbour(weight_bits, direction)
-    if to is not None:
-        yield Move("weight", 0, to, spike_bits, abs(to - weight_bits))
-    steps = len(spike_bits)
-    to = choices.time_steps.neighbour(steps, direction)
-    if to is not None:
-        # Steps go from the end; those that come into use take over the last one's bits.
-        yield Move("time", 1, weight_bits, (spike_bits + spike_bits[-1:] * (to - steps))[:to], abs(to - steps))
-    for t, bits in enumerate(spike_bits):
-        to = choices.spike_bits.neighbour(bits, direction)
-        if to is not None:
-            yield Move("spike", 2 + t, weight_bits, (*spike_bits[:t], to, *spike_bits[t + 1 :]), abs(to - bits))
-
-
-def loss_change(loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], move: Move) -> float:
-    """Predicted loss after the move minus that before it."""
-    if move.kind == "weight":
-        return loss.weight_loss(name, move.weight_bits) - loss.weight_loss(name, weight_bits)
-    return loss.spike_loss(name, move.spike_bits) - loss.spike_loss(name, spike_bits)
+UNIFORM_STARTS = 8
+"""Most uniform plans that are started from."""
 
 
 def project(
@@ -103,7 +45,7 @@ def project(
     activity: Activity | None = None,
     refill: bool = True,
 ) -> dict[str, LayerPlan]:
-    """A plan near ``plan`` that keeps to the rules and costs at most every budget's limit.
+    """A plan that keeps to the rules and costs at most every budget's limit: near ``plan``, or better by the loss.
 
     Args:
         plan: bits of every layer; values that the rules do not allow go to the nearest that they do.
@@ -111,10 +53,11 @@ def project(
         budgets: the limits; each feasible, as :meth:`Budget.check_feasible` checks. Since the fewest bits are the
             cheapest in every metric, budgets that are feasible one by one are feasible together.
         rules: what each layer may get.
-        loss: predicts the price of a move in accuracy; level counts by default, by which no bits are exchanged.
+        loss: predicts the price of a move in accuracy; level counts by default, by which no bits are exchanged and
+            nothing but ``plan`` is started from.
         prices: regularizer weights of ``weight``, ``spike`` and ``time``; a dear kind is reduced first.
         activity: spike counts, for budgets on metrics that need them; taken as constant.
-        refill: spend what is left of the budgets, and exchange bits between layers if that lowers the loss.
+        refill: spend what is left of the budgets, exchange bits and try other starts if that lowers the loss.
 
     Raises:
         InputError: no budget, one on spikes that were not counted, or one that even the fewest bits do not meet, with
@@ -132,9 +75,21 @@ def project(
             for budget in limits:
                 budget.check_feasible(model, rules, activity)
             raise InputError(f"no plan meets the budgets {', '.join(budget.metric for budget in limits)}; allow more")
-    if refill:
+    if not refill:
+        return state.plan()
+    if loss is None:
         # Level counts know nothing of the layers: they must not move bits that were learned.
-        state.spend(exchanges=EXCHANGES * len(state.names) if loss is not None else 0)
+        state.spend(exchanges=0)
+        return state.plan()
+    exchanges = EXCHANGES * len(state.names)
+    state.spend(exchanges)
+    for bits in uniform_plans(model, rules, limits, UNIFORM_STARTS, activity=activity):
+        nearest = rules.nearest(model, bits, granularity="layer")
+        start = {name: layer.model_copy(update=_bits_of(nearest[name])) for name, layer in plan.items()}
+        other = _State(start, model, limits, rules, loss, weights, activity)
+        if other.excess() <= 0:
+            other.spend(exchanges)
+            state = min(state, other, key=_State.predicted)
     return state.plan()
 
 
@@ -310,7 +265,7 @@ class _State:
         top, total = best[order[0]], 0.0
         # Scores below zero are prices: nearly as good means little dearer.
         least = top * (NEAR_BEST if top > 0 else 1 / NEAR_BEST)
-        made = 0
+        made, refused = 0, score.copy()
         for index in order:
             step = float(effect[slots[index], index])
             if made and (best[index] < least or total + step > enough):
@@ -320,10 +275,24 @@ class _State:
             # In a product of means, moves that fit one by one may not fit together.
             if direction > 0 and self.excess() > 0:
                 self.weight_bits[index], self.spike_bits[index] = before
+                refused[slots[index], index] = np.nan
                 continue
             self._refresh(int(index))
             total, made = total + step, made + 1
-        return made > 0
+        # What refuses one of a layer's moves may allow another.
+        return made > 0 or self._make(direction, refused, effect, enough)
+
+    def predicted(self) -> float:
+        """Loss that all bits add, each part over its price; that of spikes over the mean of theirs and time's."""
+        of_weights, of_time, of_spikes = self.price[:3, 0]
+        return float(
+            sum(
+                self.loss.weight_loss(name, weight_bits) / of_weights
+                + self.loss.spike_loss(name, spike_bits) / np.sqrt(of_time * of_spikes)
+                for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
+                if name in self.searched
+            )
+        )
 
     def plan(self) -> dict[str, LayerPlan]:
         """The current bits as plan data."""
@@ -333,6 +302,10 @@ class _State:
             )
             for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
         }
+
+
+def _bits_of(layer: LayerPlan) -> dict[str, object]:
+    return {name: getattr(layer, name) for name in ("weight_bits", "spike_bits", "time_steps")}
 
 
 def _largest_of_others(term: Numbers) -> Numbers:

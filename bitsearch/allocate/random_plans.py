@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bitsearch.allocate.method import Problem
-from bitsearch.allocate.projection import Move, moves
+from bitsearch.allocate.moves import Move, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.settle import expected_activity, settle_plan
 from bitsearch.cost import Activity, Budget, CostModel, Rules

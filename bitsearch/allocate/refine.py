@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
-from bitsearch.allocate.projection import LossModel, Move, loss_change, moves
+from bitsearch.allocate.moves import LossModel, Move, loss_change, moves
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.sensitivity import score
 from bitsearch.allocate.settle import expected_activity, settle_plan

@@ -6,7 +6,8 @@ from dataclasses import replace
 from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
-from bitsearch.allocate.projection import Kind, LossModel, project
+from bitsearch.allocate.moves import Kind, LossModel
+from bitsearch.allocate.projection import project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import Callback, EpochRecord
 from bitsearch.cost import Activity, Budget

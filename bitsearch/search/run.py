@@ -21,7 +21,7 @@ from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.setting import Setting, make_setting
 from bitsearch.allocate.threads import limited_threads, threads_for
 from bitsearch.allocate.trainer import EpochRecord
-from bitsearch.allocate.uniform import uniform_plans
+from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.errors import InputError, StorageError

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitsearch.allocate.integer_program import solve
-from bitsearch.allocate.projection import LevelCount
+from bitsearch.allocate.moves import LevelCount
 from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits

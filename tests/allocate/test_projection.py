@@ -16,7 +16,9 @@ from cost_problems import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitsearch.allocate.projection import LevelCount, _State, moves, project
+from bitsearch.allocate.moves import LevelCount, moves
+from bitsearch.allocate.projection import UNIFORM_STARTS, _State, project
+from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target
 from bitsearch.cost.budget import parse_budgets, target_limits
 from bitsearch.cost.metrics import METRICS
@@ -414,6 +416,18 @@ def test_no_exchange_of_two_layers_bits_lowers_the_loss_any_more(problem, weight
                     if after < before * (1 - 1e-4) and meets(model, exchanged, budgets, activity):
                         lower.append((name, other, after / before))
     assert not lower
+
+
+@settings(deadline=None, max_examples=60)
+@given(projection_problems(), st.floats(0.2, 5))
+def test_by_measured_losses_no_uniform_plan_is_better(problem, weight_price):
+    model, rules, budgets, activity, start = problem
+    prices = {"weight": weight_price, "spike": 1.0, "time": 1.0}
+    plan = project(start, model, budgets, rules, loss=LevelCount(), activity=activity, prices=prices)
+    found = predicted_loss(plan, rules.searched, prices)
+    for bits in uniform_plans(model, rules, budgets, UNIFORM_STARTS, activity=activity):
+        uniform = rules.nearest(model, bits, granularity="layer")
+        assert found <= predicted_loss(uniform, rules.searched, prices) * (1 + 1e-9), bits
 
 
 def test_the_moves_of_a_layer():

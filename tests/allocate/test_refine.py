@@ -4,7 +4,7 @@ import pytest
 
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.method import Problem
-from bitsearch.allocate.projection import LevelCount
+from bitsearch.allocate.moves import LevelCount
 from bitsearch.allocate.refine import allocate_by_refinement, exchanges
 from bitsearch.allocate.uniform import allocate_uniformly
 from bitsearch.cost import Budget

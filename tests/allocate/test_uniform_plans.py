@@ -3,7 +3,8 @@ from itertools import product
 import pytest
 import torch
 
-from bitsearch.allocate.uniform import train_fixed, uniform_plans
+from bitsearch.allocate.uniform import train_fixed
+from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits

@@ -127,7 +127,7 @@ def test_the_table_shows_every_budget_with_its_outcome(ran_on_a_target):
     assert again.returncode == 0, again.stderr
     assert "tiny at weight_memory=2KiB, s_ace=4x" in again.stdout
     head = next(line for line in again.stdout.splitlines() if "validation" in line and "test" in line)
-    assert [cell.strip() for cell in head.split("┃")[4:6]] == ["memory", "S-ACE"]
+    assert [cell.strip() for cell in head.split("┃")[4:6]] == ["Weight memory", "S-ACE"]
     printed = again.stdout.replace("\xa0", " ").splitlines()
     lines = [line for line in printed if " of at most " in line]
     for line, start in zip(

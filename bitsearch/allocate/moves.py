@@ -1,0 +1,68 @@
+"""Single steps from one allocation of a layer to the next, and models of what they do to the loss."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from bitsearch.space import Choices
+
+Kind = str
+"""``weight``, ``spike`` or ``time``: which of a layer's three numbers a move changes."""
+
+
+class LossModel(Protocol):
+    """Predicts what an allocation of one layer adds to the training loss."""
+
+    def weight_loss(self, name: str, weight_bits: int) -> float:
+        """Loss added by quantizing the layer's weights."""
+
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+        """Loss added by quantizing the layer's input, one bit width a time step."""
+
+
+class LevelCount:
+    """The loss model where nothing is measured: error falls with the square of the number of levels."""
+
+    def weight_loss(self, name: str, weight_bits: int) -> float:
+        """4^(−weight bits)."""
+        return 4.0**-weight_bits
+
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+        """(Σ_t 2^spike bits)^(−2): the steps' levels add up."""
+        return float(sum(2**bits for bits in spike_bits)) ** -2
+
+
+@dataclass(frozen=True)
+class Move:
+    """One of a layer's three numbers at the next value that its choices allow."""
+
+    kind: Kind
+    slot: int
+    """Which latent the move stands for, in the order of :attr:`QuantizedLayer.latents`."""
+    weight_bits: int
+    spike_bits: tuple[int, ...]
+    distance: int
+    """By how much the number changes."""
+
+
+def moves(weight_bits: int, spike_bits: tuple[int, ...], choices: Choices, direction: int) -> Iterator[Move]:
+    """Every move of a layer down (−1) or up (+1): of its weight bits, its time steps, or one step's spike bits."""
+    to = choices.weight_bits.neighbour(weight_bits, direction)
+    if to is not None:
+        yield Move("weight", 0, to, spike_bits, abs(to - weight_bits))
+    steps = len(spike_bits)
+    to = choices.time_steps.neighbour(steps, direction)
+    if to is not None:
+        # Steps go from the end; those that come into use take over the last one's bits.
+        yield Move("time", 1, weight_bits, (spike_bits + spike_bits[-1:] * (to - steps))[:to], abs(to - steps))
+    for t, bits in enumerate(spike_bits):
+        to = choices.spike_bits.neighbour(bits, direction)
+        if to is not None:
+            yield Move("spike", 2 + t, weight_bits, (*spike_bits[:t], to, *spike_bits[t + 1 :]), abs(to - bits))
+
+
+def loss_change(loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], move: Move) -> float:
+    """Predicted loss after the move minus that before it."""
+    if move.kind == "weight":
+        return loss.weight_loss(name, move.weight_bits) - loss.weight_loss(name, weight_bits)
+    return loss.spike_loss(name, move.spike_bits) - loss.spike_loss(name, spike_bits)
