@@ -49,14 +49,13 @@ STILL = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
 TIMED = {
     "study": (
         "bitsearch.search.run:open_study",
-        "bitsearch.search.run:retry_interrupted",
-        "bitsearch.search.run:finished",
-        "bitsearch.search.run:make_sampler",
+        "bitsearch.search.run:release_interrupted",
+        "bitsearch.search.trials:check_causes",
+        "bitsearch.search.study:Wanted.turn",
         "bitsearch.search.objective:suggest",
         "optuna.study:Study.get_trials",
-        "optuna.study:Study.enqueue_trial",
-        "optuna.study:Study.tell",
         "optuna.study:Study.ask",
+        "optuna.study._optimize:_tell_with_warning",
     ),
     "storage": tuple(
         f"optuna.storages:RDBStorage.{name}"
@@ -66,7 +65,7 @@ TIMED = {
     "geometry and costs": (
         "bitsearch.allocate.setting:trace",
         "bitsearch.search.run:uniform_plans",
-        "bitsearch.allocate.adaptive:project",
+        "bitsearch.allocate.settle:project",
         "bitsearch.cost.model:CostModel.costs",
     ),
     "plans, weights and tables": (
@@ -78,6 +77,10 @@ TIMED = {
         "bitsearch.search.objective:save_weights",
         "bitsearch.search.run:save_weights",
         "bitsearch.search.run:load_weights",
+    ),
+    "checkpoints": (
+        "bitsearch.search.checkpoint:Checkpoint.restore",
+        "bitsearch.search.checkpoint:Checkpoint.keep",
     ),
     "report": ("bitsearch.report:write_report",),
 }
