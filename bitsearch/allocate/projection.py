@@ -6,6 +6,7 @@ one layer to another as long as that lowers them. Such single steps from far awa
 they start from the best uniform plans as well, and what has the least predicted loss is taken.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,7 +32,9 @@ EXCHANGES = 4
 LEAST_GAIN = 1e-6
 """An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
 UNIFORM_STARTS = 8
-"""Most uniform plans that are started from."""
+"""Uniform plans among which there are the best to start from."""
+STARTED = 2
+"""So many of them, with the least predicted loss, are."""
 
 
 def project(
@@ -83,14 +86,20 @@ def project(
         return state.plan()
     exchanges = EXCHANGES * len(state.names)
     state.spend(exchanges)
+
+    def predicted(plan: Mapping[str, LayerPlan]) -> float:
+        return _predicted(plan, rules.searched, loss, weights)
+
+    found, starts = [state.plan()], []
     for bits in uniform_plans(model, rules, limits, UNIFORM_STARTS, activity=activity):
         nearest = rules.nearest(model, bits, granularity="layer")
-        start = {name: layer.model_copy(update=_bits_of(nearest[name])) for name, layer in plan.items()}
+        starts.append({name: layer.model_copy(update=_bits_of(nearest[name])) for name, layer in plan.items()})
+    for start in sorted(starts, key=predicted)[:STARTED]:
         other = _State(start, model, limits, rules, loss, weights, activity)
         if other.excess() <= 0:
             other.spend(exchanges)
-            state = min(state, other, key=_State.predicted)
-    return state.plan()
+            found.append(other.plan())
+    return min(found, key=predicted)
 
 
 class _State:
@@ -282,18 +291,6 @@ class _State:
         # What refuses one of a layer's moves may allow another.
         return made > 0 or self._make(direction, refused, effect, enough)
 
-    def predicted(self) -> float:
-        """Loss that all bits add, each part over its price; that of spikes over the mean of theirs and time's."""
-        of_weights, of_time, of_spikes = self.price[:3, 0]
-        return float(
-            sum(
-                self.loss.weight_loss(name, weight_bits) / of_weights
-                + self.loss.spike_loss(name, spike_bits) / np.sqrt(of_time * of_spikes)
-                for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
-                if name in self.searched
-            )
-        )
-
     def plan(self) -> dict[str, LayerPlan]:
         """The current bits as plan data."""
         return {
@@ -302,6 +299,15 @@ class _State:
             )
             for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
         }
+
+
+def _predicted(
+    plan: Mapping[str, LayerPlan], searched: Sequence[str], loss: LossModel, prices: Mapping[Kind, float]
+) -> float:
+    """Loss that a plan adds, each part over its price; that of spikes over the mean of theirs and time's."""
+    of_weights = sum(loss.weight_loss(name, plan[name].weight_bits) for name in searched)
+    of_spikes = sum(loss.spike_loss(name, plan[name].spike_bits) for name in searched)
+    return of_weights / prices["weight"] + of_spikes / math.sqrt(prices["spike"] * prices["time"])
 
 
 def _bits_of(layer: LayerPlan) -> dict[str, object]:
