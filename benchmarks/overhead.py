@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import bitsearch
-from bitsearch.allocate.adaptive import CurvatureSignal
+from bitsearch.allocate.curvature_signal import CurvatureSignal
 from bitsearch.allocate.quantized_network import QuantizedNetwork, quantize
 from bitsearch.allocate.setting import make_setting
 from bitsearch.allocate.trainer import Callback, train

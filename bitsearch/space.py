@@ -162,6 +162,8 @@ class Allocation(Frozen):
     """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
     weight_tolerance: float = Field(default=0.25, ge=0, le=1)
     """Share of the loss predicted for fewer weight bits that counts: training wins the rest back, but not spikes'."""
+    time_tolerance: float = Field(default=0.25, ge=0, le=1)
+    """Share of the loss predicted for binning a recording's frames that counts: training wins the rest back."""
     regularizer: Literal["metric", "means"] = "metric"
     """``metric`` binds the budget's own metric, ``means`` is the published |mean − target| form."""
     estimator: Literal["curvature", "probed", "straight_through"] = "curvature"
@@ -169,9 +171,12 @@ class Allocation(Frozen):
     single layers, or the published form."""
     start: UniformBits = UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     """Where the latents start."""
+    headroom: float = Field(default=1.5, ge=1)
+    """``adaptive``: where ``start`` costs more than this many times the budget, the best uniform plan that does not is
+    started from."""
     bits_learning_rate: Positive = 0.1
     time_learning_rate: Positive = 0.05
-    search_share: float = Field(default=0.5, gt=0, lt=1)
+    search_share: float = Field(default=0.25, gt=0, lt=1)
     """Share of a trial's epochs in which the bits move; the rest fine-tunes with bits frozen."""
     probe_every: Count = 8
     """Training steps between two curvature measurements."""

@@ -3,7 +3,7 @@ r"""Accuracy of every method against the best of the whole uniform grid, at seve
     python -m benchmarks.evidence.accuracy --space digits --out reports/evidence/accuracy-digits
     python -m benchmarks.evidence.accuracy --space digits_events --seeds 2 --out reports/evidence/accuracy-digits_events
     python -m benchmarks.evidence.accuracy --space cifar10_folder --set data_options.root=ROOT \
-        --set training.full_precision_epochs=8 --set training.epochs=4 --seeds 1 --trials 2 --out DIR
+        --set training.full_precision_epochs=8 --set training.epochs=4 --seeds 1 --trials 2 --compile --out DIR
 
 All runs of a seed start from the same float network. A method has so many trials at every budget, the first with its
 own knobs, the others with knobs that the outer loop's sampler chooses; ``ramp`` runs at the tightest budget and passes
@@ -15,6 +15,7 @@ test accuracy shown is that one's.
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -31,6 +32,7 @@ from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.plan import write_whole
+from bitsearch.quant.compilation import compiled_quantizers
 from bitsearch.space import MethodName, SearchSpace
 
 MODULE = "benchmarks.evidence.accuracy"
@@ -193,9 +195,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="compiled quantizers: for networks that are worth it")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    with compiled_quantizers() if arguments.compile else nullcontext():
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """What the arguments ask for."""
     space = SearchSpace.load(arguments.space).override(arguments.set)
     requests, methods = arguments.budgets.split(","), arguments.methods.split(",")
     ledger = Ledger(arguments.out / "runs.csv", KEYS)

@@ -87,6 +87,7 @@ class Curvature:
         depth_preference: sensitivities are multiplied by exp(this × depth), depth from −½ (first) to ½ (last layer).
         batch_axis: the samples' axis in a batch's inputs.
         weight_tolerance: predicted losses of weights are multiplied by this: what training does not win back of them.
+        time_tolerance: share that counts of the loss predicted for binning a recording's frames, likewise.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class Curvature:
         batch_axis: int = 0,
         *,
         weight_tolerance: float = 1.0,
+        time_tolerance: float = 1.0,
     ) -> None:
-        self.network, self.batch_axis, self.weight_tolerance = network, batch_axis, weight_tolerance
+        self.network, self.batch_axis = network, batch_axis
+        self.weight_tolerance, self.time_tolerance = weight_tolerance, time_tolerance
         self.generator = torch.Generator().manual_seed(seed)
         names = list(network.layers)
         self.factors = {
@@ -265,7 +268,9 @@ class Curvature:
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.
 
-        With a time axis, what is held over every frame stands for ō.
+        With a time axis, what is held over every frame stands for ō. The error there is that of the neuron, which sees
+        the means of the bins, and that of binning, of which only the time tolerance counts: weights learn to live with
+        coarser frames, as they do with their own rounding.
         """
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:
@@ -277,8 +282,12 @@ class Curvature:
                 loss = torch.mv(error, fisher[0, 0]).sum() / time_steps**2
             else:
                 spikes = [_spikes(state, layer, spike_bits[: t + 1], time_steps) for t in range(time_steps)]
-                error = hold_frames(torch.stack(spikes), len(inputs)) - inputs
-                loss = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
+                shown = hold_frames(torch.stack(spikes), len(inputs))
+                binned = hold_frames(bin_frames(inputs, time_steps), len(inputs))
+                in_all, of_neuron = (
+                    torch.einsum("fnk,fgk,gnk->", error, fisher, error) for error in (shown - inputs, shown - binned)
+                )
+                loss = self.time_tolerance * in_all + (1 - self.time_tolerance) * of_neuron
             state.spike_losses[spike_bits] = 0.5 * float(loss) / inputs.shape[1]
         return self.factors[name] * state.spike_losses[spike_bits]
 

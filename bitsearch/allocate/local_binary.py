@@ -1,7 +1,8 @@
 r"""Local binary allocation (Pei et al. 2023, ALBSNN; our reading): which layers can do with one weight bit.
 
 A layer's weights have one bit or the most that it may have; spike bits and time steps are those of
-``allocation.start``, T = 1 among them. Every layer carries an estimate of what binarizing it would cost,
+``allocation.start``, T = 1 among them, or where that leaves not even one weight bit, those of the best uniform plan
+within the budgets. Every layer carries an estimate of what binarizing it would cost,
 
 .. math::
     \Delta L_l \approx |\langle g_l, B_l - W_l \rangle| + \tfrac12 \sum F_l \cdot (B_l - W_l)^2, \qquad
@@ -27,8 +28,8 @@ from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
 from bitsearch.allocate.settle import ObservingCallback, expected_activity, settle
 from bitsearch.allocate.trainer import Callback, EpochRecord, train
+from bitsearch.allocate.uniform import best_uniform
 from bitsearch.cost import Activity, Rules
-from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Span
@@ -208,11 +209,10 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
     """Binarize layer by layer while training, freeze, fine-tune.
 
     Raises:
-        InputError: even one weight bit on every layer does not meet the budgets, at the method's spike bits and steps.
+        InputError: one weight bit on every layer does not meet the budgets, and neither does a uniform plan.
     """
-    start = _start(problem)
     activity = expected_activity(problem)
-    _check(problem, start, activity)
+    start = _start(problem, activity)
     training, knobs = problem.space.training, problem.knobs
     quantized = make_learnable(
         problem.network,
@@ -254,28 +254,17 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
     yield quantized
 
 
-def _start(problem: Problem) -> dict[str, LayerPlan]:
-    """The most weight bits that each layer may have, with the spike bits and time steps that the search starts at."""
+def _start(problem: Problem, activity: Activity | None) -> dict[str, LayerPlan]:
+    """The most weight bits that each layer may have, with spike bits and time steps that leave it one."""
     plan = problem.plan(problem.knobs.start)
+    least = plan | {name: plan[name].model_copy(update={"weight_bits": 1}) for name in binary_layers(problem.rules)}
+    certain = [budget for budget in problem.budgets if budget not in problem.by_firing]
+    if not all(budget.met_by(problem.model, least, activity) for budget in certain):
+        plan = problem.plan(best_uniform(problem, activity))
     for name in problem.rules.searched:
         most = problem.rules.choices[name].weight_bits.high
         plan[name] = plan[name].model_copy(update={"weight_bits": most})
     return plan
-
-
-def _check(problem: Problem, start: dict[str, LayerPlan], activity: Activity | None) -> None:
-    model = problem.model
-    least = start | {name: start[name].model_copy(update={"weight_bits": 1}) for name in binary_layers(problem.rules)}
-    for budget in problem.budgets:
-        if budget in problem.by_firing or budget.met_by(model, least, activity):
-            continue
-        bits = problem.knobs.start
-        raise InputError(
-            f"local_binary cannot meet the budget {budget.requested} ({budget.metric} ≤ {budget.limit:.6g}): with one "
-            f"weight bit wherever it may, {bits.spike_bits} spike bits and {bits.time_steps} time steps cost "
-            f"{model.cost(budget.metric, least, activity):.6g}; lower allocation.start.spike_bits or "
-            "allocation.start.time_steps, or take another method"
-        )
 
 
 def _gradient(layer: QuantizedLayer) -> Tensor | None:

@@ -1,11 +1,8 @@
 """Every allocation method by name; adding one is one entry here, and its name in :data:`bitsearch.space.MethodName`."""
 
-from collections.abc import Iterator
-
 from bitsearch.allocate.adaptive import allocate_adaptively
 from bitsearch.allocate.local_binary import allocate_local_binary
-from bitsearch.allocate.method import Method, Problem
-from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.method import Method
 from bitsearch.allocate.ramp import allocate_by_ramp
 from bitsearch.allocate.random_plans import allocate_randomly
 from bitsearch.allocate.refine import allocate_by_refinement
@@ -13,25 +10,8 @@ from bitsearch.allocate.sensitivity import allocate_by_sensitivity
 from bitsearch.allocate.uniform import allocate_uniformly
 from bitsearch.space import MethodName
 
-
-def _adaptive(problem: Problem) -> Iterator[QuantizedNetwork]:
-    yield allocate_adaptively(
-        problem.network,
-        problem.model,
-        problem.rules,
-        problem.splits,
-        problem.space,
-        problem.knobs,
-        problem.budgets,
-        seed=problem.seed,
-        on_epoch=problem.on_epoch,
-        fabric=problem.fabric,
-        checkpoints=problem.checkpoints,
-    )
-
-
 METHODS: dict[MethodName, Method] = {
-    "adaptive": _adaptive,
+    "adaptive": allocate_adaptively,
     "local_binary": allocate_local_binary,
     "sensitivity": allocate_by_sensitivity,
     "ramp": allocate_by_ramp,

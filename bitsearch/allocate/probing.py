@@ -41,6 +41,7 @@ class ProbedCurvature(Curvature):
         depth_preference: as for the base class.
         batch_axis: as for the base class.
         weight_tolerance: as for the base class.
+        time_tolerance: as for the base class.
     """
 
     def __init__(
@@ -51,8 +52,16 @@ class ProbedCurvature(Curvature):
         batch_axis: int = 0,
         *,
         weight_tolerance: float = 1.0,
+        time_tolerance: float = 1.0,
     ) -> None:
-        super().__init__(network, seed, depth_preference, batch_axis, weight_tolerance=weight_tolerance)
+        super().__init__(
+            network,
+            seed,
+            depth_preference,
+            batch_axis,
+            weight_tolerance=weight_tolerance,
+            time_tolerance=time_tolerance,
+        )
         self.corrections: dict[tuple[str, Operand], float] = {}
         """Logarithms of the factors found so far."""
         self.turn = 0

@@ -8,20 +8,20 @@ of K plans costs about what two single ones do.
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from bitsearch.allocate.adaptive import BudgetPull, CurvatureSignal, FiringMeter, Renewal, make_searchable
+from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.projection import project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
+from bitsearch.allocate.search_phase import search
 from bitsearch.allocate.settle import settle
-from bitsearch.allocate.trainer import Callback, train
 from bitsearch.cost import Budget
 
 LENGTH = 2
@@ -66,41 +66,19 @@ def limit_at(progress: float, start: float, budget: Budget) -> float:
 
 def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
     """Let the bits move toward the step's budgets, and hold them at a plan within these."""
-    knobs, training, splits = step.knobs, step.space.training, step.splits
-    steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
-    pull = BudgetPull(quantized, step.budgets, knobs, steps)
-    signal = CurvatureSignal(quantized, knobs, step.seed, splits.batch_axis)
-    meters: Sequence[Callback] = [FiringMeter(quantized, knobs.probe_every)] if step.by_firing else []
-    train(
-        quantized,
-        splits,
-        training,
-        epochs=epochs,
-        seed=step.seed,
-        phase="search",
-        anneal=False,
-        callbacks=[*meters, pull, Renewal(quantized, pull, knobs), signal],
-        latent_rates={
-            "bits_learning_rate": knobs.bits_learning_rate,
-            "time_learning_rate": knobs.time_learning_rate,
-        },
-        on_epoch=step.on_epoch,
-        fabric=step.fabric,
-        checkpoints=step.checkpoints,
-    )
+    aims, loss = search(quantized, step, epochs)
     # What neurons fire may have made the cheapest plan dearer than a limit.
     smallest = step.rules.smallest(step.model)
     limits = [
-        replace(budget, limit=max(limit, step.model.cost(budget.metric, smallest, quantized.activity)))
-        for budget, limit in zip(step.budgets, pull.limits, strict=True)
+        replace(aim, limit=max(aim.limit, step.model.cost(aim.metric, smallest, quantized.activity))) for aim in aims
     ]
     plan = project(
         quantized.layer_plans,
         step.model,
         limits,
         step.rules,
-        loss=signal.curvature,
-        prices=knobs.prices,
+        loss=loss,
+        prices=step.knobs.prices,
         activity=quantized.activity,
     )
     for name, layer in quantized.searched_layers.items():

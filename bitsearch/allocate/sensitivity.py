@@ -43,7 +43,12 @@ def score(problem: Problem) -> Curvature:
     )
     device = next(problem.network.parameters()).device
     curvature = Curvature(
-        quantized, problem.seed, knobs.depth_preference, splits.batch_axis, weight_tolerance=knobs.weight_tolerance
+        quantized,
+        problem.seed,
+        knobs.depth_preference,
+        splits.batch_axis,
+        weight_tolerance=knobs.weight_tolerance,
+        time_tolerance=knobs.time_tolerance,
     )
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)

@@ -1,12 +1,11 @@
-import math
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from bitsearch.allocate.adaptive import BudgetPull, Renewal, allocate_adaptively, make_searchable
+from bitsearch.allocate.adaptive import allocate_adaptively, make_searchable, search_start
 from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, parse_budgets, trace
+from bitsearch.allocate.method import Problem
+from bitsearch.allocate.uniform_plans import uniform_plans
+from bitsearch.cost import Budget, CostModel, Rules, Target, parse_budgets, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
@@ -34,8 +33,9 @@ def budget_of(model, space, ratio=2.0, metric="bit_budget"):
 def run(network, model, splits, space, budget, seed=0, on_epoch=None, **knobs):
     rules = Rules.make(model, space.choices, space.first_layer)
     budgets = budget if isinstance(budget, list) else [budget]
-    knobs = Allocation(**knobs)
-    return allocate_adaptively(network, model, rules, splits, space, knobs, budgets, seed=seed, on_epoch=on_epoch)
+    problem = Problem(network, model, rules, splits, space, Allocation(**knobs), budgets, seed, on_epoch=on_epoch)
+    (quantized,) = allocate_adaptively(problem)
+    return quantized
 
 
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
@@ -79,7 +79,9 @@ def test_one_seed_gives_one_result(network, model, splits, space, knobs):
 
 def test_the_epochs_are_shared_between_search_and_fine_tuning(network, model, splits, space):
     records = []
-    run(network, model, splits, space, budget_of(model, space), on_epoch=records.append, search_share=0.75)
+    # From far away, so that there is something to come down from.
+    knobs = {"search_share": 0.75, "headroom": 100.0}
+    run(network, model, splits, space, budget_of(model, space), on_epoch=records.append, **knobs)
     assert [(record.phase, record.epoch, record.epochs) for record in records] == [
         ("search", 1, 3),
         ("search", 2, 3),
@@ -117,68 +119,6 @@ def test_a_searchable_copy_starts_where_the_knobs_say(network, model, rules, spa
     for layer in quantized.searched_layers.values():
         assert layer.latents.tolist() == [5, 3, 2, 2, 2, 2]
     assert quantized.layer_plans["0"].signed_input
-
-
-def test_the_limit_is_tightened_over_the_first_half_of_the_search(network, model, rules, space):
-    quantized = make_searchable(network, model, rules, space, Allocation())
-    start = model.cost("bit_budget", quantized.layer_plans)
-    budget = Budget("bit_budget", "", start / 4)
-    pull = BudgetPull(quantized, [budget], Allocation(), steps=8)
-    violations = []
-    for _ in range(8):
-        value = pull.penalty().item()
-        violations.append(value / pull.controllers[0].weight)
-    # The bits do not move here, so what is violated is the limit's own way down to a quarter.
-    expected = [math.log(4) * share for share in (0.25, 0.5, 0.75, 1, 1, 1, 1, 1)]
-    assert violations == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_limit_above_the_start_pushes_nothing_up(network, model, rules, space):
-    quantized = make_searchable(network, model, rules, space, Allocation())
-    budget = Budget("s_ace", "", 4 * model.cost("s_ace", quantized.layer_plans))
-    pull = BudgetPull(quantized, [budget], Allocation(), steps=8)
-    for _ in range(8):
-        value = pull.penalty().item()
-        assert value / pull.controllers[0].weight == pytest.approx(math.log(1 / 4), rel=1e-4)
-    assert pull.controllers[0].weight < 0.5 * 1e-2
-
-
-@pytest.mark.parametrize("regularizer", ["metric", "means"])
-def test_every_budget_pulls_by_its_own_weight(network, model, rules, space, regularizer):
-    knobs = Allocation(regularizer=regularizer, weight_price=2.0)
-    quantized = make_searchable(network, model, rules, space, knobs)
-    plans = quantized.layer_plans
-    costs = {metric: model.cost(metric, plans) for metric in ("s_ace", "weight_memory")}
-    # Memory is far above its limit and gains weight, operations are far below and lose it.
-    budgets = [Budget("s_ace", "", 9 * costs["s_ace"]), Budget("weight_memory", "", 0.6 * costs["weight_memory"])]
-    pull = BudgetPull(quantized, budgets, knobs, steps=4)
-    for _ in range(5):
-        quantized.zero_grad()
-        pull.penalty().backward()
-    operations, memory = (float(controller.weight) for controller in pull.controllers)
-    assert memory > 1e-2 > operations > 0
-    layer = quantized.searched_layers["3"]
-    geometry = next(entry for entry in model.layers if entry.name == "3")
-    if regularizer == "means":
-        inputs = sum(entry.inputs for entry in model.layers)
-        assert layer.time_latent.grad.item() == pytest.approx(memory * geometry.inputs / inputs, rel=1e-4)
-        return
-    # 4/4/2: what a bit changes of MACs·T·w·s, and of the bytes; spikes are in the operations alone.
-    share = geometry.macs * 4 * 2 / costs["s_ace"]
-    expected = operations * share + memory * geometry.weights / 8 / costs["weight_memory"]
-    assert layer.weight_latent.grad.item() == pytest.approx(2.0 * expected, rel=1e-4)
-    assert layer.spike_latent.grad.tolist() == pytest.approx([operations * share / 2] * 2 + [0, 0], rel=1e-4)
-    expected = operations * geometry.macs * 16 / costs["s_ace"] + memory * 4 / costs["weight_memory"]
-    assert layer.time_latent.grad.item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_record_of_an_epoch_holds_every_budget(network, model, rules, space):
-    quantized = make_searchable(network, model, rules, space, Allocation())
-    quantized.activity = Activity(dict.fromkeys(quantized.layers, 0.5))
-    budgets = [Budget("ns_ace", "", 1e4), Budget("weight_memory", "", 1e3)]
-    measures = BudgetPull(quantized, budgets, Allocation(), steps=8).after_epoch(1)
-    assert measures["ns_ace"] == 0.5 * model.cost("s_ace", quantized.layer_plans)
-    assert measures["weight_memory"] == model.cost("weight_memory", quantized.layer_plans)
 
 
 @pytest.fixture(scope="module")
@@ -237,39 +177,32 @@ def run_start(network, model, space):
     return make_searchable(network, model, rules, space, Allocation())
 
 
-def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have_passed(
-    network, model, rules, space, batch
-):
-    knobs = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal_epochs=2)
-    quantized = make_searchable(network, model, rules, space, knobs)
-    weights, spikes, _ = model.means(quantized.layer_plans)
-    renewal = Renewal(quantized, SimpleNamespace(targets=(weights - 4, spikes - 4, 1.0)), knobs)
+def test_a_search_starts_near_its_budget(network, model, rules, splits, space):
+    def start(ratio, **knobs):
+        given = Allocation(**knobs)
+        own = model.cost("bit_budget", rules.nearest(model, given.start, granularity="layer"))
+        budget = Budget("bit_budget", "given", own / ratio)
+        problem = Problem(network, model, rules, splits, space, given, [budget], seed=0)
+        bits = search_start(problem, None)
+        return bits, model.cost("bit_budget", problem.plan(bits)) / budget.limit
 
-    def flags():
-        return {(layer.renew_weights, layer.renew_spikes) for layer in quantized.layers.values()}
-
-    def set_weight_bits(bits):
-        with torch.no_grad():
-            for layer in quantized.searched_layers.values():
-                layer.weight_latent.fill_(bits)
-        quantized.follow_latents()
-
-    assert flags() == {(True, True)}
-    set_weight_bits(2.0)
-    renewal.after_epoch(1)
-    assert flags() == {(True, True)}
-    set_weight_bits(4.0)
-    renewal.after_epoch(2)
-    assert flags() == {(True, True)}
-    set_weight_bits(2.0)
-    renewal.after_epoch(3)
-    assert flags() == {(False, True)}
-    set_weight_bits(6.0)
-    renewal.after_epoch(4)
-    assert flags() == {(False, True)}
+    given = Allocation().start
+    assert start(1.0)[0] == start(1.5)[0] == given
+    near, times = start(6.0)
+    assert near != given
+    assert 1.0 < times <= 1.5
+    assert start(6.0, headroom=6.0)[0] == given
+    nearer, times = start(6.0, headroom=1.0)
+    assert times <= 1.0
+    assert nearer in uniform_plans(model, rules, [Budget("bit_budget", "", times_of(model, rules, given) / 6.0)], 1)
 
 
-def test_renewal_may_be_off_from_the_start(network, model, rules, space):
-    quantized = make_searchable(network, model, rules, space, Allocation())
-    Renewal(quantized, SimpleNamespace(targets=(1.0, 1.0, 1.0)), Allocation(renewal=False))
-    assert not any(layer.renew_weights or layer.renew_spikes for layer in quantized.layers.values())
+def times_of(model, rules, bits):
+    return model.cost("bit_budget", rules.nearest(model, bits, granularity="layer"))
+
+
+def test_a_search_starts_where_it_is_told_to_where_no_uniform_plan_is_near(network, model, rules, splits, space):
+    # The first layer alone costs more than twice this.
+    tight = Budget("weight_memory", "given", 0.4 * least_cost(model, space, "weight_memory"))
+    problem = Problem(network, model, rules, splits, space, Allocation(), [tight], seed=0)
+    assert search_start(problem, None) == Allocation().start

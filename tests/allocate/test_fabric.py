@@ -12,6 +12,7 @@ from torch import nn
 
 from bitsearch.allocate.adaptive import allocate_adaptively
 from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import Callback, train
 from bitsearch.cost import Budget
@@ -139,17 +140,11 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     assert dtypes == ([dtype] * 8 + [torch.float32] * 4) * 2
     assert records[1].loss < records[0].loss
     del network[9]
-    quantized = allocate_adaptively(
-        network,
-        model,
-        rules,
-        splits,
-        space.model_copy(update={"training": training}),
-        Allocation(probe_every=2),
-        [Budget.parse("8x", "bit_budget", model, space.baseline)],
-        seed=0,
-        on_epoch=records.append,
-    )
+    space = space.model_copy(update={"training": training})
+    budgets = [Budget.parse("8x", "bit_budget", model, space.baseline)]
+    knobs = Allocation(probe_every=2)
+    problem = Problem(network, model, rules, splits, space, knobs, budgets, seed=0, on_epoch=records.append)
+    (quantized,) = allocate_adaptively(problem)
     assert isinstance(quantized, QuantizedNetwork)
     assert {value.dtype for value in quantized.state_dict().values()} <= {torch.float32, torch.int64}
     assert all(value.isfinite().all() for value in quantized.state_dict().values())

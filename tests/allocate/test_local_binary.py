@@ -6,6 +6,7 @@ import torch
 from bitsearch.allocate.local_binary import Binarization, BinaryFlips, allocate_local_binary
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import make_learnable
+from bitsearch.allocate.uniform import best_uniform
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
@@ -61,10 +62,24 @@ def test_every_layer_has_one_bit_or_all_and_the_methods_spike_bits_and_t_of_one(
     assert records[1].measures["binary_layers"] >= 1
 
 
-def test_a_budget_below_one_weight_bit_is_refused_in_one_line(problem):
-    with pytest.raises(
-        InputError, match=r"local_binary cannot meet the budget given .* lower allocation\.start\.spike_bits"
-    ):
+def test_a_budget_below_one_weight_bit_at_the_start_is_met_with_fewer_spike_bits(network, model, rules, splits, space):
+    knobs = Allocation(start=UniformBits(weight_bits=8, spike_bits=4, time_steps=2))
+    budget = Budget.parse("16x", "bit_budget", model, space.baseline)
+    problem = Problem(network, model, rules, splits, space, knobs, [budget], seed=0)
+    binary = problem.plan(knobs.start.model_copy(update={"weight_bits": 1}))
+    assert model.cost("bit_budget", binary) > budget.limit
+    (found,) = allocate_local_binary(problem)
+    assert budget.met_by(model, found.layer_plans)
+    within = best_uniform(problem, None)
+    _, *searched = found.layer_plans.values()
+    assert {(layer.spike_bits, layer.time_steps) for layer in searched} == {
+        ((within.spike_bits,) * within.time_steps, within.time_steps)
+    }
+    assert {layer.weight_bits for layer in searched} <= {1, 8}
+
+
+def test_a_budget_that_no_uniform_plan_meets_is_refused_in_one_line(problem):
+    with pytest.raises(InputError, match="no uniform plan meets the budget given; allow more"):
         list(allocate_local_binary(problem(0.01)))
 
 

@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from bitsearch.allocate.adaptive import CurvatureSignal, FiringMeter
 from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.curvature_signal import CurvatureSignal
 from bitsearch.allocate.evaluation import measure_activity
 from bitsearch.allocate.micro_batch import MicroBatches
 from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.search_phase import FiringMeter
 from bitsearch.allocate.trainer import train
 from bitsearch.errors import InputError
 from bitsearch.space import Allocation, Training

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.allocate import probing
-from bitsearch.allocate.adaptive import CurvatureSignal
 from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.curvature_signal import CurvatureSignal
 from bitsearch.allocate.probing import ProbedCurvature
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.plan import UniformBits

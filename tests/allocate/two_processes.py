@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from bitsearch.allocate.adaptive import allocate_adaptively
 from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.allocate.trainer import train
 from bitsearch.cost import Budget, CostModel, Rules, trace
@@ -82,19 +83,20 @@ def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoi
     model = CostModel(trace(plain, splits.train[:32][0]))
     rules = Rules.make(model, space.choices, space.first_layer)
     budgets = [Budget.parse(budget[1], budget[0], model, space.baseline)]
-    quantized = allocate_adaptively(
+    problem = Problem(
         plain,
         model,
         rules,
         splits,
         space,
-        Allocation(probe_every=2, **knobs),
+        Allocation(probe_every=2, search_share=0.5, headroom=100.0, **knobs),
         budgets,
         seed=0,
         on_epoch=records.append,
         fabric=fabric,
         checkpoints=checkpoints,
     )
+    (quantized,) = allocate_adaptively(problem)
     return outcome(quantized, records)
 
 

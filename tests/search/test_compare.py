@@ -1,3 +1,5 @@
+from bitsearch.allocate.methods import METHODS
+from bitsearch.errors import InputError
 from bitsearch.report.comparison import comparison_table
 from bitsearch.search.compare import compare
 from bitsearch.search.progress import Silent
@@ -12,11 +14,14 @@ class Told(Silent):
         self.notes.append(text)
 
 
-def test_a_method_that_cannot_meet_the_budget_is_told_and_the_others_are_compared(tiny_space, tmp_path):
+def test_a_method_that_cannot_meet_the_budget_is_told_and_the_others_are_compared(tiny_space, tmp_path, monkeypatch):
+    def refuse(problem):
+        raise InputError("local_binary cannot meet the budget")
+
+    monkeypatch.setitem(METHODS, "local_binary", refuse)
     short = tiny_space.training.model_copy(update={"epochs": 1, "full_precision_epochs": 1})
     space = tiny_space.model_copy(update={"training": short})
     told = Told()
-    # Eight of the baseline's 64 bits are left to one weight bit at the search's spike bits and time steps.
     found = compare(space, "32x", ["local_binary", "random"], seeds=1, trials=2, out=tmp_path, progress=told)
     assert list(found.results["method"]) == ["random"]
     assert [note.partition(" cannot meet")[0] for note in told.notes] == [
