@@ -1,11 +1,13 @@
-"""What predicts the accuracy after training: the rank correlation of every signal with that of trained plans.
+r"""What predicts the accuracy after training: the rank correlation of every signal with that of trained plans.
 
     python -m benchmarks.evidence.predictors --table reports/evidence/exhaustive/table.csv --out DIR
-    python -m benchmarks.evidence.predictors --space cifar10_folder --set data_options.root=ROOT --plans 30 --out DIR
+    python -m benchmarks.evidence.predictors --space cifar10_folder --set data_options.root=ROOT \
+        --table reports/evidence/accuracy-cifar10/runs.csv --groups 3 --out DIR
 
-Plans and their accuracies come from a table of trained plans, or so many random ones are trained. A signal predicts a
-plan's loss as the sum over its layers of what their weights' and what their spikes' bits cost; training wins back more
-of the first, so that each signal is also tried with the weights' part at a quarter, and without it.
+Plans and their accuracies come from a table of trained plans, which may be the runs of accuracy.py, or so many random
+ones are trained. A signal predicts a plan's loss as the sum over its layers of what their weights' and what their
+spikes' bits cost; training wins back more of the first, so that each signal is also tried with the weights' part at a
+quarter, and without it.
 """
 
 import argparse
@@ -37,8 +39,6 @@ from bitsearch.space import Choices, SearchSpace
 
 SAMPLES = 512
 PROBES = 8
-GROUPS = 6
-"""Of nearly equal cost."""
 WEIGHT_PARTS = (1.0, 0.25, 0.0)
 
 
@@ -213,7 +213,9 @@ def immediate_loss(stage: Stage, network: QuantizedNetwork, plan: Plan, images: 
     return float(loss)
 
 
-def correlations(stage: Stage, table: pd.DataFrame, truth: pd.Series, at: UniformBits) -> list[dict[str, object]]:
+def correlations(
+    stage: Stage, table: pd.DataFrame, truth: pd.Series, at: UniformBits, groups: int
+) -> list[dict[str, object]]:
     """One row a signal and weight part: rank correlations with the accuracy of trained plans."""
     own = table[table["seed"] == stage.seed].drop_duplicates("plan").set_index("plan")
     plans = {text: stage.plan(text) for text in own.index}
@@ -227,7 +229,7 @@ def correlations(stage: Stage, table: pd.DataFrame, truth: pd.Series, at: Unifor
                 "signal": name,
                 "weights at": part,
                 "all": rank_correlation(-values, real),
-                "at equal cost": at_equal_cost(-values, real, cost, GROUPS),
+                "at equal cost": at_equal_cost(-values, real, cost, groups),
                 "seconds": seconds,
             }
         )
@@ -282,7 +284,7 @@ def train_random(stage: Stage, count: int, table: Ledger) -> None:
         progress(f"seed {stage.seed}: random plan {draw + 1} of {count}")
 
 
-def report(found: pd.DataFrame, space: SearchSpace, plans: int, source: str, out: Path) -> str:
+def report(found: pd.DataFrame, space: SearchSpace, plans: int, source: str, groups: int, out: Path) -> str:
     """Write the figure; the text."""
     seeds = found["seed"].nunique()
     rows = []
@@ -308,7 +310,7 @@ def report(found: pd.DataFrame, space: SearchSpace, plans: int, source: str, out
         "# What predicts the accuracy after training?\n\n"
         f"Space `{space.name}`, {plans} plans ({source}), {seeds} seeds. Spearman's rank correlation of each signal "
         "with the plans' validation accuracy after training (mean over the seeds), mean ± standard deviation over the "
-        f"seeds that the signal was measured for: over all plans, and within {GROUPS} groups of nearly equal cost, "
+        f"seeds that the signal was measured for: over all plans, and within {groups} groups of nearly equal cost, "
         "which is what decides at a budget. *Weights at*: how much of the weights' part is counted. Seconds: CPU, to "
         f"score all plans; short trainings are the first epochs of the long one. Machine: {machine()}.\n\n"
         + figures.table(["signal", "weights at", "all plans", "at equal cost", "seconds"], rows)
@@ -325,8 +327,9 @@ def main() -> None:
     parser.add_argument("--space", default=str(SMALL))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=3, help="without --table")
-    parser.add_argument("--table", type=Path, help="trained plans, as exhaustive.py writes them")
+    parser.add_argument("--table", type=Path, help="trained plans, as exhaustive.py or accuracy.py writes them")
     parser.add_argument("--plans", type=int, default=30, help="without --table: train so many random ones")
+    parser.add_argument("--groups", type=int, default=6, help="of nearly equal cost")
     parser.add_argument("--at", default="1/2", help="bits of the uniform plan whose trained network is measured")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -339,7 +342,8 @@ def main() -> None:
     at = UniformBits(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
     measured = Ledger(arguments.out / "signals.csv", ("seed",))
     if arguments.table:
-        known = complete_seeds(table.table, table.table["plan"].nunique())
+        trained = table.table.dropna(subset="plan")
+        known = complete_seeds(trained, trained["plan"].nunique())
         kept, seeds = arguments.table.parent / "float", sorted(known["seed"].unique())
     else:
         kept, seeds = arguments.out / "float", list(range(arguments.seeds))
@@ -351,10 +355,10 @@ def main() -> None:
     truth = known.groupby("plan")["validation"].mean()
     for stage in stages:
         if {"seed": stage.seed} not in measured:
-            measured.add({"seed": stage.seed}, correlations(stage, known, truth, at))
+            measured.add({"seed": stage.seed}, correlations(stage, known, truth, at, arguments.groups))
             progress(f"seed {stage.seed}: measured")
-    source = "every allocation" if arguments.table else "random"
-    text = report(measured.table, space, len(truth), source, arguments.out)
+    source = f"those of `{arguments.table}`" if arguments.table else "random"
+    text = report(measured.table, space, len(truth), source, arguments.groups, arguments.out)
     write_whole(arguments.out / "README.md", text)
     print(text)
 
