@@ -1,3 +1,4 @@
+import os
 from importlib import resources
 
 import pytest
@@ -27,8 +28,11 @@ estimator = { choices = ["curvature", "straight_through"] }
 
 
 @pytest.fixture(autouse=True, scope="session")
-def single_torch_thread():
+def single_thread():
+    """Of torch, of its compiler and of every command that a test starts: pytest's own processes keep the cores busy."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    torch._inductor.config.compile_threads = 1
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan, BudgetOutcome, LayerPlan, UniformBits
 
+SCHEMA = jsonschema.Draft202012Validator(BitPlan.json_schema())
 CONTENT = {
     "schema_version": 1,
     "space": "digits",
@@ -93,9 +94,8 @@ def test_round_trip_through_a_file(tmp_path):
 
 
 def test_the_json_schema_validates_a_written_plan():
-    schema = BitPlan.json_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(json.loads(plan().to_json()), schema, cls=jsonschema.Draft202012Validator)
+    SCHEMA.check_schema(SCHEMA.schema)
+    SCHEMA.validate(json.loads(plan().to_json()))
 
 
 def test_the_json_schema_validates_a_plan_without_accuracy():
@@ -103,7 +103,7 @@ def test_the_json_schema_validates_a_plan_without_accuracy():
     written = json.loads(BitPlan.model_validate(content).to_json())
     assert written["accuracy"] == {}
     assert written["unquantized"] == {}
-    jsonschema.validate(written, BitPlan.json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(written)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,7 @@ def test_the_json_schema_validates_a_plan_without_accuracy():
 )
 def test_the_json_schema_refuses_wrong_plans(path, value):
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(
-            json.loads(changed(path, value)), BitPlan.json_schema(), cls=jsonschema.Draft202012Validator
-        )
+        SCHEMA.validate(json.loads(changed(path, value)))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +233,7 @@ def test_a_layer_name_with_a_line_break_still_gives_one_line():
 )
 def test_the_reader_refuses_the_types_that_the_schema_refuses(path, value):
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(json.loads(changed(path, value)), BitPlan.json_schema())
+        SCHEMA.validate(json.loads(changed(path, value)))
     assert path.split(".")[-1] in refusal(changed(path, value))
 
 

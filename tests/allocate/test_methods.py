@@ -1,5 +1,7 @@
 """What every method has to keep, whatever it does."""
 
+import copy
+import functools
 from typing import get_args
 
 import pytest
@@ -12,8 +14,8 @@ from bitsearch.cost import Budget, CostModel, Rules, Target
 from bitsearch.space import Allocation, MethodName, Training
 
 
-@pytest.fixture
-def problem(network, model, rules, splits, space):
+@pytest.fixture(scope="module")
+def problem(trained, model, rules, splits, space):
     """Of two epochs a trial, at half of what the start of the search costs; changed by keywords."""
 
     def make(metric="bit_budget", share=0.5, draw=0, on_epoch=None, budgets=None, model=model, rules=rules, **knobs):
@@ -22,6 +24,7 @@ def problem(network, model, rules, splits, space):
             start = rules.nearest(model, knobs.start, granularity="layer")
             budgets = [Budget(metric, "given", share * model.cost(metric, start))]
         short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": knobs})
+        network = copy.deepcopy(trained)
         return Problem(network, model, rules, splits, short, knobs, budgets, seed=0, draw=draw, on_epoch=on_epoch)
 
     return make
@@ -31,18 +34,29 @@ def test_the_table_has_every_name_that_a_space_may_give():
     assert set(METHODS) == set(get_args(MethodName))
 
 
+@pytest.fixture(scope="module")
+def found(problem):
+    """By method and metric: (the problem, every epoch's record, the last network), trained once; tests only read it."""
+
+    @functools.cache
+    def train(method, metric):
+        records = []
+        given = problem(metric, share=0.7, method=method, on_epoch=records.append)
+        *_, last = METHODS[method](given)
+        return given, records, last
+
+    return train
+
+
 @pytest.mark.parametrize("metric", ["bit_budget", "s_ace", "weight_memory"])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_last_network_meets_the_budget_with_fixed_bits_and_the_given_one_is_left(problem, method, metric):
-    given = problem(metric, share=0.7, method=method)
-    before = {name: value.clone() for name, value in given.network.state_dict().items()}
-    records = []
-    given = problem(metric, share=0.7, method=method, on_epoch=records.append)
-    *_, last = METHODS[method](given)
+def test_the_last_network_meets_the_budget_with_fixed_bits_and_the_given_one_is_left(found, network, method, metric):
+    given, records, last = found(method, metric)
     assert all(budget.met_by(given.model, last.layer_plans) for budget in given.budgets)
     assert given.rules.allow(last.layer_plans)
     assert not last.searched_layers
     assert len(records) >= 2
+    before = network.state_dict()
     assert all(torch.equal(value, before[name]) for name, value in given.network.state_dict().items())
 
 
@@ -57,8 +71,9 @@ def test_a_method_keeps_to_a_targets_rules(problem, splits, space, model, method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_network(problem, method):
-    first, again = (list(METHODS[method](problem(method=method)))[-1] for _ in range(2))
+def test_the_same_seed_gives_the_same_network(problem, found, method):
+    _, _, first = found(method, "bit_budget")
+    *_, again = METHODS[method](problem(share=0.7, method=method))
     assert first.layer_plans == again.layer_plans
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())

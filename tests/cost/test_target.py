@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bitsearch.cost.target import FIGURES, Cores, Energy, Latency, LayerRule, Memory, Target
 from bitsearch.errors import InputError
 
+SCHEMA = jsonschema.Draft202012Validator(Target.json_schema())
 NEEDED = {"weight_bits": "a data sheet", "spike_bits": "a data sheet", "max_time_steps": "assumption: enough"}
 
 
@@ -309,10 +310,10 @@ targets = st.fixed_dictionaries(
 @given(fields=targets, source=st.text(min_size=1, max_size=50).filter(str.strip))
 def test_toml_target_and_json_say_the_same(fields, source):
     written = fields | {"sources": {key: source for key in FIGURES if is_given(key, fields)}}
-    jsonschema.validate(written, Target.json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(written)
     target = Target.from_toml(tomli_w.dumps(written))
     as_json = json.loads(target.to_json())
-    jsonschema.validate(as_json, Target.json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(as_json)
     assert Target.model_validate_json(target.to_json()) == target
     assert Target.from_toml(tomli_w.dumps(as_json)) == target
     assert Target.model_validate(target.model_dump()) == target
@@ -343,7 +344,7 @@ def test_every_shipped_target_is_valid_and_named_as_its_file(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_json_schema_validates_every_shipped_target(name):
     text = resources.files("bitsearch").joinpath("cost", "targets", f"{name}.toml").read_text(encoding="utf-8")
-    jsonschema.validate(tomllib.loads(text), Target.json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(tomllib.loads(text))
 
 
 def test_the_shipped_targets_allow_what_their_names_say():
@@ -389,9 +390,9 @@ def test_the_shipped_json_schema_is_that_of_the_target():
     ],
 )
 def test_the_json_schema_refuses_wrong_targets(fields):
-    jsonschema.validate(content(), Target.json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(content())
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(content() | fields, Target.json_schema(), cls=jsonschema.Draft202012Validator)
+        SCHEMA.validate(content() | fields)
 
 
 def test_a_target_loads_by_path(tmp_path):

@@ -1,4 +1,4 @@
-"""Whole runs through the installed command."""
+"""Whole runs: the first through the installed command, what follows it in this process."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from refusal import refused
 
 from bitsearch.plan import BitPlan
 from bitsearch.search.run_folder import RunFolder
@@ -30,15 +31,6 @@ def bitsearch(*arguments, cwd, command=(str(COMMAND),)):
         timeout=300,
         check=False,
     )
-
-
-def refused(finished):
-    """The one line of a command that refused its input."""
-    assert finished.returncode == 2, finished.stderr
-    assert finished.stdout == ""
-    lines = [line for line in finished.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, finished.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +82,11 @@ TWO_BUDGETS = ("--budget", "memory=2KiB", "--budget", "s_ace=4x", "--target", "p
 
 
 @pytest.fixture(scope="module")
-def ran_on_a_target(tmp_path_factory, tiny_space_text):
+def ran_on_a_target(call, tmp_path_factory, tiny_space_text):
     """(working directory, the finished command) of a run under two budgets on a target, with --json."""
     cwd = tmp_path_factory.mktemp("target")
     (cwd / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
-    return cwd, bitsearch("run", "--space", "tiny.toml", *TWO_BUDGETS, "--json", "--out", "run", cwd=cwd)
+    return cwd, call("run", "--space", "tiny.toml", *TWO_BUDGETS, "--json", "--out", "run", cwd=cwd)
 
 
 def test_two_budgets_and_a_target_are_met_by_every_plan(ran_on_a_target):
@@ -121,9 +113,9 @@ def test_two_budgets_and_a_target_are_met_by_every_plan(ran_on_a_target):
     assert [line for line in finished.stderr.splitlines() if line.startswith("bitsearch: ")] == []
 
 
-def test_the_table_shows_every_budget_with_its_outcome(ran_on_a_target):
+def test_the_table_shows_every_budget_with_its_outcome(call, ran_on_a_target):
     cwd, _ = ran_on_a_target
-    again = bitsearch("run", "--space", "tiny.toml", *TWO_BUDGETS, "--out", "run", cwd=cwd)
+    again = call("run", "--space", "tiny.toml", *TWO_BUDGETS, "--out", "run", cwd=cwd)
     assert again.returncode == 0, again.stderr
     assert "tiny at weight_memory=2KiB, s_ace=4x" in again.stdout
     head = next(line for line in again.stdout.splitlines() if "validation" in line and "test" in line)
@@ -145,28 +137,28 @@ def test_the_table_shows_every_budget_with_its_outcome(ran_on_a_target):
     assert lines[2].endswith(" of at most 64 KiB")
 
 
-def test_another_budget_of_a_run_is_exported_in_any_metric(ran_on_a_target):
-    finished = bitsearch("export", "run", "--budget", "s_ace=2x", cwd=ran_on_a_target[0])
+def test_another_budget_of_a_run_is_exported_in_any_metric(call, ran_on_a_target):
+    finished = call("export", "run", "--budget", "s_ace=2x", cwd=ran_on_a_target[0])
     plan = BitPlan.from_json(finished.stdout)
     assert (plan.budget[0].metric, plan.budget[0].requested, plan.met) == ("s_ace", "2x", True)
 
 
 def test_a_target_that_the_network_does_not_fit_ends_with_one_line_and_writes_nothing(
-    tmp_path, tiny_space_text, target_text
+    call, tmp_path, tiny_space_text, target_text
 ):
     (tmp_path / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
     text = target_text("power_of_two", "small").replace("weight_bytes = 65536", "weight_bytes = 400")
     (tmp_path / "small.toml").write_text(text, encoding="utf-8")
-    line = refused(bitsearch("run", "--space", "tiny.toml", "--budget", "4x", "--target", "small.toml", cwd=tmp_path))
+    line = refused(call("run", "--space", "tiny.toml", "--budget", "4x", "--target", "small.toml", cwd=tmp_path))
     assert "weight_memory ≤ 400 bytes" in line
     assert "smallest feasible value is 696" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.toml", "tiny.toml"]
 
 
-def test_the_same_command_on_the_same_folder_ends_at_once_with_the_same_table(ran, run):
+def test_the_same_command_on_the_same_folder_ends_at_once_with_the_same_table(call, ran, run):
     cwd, _ = ran
     before = (run / "plan.json").read_text(encoding="utf-8")
-    again = bitsearch("run", "--space", "tiny.toml", "--budget", "8x", "--out", run, cwd=cwd)
+    again = call("run", "--space", "tiny.toml", "--budget", "8x", "--out", run, cwd=cwd)
     assert again.returncode == 0, again.stderr
     assert "Going on after 4 finished trials" in again.stderr
     assert (run / "plan.json").read_text(encoding="utf-8") == before
@@ -174,73 +166,73 @@ def test_the_same_command_on_the_same_folder_ends_at_once_with_the_same_table(ra
         assert word in again.stdout
 
 
-def test_report_writes_the_page_anew(ran, run):
+def test_report_writes_the_page_anew(call, ran, run):
     (run / "pareto.html").unlink()
-    finished = bitsearch("report", run, cwd=ran[0])
+    finished = call("report", run, cwd=ran[0])
     assert finished.returncode == 0, finished.stderr
     assert (run / "pareto.html").stat().st_size > 1000
 
 
-def test_export_writes_the_chosen_plan_byte_for_byte(ran, run):
-    finished = bitsearch("export", run, "-o", "mine.json", cwd=ran[0])
+def test_export_writes_the_chosen_plan_byte_for_byte(call, ran, run):
+    finished = call("export", run, "-o", "mine.json", cwd=ran[0])
     assert finished.returncode == 0, finished.stderr
     assert (ran[0] / "mine.json").read_bytes() == (run / "plan.json").read_bytes()
-    assert bitsearch("export", run, cwd=ran[0]).stdout == (run / "plan.json").read_text(encoding="utf-8")
+    assert call("export", run, cwd=ran[0]).stdout == (run / "plan.json").read_text(encoding="utf-8")
 
 
-def test_evaluate_gives_the_recorded_accuracy(ran, run):
+def test_evaluate_gives_the_recorded_accuracy(call, ran, run):
     plan = BitPlan.load(run / "plan.json")
     for split in ("validation", "test"):
-        finished = bitsearch("evaluate", run / "plan.json", "--split", split, cwd=ran[0])
+        finished = call("evaluate", run / "plan.json", "--split", split, cwd=ran[0])
         assert finished.stdout.strip() == f"{split} accuracy {getattr(plan.accuracy, split):.4f}", finished.stderr
 
 
-def test_evaluate_refuses_the_weights_of_another_plan(ran, run):
+def test_evaluate_refuses_the_weights_of_another_plan(call, ran, run):
     plans = RunFolder(run).plans()
     other = next(plan for plan in plans if plan.layers != plans[0].layers)
     weights = RunFolder(run).weights_file(other.provenance.trial)
-    line = refused(bitsearch("evaluate", run / "plans/trial-0000.json", "--weights", weights, cwd=ran[0]))
+    line = refused(call("evaluate", run / "plans/trial-0000.json", "--weights", weights, cwd=ran[0]))
     assert "belongs to another" in line
 
 
-def test_deploy_writes_as_many_bytes_as_the_cost_model_says(ran, run):
-    finished = bitsearch("deploy", run / "plan.json", "-o", "packed.safetensors", cwd=ran[0])
+def test_deploy_writes_as_many_bytes_as_the_cost_model_says(call, ran, run):
+    finished = call("deploy", run / "plan.json", "-o", "packed.safetensors", cwd=ran[0])
     memory = BitPlan.load(run / "plan.json").costs["weight_memory"]
     assert f"{memory:.0f} bytes" in finished.stdout, finished.stderr
 
 
-def test_verify_finds_every_spike_of_the_test_split_equal(ran, run):
-    deployed = bitsearch("deploy", run / "plan.json", "--format", "packed", cwd=ran[0])
+def test_verify_finds_every_spike_of_the_test_split_equal(call, ran, run):
+    deployed = call("deploy", run / "plan.json", "--format", "packed", cwd=ran[0])
     assert deployed.returncode == 0, deployed.stderr
-    finished = bitsearch("verify", run / "plan.packed.safetensors", cwd=ran[0])
+    finished = call("verify", run / "plan.packed.safetensors", cwd=ran[0])
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "of 360 test samples; outputs equal" in finished.stdout
     assert "UNEQUAL" not in finished.stdout
 
 
-def test_verify_tells_another_trials_weights_from_the_files_own(ran, run):
+def test_verify_tells_another_trials_weights_from_the_files_own(call, ran, run):
     plans = RunFolder(run).plans()
     one, other = (plan for plan in plans if plan.provenance.method == "uniform")
     weights = [RunFolder(run).weights_file(plan.provenance.trial) for plan in (one, other)]
     path = run / "plans" / weights[0].with_suffix(".json").name
-    assert bitsearch("deploy", path, weights[0], "-o", "one.packed", cwd=ran[0]).returncode == 0
-    line = refused(bitsearch("verify", "one.packed", "--weights", weights[1], "--space", "tiny.toml", cwd=ran[0]))
+    assert call("deploy", path, weights[0], "-o", "one.packed", cwd=ran[0]).returncode == 0
+    line = refused(call("verify", "one.packed", "--weights", weights[1], "--space", "tiny.toml", cwd=ran[0]))
     assert "belongs to another" in line
-    assert "give its weights" in refused(bitsearch("verify", "one.packed", "--space", "tiny.toml", cwd=ran[0]))
+    assert "give its weights" in refused(call("verify", "one.packed", "--space", "tiny.toml", cwd=ran[0]))
 
 
-def test_a_plan_is_trained_on_and_deployed_outside_of_its_run(ran, run):
+def test_a_plan_is_trained_on_and_deployed_outside_of_its_run(call, ran, run):
     cwd = ran[0]
     (cwd / "plan.json").write_bytes((run / "plan.json").read_bytes())
     start = RunFolder(run).weights_file(BitPlan.load(run / "plan.json").provenance.trial)
     space = ("--space", "tiny.toml")
-    finished = bitsearch("train", "plan.json", "--epochs", 1, "--from", start, *space, cwd=cwd)
+    finished = call("train", "plan.json", "--epochs", 1, "--from", start, *space, cwd=cwd)
     accuracy = BitPlan.load(cwd / "plan.trained.json").accuracy
     assert f"test accuracy {accuracy.test:.4f}" in finished.stdout, finished.stderr
     weights = "plan.trained.safetensors"
-    deployed = bitsearch("deploy", "plan.trained.json", weights, "-o", "mine.packed", *space, cwd=cwd)
+    deployed = call("deploy", "plan.trained.json", weights, "-o", "mine.packed", *space, cwd=cwd)
     assert deployed.returncode == 0, deployed.stderr
-    verified = bitsearch("verify", "mine.packed", "--weights", weights, *space, cwd=cwd)
+    verified = call("verify", "mine.packed", "--weights", weights, *space, cwd=cwd)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert f"accuracy {accuracy.test:.4f}" in verified.stdout
 
@@ -251,8 +243,8 @@ def test_a_checkout_runs_without_the_installed_command(ran):
     assert "digits" in finished.stdout
 
 
-def test_doctor_finds_everything(ran):
-    finished = bitsearch("doctor", cwd=ran[0])
+def test_doctor_finds_everything(call, ran):
+    finished = call("doctor", cwd=ran[0])
     assert finished.returncode == 0, finished.stdout
     for word in ("torch", "spikingjelly", "optuna", "cpu", "Everything is there"):
         assert word in finished.stdout
@@ -263,14 +255,14 @@ def test_wrong_input_ends_with_one_line_and_exit_code_2_and_writes_nothing(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_plans_name_the_field(ran, run):
+def test_wrong_plans_name_the_field(call, ran, run):
     cwd = ran[0]
     content = json.loads((run / "plan.json").read_text(encoding="utf-8"))
 
     def line(**changes):
         (cwd / "wrong.json").write_text(json.dumps(content | changes), encoding="utf-8")
         weights = RunFolder(run).weights_file(content["provenance"]["trial"])
-        return refused(bitsearch("evaluate", "wrong.json", "--weights", weights, "--space", "tiny.toml", cwd=cwd))
+        return refused(call("evaluate", "wrong.json", "--weights", weights, "--space", "tiny.toml", cwd=cwd))
 
     assert "unknown field 'colour'" in line(colour="red")
     assert "schema_version is 9" in line(schema_version=9)
@@ -281,11 +273,11 @@ def test_wrong_plans_name_the_field(ran, run):
     assert "it has: conv1, conv2, conv3, conv4, classifier" in misspelt
 
 
-def test_a_killed_run_goes_on_with_the_same_command(ran, run, tmp_path):
-    arguments = [str(COMMAND), "run", "--space", str(ran[0] / "tiny.toml"), "--budget", "8x", "--out", "run"]
+def test_a_killed_run_goes_on_with_the_same_command(call, ran, run, tmp_path):
+    arguments = ["run", "--space", str(ran[0] / "tiny.toml"), "--budget", "8x", "--out", "run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen(
-        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [str(COMMAND), *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run/plans/trial-0001.json").exists():
@@ -294,17 +286,15 @@ def test_a_killed_run_goes_on_with_the_same_command(ran, run, tmp_path):
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=30)
-    finished = subprocess.run(
-        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    finished = call(*arguments, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     resumed, undisturbed = RunFolder(tmp_path / "run").plans(), RunFolder(run).plans()
     assert [plan.layers for plan in resumed] == [plan.layers for plan in undisturbed]
     assert [plan.accuracy for plan in resumed] == [plan.accuracy for plan in undisturbed]
 
 
-def test_the_default_space_meets_its_budget_and_its_accuracy(tmp_path):
-    finished = bitsearch("run", "--budget", "4x", "--trials", "1", "--timeout", "1", "--json", cwd=tmp_path)
+def test_the_default_space_meets_its_budget_and_its_accuracy(call, tmp_path):
+    finished = call("run", "--budget", "4x", "--trials", "1", "--timeout", "1", "--json", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     chosen = json.loads(finished.stdout)["chosen"]
     assert chosen["baseline"]["costs"]["bit_budget"] == 64.0

@@ -1,10 +1,6 @@
 """A comparison through the real command, and what it says against its trials."""
 
-import os
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,7 +9,6 @@ from bitsearch.report.comparison import comparison_table
 from bitsearch.search.compare import compare
 from bitsearch.search.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[2]
 SPACE = """
 schema_version = 1
 name = "tiny"
@@ -37,19 +32,13 @@ refine_tries = 1
 METHODS = ["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random", "full_precision"]
 
 
-def bitsearch(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(call, tmp_path_factory):
     """(folder, what the command printed) of every method on two seeds, one trial each."""
     cwd = tmp_path_factory.mktemp("compare")
     (cwd / "tiny.toml").write_text(SPACE, encoding="utf-8")
     options = ["--space", "tiny.toml", "--budget", "s_ace=4x", "--seeds", 2, "--trials", 1, "--out", "found"]
-    finished = bitsearch("compare", "--methods", ",".join(METHODS), *options, cwd=cwd)
+    finished = call("compare", "--methods", ",".join(METHODS), *options, cwd=cwd, columns=160)
     assert finished.returncode == 0, finished.stderr
     return cwd / "found", finished.stdout
 
@@ -122,17 +111,17 @@ def test_a_second_call_trains_nothing_and_finds_the_same(compared):
         (["--methods", "uniform,uniform"], "give at least two, each once"),
     ],
 )
-def test_wrong_methods_end_with_one_line_and_write_nothing(tmp_path, arguments, message):
-    finished = bitsearch("compare", *arguments, cwd=tmp_path)
+def test_wrong_methods_end_with_one_line_and_write_nothing(call, tmp_path, arguments, message):
+    finished = call("compare", *arguments, cwd=tmp_path)
     assert finished.returncode == 2
     assert message in finished.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_method_of_a_run_is_chosen_on_the_command_line(tmp_path):
+def test_one_method_of_a_run_is_chosen_on_the_command_line(call, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     options = ["--space", "tiny.toml", "--budget", "s_ace=4x", "--set", "search.uniform_trials=1", "--trials", 1]
-    finished = bitsearch("run", "--method", "random", *options, "--set", "allocation.quantizer=sigmoid", cwd=tmp_path)
+    finished = call("run", "--method", "random", *options, "--set", "allocation.quantizer=sigmoid", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     run = RunFolder.open(next((tmp_path / "reports").iterdir()))
     assert [plan.provenance.method for plan in run.plans()] == ["random", "uniform"]

@@ -1,35 +1,16 @@
-"""A run on data in files, through the installed command."""
+"""A run on data in files, through the real command."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from image_files import write_mnist
+from refusal import refused
 
 from bitsearch.search.run_folder import RunFolder
 
-COMMAND = Path(sys.executable).with_name("bitsearch")
-
-
-def bitsearch(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    command = [COMMAND, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
-def refused(finished):
-    """The one line of a command that refused its input."""
-    assert finished.returncode == 2, finished.stderr
-    lines = [line for line in finished.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, finished.stderr
-    return lines[0]
-
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(call, tmp_path_factory):
     """(working directory, run folder) of a run on ``data`` in it, named by a relative root."""
     cwd = tmp_path_factory.mktemp("work")
     write_mnist(cwd / "data")
@@ -42,7 +23,7 @@ def ran(tmp_path_factory):
         "search.uniform_trials=1",
     )
     overrides = [argument for setting in settings for argument in ("--set", setting)]
-    finished = bitsearch("run", "--space", "mnist", *overrides, "--trials", "1", "--json", cwd=cwd)
+    finished = call("run", "--space", "mnist", *overrides, "--trials", "1", "--json", cwd=cwd)
     assert finished.returncode == 0, finished.stderr
     return cwd, cwd / json.loads(finished.stdout)["run"]
 
@@ -57,29 +38,29 @@ def test_the_settings_are_in_the_run(ran):
     assert f'root = "{cwd / "data"}"' in (folder / "run.toml").read_text(encoding="utf-8")
 
 
-def test_a_relative_root_is_found_from_another_directory(ran, tmp_path):
+def test_a_relative_root_is_found_from_another_directory(call, ran, tmp_path):
     _, folder = ran
-    finished = bitsearch("evaluate", folder / "plan.json", cwd=tmp_path)
+    finished = call("evaluate", folder / "plan.json", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == f"validation accuracy {RunFolder.open(folder).chosen().accuracy.validation:.4f}\n"
 
 
-def test_data_that_have_moved_are_named_and_can_be_pointed_to(ran, tmp_path):
+def test_data_that_have_moved_are_named_and_can_be_pointed_to(call, ran, tmp_path):
     cwd, folder = ran
     (cwd / "data").rename(cwd / "moved")
     try:
-        message = refused(bitsearch("evaluate", folder / "plan.json", cwd=tmp_path))
+        message = refused(call("evaluate", folder / "plan.json", cwd=tmp_path))
         assert f"mnist: no '{cwd / 'data' / 'MNIST' / 'raw' / 'train-images-idx3-ubyte.gz'}'; download" in message
         root = f"data_options.root={cwd / 'moved'}"
-        pointed = bitsearch("deploy", folder / "plan.json", "-o", "packed", "--set", root, cwd=tmp_path)
+        pointed = call("deploy", folder / "plan.json", "-o", "packed", "--set", root, cwd=tmp_path)
         assert pointed.returncode == 0, pointed.stderr
     finally:
         (cwd / "moved").rename(cwd / "data")
 
 
-def test_check_reads_the_files_and_says_what_is_wrong_with_them(ran):
+def test_check_reads_the_files_and_says_what_is_wrong_with_them(call, ran):
     cwd, _ = ran
-    finished = bitsearch("data", "check", "mnist", "--root", "data", cwd=cwd)
+    finished = call("data", "check", "mnist", "--root", "data", cwd=cwd)
     assert finished.returncode == 2
     assert "mnist, 1×28×28 each" in finished.stdout
     assert finished.stderr.splitlines() == [

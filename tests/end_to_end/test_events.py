@@ -1,8 +1,6 @@
 """A run on event data, through the real command."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -11,19 +9,8 @@ from bitsearch.plan import BitPlan
 FRAMES = 8
 
 
-def bitsearch(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "bitsearch", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(call, tmp_path_factory):
     folder = tmp_path_factory.mktemp("events")
     settings = {
         "training.full_precision_epochs": 8,
@@ -38,7 +25,7 @@ def run(tmp_path_factory):
     }
     overrides = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
     budgets = ["--budget", "8x", "--out", "run", "--json"]
-    done = bitsearch("run", "--space", "digits_events", *budgets, *overrides, folder=folder)
+    done = call("run", "--space", "digits_events", *budgets, *overrides, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
 

@@ -1,20 +1,15 @@
-"""Plans leave for other tools, through the installed command."""
+"""Plans leave for other tools, through the real command."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nir
 import onnx
 import pytest
+from refusal import refused
 
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.report import write_report
 from bitsearch.search.run_folder import RunFolder
-
-COMMAND = Path(sys.executable).with_name("bitsearch")
 
 NETWORK = """
 from spikingjelly.activation_based import functional, layer, neuron
@@ -41,27 +36,6 @@ data = "digits_events"
 [data_options]
 frames = 4
 """
-
-
-def bitsearch(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(
-        [str(COMMAND), *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def refused(finished):
-    assert finished.returncode == 2, finished.stderr
-    assert finished.stdout == ""
-    lines = [line for line in finished.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, finished.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +74,7 @@ def test_formats_that_do_not_fit_are_refused_in_one_line(call, plan_file, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_spiking_network_on_events_becomes_nir(tmp_path):
+def test_a_spiking_network_on_events_becomes_nir(call, tmp_path):
     (tmp_path / "mine.py").write_text(NETWORK, encoding="utf-8")
     (tmp_path / "events.toml").write_text(SPACE, encoding="utf-8")
     layer = LayerPlan(weight_bits=4, spike_bits=(1,) * 4, time_steps=4, frames=4, decay=0.5)
@@ -114,10 +88,10 @@ def test_a_spiking_network_on_events_becomes_nir(tmp_path):
         provenance=Provenance(bitsearch="0", torch="0", seed=0, command="by hand"),
     ).save(tmp_path / "plan.json")
     space = ("--space", "events.toml", "--trust")
-    trained = bitsearch("train", "plan.json", "--epochs", 1, *space, cwd=tmp_path)
+    trained = call("train", "plan.json", "--epochs", 1, *space, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     arguments = ("deploy", "plan.trained.json", "plan.trained.safetensors", "--format", "nir", *space)
-    finished = bitsearch(*arguments, "--share-steps", cwd=tmp_path)
+    finished = call(*arguments, "--share-steps", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     before = BitPlan.load(tmp_path / "plan.trained.json").accuracy.test
     assert f"test accuracy {before:.4f}, with shared steps 0." in finished.stdout

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusal import refused
 
 from bitsearch.plan import BitPlan
 from bitsearch.search.run_folder import RunFolder
@@ -123,15 +124,6 @@ def bitsearch(*arguments, cwd):
     )
 
 
-def refused(finished):
-    """The one line of a command that refused its input."""
-    assert finished.returncode == 2, finished.stderr
-    assert finished.stdout == ""
-    lines = [line for line in finished.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, finished.stderr
-    return lines[0]
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """A working directory with the user's package and search space in it."""
@@ -164,15 +156,15 @@ def test_a_run_has_its_space_resolved_and_a_plan_of_the_users_layers(ran):
     assert plan.met
 
 
-def test_another_folder_needs_trust_before_a_plan_runs_code(ran):
+def test_another_folder_needs_trust_before_a_plan_runs_code(call, ran):
     cwd, _ = ran
     accuracy = BitPlan.load(cwd / "run/plan.json").accuracy.test
     (cwd / "imported").unlink()
-    line = refused(bitsearch("evaluate", "run/plan.json", "--split", "test", cwd=cwd))
+    line = refused(call("evaluate", "run/plan.json", "--split", "test", cwd=cwd))
     assert "network 'mypackage.nets:CSNN', data 'mypackage.images:bars'" in line
     assert "add --trust" in line
     assert not (cwd / "imported").exists()
-    finished = bitsearch("evaluate", "run/plan.json", "--split", "test", "--trust", cwd=cwd)
+    finished = call("evaluate", "run/plan.json", "--split", "test", "--trust", cwd=cwd)
     assert finished.stdout.strip() == f"test accuracy {accuracy:.4f}", finished.stderr
     assert (cwd / "imported").exists()
 
@@ -185,9 +177,9 @@ def test_another_folder_needs_trust_before_a_plan_runs_code(ran):
         ("mypackage.nets:of_two", "returns shape [4, 2] for 4 samples of 3 classes; it must return logits"),
     ],
 )
-def test_a_wrong_network_ends_with_one_line_and_writes_nothing(work, model, said):
+def test_a_wrong_network_ends_with_one_line_and_writes_nothing(call, work, model, said):
     arguments = ("--model", model, "--data", "mypackage.images:bars", "--model-arg", "channels=3")
     arguments = arguments[:4] if model.endswith("needs") else arguments
-    assert f"network '{model}'" in (line := refused(bitsearch("run", *arguments, cwd=work)))
+    assert f"network '{model}'" in (line := refused(call("run", *arguments, cwd=work)))
     assert said in line
     assert not (work / "reports").exists()

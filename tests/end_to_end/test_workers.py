@@ -315,22 +315,15 @@ def test_run_and_workers_share_a_study_and_the_password_is_nowhere(server, tmp_p
         assert all(PASSWORD not in value for value in attributes)
 
 
-def test_a_server_that_is_not_there_is_one_line_without_the_password(server, tmp_path):
-    url = server.url(port=1)
-    finished = subprocess.run(
-        [COMMAND, "worker", "--storage", url, "--study", "none"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+def test_a_server_that_is_not_there_is_one_line_without_the_password(call, server, tmp_path):
+    finished = call("worker", "--storage", server.url(port=1), "--study", "none", cwd=tmp_path)
     assert finished.returncode == 2
     (line,) = [line for line in finished.stderr.splitlines() if line.strip()]
     assert "cannot open the study's storage" in line
     assert PASSWORD not in line
 
 
-def test_a_study_that_is_not_there_names_those_that_are(server, tmp_path):
-    finished = subprocess.run(
-        [COMMAND, "worker", "--storage", server.url(), "--study", "none", "--wait", "0"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+def test_a_study_that_is_not_there_names_those_that_are(call, server, tmp_path):
+    finished = call("worker", "--storage", server.url(), "--study", "none", "--wait", "0", cwd=tmp_path)
     assert finished.returncode == 2
     assert "no study 'none' in the storage; it has: " in finished.stderr
