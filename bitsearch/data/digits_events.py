@@ -3,7 +3,6 @@
 from functools import cache
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -111,6 +110,9 @@ def _log_intensity(images: Tensor, centre: Tensor) -> Tensor:
 @cache
 def _recordings(frames: int) -> tuple[Tensor, Tensor]:
     """(frames of all digits, labels): the same in every call."""
+    # Imported where it is needed, as in digits.
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     generator = torch.Generator().manual_seed(0)
     spread = 1 + MISMATCH * torch.randn(len(images), SIDE, SIDE, generator=generator)

@@ -13,7 +13,6 @@ q = 2^(b−1) − 1, so that ternary is 2 bits, and ±2 or ±4, as a ``largest``
 from typing import Any
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from bitsearch.quant.uniform import largest_level
@@ -55,6 +54,9 @@ def sigmoid_thresholds(scaled: Tensor, levels: Tensor) -> Tensor:
         return torch.zeros(1, device=scaled.device)
     if len(levels) == 3:
         return torch.tensor([-TERNARY, TERNARY], device=scaled.device)
+    # Only trainings with sigmoids need it, and it takes half a second to import.
+    from sklearn.cluster import KMeans
+
     values = scaled.detach().flatten().float().cpu().sort().values
     values = values[torch.linspace(0, len(values) - 1, min(len(values), CLUSTERED)).long()]
     centres = levels
