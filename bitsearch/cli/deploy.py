@@ -165,7 +165,7 @@ def _table(packed: "PackedNetwork", found: "Verification") -> Table:
             "equal" if layer.equal else "UNEQUAL",
             " ".join(map(str, layer.unequal)),
             f"{sum(layer.unequal_to_float) / sum(layer.spikes):.2%}",
-            f"{layer.accumulator_bits}, {widths.accumulator}",
+            "—" if widths.accumulator is None else f"{layer.accumulator_bits}, {widths.accumulator}",
             f"{layer.membrane_bits}, {widths.membrane}",
             style="" if layer.equal else "bold red",
         )

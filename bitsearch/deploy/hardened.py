@@ -15,7 +15,7 @@ from torch.fx import Interpreter, Node
 from torch.nn import functional
 
 from bitsearch.deploy.lowering import Lowered
-from bitsearch.deploy.program import DECAY_FRACTION, AveragePool, PackedLayer, RunLayer, Scale
+from bitsearch.deploy.program import DECAY_FRACTION, AveragePool, Fire, PackedLayer, RunLayer, Scale
 from bitsearch.deploy.replay import Observer, encode
 from bitsearch.deploy.rounding import weight_levels
 from bitsearch.layers import QuantizedLayer
@@ -71,6 +71,9 @@ class _Evaluation(Interpreter):
             (x,), _ = self.fetch_args_kwargs_from_env(n)
             factor = operation.multiplier * 2.0 ** -(operation.shift + operation.finer)
             return _rounded(x * factor, self._lowered.analysis.values[index + 1].fraction)
+        if isinstance(operation, Fire):
+            (x,), _ = self.fetch_args_kwargs_from_env(n)
+            return self._fire(operation, x)
         result = super().run_node(n)
         if isinstance(operation, AveragePool):
             assert index is not None
@@ -109,6 +112,21 @@ class _Evaluation(Interpreter):
         if packed.frames is None:
             return result
         return hold_frames(result.unflatten(0, (packed.time_steps, -1)), packed.frames).flatten(0, 1)
+
+    def _fire(self, operation: Fire, x: Tensor) -> Tensor:
+        fraction = self._lowered.analysis.values[operation.inputs[0]].fraction
+        threshold, decay = operation.threshold * 2.0**-fraction, operation.decay * 2.0**-DECAY_FRACTION
+        membrane = torch.zeros(())
+        spikes: list[Tensor] = []
+        for t, current in enumerate(x.unflatten(0, (self._lowered.program.input.frames or 1, -1))):
+            membrane = membrane + current
+            fired = (membrane >= threshold).double()
+            if self._observer is not None:
+                self._observer(operation.name, "spikes", t, fired.long())
+            left = membrane * (1 - fired) if operation.hard else membrane - threshold * fired
+            membrane = _rounded(decay * left, fraction)
+            spikes.append(fired)
+        return torch.cat(spikes)
 
 
 def _currents(x: Tensor, layer: PackedLayer, fraction: int) -> list[Tensor]:

@@ -212,7 +212,7 @@ def _integers(widths: Mapping[str, RunWidths] | None) -> list[str]:
     rows: list[tuple[str, ...]] = [
         (
             escape(name),
-            f"{found.observed_accumulator} of {found.accumulator}",
+            "—" if found.accumulator is None else f"{found.observed_accumulator} of {found.accumulator}",
             f"{found.observed_membrane} of {found.membrane}",
             str(found.output),
         )

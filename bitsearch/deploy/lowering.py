@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from bitsearch.deploy.operations import CALLS, DEFAULTS, MODULES, Make, Values
 from bitsearch.deploy.program import NetworkInput, Operation, PackedLayer, Program, RunLayer, SumFrames
+from bitsearch.deploy.read_out import READ_OUTS, ReadOut
 from bitsearch.deploy.rounding import CURRENT_BITS, fixed_layer
-from bitsearch.deploy.tracing import frames_of, trace
+from bitsearch.deploy.tracing import Traced, trace
 from bitsearch.deploy.trained import trained_layers
 from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse
 from bitsearch.errors import InputError
@@ -22,7 +23,7 @@ from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, ReLU, max, average and adaptive average \
-pooling, flatten, view, add, concatenation, dropout, spiking neurons in front of quantized layers"
+pooling, flatten, view, add, concatenation, dropout, spiking neurons in front of quantized layers and behind the last"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _DEPLOYED = (QuantizedConv1d, QuantizedConv2d, QuantizedLinear)
@@ -56,10 +57,9 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
             set; names it.
     """
     _check(network)
-    frames = frames_of(network, example_input)
-    traced = trace(network, example_input, frames)
-    shape = tuple(example_input.shape[1:] if frames is None else example_input.shape[2:])
-    lowered = _Lowering(traced.graph, traced.shapes, frames).lowered(shape)
+    traced = trace(network, example_input)
+    static = traced.frames is None or traced.repeated
+    lowered = _Lowering(traced, tuple(example_input.shape[1 if static else 2 :])).lowered()
     if not traced.frames_alone:
         raise InputError(
             "the network gives something else when its frames are part of the batch, as they are when it is deployed; "
@@ -93,16 +93,17 @@ def _check(network: nn.Module) -> None:
 class _Lowering:
     """Walks the graph once."""
 
-    def __init__(self, graph: GraphModule, shapes: dict[Node, tuple[int, ...]], frames: int | None) -> None:
-        self.graph, self.frames, self.values = graph, frames, Values(shapes)
-        self.modules = dict(graph.named_modules())
+    def __init__(self, traced: Traced, input_shape: tuple[int, ...]) -> None:
+        self.graph, self.frames, self.repeated = traced.graph, traced.frames, traced.repeated
+        self.input_shape, self.values = input_shape, Values(traced.shapes)
+        self.modules = dict(self.graph.named_modules())
         self.operations: list[Operation] = []
         self.layers: dict[str, PackedLayer] = {}
         self.numbers: dict[str, LayerNumbers] = {}
         self.made: dict[str, int] = {}
         self.norms = self._norms()
 
-    def lowered(self, input_shape: tuple[int, ...]) -> Lowered:
+    def lowered(self) -> Lowered:
         output = None
         for node in self.graph.graph.nodes:
             if node.op == "placeholder":
@@ -120,14 +121,20 @@ class _Lowering:
             raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
         if self.frames is not None:
             self._read_out(output)
-        first = next(iter(self.layers.values()))
-        encoded = NetworkInput(
-            shape=input_shape, fraction=first.step_fraction, largest=(1 << CURRENT_BITS) - 1, frames=self.frames
-        )
-        program = Program(input=encoded, layers=self.layers, operations=tuple(self.operations))
+        program = Program(input=self._input(), layers=self.layers, operations=tuple(self.operations))
         folded = frozenset(node.name for node in self.norms.values())
         analysis = analyse(program, self.numbers)
         return Lowered(program, self.numbers, analysis, self.graph, self.made, folded)
+
+    def _input(self) -> NetworkInput:
+        first = next(iter(self.layers.values()))
+        return NetworkInput(
+            shape=self.input_shape,
+            fraction=first.step_fraction,
+            largest=(1 << CURRENT_BITS) - 1,
+            frames=self.frames,
+            repeated=self.repeated,
+        )
 
     def _read_out(self, output: Node) -> None:
         """The mean over the frames that a prediction is, as a sum."""
@@ -162,10 +169,13 @@ class _Lowering:
             make, names = CALLS[node.target]
             given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
             self._operation(node, make, {name: given.get(name, DEFAULTS.get(name)) for name in names})
+        elif isinstance(module, ReadOut):
+            self._neuron(node, module)
         elif isinstance(module, base.MemoryModule):
             raise InputError(
-                f"{_title(node, module)} cannot be deployed: neurons belong in front of quantized layers; return the "
-                "currents of the last one, whose mean over time is the prediction"
+                f"{_title(node, module)} cannot be deployed: no quantized layer reads it, and neurons that read a "
+                f"network out are {', '.join(kind.__name__ for kind in READ_OUTS)}; take one of these, or return the "
+                "currents, whose mean over time is the prediction"
             )
         else:
             raise InputError(f"{_title(node, module)} cannot be deployed; deployed networks hold {_SUPPORTED}")
@@ -192,6 +202,15 @@ class _Lowering:
         self.made[node.name] = len(self.operations)
         self.operations.append(operation)
         self.values.of[node] = len(self.operations)
+
+    def _neuron(self, node: Node, neuron: ReadOut) -> None:
+        if not self.layers:
+            raise InputError(f"{_title(node, neuron.spiking)} cannot be deployed in front of all quantized layers")
+        # The program so far; it does not end as a whole one has to.
+        begun = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
+        (value,) = self.values.input(node)
+        fraction = analyse(begun, self.numbers).values[value].fraction
+        self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
 
     def _layer(self, node: Node, layer: QuantizedLayer) -> None:
         name = str(node.target)

@@ -19,21 +19,20 @@ import math
 import operator
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node, Tracer
 from torch.fx.passes.shape_prop import ShapeProp
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from bitsearch.deploy.extras import require
-from bitsearch.deploy.tracing import drop_read_out
+from bitsearch.deploy.nir_nodes import DT, connection, flatten, neuron, pool, scale
+from bitsearch.deploy.time_axis import drop_read_out
 from bitsearch.deploy.trained import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 from bitsearch.layers.neurons import InputCurrent
 from bitsearch.plan import BitPlan, write_whole
 from bitsearch.version import __version__
@@ -41,8 +40,6 @@ from bitsearch.version import __version__
 if TYPE_CHECKING:
     import nir
 
-DT = 1e-4
-"""Seconds a step, as NIR's other writers have it."""
 _PASSED_ON = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, average pooling, flatten and addition"
 
@@ -187,11 +184,13 @@ class _Nodes:
         ):
             self.sources[node] = sources
         elif isinstance(module, InputCurrent) and not module.rectified:
-            self._append(node, str(node.target), self._scale(node, module.gain), sources)
+            self._append(node, str(node.target), scale(module.gain, self._shape(node)), sources)
         elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-            self._append(node, str(node.target), self._pool(node, module), sources)
+            before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
+            self._append(node, str(node.target), pool(str(node.target), module, before[1:], after[1:]), sources)
         elif isinstance(module, nn.Flatten):
-            self._append(node, str(node.target), self._flatten(node), sources)
+            before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
+            self._append(node, str(node.target), flatten(str(node.target), before, after), sources)
         else:
             kind = getattr(node.target, "__name__", node.target) if module is None else type(module).__name__
             where = node.name if module is None else node.target
@@ -200,26 +199,21 @@ class _Nodes:
                 f"allowed beside neurons are {_SUPPORTED}"
             )
 
-    def _scale(self, node: Node, gain: float) -> "nir.NIRNode":
-        import nir
-
-        return nir.Scale(scale=np.full(self._shape(node), gain, dtype=np.float32))
-
     def _layer(self, node: Node, layer: QuantizedLayer, sources: list[str]) -> None:
         name, plan = str(node.target), layer.layer_plan
         shape = self._shape(node.all_input_nodes[0])
         if len(shape) != layer.sample_dims:
             raise InputError(f"layer {name!r} cannot be expressed in NIR: its input has shape {shape} at every step")
-        neuron = _neuron(layer, shape)
-        neuron.metadata = {"spike_bits": 1, "time_steps": plan.time_steps, "reset": "subtract"}
-        self._append(node, f"{name}.neuron", neuron, sources)
-        connection = _connection(name, layer, self._norm(node), shape)
-        connection.metadata = {
+        made = neuron(layer, shape)
+        made.metadata = {"spike_bits": 1, "time_steps": plan.time_steps, "reset": "subtract"}
+        self._append(node, f"{name}.neuron", made, sources)
+        made = connection(name, layer, self._norm(node), shape)
+        made.metadata = {
             "weight_bits": plan.weight_bits,
             "weight_step": layer.weight_step.detach().flatten().numpy(),
             "spike_step": float(layer.spike_step[0]),
         }
-        self._append(node, name, connection, [f"{name}.neuron"])
+        self._append(node, name, made, [f"{name}.neuron"])
 
     def _norm(self, node: Node) -> nn.Module | None:
         """The batch norm that alone reads a layer's output."""
@@ -229,80 +223,3 @@ class _Nodes:
             return None
         self.norms[users[0]] = module
         return module
-
-    def _pool(self, node: Node, module: nn.Module) -> "nir.NIRNode":
-        import nir
-
-        before, after = self._shape(node.all_input_nodes[0])[1:], self._shape(node)[1:]
-        if isinstance(module, nn.AvgPool2d):
-            padded = module.padding not in (0, (0, 0))
-            if module.ceil_mode or module.divisor_override or (padded and not module.count_include_pad):
-                raise InputError(
-                    f"layer {str(node.target)!r} cannot be expressed in NIR: its average counts other pixels"
-                )
-            kernel: Any = module.kernel_size
-            stride: Any = module.stride
-            padding: Any = module.padding
-        else:
-            if any(size % parts for size, parts in zip(before, after, strict=True)):
-                raise InputError(f"layer {str(node.target)!r} cannot be expressed in NIR: its windows differ in size")
-            kernel = stride = tuple(size // parts for size, parts in zip(before, after, strict=True))
-            padding = 0
-        return nir.AvgPool2d(kernel_size=_pair(kernel), stride=_pair(stride), padding=_pair(padding))
-
-    def _flatten(self, node: Node) -> "nir.NIRNode":
-        import nir
-
-        before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
-        if len(after) != 1:
-            raise InputError(f"layer {str(node.target)!r} cannot be expressed in NIR: it keeps some of its axes")
-        return nir.Flatten(input_type={"input": np.array(before)}, start_dim=0, end_dim=-1)
-
-
-def _pair(value: Any) -> np.ndarray:
-    return np.array(value if isinstance(value, tuple | list) else (value, value))
-
-
-def _neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":
-    import nir
-
-    step = float(layer.spike_step[0])
-
-    def everywhere(value: float) -> np.ndarray:
-        return np.full(shape, value, dtype=np.float32)
-
-    if layer.active_steps == 1:
-        return nir.Threshold(threshold=everywhere(step / 2))
-    if layer.decay == 1:
-        return nir.IF(r=everywhere(1 / DT), v_threshold=everywhere(step), v_reset=everywhere(step / 2))
-    tau = DT / (1 - layer.decay)
-    return nir.LIF(
-        tau=everywhere(tau),
-        r=everywhere(tau / DT),
-        v_leak=everywhere(step / 2),
-        v_threshold=everywhere(step),
-        v_reset=everywhere(step / 2),
-    )
-
-
-def _connection(name: str, layer: Any, norm: Any, shape: tuple[int, ...]) -> "nir.NIRNode":
-    import nir
-
-    weight, bias = layer.quantized_weight() * layer.spike_step[0], layer.bias
-    linear = isinstance(layer, QuantizedLinear)
-    if norm is not None:
-        fuse = fuse_linear_bn_weights if linear else fuse_conv_bn_weights
-        weight, bias = fuse(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    if bias is None:
-        bias = torch.zeros(weight.shape[0])
-    parameters = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
-    if linear:
-        return nir.Affine(**parameters)
-    if not isinstance(layer, QuantizedConv1d | QuantizedConv2d) or layer.padding_mode != "zeros":
-        raise InputError(f"layer {name!r} cannot be expressed in NIR: only zero-padded 1-d and 2-d convolutions can")
-    flat = isinstance(layer, QuantizedConv1d)
-    setting: dict[str, Any] = {part: getattr(layer, part) for part in ("stride", "padding", "dilation")}
-    if flat:
-        setting = {part: value[0] if isinstance(value, tuple) else value for part, value in setting.items()}
-    make = nir.Conv1d if flat else nir.Conv2d
-    return make(input_shape=shape[1] if flat else shape[1:], groups=layer.groups, **setting, **parameters)

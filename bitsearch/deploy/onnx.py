@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
 from bitsearch.allocate.prediction import predict
@@ -69,6 +70,12 @@ def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLi
     import onnx
 
     frames = [layer.frames for layer in trained_layers(network).values()]
+    for name, module in network.named_modules():
+        if isinstance(module, base.MemoryModule):
+            raise InputError(
+                f"layer {name!r} cannot be exported to ONNX: it is {type(module).__name__}, whose membrane the "
+                "exporter fixes to one batch size; return its currents, or deploy as packed, which has such neurons"
+            )
     exported = _Predicting(copy.deepcopy(network).cpu()).eval()
     for layer in quantized_layers(exported).values():
         _make_plain(layer)
@@ -157,7 +164,8 @@ class _PlainOperands:
             return torch.where(x < 0, -step, step)
         largest = largest_level(torch.tensor(float(bits)), signed=signed) * step
         clipped = torch.clamp(x, -largest if signed else torch.zeros_like(largest), largest)
-        zero = self.onnx_zero.to(torch.int8) if signed else self.onnx_zero
+        # Unsigned, zero in the middle: ONNX Runtime 1.32 mixes up types where it moves an INT8 pair behind a reshape.
+        zero = self.onnx_zero + 128 if signed else self.onnx_zero
         codes = _node("QuantizeLinear", (clipped, step, zero), x, zero.dtype, {})
         return _node("DequantizeLinear", (codes, step, zero), x, torch.float32, {})
 

@@ -30,9 +30,9 @@ from bitsearch.deploy.widths import Analysis, LayerNumbers, analyse, signed_bits
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan, Frozen, Name, explain, write_whole
 
-FORMAT_VERSION = 3
-READABLE = ("2", "3")
-"""Format 2 is format 3 without the operation ``scale``."""
+FORMAT_VERSION = 4
+READABLE = ("2", "3", "4")
+"""Format 3 is format 4 without the operation ``fire`` and repeated inputs, format 2 lacks ``scale`` as well."""
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
 PREFIX = "bitsearch."
@@ -41,13 +41,16 @@ Width = int
 
 
 class RunWidths(Frozen):
-    """Bits of signed integers in one run of a layer: what is always enough, and what the packing batch needed."""
+    """Bits of signed integers in one run of a layer: what is always enough, and what the packing batch needed.
 
-    accumulator: Width = Field(ge=1, le=64)
+    A neuron that reads the network out has no accumulator.
+    """
+
+    accumulator: Width | None = Field(None, ge=1, le=64)
     membrane: Width = Field(ge=1, le=64)
     """Of all that the neuron forms, such as 2·u + S, from which a code is found; u itself needs one bit less."""
     output: Width = Field(ge=1, le=64)
-    observed_accumulator: Width = Field(ge=0, le=64)
+    observed_accumulator: Width | None = Field(None, ge=0, le=64)
     observed_membrane: Width = Field(ge=0, le=64)
     """Of u."""
 
@@ -98,7 +101,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     Replay(lowered.program, lowered.numbers)(example_input.cpu(), maxima)
     parts = {
         "program": lowered.program.model_dump_json(exclude_none=True),
-        "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima)).decode(),
+        "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),
         "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
     }
     header = {"format": str(FORMAT_VERSION), **parts, "sha256": _checksum(parts, tensors)}
@@ -125,16 +128,18 @@ class Maxima:
 
 
 def _widths(program: Program, analysis: Analysis, maxima: Maxima) -> dict[str, RunWidths]:
-    return {
-        found.name: RunWidths(
-            accumulator=signed_bits(-analysis.runs[index].accumulator, analysis.runs[index].accumulator),
-            membrane=signed_bits(-analysis.runs[index].membrane, analysis.runs[index].membrane),
+    widths = {}
+    for index, found in program.neurons():
+        run = analysis.runs.get(index)
+        membrane = analysis.membranes[index] if run is None else run.membrane
+        widths[found.name] = RunWidths(
+            accumulator=None if run is None else signed_bits(-run.accumulator, run.accumulator),
+            membrane=signed_bits(-membrane, membrane),
             output=analysis.values[index + 1].bits,
-            observed_accumulator=maxima.bits(found.name, "accumulator"),
+            observed_accumulator=None if run is None else maxima.bits(found.name, "accumulator"),
             observed_membrane=maxima.bits(found.name, "membrane"),
         )
-        for index, found in program.runs()
-    }
+    return widths
 
 
 def read(path: str | os.PathLike[str]) -> PackedNetwork:

@@ -5,7 +5,7 @@ else; docs/packed-format.md gives the same to those who write a reader. Value 0 
 makes value i + 1, and the last value is the network's output.
 
 An input with a time axis has F frames, and so has every value until ``sum_frames`` adds them up. Shapes are those of
-one frame; every operation is done on each frame alone, but for layers that have frames.
+one frame; every operation is done on each frame alone, but for layers that have frames and for ``fire``.
 """
 
 from typing import Annotated, Literal
@@ -198,6 +198,22 @@ class Reshape(Frozen):
     shape: Shape
 
 
+class Fire(Frozen):
+    """The spikes of a neuron that reads the network out: 1 where the membrane reaches ``threshold``, 0 elsewhere.
+
+    Frame by frame, with currents x_f and u_0 = x_0, in their unit: what is left of the membrane, r_f = u_f −
+    threshold·spike_f, or u_f·(1 − spike_f) with a hard reset, becomes u_(f+1) = x_(f+1) +
+    ⌊(r_f·decay + 2^15) / 2^16⌋. Without a time axis there is one frame. The result has fraction 0.
+    """
+
+    op: Literal["fire"] = "fire"
+    name: Name
+    inputs: tuple[Value]
+    threshold: int = Field(ge=1, lt=1 << 50)
+    decay: int = Field(ge=0, le=1 << DECAY_FRACTION)
+    hard: bool
+
+
 class SumFrames(Frozen):
     """The sum of a value's frames: F times the mean that the prediction is. Ends a program with a time axis."""
 
@@ -206,7 +222,7 @@ class SumFrames(Frozen):
     inputs: tuple[Value]
 
 
-Operation = RunLayer | Relu | Scale | MaxPool | AveragePool | Add | Concatenate | Reshape | SumFrames
+Operation = RunLayer | Relu | Scale | MaxPool | AveragePool | Add | Concatenate | Reshape | Fire | SumFrames
 
 
 class NetworkInput(Frozen):
@@ -217,6 +233,19 @@ class NetworkInput(Frozen):
     largest: int = Field(ge=1, lt=1 << 31)
     frames: TimeSteps | None = None
     """F, the length of the time axis; None without one."""
+    repeated: bool = False
+    """Whether what is given has no time axis, and every frame shows it."""
+
+    @model_validator(mode="after")
+    def _repeated_over_frames(self) -> "NetworkInput":
+        if self.repeated and self.frames is None:
+            raise ValueError("an input without frames is repeated")
+        return self
+
+    @property
+    def axes(self) -> tuple[int | str, ...]:
+        """Of a batch as it is given, N samples."""
+        return (*(() if self.frames is None or self.repeated else (self.frames,)), "N", *self.shape)
 
 
 class Program(Frozen):
@@ -255,6 +284,10 @@ class Program(Frozen):
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             raise InputError(f"{source}: {explain(error)}") from error
+
+    def neurons(self) -> list[tuple[int, RunLayer | Fire]]:
+        """(index, operation) of everything that spikes, in order."""
+        return [(index, found) for index, found in enumerate(self.operations) if isinstance(found, RunLayer | Fire)]
 
     def runs(self) -> list[tuple[int, RunLayer]]:
         """(index, operation) of every run of a layer, in order."""

@@ -14,6 +14,7 @@ from bitsearch.deploy.program import (
     Add,
     AveragePool,
     Concatenate,
+    Fire,
     MaxPool,
     NetworkInput,
     Operation,
@@ -39,18 +40,19 @@ Observer = Callable[[str, str, int, Tensor], None]
 def encode(x: Tensor, given: NetworkInput) -> Tensor:
     """The input as currents, int32: ⌊x·2^fraction + ½⌋, saturated; InputError for NaN or another shape.
 
-    ``[N, ...]`` to the same; with a time axis ``[F, N, ...]`` to ``[F·N, ...]``.
+    ``[N, ...]`` to the same; with a time axis ``[F, N, ...]``, or ``[N, ...]`` where it is repeated, to ``[F·N, ...]``.
 
     A product with a power of two and a float32's sum with ½ are exact in float64 wherever the result may depend on it.
     """
-    axes = ("N", *given.shape) if given.frames is None else (given.frames, "N", *given.shape)
+    axes = given.axes
     if x.dim() != len(axes) or any(axis not in ("N", size) for size, axis in zip(x.shape, axes, strict=True)):
         raise InputError(f"an input of shape {tuple(x.shape)} for a network that takes {axes}")
-    x = x if given.frames is None else x.flatten(0, 1)
+    x = x.flatten(0, axes.index("N"))
     if bool(x.isnan().any()):
         raise InputError("the input holds NaN, which has no integer")
     scaled = torch.floor(torch.ldexp(x.double(), torch.tensor(given.fraction)) + 0.5)
-    return scaled.clamp(-given.largest, given.largest).to(torch.int32)
+    currents = scaled.clamp(-given.largest, given.largest).to(torch.int32)
+    return currents.repeat(given.frames or 1, *[1] * len(given.shape)) if given.repeated else currents
 
 
 class Replay:
@@ -79,7 +81,7 @@ class Replay:
         """Output currents ``[N, ...]`` of a batch of inputs, int64, in the unit of the last value."""
         if observer is not None:
             return self._run(x, observer)
-        axis = 0 if self.program.input.frames is None else 1
+        axis = self.program.input.axes.index("N")
         return torch.cat([self._run(part, None) for part in x.split(self._at_once, axis)])
 
     def _run(self, x: Tensor, observer: Observer | None) -> Tensor:
@@ -88,12 +90,14 @@ class Replay:
         for index, operation in enumerate(self.program.operations):
             given = [values[value] for value in operation.inputs]
             ranges = [self.analysis.values[value] for value in operation.inputs]
+            watch = None if observer is None else partial(observer, operation.name)
             if isinstance(operation, RunLayer):
-                watch = None if observer is None else (lambda *seen, name=operation.name: observer(name, *seen))
                 layer, widths = self._layers[operation.layer], self.analysis.runs[index]
                 current = layer(given[0], ranges[0], self.analysis.values[index + 1], widths, watch)
             elif isinstance(operation, SumFrames):
-                current = given[0].long().unflatten(0, (self.program.input.frames or 1, -1)).sum(0)
+                current = self._frames(given[0]).sum(0)
+            elif isinstance(operation, Fire):
+                current = _fire(self._frames(given[0]), operation, watch)
             else:
                 current = _compute(operation, given, ranges, self.analysis.values[index + 1])
             values.append(current)
@@ -101,6 +105,10 @@ class Replay:
                 if last_use[value] == index:
                     values[value] = current.new_empty(0)
         return values[-1].long()
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """``[F·N, ...]`` as int64 ``[F, N, ...]``."""
+        return x.long().unflatten(0, (self.program.input.frames or 1, -1))
 
 
 def _dtype(magnitude: int) -> torch.dtype:
@@ -203,6 +211,23 @@ def _codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int
     levels = levels if lowest == 0 else levels.sub_(lowest * step)
     codes = floor_quotient(levels, step, (largest - lowest + 1) * step).to(torch.int32)
     return codes if lowest == 0 else codes.add_(lowest)
+
+
+def _fire(currents: Tensor, operation: Fire, observer: Callable[[str, int, Tensor], None] | None) -> Tensor:
+    """The neuron's spikes, int32 ``[F·N, ...]``, for currents ``[F, N, ...]``."""
+    spikes: list[Tensor] = []
+    left = torch.zeros_like(currents[0])
+    for t, current in enumerate(currents):
+        membrane = left + current
+        fired = membrane >= operation.threshold
+        spikes.append(fired.to(torch.int32))
+        if observer is not None:
+            observer("membrane", t, membrane)
+            observer("spikes", t, spikes[-1])
+        left = membrane.masked_fill(fired, 0) if operation.hard else membrane - operation.threshold * spikes[-1].long()
+        if operation.decay != 1 << DECAY_FRACTION:
+            left = (left * operation.decay + (1 << DECAY_FRACTION - 1)) >> DECAY_FRACTION
+    return torch.cat(spikes)
 
 
 def _shifted(x: Tensor, places: int) -> Tensor:

@@ -14,10 +14,12 @@ from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node, Tracer
 
+from bitsearch.deploy.read_out import READ_OUTS, ReadOut
+from bitsearch.deploy.time_axis import drop_read_out, drop_repeat, frames_of
 from bitsearch.errors import InputError
-from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.neurons import InputCurrent
-from bitsearch.models.spiking import is_multi_step
+from bitsearch.models.spiking import reset_states
 
 _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
     layer.BatchNorm1d: nn.BatchNorm1d,
@@ -37,32 +39,6 @@ _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
 """What spikingjelly's layers are on a single step, in evaluation mode."""
 
 
-def frames_of(network: nn.Module, example_input: Tensor) -> int | None:
-    """F, the length of the time axis of a quantized network's input, or None without one.
-
-    Raises:
-        InputError: layers that disagree, or a batch without these frames.
-    """
-    found = {layer.frames: name for name, layer in quantized_layers(network).items() if layer.frames is not None}
-    if not found:
-        multi = next((name for name, module in network.named_modules() if is_multi_step(module)), None)
-        if multi is not None:
-            raise InputError(f"{multi} takes a time axis, but no layer of the plan has frames; make the plan with it")
-        return None
-    if len(found) > 1:
-        (few, one), (many, other) = sorted(found.items())[:2]
-        raise InputError(
-            f"layer {one!r} has inputs of {few} frames, layer {other!r} of {many}; deployed networks have one time axis"
-        )
-    (frames,) = found
-    if example_input.dim() < 3 or example_input.shape[0] != frames:
-        raise InputError(
-            f"an input of shape {tuple(example_input.shape)} for a network that takes ({frames}, 'N', ...): its layers "
-            "have a time axis of their own, which only an input with frames can give them in a deployed network"
-        )
-    return frames
-
-
 @dataclass(frozen=True)
 class Traced:
     """A network's graph, which takes ``[F·N, ...]`` where there are frames."""
@@ -71,34 +47,61 @@ class Traced:
     """Of a copy, with modules of its own."""
     shapes: dict[Node, tuple[int, ...]]
     """Of every node that is a tensor."""
+    frames: int | None
+    """F, the length of the time axis."""
+    repeated: bool
+    """Whether the network's input is static, and its forward pass shows it at every one of the frames."""
     frames_alone: bool
     """The network itself, which sees the time axis, gives the same."""
 
 
-def trace(network: nn.Module, example_input: Tensor, frames: int | None) -> Traced:
-    """The graph of a network in evaluation mode.
+def trace(network: nn.Module, example_input: Tensor) -> Traced:
+    """The graph of a network in evaluation mode, and its time axis.
+
+    Args:
+        network: quantized; membranes of its own neurons are reset.
+        example_input: a batch ``[N, ...]``, or ``[F, N, ...]`` with a time axis.
 
     Raises:
-        InputError: a forward pass that cannot be traced, or that cannot be run once frames are part of the batch.
+        InputError: layers that disagree on the time axis, or a batch without it; a forward pass that cannot be
+            traced, or that cannot be run once frames are part of the batch.
     """
-    network = copy.deepcopy(network).cpu().eval()
+    frames = frames_of(network)
+    reset_states(network)
+    whole = copy.deepcopy(network).cpu().eval()
+    network = copy.deepcopy(whole)
     example_input = example_input.cpu()
-    expected = None if frames is None else network(example_input)
-    _to_single_steps(network)
+    _to_single_steps(network, frames)
     try:
         graph = GraphModule(network, _Tracer().trace(network))
     except Exception as error:  # a user's forward may raise anything when it is run on symbols
         raise InputError(
             f"the network cannot be traced: {_reason(error)}; its forward pass may not depend on data"
         ) from error
-    read_out = None if frames is None else drop_read_out(graph)
+    if frames is None:
+        shapes, _ = _run(graph, example_input, "the examples")
+        return Traced(graph, shapes, None, repeated=False, frames_alone=True)
+    repeated = drop_repeat(graph, frames)
+    if not repeated and (example_input.dim() < 3 or example_input.shape[0] != frames):
+        raise InputError(
+            f"an input of shape {tuple(example_input.shape)} for a network that takes ({frames}, 'N', ...): its layers "
+            "have a time axis of their own; give it an input with frames, or make them of a static one by "
+            f"x.unsqueeze(0).repeat({frames}, 1, ...) in its forward pass"
+        )
+    read_out = drop_read_out(graph)
+    expected = whole(example_input)
+    joined = example_input.repeat(frames, *[1] * (example_input.dim() - 1)) if repeated else example_input.flatten(0, 1)
+    shapes, result = _run(graph, joined, "frames that are part of the batch, [F·N, ...]")
+    return Traced(graph, shapes, frames, repeated=repeated, frames_alone=_same(expected, result, frames, read_out))
+
+
+def _run(graph: GraphModule, x: Tensor, what: str) -> tuple[dict[Node, tuple[int, ...]], object]:
+    """(shapes of the graph's tensors, result)."""
     recorder = _Recorder(graph)
     try:
-        result = recorder.run(example_input if frames is None else example_input.flatten(0, 1))
+        return recorder.shapes, recorder.run(x)
     except Exception as error:  # so may one that is written for a time axis and gets none
-        what = "the examples" if frames is None else "frames that are part of the batch, [F·N, ...]"
         raise InputError(f"{recorder.running} cannot be run on {what}: {_reason(error)}") from error
-    return Traced(graph, recorder.shapes, frames is None or _same(expected, result, frames, read_out))
 
 
 def _same(whole: object, joined: object, frames: int, read_out: str | None) -> bool:
@@ -110,24 +113,8 @@ def _same(whole: object, joined: object, frames: int, read_out: str | None) -> b
     return whole.shape == found.shape and torch.allclose(whole, found, rtol=1e-4, atol=1e-4)
 
 
-def drop_read_out(graph: GraphModule) -> str | None:
-    """``mean`` or ``sum`` where this over the frames ends the forward pass: deployed programs have their own."""
-    (output,) = (node for node in graph.graph.nodes if node.op == "output")
-    last = output.args[0]
-    if not isinstance(last, Node) or last.op not in ("call_method", "call_function"):
-        return None
-    name = getattr(last.target, "__name__", str(last.target))
-    over_frames = (last.args[1:], dict(last.kwargs)) in (((0,), {}), ((), {"dim": 0}))
-    if last.target not in ("mean", "sum", torch.mean, torch.sum) or not over_frames or len(last.users) > 1:
-        return None
-    output.args = (last.args[0],)
-    graph.graph.erase_node(last)
-    graph.recompile()
-    return name
-
-
-def _to_single_steps(network: nn.Module) -> None:
-    """Put torch's layers in the place of spikingjelly's, in place."""
+def _to_single_steps(network: nn.Module, frames: int | None) -> None:
+    """Put torch's layers in the place of spikingjelly's, in place, and read-outs in that of its neurons."""
     for path, module in list(network.named_modules(remove_duplicate=False)):
         if type(module) in _IN_TORCH:
             module.__class__ = _IN_TORCH[type(module)]
@@ -135,18 +122,24 @@ def _to_single_steps(network: nn.Module) -> None:
             module.step_mode = "s"  # type: ignore[assignment]
         elif isinstance(module, QuantizedLayer):
             module.step_mode = "s"  # type: ignore[assignment]
+        elif type(module) in READ_OUTS:
+            _replace(network, path, ReadOut(module, frames))
         elif isinstance(module, InputCurrent):
             scaled = nn.Identity() if module.gain == 1 else InputCurrent(module.gain, rectified=False)
-            parent, _, child = path.rpartition(".")
-            made = nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled
-            setattr(network.get_submodule(parent), child, made)
+            _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
+
+
+def _replace(network: nn.Module, path: str, made: nn.Module) -> None:
+    parent, _, child = path.rpartition(".")
+    setattr(network.get_submodule(parent), child, made)
 
 
 class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Spikingjelly's modules, so that what is refused has a name.
         whole = isinstance(m, base.StepModule) and not any(isinstance(inner, QuantizedLayer) for inner in m.modules())
-        return isinstance(m, QuantizedLayer | InputCurrent) or whole or super().is_leaf_module(m, module_qualified_name)
+        own = isinstance(m, QuantizedLayer | InputCurrent | ReadOut)
+        return own or whole or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Recorder(Interpreter):

@@ -13,9 +13,11 @@ from bitsearch.data.splits import Samples
 from bitsearch.deploy.hardened import HardenedNetwork
 from bitsearch.deploy.lowering import lower
 from bitsearch.deploy.packed import Maxima, PackedNetwork
+from bitsearch.deploy.read_out import READ_OUTS
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.models.eval_mode import eval_mode
+from bitsearch.models.spiking import is_multi_step
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.neuron import membrane_steps
 
@@ -96,7 +98,7 @@ def verify(
     replay, hardened = packed.replay(), HardenedNetwork(lowered)
     fraction = replay.analysis.values[-1].fraction
     maxima = Maxima()
-    found = {operation.name: Comparison(operation.name) for _, operation in packed.program.runs()}
+    found = {operation.name: Comparison(operation.name) for _, operation in packed.program.neurons()}
     same, right, right_float, count = True, 0, 0, 0
     for inputs, labels in batches(samples, batch_size):
         ours: Spikes = {}
@@ -116,7 +118,10 @@ def verify(
             logits = predict(network, inputs)
         for (name, t), seen in ours.items():
             other = theirs.get((name, t))
-            float_spikes = in_float.pop(0).reshape(seen.shape)
+            float_spikes = in_float.pop(0)
+            # What comes before a static input is repeated runs once.
+            float_spikes = float_spikes.repeat(seen.numel() // float_spikes.numel(), *[1] * (seen.dim() - 1))
+            float_spikes = float_spikes.reshape(seen.shape)
             unequal = seen.numel() if other is None or other.shape != seen.shape else int((other != seen).sum())
             found[name].add(t, seen.numel(), unequal, int((float_spikes != seen).sum()))
         same = same and torch.equal(torch.ldexp(outputs.double(), torch.tensor(-fraction)), exact)
@@ -166,7 +171,13 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
         )
         found.extend(levels.codes.long() for levels, _ in recurrence)
 
+    def behind(neuron: nn.Module, given: tuple[Tensor, ...], spikes: Tensor) -> None:
+        found.extend(spikes.long() if is_multi_step(neuron) else [spikes.long()])
+
     with ExitStack() as hooks:
+        for module in network.modules():
+            if type(module) in READ_OUTS:
+                hooks.callback(module.register_forward_hook(behind).remove)
         for layer in quantized_layers(network).values():
             hooks.callback(layer.register_forward_pre_hook(before).remove)
         yield found

@@ -17,6 +17,7 @@ from bitsearch.deploy.program import (
     Add,
     AveragePool,
     Concatenate,
+    Fire,
     MaxPool,
     Operation,
     PackedLayer,
@@ -97,6 +98,8 @@ class Analysis:
     values: list[Range] = field(default_factory=list)
     runs: dict[int, LayerWidths] = field(default_factory=dict)
     """By index of the operation."""
+    membranes: dict[int, int] = field(default_factory=dict)
+    """Bounds on the membranes that ``fire`` forms, by index of the operation."""
 
 
 def signed_bits(low: int, high: int) -> int:
@@ -120,6 +123,9 @@ def analyse(program: Program, numbers: Mapping[str, LayerNumbers]) -> Analysis:
         elif isinstance(operation, SumFrames):
             frames = given.frames or 1
             value = Range(inputs[0].shape, inputs[0].fraction, frames * inputs[0].low, frames * inputs[0].high)
+        elif isinstance(operation, Fire):
+            found.membranes[index] = _fire(operation, inputs[0], given.frames or 1)
+            value = Range(inputs[0].shape, 0, 0, 1)
         else:
             value = _value(operation, inputs, most)
         if prod(value.shape) > most:
@@ -269,6 +275,24 @@ def _membrane(name: str, layer: PackedLayer, numbers: LayerNumbers, given: Range
         residual = left
         check_width(name, largest)
     return fraction, largest
+
+
+def _fire(operation: Fire, given: Range, frames: int) -> int:
+    """A bound on the membrane and on what is left of it, times the decay."""
+    low = high = largest = 0
+    for _ in range(frames):
+        low, high = low + given.low, high + given.high
+        largest = max(largest, -low, high)
+        # Silent, the membrane stays below the threshold; what fired is at zero, or a threshold below where it was.
+        low, high = (
+            min(low, 0),
+            max(min(high, operation.threshold - 1), 0 if operation.hard else high - operation.threshold),
+        )
+        if operation.decay != 1 << DECAY_FRACTION:
+            largest = max(largest, max(-low, high) * operation.decay + (1 << DECAY_FRACTION - 1))
+            low, high = _decayed(low, operation.decay), _decayed(high, operation.decay)
+        check_width(operation.name, largest)
+    return largest
 
 
 def _decayed(residual: int, decay: int) -> int:

@@ -48,11 +48,15 @@ def decay(module: nn.Module) -> float:
     return 1 - _leak(module)
 
 
+def charge(module: nn.Module) -> float:
+    """How much of its input one of :data:`NEURONS` adds to its membrane: 1, or 1/τ where the input decays too."""
+    return _leak(module) if getattr(module, "decay_input", False) else 1.0
+
+
 def gain(module: nn.Module) -> float:
     """What a neuron's input is multiplied by, in units of its threshold: 1/θ, or 1/(θ·τ) where the input decays too."""
     threshold: Any = module.v_threshold
-    scale = 1 / float(threshold)
-    return scale * _leak(module) if getattr(module, "decay_input", False) else scale
+    return charge(module) / float(threshold)
 
 
 def reset_states(network: nn.Module) -> None:

@@ -58,6 +58,18 @@ def spikes(layer, steps, frames, fraction):
     return codes
 
 
+def fire(operation, currents):
+    """Spikes of one neuron, frame by frame."""
+    left, found = 0, []
+    for current in currents:
+        membrane = left + current
+        found.append(int(membrane >= operation["threshold"]))
+        if found[-1]:
+            membrane = 0 if operation["hard"] else membrane - operation["threshold"]
+        left = membrane * operation["decay"] + 2**15 >> 16
+    return found
+
+
 def run_layer(layer, tensors, name, frames, shape, fraction):
     """A two-dimensional convolution or a linear layer on flat lists of currents, one a frame."""
     if layer.get("frames") is None and len(frames) > 1:
@@ -117,6 +129,7 @@ def run(path, image):
     encoded = [min(max(x, -given["largest"]), given["largest"]) for x in scaled]
     size = math.prod(given["shape"])
     frames = [encoded[start : start + size] for start in range(0, len(encoded), size)]
+    frames = frames * given["frames"] if given["repeated"] else frames
     assert len(frames) == given.get("frames", 1)
     values = [(frames, given["shape"], given["fraction"])]
     for operation in program["operations"]:
@@ -138,6 +151,9 @@ def run(path, image):
             windows = [[x[start : start + size] for start in range(0, len(x), size)] for x in frames]
             frames = [[(2 * sum(window) * 2**finer + size) // (2 * size) for window in frame] for frame in windows]
             shape, fraction = [shape[0], 1, 1], fraction + finer
+        elif operation["op"] == "fire":
+            trains = [fire(operation, currents) for currents in zip(*frames, strict=True)]
+            frames, fraction = [list(spikes) for spikes in zip(*trains, strict=True)], 0
         elif operation["op"] == "sum_frames":
             frames = [[sum(x) for x in zip(*frames, strict=True)]]
         else:

@@ -6,6 +6,7 @@ from math import floor
 import numpy as np
 import pytest
 import torch
+from framed_networks import FRAMES, check_equal, events, framed, prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_reader import run as run_by_hand
@@ -13,7 +14,6 @@ from settled import settle
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
-from bitsearch.allocate.prediction import predict
 from bitsearch.cost import CostModel, trace
 from bitsearch.data import load_data
 from bitsearch.deploy import pack, read, verify
@@ -25,49 +25,10 @@ from bitsearch.deploy.widths import LayerNumbers
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.models import make_network
-from bitsearch.models.spiking import LAYERS
 from bitsearch.plan import LayerPlan
 
-FRAMES = 8
 STEPS = {"conv1": 8, "conv2": 3, "conv3": 5, "conv4": 4, "classifier": 1}
 """Of digits_events_cnn: every frame, overlapping bins, equal bins, a single bin."""
-
-
-def framed(time_steps, *, frames=FRAMES, bits=3, **changes):
-    spike_bits = tuple(max((bits + t) % 5, 1) for t in range(time_steps))
-    setting = {"weight_bits": 4, "spike_bits": spike_bits, "time_steps": time_steps, "frames": frames, "decay": 1.0}
-    return LayerPlan(**(setting | changes))
-
-
-def events(*shape, seed=0):
-    """Small counts, most of them zero."""
-    return torch.poisson(torch.full(shape, 0.6), generator=torch.Generator().manual_seed(seed))
-
-
-def prepared(network, examples, time_steps=3, **bits):
-    names = [name for name, module in network.named_modules() if type(module) in (*LAYERS, *LAYERS.values())]
-    frames = examples.shape[0]
-    plan = {name: framed(min(time_steps, frames), frames=frames, **bits) for name in names}
-    return settle(convert(network, plan), examples)
-
-
-def check_equal(network, examples):
-    """Replay and network agree on every spike and output; returns the lowered network."""
-    lowered = lower(network, examples)
-    replay = Replay(lowered.program, lowered.numbers)
-    ours, theirs = {}, {}
-    outputs = replay(examples, lambda name, what, t, seen: what == "spikes" and ours.update({(name, t): seen.long()}))
-    exact = HardenedNetwork(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, t): seen}))
-    assert ours.keys() == theirs.keys()
-    for key, seen in ours.items():
-        assert torch.equal(seen, theirs[key]), key
-    assert sum(seen.unique().numel() > 1 for seen in ours.values()) > len(ours) / 2, "nothing was compared"
-    assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
-    # The sum over the frames is F times the prediction, but for rounding.
-    with torch.no_grad():
-        prediction = predict(network, examples)
-    assert (exact / examples.shape[0] - prediction).abs().median() < 0.02 * prediction.abs().max()
-    return lowered
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +201,7 @@ class Changed(Residual):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (neuron.IFNode(step_mode="m"), r"change (IFNode) cannot be deployed: neurons belong in front of quantized"),
+        (neuron.ILIFNode(step_mode="m"), r"change (ILIFNode) cannot be deployed: no quantized layer reads it, and"),
         (lambda x: x.mean(0, keepdim=True), "mean (mean)"),
         (lambda x: x.mean(0) + x.mean(0), "mean (mean)"),
         (lambda x: x.mean(1), "mean (mean)"),

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -111,9 +111,10 @@ class Shortcut(nn.Module):
         return self.classifier(self.flatten(self.pool(x + self.conv2(x))))
 
 
-def test_frames_of_events_are_pooled_held_and_averaged(whole_plan, tmp_path):
+@pytest.mark.parametrize("first", [(1,) * 5, (4,)], ids=len)
+def test_frames_of_events_are_pooled_held_and_averaged(first, whole_plan, tmp_path):
     layers = {
-        "conv1": LayerPlan(weight_bits=3, spike_bits=(1,) * 5, time_steps=5, frames=5, signed_input=True),
+        "conv1": LayerPlan(weight_bits=3, spike_bits=first, time_steps=len(first), frames=5, signed_input=True),
         "conv2": LayerPlan(weight_bits=3, spike_bits=(2, 1, 3), time_steps=3, frames=5, decay=0.5),
         "classifier": LayerPlan(weight_bits=6, spike_bits=(4,), time_steps=1, frames=5),
     }
@@ -145,6 +146,17 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_line(whole_plan, tmp_
     with torch.no_grad():
         network(torch.rand(6, 4))
     with pytest.raises(InputError, match="cannot be exported to ONNX") as caught:
+        export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(layers))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_neuron_that_reads_the_network_out_is_refused_by_name(whole_plan, tmp_path):
+    layers = {"0": LayerPlan(weight_bits=3, spike_bits=(2,), time_steps=1)}
+    network = convert(nn.Sequential(nn.Linear(4, 2), neuron.IFNode()), layers)
+    with torch.no_grad():
+        network(torch.rand(6, 4))
+    with pytest.raises(InputError, match="layer '1' cannot be exported to ONNX: it is IFNode") as caught:
         export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(layers))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -160,7 +160,7 @@ def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
 
 
 def test_another_version_is_named(packed, tmp_path):
-    with pytest.raises(InputError, match="format '1', not a packed file of format 3; write one with bitsearch deploy"):
+    with pytest.raises(InputError, match="format '1', not a packed file of format 4; write one with bitsearch deploy"):
         read(rewritten(packed, tmp_path / "old", format="1"))
 
 

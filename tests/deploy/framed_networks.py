@@ -1,0 +1,51 @@
+"""Networks with a time axis, and whether they are replayed exactly."""
+
+import torch
+from settled import settle
+
+from bitsearch.allocate.prediction import predict
+from bitsearch.deploy.hardened import HardenedNetwork
+from bitsearch.deploy.lowering import lower
+from bitsearch.deploy.replay import Replay
+from bitsearch.layers import convert
+from bitsearch.models.spiking import LAYERS
+from bitsearch.plan import LayerPlan
+
+FRAMES = 8
+
+
+def framed(time_steps, *, frames=FRAMES, bits=3, **changes):
+    spike_bits = tuple(max((bits + t) % 5, 1) for t in range(time_steps))
+    setting = {"weight_bits": 4, "spike_bits": spike_bits, "time_steps": time_steps, "frames": frames, "decay": 1.0}
+    return LayerPlan(**(setting | changes))
+
+
+def events(*shape, seed=0):
+    """Small counts, most of them zero."""
+    return torch.poisson(torch.full(shape, 0.6), generator=torch.Generator().manual_seed(seed))
+
+
+def prepared(network, examples, time_steps=3, **bits):
+    names = [name for name, module in network.named_modules() if type(module) in (*LAYERS, *LAYERS.values())]
+    frames = examples.shape[0]
+    plan = {name: framed(min(time_steps, frames), frames=frames, **bits) for name in names}
+    return settle(convert(network, plan), examples)
+
+
+def check_equal(network, examples):
+    """Replay and network agree on every spike and output; returns the lowered network."""
+    lowered = lower(network, examples)
+    replay = Replay(lowered.program, lowered.numbers)
+    ours, theirs = {}, {}
+    outputs = replay(examples, lambda name, what, t, seen: what == "spikes" and ours.update({(name, t): seen.long()}))
+    exact = HardenedNetwork(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, t): seen}))
+    assert ours.keys() == theirs.keys()
+    for key, seen in ours.items():
+        assert torch.equal(seen, theirs[key]), key
+    assert sum(seen.unique().numel() > 1 for seen in ours.values()) > len(ours) / 2, "nothing was compared"
+    assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
+    # The sum over the frames is F times the prediction, but for rounding.
+    with torch.no_grad():
+        prediction = predict(network, examples)
+    assert (exact / (lowered.program.input.frames or 1) - prediction).abs().median() < 0.02 * prediction.abs().max()
+    return lowered
