@@ -18,10 +18,9 @@ import random
 import shlex
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -228,23 +227,6 @@ def summary(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def space_with(name: str, settings: list[str]) -> SearchSpace:
-    """A search space, with some of its settings (``network_options.width=8``) replaced."""
-    values = SearchSpace.load(name).model_dump(mode="json")
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        try:
-            given = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            given = value
-        *path, last = key.split(".")
-        inner: dict[str, Any] = values
-        for part in path:
-            inner = inner[part]
-        inner[last] = given
-    return SearchSpace.model_validate(values)
-
-
 def main() -> None:
     """Measure every network and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -259,8 +241,8 @@ def main() -> None:
     arguments = parser.parse_args()
     widths = [int(width) for width in arguments.bits.split(",")]
     try:
-        space = space_with(arguments.space, arguments.set)
-    except (InputError, ValueError, KeyError, TypeError) as error:
+        space = SearchSpace.load(arguments.space).override(arguments.set)
+    except InputError as error:
         parser.error(str(error))
     started = time.monotonic()
     rows: list[dict[str, object]] = []

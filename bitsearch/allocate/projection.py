@@ -149,11 +149,14 @@ class _State:
                 self.after[direction][:, move.slot, index] = move.weight_bits, sum(move.spike_bits) / steps, steps
                 self.change[direction][move.slot, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
 
-    def _bits(self) -> Bits:
-        weights = np.array(self.weight_bits, dtype=np.float64)
+    def _numbers(self) -> Numbers:
+        """``[3, layers]``: weight bits, mean spike bits, time steps."""
         steps = np.array([len(bits) for bits in self.spike_bits], dtype=np.float64)
         spikes = np.array([sum(bits) for bits in self.spike_bits], dtype=np.float64) / steps
-        return self.model.vectors(weights, spikes, steps)
+        return np.stack([np.array(self.weight_bits, dtype=np.float64), spikes, steps])
+
+    def _bits(self) -> Bits:
+        return self.model.vectors(*self._numbers())
 
     def costs(self) -> Numbers:
         """``[budgets]``."""
@@ -167,39 +170,40 @@ class _State:
         with np.errstate(divide="ignore"):
             return float(np.log(self.costs() / limits).max())
 
-    def _costs_after(self, direction: int, *, pressure: bool) -> tuple[Numbers, Numbers]:
-        """Costs now ``[budgets]`` and after every single move ``[budgets, slots, layers]``.
+    def _costs_after(self, direction: int, here: Bits, *, pressure: bool) -> tuple[Numbers, Numbers]:
+        """Costs of bits ``[..., L]``: ``[budgets, ...]`` now, ``[budgets, ..., slots, layers]`` after every move.
 
         ``pressure`` replaces what would not move in spite of a saving: a peak, by the power mean over the layers.
         """
         now, after = [], []
-        here = self._bits()
         there = self.model.vectors(*self.after[direction])
-        layers = len(self.names)
+        layers, before = len(self.names), here.weights.shape[:-1]
         for budget in self.budgets:
             metric = METRICS[budget.metric]
             totals, totals_after = [], []
             for term, new in zip(metric.terms(self.geometry, here), metric.terms(self.geometry, there), strict=True):
                 new = np.broadcast_to(new, there.weights.shape)[..., :layers]
                 if metric.peak and pressure:
-                    power = (term / term.max()) ** PEAK_POWER
-                    changed = power.sum() - power[:layers] + (new / term.max()) ** PEAK_POWER
-                    totals.append(term.max() * power.sum() ** (1 / PEAK_POWER))
-                    totals_after.append(term.max() * changed ** (1 / PEAK_POWER))
+                    top = term.max(-1, keepdims=True)[..., None]
+                    power = (term[..., None, :] / top) ** PEAK_POWER
+                    summed = power.sum(-1, keepdims=True)
+                    changed = summed - power[..., :layers] + (new / top) ** PEAK_POWER
+                    totals.append((top * summed ** (1 / PEAK_POWER))[..., 0, 0])
+                    totals_after.append(top * changed ** (1 / PEAK_POWER))
                 elif metric.peak:
-                    totals.append(term.max())
-                    totals_after.append(np.maximum(_largest_of_others(term)[:layers], new))
+                    totals.append(term.max(-1))
+                    totals_after.append(np.maximum(_largest_of_others(term)[..., None, :layers], new))
                 else:
-                    totals.append(term.sum())
-                    totals_after.append(term.sum() - term[:layers] + new)
-            now.append(metric.total(*totals))
-            after.append(np.broadcast_to(metric.total(*totals_after), self.change[direction].shape))
+                    totals.append(term.sum(-1))
+                    totals_after.append(term.sum(-1)[..., None, None] - term[..., None, :layers] + new)
+            now.append(np.broadcast_to(metric.total(*totals), before))
+            after.append(np.broadcast_to(metric.total(*totals_after), (*before, *self.change[direction].shape)))
         return np.array(now), np.array(after)
 
     def go_down(self) -> bool:
         """Make the cheapest moves in loss per cost saved; False if there is none."""
         exceeded = self.costs() > np.array([budget.limit for budget in self.budgets])
-        now, after = self._costs_after(-1, pressure=True)
+        now, after = self._costs_after(-1, self._bits(), pressure=True)
         saved = np.log(now[exceeded, None, None] / after[exceeded]).sum(0)
         if not np.nanmax(np.where(np.isnan(self.change[-1]), np.nan, saved), initial=0.0) > 0:
             # A whole number such as of cores stays where it is until enough is saved: then any saving of memory does.
@@ -210,7 +214,7 @@ class _State:
 
     def go_up(self) -> bool:
         """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
-        now, after = self._costs_after(1, pressure=False)
+        now, after = self._costs_after(1, self._bits(), pressure=False)
         left = np.array([budget.limit for budget in self.budgets]) - now
         spent = (after - now[:, None, None]).clip(min=0.0)
         fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
@@ -234,23 +238,26 @@ class _State:
 
         False if none does.
         """
-        limits = np.array([budget.limit for budget in self.budgets])[:, None, None]
+        limits = np.array([budget.limit for budget in self.budgets])[:, None, None, None]
         losses = {direction: self.change[direction] / self.price for direction in (-1, 1)}
         flat = losses[-1].ravel()
-        downs = [int(place) for place in np.argsort(flat, kind="stable")[:PAIRED] if not np.isnan(flat[place])]
-        best, pair = 0.0, None
-        for down in downs:
-            slot, index = divmod(down, len(self.names))
-            before = self._set(index, self.options[-1][slot, index])
-            _, after = self._costs_after(1, pressure=False)
-            self.weight_bits[index], self.spike_bits[index] = before
-            allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & (np.arange(len(self.names)) != index)
-            change = np.where(allowed, losses[1], np.inf) + flat[down]
-            up = int(change.argmin())
-            if change.flat[up] < min(best, -LEAST_GAIN * abs(flat[down])):
-                best, pair = float(change.flat[up]), (down, up)
-        if pair is None:
+        downs = np.argsort(flat, kind="stable")[:PAIRED]
+        downs = downs[~np.isnan(flat[downs])]
+        if not len(downs):
             return False
+        slots, layers = np.divmod(downs, len(self.names))
+        lost = flat[downs]
+        numbers = np.repeat(self._numbers()[:, None], len(downs), axis=1)
+        numbers[:, np.arange(len(downs)), layers] = self.after[-1][:, slots, layers]
+        _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
+        others = layers[:, None, None] != np.arange(len(self.names))
+        allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & others
+        change = (np.where(allowed, losses[1], np.inf) + lost[:, None, None]).reshape(len(downs), -1)
+        least = change.min(1)
+        best = int(np.where(least < -LEAST_GAIN * abs(lost), least, np.inf).argmin())
+        if not least[best] < -LEAST_GAIN * abs(lost[best]):
+            return False
+        pair = int(downs[best]), int(change[best].argmin())
         for place, direction in zip(pair, (-1, 1), strict=True):
             slot, index = divmod(place, len(self.names))
             self._set(index, self.options[direction][slot, index])
@@ -315,9 +322,9 @@ def _bits_of(layer: LayerPlan) -> dict[str, object]:
 
 
 def _largest_of_others(term: Numbers) -> Numbers:
-    """``[L]``: the largest of all other layers."""
-    if len(term) < 2:
+    """``[..., L]``: the largest of all other layers."""
+    if term.shape[-1] < 2:
         return np.zeros_like(term)
-    second, first = np.sort(term)[-2:]
+    second, first = np.moveaxis(np.sort(term)[..., -2:, None], -2, 0)
     # Where two layers share the largest, the second largest is as large.
     return np.where(term == first, second, first)

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from itertools import product
 
-from bitsearch.cost import Activity, Budget, CostModel, Rules
+import numpy as np
+from numpy.typing import NDArray
+
+from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 
@@ -29,11 +32,8 @@ def uniform_plans(
     def bits(point: tuple[int, ...]) -> UniformBits:
         return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
 
-    def feasible(point: tuple[int, ...]) -> bool:
-        plan = rules.nearest(model, bits(point), granularity="layer")
-        return all(budget.met_by(model, plan, activity) for budget in budgets)
-
-    found = {point for point in product(*grid) if feasible(point)}
+    fits = _feasible(grid, model, rules, budgets, activity)
+    found = {point for point, fit in zip(product(*grid), fits, strict=True) if fit}
 
     def can_grow(point: tuple[int, ...]) -> bool:
         larger = (
@@ -49,3 +49,22 @@ def uniform_plans(
 
     maximal = [point for point in found if not can_grow(point)]
     return [bits(point) for point in sorted(maximal, key=lambda point: (error(point), point))[:limit]]
+
+
+def _feasible(
+    grid: Sequence[Sequence[int]],
+    model: CostModel,
+    rules: Rules,
+    budgets: Sequence[Budget],
+    activity: Activity | None,
+) -> NDArray[np.bool_]:
+    """``[points]``, in the order of their product: whether the nearest plan meets every budget; all at once."""
+    numbers = []
+    places = np.indices([len(values) for values in grid]).reshape(len(grid), -1)
+    for number, values, place in zip(UniformBits.model_fields, grid, places, strict=True):
+        spans = [getattr(rules.choices[layer.name], number) for layer in model.layers]
+        nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
+        numbers.append(nearest[place])
+    geometry, vectors = model.geometry(activity), model.vectors(*numbers)
+    costs = [METRICS[budget.metric].cost(geometry, vectors) <= budget.limit for budget in budgets]
+    return np.logical_and.reduce(costs)

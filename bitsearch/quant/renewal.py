@@ -41,8 +41,8 @@ _FIRST = (30 - _OCTAVES) * _OCTAVE
 _CODES = _FIRST + (_OCTAVES + 1) * _OCTAVE
 _LANES = 64
 """Counters over which zeros are spread: increments of a single one would wait for each other."""
-_CHUNK = 1 << 18
-"""Elements scaled at a time, so that they stay in the cache."""
+_CHUNK = 1 << 17
+"""Elements counted at a time, so that they stay in the cache."""
 
 
 def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False, shared: bool = False) -> Tensor:
@@ -147,9 +147,9 @@ def _count_codes(values: Tensor, unit: float, signed: bool, shared: bool = False
     ``shared``, over all processes' shares.
     """
     lanes = _lanes(values.device)
-    codes = torch.empty(values.shape, dtype=torch.int16, device=values.device)
-    for part, code in zip(values.split(_CHUNK), codes.split(_CHUNK), strict=True):
-        code.view(torch.float16).copy_(part * (_TOP / unit))
+    counts = torch.zeros(_CODES, dtype=torch.int64, device=values.device)
+    for part in values.split(_CHUNK):
+        code = (part * (_TOP / unit)).half().view(torch.int16)
         if signed:
             # Without its sign. Where the grid is unsigned, the codes of negative numbers are negative.
             code.bitwise_and_(0x7FFF)
@@ -157,7 +157,8 @@ def _count_codes(values: Tensor, unit: float, signed: bool, shared: bool = False
         rows = code[:whole].view(-1, _OCTAVE)
         torch.maximum(rows, lanes, out=rows)
         torch.maximum(code[whole:], lanes[: len(code) - whole], out=code[whole:])
-    counts = torch.bincount(codes, minlength=_CODES)[_FIRST:]
+        counts += torch.bincount(code, minlength=_CODES)
+    counts = counts[_FIRST:]
     return total(counts) if shared else counts
 
 

@@ -2,6 +2,8 @@ from itertools import product
 
 import pytest
 import torch
+from cost_problems import projection_problems
+from hypothesis import given, settings
 
 from bitsearch.allocate.uniform import train_fixed
 from bitsearch.allocate.uniform_plans import uniform_plans
@@ -134,3 +136,18 @@ def test_a_fixed_plan_is_trained_for_all_epochs_and_kept(network, model, rules, 
     assert records[-1].loss < records[0].loss
     for name, value in before.items():
         assert torch.equal(network.state_dict()[name], value)
+
+
+@settings(deadline=None, max_examples=60)
+@given(projection_problems())
+def test_what_is_judged_at_once_is_judged_as_plan_by_plan(problem):
+    model, rules, budgets, activity, _ = problem
+    grid = [getattr(rules.ordinary, number).values for number in UniformBits.model_fields]
+
+    def feasible(point):
+        w, s, t = point
+        plan = rules.nearest(model, UniformBits(weight_bits=w, spike_bits=s, time_steps=t), granularity="layer")
+        return all(budget.met_by(model, plan, activity) for budget in budgets)
+
+    plans = as_tuples(uniform_plans(model, rules, budgets, limit=100000, activity=activity))
+    assert set(plans) == maximal(grid, feasible)
