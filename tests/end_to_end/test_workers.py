@@ -207,6 +207,14 @@ def until(study, count, seconds=240):
         time.sleep(0.1)
 
 
+def until_all_work(study, workers, seconds=240):
+    """Wait until so many trials run at once: a worker killed now is at one."""
+    deadline = time.monotonic() + seconds
+    while len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) < workers:
+        assert time.monotonic() < deadline, f"no {workers} trials at once within {seconds} s"
+        time.sleep(0.02)
+
+
 def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_server(server, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     trials, url = 30, database_url(server.url())
@@ -269,7 +277,7 @@ def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
     addresses = [url, f"grpc://127.0.0.1:{port}", f"grpc://127.0.0.1:{port}"]
     workers = [worker(address, tmp_path, trials, study="proxied") for address in addresses]
     try:
-        until(study, 6)
+        until_all_work(study, len(workers))
         workers[-1].send_signal(signal.SIGKILL)
         for process in workers[:-1]:
             _, errors = process.communicate(timeout=120)
