@@ -31,7 +31,8 @@ postgres:
 
 audit: .venv/installed-dev
 	$(BIN)/bandit --quiet --recursive bitsearch cli.py --configfile pyproject.toml
-	$(BIN)/pip-audit --skip-editable
+	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -51,7 +51,7 @@ TIMED = {
         "bitsearch.search.run:open_study",
         "bitsearch.search.run:release_interrupted",
         "bitsearch.search.trials:check_causes",
-        "bitsearch.search.study:Wanted.turn",
+        "bitsearch.search.turns:Turns.turn",
         "bitsearch.search.objective:suggest",
         "optuna.study:Study.get_trials",
         "optuna.study:Study.ask",

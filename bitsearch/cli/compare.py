@@ -49,8 +49,8 @@ def compare(
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_comparison
         from bitsearch.report import write_comparison
+        from bitsearch.search.command import shell_command
         from bitsearch.search.compare import compare as run_comparison
-        from bitsearch.search.run import shell_command
 
     bars = Bars(errors, epochs=verbose)
     try:

@@ -96,7 +96,8 @@ def run(
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
-        from bitsearch.search.run import search, shell_command
+        from bitsearch.search.command import shell_command
+        from bitsearch.search.run import search
 
     bars = Bars(errors, epochs=verbose)
     try:

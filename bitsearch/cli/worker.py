@@ -1,5 +1,6 @@
 """``bitsearch worker``."""
 
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,10 +31,15 @@ def worker(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take trials from a study that `bitsearch run --storage` has started, until none is left."""
+    """Take trials from a study that `bitsearch run --storage` has started, until none is left.
+
+    Several processes for every trial: torchrun --nproc-per-node 2 -m bitsearch worker ...
+    """
     if storage is None:
         raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
-    errors = speak(quiet=quiet, verbose=verbose)
+    # Of several processes the first one writes and prints.
+    leads = os.environ.get("RANK", "0") == "0"
+    errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch"):
         from bitsearch.search.run_folder import RunFolder
         from bitsearch.search.worker import work

@@ -18,7 +18,8 @@ from bitsearch.search.processes import Allocate, Job, Processes, Trained, TrainU
 from bitsearch.search.progress import Progress
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.sampler import suggest
-from bitsearch.search.study import Turn, add_part
+from bitsearch.search.study import add_part
+from bitsearch.search.turns import Turn
 from bitsearch.version import __version__
 
 _Result = TypeVar("_Result")

@@ -28,6 +28,7 @@ from bitsearch.search.storage import (
     open_storage,
     patiently,
 )
+from bitsearch.search.study_cache import cached
 
 # Optuna marks its proxy experimental; a user of bitsearch can do nothing about that.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"(optuna|bitsearch)\.")
@@ -65,7 +66,7 @@ def serve(storage: str, host: str, port: int, ready: Callable[[], None] = lambda
 
     with closing(open_storage(url, THREADS)) as database, ThreadPoolExecutor(THREADS) as threads:
         try:
-            server = make_server(database, host, port, threads)
+            server = make_server(cached(database), host, port, threads)
         except RuntimeError as error:
             raise InputError(f"cannot listen on {host}:{port}; give another --host or --port") from error
         server.start()

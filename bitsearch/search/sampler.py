@@ -1,18 +1,22 @@
 """What a trial tries: the space's sampler, made anew for every trial with a seed of its own."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Container, Sequence
+from typing import Any, cast
 
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bitsearch.search.study import Wanted, origin_of
+from bitsearch.search.study import origin_of
+from bitsearch.search.turns import Turns, Wanted
 from bitsearch.space import SearchSpace
 
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
+HISTORY = 1000
+"""A sampler learns from so many trials that ended last, and from the best before them: what it spends on a trial would
+grow with the study otherwise."""
 
 
 class TrialSampler(BaseSampler):
@@ -23,31 +27,39 @@ class TrialSampler(BaseSampler):
     """
 
     def __init__(self, space: SearchSpace, seed: int, wanted: Wanted) -> None:
-        self.space, self.seed, self.wanted = space, seed, wanted
+        self.space, self.seed = space, seed
+        self._turns, self._history = Turns(wanted), _History()
+        self._excerpt: Study | None = None
         self._made_for: int | None = None
         self._has_defaults = False
         self._sampler: BaseSampler = RandomSampler()
         self._relative: set[str] = set()
         self._skipped: set[str] = set()
 
-    def _of(self, study: Study, trial: FrozenTrial) -> BaseSampler:
-        if self._made_for != trial.number:
+    def _of(self, study: Study, trial: FrozenTrial) -> tuple[BaseSampler, Study]:
+        """The trial's sampler, and what it sees of the study."""
+        if self._excerpt is None or self._made_for != trial.number:
             self._made_for = trial.number
-            self._has_defaults = self.wanted.has_defaults(study.get_trials(deepcopy=False), trial.number)
+            trials = study.get_trials(deepcopy=False)
+            self._has_defaults = self._turns.has_defaults(trials, trial.number)
+            seen = self._history.seen(trials, self._turns.ended)
+            self._excerpt = cast(Study, _Excerpt(study, seen))
             self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
             self._relative, self._skipped = set(), set()
-        return self._sampler
+        return self._sampler, self._excerpt
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the space's sampler; nothing for a first trial."""
-        found = self._of(study, trial).infer_relative_search_space(study, trial)
+        sampler, excerpt = self._of(study, trial)
+        found = sampler.infer_relative_search_space(excerpt, trial)
         return {} if self._has_defaults else found
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the space's sampler."""
-        found = self._of(study, trial).sample_relative(study, trial, search_space)
+        sampler, excerpt = self._of(study, trial)
+        found = sampler.sample_relative(excerpt, trial, search_space)
         self._relative = set(found)
         return found
 
@@ -55,25 +67,67 @@ class TrialSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """As the space's sampler; for a first trial what the space itself says."""
-        sampler = self._of(study, trial)
+        sampler, excerpt = self._of(study, trial)
         own = default_parameters(self.space) if self._has_defaults else {}
         if param_name in own:
             return own[param_name]
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
             if name not in self._relative | self._skipped:
-                sampler.sample_independent(study, trial, name, distribution)
+                sampler.sample_independent(excerpt, trial, name, distribution)
                 self._skipped.add(name)
         self._skipped.add(param_name)
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        return sampler.sample_independent(excerpt, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """As the space's sampler."""
-        self._of(study, trial).before_trial(study, trial)
+        sampler, excerpt = self._of(study, trial)
+        sampler.before_trial(excerpt, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """As the space's sampler."""
-        self._of(study, trial).after_trial(study, trial, state, values)
+        sampler, excerpt = self._of(study, trial)
+        sampler.after_trial(excerpt, trial, state, values)
+
+
+class _Excerpt:
+    """A study of which a sampler sees these trials only."""
+
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+        self._study, self._trials = study, trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """In the place of Optuna's own."""
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+
+class _History:
+    """What a sampler learns from, in a study that grows: the last trials, and the Pareto front of those before them."""
+
+    def __init__(self) -> None:
+        self._passed = 0
+        self._front: list[FrozenTrial] = []
+
+    def seen(self, trials: Sequence[FrozenTrial], ended: int) -> list[FrozenTrial]:
+        """Those of all trials, in order, of which the first ``ended`` have all come to their end."""
+        passed = max(self._passed, ended - HISTORY)
+        for trial in trials[self._passed : passed]:
+            feasible = all(excess <= 0 for excess in trial.constraints.values())
+            if trial.state == TrialState.COMPLETE and feasible and not any(_beats(old, trial) for old in self._front):
+                self._front = [old for old in self._front if not _beats(trial, old)] + [trial]
+        self._passed = passed
+        return [*self._front, *trials[passed:]]
+
+
+def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether it is at least as accurate and at most as costly; an equal one beats."""
+    (accuracy, cost), (others_accuracy, others_cost) = one.values, other.values
+    return bool(accuracy >= others_accuracy and cost <= others_cost)
 
 
 def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:

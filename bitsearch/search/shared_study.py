@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -14,7 +13,9 @@ from bitsearch.plan import Frozen, Name, UniformBits, explain
 from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.interruption import Stop
 from bitsearch.search.run_folder import RunFolder, RunSettings
-from bitsearch.search.study import PART_OF, STUDY_NAME, Wanted, is_part, origin_of
+from bitsearch.search.study import PART_OF, STUDY_NAME, is_part, origin_of
+from bitsearch.search.study_cache import cached
+from bitsearch.search.turns import Wanted
 
 _ATTRIBUTE = "bitsearch"
 POLL_SECONDS = 2.0
@@ -35,12 +36,19 @@ class Invitation(Frozen):
         return Wanted(self.searched, self.uniform, self.settings.space.search.methods)
 
 
-@dataclass(frozen=True)
 class SharedStudy:
-    """A study that others work on too."""
+    """A study that others work on too.
 
-    study: optuna.Study
-    artifacts: Artifacts
+    Args:
+        study: in the database.
+        artifacts: where plans and weights are kept; by default where the study says.
+        fallback: for a study that is new.
+    """
+
+    def __init__(self, study: optuna.Study, artifacts: str | None, fallback: str) -> None:
+        self.study = study
+        found = read_invitation(study)
+        self.artifacts = Artifacts(artifacts or (fallback if found is None else found.artifacts))
 
     def check_same(self, settings: RunSettings) -> None:
         """InputError if the study is of another search."""
@@ -49,6 +57,14 @@ class SharedStudy:
             raise InputError(
                 f"the storage has a study {self.study.study_name!r} of another search; give another name with --study"
             )
+
+    def adopt(self, folder: RunFolder) -> None:
+        """Give a new run folder the full-precision network of a study that has one already."""
+        found = read_invitation(self.study)
+        if found is not None and folder.settings.full_precision.validation is None:
+            self.artifacts.fetch(self.study, self.study._storage, folder.full_precision_weights)
+            full_precision = found.settings.full_precision
+            folder.write_settings(folder.settings.model_copy(update={"full_precision": full_precision}))
 
     def invite(self, settings: RunSettings, wanted: Wanted, weights: Path) -> None:
         """Let workers begin: hand out the settings and the full-precision weights."""
@@ -108,7 +124,7 @@ def await_invitation(storage: optuna.storages.BaseStorage, name: str, patience: 
         stop.check()
         names = [study.study_name for study in storage.get_all_studies()]
         if name in names:
-            study = optuna.load_study(study_name=name, storage=storage)
+            study = optuna.load_study(study_name=name, storage=cached(storage))
             if read_invitation(study) is not None:
                 return study
         if time.monotonic() >= deadline:

@@ -3,8 +3,9 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -19,13 +20,12 @@ from bitsearch.search.study import (
     FAILURE,
     ROLE,
     SURPLUS,
-    Turn,
-    Wanted,
     is_part,
     is_settled,
     origin_of,
     requeue_lost,
 )
+from bitsearch.search.turns import Turn, Turns, Wanted
 
 SAME_CAUSE = 3
 """Failures in a row with one cause that stop a study."""
@@ -67,6 +67,7 @@ class Taker:
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
         self.ended = 0
+        self._turns = Turns(self.wanted)
         self._old = {trial.number for trial in self.study.get_trials(deepcopy=False) if is_settled(trial)}
 
     def take_all(self, deadline: float | None = None) -> None:
@@ -80,15 +81,17 @@ class Taker:
         while True:
             self.stop.check()
             trials = self.study.get_trials(deepcopy=False)
-            check_causes([trial for trial in trials if trial.number not in self._old])
+            check_causes(trial for trial in reversed(trials) if trial.number not in self._old)
             complete = any(trial.state == TrialState.COMPLETE for trial in trials)
             if complete and deadline is not None and time.monotonic() >= deadline:
                 return
-            waiting = any(trial.state == TrialState.WAITING for trial in trials)
-            if waiting or self.wanted.begun(trials) < self.wanted.total:
+            begun = self._turns.begun(trials)
+            # Long studies are asked about after every trial: what has ended before is not gone through again.
+            states = {trial.state for trial in trials[self._turns.ended :]}
+            if TrialState.WAITING in states or begun < self.wanted.total:
                 self._take()
                 continue
-            if not any(trial.state == TrialState.RUNNING for trial in trials):
+            if TrialState.RUNNING not in states:
                 requeue_lost(self.study)
                 if not any(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
                     return
@@ -136,7 +139,7 @@ class Taker:
             raise _StoppedError(error) from error
 
     def _run(self, trial: Trial) -> tuple[float, float]:
-        turn = self.wanted.turn(self.study.get_trials(deepcopy=False), trial.number)
+        turn = self._turns.turn(self.study.get_trials(deepcopy=False), trial.number)
         trial.set_user_attr(ROLE, turn.role)
         if turn.role == SURPLUS:
             raise _TrialEndedError
@@ -170,14 +173,14 @@ def cause_of(error: BaseException) -> str:
     return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
 
 
-def check_causes(trials: Sequence[FrozenTrial]) -> None:
-    """InputError if the last trials that ended all failed with one cause."""
-    ended = [
+def check_causes(trials: Iterable[FrozenTrial]) -> None:
+    """InputError if the last trials that ended all failed with one cause; ``trials`` come last first."""
+    ended = (
         trial for trial in trials if is_settled(trial) and not is_part(trial) and trial.user_attrs.get(ROLE) != SURPLUS
-    ]
-    causes = [str(trial.user_attrs[FAILURE]) for trial in ended[-SAME_CAUSE:] if FAILURE in trial.user_attrs]
+    )
+    causes = [str(trial.user_attrs[FAILURE]) for trial in islice(ended, SAME_CAUSE) if FAILURE in trial.user_attrs]
     if len(causes) == SAME_CAUSE and len({_without_numbers(cause) for cause in causes}) == 1:
-        raise InputError(f"{SAME_CAUSE} trials in a row failed, and the study stops: {causes[-1]}")
+        raise InputError(f"{SAME_CAUSE} trials in a row failed, and the study stops: {causes[0]}")
 
 
 def _without_numbers(cause: str) -> str:

@@ -9,13 +9,14 @@ from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.setting import make_setting
 from bitsearch.cost import Budget
 from bitsearch.search.artifacts import Artifacts
+from bitsearch.search.computing import computing
 from bitsearch.search.evaluate import refuse_own
 from bitsearch.search.interruption import Stop
 from bitsearch.search.objective import Objective
 from bitsearch.search.processes import Processes
 from bitsearch.search.progress import Progress, Silent
 from bitsearch.search.proxy import open_shared
-from bitsearch.search.run import computing, take_weights
+from bitsearch.search.run import take_weights
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.sampler import TrialSampler
 from bitsearch.search.shared_study import await_invitation, read_invitation

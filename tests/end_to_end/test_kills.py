@@ -18,7 +18,9 @@ from bitsearch.space import SearchSpace
 
 COMMAND = str(Path(sys.executable).with_name("bitsearch"))
 OPTIONS = ["--space", "tiny.toml", "--budget", "8x"]
-KILLS = 12
+KILLS = int(os.environ.get("BITSEARCH_KILLS", "12"))
+"""In all; a run that ends before so many is followed by another one, in another folder."""
+FRESH = multiprocessing.get_context("forkserver")
 
 SPACE = """
 schema_version = 1
@@ -96,14 +98,11 @@ def go_on(space, out):
     )
 
 
-def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one(work, monkeypatch):
-    folder, moment = RunFolder(work / "killed"), random.Random(0)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    # Most of a command's time is the import of torch: it is imported once.
-    fresh = multiprocessing.get_context("forkserver")
-    fresh.set_forkserver_preload(["bitsearch.search.run"])
-    for kill in range(KILLS):
-        process = fresh.Process(target=go_on, args=(work / "tiny.toml", folder.path))
+def killed_run(work, out, moment, kills):
+    """A run that is killed at most so often and then left alone until it ends; how often it was."""
+    folder, killed = RunFolder(work / out), 0
+    while killed < kills:
+        process = FRESH.Process(target=go_on, args=(work / "tiny.toml", folder.path))
         process.start()
         # Within a third of a second after an event, or none.
         before, deadline = len(folder.log()), time.monotonic() + 120
@@ -116,16 +115,29 @@ def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one(work, monke
         assert process.exitcode in (-signal.SIGKILL, 0)
         readable(folder)
         if process.exitcode == 0:
-            assert kill > 1
             break
-    last = started(work, "killed")
+        killed += 1
+    last = started(work, out)
     _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
-    ended_alike(work, "killed")
+    ended_alike(work, out)
     logged, undisturbed = epochs(folder), epochs(RunFolder(work / "undisturbed"))
     # An epoch is logged before it is saved, so each kill repeats at most one.
-    assert len(logged) <= len(undisturbed) + KILLS
+    assert len(logged) <= len(undisturbed) + killed
     assert sorted(set(logged), key=str) == sorted(set(undisturbed), key=str)
+    return killed
+
+
+def test_runs_killed_at_random_moments_end_like_an_undisturbed_one(work, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Most of a command's time is the import of torch: it is imported once.
+    FRESH.set_forkserver_preload(["bitsearch.search.run"])
+    moment, killed, runs = random.Random(0), 0, 0
+    while killed < KILLS:
+        killed += killed_run(work, f"killed-{runs}", moment, KILLS - killed)
+        runs += 1
+        assert runs <= KILLS
+    print(f"{runs} runs, killed {killed} times in all, end like an undisturbed one")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from postgres import running_server
 
 from bitsearch.plan import BitPlan
 from bitsearch.search.evaluate import evaluate_plan
@@ -45,6 +46,17 @@ def torchrun(*arguments, cwd):
             running.terminate()
             raise
     return running.returncode, out, errors
+
+
+def alone(*arguments, cwd):
+    """What the command says in one process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bitsearch", *arguments]
+    finished = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stderr
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +108,29 @@ def test_a_run_of_two_processes_goes_on_and_one_process_measures_the_same(run):
     assert [plan.provenance.method for plan in opened.plans()] == ["adaptive", "uniform", "adaptive"]
     for plan in opened.plans():
         measured = evaluate_plan(opened.plan_file(plan.provenance.trial), split="validation")
+        # One sample at most may fall on the other side of a rounding boundary in batches of another size.
+        assert measured == pytest.approx(plan.accuracy.validation, abs=1.5 / 360)
+
+
+def test_a_worker_of_two_processes_takes_trials_from_a_shared_study(tmp_path):
+    (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
+    with running_server() as server:
+        shared = ["--storage", server.url(), "--study", "shared"]
+        run = ["run", "--space", "tiny.toml", "--budget", "8x", "--trials", "2", "--out", "run", *shared]
+        # One trial by a single process, and the others by two together.
+        alone(*run, "--timeout", "0", cwd=tmp_path)
+        code, _, errors = torchrun("worker", *shared, "--wait", "0", "--folder", "worker", cwd=tmp_path)
+        assert code == 0, errors
+        assert errors.count("trials ended here") == 1
+        assert "Nothing is left to do; 2 trials ended here." in errors
+        assert "Going on after 3 finished trials." in alone(*run, cwd=tmp_path)
+    done = [line["trial"] for line in RunFolder(tmp_path / "worker").log() if line["event"] == "finished"]
+    assert done == [1, 2]
+    folder = RunFolder.open(tmp_path / "run")
+    assert [plan.provenance.method for plan in folder.plans()] == ["adaptive", "uniform", "adaptive"]
+    for plan in folder.plans():
+        assert plan.met
+        measured = evaluate_plan(folder.plan_file(plan.provenance.trial), split="validation")
         # One sample at most may fall on the other side of a rounding boundary in batches of another size.
         assert measured == pytest.approx(plan.accuracy.validation, abs=1.5 / 360)
 

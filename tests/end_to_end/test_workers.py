@@ -52,8 +52,9 @@ from bitsearch.search.interruption import Stop
 from bitsearch.search.progress import Silent
 from bitsearch.search.proxy import open_shared
 from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import Wanted, open_study
+from bitsearch.search.study import open_study
 from bitsearch.search.trials import Taker
+from bitsearch.search.turns import Wanted
 from bitsearch.search.sampler import TrialSampler, suggest
 from bitsearch.space import SearchSpace
 from pathlib import Path
@@ -206,6 +207,14 @@ def until(study, count, seconds=240):
         time.sleep(0.1)
 
 
+def until_all_work(study, workers, seconds=240):
+    """Wait until so many trials run at once: a worker killed now is at one."""
+    deadline = time.monotonic() + seconds
+    while len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) < workers:
+        assert time.monotonic() < deadline, f"no {workers} trials at once within {seconds} s"
+        time.sleep(0.02)
+
+
 def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_server(server, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     trials, url = 30, database_url(server.url())
@@ -268,7 +277,7 @@ def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
     addresses = [url, f"grpc://127.0.0.1:{port}", f"grpc://127.0.0.1:{port}"]
     workers = [worker(address, tmp_path, trials, study="proxied") for address in addresses]
     try:
-        until(study, 6)
+        until_all_work(study, len(workers))
         workers[-1].send_signal(signal.SIGKILL)
         for process in workers[:-1]:
             _, errors = process.communicate(timeout=120)
@@ -310,6 +319,18 @@ def test_run_and_workers_share_a_study_and_the_password_is_nowhere(server, tmp_p
     for path in written:
         assert PASSWORD.encode() not in path.read_bytes(), path
     assert PASSWORD not in "".join(said)
+    # Whoever gives the command elsewhere gets plans, weights and report, and trains nothing.
+    again = subprocess.run(
+        [*run_command, "--out", "elsewhere"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    elsewhere = RunFolder(tmp_path / "elsewhere")
+    assert [line for line in elsewhere.log() if line["event"] == "epoch"] == []
+    assert [(plan.layers, plan.accuracy) for plan in elsewhere.plans()] == [
+        (plan.layers, plan.accuracy) for plan in plans
+    ]
+    assert elsewhere.report_file.is_file()
     with closing(open_storage(database_url(server.url()))) as storage, storage.engine.connect() as connection:
         attributes = connection.exec_driver_sql("SELECT value_json FROM study_user_attributes").scalars()
         assert all(PASSWORD not in value for value in attributes)

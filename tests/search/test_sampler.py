@@ -1,8 +1,14 @@
-import pytest
+import random
 
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
+
+import bitsearch.search.sampler as sampler_module
 from bitsearch.search.sampler import TrialSampler, default_parameters, suggest
 from bitsearch.search.storage import open_storage
-from bitsearch.search.study import Wanted, open_study, release_interrupted
+from bitsearch.search.study import open_study, release_interrupted
+from bitsearch.search.turns import Wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -83,3 +89,50 @@ def test_the_first_trial_of_every_method_gets_the_spaces_own_knobs_whatever_othe
         study.tell(trial, [0.5, 1.0 + number])
     own = default_parameters(space)
     assert [values == own for values in tried] == [True, True, False, False]
+
+
+def finished(number, accuracy, cost, price):
+    trial = create_trial(
+        values=[accuracy, cost],
+        params={"weight_price": price},
+        distributions={"weight_price": FloatDistribution(0.2, 5.0, log=True)},
+        constraints={"bit_budget": -1.0 if number % 5 else 1.0},
+    )
+    trial.number = number
+    return trial
+
+
+def test_what_a_sampler_sees_of_a_long_study_is_its_end_and_the_best_before_it(monkeypatch):
+    monkeypatch.setattr(sampler_module, "HISTORY", 10)
+    drawn = random.Random(0)
+    trials = [finished(number, drawn.random(), drawn.random(), 1.0) for number in range(60)]
+    history = sampler_module._History()
+    for ended in (3, 15, 16, 40, 60):
+        seen = history.seen(trials[:60], ended)
+        assert seen == sampler_module._History().seen(trials, ended)
+        before = [trial for trial in trials[: max(0, ended - 10)] if trial.number % 5]
+        best = [one for one in before if not any(dominates(other, one) for other in before)]
+        assert sorted(trial.number for trial in seen) == sorted(
+            [trial.number for trial in best] + list(range(max(0, ended - 10), 60))
+        )
+
+
+def dominates(one, other):
+    better = one.values[0] >= other.values[0] and one.values[1] <= other.values[1]
+    return better and one.values != other.values
+
+
+@pytest.mark.parametrize("history", [10, 1000])
+def test_trials_long_gone_and_beaten_change_nothing(history, tiny_space, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampler_module, "HISTORY", history)
+    tried = []
+    for old in (0.3, 4.0):
+        (tmp_path / str(old)).mkdir()
+        study = opened(tmp_path / str(old), space_with(tiny_space, "tpe"))
+        for number in range(30):
+            is_old = 1 < number < 18
+            study.add_trial(
+                finished(number, 0.5 if is_old else 0.9, 2.0 if is_old else 1.0, old if is_old else 1.0 + number / 30)
+            )
+        tried.append(suggest(study.ask(), tiny_space)["weight_price"])
+    assert (tried[0] == tried[1]) == (history == 10)

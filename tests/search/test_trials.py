@@ -18,8 +18,9 @@ from bitsearch.search.progress import Silent
 from bitsearch.search.run import search
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.storage import open_storage
-from bitsearch.search.study import FAILURE, Wanted, open_study
+from bitsearch.search.study import FAILURE, open_study
 from bitsearch.search.trials import SAME_CAUSE, Taker, cause_of
+from bitsearch.search.turns import Wanted
 from bitsearch.space import Choices
 
 KEY_ERROR = 'raise KeyError("width")'
