@@ -71,8 +71,8 @@ def measure(name: str, seed: int, trials: int, ledger: Ledger, kept: Path) -> It
     """Run what a scenario and seed lack; yields what is done."""
     scenario = SCENARIOS[name]
     space = SearchSpace.load(scenario.space).override(scenario.settings)
-    # Networks of the same data differ by scenario.
-    stage = Stage(space, seed, kept / name.replace(" ", "_").replace(",", "").replace(":", ""))
+    # Scenarios of one network share its float weights.
+    stage = Stage(space, seed, kept / space.network)
     setting = stage.setting
     budgets = parse_budgets(scenario.budgets, space.metric, setting.model, space.baseline)
     for budget in budgets:
