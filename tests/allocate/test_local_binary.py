@@ -54,7 +54,7 @@ def binary(quantized):
 
 def test_every_layer_has_one_bit_or_all_and_the_methods_spike_bits_and_t_of_one(problem):
     records = []
-    (network,) = allocate_local_binary(problem(0.95, on_epoch=records.append))
+    (network,) = allocate_local_binary(problem(0.95, on_epoch=records.append, search_share=0.5))
     _, *searched = network.layer_plans.values()
     assert {layer.weight_bits for layer in searched} == {1, 8}
     assert {(layer.spike_bits, layer.time_steps) for layer in searched} == {((2,), 1)}

@@ -207,10 +207,19 @@ def until(study, count, seconds=240):
         time.sleep(0.1)
 
 
-def until_all_work(study, workers, seconds=240):
-    """Wait until so many trials run at once: a worker killed now is at one."""
+def kill_at_a_trial(worker, study, workers, seconds=240):
+    """Kill a worker once it surely has a trial: while it stands still, as many run as there are workers."""
     deadline = time.monotonic() + seconds
-    while len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) < workers:
+
+    def all_work():
+        return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) >= workers
+
+    while True:
+        if all_work():
+            worker.send_signal(signal.SIGSTOP)
+            if all_work():
+                return worker.send_signal(signal.SIGKILL)
+            worker.send_signal(signal.SIGCONT)
         assert time.monotonic() < deadline, f"no {workers} trials at once within {seconds} s"
         time.sleep(0.02)
 
@@ -271,14 +280,13 @@ def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert proxy.stderr.readline().strip() == f"Workers: --storage grpc://127.0.0.1:{port}"
-    trials, url = 16, database_url(server.url())
+    trials, url = 24, database_url(server.url())
     watching = open_storage(url)
     study = open_study(watching, "proxied")
     addresses = [url, f"grpc://127.0.0.1:{port}", f"grpc://127.0.0.1:{port}"]
     workers = [worker(address, tmp_path, trials, study="proxied") for address in addresses]
     try:
-        until_all_work(study, len(workers))
-        workers[-1].send_signal(signal.SIGKILL)
+        kill_at_a_trial(workers[-1], study, len(workers))
         for process in workers[:-1]:
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors
