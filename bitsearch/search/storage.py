@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from bitsearch.errors import InputError, StorageError
 from bitsearch.passwords import masked
@@ -94,16 +94,26 @@ def warn_of_network_file_system(path: str | Path, mounts: Path = MOUNTS) -> None
         )
 
 
+_OPENINGS = 5
+"""Attempts to open a database whose tables others are making."""
+
+
 def open_storage(url: str, connections: int = 2) -> "PatientStorage":
     """The database, for so many threads at once; InputError or StorageError if it cannot be opened."""
     sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"pool_pre_ping": True}
     if not sqlite:
         options |= {"pool_size": connections, "max_overflow": 2, "connect_args": dict(_CONNECTION)}
-    try:
-        return PatientStorage(url, SQLITE_PATIENCE if sqlite else PATIENCE, options)
-    except (StorageInternalError, SQLAlchemyError) as error:
-        raise StorageError(f"cannot open the study's storage {masked(url)}: {reason(error)}") from error
+    for attempt in range(_OPENINGS):
+        try:
+            return PatientStorage(url, SQLITE_PATIENCE if sqlite else PATIENCE, options)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            # Of several processes that make an empty database's tables at once, all but one are told that they exist.
+            if isinstance(error, IntegrityError | ProgrammingError) and attempt < _OPENINGS - 1:
+                time.sleep(0.2)
+                continue
+            raise StorageError(f"cannot open the study's storage {masked(url)}: {reason(error)}") from error
+    raise AssertionError("the last attempt returns or raises")
 
 
 def reason(error: BaseException) -> str:
@@ -162,13 +172,18 @@ class PatientStorage(RDBStorage):
     def __init__(self, url: str, patience: float, engine_options: dict[str, Any]) -> None:
         self.patience = patience
         self._beats: dict[int, tuple[str | None, float]] = {}
-        super().__init__(
-            url,
-            engine_kwargs=engine_options,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=3 * HEARTBEAT_SECONDS,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        try:
+            super().__init__(
+                url,
+                engine_kwargs=engine_options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=3 * HEARTBEAT_SECONDS,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
+        except SQLAlchemyError:
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
 
     def close(self) -> None:
         """Close all connections."""

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from optuna.trial import TrialState
 from postgres import PASSWORD, free_port, running_server
@@ -205,6 +207,25 @@ def until(study, count, seconds=240):
     while (found := len(finished_trials(study))) < count:
         assert time.monotonic() < deadline, f"{found} of {count} trials after {seconds} s"
         time.sleep(0.1)
+
+
+def test_workers_may_be_the_first_to_open_an_empty_database_all_at_once(server):
+    def execute(statement):
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(statement)
+
+    for number in range(5):
+        execute(f"CREATE DATABASE empty_{number}")
+        url = database_url(server.url().replace("/postgres", f"/empty_{number}"))
+        start = threading.Barrier(4)
+
+        def opened(_, url=url, start=start):
+            start.wait(30)
+            with closing(open_storage(url)) as storage:
+                return open_study(storage, "first").study_name
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(opened, range(4))) == ["first"] * 4
 
 
 def kill_at_a_trial(worker, study, workers, seconds=240):
