@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
+from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.probing import ProbedCurvature
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.setting import make_setting
@@ -97,7 +98,7 @@ def logits_and_operands(network: QuantizedNetwork, images: Tensor, name: str) ->
     seen: list[tuple[Tensor, Tensor]] = []
     layer = network.layers[name]
     layer.observer = lambda x, spikes, weight: seen.append((spikes, weight))
-    logits = network.network(images)
+    logits = predict(network.network, images)
     layer.observer = None
     return logits, *seen[0]
 
@@ -194,7 +195,7 @@ def backward_pass(
         network.layers[name].observer = keep(name)
         network.layers[name].straight_through = True
     network.zero_grad(set_to_none=True)
-    logits = network.network(images)
+    logits = predict(network.network, images)
     nn.functional.cross_entropy(logits, labels).backward()
     for name in names:
         network.layers[name].observer = None

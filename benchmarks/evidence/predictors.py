@@ -28,6 +28,7 @@ from benchmarks.signal import backward_pass
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.moves import LevelCount, LossModel
+from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.random_plans import random_plan
 from bitsearch.allocate.sensitivity import score
@@ -76,7 +77,7 @@ class Probed:
         """From the network as it is, with batch statistics."""
         state = {name: value.clone() for name, value in network.network.state_dict().items()}
         with torch.no_grad():
-            return cls(network, images, network.network(images).log_softmax(-1), state, weight_part)
+            return cls(network, images, predict(network.network, images).log_softmax(-1), state, weight_part)
 
     @torch.no_grad()
     def _divergence(self, name: str, weight_bits: int, spike_bits: tuple[int, ...]) -> float:
@@ -84,7 +85,7 @@ class Probed:
         if key not in self.known:
             layer = self.network.layers[name]
             layer.follow_latents(weight_bits, [float(bits) for bits in spike_bits], len(spike_bits))
-            changed = self.network.network(self.images).log_softmax(-1)
+            changed = predict(self.network.network, self.images).log_softmax(-1)
             self.network.network.load_state_dict(self.state)
             divergence = nn.functional.kl_div(changed, self.base, log_target=True, reduction="batchmean")
             self.known[key] = float(divergence)
@@ -174,10 +175,15 @@ def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]
     }
     makers: dict[str, Callable[[], LossModel]] = {"level count": LevelCount}
     # How much of the weights' part counts is tried afterwards.
-    problem = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0}))
-    hessian = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0, "sensitivity": "hessian"}))
-    makers["Fisher as `sensitivity` has it"] = lambda: score(problem)
-    makers["Hessian as `sensitivity` has it"] = lambda: score(hessian)
+    given = {
+        "Fisher as `sensitivity` has it": {},
+        "Hessian as `sensitivity` has it": {"sensitivity": "hessian"},
+        # Without a time axis the same as the first.
+        "Fisher, binning of frames in full": {"time_tolerance": 1.0},
+    }
+    for name, knobs in given.items():
+        problem = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0} | knobs))
+        makers[name] = lambda problem=problem: score(problem)  # type: ignore[misc]
     for place, network in places.items():
         makers |= {
             f"straight-through gradient, {place}": lambda network=network: slopes(network, images, labels),
@@ -208,7 +214,7 @@ def immediate_loss(stage: Stage, network: QuantizedNetwork, plan: Plan, images: 
     for name in stage.setting.rules.searched:
         bits = plan[name]
         network.layers[name].follow_latents(bits.weight_bits, [float(b) for b in bits.spike_bits], bits.time_steps)
-    loss = nn.functional.cross_entropy(network.network(images), labels)
+    loss = nn.functional.cross_entropy(predict(network.network, images), labels)
     network.network.load_state_dict(state)
     return float(loss)
 
@@ -343,6 +349,10 @@ def main() -> None:
     measured = Ledger(arguments.out / "signals.csv", ("seed",))
     if arguments.table:
         trained = table.table.dropna(subset="plan")
+        seeds_of = trained.groupby("plan")["seed"].nunique()
+        if "method" in trained:
+            # Methods choose other plans with every seed.
+            trained = trained[trained["plan"].isin(seeds_of[seeds_of == trained["seed"].nunique()].index)]
         known = complete_seeds(trained, trained["plan"].nunique())
         kept, seeds = arguments.table.parent / "float", sorted(known["seed"].unique())
     else:
