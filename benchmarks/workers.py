@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=2, help="trials that a worker takes")
     parser.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe")
     parser.add_argument("--efficiency", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     given = parser.parse_args()
     url = database_url(given.storage)
     print(
@@ -118,6 +118,8 @@ def _stand_for(url, name, sampler, trials, workers, index):
             beaten = _beat(storage, held, beaten)
         shuffled.shuffle(held)
         while held:
+            # A worker asks and tells with one sampler, which has read the study for its trial when it asked.
+            study.sampler._made_for = held[-1].number
             study.tell(held.pop(), [shuffled.uniform(0.5, 1.0), shuffled.uniform(1.0, 16.0)])
             beaten = _beat(storage, held, beaten)
             counted["taken"] += 1
@@ -145,8 +147,8 @@ def efficiency(url: str, rounds: int, each: int = 20) -> None:
     for process in processes:
         process.start()
     rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(rounds):
-        for workers in (1, 2):
+    for number in range(rounds):
+        for workers in _order(number):
             barrier.wait(120)
             start = time.perf_counter()
             barrier.wait(120)
@@ -162,12 +164,17 @@ def efficiency(url: str, rounds: int, each: int = 20) -> None:
     )
 
 
+def _order(number: int) -> tuple[int, int]:
+    """Of the numbers of workers in a round: by turns, so that being first favours neither."""
+    return (1, 2) if number % 2 == 0 else (2, 1)
+
+
 def _busy(url, run, index, rounds, each, barrier) -> None:
     quietly()
     space = SearchSpace.load("digits")
     with closing(open_storage(url)) as storage:
         for number in range(rounds):
-            for workers in (1, 2):
+            for workers in _order(number):
                 study = open_study(storage, f"efficiency-{run}-{number}-{workers}")
                 study.sampler = TrialSampler(space, 0, WANTED)
                 barrier.wait(120)

@@ -30,6 +30,8 @@ SMALL = 2048
 _RATIOS, _DISTANCES, _BEYOND, _FINE = 20, 50, 4, 16
 _SMALLEST_EDGE, _RATIOS_END = 1e-3, 0.1
 
+_TINY = 1e-30
+
 _TOP = 65504.0
 """The largest float16; its bits are the last of 31 octaves' codes."""
 _OCTAVE = 1024
@@ -42,7 +44,7 @@ _CODES = _FIRST + (_OCTAVES + 1) * _OCTAVE
 _LANES = 64
 """Counters over which zeros are spread: increments of a single one would wait for each other."""
 _CHUNK = 1 << 17
-"""Elements counted at a time, so that they stay in the cache."""
+"""Elements scaled at a time, so that they take little memory."""
 
 
 def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False, shared: bool = False) -> Tensor:
@@ -100,10 +102,10 @@ def _best_step(values: Tensor, largest: float, signed: bool, signs_alone: bool, 
     wide: tuple[Tensor, Tensor | None]
     narrow: tuple[Tensor, Tensor | None]
     if count > SMALL:
-        codes = _count_codes(values, unit, signed, shared)
+        sums = _running_sums(_count_codes(values, unit, signed, shared))
         # Fewer where there are few levels; for the final choice more.
         resolution = 128 if largest < 32 else 256 if largest < 128 else 512
-        wide, narrow = _merge(codes, resolution), _merge(codes, min(4 * resolution, _OCTAVE))
+        wide, narrow = _merge(sums, resolution), _merge(sums, min(4 * resolution, _OCTAVE))
     else:
         magnitude = values.abs() if signed else values.clamp_min(0)
         wide = narrow = (gathered(magnitude) if shared else magnitude) / unit, None
@@ -113,8 +115,9 @@ def _best_step(values: Tensor, largest: float, signed: bool, signs_alone: bool, 
         steps = (edges * (top / unit / largest)).clamp_min_(SMALLEST_STEP / unit)
         scaled = centres / steps.unsqueeze(1)
         levels = 1.0 if signs_alone else scaled.clamp_max(largest).round_()
-        # A power by its logarithm: a third of the time of pow. The logarithm of 0 is −∞, and its power 0 again.
-        errors = scaled.sub_(levels).abs_().log2_().mul_(EXPONENT).exp2_()
+        # A power by its logarithm: a quarter of the time of pow, if it is not asked for that of 0, which takes three
+        # times as long. The least number's power is 0 again.
+        errors = scaled.sub_(levels).abs_().clamp_min_(_TINY).log2_().mul_(EXPONENT).exp2_()
         return steps.pow(EXPONENT) * (errors.sum(1) if counts is None else errors @ counts)
 
     coarse = _coarse_edges(largest, values.device)
@@ -146,19 +149,18 @@ def _count_codes(values: Tensor, unit: float, signed: bool, shared: bool = False
 
     ``shared``, over all processes' shares.
     """
-    lanes = _lanes(values.device)
-    counts = torch.zeros(_CODES, dtype=torch.int64, device=values.device)
-    for part in values.split(_CHUNK):
-        code = (part * (_TOP / unit)).half().view(torch.int16)
-        if signed:
-            # Without its sign. Where the grid is unsigned, the codes of negative numbers are negative.
-            code.bitwise_and_(0x7FFF)
-        whole = len(code) - len(code) % _OCTAVE
-        rows = code[:whole].view(-1, _OCTAVE)
-        torch.maximum(rows, lanes, out=rows)
-        torch.maximum(code[whole:], lanes[: len(code) - whole], out=code[whole:])
-        counts += torch.bincount(code, minlength=_CODES)
-    counts = counts[_FIRST:]
+    numbers = torch.empty_like(values, dtype=torch.float16)
+    for part, own in zip(values.split(_CHUNK), numbers.split(_CHUNK), strict=True):
+        own.copy_(part * (_TOP / unit))
+    code = numbers.view(torch.int16)
+    if signed:
+        # Without its sign. Where the grid is unsigned, the codes of negative numbers are negative.
+        code.bitwise_and_(0x7FFF)
+    lanes, whole = _lanes(values.device), len(code) - len(code) % _OCTAVE
+    rows, rest = code[:whole].view(-1, _OCTAVE), code[whole:]
+    torch.maximum(rows, lanes, out=rows)
+    torch.maximum(rest, lanes[: len(rest)], out=rest)
+    counts = torch.bincount(code, minlength=_CODES)[_FIRST:]
     return total(counts) if shared else counts
 
 
@@ -168,32 +170,40 @@ def _lanes(device: torch.device) -> Tensor:
     return (_FIRST + torch.arange(_OCTAVE) % _LANES).to(torch.int16).to(device)
 
 
-def _merge(codes: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+def _merge(sums: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """(mean magnitude relative to the largest possible, count) of every bin; exact sums, in any order."""
-    bins, target, integers = _merging(codes.device, resolution)
-    counts = torch.zeros(bins, dtype=torch.int64, device=codes.device).index_add_(0, target, codes)
-    sums = torch.zeros_like(counts).index_add_(0, target, codes * integers)
-    return sums / counts.clamp_min(1) / (_TOP * 2**_FRACTION), counts.float()
+    counts, magnitudes = sums[:, _last_codes(sums.device, resolution)].diff(prepend=sums.new_zeros(2, 1))
+    return magnitudes / counts.clamp_min(1) / (_TOP * 2**_FRACTION), counts.float()
 
 
 _FRACTION = _OCTAVES - 6
 """The float16 numbers of all octaves that are told apart are whole multiples of 2^-this."""
 
 
+def _running_sums(counts: Tensor) -> Tensor:
+    """``[2, codes]``: how many magnitudes have a code up to each, and 2^_FRACTION times the sum of their numbers."""
+    return torch.stack([counts, counts * _integers(counts.device)]).cumsum(1)
+
+
 @functools.cache
-def _merging(device: torch.device, resolution: int) -> tuple[int, Tensor, Tensor]:
-    """(number of bins; of every code from ``_FIRST`` on, its bin, and 2^_FRACTION times the number it stands for).
+def _integers(device: torch.device) -> Tensor:
+    """2^_FRACTION times the number that each code from ``_FIRST`` on stands for."""
+    codes = torch.arange(_FIRST, _CODES, dtype=torch.int16)
+    integers = (codes.view(torch.float16).double() * 2**_FRACTION).long()
+    integers[:_OCTAVE] = 0
+    return integers.to(device)
+
+
+@functools.cache
+def _last_codes(device: torch.device, resolution: int) -> Tensor:
+    """The last code of every bin, ascending, counted from ``_FIRST``.
 
     The two highest octaves have ``resolution`` bins each, then every second has half as many: like bins of equal width
     in √|x|, finer where most values lie, so that one outlier does not blur the rest. All but zero's bin together are
     about four times ``resolution``.
     """
-    target, bins = [torch.zeros(_OCTAVE, dtype=torch.int64)], 1
+    widths = [_OCTAVE]
     for octave in reversed(range(_OCTAVES)):
         width = min((_OCTAVE // resolution) << octave // 2, _OCTAVE)
-        target.append(bins + torch.arange(_OCTAVE) // width)
-        bins += _OCTAVE // width
-    codes = torch.arange(_FIRST, _CODES, dtype=torch.int16)
-    integers = (codes.view(torch.float16).double() * 2**_FRACTION).long()
-    integers[:_OCTAVE] = 0
-    return bins, torch.cat(target).to(device), integers.to(device)
+        widths += [width] * (_OCTAVE // width)
+    return (torch.tensor(widths).cumsum(0) - 1).to(device)

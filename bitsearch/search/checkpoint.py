@@ -2,6 +2,8 @@
 
 Tensors are stored as such, those of a type joined into one, everything else as JSON in the file's header. Nothing in it
 is ever executed. A process that is killed repeats the epoch that was not kept; a file that could be read is whole.
+
+The disk is waited for in the background, while the next epoch begins.
 """
 
 import json
@@ -9,8 +11,9 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning_fabric import Fabric
@@ -26,14 +29,15 @@ from bitsearch.plan import write_whole
 class Checkpoint:
     """A :class:`bitsearch.allocate.checkpoints.Checkpoints` in files, one a phase: ``NAME.safetensors``, ``NAME.1…``.
 
-    Of several processes the leader reads and writes, and tells the others.
+    Of several processes the leader reads and writes, and tells the others. A context manager: what was kept is on the
+    disk when it is left, however that happens.
 
     Args:
         path: of the first phase's file; None keeps nothing, as in processes that are not the leader.
         training: identifies what is trained, and how; a file of another training is not taken.
         fabric: of the processes that train together.
         misfit: told of a file that is not taken, and why, before its phase starts anew; may raise.
-        after: called in all processes after every epoch that was kept, the moment at which nothing is lost.
+        after: called in all processes after every epoch that was kept; nothing is lost if it raises.
     """
 
     def __init__(
@@ -49,6 +53,26 @@ class Checkpoint:
         self._phase = -1
         self._about: dict[str, Any] = {}
         self._seconds, self._since = 0.0, time.perf_counter()
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing is written before the first :meth:`keep`."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Wait for the disk.
+
+        Raises:
+            StorageError: the last file could not be written.
+        """
+        self._writer.shutdown()
+        self._wait()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     @property
     def done(self) -> int:
@@ -93,12 +117,14 @@ class Checkpoint:
         """As :meth:`bitsearch.allocate.checkpoints.Checkpoints.keep`, whole or not at all.
 
         Raises:
-            StorageError: the file cannot be written.
+            StorageError: the file before this one could not be written.
         """
         if self.path is not None:
+            self._wait()
             states = {name: part.state_dict() for name, part in parts.items()}
             about = {"training": self._training, "about": self._about}
-            write_state(self._file(self._phase), {**about, "epoch": epoch, "seconds": self.seconds, "parts": states})
+            content = state_bytes({**about, "epoch": epoch, "seconds": self.seconds, "parts": states})
+            self._writing = self._writer.submit(write_whole, self._file(self._phase), content)
         self._after()
 
     def remove(self) -> None:
@@ -112,6 +138,7 @@ class Checkpoint:
     def _remove_from(self, phase: int) -> None:
         if self.path is None:
             return
+        self._wait()
         numbered = re.compile(re.escape(self.path.stem) + r"(?:\.(\d+))?\.safetensors")
         found = [
             (int(match[1] or 0), path)
@@ -123,6 +150,7 @@ class Checkpoint:
                 path.unlink(missing_ok=True)
 
     def _read(self, phase: int) -> dict[str, Any] | None:
+        self._wait()
         if self.path is None or not self._file(phase).exists():
             return None
         path = self._file(phase)
@@ -141,22 +169,21 @@ def fingerprint(**parts: object) -> str:
 
 
 @torch.no_grad()
-def write_state(path: Path, state: Any) -> None:
-    """Write nested dicts, lists and tuples of tensors and plain values, whole or not at all.
+def state_bytes(state: Any) -> bytes:
+    """A file's content for nested dicts, lists and tuples of tensors and plain values; a copy of these.
 
     Raises:
-        StorageError: it cannot be written.
         TypeError: a value of another kind.
     """
     tensors: dict[str, list[Tensor]] = {}
     tree = json.dumps(_encode(state, tensors))
     # One long tensor for every type: the library takes longer for hundreds of small ones than for all their bytes.
     joined = {kind: torch.cat(flat) for kind, flat in tensors.items()}
-    write_whole(path, save(joined, metadata={"state": tree}))
+    return save(joined, metadata={"state": tree})
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """What :func:`write_state` wrote, on the CPU; None if the file is another one, or not whole."""
+    """What :func:`state_bytes` made a file's content of, on the CPU; None if it is another file, or not whole."""
     try:
         with safe_open(path, framework="pt") as file:
             tree = json.loads((file.metadata() or {})["state"])

@@ -69,8 +69,8 @@ class Processes:
             Interrupted: asked to stop, after an epoch that was kept; in all processes.
         """
         self.fabric.broadcast(job)
-        checkpoint = Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop)
-        return job(self, on_epoch, checkpoint)
+        with Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
+            return job(self, on_epoch, checkpoint)
 
     def survive(self, error: Exception) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""

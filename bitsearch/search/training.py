@@ -86,7 +86,7 @@ def train_plan(
     )
     network = _network(plan, setting, start)
     progress.trial("train", epochs - checkpoint.done)
-    with stop.listening(), limited_threads(setting.activations):
+    with stop.listening(), limited_threads(setting.activations), checkpoint:
         train(
             network,
             setting.splits,

@@ -31,7 +31,8 @@ def interrupted_everywhere(path, attempt):
 
     while True:
         try:
-            return attempt(Checkpoint(path, after=kill)), kept
+            with Checkpoint(path, after=kill) as checkpoint:
+                return attempt(checkpoint), kept
         except _KilledError:
             # Another process has other random numbers.
             torch.manual_seed(kept)
@@ -112,7 +113,6 @@ def test_a_method(case, network, splits, space, tmp_path):
 def test_batches_that_were_cut_for_memory_stay_cut(fresh_network, splits, tmp_path):
     path, records = tmp_path / "kept.safetensors", []
     whole = Training(batch_size=64)
-    checkpoint = Checkpoint(path)
 
     def first(record):
         records.append(record)
@@ -120,7 +120,7 @@ def test_batches_that_were_cut_for_memory_stay_cut(fresh_network, splits, tmp_pa
             raise _KilledError
 
     cut = whole.model_copy(update={"micro_batch": 16})
-    with pytest.raises(_KilledError):
+    with pytest.raises(_KilledError), Checkpoint(path) as checkpoint:
         train(fresh_network(), splits, cut, epochs=3, seed=0, phase="a", on_epoch=first, checkpoints=checkpoint)
     train(
         fresh_network(), splits, whole, epochs=3, seed=0, phase="a",

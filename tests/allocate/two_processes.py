@@ -117,7 +117,8 @@ def interrupted(fabric):
         while True:
             attempts += 1
             try:
-                resumed = searched(fabric, epochs=4, checkpoints=Checkpoint(path, fabric=fabric, after=kill))
+                with Checkpoint(path, fabric=fabric, after=kill) as checkpoint:
+                    resumed = searched(fabric, epochs=4, checkpoints=checkpoint)
             except _KilledError:
                 continue
             return {"undisturbed": undisturbed["state"], "resumed": resumed["state"], "attempts": attempts}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitsearch.errors import InputError
-from bitsearch.quant.renewal import _count_codes, _merge, renew_step
+from bitsearch.quant.renewal import _count_codes, _merge, _running_sums, renew_step
 from bitsearch.quant.uniform import SMALLEST_STEP
 
 QUICK = settings(max_examples=30, deadline=None)
@@ -244,9 +244,9 @@ def test_the_histogram_keeps_counts_and_means(name, signed):
     x = HARD[name](np.random.default_rng(0)).astype(np.float32)
     kept = np.abs(x) if signed else np.maximum(x, 0)
     top = float(kept.max())
-    codes = _count_codes(torch.tensor(x), top, signed)
+    sums = _running_sums(_count_codes(torch.tensor(x), top, signed))
     for resolution in (128, 256, 512, 1024):
-        centres, counts = _merge(codes, resolution)
+        centres, counts = _merge(sums, resolution)
         assert len(centres) == len(counts) <= 4.2 * resolution
         assert counts.sum() == len(x)
         assert (centres.diff()[(counts[1:] > 0) & (counts[:-1] > 0)] > 0).all()

@@ -1,4 +1,6 @@
+import errno
 import math
+import os
 
 import pytest
 import torch
@@ -6,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitsearch.errors import InputError, StorageError
-from bitsearch.plan import DRAFT
-from bitsearch.search.checkpoint import Checkpoint, read_state, write_state
+from bitsearch.search.checkpoint import Checkpoint, read_state, state_bytes
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
 KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.integers())
@@ -26,32 +27,19 @@ KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.integers())
 )
 def test_plain_state_comes_back_as_written(state, tmp_path_factory):
     path = tmp_path_factory.mktemp("state") / "state.safetensors"
-    write_state(path, state)
+    path.write_bytes(state_bytes(state))
     assert read_state(path) == state
 
 
 def test_tensors_come_back_bit_by_bit_with_their_types_and_shared_memory_is_no_hindrance(tmp_path):
     values = torch.tensor([0.1, -0.0, math.inf, math.nan])
     tensors = [values, values[:2], values.bool(), values.to(torch.bfloat16), torch.get_rng_state(), torch.tensor(7)]
-    write_state(tmp_path / "state", {"tensors": tensors, "by": {(0, (3, 2)): values.long()}})
+    (tmp_path / "state").write_bytes(state_bytes({"tensors": tensors, "by": {(0, (3, 2)): values.long()}}))
     found = read_state(tmp_path / "state")
     assert [tensor.dtype for tensor in found["tensors"]] == [tensor.dtype for tensor in tensors]
     for was, now in zip(tensors, found["tensors"], strict=True):
         torch.testing.assert_close(now, was, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(found["by"][0, (3, 2)], values.long())
-
-
-def test_what_no_file_can_hold_is_refused_and_the_file_before_stays(tmp_path):
-    write_state(tmp_path / "state", {"epoch": 1})
-    with pytest.raises(TypeError, match="holds a object"):
-        write_state(tmp_path / "state", {"epoch": object()})
-    assert read_state(tmp_path / "state") == {"epoch": 1}
-
-
-def test_a_folder_that_is_not_there_is_told_and_leaves_nothing(tmp_path):
-    with pytest.raises(StorageError, match=r"cannot write .*state: No such file"):
-        write_state(tmp_path / "missing" / "state", {})
-    assert list(tmp_path.rglob(f"{DRAFT}*")) == []
 
 
 class Counter:
@@ -61,25 +49,57 @@ class Counter:
         self.value = value
 
     def state_dict(self):
-        return {"value": torch.tensor(self.value)}
+        return {"value": torch.tensor(self.value) if isinstance(self.value, int) else self.value}
 
     def load_state_dict(self, state):
         self.value = int(state["value"])
 
 
-def kept(path, phases, training="mine"):
+def kept(path, phases, training="mine", **options):
     """A checkpoint of phases, each (what it is, epochs done, value)."""
-    checkpoint = Checkpoint(path, training)
-    for about, epochs, value in phases:
-        assert checkpoint.restore({"phase": about}, {"part": Counter()}) == 0
-        for epoch in range(1, epochs + 1):
-            checkpoint.keep({"part": Counter(value)}, epoch)
+    with Checkpoint(path, training, **options) as checkpoint:
+        for about, epochs, value in phases:
+            assert checkpoint.restore({"phase": about}, {"part": Counter()}) == 0
+            for epoch in range(1, epochs + 1):
+                checkpoint.keep({"part": Counter(value)}, epoch)
 
 
 def restored(checkpoint, about):
     """(epochs done, value) of the next phase."""
     part = Counter(-1)
     return checkpoint.restore({"phase": about}, {"part": part}), part.value
+
+
+def test_what_no_file_can_hold_is_refused_and_the_file_before_stays(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with Checkpoint(path, "mine") as checkpoint:
+        checkpoint.restore({"phase": "search"}, {})
+        checkpoint.keep({"part": Counter(5)}, 1)
+        with pytest.raises(TypeError, match="holds a object"):
+            checkpoint.keep({"part": Counter(object())}, 2)
+    assert restored(Checkpoint(path, "mine"), "search") == (1, 5)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_full_disk_is_told_by_the_next_epoch_or_the_end_and_leaves_nothing(epochs, monkeypatch, tmp_path):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write .*a\.safetensors: No space left on device"):
+        kept(tmp_path / "a.safetensors", [("search", epochs, 5)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_kept_is_on_the_disk_when_a_stop_comes_through(tmp_path):
+    path = tmp_path / "a.safetensors"
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept(path, [("search", 2, 5)], after=stop)
+    assert restored(Checkpoint(path, "mine"), "search") == (1, 5)
 
 
 def test_every_phase_comes_back_and_what_is_new_starts(tmp_path):
@@ -129,7 +149,7 @@ def test_the_time_before_an_interruption_counts(tmp_path):
     path = tmp_path / "a.safetensors"
     kept(path, [("search", 1, 5)])
     saved = read_state(path)
-    write_state(path, saved | {"seconds": 1000.0})
+    path.write_bytes(state_bytes(saved | {"seconds": 1000.0}))
     again = Checkpoint(path, "mine")
     restored(again, "search")
     assert 1000.0 <= again.seconds < 1100.0
