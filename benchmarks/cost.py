@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.provenance import made_by
 from bitsearch.allocate.projection import project
 from bitsearch.cost import Budget, CostModel, LayerGeometry, Rules
 from bitsearch.plan import UniformBits, write_whole
@@ -102,7 +103,7 @@ def main() -> None:
         f"# The price of the cost model\n\n{arguments.layers} random layers (seed {SEED}), {arguments.rounds} rounds. "
         f"Machine: {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}.\n\n"
         + "\n".join(lines)
-        + f"\n\nMade by `python -m benchmarks.cost --layers {arguments.layers} --rounds {arguments.rounds}`.\n"
+        + f"\n\nMade by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "cost.md", text)

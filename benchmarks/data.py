@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.provenance import made_by
 from bitsearch.data import batches
 from bitsearch.data.images import Crops, image_splits
 from bitsearch.models import make_network
@@ -97,7 +98,7 @@ def main() -> None:
         f"rounds of {arguments.steps} batches. Machine: {platform.machine()}, {os.cpu_count()} cores with a load of "
         f"{load:.1f} beforehand, torch {torch.__version__} with {torch.get_num_threads()} threads, seed {SEED}.\n\n"
         + "\n".join(lines)
-        + "\n\nMade by `python -m benchmarks.data`.\n"
+        + f"\n\nMade by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "data.md", text)

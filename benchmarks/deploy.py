@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.provenance import made_by
 from bitsearch.cost import CostModel, trace
 from bitsearch.deploy.bitpacking import pack_bits, unpack_bits
 from bitsearch.deploy.lowering import lower
@@ -122,7 +123,7 @@ def main() -> None:
         f"{platform.machine()}, one of torch's threads, torch {torch.__version__}, "
         f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}.\n\n"
         + "\n".join(tables)
-        + f"\n\nMade by `python -m benchmarks.deploy --rounds {arguments.rounds} --megabytes {arguments.megabytes}`.\n"
+        + f"\n\nMade by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "deploy.md", text)

@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.provenance import made_by
 from bitsearch.deploy.packed import FORMAT_VERSION
 from bitsearch.plan import write_whole
 
@@ -56,9 +57,7 @@ def main() -> None:
         f"# Hostile packed files\n\n{total} inputs on format {FORMAT_VERSION}; none crashed, {refused} were refused in "
         "one line. Of the others, all that were small enough were run, and kept within the bounds of their integers."
         "\n\nRefusals are the different messages; MiB more, what the process grew by over all inputs of a row. Took "
-        f"{(time.monotonic() - begun) / 60:.0f} minutes.\n\n"
-        + "\n".join(lines)
-        + f"\n\nMade by `python -m benchmarks.fuzz --inputs {arguments.inputs} --seeds {arguments.seeds}`.\n"
+        f"{(time.monotonic() - begun) / 60:.0f} minutes.\n\n" + "\n".join(lines) + f"\n\nMade by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "fuzz.md", text)

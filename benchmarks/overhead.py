@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import bitsearch
+from benchmarks.provenance import made_by
 from bitsearch.allocate.curvature_signal import CurvatureSignal
 from bitsearch.allocate.quantized_network import QuantizedNetwork, quantize
 from bitsearch.allocate.setting import make_setting
@@ -254,7 +255,7 @@ def main() -> None:
             *shares,
             f"| **the outer loop together** | **{outer:.2f}** | **{100 * outer / total:.2f}** |",
             f"| all | {total:.2f} | 100 |",
-            "\nMade by `python -m benchmarks.overhead`.\n",
+            f"\nMade by {made_by()}.\n",
         ]
     )
     arguments.out.mkdir(parents=True, exist_ok=True)

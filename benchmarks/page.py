@@ -25,6 +25,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
+from benchmarks.provenance import made_by
 from bitsearch.plan import write_whole
 from bitsearch.report import write_report
 from tests.report.large_run import make_large_run
@@ -200,7 +201,7 @@ def main() -> None:
             "\n| asked for | ms to the painted answer | of these busy |",
             "|---|---|---|",
             *rows,
-            f"\nMade by `python -m benchmarks.page --rounds {arguments.rounds}`.\n",
+            f"\nMade by {made_by()}.\n",
         ]
     )
     arguments.out.mkdir(parents=True, exist_ok=True)

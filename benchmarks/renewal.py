@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.provenance import made_by
 from benchmarks.step import make_step
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.layers.quantized import QuantizedLayer
@@ -192,7 +193,7 @@ def main() -> None:
             f"\nAll {layers} layers of {arguments.network} at once, batch {arguments.batch}, weights and two steps of "
             f"spikes: {renewal:.3f} s, {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}) "
             f"allocation steps of {step:.3f} s.",
-            "\nMade by `python -m benchmarks.renewal`.\n",
+            f"\nMade by {made_by()}.\n",
         ]
     )
     arguments.out.mkdir(parents=True, exist_ok=True)

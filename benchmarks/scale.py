@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from benchmarks.provenance import made_by
 from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.quantized_network import QuantizedNetwork, quantize
 from bitsearch.allocate.trainer import Callback, train
@@ -162,7 +163,7 @@ def main() -> None:
         f"Machine: {platform.machine()}, {torch.get_num_threads()} cores, shared with other work, "
         f"{'with' if has_bfloat16() else 'without'} instructions for bfloat16; torch {torch.__version__}, seed 0.\n\n"
         + "\n".join(lines)
-        + "\n\nMade by `python -m benchmarks.scale`.\n"
+        + f"\n\nMade by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "scale.md", text)

@@ -15,7 +15,6 @@ misses is the noise of a batch, which nothing that has not seen these very image
 import argparse
 import platform
 import random
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from benchmarks.provenance import made_by
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.prediction import predict
@@ -268,7 +268,7 @@ def main() -> None:
         f"{arguments.bits} bits, T = {TIME_STEPS}{layers}. Sign agreement / rank correlation with the measured change, "
         f"mean ± standard error. Machine: {platform.machine()}, torch {torch.__version__}.{note}\n\n"
         f"{summary(quality(table))}\n\n"
-        f"Every layer: `{name}.csv`. Made by `python -m benchmarks.signal {shlex.join(sys.argv[1:])}`.\n"
+        f"Every layer: `{name}.csv`. Made by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / f"{name}.md", text)

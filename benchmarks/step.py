@@ -27,6 +27,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
+from benchmarks.provenance import made_by
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits, write_whole
@@ -178,7 +179,7 @@ def main() -> None:
         f"with {allocator}, so that resident memory follows the tensors. Machine: {platform.machine()}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, seed 0.\n\n"
         + "\n".join(lines)
-        + "\n\nMade by `python -m benchmarks.step`.\n"
+        + f"\n\nMade by {made_by()}.\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.out / "step.md", text)

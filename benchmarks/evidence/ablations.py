@@ -20,14 +20,14 @@ from matplotlib.axes import Axes
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.predictors import Probed, quantized_at, training_images
-from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
+from benchmarks.evidence.runs import Ledger, Row, Stage, progress
+from benchmarks.provenance import machine, made_by
 from bitsearch.allocate.integer_program import solve
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits, write_whole
 from bitsearch.space import SearchSpace
 
-MODULE = "benchmarks.evidence.ablations"
 PROBED = 128
 """Samples that divergences are measured on."""
 SECONDS = 20.0
@@ -136,7 +136,7 @@ def report(table: pd.DataFrame, space: SearchSpace, requests: Sequence[str], out
         "*difference*: of the mean of validation and test accuracy from the method as it is, seed by seed and budget "
         f"by budget, ± its standard error. Machine: {machine()}.\n\n"
         + figures.table(heads, rows)
-        + f"\n![Differences](ablations.svg)\n\nEvery run: `runs.csv`. Made by {made_by(MODULE)}.\n"
+        + f"\n![Differences](ablations.svg)\n\nEvery run: `runs.csv`. Made by {made_by()}.\n"
     )
 
 

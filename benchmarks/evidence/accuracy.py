@@ -27,7 +27,8 @@ from matplotlib.axes import Axes
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
-from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
+from benchmarks.evidence.runs import Ledger, Row, Stage, progress
+from benchmarks.provenance import machine, made_by
 from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
@@ -35,7 +36,6 @@ from bitsearch.plan import write_whole
 from bitsearch.quant.compilation import compiled_quantizers
 from bitsearch.space import MethodName, SearchSpace
 
-MODULE = "benchmarks.evidence.accuracy"
 FULL_PRECISION = "full_precision"
 KEYS = ("seed", "method", "budget", "attempt")
 WHOLE_GRID = 10_000
@@ -180,7 +180,7 @@ def report(table: pd.DataFrame, limits: dict[str, float], methods: Sequence[str]
         "The best plan on validation stands for each method; uniform: of the whole (w, s, T) grid within the budget. "
         f"*Won back*: only where uniform loses {100 * LOST:g} points or more. Machine: {machine()}.\n\n"
         + summary(best, full, list(limits), methods)
-        + f"\n![Accuracy at the budgets](accuracy.svg)\n\nEvery run: `runs.csv`. Made by {made_by(MODULE)}.\n"
+        + f"\n![Accuracy at the budgets](accuracy.svg)\n\nEvery run: `runs.csv`. Made by {made_by()}.\n"
     )
 
 

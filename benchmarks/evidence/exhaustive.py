@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import Point, front, hypervolume, spread, spread_out
 from benchmarks.evidence.outer import attempts
-from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, machine, made_by, progress
+from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, progress
+from benchmarks.provenance import machine, made_by
 from bitsearch.cost import Budget
 from bitsearch.plan import write_whole
 from bitsearch.space import SearchSpace
@@ -227,11 +228,8 @@ def report(table: pd.DataFrame, methods: pd.DataFrame, space: SearchSpace, out: 
             rows,
         )
         + "\n![Every allocation and the exact front](front.svg)\n\n![Hypervolume against compute](hypervolume.svg)\n\n"
-        f"Every allocation: `table.csv`; every run of a method: `methods.csv`. Made by {made_by(MODULE)}.\n"
+        f"Every allocation: `table.csv`; every run of a method: `methods.csv`. Made by {made_by()}.\n"
     )
-
-
-MODULE = "benchmarks.evidence.exhaustive"
 
 
 def _draw(table: pd.DataFrame, steps: pd.DataFrame, names: list[str], metric: str, out: Path) -> None:

@@ -19,11 +19,11 @@ import torch
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import rank_correlation, spread
 from benchmarks.evidence.predictors import Probed, quantized_at, training_images
-from benchmarks.evidence.runs import Ledger, Stage, machine, made_by
+from benchmarks.evidence.runs import Ledger, Stage
+from benchmarks.provenance import machine, made_by
 from bitsearch.plan import UniformBits, write_whole
 from bitsearch.space import SearchSpace
 
-MODULE = "benchmarks.evidence.importance"
 KINDS = ("weight bits", "spike bits")
 FIXED = ("full_precision", "uniform")
 """Methods whose plans treat all layers alike."""
@@ -102,7 +102,7 @@ def report(found: pd.DataFrame, space: SearchSpace) -> str:
         f"differ ({found['seed'].nunique()} seeds). Taken by size alone: +1 in the first. Taken where they matter "
         f"least: −1 in the second. Machine: {machine()}.\n\n"
         + figures.table(["method", "of", "plans", "size", "sensitivity", "sensitivity per size"], rows)
-        + f"\nEvery plan: `plans.csv`. Made by {made_by(MODULE)}.\n"
+        + f"\nEvery plan: `plans.csv`. Made by {made_by()}.\n"
     )
 
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import at_equal_cost, rank_correlation, spread
-from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, machine, made_by, progress
+from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, progress
+from benchmarks.provenance import machine, made_by
 from benchmarks.signal import backward_pass
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.curvature import Curvature
@@ -320,11 +321,8 @@ def report(found: pd.DataFrame, space: SearchSpace, plans: int, source: str, gro
         "which is what decides at a budget. *Weights at*: how much of the weights' part is counted. Seconds: CPU, to "
         f"score all plans; short trainings are the first epochs of the long one. Machine: {machine()}.\n\n"
         + figures.table(["signal", "weights at", "all plans", "at equal cost", "seconds"], rows)
-        + f"\n![Best of every signal](predictors.svg)\n\nEvery seed: `signals.csv`. Made by {made_by(MODULE)}.\n"
+        + f"\n![Best of every signal](predictors.svg)\n\nEvery seed: `signals.csv`. Made by {made_by()}.\n"
     )
-
-
-MODULE = "benchmarks.evidence.predictors"
 
 
 def main() -> None:

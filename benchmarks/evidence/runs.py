@@ -1,8 +1,5 @@
 """Runs of one space and seed, all from the same float network, and the tables that they are kept in."""
 
-import platform
-import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
 from bitsearch.allocate.evaluation import evaluate
@@ -175,20 +171,6 @@ class Stage:
 
 SHOWN = ("bit_budget", "bit_budget_mac", "s_ace", "weight_memory")
 """Costs that tables keep."""
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    return (
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
-        f"Python {platform.python_version()}"
-    )
-
-
-def made_by(module: str) -> str:
-    """The command that is running; where the data lie is left to who runs it again."""
-    given = [re.sub(r"^(data_options\.root=).*", r"\1ROOT", argument) for argument in sys.argv[1:]]
-    return f"`{shlex.join(['python', '-m', module, *given])}`"
 
 
 def progress(text: str) -> None:

@@ -22,11 +22,11 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import Point, hypervolume, spread
-from benchmarks.evidence.runs import SMALL, Ledger, Row, complete_seeds, machine, made_by, progress
+from benchmarks.evidence.runs import SMALL, Ledger, Row, complete_seeds, progress
+from benchmarks.provenance import machine, made_by
 from bitsearch.plan import write_whole
 from bitsearch.space import Choices, SearchSpace
 
-MODULE = "benchmarks.evidence.samplers"
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=5),
@@ -158,7 +158,7 @@ def report(found: pd.DataFrame, space: SearchSpace, epochs: int, out: Path) -> s
             rows,
         )
         + "\n![Against trials](trials.svg)\n\n![Against seconds](seconds.svg)\n\n"
-        f"Every trial: `trials.csv`. Made by {made_by(MODULE)}.\n"
+        f"Every trial: `trials.csv`. Made by {made_by()}.\n"
     )
 
 

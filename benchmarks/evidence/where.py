@@ -23,13 +23,13 @@ from benchmarks.evidence import figures
 from benchmarks.evidence.accuracy import FULL_PRECISION, WHOLE_GRID
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
-from benchmarks.evidence.runs import Ledger, Row, Stage, machine, made_by, progress
+from benchmarks.evidence.runs import Ledger, Row, Stage, progress
+from benchmarks.provenance import machine, made_by
 from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.plan import write_whole
 from bitsearch.space import SearchSpace
 
-MODULE = "benchmarks.evidence.where"
 KEYS = ("scenario", "seed", "method", "attempt")
 
 
@@ -154,7 +154,7 @@ def main() -> None:
         "plan to which nothing can be added, as many epochs for each. The best of either kind on validation; mean ± "
         f"standard deviation over the seeds. Machine: {machine()}.\n\n"
         + summary(ledger.table)
-        + f"\nEvery run: `runs.csv`. Made by {made_by(MODULE)}.\n"
+        + f"\nEvery run: `runs.csv`. Made by {made_by()}.\n"
     )
     write_whole(arguments.out / "README.md", text)
     print(text)
