@@ -26,6 +26,8 @@ from bitsearch.cost import Budget
 
 LENGTH = 2
 """Epochs of all steps together, in those of a trial."""
+SEARCHED = 0.5
+"""Share of a step's epochs in which bits move: they have further to go than in a trial that starts near its budget."""
 
 
 def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
@@ -37,7 +39,7 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
             quantized, problem.splits.validation, training.at_once, shared=True
         )
     epochs = max(2, math.ceil(LENGTH * training.epochs / knobs.ramp_steps))
-    search_epochs = min(epochs - 1, max(1, round(epochs * knobs.search_share)))
+    search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
     for number in range(1, knobs.ramp_steps + 1):
         budgets = [
