@@ -2,7 +2,7 @@
 
 The Fisher's diagonal leaves out how a layer's errors add up, and the layers behind it. So every few steps one layer
 gets one bit less for a single forward pass, and the Kullback-Leibler divergence of the batch's predictions, which is
-the change of the loss that the curvature predicts, is compared with the prediction (ALGORITHMS.md, §4b). A layer's
+the change of the loss that the curvature predicts, is compared with the prediction (our own contribution). A layer's
 weights and its spikes each have a factor for what was found; time steps share that of the spikes.
 """
 

@@ -10,8 +10,9 @@ from spikingjelly.activation_based import layer as spiking
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.curvature import Curvature, fisher_slopes
+from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.curvature_signal import CurvatureSignal
+from bitsearch.allocate.fisher import fisher_slopes
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.allocate.trainer import train
 from bitsearch.data import load_data
