@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
-from benchmarks.evidence.predictors import Probed, quantized_at, training_images
+from benchmarks.evidence.loss_signals import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
 from bitsearch.allocate.integer_program import solve

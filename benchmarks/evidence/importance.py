@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import rank_correlation, spread
-from benchmarks.evidence.predictors import Probed, quantized_at, training_images
+from benchmarks.evidence.loss_signals import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Stage
 from benchmarks.provenance import machine, made_by
 from bitsearch.plan import UniformBits, write_whole
