@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.provenance import made_by
 from bitsearch.allocate.projection import project
+from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Budget, CostModel, LayerGeometry, Rules
 from bitsearch.plan import UniformBits, write_whole
-from bitsearch.space import Choices, FirstLayer, Span
 
 SEED = 0
 CHOICES = Choices(time_steps=Span(low=1, high=8))

@@ -2,11 +2,11 @@
 
 from hypothesis import strategies as st
 
+from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Activity, Budget, CostModel, LayerGeometry, Rules, Target
 from bitsearch.cost.budget import target_limits
 from bitsearch.cost.target import FIGURES
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Choices, FirstLayer, Span
 
 NUMBERS = ("weight_bits", "spike_bits", "time_steps")
 EVERY_WIDTH = tuple(range(1, 9))

@@ -1,12 +1,11 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from bitsearch.choices import Choices, Span
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, Choices, SearchSpace, Span, shipped_spaces
+from bitsearch.space import Allocation, SearchSpace, shipped_spaces
 
 LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n'
 
@@ -211,21 +210,6 @@ def test_a_trials_values_replace_the_knobs():
         space.allocation_with({"weight_price": 0})
 
 
-def test_a_span_includes_both_ends():
-    span = Span(low=2, high=4)
-    assert [value in span for value in range(1, 6)] == [False, True, True, True, False]
-    assert span.values == (2, 3, 4)
-
-
-def test_a_list_holds_its_values_alone():
-    for listed in ([1, 2, 4, 8], (8, 4, 2, 1), [4, 1, 2, 2, 8]):
-        span = Span.model_validate(listed)
-        assert (span.low, span.high, span.only) == (1, 8, (1, 2, 4, 8))
-        assert span.values == (1, 2, 4, 8)
-        assert [value for value in range(10) if value in span] == [1, 2, 4, 8]
-    assert Span.model_validate([3]).values == (3,)
-
-
 def test_a_list_of_a_file_is_a_span_and_survives_being_written():
     choices = SearchSpace.from_toml(LEAST + "[choices]\nweight_bits = [8, 2, 4]\ntime_steps = [1, 2, 4]").choices
     assert choices.weight_bits == Span(low=2, high=8, only=(2, 4, 8))
@@ -255,44 +239,6 @@ def test_a_list_that_is_no_choice_is_refused(value, fault):
     message = refusal(f"{LEAST}[choices]\nweight_bits = {value}")
     assert "choices" in message
     assert fault in message
-
-
-SPANS = st.one_of(
-    st.lists(st.integers(1, 12), min_size=1, max_size=6).map(Span.model_validate),
-    st.tuples(st.integers(1, 6), st.integers(0, 6)).map(lambda ends: Span(low=ends[0], high=sum(ends))),
-)
-
-
-@given(SPANS, st.integers(0, 14))
-def test_a_neighbour_is_the_next_value_in_its_direction(span, value):
-    assert span.neighbour(value, 1) == min((other for other in span.values if other > value), default=None)
-    assert span.neighbour(value, -1) == max((other for other in span.values if other < value), default=None)
-
-
-@given(SPANS, st.floats(0, 14))
-def test_the_nearest_value_is_the_larger_of_two(span, value):
-    nearest = span.nearest(value)
-    distance = abs(nearest - value)
-    assert nearest in span
-    assert all(
-        abs(other - value) > distance or (abs(other - value) == distance and other <= nearest) for other in span.values
-    )
-
-
-@given(SPANS, st.sets(st.integers(0, 14)))
-def test_within_keeps_what_is_allowed_and_nothing_else(span, allowed):
-    both = tuple(value for value in span.values if value in allowed)
-    within = span.within(allowed)
-    assert within == (None if not both else within)
-    assert (within.values if within else ()) == both
-    if both == span.values:
-        assert within is span
-
-
-def test_the_nearest_allocation_is_nearest_in_each_number():
-    choices = Choices.model_validate({"weight_bits": [1, 2, 4, 8], "spike_bits": [2, 4], "time_steps": [1, 4]})
-    assert str(choices.nearest(UniformBits(weight_bits=3, spike_bits=8, time_steps=2))) == "4/4/1"
-    assert str(choices.nearest(UniformBits(weight_bits=6, spike_bits=1, time_steps=3))) == "8/2/4"
 
 
 def test_a_start_that_a_list_leaves_out_is_refused():

@@ -20,9 +20,9 @@ from bitsearch.allocate.prediction import predict
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.sensitivity import score
 from bitsearch.allocate.trainer import train
+from bitsearch.choices import Choices
 from bitsearch.data import batches
 from bitsearch.plan import UniformBits
-from bitsearch.space import Choices
 
 SAMPLES = 512
 PROBES = 8

@@ -24,8 +24,9 @@ from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import Point, hypervolume, spread
 from benchmarks.evidence.runs import SMALL, Ledger, Row, complete_seeds, progress
 from benchmarks.provenance import machine, made_by
+from bitsearch.choices import Choices
 from bitsearch.plan import write_whole
-from bitsearch.space import Choices, SearchSpace
+from bitsearch.space import SearchSpace
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),

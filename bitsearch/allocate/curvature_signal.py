@@ -10,8 +10,9 @@ from bitsearch.allocate.moves import LossModel, loss_change, moves
 from bitsearch.allocate.probing import ProbedCurvature
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import Callback
+from bitsearch.choices import Choices
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Allocation, Choices
+from bitsearch.space import Allocation
 
 
 class CurvatureSignal(Callback):

@@ -29,10 +29,10 @@ from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnabl
 from bitsearch.allocate.settle import ObservingCallback, expected_activity, settle
 from bitsearch.allocate.trainer import Callback, EpochRecord, train
 from bitsearch.allocate.uniform import best_uniform
+from bitsearch.choices import Span
 from bitsearch.cost import Activity, Rules
 from bitsearch.layers import QuantizedLayer
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Span
 
 SMOOTHING = 0.9
 """Weight of the past in the running gradients."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from bitsearch.space import Choices
+from bitsearch.choices import Choices
 
 Kind = str
 """``weight``, ``spike`` or ``time``: which of a layer's three numbers a move changes."""

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
 from bitsearch.allocate.projection import project
+from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.layers import Converted, QuantizedLayer, conversion, convert, fix_allocation, quantized_layers
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Choices, FirstLayer
 
 STEP_RATE = 5.0
 """Learning rate of the steps' logarithms, relative to that of the weights."""

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bitsearch.choices import FirstLayer
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import FirstLayer
 
 FLOAT_BITS = 32
 """Width at which weights and inputs of a layer that is not quantized are stored and multiplied."""

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.target import LayerRule, Target
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Choices, FirstLayer, Span
 
 _NUMBERS = ("weight_bits", "spike_bits", "time_steps")
 

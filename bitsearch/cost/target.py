@@ -21,9 +21,10 @@ from pydantic import (
     model_validator,
 )
 
+from bitsearch.choices import Span
 from bitsearch.errors import InputError
 from bitsearch.plan import MAX_BITS, Bits, Cost, Frozen, TimeSteps, explain, read_text
-from bitsearch.space import Count, Positive, Span
+from bitsearch.space import Count, Positive
 
 FIGURES: dict[str, str] = {
     "weight_bits": "bits",

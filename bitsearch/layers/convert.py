@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
@@ -15,7 +16,6 @@ from bitsearch.layers.neurons import replace_neurons
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.models.spiking import LAYERS, reset_states
 from bitsearch.plan import BitPlan, LayerPlan
-from bitsearch.space import Choices
 
 _QUANTIZED: dict[type[nn.Module], type[QuantizedLayer]] = {
     nn.Conv1d: QuantizedConv1d,

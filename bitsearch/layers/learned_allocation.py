@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitsearch.choices import Choices, Span
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.uniform import SMALLEST_STEP
-from bitsearch.space import Choices, Span
 
 LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
 """Bounds of the learned logarithms: neither a zero nor an infinite step."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers.learned_allocation import LearnedAllocation
 from bitsearch.layers.soft_weights import SoftWeights
@@ -20,7 +21,6 @@ from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.renewal import check_finite, renew_step
 from bitsearch.quant.uniform import Levels, initial_step, largest_level, quantize, quantized
-from bitsearch.space import Choices
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Gets a layer's input (clipped at zero where it is unsigned), its spikes and its quantized weight at every call.

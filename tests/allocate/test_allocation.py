@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bitsearch.allocate.quantized_network import quantize
+from bitsearch.choices import Choices, Span
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Choices, Span
 
 KINDS = ("weight bits", "spike bits", "time steps")
 ALLOCATIONS = {

@@ -10,10 +10,11 @@ from torch import nn
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.trainer import train
+from bitsearch.choices import Choices
 from bitsearch.cost import Budget, CostModel, Rules, trace
 from bitsearch.errors import DivergedError
 from bitsearch.search.checkpoint import Checkpoint
-from bitsearch.space import Allocation, Choices, Training
+from bitsearch.space import Allocation, Training
 
 
 class _KilledError(Exception):

@@ -15,12 +15,13 @@ from bitsearch.allocate.curvature_signal import CurvatureSignal
 from bitsearch.allocate.fisher import fisher_slopes
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.allocate.trainer import train
+from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
-from bitsearch.space import Allocation, Choices, Span, Training
+from bitsearch.space import Allocation, Training
 
 
 def learnable(network, images, bits=3, time_steps=1, **options):

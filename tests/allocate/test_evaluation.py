@@ -7,9 +7,9 @@ from torch import nn
 
 from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity, measure_activity
 from bitsearch.allocate.quantized_network import quantize
+from bitsearch.choices import FirstLayer
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
-from bitsearch.space import FirstLayer
 
 
 @pytest.fixture

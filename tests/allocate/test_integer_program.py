@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from bitsearch.allocate.integer_program import solve
 from bitsearch.allocate.moves import LevelCount
+from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Choices, FirstLayer, Span
 
 SMALL = Choices(weight_bits=[1, 2, 4], spike_bits=Span(low=1, high=2), time_steps=Span(low=1, high=2))
 

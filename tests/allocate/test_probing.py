@@ -11,8 +11,9 @@ from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.curvature_signal import CurvatureSignal
 from bitsearch.allocate.probing import ProbedCurvature
 from bitsearch.allocate.quantized_network import quantize
+from bitsearch.choices import Choices, Span
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, Choices, Span
+from bitsearch.space import Allocation
 
 
 def probed(network, images, bits=3, time_steps=2, **options):

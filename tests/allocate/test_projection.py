@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from bitsearch.allocate.moves import LevelCount, moves
 from bitsearch.allocate.projection import UNIFORM_STARTS, _State, project
 from bitsearch.allocate.uniform_plans import uniform_plans
+from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target
 from bitsearch.cost.budget import parse_budgets, target_limits
 from bitsearch.cost.metrics import METRICS
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Choices, FirstLayer, Span
 
 MODEL = CostModel(
     [

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 
 from bitsearch.allocate.uniform import train_fixed
 from bitsearch.allocate.uniform_plans import uniform_plans
+from bitsearch.choices import Choices, Span
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
-from bitsearch.space import Choices, SearchSpace, Span
+from bitsearch.space import SearchSpace
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from benchmarks.evidence.accuracy import best_rows
 from benchmarks.evidence.fronts import at_equal_cost, front, hypervolume, rank_correlation, spread, spread_out
 from benchmarks.evidence.runs import SMALL, Ledger, Stage, complete_seeds
 from benchmarks.evidence.samplers import hopeless, simulate
-from bitsearch.space import Choices, SearchSpace
+from bitsearch.choices import Choices
+from bitsearch.space import SearchSpace
 
 POINTS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10).map(lambda tenth: tenth / 10)), max_size=12)
 

@@ -5,13 +5,13 @@ from cost_problems import ACTIVITY, ENERGY, EVENT_DRIVEN, HARDWARE, LATENCY, lay
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import Rules
 from bitsearch.cost.budget import UNITS, Budget, check_metric, parse_budgets, parse_request, split_request
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
-from bitsearch.space import Choices, FirstLayer
 
 BASELINE = uniform(8, 4, 2)
 GENERIC = [

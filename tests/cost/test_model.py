@@ -18,12 +18,12 @@ from cost_problems import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitsearch.choices import FirstLayer
 from bitsearch.cost import Activity, Target
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import FirstLayer
 
 S_ACE = {"conv1": 288 * 8 * 8, "conv2": 288 * 3 * 5, "fc": 48 * 2 * 4, "attention": 10 * 32 * 32}
 ADDED_UP = {"s_ace", "ns_ace", "synops", "weight_memory", "energy", "latency", "cores"}

@@ -13,11 +13,11 @@ from cost_problems import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity
 from bitsearch.cost.target import LayerRule
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Choices, FirstLayer, Span
 
 
 def rules_of(target, choices=None, first_layer=None, layers=LAYERS):

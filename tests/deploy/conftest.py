@@ -2,11 +2,11 @@ import pytest
 import torch
 from settled import settle
 
+from bitsearch.choices import FirstLayer
 from bitsearch.cost import CostModel, trace
 from bitsearch.layers import convert
 from bitsearch.models import make_network
 from bitsearch.plan import Baseline, BitPlan, Provenance, UniformBits
-from bitsearch.space import FirstLayer
 
 
 @pytest.fixture(scope="session")

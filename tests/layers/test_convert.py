@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.allocate.quantized_network import quantize as make_learnable
+from bitsearch.choices import Choices
 from bitsearch.data import load_data
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, apply, convert, fix_allocation, quantized_layers
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.quant import renewal
 from bitsearch.quant.uniform import quantize
-from bitsearch.space import Choices
 
 LAYERS = {
     "conv2d": lambda: (nn.Conv2d(4, 6, 3, padding=1), (5, 4, 6, 6)),

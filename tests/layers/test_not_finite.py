@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from bitsearch.allocate.quantized_network import quantize as make_learnable
+from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Choices
 
 WRONG = [float("nan"), float("inf"), -float("inf")]
 

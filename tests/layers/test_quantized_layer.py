@@ -6,12 +6,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.allocate.quantized_network import quantize as make_learnable
+from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import renewal, uniform
 from bitsearch.quant.uniform import SMALLEST_STEP, quantize
-from bitsearch.space import Choices, Span
 
 
 def renew_step(*arguments, **options):

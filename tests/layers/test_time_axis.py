@@ -5,13 +5,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from bitsearch.choices import Choices, Span
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.frames import bin_frames, hold_frames
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
-from bitsearch.space import Choices, Span
 
 FRAMES = 6
 

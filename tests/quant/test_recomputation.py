@@ -8,13 +8,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
 from bitsearch.allocate.quantized_network import quantize
+from bitsearch.choices import Choices
 from bitsearch.layers import convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 from bitsearch.quant import recomputation
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed, recomputed_operands
-from bitsearch.space import Choices
 
 needs_compiler = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler: install g++")
 LAYERS = {

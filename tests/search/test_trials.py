@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 import bitsearch.search.storage as storage_module
+from bitsearch.choices import Choices
 from bitsearch.errors import InputError, StorageError
 from bitsearch.plan import UniformBits
 from bitsearch.search.interruption import Interrupted, Stop
@@ -21,7 +22,6 @@ from bitsearch.search.storage import open_storage
 from bitsearch.search.study import FAILURE, open_study
 from bitsearch.search.trials import SAME_CAUSE, Taker, cause_of
 from bitsearch.search.turns import Wanted
-from bitsearch.space import Choices
 
 KEY_ERROR = 'raise KeyError("width")'
 UNIFORM = [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)]
