@@ -22,7 +22,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
 from bitsearch.allocate.moves import Kind, LossModel
-from bitsearch.allocate.projection import Numbers, project
+from bitsearch.allocate.moving_plan import Numbers
+from bitsearch.allocate.projection import project
 from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
 from bitsearch.cost.metrics import mean_bits, means
 from bitsearch.plan import LayerPlan

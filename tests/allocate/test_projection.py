@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitsearch.allocate.moves import LevelCount, moves
-from bitsearch.allocate.projection import UNIFORM_STARTS, _State, project
+from bitsearch.allocate.moving_plan import MovingPlan
+from bitsearch.allocate.projection import UNIFORM_STARTS, project
 from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target
@@ -294,8 +295,8 @@ def test_a_network_without_a_single_spike_costs_nothing():
 def test_a_large_network_takes_few_rounds(monkeypatch):
     rounds = []
     for step in ("go_down", "go_up"):
-        original = getattr(_State, step)
-        monkeypatch.setattr(_State, step, lambda self, original=original: (rounds.append(1), original(self))[1])
+        original = getattr(MovingPlan, step)
+        monkeypatch.setattr(MovingPlan, step, lambda self, original=original: (rounds.append(1), original(self))[1])
     model = CostModel([layer(f"layer{i}", 1000 + 7 * i, 100 + i, 64 + i % 5, 4) for i in range(60)])
     rules = rules_of(model)
     for start in (uniform(1, 1, 1), uniform(8, 8, 4)):
