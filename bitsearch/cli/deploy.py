@@ -157,7 +157,8 @@ def _table(packed: "PackedNetwork", found: "Verification") -> Table:
         ("accumulator bits: seen, bound", "right"),
         ("membrane bits: seen, bound", "right"),
     ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        # A long name goes on in the next line.
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for layer in found.layers:
         widths = packed.widths[layer.name]
         table.add_row(

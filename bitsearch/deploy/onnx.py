@@ -108,7 +108,7 @@ def check_onnx(path: str | os.PathLike[str], network: nn.Module, samples: Sample
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise InputError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from error
+        raise InputError(f"ONNX Runtime cannot run {path}, which was written: {_first_line(error)}") from error
     count, same, difference, largest = 0, 0, 0.0, 0.0
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size):
