@@ -3,10 +3,12 @@
     python -m benchmarks.renewal --out reports/benchmarks
 
 Against a plain grid: 50 passes over the full tensor, quantizing it (divided, rounded, clipped, scaled back) and taking
-mean |Q(x) − x|^2.4, with steps in equal distances up to max/q_max. Time: a million elements, both take turns in every
-round. Loss: of both steps on the full tensor in float64, over distributions × bit widths × signed and unsigned grids.
-In a network: the steps of all weights and spikes of ResNet-18-CIFAR (batch 32, two time steps) renewed at once, in
-units of one allocation step of `benchmarks.step`, in turns as well.
+mean |Q(x) − x|^2.4, with steps in equal distances up to max/q_max; and against the same in the published code's form,
+which rounds as a straight-through sum and carries a zero point. Time: a million elements, all take turns in every
+round, with one of torch's threads, as small networks are trained with, and with all of them. Loss: of both steps on the
+full tensor in float64, over distributions × bit widths × signed and unsigned grids. In a network: the steps of all
+weights and spikes of ResNet-18-CIFAR (batch 32, two time steps) renewed at once, in units of one allocation step of
+`benchmarks.step`, in turns as well.
 """
 
 import argparse
@@ -66,12 +68,21 @@ def loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tensor:
     return (codes * step - x).abs().pow(EXPONENT).mean()
 
 
-def plain_grid(x: Tensor, bits: Tensor, signed: bool) -> Tensor:
+def published_loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tensor:
+    """:func:`loss` with the passes over the tensor that the published code makes (Yao et al. 2025)."""
+    largest, zero = largest_level(bits, signed=signed), 0
+    scaled = x / step
+    rounded = (scaled.round() - scaled).detach() + scaled
+    codes = (rounded - zero).clamp(-largest if signed else 0 * largest, largest)
+    return ((codes + zero) * step - x).abs().pow(EXPONENT).mean()
+
+
+def grid(x: Tensor, bits: Tensor, signed: bool, tried: Callable[..., Tensor] = loss) -> Tensor:
     """The best of 50 steps in equal distances, each tried on the full tensor."""
     top = x.abs().max() if signed else x.max()
     largest = largest_level(bits, signed=signed)
     steps = (top * torch.arange(1, CANDIDATES + 1) / CANDIDATES / largest).clamp_min(SMALLEST_STEP)
-    return steps[torch.stack([loss(x, step, bits, signed) for step in steps]).argmin()]
+    return steps[torch.stack([tried(x, step, bits, signed) for step in steps]).argmin()]
 
 
 def in_turns(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -87,26 +98,36 @@ def in_turns(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, l
 
 
 def times(elements: int, rounds: int) -> list[str]:
-    """Rows: seconds of both, and their ratio."""
+    """Rows: seconds of all three, and their ratios."""
     x = draw("normal", elements, torch.Generator().manual_seed(SEED))
-    rows = []
-    for bits, signed in ((4, True), (8, True), (4, False), (8, False)):
-        width = torch.tensor(float(bits))
-        seconds = in_turns(
-            {
-                "ours": lambda width=width, signed=signed: renew_step(x, width, signed=signed),  # type: ignore[misc]
-                "grid": lambda width=width, signed=signed: plain_grid(x, width, signed),  # type: ignore[misc]
-            },
-            rounds,
-        )
-        ratios = [grid / ours for ours, grid in zip(seconds["ours"], seconds["grid"], strict=True)]
-        ours, grid = (1e3 * statistics.median(seconds[name]) for name in ("ours", "grid"))
-        kind = "signed" if signed else "unsigned"
-        rows.append(
-            f"| {bits} bits, {kind} | {ours:.1f} | {grid:.0f} | {statistics.median(ratios):.0f} "
-            f"({min(ratios):.0f} to {max(ratios):.0f}) |"
-        )
+    rows, most = [], torch.get_num_threads()
+    for threads in sorted({1, most}):
+        torch.set_num_threads(threads)
+        for bits, signed in ((4, True), (8, True), (4, False), (8, False)):
+            given = x, torch.tensor(float(bits)), signed
+            seconds = in_turns(
+                {
+                    "ours": lambda given=given: renew_step(given[0], given[1], signed=given[2]),  # type: ignore[misc]
+                    "plain": lambda given=given: grid(*given),  # type: ignore[misc]
+                    "published": lambda given=given: grid(*given, tried=published_loss),  # type: ignore[misc]
+                },
+                rounds,
+            )
+            median = {name: 1e3 * statistics.median(found) for name, found in seconds.items()}
+            kind = "signed" if signed else "unsigned"
+            rows.append(
+                f"| {threads} | {bits} bits, {kind} | {median['ours']:.1f} | {median['plain']:.0f} | "
+                f"{times_as_long(seconds, 'plain')} | {median['published']:.0f} | "
+                f"{times_as_long(seconds, 'published')} |"
+            )
+    torch.set_num_threads(most)
     return rows
+
+
+def times_as_long(seconds: dict[str, list[float]], name: str) -> str:
+    """Median and range of the ratios of every round to ours."""
+    ratios = [other / ours for ours, other in zip(seconds["ours"], seconds[name], strict=True)]
+    return f"{statistics.median(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})"
 
 
 def losses(elements: int) -> dict[str, list[float]]:
@@ -118,9 +139,9 @@ def losses(elements: int) -> dict[str, list[float]]:
         for bits in BITS:
             for signed in (True, False):
                 values, width = x if signed else x.clamp_min(0), torch.tensor(float(bits))
-                found = renew_step(values, width, signed=signed), plain_grid(values, width, signed)
-                ours, grid = (float(loss(values.double(), step.double(), width.double(), signed)) for step in found)
-                ratios.setdefault(name, []).append(ours / grid)
+                found = renew_step(values, width, signed=signed), grid(values, width, signed)
+                ours, others = (float(loss(values.double(), step.double(), width.double(), signed)) for step in found)
+                ratios.setdefault(name, []).append(ours / others)
         print(name, max(ratios[name]), file=sys.stderr, flush=True)
     return ratios
 
@@ -179,11 +200,12 @@ def main() -> None:
     text = "\n".join(
         [
             "# Step-size renewal\n",
-            f"Against a plain grid of {CANDIDATES} passes over the full tensor. {arguments.elements:,} elements, "
-            f"{arguments.rounds} interleaved rounds, seed {SEED}. Machine: {platform.machine()}, "
-            f"{torch.get_num_threads()} threads, torch {torch.__version__}.\n",
-            "| tensor | renewal, ms | grid, ms | grid/renewal, median (range) |",
-            "|---|---|---|---|",
+            f"Against a plain grid of {CANDIDATES} passes over the full tensor, and against the same in the published "
+            f"code's form, which makes half as many passes again. {arguments.elements:,} elements, {arguments.rounds} "
+            f"interleaved rounds, seed {SEED}. Machine: {platform.machine()}, torch {torch.__version__}.\n",
+            "| threads | tensor | renewal, ms | plain grid, ms | grid/renewal, median (range) | published form, ms | "
+            "form/renewal, median (range) |",
+            "|---|---|---|---|---|---|---|",
             *rows,
             f"\nLoss mean \\|Q(x) − x\\|^{EXPONENT} of the step found, over the grid's; {BITS[0]} to {BITS[-1]} bits, "
             "signed and unsigned. Below 1: better than the grid.\n",
