@@ -6,14 +6,15 @@ r"""The best plan under the budgets by an integer program: one option a layer, l
 An option is (weight bits, spike bits, time steps), the spike bits alike in all steps. What is exact: every metric that
 is a sum over the layers (S-ACE, its mean a MAC, weight memory, energy, latency, cores; those of non-zero spikes at the
 given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options. The Bit Budget
-W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound, in which a solution
-that breaks it splits the box of means into three that leave it out. Solved by HiGHS, without a gap; the cost model has
-the last word on every solution.
+W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means. In a
+box the logarithm of a mean is nowhere below its chord, so that no plan is lost where the three chords, one linear row
+more, are kept below the limit's logarithm; a solution that breaks the product splits the box where this is furthest
+off. Solved by HiGHS, without a gap; the cost model has the last word on every solution.
 """
 
 import heapq
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -21,6 +22,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
+from bitsearch.allocate.mean_boxes import Box
 from bitsearch.allocate.moves import Kind, LossModel
 from bitsearch.allocate.moving_plan import Numbers
 from bitsearch.allocate.projection import project
@@ -179,18 +181,18 @@ class _Program:
         constants = self._constants()
         count = 3 if self.limits else 0
         limit = min(self.limits, default=np.inf)
-        low = np.array([self._least(row) for row in self.rows[:count]]) + constants[:count]
-        queue: list[tuple[float, int, Numbers, Numbers]] = [(-np.inf, 0, low, np.full(count, np.inf))]
+        low, high = (np.array([self._extreme(row, of) for row in self.rows[:count]]) for of in (np.min, np.max))
+        whole = Box(low + constants[:count], high + constants[:count], limit)
+        queue: list[tuple[float, int, Box]] = [(-np.inf, 0, whole)]
         number, best, plan = 0, np.inf, None
         while queue and queue[0][0] < best - 1e-6 and not self.stopped:
             if time.monotonic() > self.deadline:
                 self.stopped = True
                 break
-            _, _, low, high = heapq.heappop(queue)
-            high = np.minimum(high, [limit / np.delete(low, i).prod() for i in range(count)])
-            if (low > high * (1 + 1e-9)).any():
+            box = heapq.heappop(queue)[2].tightened()
+            if box is None:
                 continue
-            found = self._relaxed(low - constants[:count], high - constants[:count], 1 - constants[count:])
+            found = self._relaxed(box, constants)
             if found is None or found[0] >= best - 1e-6:
                 continue
             value, chosen = found
@@ -201,31 +203,36 @@ class _Program:
             point = self.rows[:count] @ chosen + constants[:count]
             if not count or point.prod() <= limit * (1 + _NEAR):
                 self.forbidden.append(chosen)
-                boxes = [(low, high)]
+                boxes = [box]
             else:
-                boxes = list(_split(low, high, point, limit))
-            for lower, upper in boxes:
+                boxes = list(box.split(point))
+            for part in boxes:
                 number += 1
-                heapq.heappush(queue, (value, number, lower, upper))
+                heapq.heappush(queue, (value, number, part))
         if plan is None or self.stopped:
             projected = self._projected()
             if plan is None or projected.loss < best / self.scale:
                 return projected
         return Solution(plan, best / self.scale, not self.stopped)
 
-    def _least(self, row: Numbers) -> float:
-        return sum(float(row[self._of(index)].min()) for index in range(len(self.names)))
+    def _extreme(self, row: Numbers, of: Callable[[Numbers], float]) -> float:
+        return sum(float(of(row[self._of(index)])) for index in range(len(self.names)))
 
     def _of(self, index: int) -> Numbers:
         return np.array([column for column, (layer, _) in enumerate(self.columns) if layer == index])
 
-    def _relaxed(self, low: Numbers, high: Numbers, shares: Numbers) -> tuple[float, Numbers] | None:
+    def _relaxed(self, box: Box, constants: Numbers) -> tuple[float, Numbers] | None:
         """(loss in the solver's units, the columns as 0 and 1) of the best choice in a box; None if there is none."""
-        upper = np.concatenate([high, shares])
-        lower = np.concatenate([low, np.full(len(shares), -np.inf)])
+        count = len(box.low)
+        upper = np.concatenate([box.high, np.ones(len(constants) - count)]) - constants
+        lower = np.concatenate([box.low - constants[:count], np.full(len(constants) - count, -np.inf)])
         constraints = [LinearConstraint(self.one_each, 1, 1)]
         if len(upper):
             constraints.append(LinearConstraint(csr_array(self.rows), lower, upper))
+        if count:
+            slopes, offsets = box.chords()
+            room = np.log(box.limit) - (offsets + slopes * constants[:count]).sum()
+            constraints.append(LinearConstraint(csr_array(slopes[None] @ self.rows[:count]), -np.inf, room))
         if self.forbidden:
             cuts = vstack([csr_array(chosen[None]) for chosen in self.forbidden])
             constraints.append(LinearConstraint(cuts, -np.inf, len(self.names) - 1))
@@ -283,28 +290,3 @@ def _options(name: str, rules: Rules, loss: LossModel, prices: Mapping[Kind, flo
             price = loss.weight_loss(name, w) / prices.get("weight", 1.0)
             price += loss.spike_loss(name, (s,) * t) / prices.get("spike", 1.0)
         yield _Option(w, s, t, price)
-
-
-def _split(low: Numbers, high: Numbers, point: Numbers, limit: float) -> Iterator[tuple[Numbers, Numbers]]:
-    """Boxes that hold every point of the box within the product's limit, but not ``point``, which breaks it.
-
-    On the way from the lower corner to the point lies one, q, whose product is the limit. What is above q in all three
-    breaks it as well, so that some mean is at most q's.
-    """
-    inside, outside = 0.0, 1.0
-    for _ in range(60):
-        middle = (inside + outside) / 2
-        if (low + middle * (point - low)).prod() <= limit:
-            inside = middle
-        else:
-            outside = middle
-    q = low + inside * (point - low)
-    lower = low.copy()
-    for axis in range(len(point)):
-        # At its lower bound a mean cannot be what saves the product.
-        if point[axis] <= low[axis] * (1 + 1e-9):
-            continue
-        upper = high.copy()
-        upper[axis] = q[axis]
-        yield lower.copy(), upper
-        lower[axis] = q[axis]

@@ -1,6 +1,7 @@
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 from cost_problems import ACTIVITY, HARDWARE, LAYERS, layer
 from hypothesis import given, settings
@@ -98,6 +99,44 @@ def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
     assert all(budget.met_by(model, found.plan) for budget in budgets)
     assert found.loss == pytest.approx(loss_of(found.plan, rules, loss), abs=1e-9)
     assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=1e-8)
+
+
+def least_by_tables(weights, options, limit):
+    """The least loss of layers of one input each: the best for all totals of w·N_w, s and T, layer by layer."""
+    most = [max(option[axis] for option in options[0]) for axis in range(3)]
+    best = np.full((most[0] * sum(weights) + 1, most[1] * len(weights) + 1, most[2] * len(weights) + 1), np.inf)
+    best[0, 0, 0] = 0
+    for count, choices in zip(weights, options, strict=True):
+        after = np.full_like(best, np.inf)
+        for w, s, t, loss in choices:
+            here = after[w * count :, s:, t:]
+            shifted = best[: best.shape[0] - w * count, : best.shape[1] - s, : best.shape[2] - t]
+            np.minimum(here, shifted + loss, out=here)
+        best = after
+    w, s, t = np.indices(best.shape)
+    return best[w * s * t <= limit * sum(weights) * len(weights) ** 2].min()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bit_budget_of_a_deep_network_is_solved_to_the_end(seed):
+    random = np.random.default_rng(seed)
+    weights = [int(count) for count in random.integers(1, 6, 12)]
+    model = CostModel([layer(f"layer{i}", 1, count, 1, 1) for i, count in enumerate(weights)])
+    choices = Choices(weight_bits=[1, 2, 4], spike_bits=[1, 2, 3, 4], time_steps=Span(low=1, high=2))
+    rules = Rules.make(model, choices, FirstLayer())
+    losses, options = {}, []
+    for name in rules.searched:
+        a, b = random.random(2) ** 2
+        losses |= {(name, w): a / 4**w for w in choices.weight_bits.values}
+        spikes = product(choices.spike_bits.values, choices.time_steps.values)
+        losses |= {(name, (s,) * t): b / 4**s / t for s, t in spikes}
+        every = product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values)
+        options.append([(w, s, t, losses[name, w] + losses[name, (s,) * t]) for w, s, t in every])
+    assert len(options) == len(weights)
+    found = solve(start_of(model, rules), model, [Budget("bit_budget", "6", 6.0)], rules, Table(losses))
+    assert found.proved
+    assert model.cost("bit_budget", found.plan) <= 6
+    assert found.loss == pytest.approx(least_by_tables(weights, options, 6.0), rel=1e-6)
 
 
 def test_metrics_of_spikes_take_their_activity():
