@@ -98,6 +98,22 @@ def go_on(space, out):
     )
 
 
+def go_on_to_the_end(work, out):
+    """Left alone from here on, the run ends like the undisturbed one."""
+    process = FRESH.Process(target=go_on, args=(work / "tiny.toml", work / out))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
+    ended_alike(work, out)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """In this process's children too. Most of a command's time is the import of torch: here it is imported once."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    FRESH.set_forkserver_preload(["bitsearch.search.run"])
+
+
 def killed_run(work, out, moment, kills):
     """A run that is killed at most so often and then left alone until it ends; how often it was."""
     folder, killed = RunFolder(work / out), 0
@@ -117,10 +133,7 @@ def killed_run(work, out, moment, kills):
         if process.exitcode == 0:
             break
         killed += 1
-    last = started(work, out)
-    _, errors = last.communicate(timeout=300)
-    assert last.returncode == 0, errors
-    ended_alike(work, out)
+    go_on_to_the_end(work, out)
     logged, undisturbed = epochs(folder), epochs(RunFolder(work / "undisturbed"))
     # An epoch is logged before it is saved, so each kill repeats at most one.
     assert len(logged) <= len(undisturbed) + killed
@@ -128,10 +141,7 @@ def killed_run(work, out, moment, kills):
     return killed
 
 
-def test_runs_killed_at_random_moments_end_like_an_undisturbed_one(work, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    # Most of a command's time is the import of torch: it is imported once.
-    FRESH.set_forkserver_preload(["bitsearch.search.run"])
+def test_runs_killed_at_random_moments_end_like_an_undisturbed_one(work):
     moment, killed, runs = random.Random(0), 0, 0
     while killed < KILLS:
         killed += killed_run(work, f"killed-{runs}", moment, KILLS - killed)
@@ -154,10 +164,7 @@ def test_one_signal_saves_the_epoch_and_says_how_to_go_on(work, number):
     process.communicate(timeout=120)
     assert process.returncode == 130
     assert [path.name for path in (cwd / out / "checkpoints").iterdir()] == ["trial-0000.safetensors"]
-    resumed = started(cwd, out)
-    _, errors = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, errors
-    ended_alike(cwd, out)
+    go_on_to_the_end(cwd, out)
     assert epochs(RunFolder(cwd / out)) == epochs(RunFolder(cwd / "undisturbed"))
 
 
@@ -173,10 +180,7 @@ def test_two_signals_stop_at_once(work):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130
-    resumed = started(cwd, "twice")
-    _, errors = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, errors
-    ended_alike(cwd, "twice")
+    go_on_to_the_end(cwd, "twice")
 
 
 def test_a_second_process_on_one_folder_is_told(work):
