@@ -7,7 +7,7 @@ import optuna
 
 from benchmarks.evidence.runs import Ledger, Row, Stage
 from bitsearch.cost import Budget
-from bitsearch.search.sampler import default_parameters, make_sampler, suggest
+from bitsearch.search.sampler import make_sampler, starting_points, suggest
 
 Choose = Callable[[int], Sequence[Budget]]
 """The budgets of an attempt, from 0."""
@@ -33,7 +33,7 @@ def attempts(
             if known:
                 study.enqueue_trial(json.loads(known[-1]["parameters"]))
             elif attempt == 0:
-                study.enqueue_trial(default_parameters(space))
+                study.enqueue_trial(starting_points(space)[0])
         trial = study.ask()
         parameters = suggest(trial, space) if searched else {}
         limits = budgets(attempt)

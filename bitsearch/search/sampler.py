@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bitsearch.search.study import origin_of
+from bitsearch.search.study import SEARCHED, origin_of
 from bitsearch.search.turns import Turns, Wanted
 from bitsearch.space import SearchSpace
 
@@ -23,7 +23,8 @@ class TrialSampler(BaseSampler):
     """Seeds the space's sampler by the run's seed and the trial's number.
 
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
-    first trial that searches gets the space's own knobs, and so does the first of every method.
+    first trial that searches gets the space's own knobs, and so does the first of every method, be it that methods take
+    turns or that the space lets them vary.
     """
 
     def __init__(self, space: SearchSpace, seed: int, wanted: Wanted) -> None:
@@ -31,7 +32,7 @@ class TrialSampler(BaseSampler):
         self._turns, self._history = Turns(wanted), _History()
         self._excerpt: Study | None = None
         self._made_for: int | None = None
-        self._has_defaults = False
+        self._own: dict[str, Any] | None = None
         self._sampler: BaseSampler = RandomSampler()
         self._relative: set[str] = set()
         self._skipped: set[str] = set()
@@ -41,7 +42,8 @@ class TrialSampler(BaseSampler):
         if self._excerpt is None or self._made_for != trial.number:
             self._made_for = trial.number
             trials = study.get_trials(deepcopy=False)
-            self._has_defaults = self._turns.has_defaults(trials, trial.number)
+            turn, points = self._turns.turn(trials, trial.number), starting_points(self.space)
+            self._own = points[turn.draw] if turn.role == SEARCHED and turn.draw < len(points) else None
             seen = self._history.seen(trials, self._turns.ended)
             self._excerpt = cast(Study, _Excerpt(study, seen))
             self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
@@ -52,7 +54,7 @@ class TrialSampler(BaseSampler):
         """As the space's sampler; nothing for a first trial."""
         sampler, excerpt = self._of(study, trial)
         found = sampler.infer_relative_search_space(excerpt, trial)
-        return {} if self._has_defaults else found
+        return found if self._own is None else {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -68,9 +70,8 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         """As the space's sampler; for a first trial what the space itself says."""
         sampler, excerpt = self._of(study, trial)
-        own = default_parameters(self.space) if self._has_defaults else {}
-        if param_name in own:
-            return own[param_name]
+        if self._own is not None and param_name in self._own:
+            return self._own[param_name]
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
             if name not in self._relative | self._skipped:
@@ -151,7 +152,16 @@ def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     return values
 
 
-def default_parameters(space: SearchSpace) -> dict[str, Any]:
-    """The space's own knobs as parameters, for the first trial; those outside their range are left to the sampler."""
-    own = {name: getattr(space.allocation, name) for name in space.search.parameters}
-    return {name: value for name, value in own.items() if value in space.search.parameters[name]}
+def starting_points(space: SearchSpace) -> list[dict[str, Any]]:
+    """The space's own knobs as parameters, once for each method that may vary, for the first trials.
+
+    Those outside their range are left to the sampler.
+    """
+    parameters = space.search.parameters
+    own = {name: getattr(space.allocation, name) for name in parameters}
+    own = {name: value for name, value in own.items() if value in parameters[name]}
+    if "method" not in parameters:
+        return [own]
+    # The space's own comes first, where it is among them.
+    methods = sorted(parameters["method"].choices or (), key=lambda method: method != space.allocation.method)
+    return [own | {"method": method} for method in methods]

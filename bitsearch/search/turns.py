@@ -92,11 +92,6 @@ class Turns:
             return Turn(role, origin, draw, method=wanted.methods[index])
         return Turn(role, origin, before, bits=wanted.uniform[before] if role == BASELINE else None)
 
-    def has_defaults(self, trials: Sequence[FrozenTrial], number: int) -> bool:
-        """True for the first trial that searches, or the first of a method: it gets the space's own knobs."""
-        turn = self.turn(trials, number)
-        return turn.role == SEARCHED and turn.draw == 0
-
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
         """How many trials of every role have been begun."""
         del self._roles[self.ended :]

@@ -5,10 +5,11 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
 import bitsearch.search.sampler as sampler_module
-from bitsearch.search.sampler import TrialSampler, default_parameters, suggest
+from bitsearch.search.sampler import TrialSampler, starting_points, suggest
 from bitsearch.search.storage import open_storage
 from bitsearch.search.study import open_study, release_interrupted
 from bitsearch.search.turns import Wanted
+from bitsearch.space import Parameter
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -56,9 +57,19 @@ def test_trials_interrupted_between_two_parameters_try_what_they_would_have_trie
 
 
 def test_the_first_trial_gets_the_spaces_own_knobs(tiny_space, tmp_path):
-    own = default_parameters(tiny_space)
+    [own] = starting_points(tiny_space)
     assert own == {"budget_share": 1.0, "weight_price": 1.0, "estimator": "curvature"}
     assert sampled(tmp_path, tiny_space, 1) == [own]
+
+
+def test_each_method_that_may_vary_is_tried_once_with_the_spaces_own_knobs(tiny_space, tmp_path):
+    methods = Parameter(choices=["sensitivity", "random", "adaptive"])
+    search = tiny_space.search.model_copy(update={"parameters": tiny_space.search.parameters | {"method": methods}})
+    space = tiny_space.model_copy(update={"search": search})
+    own = {"budget_share": 1.0, "weight_price": 1.0, "estimator": "curvature"}
+    tried = sampled(tmp_path, space, 4, interrupted=lambda number: number)
+    assert tried[:3] == [own | {"method": method} for method in ("adaptive", "sensitivity", "random")]
+    assert tried[3]["weight_price"] != 1.0
 
 
 def test_two_workers_at_once_try_different_values(tiny_space, tmp_path):
@@ -87,7 +98,7 @@ def test_the_first_trial_of_every_method_gets_the_spaces_own_knobs_whatever_othe
         trial = study.ask()
         tried.append(suggest(trial, space))
         study.tell(trial, [0.5, 1.0 + number])
-    own = default_parameters(space)
+    [own] = starting_points(space)
     assert [values == own for values in tried] == [True, True, False, False]
 
 

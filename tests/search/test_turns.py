@@ -76,18 +76,16 @@ def test_a_lost_trial_is_done_by_the_first_that_takes_it_again_and_by_no_other()
     assert turn.origin == 1
 
 
-def test_methods_take_turns_and_the_first_trial_of_each_has_the_spaces_own_knobs():
+def test_methods_take_turns_and_each_counts_its_own_trials():
     turns = Turns(Wanted(5, (), ("adaptive", "random")))
     given = [turns.turn(numbered(*[RUNNING] * 6), number) for number in range(6)]
     assert [(turn.method, turn.draw) for turn in given[:5]] == [
         ("adaptive", 0), ("random", 0), ("adaptive", 1), ("random", 1), ("adaptive", 2),
     ]  # fmt: skip
-    trials = numbered(*[RUNNING] * 200)
-    assert [number for number in range(200) if turns.has_defaults(trials, number)] == [0, 1]
     turns = Turns(turns.wanted)
     parts = [(TrialState.COMPLETE, {PART_OF: 0, PART: index}, None) for index in range(150)]
     late = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
-    assert [turns.has_defaults(late, number) for number in (151, 152)] == [True, False]
+    assert [turns.turn(late, number).draw for number in (151, 152)] == [0, 1]
     assert given[5].role == SURPLUS
 
 
