@@ -229,6 +229,16 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error)}") from error
 
+    def with_method(self, method: str) -> "SearchSpace":
+        """This space with one method, which its outer loop does not vary.
+
+        Raises:
+            InputError: no such method.
+        """
+        space = self.override([f"allocation.method={method}"])
+        parameters = {name: parameter for name, parameter in space.search.parameters.items() if name != "method"}
+        return space.model_copy(update={"search": space.search.model_copy(update={"parameters": parameters})})
+
     @classmethod
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":
         """Read a search space; InputError names ``source``, the field, the value and what is allowed."""

@@ -210,6 +210,16 @@ def test_a_trials_values_replace_the_knobs():
         space.allocation_with({"weight_price": 0})
 
 
+def test_a_space_with_one_method_no_longer_varies_it():
+    space = SearchSpace.load("digits").override(['search.parameters.method={choices=["adaptive", "refine"]}'])
+    one = space.with_method("sensitivity")
+    assert one.allocation.method == "sensitivity"
+    assert set(space.search.parameters) - set(one.search.parameters) == {"method"}
+    assert one.model_copy(update={"allocation": space.allocation, "search": space.search}) == space
+    with pytest.raises(InputError, match=r"allocation.method.*'adaptive'"):
+        space.with_method("magic")
+
+
 def test_a_list_of_a_file_is_a_span_and_survives_being_written():
     choices = SearchSpace.from_toml(LEAST + "[choices]\nweight_bits = [8, 2, 4]\ntime_steps = [1, 2, 4]").choices
     assert choices.weight_bits == Span(low=2, high=8, only=(2, 4, 8))

@@ -88,8 +88,9 @@ def run(
         data=data,
         model_args=model_arg or (),
         data_args=data_arg or (),
-        overrides=[*(overrides or ()), *([f"allocation.method={method}"] if method else ())],
+        overrides=overrides or (),
     )
+    searched = searched if method is None else searched.with_method(method)
     # Of several processes the first one writes and prints.
     leads = os.environ.get("RANK", "0") == "0"
     errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
