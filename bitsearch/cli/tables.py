@@ -27,7 +27,9 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     title = f"{settings.space.name} at {settings.request}"
     table = Table(title=title, title_justify="left")
     table.add_column("plan", no_wrap=True)
-    for column in ("validation", "test", *map(shown_as.title, shown)):
+    for column in ("validation", "test"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in map(shown_as.title, shown):
         table.add_column(column, justify="right")
 
     def add(label: str, plan: "BitPlan", style: str = "") -> None:
