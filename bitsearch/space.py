@@ -153,6 +153,11 @@ class Search(Frozen):
     """At most this many uniform plans are trained as baselines."""
     parameters: dict[str, Parameter] = {}
 
+    def with_methods(self, *methods: str) -> "Search":
+        """This outer loop with methods that take turns, or one without any; it no longer varies the method."""
+        parameters = {name: parameter for name, parameter in self.parameters.items() if name != "method"}
+        return self.model_copy(update={"methods": methods, "parameters": parameters})
+
 
 class SearchSpace(Frozen):
     """Everything that defines a search, apart from the budget and the seed."""
@@ -236,8 +241,7 @@ class SearchSpace(Frozen):
             InputError: no such method.
         """
         space = self.override([f"allocation.method={method}"])
-        parameters = {name: parameter for name, parameter in space.search.parameters.items() if name != "method"}
-        return space.model_copy(update={"search": space.search.model_copy(update={"parameters": parameters})})
+        return space.model_copy(update={"search": space.search.with_methods()})
 
     @classmethod
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":

@@ -1,4 +1,7 @@
-"""Boxes of means whose product has a limit: what branch and bound over the Bit Budget W̄·S̄·T̄ goes through."""
+"""Boxes of means whose product has a limit: what branch and bound over the Bit Budget W̄·S̄·T̄ goes through.
+
+The product's logarithm is a sum of concave functions, whose chords bound them from below (Falk and Soland 1969).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ class Box:
             slopes = np.where(width > 1e-9 * self.high, np.log(self.high / self.low) / width, 1 / self.high)
         return slopes, np.log(self.low) - slopes * self.low
 
-    def split(self, point: Numbers) -> "Iterator[Box]":
+    def split(self, point: Numbers) -> Iterator["Box"]:
         """Two boxes that meet at ``point``, on the axis where its logarithm is furthest above the chord.
 
         There it is on the chords of both, so that a point whose product breaks the limit is in neither's chords after a

@@ -4,21 +4,17 @@ You download and unpack them; nothing is fetched from here. SpikingJelly turns t
 in ``ROOT/events_np``, and into frames once for each choice of frames, in ``ROOT/frames_…``.
 """
 
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from bitsearch.data.data_set import DataSet
-from bitsearch.data.event_frames import count_events, flip_and_roll, frame_samples
+from bitsearch.data.event_frames import flip_and_roll, frame_samples
 from bitsearch.data.options import check_options, find_root
+from bitsearch.data.recordings import find_reader, integrate, prepare_events, prepare_frames
 from bitsearch.data.splits import Splits
 from bitsearch.data.stratified import Part, one_part, stratified
 from bitsearch.errors import InputError
@@ -79,12 +75,12 @@ def event_camera(
     if augment and not camera.mirrored:
         raise InputError(f"{name}: augment is true; leave it out: mirrored recordings are of another class")
     root_path = find_root(camera.entry, root, "extract/").absolute()
-    kind = _reader(camera.reader)
+    kind = find_reader(camera.reader)
     try:
-        _prepare_events(kind, camera.entry, root_path)
-        integrate = partial(_integrate, frames=frames, split_by=split_by, size=size)
+        prepare_events(kind, camera.entry, root_path)
+        counting = partial(integrate, frames=frames, split_by=split_by, size=size)
         folder = f"frames_{frames}_by_{split_by}" + ("" if size is None else f"_{size}x{size}")
-        found = _prepare_frames(kind, camera.published_test, root_path / folder, integrate)
+        found = prepare_frames(kind, camera.published_test, root_path / folder, counting)
     except InputError:
         raise
     except Exception as error:  # Broken recordings lead a reader to whatever it did not expect.
@@ -115,87 +111,6 @@ def event_camera(
         classes=len(train.classes),
         frames=frames,
     )
-
-
-def _reader(name: str) -> "type[NeuromorphicDatasetFolder]":
-    # Imported where it is needed: it takes seconds that no other data set has to spend.
-    module, _, kind = name.partition(".")
-    found: type[NeuromorphicDatasetFolder] = getattr(import_module(f"spikingjelly.datasets.{module}"), kind)
-    return found
-
-
-def _prepare_events(kind: "type[NeuromorphicDatasetFolder]", entry: DataSet, root: Path) -> None:
-    """Make ``ROOT/events_np`` of ``ROOT/extract``.
-
-    SpikingJelly would do it as well, but it looks for archives first, removes those it does not know, and downloads.
-    """
-
-    def make() -> None:
-        marker = _marker(root / "events_np")
-        marker.touch()
-        (root / "events_np").mkdir()
-        kind.create_raw_from_extracted(root / "extract", root / "events_np")
-        marker.unlink()
-
-    if not (root / "events_np").is_dir():
-        for file in entry.files:
-            if not (root / file).exists():
-                raise entry.missing(root / file, root)
-    _once(root / "events_np", make)
-
-
-def _prepare_frames(
-    kind: "type[NeuromorphicDatasetFolder]", published_test: bool, folder: Path, integrate: Callable[..., np.ndarray]
-) -> "list[NeuromorphicDatasetFolder]":
-    """The folders of frames of the published training and test part; or of all recordings, where that is one."""
-
-    def parts() -> "list[NeuromorphicDatasetFolder]":
-        given = {
-            "data_type": "frame",
-            "custom_integrate_function": integrate,
-            "custom_integrated_frames_dir_name": folder.name,
-        }
-        if not published_test:
-            return [kind(str(folder.parent), **given)]
-        return [kind(str(folder.parent), train=train, **given) for train in (True, False)]
-
-    _once(folder, parts)
-    return parts()
-
-
-def _integrate(
-    events: dict[str, np.ndarray], height: int, width: int, *, frames: int, split_by: str, size: int | None
-) -> np.ndarray:
-    """Event counts ``[T, 2, H, W]`` of a recording; or their means over pixels, in half precision."""
-    x, y = events["x"].astype(np.int64), events["y"].astype(np.int64)
-    if len(x) and (x.max() >= width or y.max() >= height):
-        raise ValueError(f"an event lies outside the {width} × {height} pixels")
-    addresses = ((events["p"] != 0) * height + y) * width + x
-    counts = count_events(events["t"], addresses, frames, split_by, (2, height, width))
-    if size is None:
-        return counts.astype(np.uint8 if counts.max() < 256 else np.int32)
-    means = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(counts).float(), size)
-    return means.half().numpy()
-
-
-def _once(folder: Path, make: Callable[[], object]) -> None:
-    """Call ``make`` unless the folder is there and whole; of several processes, one does.
-
-    SpikingJelly's marker lies beside a folder that is being filled: one that is found here was left by a process that
-    broke off.
-    """
-    if folder.is_dir() and not _marker(folder).exists():
-        return
-    with FileLock(folder.parent / ".bitsearch.lock"):
-        if _marker(folder).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            _marker(folder).unlink()
-        if not folder.is_dir():
-            make()
-
-
-def _marker(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.building")
 
 
 def _split(

@@ -128,9 +128,7 @@ def compare(
         )
     if seeds < 1:
         raise InputError(f"seeds is {seeds}; give at least 1")
-    parameters = {name: value for name, value in space.search.parameters.items() if name != "method"}
-    outer = space.search.model_copy(update={"methods": searched, "parameters": parameters})
-    space = space.model_copy(update={"search": outer})
+    space = space.model_copy(update={"search": space.search.with_methods(*searched)})
     path = Path(out) if out is not None else RunFolder.new(Path(reports), f"compare-{space.name}").path
     runs = tuple(
         search(

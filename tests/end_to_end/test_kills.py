@@ -164,7 +164,10 @@ def test_one_signal_saves_the_epoch_and_says_how_to_go_on(work, number):
     process.communicate(timeout=120)
     assert process.returncode == 130
     assert [path.name for path in (cwd / out / "checkpoints").iterdir()] == ["trial-0000.safetensors"]
-    go_on_to_the_end(cwd, out)
+    resumed = started(cwd, out)
+    _, errors = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, errors
+    ended_alike(cwd, out)
     assert epochs(RunFolder(cwd / out)) == epochs(RunFolder(cwd / "undisturbed"))
 
 
