@@ -199,6 +199,9 @@ def explain(error: ValidationError) -> str:
         return f"unknown field {field!r}; remove it or correct its spelling"
     if fault["type"] == "missing":
         return f"field {field!r} is missing"
+    if not fault["loc"] and fault["type"] == "value_error":
+        # What does not fit together is named in the message itself; the whole content would only be cut off.
+        return message
     given = repr(fault["input"])
     shown = given if len(given) <= 80 else given[:77] + "..."
     return f"{field} is {shown}: {message}"

@@ -197,8 +197,10 @@ class SearchSpace(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
         for name in ("weight_bits", "spike_bits", "time_steps"):
-            if getattr(self.allocation.start, name) not in getattr(self.choices, name):
-                raise ValueError(f"allocation.start.{name} is outside choices.{name}")
+            start, allowed = getattr(self.allocation.start, name), getattr(self.choices, name)
+            if start not in allowed:
+                listed = ", ".join(map(str, allowed.values))
+                raise ValueError(f"allocation.start.{name} is outside choices.{name}: {start}; allowed: {listed}")
         if len(set(self.search.methods)) < len(self.search.methods):
             raise ValueError("search.methods lists a method twice")
         if self.search.methods and "method" in self.search.parameters:

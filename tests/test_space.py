@@ -220,6 +220,15 @@ def test_a_space_with_one_method_no_longer_varies_it():
         space.with_method("magic")
 
 
+def test_settings_that_do_not_fit_together_are_told_without_the_whole_space():
+    with pytest.raises(InputError) as caught:
+        SearchSpace.load("digits").override(["search.parameters.method={low=0,high=1}"])
+    assert str(caught.value) == (
+        "digits with search.parameters.method={low=0,high=1}: "
+        "search.parameters.method takes no range of real numbers; list its choices"
+    )
+
+
 def test_a_list_of_a_file_is_a_span_and_survives_being_written():
     choices = SearchSpace.from_toml(LEAST + "[choices]\nweight_bits = [8, 2, 4]\ntime_steps = [1, 2, 4]").choices
     assert choices.weight_bits == Span(low=2, high=8, only=(2, 4, 8))

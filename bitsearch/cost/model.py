@@ -140,8 +140,9 @@ class CostModel:
         unknown = sorted(set(plan) - {layer.name for layer in self.layers})
         if missing or unknown:
             names = ", ".join(layer.name for layer in self.layers)
-            fault = f"does not name {missing[0]!r}" if missing else f"names {unknown[0]!r}, which is not in the network"
-            raise InputError(f"the plan {fault}; the network's layers: {names}")
+            faults = [f"names {name!r}, which is not in the network" for name in unknown[:1]]
+            faults += [f"does not name {name!r}" for name in missing[:1]]
+            raise InputError(f"the plan {' and '.join(faults)}; the network's layers: {names}")
         chosen = [plan[layer.name] for layer in self.layers]
         return self.vectors(
             np.asarray([layer.weight_bits for layer in chosen], dtype=np.float64),

@@ -236,6 +236,9 @@ def test_a_plan_for_another_network_is_refused():
         model.cost("s_ace", {name: PLAN[name] for name in ("conv1", "conv2")})
     with pytest.raises(InputError, match=r"names 'fc2', which is not in the network; .*: conv1, conv2, fc"):
         model.cost("s_ace", PLAN | {"fc2": PLAN["fc"]})
+    misspelt = {"ffc" if name == "fc" else name: layer for name, layer in PLAN.items()}
+    with pytest.raises(InputError, match=r"names 'ffc', which is not in the network and does not name 'fc'; the"):
+        model.cost("s_ace", misspelt)
 
 
 def test_the_order_of_a_plan_does_not_matter():
