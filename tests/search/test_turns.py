@@ -82,10 +82,15 @@ def test_methods_take_turns_and_each_counts_its_own_trials():
     assert [(turn.method, turn.draw) for turn in given[:5]] == [
         ("adaptive", 0), ("random", 0), ("adaptive", 1), ("random", 1), ("adaptive", 2),
     ]  # fmt: skip
+    trials = numbered(*[RUNNING] * 200)
+    turn_of = [turns.turn(trials, number) for number in range(200)]
+    assert [number for number, turn in enumerate(turn_of) if turn.role == SEARCHED and turn.draw == 0] == [0, 1]
     turns = Turns(turns.wanted)
     parts = [(TrialState.COMPLETE, {PART_OF: 0, PART: index}, None) for index in range(150)]
     late = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
-    assert [turns.turn(late, number).draw for number in (151, 152)] == [0, 1]
+    assert [(turn.role, turn.draw) for turn in (turns.turn(late, number) for number in (151, 152))] == [
+        (SEARCHED, 0), (SEARCHED, 1),
+    ]  # fmt: skip
     assert given[5].role == SURPLUS
 
 
