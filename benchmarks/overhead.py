@@ -98,7 +98,7 @@ class Penalty(Callback):
 
     def penalty(self) -> Tensor:
         """As in the search phase."""
-        return self.network.penalty(self.budget)
+        return self.network.penalty(self.budget, steps=1000)
 
 
 def epochs(network: nn.Module, splits: Splits, space: SearchSpace, rounds: int) -> tuple[float, float, list[float]]:

@@ -51,7 +51,7 @@ class Meter(Callback):
 
     def penalty(self) -> Tensor:
         """Of a quarter of the baseline."""
-        return self.network.penalty("4x")
+        return self.network.penalty("4x", steps=1000)
 
 
 def measure(precision: Precision, batch: int, micro_batch: int | None, steps: int, out: Path) -> None:

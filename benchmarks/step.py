@@ -78,7 +78,7 @@ def make_step(variant: str, factory: str, options: dict[str, int], batch: int) -
         # Latents are trained like everything else, but at a rate of zero, so that every round measures the same bits.
         rates = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
         groups, network = learnable.parameter_groups(1e-3, **rates), learnable
-        penalty = lambda: learnable.penalty("4x")  # noqa: E731
+        penalty = lambda: learnable.penalty("4x", steps=1000)  # noqa: E731
     else:
         network = Spiking(network, time_steps) if variant.startswith("S") else network
         groups = [{"params": list(network.parameters())}]

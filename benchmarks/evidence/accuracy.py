@@ -89,7 +89,15 @@ def measure(
 def _uniform(stage: Stage, request: str, budget: Budget, ledger: Ledger) -> None:
     """Every plan of the grid to which nothing can be added within the budget."""
     setting = stage.setting
-    for number, bits in enumerate(uniform_plans(setting.model, setting.rules, [budget], WHOLE_GRID)):
+    for number, bits in enumerate(
+        uniform_plans(
+            setting.model,
+            setting.rules,
+            [budget],
+            WHOLE_GRID,
+            weight_tolerance=setting.space.allocation.weight_tolerance,
+        )
+    ):
         key = {"seed": stage.seed, "method": "uniform", "budget": request, "attempt": number}
         if key not in ledger:
             plan = setting.rules.nearest(setting.model, bits, granularity="layer")

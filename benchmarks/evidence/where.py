@@ -81,7 +81,9 @@ def measure(name: str, seed: int, trials: int, ledger: Ledger, kept: Path) -> It
     full = key | {"method": FULL_PRECISION, "attempt": 0}
     if full not in ledger:
         ledger.add(full, [stage.float_row()])
-    grid = uniform_plans(setting.model, setting.rules, budgets, WHOLE_GRID)
+    grid = uniform_plans(
+        setting.model, setting.rules, budgets, WHOLE_GRID, weight_tolerance=setting.space.allocation.weight_tolerance
+    )
     for number, bits in enumerate(grid):
         own = key | {"method": "uniform", "attempt": number}
         if own not in ledger:

@@ -56,7 +56,8 @@ def search_start(problem: Problem, activity: Activity | None) -> UniformBits:
     if all(budget.met_by(model, problem.plan(knobs.start), activity) for budget in wide):
         return knobs.start
     # Where not even one fits, as under the budgets themselves alone, bits come down from where they are.
-    return next(iter(uniform_plans(model, problem.rules, wide, 1, activity=activity)), knobs.start)
+    near = uniform_plans(model, problem.rules, wide, 1, weight_tolerance=knobs.weight_tolerance, activity=activity)
+    return next(iter(near), knobs.start)
 
 
 def make_searchable(

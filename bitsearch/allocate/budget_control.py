@@ -1,14 +1,30 @@
 """What makes an allocation meet its budget while it trains: the penalties and the controller of their weight."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from bitsearch.cost import Activity, Budget, CostModel
+from bitsearch.cost import Activity, Budget, CostModel, Rules
 from bitsearch.plan import LayerPlan
+
+
+class Allocated(Protocol):
+    """What is drawn to its budgets: :class:`bitsearch.allocate.quantized_network.QuantizedNetwork`."""
+
+    model: CostModel
+    rules: Rules
+    activity: Activity | None
+
+    @property
+    def allocation(self) -> "Allocation":
+        """The bits, with gradients to the latents."""
+
+    @property
+    def layer_plans(self) -> dict[str, LayerPlan]:
+        """The rounded bits."""
 
 
 class BudgetController:
@@ -56,6 +72,11 @@ def aim(
     return min(budget.limit, max(budget.limit * share, model.cost(budget.metric, smallest, activity)))
 
 
+def tightened(start: float, limit: float, progress: float) -> float:
+    """start^(1 − p)·limit^p: a limit after a share p of its way from ``start``; itself if it is above the start."""
+    return limit if start < limit else start ** (1 - progress) * limit**progress
+
+
 def priced(allocation: Allocation, prices: Prices) -> Allocation:
     """The same values, with each kind's gradient multiplied by its price."""
     weights, spikes, time_steps = (
@@ -86,3 +107,73 @@ def means_penalty(
     for mean, target, price in zip(means, targets, prices, strict=True):
         total = total + price * (mean - target).abs()
     return total
+
+
+class BudgetPenalty:
+    r"""What is added to the loss so that a network's bits come to meet their budgets.
+
+    .. math::
+        \sum_b \Lambda_b \cdot \log \frac{cost_b}{limit_b(p)}, \qquad
+        limit_b(p) = start_b^{1-p} \cdot limit_b^{\,p}, \quad p = \min(1, 2 \cdot step / steps)
+
+    The limits tighten over the first half of the search, so that the task has a say on the way. A limit above what the
+    network costs at the start is there from the beginning: it pushes no bits up.
+
+    Args:
+        network: searchable; what it costs now is where the limits start.
+        budgets: the limits at the end.
+        steps: training steps of the search, one call each.
+        prices: regularizer weights of weight bits, spike bits and time steps.
+        share: of every limit that is aimed at.
+        regularizer: ``metric``, as above, or ``means``, the published form λ·|mean − target| (Yao et al. 2025).
+    """
+
+    def __init__(
+        self,
+        network: Allocated,
+        budgets: Sequence[Budget],
+        steps: int,
+        *,
+        prices: Prices = (1.0, 1.0, 1.0),
+        share: float = 1.0,
+        regularizer: Literal["metric", "means"] = "metric",
+    ) -> None:
+        self.network, self.budgets, self.steps = network, budgets, steps
+        self.prices, self.regularizer = prices, regularizer
+        self.controllers = [BudgetController() for _ in budgets]
+        model, plans, smallest = network.model, network.layer_plans, network.rules.smallest(network.model)
+        self.limits = [aim(budget, model, smallest, share, network.activity) for budget in budgets]
+        self.start_costs = [model.cost(budget.metric, plans, network.activity) for budget in budgets]
+        # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.
+        shrink = min(1.0, *(limit / start for limit, start in zip(self.limits, self.start_costs, strict=True)))
+        weights, spikes, time_steps = (max(1.0, mean * shrink ** (1 / 3)) for mean in model.means(plans))
+        self.targets = (weights, spikes, time_steps)
+        self.step = 0
+
+    def __call__(self) -> Tensor:
+        """The penalty of the next step, a scalar; Λ moves toward what meets each budget."""
+        self.step += 1
+        allocation, model, activity = self.network.allocation, self.network.model, self.network.activity
+        progress = min(1.0, 2 * self.step / self.steps)
+        total = allocation[0].new_zeros(())
+        for budget, controller, last, start in zip(
+            self.budgets, self.controllers, self.limits, self.start_costs, strict=True
+        ):
+            limit = tightened(start, last, progress)
+            violation = metric_penalty(model, budget.metric, limit, allocation, self.prices, activity)
+            controller.update(violation)
+            total = total + controller.weight * violation
+        if self.regularizer == "means":
+            weight = torch.stack([controller.weight for controller in self.controllers]).max()
+            return weight * means_penalty(model, self.targets, allocation, self.prices)
+        return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the limits are, and the controllers."""
+        return {"step": self.step, "controllers": [controller.state_dict() for controller in self.controllers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.step = state["step"]
+        for controller, saved in zip(self.controllers, state["controllers"], strict=True):
+            controller.load_state_dict(saved)

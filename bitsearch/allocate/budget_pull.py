@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from bitsearch.allocate.budget_control import BudgetController, aim, means_penalty, metric_penalty
+from bitsearch.allocate.budget_control import BudgetPenalty
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.trainer import Callback
 from bitsearch.cost import Budget
@@ -17,50 +16,30 @@ RENEWAL_STOPS_AT = 0.24
 
 
 class BudgetPull(Callback):
-    """Adds every budget's penalty to the loss and tightens the limits over the first half of the search phase."""
+    """Adds the budgets' penalty to the loss, and records what the bits cost."""
 
     def __init__(self, network: QuantizedNetwork, budgets: Sequence[Budget], knobs: Allocation, steps: int) -> None:
-        self.network, self.budgets, self.knobs, self.steps = network, budgets, knobs, steps
-        self.controllers = [BudgetController() for _ in budgets]
-        self.prices = (knobs.weight_price, knobs.spike_price, knobs.time_price)
-        model, plans, smallest = network.model, network.layer_plans, network.rules.smallest(network.model)
-        self.limits = [aim(budget, model, smallest, knobs.budget_share, network.activity) for budget in budgets]
-        self.start_costs = [model.cost(budget.metric, plans, network.activity) for budget in budgets]
-        start_means = model.means(plans)
-        # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.
-        shrink = min(1.0, *(limit / start for limit, start in zip(self.limits, self.start_costs, strict=True)))
-        self.targets = tuple(max(1.0, mean * shrink ** (1 / 3)) for mean in start_means)
-        self.step = 0
+        self.network = network
+        self.budget_penalty = BudgetPenalty(
+            network,
+            budgets,
+            steps,
+            prices=(knobs.weight_price, knobs.spike_price, knobs.time_price),
+            share=knobs.budget_share,
+            regularizer=knobs.regularizer,
+        )
 
     def penalty(self) -> Tensor:
-        """Σ Λ·log(cost/limit) over the budgets, or the published means form."""
-        self.step += 1
-        allocation, model = self.network.allocation, self.network.model
-        progress = min(1.0, 2 * self.step / self.steps)
-        total = allocation[0].new_zeros(())
-        for budget, controller, last, start in zip(
-            self.budgets, self.controllers, self.limits, self.start_costs, strict=True
-        ):
-            # A limit above the start is there from the beginning, so that it does not push bits up.
-            limit = last if start < last else start ** (1 - progress) * last**progress
-            activity = self.network.activity
-            violation = metric_penalty(model, budget.metric, limit, allocation, self.prices, activity)
-            controller.update(violation)
-            total = total + controller.weight * violation
-        if self.knobs.regularizer == "means":
-            weight = torch.stack([controller.weight for controller in self.controllers]).max()
-            return weight * means_penalty(model, self.targets, allocation, self.prices)
-        return total
+        """That of the next step."""
+        return self.budget_penalty()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the limits are, and the controllers."""
-        return {"step": self.step, "controllers": [controller.state_dict() for controller in self.controllers]}
+        """That of the penalty."""
+        return self.budget_penalty.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.step = state["step"]
-        for controller, saved in zip(self.controllers, state["controllers"], strict=True):
-            controller.load_state_dict(saved)
+        self.budget_penalty.load_state_dict(state)
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
@@ -71,7 +50,7 @@ class BudgetPull(Callback):
             "mean_weight_bits": weights,
             "mean_spike_bits": spikes,
             "mean_time_steps": time_steps,
-            "penalty_weight": max(float(controller.weight) for controller in self.controllers),
+            "penalty_weight": max(float(controller.weight) for controller in self.budget_penalty.controllers),
             "changes": float(self.network.changes),
             "renewals": float(sum(layer.renewals for layer in self.network.layers.values())),
         }
@@ -80,8 +59,8 @@ class BudgetPull(Callback):
 class Renewal(Callback):
     """Switches step renewal off, separately for weights and spikes, once the means are near their targets."""
 
-    def __init__(self, network: QuantizedNetwork, pull: BudgetPull, knobs: Allocation) -> None:
-        self.network, self.targets, self.knobs = network, pull.targets[:2], knobs
+    def __init__(self, network: QuantizedNetwork, targets: Sequence[float], knobs: Allocation) -> None:
+        self.network, self.targets, self.knobs = network, targets[:2], knobs
         self.starts = network.model.means(network.layer_plans)[:2]
         self._set(weights=knobs.renewal, spikes=knobs.renewal)
 

@@ -1,25 +1,9 @@
-"""Devices and processes: finding a device by name, and saying what there is."""
-
-import os
+"""Devices: finding one by name, and saying what there is."""
 
 import torch
 
 from bitsearch.errors import InputError
-
-
-def launched_processes() -> int:
-    """How many processes ``torchrun`` started to train together; 1 without it."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-
-
-def processes_here() -> int:
-    """How many of them run on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched_processes() > 1 else 1
-
-
-def is_leader() -> bool:
-    """True in the one process that writes, prints and decides."""
-    return launched_processes() == 1 or os.environ["RANK"] == "0"
+from bitsearch.launch import local_rank, world_size
 
 
 def find_device(name: str) -> torch.device:
@@ -30,12 +14,12 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if launched_processes() == 1:
+        if world_size() == 1:
             return torch.device(name)
-    if launched_processes() > 1 and name != "cpu":
+    if world_size() > 1 and name != "cpu":
         if name != "cuda":
             raise InputError(f"device is {name!r}; several processes take cuda, each a GPU of its own, or cpu")
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -102,7 +102,7 @@ class _Program:
         deadline: float,
     ) -> None:
         self.start, self.model, self.budgets, self.rules, self.activity = dict(start), model, budgets, rules, activity
-        self.loss, self.prices, self.deadline = loss, prices, deadline
+        self.loss, self.prices, self.deadline = loss, dict(prices), deadline
         self.names = [layer.name for layer in model.layers]
         self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
@@ -267,7 +267,15 @@ class _Program:
 
     def _projected(self) -> Solution:
         """What is left where the time is up: a projection, whose spike bits may differ between steps."""
-        plan = project(self.start, self.model, self.budgets, self.rules, loss=self.loss, activity=self.activity)
+        plan = project(
+            self.start,
+            self.model,
+            self.budgets,
+            self.rules,
+            loss=self.loss,
+            prices={"weight": 1.0, "spike": 1.0, "time": 1.0} | self.prices,
+            activity=self.activity,
+        )
         weight, spike = (self.prices.get(kind, 1.0) for kind in ("weight", "spike"))
         loss = sum(
             self.loss.weight_loss(name, plan[name].weight_bits) / weight

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitsearch.allocate.budget_control import tightened
 from bitsearch.allocate.checkpoints import moved
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import QuantizedNetwork, make_learnable
@@ -130,7 +131,7 @@ class Binarization(Callback):
         model, plans = self.problem.model, self.network.layer_plans
         progress = min(1.0, epoch / self.epochs)
         limits = [
-            max(budget.limit, start ** (1 - progress) * budget.limit**progress)
+            tightened(start, budget.limit, progress)
             for budget, start in zip(self.problem.budgets, self.starts, strict=True)
         ]
         return all(

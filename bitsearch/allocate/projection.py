@@ -78,7 +78,9 @@ def project(
         return _predicted(plan, rules.searched, loss, weights)
 
     found, starts = [state.plan()], []
-    for bits in uniform_plans(model, rules, limits, UNIFORM_STARTS, activity=activity):
+    for bits in uniform_plans(
+        model, rules, limits, UNIFORM_STARTS, weight_tolerance=loss.weight_tolerance, activity=activity
+    ):
         nearest = rules.nearest(model, bits, granularity="layer")
         starts.append({name: layer.model_copy(update=_bits_of(nearest[name])) for name, layer in plan.items()})
     for start in sorted(starts, key=predicted)[:STARTED]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitsearch.allocate.budget_control import Allocation, BudgetController, metric_penalty
+from bitsearch.allocate.budget_control import Allocation, BudgetPenalty, Prices
 from bitsearch.allocate.projection import project
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, check_first_layer, check_granularity, trace
@@ -42,7 +42,7 @@ class QuantizedNetwork(nn.Module):
         found = quantized_layers(network)
         self.layers = {layer.name: found[layer.name] for layer in model.layers}
         """The quantized layers by module path, in the order they run."""
-        self._controllers: dict[Budget, BudgetController] = {}
+        self._penalties: dict[Budget, BudgetPenalty] = {}
         self._optimizer: torch.optim.Optimizer | None = None
         self.changes = 0
 
@@ -154,8 +154,24 @@ class QuantizedNetwork(nn.Module):
         budget.check_feasible(self.model, self.rules)
         return budget
 
-    def penalty(self, budget: str | Budget, metric: str = "bit_budget") -> Tensor:
-        """Λ·log(cost/limit), a scalar to add to the loss; every call moves Λ toward what meets the budget.
+    def penalty(
+        self,
+        budget: str | Budget,
+        metric: str = "bit_budget",
+        *,
+        steps: int,
+        prices: Prices = (1.0, 1.0, 1.0),
+    ) -> Tensor:
+        """What draws the bits to a budget, a scalar to add to the loss of every training step of a search.
+
+        It is :class:`bitsearch.allocate.budget_control.BudgetPenalty`, as ``bitsearch run`` trains with: the limit
+        tightens over the first half of the steps, and the weight of the penalty follows the violation.
+
+        Args:
+            budget: such as ``4x`` or ``memory=64KiB``; each has a penalty of its own, which begins with its first call.
+            metric: what is limited where the budget names no metric.
+            steps: training steps of the search; one call each.
+            prices: regularizer weights of weight bits, spike bits and time steps.
 
         Raises:
             InputError: a budget that is malformed or infeasible.
@@ -163,12 +179,9 @@ class QuantizedNetwork(nn.Module):
         if isinstance(budget, str):
             budget = self.budget(budget, metric)
         budget.check_counted(self.model, self.activity)
-        controller = self._controllers.setdefault(budget, BudgetController())
-        violation = metric_penalty(
-            self.model, budget.metric, budget.limit, self.allocation, (1.0, 1.0, 1.0), self.activity
-        )
-        controller.update(violation)
-        return controller.weight * violation
+        if budget not in self._penalties:
+            self._penalties[budget] = BudgetPenalty(self, [budget], steps, prices=prices)
+        return self._penalties[budget]()
 
     @property
     def layer_plans(self) -> dict[str, LayerPlan]:

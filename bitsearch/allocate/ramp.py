@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.adaptive import make_searchable
+from bitsearch.allocate.budget_control import tightened
 from bitsearch.allocate.evaluation import evaluate_with_activity
 from bitsearch.allocate.fine_tune import fine_tune
 from bitsearch.allocate.method import Problem
@@ -22,7 +23,6 @@ from bitsearch.allocate.projection import project
 from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.allocate.search_phase import search
 from bitsearch.allocate.settle import settle
-from bitsearch.cost import Budget
 
 LENGTH = 2
 """Epochs of all steps together, in those of a trial."""
@@ -43,7 +43,7 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
     for number in range(1, knobs.ramp_steps + 1):
         budgets = [
-            replace(budget, limit=limit_at(number / knobs.ramp_steps, first, budget))
+            replace(budget, limit=tightened(first, budget.limit, number / knobs.ramp_steps))
             for budget, first in zip(problem.budgets, start, strict=True)
         ]
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
@@ -59,11 +59,6 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
                 quantized.layers[name].weight.copy_(weight)
                 quantized.layers[name].weight_step_bits.zero_()
                 quantized.layers[name].mirror()
-
-
-def limit_at(progress: float, start: float, budget: Budget) -> float:
-    """The limit after a share of the way from ``start`` to the budget's; the budget's own if that is above."""
-    return budget.limit if progress == 1 else max(budget.limit, start ** (1 - progress) * budget.limit**progress)
 
 
 def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:

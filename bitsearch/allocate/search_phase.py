@@ -35,7 +35,7 @@ def search(quantized: QuantizedNetwork, problem: Problem, epochs: int) -> tuple[
         seed=problem.seed,
         phase="search",
         anneal=False,
-        callbacks=[*meters, pull, Renewal(quantized, pull, knobs), signal],
+        callbacks=[*meters, pull, Renewal(quantized, pull.budget_penalty.targets, knobs), signal],
         latent_rates={
             "bits_learning_rate": knobs.bits_learning_rate,
             "time_learning_rate": knobs.time_learning_rate,
@@ -44,7 +44,8 @@ def search(quantized: QuantizedNetwork, problem: Problem, epochs: int) -> tuple[
         fabric=problem.fabric,
         checkpoints=problem.checkpoints,
     )
-    aims = [replace(budget, limit=limit) for budget, limit in zip(problem.budgets, pull.limits, strict=True)]
+    limits = pull.budget_penalty.limits
+    aims = [replace(budget, limit=limit) for budget, limit in zip(problem.budgets, limits, strict=True)]
     return aims, signal.curvature
 
 

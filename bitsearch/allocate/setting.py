@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.checks import check_outputs
-from bitsearch.allocate.device import find_device, launched_processes
+from bitsearch.allocate.device import find_device
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
+from bitsearch.launch import world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
@@ -36,7 +37,7 @@ class Setting:
     @property
     def activations(self) -> int:
         """Input features of all layers, for a process's share of a batch."""
-        share = math.ceil(self.space.training.batch_size / launched_processes())
+        share = math.ceil(self.space.training.batch_size / world_size())
         return sum(layer.inputs for layer in self.model.layers) * share
 
     def fresh_network(self, seed: int) -> nn.Module:

@@ -54,7 +54,14 @@ def train_fixed(
 def best_uniform(problem: Problem, activity: Activity | None) -> UniformBits:
     """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
     limit = problem.space.search.uniform_trials
-    found = uniform_plans(problem.model, problem.rules, problem.budgets, limit, activity=activity)
+    found = uniform_plans(
+        problem.model,
+        problem.rules,
+        problem.budgets,
+        limit,
+        weight_tolerance=problem.knobs.weight_tolerance,
+        activity=activity,
+    )
     if not found:
         asked = ", ".join(budget.requested for budget in problem.budgets)
         raise InputError(f"no uniform plan meets the budget {asked}; allow more, or take another method")

@@ -6,12 +6,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from bitsearch.allocate.moves import LevelCount
 from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
-
-WEIGHT_TOLERANCE = Allocation().weight_tolerance
-"""Weight error counts this much of spike error in the ranking: weights recover by training, spikes do not."""
 
 
 def uniform_plans(
@@ -20,13 +17,23 @@ def uniform_plans(
     budgets: Sequence[Budget],
     limit: int,
     *,
+    weight_tolerance: float,
     activity: Activity | None = None,
 ) -> list[UniformBits]:
     """The best uniform plans at the budgets, at most ``limit``, best first by their number of levels.
 
     Candidates are the feasible (w, s, T) of the grid to which nothing can be added without breaking a budget.
-    ``activity`` is needed where a budget depends on how often neurons fire.
+
+    Args:
+        model: costs.
+        rules: what each layer may get.
+        budgets: the limits.
+        limit: how many plans.
+        weight_tolerance: share of the weights' error that counts beside that of the spikes, as
+            :attr:`bitsearch.space.Allocation.weight_tolerance`.
+        activity: spike counts, where a budget depends on how often neurons fire.
     """
+    levels = LevelCount(weight_tolerance)
     grid = [getattr(rules.ordinary, number).values for number in UniformBits.model_fields]
 
     def bits(point: tuple[int, ...]) -> UniformBits:
@@ -45,7 +52,7 @@ def uniform_plans(
 
     def error(point: tuple[int, ...]) -> float:
         weight_bits, spike_bits, time_steps = point
-        return WEIGHT_TOLERANCE * 4.0**-weight_bits + float(time_steps * 2**spike_bits) ** -2
+        return levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
 
     maximal = [point for point in found if not can_grow(point)]
     return [bits(point) for point in sorted(maximal, key=lambda point: (error(point), point))[:limit]]

@@ -9,6 +9,7 @@ import typer
 
 from bitsearch.cli import compare, data, deploy, doctor, plans, profile, proxy, report, run, targets, train, worker
 from bitsearch.errors import InputError
+from bitsearch.launch import is_rank_zero
 from bitsearch.passwords import masked
 
 app = typer.Typer(
@@ -39,13 +40,17 @@ app.command("doctor")(doctor.doctor)
 def main() -> None:
     """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130.
 
-    Of several processes that ``torchrun`` started, the first one speaks.
+    Of several processes that were started together, the first one speaks.
     """
     warnings.showwarning = _one_line
+    speaks = True
     try:
+        speaks = is_rank_zero()
+        # Torch's C++ warns about its own choices, once a process.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         app()
     except InputError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if speaks:
             print(f"bitsearch: {masked(str(error))}", file=sys.stderr)
         sys.exit(2)
 

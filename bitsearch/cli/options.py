@@ -49,5 +49,9 @@ ArtifactsOption = Annotated[
     str | None,
     typer.Option(help="Folder that all machines see, or s3://bucket, for plans and weights of a study in --storage."),
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes on this machine that train every network together, each on a GPU of its own."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, and what libraries log.")]

@@ -1,7 +1,6 @@
 """``bitsearch run``."""
 
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,12 +17,15 @@ from bitsearch.cli.options import (
     DataOption,
     ModelArgOption,
     ModelOption,
+    ProcessesOption,
     QuietOption,
     SetOption,
     StorageOption,
     VerboseOption,
 )
+from bitsearch.cli.processes import train_together
 from bitsearch.cli.progress import Bars
+from bitsearch.launch import is_rank_zero
 from bitsearch.space import MethodName
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, batches and sampler.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    processes: ProcessesOption = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder; one with the same search in it goes on. Default: reports/SPACE-DATE-N."),
@@ -80,8 +83,9 @@ def run(
 ) -> None:
     """Search a space under a budget; write the chosen plan and the Pareto page.
 
-    Several processes: torchrun --nproc-per-node 2 -m bitsearch run ...
+    Several machines for one network: torchrun --nnodes 2 ... -m bitsearch run ...
     """
+    train_together(processes)
     searched = asked_space(
         space,
         model=model,
@@ -92,7 +96,7 @@ def run(
     )
     searched = searched if method is None else searched.with_method(method)
     # Of several processes the first one writes and prints.
-    leads = os.environ.get("RANK", "0") == "0"
+    leads = is_rank_zero()
     errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result

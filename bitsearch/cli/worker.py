@@ -1,6 +1,5 @@
 """``bitsearch worker``."""
 
-import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +8,18 @@ from typing import Annotated
 import typer
 
 from bitsearch.cli.console import speak
-from bitsearch.cli.options import ArtifactsOption, QuietOption, StorageOption, TrustOption, VerboseOption
+from bitsearch.cli.options import (
+    ArtifactsOption,
+    ProcessesOption,
+    QuietOption,
+    StorageOption,
+    TrustOption,
+    VerboseOption,
+)
+from bitsearch.cli.processes import train_together
 from bitsearch.cli.progress import Bars
 from bitsearch.errors import InputError
+from bitsearch.launch import is_rank_zero
 
 
 def worker(
@@ -28,17 +36,19 @@ def worker(
     trust: TrustOption = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a study that is not there yet.")] = 3600.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    processes: ProcessesOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Take trials from a study that `bitsearch run --storage` has started, until none is left.
 
-    Several processes for every trial: torchrun --nproc-per-node 2 -m bitsearch worker ...
+    Several machines for one trial: torchrun --nnodes 2 ... -m bitsearch worker ...
     """
+    train_together(processes)
     if storage is None:
         raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
     # Of several processes the first one writes and prints.
-    leads = os.environ.get("RANK", "0") == "0"
+    leads = is_rank_zero()
     errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch"):
         from bitsearch.search.run_folder import RunFolder

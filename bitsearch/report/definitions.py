@@ -1,42 +1,8 @@
 """What each figure of merit means, in one sentence each."""
 
+from bitsearch.cost import METRICS
 from bitsearch.report.format import title
 
-_METRICS = {
-    "bit_budget": (
-        "Mean weight bits × mean spike bits × mean time steps of the network; weight bits are averaged over all "
-        "weights, spike bits and time steps over all input features of the layers."
-    ),
-    "bit_budget_mac": (
-        "Weight bits × spike bits × time steps averaged over all multiply-accumulates, so that layers which compute "
-        "more count more; it equals S-ACE divided by the number of multiply-accumulates."
-    ),
-    "s_ace": (
-        "Bit operations for one input: every multiply-accumulate of every time step counts its weight bits × its spike "
-        "bits, whether the spike is zero or not."
-    ),
-    "ns_ace": (
-        "S-ACE with every layer scaled by its measured firing rate, so that only the non-zero spikes count, as on "
-        "event-driven hardware."
-    ),
-    "synops": (
-        "Connections that non-zero spikes go through for one input, all time steps together; a spike of several bits "
-        "is one operation."
-    ),
-    "working_memory": (
-        "Bytes for membrane potentials and spikes while the network runs, layer by layer: the largest layer's."
-    ),
-    "energy": (
-        "An estimate of one input's energy from the hardware target's table of operations and bytes moved; control, "
-        "clock and leakage are not in it."
-    ),
-    "latency": "An estimate of one input's time from what the hardware target computes in a cycle.",
-    "cores": "Cores taken on the hardware target; a layer that does not fit one core is split over several.",
-    "weight_memory": (
-        "Bytes that the stored network takes: each layer's weights packed at their bit width, one 4-byte step size a "
-        "time step, and an 8-byte multiplier and bias an output channel."
-    ),
-}
 _TERMS = {
     "Validation accuracy": "Share of the validation samples classified correctly; every choice was made on it.",
     "Test accuracy": "Share of the test samples classified correctly, read once, after all choices had been made.",
@@ -71,8 +37,10 @@ _TERMS = {
 
 
 def definition(metric: str) -> str:
-    """One sentence on a metric."""
-    return _METRICS.get(metric, "A cost of the plans that this version of bitsearch does not know.")
+    """One sentence on a metric; a plan of another version may have one that this one does not know."""
+    if metric in METRICS:
+        return METRICS[metric].definition
+    return "A cost of the plans that this version of bitsearch does not know."
 
 
 def definitions(metrics: list[str]) -> dict[str, str]:

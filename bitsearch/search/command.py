@@ -3,15 +3,16 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from bitsearch.allocate.device import launched_processes
+from bitsearch.launch import world_size
 from bitsearch.space import SearchSpace
 
 
 def shell_command(arguments: Iterable[str]) -> str:
     """A command line as one would type it."""
-    processes = launched_processes()
-    start = ["bitsearch"] if processes == 1 else ["torchrun", f"--nproc-per-node={processes}", "-m", "bitsearch"]
-    return shlex.join([*start, *arguments])
+    words, processes = list(arguments), world_size()
+    by_torchrun = processes > 1 and not any(word.partition("=")[0] == "--processes" for word in words)
+    start = ["torchrun", f"--nproc-per-node={processes}", "-m", "bitsearch"] if by_torchrun else ["bitsearch"]
+    return shlex.join([*start, *words])
 
 
 def python_command(

@@ -11,8 +11,8 @@ from typing import get_args
 
 import pandas as pd
 
-from bitsearch.allocate.device import launched_processes
 from bitsearch.errors import InputError
+from bitsearch.launch import world_size
 from bitsearch.plan import BitPlan, write_whole
 from bitsearch.search.front import best_plan
 from bitsearch.search.progress import Progress
@@ -121,9 +121,9 @@ def compare(
     """
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
     searched = _checked(methods)
-    if launched_processes() > 1:
+    if world_size() > 1:
         raise InputError(
-            f"a comparison runs in one process, not {launched_processes()}; start it without torchrun, "
+            f"a comparison runs in one process, not {world_size()}; start it without torchrun, "
             "or compare runs of single methods (bitsearch run --method), which train in several"
         )
     if seeds < 1:

@@ -4,13 +4,15 @@ What they do together is a job. The leader sends it to the others before it does
 know no folder and no study.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity
@@ -24,10 +26,23 @@ from bitsearch.cost import Activity, Budget
 from bitsearch.errors import DivergedError, InputError
 from bitsearch.plan import UniformBits
 from bitsearch.search.checkpoint import Checkpoint
-from bitsearch.search.interruption import Stop
+from bitsearch.search.interruption import Interrupted, Stop
 from bitsearch.space import Allocation
 
 _Result = TypeVar("_Result", covariant=True)
+
+
+@dataclass(frozen=True)
+class Farewell:
+    """The leader's last message to the others."""
+
+    folder: str
+    """Of the run; empty where it has come to no result."""
+    exit_code: int = 0
+
+
+_NOTHING: Any = None
+"""What followers put into a broadcast, which is the leader's alone."""
 
 
 class Job(Protocol[_Result]):
@@ -48,6 +63,8 @@ class Processes:
     stop: Stop
     network: nn.Module = field(init=False)
     """The float network that every trial starts from, once a job has made it."""
+    _at_work: bool = field(default=False, init=False)
+    """Whether a job is being done: the others listen to no message then."""
 
     def do(
         self,
@@ -69,39 +86,77 @@ class Processes:
             Interrupted: asked to stop, after an epoch that was kept; in all processes.
         """
         self.fabric.broadcast(job)
+        self._at_work = True
         with Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
-            return job(self, on_epoch, checkpoint)
+            result = job(self, on_epoch, checkpoint)
+        self._at_work = False
+        return result
 
     def survive(self, error: Exception) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""
-        return self.fabric.world_size == 1 or isinstance(error, DivergedError)
+        survived = self.fabric.world_size == 1 or isinstance(error, DivergedError)
+        self._at_work = self._at_work and not survived
+        return survived
 
     def _check_stop(self) -> None:
         if self.fabric.world_size > 1:
             self.stop.asked = self.fabric.broadcast(self.stop.asked)
         self.stop.check()
 
-    def dismiss(self, message: str) -> None:
-        """For the leader: let the others go."""
-        self.fabric.broadcast(message)
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """For the leader: whatever ends what is inside, the others leave as well, with its exit code.
+
+        Where an error has struck in the middle of a job, they are not listening: they leave when the connection ends.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if not self._at_work:
+                self.fabric.broadcast(Farewell("", exit_code=_exit_code(error)))
+            raise
+
+    def dismiss(self, folder: str) -> None:
+        """For the leader: let the others go with the run's folder."""
+        self.fabric.broadcast(Farewell(folder))
 
     def follow(self) -> str:
-        """For the others: do every job until the leader's message.
+        """For the others: do every job until the leader's farewell; the run's folder.
 
         Raises:
+            SystemExit: the leader has ended with an error, of which it told.
             RuntimeError: what went wrong in this process alone.
         """
         while True:
-            job: Job[object] | str = self.fabric.broadcast("")
-            if isinstance(job, str):
-                return job
             try:
+                job: Job[object] | Farewell = self.fabric.broadcast(_NOTHING)
+                if isinstance(job, Farewell):
+                    if job.exit_code:
+                        sys.exit(job.exit_code)
+                    return job.folder
                 job(self, _nobody, Checkpoint(None, fabric=self.fabric, after=self._check_stop))
             except DivergedError:
                 # The leader knows.
                 continue
             except InputError as error:
                 raise RuntimeError(f"process {self.fabric.global_rank}: {error}") from error
+            except RuntimeError as error:
+                if not _is_lost_connection(error):
+                    raise
+                # Another process has ended in the middle of a job, and told why.
+                sys.exit(1)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """True where a collective operation found that another process is gone: gloo has no class of error for it."""
+    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
+
+
+def _exit_code(error: BaseException) -> int:
+    """What a process that ends with an error exits with, as the command line has it."""
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        return 130
+    return 2 if isinstance(error, InputError) else 1
 
 
 def _nobody(record: EpochRecord) -> None:

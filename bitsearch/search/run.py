@@ -12,8 +12,7 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from bitsearch.allocate.device import is_leader, launched_processes
-from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.fabric import make_fabric, process_group
 from bitsearch.allocate.setting import make_setting
 from bitsearch.allocate.threads import threads_for
 from bitsearch.allocate.trainer import EpochRecord
@@ -21,6 +20,7 @@ from bitsearch.allocate.uniform_plans import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.errors import InputError
+from bitsearch.launch import is_rank_zero, world_size
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.passwords import masked
 from bitsearch.plan import Accuracy, BitPlan
@@ -101,8 +101,8 @@ def search(
 ) -> SearchResult:
     """Search a space under a budget.
 
-    Processes that ``torchrun`` started train every network together; the first one alone writes the run folder and
-    is told how it goes.
+    Processes that were started together (``--processes``, ``torchrun``) train every network together; the first one
+    alone writes the run folder and is told how it goes.
 
     Args:
         space: a search space, the name of a shipped one, or the path of a TOML file.
@@ -152,42 +152,46 @@ def search(
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
-    processes = Processes(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
-    if not is_leader():
-        with stop.listening(), computing(setting, compiled=compiled):
-            return SearchResult(RunFolder(Path(processes.follow())))
-    settings = RunSettings(
-        compiled=compiled,
-        metric=axis,
-        budgets=tuple(RunBudget(**vars(limit), of_target=limit in target_limits(model.target)) for limit in budgets),
-        seed=seed,
-        device=str(setting.device),
-        threads=threads_for(setting.activations),
-        processes=launched_processes(),
-        storage=None if storage is None else masked(storage),
-        command=masked(command) if command else python_command(space, budget, metric, objective, trials, seed),
-        bitsearch=__version__,
-        torch=torch.__version__,
-        baseline_costs=model.costs(model.uniform(space.baseline, None)),
-        space=space,
-        target=model.target,
-    )
-    folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
-    check_resumable(folder, settings)
-    folder.make()
-    warn_of_network_file_system(folder.path)
-    with (
-        sole_owner(folder),
-        stop.listening(),
-        computing(setting, compiled=compiled),
-        closing(open_storage(url or folder.storage_url)) as database,
-    ):
-        if url is None:
-            return _run(folder, settings, processes, wanted, timeout, told, open_study(database, STUDY_NAME), None)
-        settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
-        opened = open_study(database, settings.study or "")
-        shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
-        return _run(folder, settings, processes, wanted, timeout, told, opened, shared)
+    with process_group():
+        processes = Processes(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
+        if not is_rank_zero():
+            with stop.listening(), computing(setting, compiled=compiled):
+                return SearchResult(RunFolder(Path(processes.follow())))
+        with processes.leading():
+            own = target_limits(model.target)
+            settings = RunSettings(
+                compiled=compiled,
+                metric=axis,
+                budgets=tuple(RunBudget(**vars(limit), of_target=limit in own) for limit in budgets),
+                seed=seed,
+                device=str(setting.device),
+                threads=threads_for(setting.activations),
+                processes=world_size(),
+                storage=None if storage is None else masked(storage),
+                command=masked(command) if command else python_command(space, budget, metric, objective, trials, seed),
+                bitsearch=__version__,
+                torch=torch.__version__,
+                baseline_costs=model.costs(model.uniform(space.baseline, None)),
+                space=space,
+                target=model.target,
+            )
+            folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
+            check_resumable(folder, settings)
+            folder.make()
+            warn_of_network_file_system(folder.path)
+            with (
+                sole_owner(folder),
+                stop.listening(),
+                computing(setting, compiled=compiled),
+                closing(open_storage(url or folder.storage_url)) as database,
+            ):
+                if url is None:
+                    opened, shared = open_study(database, STUDY_NAME), None
+                else:
+                    settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
+                    opened = open_study(database, settings.study or "")
+                    shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
+                return _run(folder, settings, processes, wanted, timeout, told, opened, shared)
 
 
 def _run(
@@ -226,8 +230,10 @@ def _run(
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, processes, progress)
         activity = processes.do(ExpectActivity())
-    most = baselines(space)
-    candidates = uniform_plans(setting.model, setting.rules, budgets, most, activity=activity) if most else []
+    most, tolerance = baselines(space), space.allocation.weight_tolerance
+    candidates = uniform_plans(
+        setting.model, setting.rules, budgets, most, weight_tolerance=tolerance, activity=activity
+    )
     wanted = Wanted(searched(space, trials), candidates, space.search.methods)
     done = sum(is_settled(trial) and not is_part(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, wanted.total, done)

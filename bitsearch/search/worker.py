@@ -4,10 +4,10 @@ from contextlib import closing
 
 import optuna
 
-from bitsearch.allocate.device import is_leader
-from bitsearch.allocate.fabric import make_fabric
+from bitsearch.allocate.fabric import make_fabric, process_group
 from bitsearch.allocate.setting import make_setting
 from bitsearch.cost import Budget
+from bitsearch.launch import is_rank_zero
 from bitsearch.search.artifacts import Artifacts
 from bitsearch.search.computing import computing
 from bitsearch.search.evaluate import refuse_own
@@ -57,7 +57,7 @@ def work(
     told = progress or Silent()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
-    with stop.listening(), closing(open_shared(storage)) as database:
+    with process_group(), stop.listening(), closing(open_shared(storage)) as database:
         found = await_invitation(database, study, patience, stop)
         invitation = read_invitation(found)
         assert invitation is not None
@@ -69,19 +69,21 @@ def work(
         fabric = make_fabric(setting.device, settings.space.training.precision)
         processes = Processes(setting, budgets, settings.seed, fabric, stop)
         with computing(setting, compiled=settings.compiled):
-            if not is_leader():
+            if not is_rank_zero():
                 processes.follow()
                 return 0
-            store = Artifacts(artifacts or invitation.artifacts)
-            folder.make()
-            folder.write_settings(settings)
-            store.fetch(found, found._storage, folder.full_precision_weights)
-            take_weights(processes, folder.full_precision_weights)
-            before = found.get_trials(deepcopy=False)
-            told.started(folder.path, wanted.total, sum(is_settled(trial) and not is_part(trial) for trial in before))
-            found.sampler = TrialSampler(settings.space, settings.seed, wanted)
-            objective = Objective(folder, setting, budgets, processes, told, store)
-            taker = Taker(found, wanted, objective, folder, told, stop, processes.survive)
-            taker.take_all()
-            processes.dismiss(str(folder.path))
+            with processes.leading():
+                store = Artifacts(artifacts or invitation.artifacts)
+                folder.make()
+                folder.write_settings(settings)
+                store.fetch(found, found._storage, folder.full_precision_weights)
+                take_weights(processes, folder.full_precision_weights)
+                before = found.get_trials(deepcopy=False)
+                done = sum(is_settled(trial) and not is_part(trial) for trial in before)
+                told.started(folder.path, wanted.total, done)
+                found.sampler = TrialSampler(settings.space, settings.seed, wanted)
+                objective = Objective(folder, setting, budgets, processes, told, store)
+                taker = Taker(found, wanted, objective, folder, told, stop, processes.survive)
+                taker.take_all()
+                processes.dismiss(str(folder.path))
     return taker.ended

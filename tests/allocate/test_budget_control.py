@@ -4,11 +4,14 @@ import pytest
 import torch
 from cost_problems import HARDWARE
 
-from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced
+from bitsearch.allocate.adaptive import make_searchable
+from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced, tightened
+from bitsearch.allocate.budget_pull import BudgetPull
 from bitsearch.allocate.evaluation import measure_activity
 from bitsearch.allocate.quantized_network import quantize
 from bitsearch.cost import Activity
 from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.space import Allocation
 
 
 def learnable(network, images):
@@ -129,6 +132,13 @@ def test_the_controller_finds_the_weight_that_balances_a_resistance():
     assert float(controller.weight) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_limits_fall_in_equal_ratios_and_end_at_the_budget_exactly():
+    limits = [tightened(32.0, 2.0, step / 4) for step in range(5)]
+    assert limits == pytest.approx([32.0, 16.0, 8.0, 4.0, 2.0])
+    assert limits[-1] == 2.0
+    assert tightened(1.0, 2.0, 0.5) == 2.0
+
+
 def test_the_allocation_is_rounded_with_straight_through_gradients(network, batch):
     quantized = learnable(network, batch[0])
     layer = next(iter(quantized.searched_layers.values()))
@@ -151,8 +161,8 @@ def test_the_penalty_of_a_network_pulls_bits_down_above_the_limit(network, batch
     cost = quantized.model.cost("bit_budget", quantized.layer_plans)
     weights = []
     for _ in range(3):
-        quantized.penalty("8x").backward()
-        weights.append(next(iter(quantized._controllers.values())).weight)
+        quantized.penalty("8x", steps=1).backward()
+        weights.append(next(iter(quantized._penalties.values())).controllers[0].weight)
     assert cost > 8
     assert weights == sorted(weights)
     assert len(set(weights)) == 3
@@ -165,11 +175,11 @@ def test_the_penalty_of_a_network_pulls_bits_down_above_the_limit(network, batch
 def test_each_budget_of_a_network_has_a_controller_of_its_own(network, batch):
     quantized = learnable(network, batch[0])
     for _ in range(3):
-        (quantized.penalty("8x") + quantized.penalty("memory=1MiB")).backward()
-    tight, loose = quantized._controllers.values()
+        (quantized.penalty("8x", steps=3) + quantized.penalty("memory=1MiB", steps=3)).backward()
+    tight, loose = (penalty.controllers[0] for penalty in quantized._penalties.values())
     assert tight.weight > 1e-2 > loose.weight
     before = [layer.weight_latent.grad.clone() for layer in quantized.searched_layers.values()]
-    quantized.penalty("memory=1MiB").backward()
+    quantized.penalty("memory=1MiB", steps=3).backward()
     for layer, gradient in zip(quantized.searched_layers.values(), before, strict=True):
         assert layer.weight_latent.grad > gradient
 
@@ -180,8 +190,8 @@ def test_the_penalty_follows_the_firing_rates(network, batch):
     for rate in (0.5, 0.25):
         quantized.activity = Activity(dict.fromkeys(quantized.layers, rate))
         cost = rate * quantized.model.cost("s_ace", quantized.layer_plans)
-        penalty = quantized.penalty(budget)
-        weight = next(iter(quantized._controllers.values())).weight
+        penalty = quantized.penalty(budget, steps=1)
+        weight = quantized._penalties[budget].controllers[0].weight
         assert (penalty / weight).item() == pytest.approx(math.log(cost / 5000), rel=1e-4)
 
 
@@ -190,4 +200,20 @@ def test_a_fixed_layer_enters_the_penalty_without_gradient(network, batch):
     quantized.fix(quantized.layer_plans)
     plan = LayerPlan(weight_bits=4, spike_bits=(3, 3), time_steps=2)
     assert list(quantized.layer_plans.values())[1:] == [plan] * 3
-    assert not quantized.penalty("8x").requires_grad
+    assert not quantized.penalty("8x", steps=1).requires_grad
+
+
+def test_the_networks_own_penalty_is_that_of_a_run(network, model, rules, space):
+    """Schedule, prices and controller: the README's loop is drawn to its budget as ``bitsearch run`` draws its bits."""
+    knobs = Allocation(weight_price=0.5, spike_price=2.0, time_price=3.0)
+    by_hand, by_run = (make_searchable(network, model, rules, space, knobs) for _ in range(2))
+    pull = BudgetPull(by_run, [by_run.budget("8x")], knobs, steps=6)
+    for _ in range(8):
+        penalties = [by_hand.penalty("8x", steps=6, prices=(0.5, 2.0, 3.0)), pull.penalty()]
+        assert penalties[0].item() == penalties[1].item()
+        for penalty in penalties:
+            penalty.backward()
+        for name, layer in by_hand.searched_layers.items():
+            other = by_run.searched_layers[name]
+            for kind in ("weight_latent", "spike_latent", "time_latent"):
+                assert torch.equal(getattr(layer, kind).grad, getattr(other, kind).grad)

@@ -1,5 +1,4 @@
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ def test_the_limit_is_tightened_over_the_first_half_of_the_search(network, model
     violations = []
     for _ in range(8):
         value = pull.penalty().item()
-        violations.append(value / pull.controllers[0].weight)
+        violations.append(value / pull.budget_penalty.controllers[0].weight)
     # The bits do not move here, so what is violated is the limit's own way down to a quarter.
     expected = [math.log(4) * share for share in (0.25, 0.5, 0.75, 1, 1, 1, 1, 1)]
     assert violations == pytest.approx(expected, rel=1e-4)
@@ -31,8 +30,8 @@ def test_a_limit_above_the_start_pushes_nothing_up(network, model, rules, space)
     pull = BudgetPull(quantized, [budget], Allocation(), steps=8)
     for _ in range(8):
         value = pull.penalty().item()
-        assert value / pull.controllers[0].weight == pytest.approx(math.log(1 / 4), rel=1e-4)
-    assert pull.controllers[0].weight < 0.5 * 1e-2
+        assert value / pull.budget_penalty.controllers[0].weight == pytest.approx(math.log(1 / 4), rel=1e-4)
+    assert pull.budget_penalty.controllers[0].weight < 0.5 * 1e-2
 
 
 @pytest.mark.parametrize("regularizer", ["metric", "means"])
@@ -47,7 +46,7 @@ def test_every_budget_pulls_by_its_own_weight(network, model, rules, space, regu
     for _ in range(5):
         quantized.zero_grad()
         pull.penalty().backward()
-    operations, memory = (float(controller.weight) for controller in pull.controllers)
+    operations, memory = (float(controller.weight) for controller in pull.budget_penalty.controllers)
     assert memory > 1e-2 > operations > 0
     layer = quantized.searched_layers["3"]
     geometry = next(entry for entry in model.layers if entry.name == "3")
@@ -79,7 +78,7 @@ def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have
     knobs = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal_epochs=2)
     quantized = make_searchable(network, model, rules, space, knobs)
     weights, spikes, _ = model.means(quantized.layer_plans)
-    renewal = Renewal(quantized, SimpleNamespace(targets=(weights - 4, spikes - 4, 1.0)), knobs)
+    renewal = Renewal(quantized, (weights - 4, spikes - 4, 1.0), knobs)
 
     def flags():
         return {(layer.renew_weights, layer.renew_spikes) for layer in quantized.layers.values()}
@@ -107,5 +106,5 @@ def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have
 
 def test_renewal_may_be_off_from_the_start(network, model, rules, space):
     quantized = make_searchable(network, model, rules, space, Allocation())
-    Renewal(quantized, SimpleNamespace(targets=(1.0, 1.0, 1.0)), Allocation(renewal=False))
+    Renewal(quantized, (1.0, 1.0, 1.0), Allocation(renewal=False))
     assert not any(layer.renew_weights or layer.renew_spikes for layer in quantized.layers.values())

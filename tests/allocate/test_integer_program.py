@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bitsearch.allocate.integer_program import solve
 from bitsearch.allocate.moves import LevelCount
+from bitsearch.allocate.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.errors import InputError
@@ -185,6 +186,22 @@ def test_without_time_the_plan_is_feasible_and_says_that_nothing_is_proved():
     found = solve(start_of(model, rules), model, [budget], rules, LevelCount(), seconds=0.0)
     assert not found.proved
     assert budget.met_by(model, found.plan)
+
+
+def test_without_time_what_is_left_goes_by_the_prices_too():
+    model = CostModel(LAYERS)
+    rules = Rules.make(model, Choices(), FirstLayer())
+    start = start_of(model, rules)
+    least, most = (model.cost("s_ace", plan) for plan in (rules.smallest(model), start))
+    budget = Budget("s_ace", "given", (least + most) / 2)
+    bits = {}
+    for price in (0.01, 1.0, 100.0):
+        prices = {"weight": price, "spike": 1.0, "time": 1.0}
+        found = solve(start, model, [budget], rules, LevelCount(), prices=prices, seconds=0.0)
+        assert not found.proved
+        assert found.plan == project(start, model, [budget], rules, loss=LevelCount(), prices=prices)
+        bits[price] = sum(found.plan[name].weight_bits for name in rules.searched)
+    assert bits[0.01] > bits[1.0] > bits[100.0]
 
 
 def test_a_budget_above_everything_gives_every_layer_the_least_loss():

@@ -37,7 +37,7 @@ def gradients(learnable, batch, run=None, dtype=None):
     optimizer = torch.optim.SGD(learnable.parameters(), lr=0.0)
     with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
         logits = (learnable if run is None else run)(images)
-        loss = F.cross_entropy(logits, batch[1]) + learnable.penalty("4x")
+        loss = F.cross_entropy(logits, batch[1]) + learnable.penalty("4x", steps=10)
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
     found = {name: parameter.grad for name, parameter in learnable.named_parameters()}
@@ -81,7 +81,7 @@ def test_a_network_trains_and_projects_under_autocast(network, batch, dtype):
     for _ in range(12):
         with torch.autocast("cpu", dtype=dtype):
             task = F.cross_entropy(learnable(batch[0]), batch[1])
-            loss = task + learnable.penalty("4x")
+            loss = task + learnable.penalty("4x", steps=10)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -140,7 +140,7 @@ def test_a_network_in_a_compiler_of_the_users_own_learns_the_same(network, batch
 
 def test_a_network_in_double_precision(network, batch):
     learnable = quantize(network.double(), batch[0][:8].double())
-    loss = F.cross_entropy(learnable(batch[0].double()), batch[1]) + learnable.penalty("4x")
+    loss = F.cross_entropy(learnable(batch[0].double()), batch[1]) + learnable.penalty("4x", steps=10)
     loss.backward()
     for module in learnable.modules():
         if isinstance(module, QuantizedLayer | nn.BatchNorm2d):

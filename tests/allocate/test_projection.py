@@ -327,6 +327,7 @@ class Precious(LevelCount):
     """Makes one layer's loss a thousand times the other's."""
 
     def __init__(self, name):
+        super().__init__()
         self.name = name
 
     def weight_loss(self, name, weight_bits):
@@ -426,7 +427,7 @@ def test_by_measured_losses_no_uniform_plan_is_better(problem, weight_price):
     prices = {"weight": weight_price, "spike": 1.0, "time": 1.0}
     plan = project(start, model, budgets, rules, loss=LevelCount(), activity=activity, prices=prices)
     found = predicted_loss(plan, rules.searched, prices)
-    for bits in uniform_plans(model, rules, budgets, UNIFORM_STARTS, activity=activity):
+    for bits in uniform_plans(model, rules, budgets, UNIFORM_STARTS, weight_tolerance=1.0, activity=activity):
         uniform = rules.nearest(model, bits, granularity="layer")
         assert found <= predicted_loss(uniform, rules.searched, prices) * (1 + 1e-9), bits
 

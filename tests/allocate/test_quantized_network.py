@@ -23,7 +23,7 @@ def test_the_loop_of_ones_own_meets_its_budget_after_projection(network, splits,
     generator, start = torch.Generator().manual_seed(0), network.layer_plans
     for _ in range(5):
         for images, labels in batches(splits.train, 32, generator):
-            loss = F.cross_entropy(network(images), labels) + network.penalty("4x", metric)
+            loss = F.cross_entropy(network(images), labels) + network.penalty("4x", metric, steps=10)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -319,7 +319,7 @@ def test_latents_that_wander_stay_within_the_rules(with_gaps, batch):
 def test_a_budget_may_be_given_as_such(network, batch):
     quantized = quantize(network, batch[0][:8])
     budget = Budget("weight_memory", "mine", 900.0)
-    assert quantized.penalty(budget).requires_grad
+    assert quantized.penalty(budget, steps=10).requires_grad
     assert quantized.model.cost("weight_memory", quantized.project(budget)) <= 900
 
 
@@ -339,8 +339,9 @@ def test_a_budget_may_be_given_as_such(network, batch):
 @pytest.mark.parametrize("method", ["penalty", "project", "budget"])
 def test_budgets_that_cannot_be_are_refused_in_one_line(network, batch, method, request_text, metric, said):
     quantized = quantize(network, batch[0][:8])
+    options = {"steps": 10} if method == "penalty" else {}
     with pytest.raises(InputError) as caught:
-        getattr(quantized, method)(request_text, metric=metric)
+        getattr(quantized, method)(request_text, metric=metric, **options)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert quantized.searched_layers
@@ -359,7 +360,7 @@ def test_what_cannot_be_quantized_is_refused_in_one_line(network, batch):
 
 def test_budgets_on_spikes_need_them_counted(network, batch):
     learnable = quantize(network, batch[0])
-    for use in (lambda: learnable.penalty("ns_ace=100"), lambda: learnable.project("ns_ace=100", "2x")):
+    for use in (lambda: learnable.penalty("ns_ace=100", steps=10), lambda: learnable.project("ns_ace=100", "2x")):
         with pytest.raises(InputError, match="ns_ace depends on how often neurons fire; count spikes first"):
             use()
     with pytest.raises(InputError, match="no budget is given"):

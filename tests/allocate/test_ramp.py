@@ -1,17 +1,10 @@
 import pytest
 
+from bitsearch.allocate.budget_control import tightened
 from bitsearch.allocate.method import Problem
-from bitsearch.allocate.ramp import allocate_by_ramp, limit_at
+from bitsearch.allocate.ramp import allocate_by_ramp
 from bitsearch.cost import Budget
 from bitsearch.space import Allocation, Training
-
-
-def test_limits_fall_in_equal_ratios_and_end_at_the_budget_exactly():
-    budget = Budget("s_ace", "given", 2.0)
-    limits = [limit_at(step / 4, 32.0, budget) for step in range(5)]
-    assert limits == pytest.approx([32.0, 16.0, 8.0, 4.0, 2.0])
-    assert limits[-1] == 2.0
-    assert limit_at(0.5, 1.0, budget) == 2.0
 
 
 @pytest.mark.parametrize("estimator", ["curvature", "straight_through"])
@@ -26,7 +19,7 @@ def test_every_step_leaves_a_plan_within_its_budget(network, model, rules, split
     assert len(found) == 3
     costs = [model.cost("bit_budget", left.layer_plans) for left in found]
     for number, (left, cost) in enumerate(zip(found, costs, strict=True), start=1):
-        assert cost <= limit_at(number / 3, start, budget)
+        assert cost <= tightened(start, budget.limit, number / 3)
         assert not left.searched_layers
         assert rules.allow(left.layer_plans)
     assert costs == sorted(costs, reverse=True)

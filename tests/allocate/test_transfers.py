@@ -54,9 +54,9 @@ def test_forward_backward_and_penalty_read_no_value(forbidden, monkeypatch, metr
     budget = learnable.budget("2x", metric)
     # Steps are set on the first batch, and geometry is put on the device.
     learnable(images)
-    learnable.penalty(budget)
+    learnable.penalty(budget, steps=10)
     allow = forbidden()
-    loss = F.cross_entropy(learnable.network(images), labels) + learnable.penalty(budget)
+    loss = F.cross_entropy(learnable.network(images), labels) + learnable.penalty(budget, steps=10)
     loss.backward()
     allow()
     assert all(parameter.grad is not None for parameter in learnable.parameters())

@@ -6,7 +6,7 @@ from cost_problems import projection_problems
 from hypothesis import given, settings
 
 from bitsearch.allocate.uniform import train_fixed
-from bitsearch.allocate.uniform_plans import uniform_plans
+from bitsearch.allocate.uniform_plans import uniform_plans as ranked_plans
 from bitsearch.choices import Choices, Span
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, trace
 from bitsearch.models import make_network
@@ -21,6 +21,11 @@ def digits():
     torch.manual_seed(0)
     network = make_network(space.network, space.network_options, input_shape=(1, 8, 8), classes=10)
     return space, CostModel(trace(network, torch.randn(4, 1, 8, 8)))
+
+
+def uniform_plans(*arguments, weight_tolerance=0.25, **options):
+    """As the shipped spaces rank them."""
+    return ranked_plans(*arguments, weight_tolerance=weight_tolerance, **options)
 
 
 def rules_of(model, space):
@@ -118,6 +123,18 @@ def test_the_limit_keeps_the_first_of_the_ranking(digits):
     everything = uniform_plans(model, rules_of(model, space), [budget], limit=1000)
     assert len(everything) > 3
     assert uniform_plans(model, rules_of(model, space), [budget], limit=3) == everything[:3]
+
+
+def test_the_ranking_takes_the_users_weight_tolerance(digits):
+    """Where weights' errors count in full, plans with more weight bits come first."""
+    space, model = digits
+    arguments = (model, rules_of(model, space), [Budget("bit_budget", "8", 8.0)], 100)
+    ranked = {tolerance: uniform_plans(*arguments, weight_tolerance=tolerance) for tolerance in (0.01, 0.25, 1.0)}
+    for tolerance, plans in ranked.items():
+        errors = [tolerance * 4.0**-plan.weight_bits + (plan.time_steps * 2.0**plan.spike_bits) ** -2 for plan in plans]
+        assert errors == sorted(errors)
+    assert ranked[0.01][0].weight_bits < ranked[1.0][0].weight_bits
+    assert {tuple(sorted(map(str, plans))) for plans in ranked.values()} == {tuple(sorted(map(str, ranked[0.25])))}
 
 
 def test_plans_stay_within_the_spaces_choices(digits):

@@ -258,7 +258,7 @@ def network_and_data():
 def search_a_little(network, optimizer, images, labels, steps):
     network.train()
     for _ in range(steps):
-        loss = F.cross_entropy(network(images), labels) + network.penalty("8x")
+        loss = F.cross_entropy(network(images), labels) + network.penalty("8x", steps=10)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

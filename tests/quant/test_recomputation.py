@@ -121,7 +121,7 @@ def test_a_whole_network_with_its_penalty_too():
     other = copy.deepcopy(one)
 
     def step(learnable):
-        loss = F.cross_entropy(learnable(images), labels) + learnable.penalty("4x")
+        loss = F.cross_entropy(learnable(images), labels) + learnable.penalty("4x", steps=10)
         loss.backward()
         return {"loss": loss.detach(), **{name: parameter.grad for name, parameter in learnable.named_parameters()}}
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from bitsearch.cost.metrics import METRICS
@@ -112,6 +114,14 @@ def test_shorten_keeps_both_ends(most):
     assert short[-1] == "j"
     assert "…" in short
     assert text.shorten("abc", most) == "abc"
+
+
+def test_a_metric_is_one_entry(monkeypatch):
+    """The page knows a metric that somebody adds to the table, with nothing else."""
+    added = dataclasses.replace(METRICS["s_ace"], name="mine", title="Mine", definition="What I count.")
+    monkeypatch.setitem(METRICS, "mine", added)
+    assert definitions(["mine"])["Mine"] == "What I count."
+    assert "does not know" in definitions(["theirs"])["theirs"]
 
 
 def test_every_metric_is_defined():
