@@ -1,14 +1,30 @@
-# Everything runs in .venv, which is made on first use. PYTHON=python3.12 chooses another interpreter.
+# Everything runs in .venv, which is made on first use with the versions in constraints.txt. PYTHON=python3.12 chooses
+# another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test coverage lint audit browser postgres clean
+.PHONY: run test quick portable coverage lint audit constraints test-latest browser postgres clean
 
 run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
 
+# All tests, then those that compare floats once more with the kernels of a processor without vector instructions.
 test: .venv/installed-dev browser postgres lint
 	$(BIN)/pytest
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest -m "$(FLOATS) and not processes and not exhaustive"
+
+# What a change can be checked with in a minute.
+quick: .venv/installed-dev lint
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "not (training or processes or database or browser or exhaustive)"
+
+# Tests that compare floats, with the kernels that other processors would make torch and oneDNN pick.
+FLOATS := floats
+HAS = grep -qsw $(1) /proc/cpuinfo
+portable: .venv/installed-dev
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest -m $(FLOATS)
+	if $(call HAS,avx2); then ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -m $(FLOATS); fi
+	if $(call HAS,avx512f); then ATEN_CPU_CAPABILITY=avx512 $(BIN)/pytest -m $(FLOATS); fi
+	BITSEARCH_TEST_THREADS=2 $(BIN)/pytest -m $(FLOATS)
 
 # Apart from the tests, which it slows down by half.
 coverage: .venv/installed-dev browser postgres
@@ -38,14 +54,30 @@ audit: .venv/installed-dev
 	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt
 
-.venv/installed: pyproject.toml
+# The newest versions that pyproject.toml allows, for every Python from 3.11 on and every system; run the tests after it.
+constraints: .venv/installed-dev
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade --no-annotate \
+	 --custom-compile-command "make constraints" --output-file constraints.txt
+
+# The same tests with the newest versions instead of those in constraints.txt, in an environment of their own.
+test-latest: browser postgres
+	$(PYTHON) -m venv --clear .venv-latest
+	.venv-latest/bin/pip install --quiet --editable '.[dev]'
+	@sed 's/ *;.*//; s/_/-/g' constraints.txt > .venv-latest/constrained
+	@.venv-latest/bin/pip freeze --exclude-editable | sed 's/_/-/g' | grep -vixFf .venv-latest/constrained \
+	 > .venv-latest/newer || true
+	@echo "Not as in constraints.txt:"; cat .venv-latest/newer
+	.venv-latest/bin/pytest || (echo "Broken with what is not as in constraints.txt:"; cat .venv-latest/newer; exit 1)
+
+.venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt hatchling editables
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-latest build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
