@@ -1,10 +1,19 @@
+import getpass
 import os
+import shutil
+import tempfile
 from importlib import resources
+from pathlib import Path
 
+import marks
+import profiles
 import pytest
 import torch
+from filelock import FileLock
+from xdist.scheduler import LoadFileScheduling
 
 from bitsearch.search.run import SearchResult, search
+from bitsearch.search.run_folder import RunFolder
 from bitsearch.space import SearchSpace
 
 TINY_SPACE = """
@@ -27,12 +36,42 @@ estimator = { choices = ["curvature", "straight_through"] }
 """
 
 
+profiles.register()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in marks.marks_of(item.path, item.originalname, item.fixturenames):
+            item.add_marker(mark)
+    items.sort(key=lambda item: marks.place(item.path))
+
+
+class _Units(LoadFileScheduling):
+    """Files to processes, some of them together."""
+
+    def _split_scope(self, nodeid):
+        return marks.unit(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return _Units(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def single_thread():
-    """Of torch, of its compiler and of every command that a test starts: pytest's own processes keep the cores busy."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
-    torch._inductor.config.compile_threads = 1
+    """Of torch, of its compiler and of every command that a test starts: pytest's own processes keep the cores busy.
+
+    BITSEARCH_TEST_THREADS asks for more.
+    """
+    threads = os.environ.get("BITSEARCH_TEST_THREADS", "1")
+    # Code that was compiled for one set of instructions is not to be found by a run for another.
+    kernels = f"bitsearch-inductor-{getpass.getuser()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'native')}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / kernels))
+    os.environ["OMP_NUM_THREADS"] = threads
+    torch.set_num_threads(int(threads))
+    torch._inductor.config.compile_threads = int(threads)
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +86,36 @@ def tiny_space() -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny_space, tmp_path_factory) -> SearchResult:
-    """A finished run of the tiny space at 8x; tests read it and leave it as it is."""
-    return search(
-        tiny_space, "8x", out=tmp_path_factory.mktemp("finished") / "run", command="bitsearch run --budget 8x"
-    )
+def made_once(tmp_path_factory):
+    """Makes a run in a folder that all of pytest's processes share; the first to ask makes it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder if "PYTEST_XDIST_WORKER" not in os.environ else folder.parent
+
+    def made(name, make) -> SearchResult:
+        path, mark = folder / name, folder / f"{name}.made"
+        with FileLock(folder / f"{name}.lock"):
+            if not mark.exists():
+                make(path)
+                mark.touch()
+        return SearchResult(RunFolder(path))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_space, made_once) -> SearchResult:
+    """A finished run of the tiny space at 8x; tests only read it."""
+    return made_once("finished", lambda path: search(tiny_space, "8x", out=path, command="bitsearch run --budget 8x"))
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of a run, to write into."""
+
+    def copy(run: SearchResult) -> SearchResult:
+        return SearchResult(RunFolder(shutil.copytree(run.folder.path, tmp_path / "copied")))
+
+    return copy
 
 
 @pytest.fixture(scope="session")
@@ -66,20 +130,23 @@ def target_text():
 
 
 @pytest.fixture(scope="session")
-def run_on_a_target(tiny_space, target_text, tmp_path_factory) -> SearchResult:
+def run_on_a_target(tiny_space, target_text, tmp_path_factory, made_once) -> SearchResult:
     """A finished run under two budgets on a target of the user's own, whose file is gone; tests only read it.
 
     The memory of ``mine`` is smaller than the budget on it.
     """
-    folder = tmp_path_factory.mktemp("target")
-    text = target_text("power_of_two", "mine").replace("weight_bytes = 65536", "weight_bytes = 1400")
-    (folder / "mine.toml").write_text(text, encoding="utf-8")
-    result = search(
-        tiny_space,
-        ["memory=2KiB", "s_ace=4x"],
-        target=folder / "mine.toml",
-        out=folder / "run",
-        command="bitsearch run --budget memory=2KiB --budget s_ace=4x --target mine.toml",
-    )
-    (folder / "mine.toml").unlink()
-    return result
+
+    def make(path):
+        file = tmp_path_factory.mktemp("target") / "mine.toml"
+        text = target_text("power_of_two", "mine").replace("weight_bytes = 65536", "weight_bytes = 1400")
+        file.write_text(text, encoding="utf-8")
+        search(
+            tiny_space,
+            ["memory=2KiB", "s_ace=4x"],
+            target=file,
+            out=path,
+            command="bitsearch run --budget memory=2KiB --budget s_ace=4x --target mine.toml",
+        )
+        file.unlink()
+
+    return made_once("target", make)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tolerances import rounding
 from torch import nn
 
 from bitsearch.allocate.adaptive import allocate_adaptively
@@ -19,10 +20,30 @@ from bitsearch.cost import Budget
 from bitsearch.space import Allocation, Training
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
-EQUAL = 1e-5
-"""Relative: sums in another order, at most 2e-7 where this was written, as long as no activation of a quantized network
-crosses a rounding boundary because of them. One that does moves the loss by up to 1e-3, and all that follows."""
-CLOSE = 3e-2
+DOUBLE = (
+    "fixed",
+    "batch norm",
+    "multi-step batch norm",
+    "odd batches",
+    "micro batches",
+    "odd micro batches",
+    "search",
+    "search, straight through",
+    "search by firing",
+)
+"""Cases in float64."""
+SINGLE = ("batch norm, float32", "micro batches, float32", "search, float32", "search by firing, float32")
+RECORDED = 2 * rounding(4)
+"""Relative, of a recorded loss: up to three batches' are added up in float32, and two processes' sums once more."""
+LARGEST_SUM = 2**13
+"""Terms of the longest sum, a gradient's: over 64 samples, 64 pixels, two time steps."""
+A_STEP = 1200 * 5e-3 * 2 * rounding(LARGEST_SUM, torch.float64)
+"""What a step of Adam adds to a loss's difference: 1,200 parameters, each of which it moves by rate·g/(|g| + 1e-8). An
+error e of g, whose terms' magnitudes come to about one, moves a parameter by rate·e/|g| and so the loss by rate·e, in
+all by 1e-11; where g is as small as e the parameter may be anywhere, which does nothing to the loss."""
+FIRST = 2 * rounding(9 + 6 * 9 + 6 * 9 + 32 + 64 * 16 + 10 + 64)
+"""Relative, of a first loss in float32: the terms of all sums on the way to it, of four layers, the statistics of batch
+norm, the classes and the samples."""
 
 
 @pytest.fixture(scope="module")
@@ -52,45 +73,38 @@ def found(tmp_path_factory):
     return {case: (one[case], [process[case] for process in two]) for case in one}
 
 
-CASES = {
-    # By case: for how many steps the losses are equal.
-    "fixed": 10,
-    "batch norm": 10,
-    "multi-step batch norm": 4,
-    "odd batches": 2,
-    "micro batches": 5,
-    "search": 12,
-    "search, straight through": 12,
-    "search by firing": 4,
-}
-
-
-@pytest.mark.parametrize(("case", "steps"), CASES.items())
-def test_two_processes_train_as_one_with_the_same_batch(found, case, steps):
+@pytest.mark.parametrize("case", DOUBLE)
+def test_two_processes_train_as_one_with_the_same_batch(found, case):
     one, (two, _) = found[case]
-    assert len(one["losses"]) >= steps
-    assert two["losses"][:steps] == pytest.approx(one["losses"][:steps], rel=EQUAL)
-    assert two["losses"] == pytest.approx(one["losses"], rel=CLOSE)
+    for epoch, (loss, expected) in enumerate(zip(two["losses"], one["losses"], strict=True)):
+        # An epoch has up to three steps.
+        assert loss == pytest.approx(expected, rel=RECORDED, abs=3 * (epoch + 1) * A_STEP), epoch
+    assert two["state"].keys() == one["state"].keys()
+    # What is counted or chosen is equal: nothing has crossed a rounding boundary.
+    for kind in ("accuracies", "measures", "plan", "cost"):
+        assert two[kind] == one[kind], kind
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_in_float32_two_processes_begin_as_one(found, case):
+    one, (two, _) = found[case]
+    assert two["losses"][0] == pytest.approx(one["losses"][0], rel=FIRST, abs=0)
     assert two["state"].keys() == one["state"].keys()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DOUBLE + SINGLE)
 def test_both_processes_come_to_the_same_bit_for_bit(found, case):
     _, (first, second) = found[case]
     assert first == second
 
 
-@pytest.mark.parametrize("case", ["search", "search, straight through"])
-def test_bits_change_at_the_same_steps_while_losses_are_equal(found, case):
-    one, (two, _) = found[case]
-    costs = [[measures.get("bit_budget") for measures in run["measures"][: CASES[case]]] for run in (one, two)]
-    changes = [[measures.get("changes") for measures in run["measures"][: CASES[case]]] for run in (one, two)]
-    assert changes[0] == changes[1]
-    assert changes[0][-1] > 0
-    assert costs[0] == costs[1]
+@pytest.mark.parametrize("case", ["search", "search, straight through", "search, float32"])
+def test_bits_change_in_two_processes(found, case):
+    _, (two, _) = found[case]
+    assert max(measures.get("changes", 0) for measures in two["measures"]) > 0
 
 
-@pytest.mark.parametrize("case", ["search", "search, straight through"])
+@pytest.mark.parametrize("case", ["search", "search, straight through", "search, float32"])
 def test_the_budget_is_met_exactly_in_two_processes(found, case):
     _, (two, _) = found[case]
     assert 4 < two["cost"] <= 8
@@ -149,6 +163,7 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     assert {value.dtype for value in quantized.state_dict().values()} <= {torch.float32, torch.int64}
     assert all(value.isfinite().all() for value in quantized.state_dict().values())
     assert model.cost("bit_budget", quantized.layer_plans) <= 8
+    # It is about 0.9 on any processor, and chance is 0.1.
     assert records[-1].validation_accuracy > 0.3
 
 

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tolerances import chained
 
 from bitsearch.allocate.evaluation import evaluate
 from bitsearch.allocate.fine_tune import SoftSteps, fine_tune
@@ -42,7 +43,7 @@ def test_what_is_left_is_an_ordinary_layer_with_the_hard_accuracy(quantized, spl
         assert layer.soft_weights is None
         # The weights are on the grid already: quantizing them again changes nothing.
         again = to_levels(layer.weight, layer.weight_step, layer.weight_bits, signed=True).codes * layer.weight_step
-        assert torch.allclose(again, layer.weight, rtol=1e-6, atol=0)
+        assert torch.allclose(again, layer.weight, **chained(4))
     assert not [name for name in network.state_dict() if "soft" in name]
 
 
@@ -62,7 +63,7 @@ def test_soft_and_hard_differ_in_evaluation_only_when_asked(quantized, splits):
     network.eval()
     hard = layer.quantized_weight()
     codes = hard / layer.soft_weights.log_alpha.exp()
-    assert torch.allclose(codes, codes.round(), atol=1e-5)
+    assert torch.allclose(codes, codes.round(), **chained(4))
     network.train()
     assert not torch.allclose(layer.quantized_weight(), hard)
     mode = copy.deepcopy(layer.soft_weights.soft_in_evaluation)

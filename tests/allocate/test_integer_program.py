@@ -6,6 +6,7 @@ import pytest
 from cost_problems import ACTIVITY, HARDWARE, LAYERS, layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tolerances import FLOAT64
 
 from bitsearch.allocate.integer_program import solve
 from bitsearch.allocate.moves import LevelCount
@@ -98,8 +99,9 @@ def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
     assert found.proved
     assert rules.allow(found.plan)
     assert all(budget.met_by(model, found.plan) for budget in budgets)
-    assert found.loss == pytest.approx(loss_of(found.plan, rules, loss), abs=1e-9)
-    assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=1e-8)
+    assert found.loss == pytest.approx(loss_of(found.plan, rules, loss), abs=FLOAT64)
+    # The solver's absolute gap is 1e-6 in units of a ten-thousandth of the largest loss, which is one at most here.
+    assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=4 * 1e-6 / 1e4)
 
 
 def least_by_tables(weights, options, limit):
@@ -137,7 +139,8 @@ def test_the_bit_budget_of_a_deep_network_is_solved_to_the_end(seed):
     found = solve(start_of(model, rules), model, [Budget("bit_budget", "6", 6.0)], rules, Table(losses))
     assert found.proved
     assert model.cost("bit_budget", found.plan) <= 6
-    assert found.loss == pytest.approx(least_by_tables(weights, options, 6.0), rel=1e-6)
+    # The solver's gap again, with a loss that is a hundredth of the largest at the least.
+    assert found.loss == pytest.approx(least_by_tables(weights, options, 6.0), rel=100 * 1e-6 / 1e4)
 
 
 def test_metrics_of_spikes_take_their_activity():

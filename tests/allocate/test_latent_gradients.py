@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,6 +11,8 @@ from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
 
 LN2 = math.log(2)
+A_FEW = rounding(16)
+"""Relative: latents' gradients are rounded to float32, as are the steps and the powers of two in them."""
 
 
 def learnable(network, images, bits=3, time_steps=2, **options):
@@ -44,8 +47,9 @@ def clipped_derivative(gradient, x, step, bits, *, signed):
 
 
 def test_every_latent_of_a_whole_network_gets_the_formulas_gradient(network, batch):
-    images, labels = batch
-    quantized = learnable(network, images)
+    """In float64, where sums that cancel keep their digits; latents and step sizes are float32."""
+    images, labels = batch[0].double(), batch[1]
+    quantized = learnable(network.double(), images)
     quantized(images)
     with torch.no_grad():
         # Steps somewhat too small, so that every quantizer clips.
@@ -59,20 +63,20 @@ def test_every_latent_of_a_whole_network_gets_the_formulas_gradient(network, bat
         x, spikes, weight = seen[name]
         expected = clipped_derivative(weight.grad, layer.weight.detach(), layer.weight_step.item(), 3, signed=True)
         assert expected != 0
-        assert layer.weight_latent.grad.item() == pytest.approx(expected, rel=1e-3, abs=1e-7)
+        assert layer.weight_latent.grad.item() == pytest.approx(expected, rel=A_FEW)
 
         membrane = x
         for t in range(2):
             step = layer.spike_step[t].item()
             expected = clipped_derivative(spikes.grad / 2, membrane, step, 3, signed=False)
             assert expected != 0
-            assert layer.spike_latent.grad[t].item() == pytest.approx(expected, rel=1e-3, abs=1e-7)
+            assert layer.spike_latent.grad[t].item() == pytest.approx(expected, rel=A_FEW)
             fired = uniform.quantize(membrane, layer.spike_step[t], torch.tensor(3.0), signed=False).detach()
             membrane = x + (membrane - fired)
         assert layer.spike_latent.grad[2:].tolist() == [0, 0]
 
         expected = -float((spikes.grad.double() * spikes.detach().double()).sum()) / 2
-        assert layer.time_latent.grad.item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        assert layer.time_latent.grad.item() == pytest.approx(expected, rel=A_FEW)
     classifier = list(quantized.searched_layers.values())[-1]
     assert abs(classifier.time_latent.grad.item()) > 1e-3
 
@@ -108,6 +112,10 @@ def clipped_two_logits():
     return quantized, layer, x
 
 
+BY_HAND = rounding(64)
+"""Relative, in float32: sums over eight samples and two logits, of a product of ten factors."""
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_the_sign_is_that_of_what_the_target_wants_of_clipped_values(label):
     quantized, layer, x = clipped_two_logits()
@@ -119,9 +127,9 @@ def test_the_sign_is_that_of_what_the_target_wants_of_clipped_values(label):
     logit_gradient = probability - (1 - label)
     spike_gradient = 2 * 0.5 * logit_gradient
     weight_gradient = 2 * 0.75 * logit_gradient
-    assert layer.spike_latent.grad[:2].tolist() == pytest.approx([spike_gradient / 2 * LN2 * 0.25 * 4] * 2, rel=1e-5)
-    assert layer.weight_latent.grad.item() == pytest.approx(weight_gradient * LN2 * 0.5 * 2, rel=1e-5)
-    assert layer.time_latent.grad.item() == pytest.approx(spike_gradient * -0.75 / 2, rel=1e-5)
+    assert layer.spike_latent.grad[:2].tolist() == pytest.approx([spike_gradient / 2 * LN2 * 0.25 * 4] * 2, rel=BY_HAND)
+    assert layer.weight_latent.grad.item() == pytest.approx(weight_gradient * LN2 * 0.5 * 2, rel=BY_HAND)
+    assert layer.time_latent.grad.item() == pytest.approx(spike_gradient * -0.75 / 2, rel=BY_HAND)
     wanted = -1 if label == 0 else 1
     assert math.copysign(1, layer.spike_latent.grad[0]) == wanted
     assert math.copysign(1, layer.weight_latent.grad) == wanted

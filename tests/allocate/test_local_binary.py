@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tolerances import rounding
 
 from bitsearch.allocate.local_binary import Binarization, BinaryFlips, allocate_local_binary
 from bitsearch.allocate.method import Problem
@@ -92,7 +93,8 @@ def test_the_estimate_is_that_of_the_formula(problem, binarization):
     weight = layer.weight.detach().double()
     error = weight.abs().mean() * weight.sign() - weight
     expected = abs(float((0.5 * error).sum())) + 0.5 * 0.25 * float(error.square().sum())
-    assert callback.loss("3") == pytest.approx(expected, rel=1e-5)
+    # Sums over 144 weights, the first of which cancels by less than its share in the whole.
+    assert callback.loss("3") == pytest.approx(expected, rel=rounding(2 * 144 + 16))
 
 
 def test_the_layers_with_the_least_loss_a_bit_go_first(binarization):

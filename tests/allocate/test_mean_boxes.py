@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tolerances import FLOAT64
 
 from bitsearch.allocate.mean_boxes import Box
 
@@ -27,9 +28,9 @@ def on_chords(box, point):
 @given(boxes())
 def test_no_logarithm_is_below_its_chord_and_the_ends_are_on_it(drawn):
     box, point = drawn
-    assert (on_chords(box, point) <= np.log(point) + 1e-9).all()
+    assert (on_chords(box, point) <= np.log(point) + FLOAT64).all()
     for end in (box.low, box.high):
-        assert on_chords(box, end) == pytest.approx(np.log(end), abs=1e-9)
+        assert on_chords(box, end) == pytest.approx(np.log(end), abs=FLOAT64)
 
 
 @given(boxes())
@@ -41,7 +42,7 @@ def test_tightening_leaves_out_nothing_within_the_limit(drawn):
         assert point.prod() > box.limit
         return
     assert (tight.low <= tight.high).all()
-    if point.prod() <= box.limit * (1 - 1e-9):
+    if point.prod() <= box.limit * (1 - FLOAT64):
         assert (point >= tight.low).all()
         assert (point <= tight.high).all()
 

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from tolerances import FLOAT64, rounding
 from torch import nn
 from torch.nn import functional as F
 
@@ -35,8 +36,10 @@ def test_a_probe_measures_what_the_changed_network_predicts_otherwise(network, b
     with torch.no_grad():
         p, q = (F.softmax(each(images).double(), -1) for each in (copy.deepcopy(quantized), changed))
     expected = float((p * (p / q).log()).sum(-1).mean())
-    assert expected > 1e-4
-    assert curvature.divergence(name, less, images) == pytest.approx(expected, rel=1e-3)
+    # A mean of logarithms in float32, of ten classes each: as far off as the largest of them at a handful of roundings.
+    off = rounding(16) * float(p.log().abs().max())
+    assert expected > 1000 * off
+    assert curvature.divergence(name, less, images) == pytest.approx(expected, rel=0, abs=off)
 
 
 def test_predictions_meet_what_was_probed_and_time_steps_share_the_spikes_factor(network, batch):
@@ -52,12 +55,12 @@ def test_predictions_meet_what_was_probed_and_time_steps_share_the_spikes_factor
         plan = quantized.layer_plans[name]
         less = plan.model_copy(update={"weight_bits": plan.weight_bits - 1})
         predicted = curvature.weight_loss(name, less.weight_bits) - curvature.weight_loss(name, plan.weight_bits)
-        assert predicted == pytest.approx(curvature.divergence(name, less, images), rel=1e-3)
+        assert predicted == pytest.approx(curvature.divergence(name, less, images), rel=FLOAT64)
         less = plan.model_copy(update={"spike_bits": tuple(bits - 1 for bits in plan.spike_bits)})
         predicted = curvature.spike_loss(name, less.spike_bits) - curvature.spike_loss(name, plan.spike_bits)
-        assert predicted == pytest.approx(curvature.divergence(name, less, images), rel=1e-3)
+        assert predicted == pytest.approx(curvature.divergence(name, less, images), rel=FLOAT64)
         factors = [curvature.spike_loss(name, bits) / plain.spike_loss(name, bits) for bits in ((3,), (3, 3), (5, 2))]
-        assert factors == pytest.approx([math.exp(curvature.corrections[name, "spikes"])] * 3, rel=1e-5)
+        assert factors == pytest.approx([math.exp(curvature.corrections[name, "spikes"])] * 3, rel=FLOAT64)
 
 
 def test_nothing_of_the_network_is_changed(network, batch):
@@ -120,7 +123,7 @@ def test_corrections_are_smoothed_and_bounded(network, batch, monkeypatch):
     for found, expected in ((2.0, math.log(2)), (8.0, 2 * math.log(2)), (1e9, (2 * math.log(2) + math.log(32)) / 2)):
         monkeypatch.setattr(curvature, "divergence", lambda *_, found=found: found * predicted)
         curvature.correct(images)
-        assert curvature.corrections[name, "weights"] == pytest.approx(expected, rel=1e-4)
+        assert curvature.corrections[name, "weights"] == pytest.approx(expected, rel=FLOAT64)
         for _ in range(turns - 1):
             curvature.correct(images)
     before = curvature.corrections[name, "weights"]
@@ -143,4 +146,4 @@ def test_probed_slopes_steer_a_search(network, batch):
     for (name, layer), slope in zip(quantized.searched_layers.items(), slopes, strict=True):
         loss = signal.curvature.weight_loss
         bits = layer.layer_plan.weight_bits
-        assert slope == pytest.approx(loss(name, bits + 1) - loss(name, bits), rel=1e-4)
+        assert slope == pytest.approx(loss(name, bits + 1) - loss(name, bits))

@@ -15,6 +15,7 @@ from cost_problems import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tolerances import FLOAT64
 
 from bitsearch.allocate.moves import LevelCount, moves
 from bitsearch.allocate.moving_plan import MovingPlan
@@ -429,7 +430,7 @@ def test_by_measured_losses_no_uniform_plan_is_better(problem, weight_price):
     found = predicted_loss(plan, rules.searched, prices)
     for bits in uniform_plans(model, rules, budgets, UNIFORM_STARTS, weight_tolerance=1.0, activity=activity):
         uniform = rules.nearest(model, bits, granularity="layer")
-        assert found <= predicted_loss(uniform, rules.searched, prices) * (1 + 1e-9), bits
+        assert found <= predicted_loss(uniform, rules.searched, prices) * (1 + FLOAT64), bits
 
 
 def test_the_moves_of_a_layer():

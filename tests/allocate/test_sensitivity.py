@@ -1,6 +1,7 @@
 import pytest
 import torch
 from spikingjelly.activation_based import neuron
+from tolerances import FLOAT64
 from torch import nn
 
 from bitsearch.allocate.hessian import hessian_traces
@@ -38,7 +39,7 @@ def test_traces_agree_with_the_whole_hessian():
     estimates = torch.tensor([hessian_traces(network, ["2"], x, labels, generator)["2"] for _ in range(250)])
     exact = torch.tensor(exact_traces(network, x, labels))
     spread = estimates.std(0) / len(estimates) ** 0.5
-    assert ((estimates.mean(0) - exact).abs() < 4 * spread + 1e-9).all()
+    assert ((estimates.mean(0) - exact).abs() < 4 * spread + FLOAT64).all()
     assert (exact > 0).all()
 
 

@@ -25,6 +25,7 @@ def test_training_lowers_the_loss_and_reports_every_epoch(fresh_network, splits)
     train(network, splits, TRAINING, epochs=4, seed=0, phase="here", on_epoch=records.append)
     assert [(record.phase, record.epoch, record.epochs) for record in records] == [("here", n, 4) for n in (1, 2, 3, 4)]
     assert records[-1].loss < 0.8 * records[0].loss
+    # It is about 0.6 and chance is 0.1; another order of summation decides single samples.
     assert records[-1].validation_accuracy > 0.4
     assert records[-1].validation_accuracy == evaluate(network, splits.validation, 7)
 
@@ -36,6 +37,7 @@ def test_a_quantized_network_recovers_by_training(network, splits, batch):
     training = Training(batch_size=32, learning_rate=1e-3)
     train(quantized, splits, training, epochs=6, seed=0, phase="", on_epoch=records.append)
     assert records[-1].loss < 0.85 * records[0].loss
+    # By six of a hundred samples; another order of summation decides one or two of them.
     assert records[-1].validation_accuracy > records[0].validation_accuracy
 
 
@@ -123,7 +125,7 @@ def test_annealing_brings_the_learning_rate_to_zero(fresh_network, splits):
 
         train(network, splits, TRAINING, epochs=2, seed=0, phase="", anneal=anneal, callbacks=[Last()])
         moved[anneal] = [(network[10].weight - last[-1]).norm().item(), (last[1] - last[0]).norm().item()]
-    assert moved[True][1] == pytest.approx(moved[False][1], rel=1e-5)
+    assert moved[True][1] == moved[False][1]
     assert moved[True][0] < 0.1 * moved[False][0]
 
 
@@ -143,7 +145,8 @@ def test_bits_move_at_their_own_rates_and_the_last_step_is_followed(network, spl
     for layer in quantized.searched_layers.values():
         # Eight steps of Adam against a constant slope: 0.1 each, slower at the end.
         assert 2.2 < layer.weight_latent < 2.6
-        assert layer.time_latent.item() == pytest.approx(2, abs=1e-5)
+        # Eight steps of 1e-9, each less than half a unit of 2 in float32.
+        assert layer.time_latent.item() == 2
         assert layer.layer_plan.weight_bits == 2
         assert layer.layer_plan.spike_bits == (2, 2)
 

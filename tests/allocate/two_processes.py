@@ -1,20 +1,26 @@
 """Trains small networks and writes what came of it; run alone and by ``torchrun``, for comparison.
 
+In float64 two processes go the same way as one does: another order of summation moves no activation of theirs across a
+rounding boundary. In float32 it does now and then, on some processors.
+
 python two_processes.py RESULTS.json
 """
 
+import functools
 import json
 import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import torch
 from spikingjelly.activation_based import layer
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate.adaptive import allocate_adaptively
+from bitsearch.allocate import adaptive, curvature_signal
+from bitsearch.allocate.curvature import Curvature
 from bitsearch.allocate.fabric import make_fabric
 from bitsearch.allocate.method import Problem
 from bitsearch.allocate.quantized_network import quantize
@@ -25,6 +31,8 @@ from bitsearch.plan import UniformBits
 from bitsearch.search.checkpoint import Checkpoint
 from bitsearch.space import Allocation, SearchSpace, Training
 
+LEARNING_RATE = 5e-3
+
 
 class Unused(nn.Sequential):
     """Has a parameter that takes no part in the forward pass."""
@@ -34,7 +42,7 @@ class Unused(nn.Sequential):
         self.spare = nn.Parameter(torch.ones(3))
 
 
-def network(norm=None):
+def network(norm=None, dtype=torch.float64):
     torch.manual_seed(0)
     modules = []
     for inputs, outputs, stride in ((1, 6, 2), (6, 6, 1), (6, 8, 2)):
@@ -42,16 +50,33 @@ def network(norm=None):
         modules.append(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=norm is None))
         modules += [] if norm is None else [norm(outputs)]
         modules.append(nn.ReLU())
-    return Unused(*modules, nn.Flatten(), nn.Linear(32, 10))
+    return Unused(*modules, nn.Flatten(), nn.Linear(32, 10)).to(dtype)
 
 
-def digits(samples):
+def digits(samples, dtype=torch.float64):
     whole = load_data("digits", {}, split_seed=0)
     train, validation = (
-        TensorDataset(*(tensor[:count] for tensor in part.tensors))
+        TensorDataset(part.tensors[0][:count].to(dtype), part.tensors[1][:count])
         for part, count in ((whole.train, samples), (whole.validation, 51))
     )
     return Splits(train, validation, validation, whole.input_shape, whole.classes)
+
+
+class WideFisher(Curvature):
+    """The Fisher is float32, and is multiplied by errors of the weights, which have their own dtype."""
+
+    def weight_loss(self, name, weight_bits):
+        state = self.states[name]
+        state.weight_fisher = state.weight_fisher.to(self.network.layers[name].weight.dtype)
+        return super().weight_loss(name, weight_bits)
+
+
+def steps_in(dtype, quantized):
+    """The quantized network with its step sizes, which are made in float32, in ``dtype``; bits stay as they are."""
+    for own in quantized.layers.values():
+        for step in (own.weight_log_step, own.spike_log_step):
+            step.data = step.data.to(dtype)
+    return quantized
 
 
 def state(trained):
@@ -60,25 +85,39 @@ def state(trained):
     return {name: [value.double().sum().item(), value.double().norm().item()] for name, value in values}
 
 
-def fixed(fabric, norm=None, samples=32, epochs=5, **options):
-    """A float network, then a quantized one whose bits are fixed; a step an epoch with 32 samples."""
-    splits, records = digits(samples), []
-    training = Training(batch_size=32, learning_rate=5e-3, **options)
-    plain = network(norm)
+def fixed(
+    fabric, norm=None, samples=32, epochs=5, dtype=torch.float64, *, steps_set=False, steps_learned=True, **options
+):
+    """A float network, then a quantized one whose bits are fixed; a step an epoch with 32 samples.
+
+    Where a batch comes in parts, the first of them sets the step sizes, unless ``steps_set`` has the whole batch do so.
+    Where the parts are not all of one size, the gradients of step sizes, whose scale counts a part's elements, are not
+    quite those of the whole batch; everything else is, without ``steps_learned``.
+    """
+    splits, records = digits(samples, dtype), []
+    training = Training(batch_size=32, learning_rate=LEARNING_RATE, **options)
+    plain = network(norm, dtype)
     everything = {"seed": 0, "on_epoch": records.append, "fabric": fabric}
     train(plain, splits, training, epochs=epochs, phase="float", **everything)
     quantized = quantize(plain, splits.train[:32][0], start=UniformBits(weight_bits=4, spike_bits=4, time_steps=2))
     quantized.fix(quantized.layer_plans)
+    steps_in(dtype, quantized)
+    if steps_set:
+        with torch.no_grad():
+            quantized(splits.train[:32][0][fabric.global_rank :: fabric.world_size])
+    for own in quantized.layers.values():
+        own.weight_log_step.requires_grad_(steps_learned)
+        own.spike_log_step.requires_grad_(steps_learned)
     train(quantized, splits, training, epochs=epochs, phase="quantized", **everything)
     return outcome(quantized, records)
 
 
-def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoints=None, **knobs):
+def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoints=None, dtype=torch.float64, **knobs):
     """Search, projection, fine-tuning; a step an epoch."""
-    splits, records = digits(64), []
-    training = Training(batch_size=64, epochs=epochs, learning_rate=5e-3)
+    splits, records = digits(64, dtype), []
+    training = Training(batch_size=64, epochs=epochs, learning_rate=LEARNING_RATE)
     space = SearchSpace(name="tiny", network="none", data="digits", training=training)
-    plain = network(norm)
+    plain = network(norm, dtype)
     train(plain, splits, training, epochs=4, seed=0, phase="float", on_epoch=records.append, fabric=fabric)
     model = CostModel(trace(plain, splits.train[:32][0]))
     rules = Rules.make(model, space.choices, space.first_layer)
@@ -96,7 +135,12 @@ def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoi
         fabric=fabric,
         checkpoints=checkpoints,
     )
-    (quantized,) = allocate_adaptively(problem)
+    make = adaptive.make_searchable
+    with (
+        mock.patch.object(adaptive, "make_searchable", lambda *arguments: steps_in(dtype, make(*arguments))),
+        mock.patch.object(curvature_signal, "Curvature", WideFisher),
+    ):
+        (quantized,) = adaptive.allocate_adaptively(problem)
     return outcome(quantized, records)
 
 
@@ -110,7 +154,8 @@ def interrupted(fabric):
     def kill():
         raise _KilledError
 
-    undisturbed, attempts = searched(fabric, epochs=4), 0
+    search = functools.partial(searched, fabric, epochs=4, dtype=torch.float32)
+    undisturbed, attempts = search(), 0
     with TemporaryDirectory() as folder:
         # The leader alone reads and writes.
         path = Path(folder) / "kept.safetensors" if fabric.global_rank == 0 else None
@@ -118,7 +163,7 @@ def interrupted(fabric):
             attempts += 1
             try:
                 with Checkpoint(path, fabric=fabric, after=kill) as checkpoint:
-                    resumed = searched(fabric, epochs=4, checkpoints=checkpoint)
+                    resumed = search(checkpoints=checkpoint)
             except _KilledError:
                 continue
             return {"undisturbed": undisturbed["state"], "resumed": resumed["state"], "attempts": attempts}
@@ -135,23 +180,27 @@ def outcome(quantized, records):
     }
 
 
-CASES = {
+DOUBLE = {
     "fixed": fixed,
-    "batch norm": lambda fabric: fixed(fabric, nn.BatchNorm2d),
-    "multi-step batch norm": lambda fabric: fixed(fabric, layer.BatchNorm2d, epochs=2),
-    "odd batches": lambda fabric: fixed(fabric, samples=65, epochs=2),
-    "micro batches": lambda fabric: fixed(fabric, micro_batch=6),
+    "batch norm": functools.partial(fixed, norm=nn.BatchNorm2d),
+    "multi-step batch norm": functools.partial(fixed, norm=layer.BatchNorm2d, epochs=2),
+    "odd batches": functools.partial(fixed, samples=65, epochs=2, steps_learned=False),
+    "micro batches": functools.partial(fixed, micro_batch=8, steps_set=True),
+    "odd micro batches": functools.partial(fixed, micro_batch=6, steps_set=True, steps_learned=False),
     "search": searched,
-    "search, straight through": lambda fabric: searched(fabric, estimator="straight_through"),
-    "interrupted": interrupted,
-    "search by firing": lambda fabric: searched(fabric, nn.BatchNorm2d, ("ns_ace", "30000"), epochs=4),
+    "search, straight through": functools.partial(searched, estimator="straight_through"),
+    "search by firing": functools.partial(searched, norm=nn.BatchNorm2d, budget=("ns_ace", "30000"), epochs=4),
+}
+SINGLE = {
+    f"{case}, float32": functools.partial(DOUBLE[case], dtype=torch.float32)
+    for case in ("batch norm", "micro batches", "search", "search by firing")
 }
 
 
 def main(results):
     torch.set_num_threads(1)
     fabric = make_fabric(torch.device("cpu"))
-    found = {name: case(fabric) for name, case in CASES.items()}
+    found = {name: case(fabric) for name, case in (DOUBLE | SINGLE | {"interrupted": interrupted}).items()}
     # Every process's: all have to come to the same.
     name = f"{results}.{os.environ.get('RANK', '0')}"
     Path(name).write_text(json.dumps(found), encoding="utf-8")

@@ -4,6 +4,7 @@ import pytest
 from cost_problems import ACTIVITY, ENERGY, EVENT_DRIVEN, HARDWARE, LATENCY, layer, make_target, uniform
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import Rules
@@ -163,7 +164,7 @@ def test_a_faulty_request_is_refused_by_parse_as_well():
 )
 def test_a_budget_may_name_its_metric_and_give_its_unit(request_text, metric, limit):
     budget = Budget.parse(request_text, "bit_budget", ON_HARDWARE, BASELINE)
-    assert budget == Budget(metric, request_text.partition("=")[2].strip(), pytest.approx(limit, rel=1e-12))
+    assert budget == Budget(metric, request_text.partition("=")[2].strip(), pytest.approx(limit, rel=FLOAT64))
 
 
 def test_a_unit_fits_the_metric_that_a_bare_request_speaks_of():

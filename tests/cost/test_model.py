@@ -17,6 +17,7 @@ from cost_problems import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tolerances import FLOAT64, rounding
 
 from bitsearch.choices import FirstLayer
 from bitsearch.cost import Activity, Target
@@ -96,7 +97,7 @@ def test_the_layers_costs_add_up(layers, fields, data):
         own = model.layer_costs(metric, plan, activity)
         assert set(own) == {layer.name for layer in layers}
         if metric in ADDED_UP:
-            assert cost == pytest.approx(sum(own.values()), rel=1e-12)
+            assert cost == pytest.approx(sum(own.values()), rel=FLOAT64)
     assert costs["working_memory"] == max(model.layer_costs("working_memory", plan).values())
 
 
@@ -122,7 +123,7 @@ def test_no_cost_of_a_plan_rises_when_a_bit_or_a_step_is_taken_away(layers, fiel
     for metric, cost in after.items():
         # Averaging S̄ over the steps, a product of means may rise as a step of few bits goes.
         if metric != "bit_budget" or kind != "time":
-            assert cost <= before[metric] * (1 + 1e-12), metric
+            assert cost <= before[metric] * (1 + FLOAT64), metric
 
 
 def test_a_product_of_means_may_rise_as_a_time_step_of_few_bits_goes():
@@ -182,7 +183,7 @@ def test_the_differentiable_cost_equals_the_exact_one(target, counted):
     model = CostModel(LAYERS, first_layer_counted=counted, target=target)
     for metric in model.metrics:
         found = model.differentiable(metric, *latents(), ACTIVITY).item()
-        assert found == pytest.approx(model.cost(metric, PLAN, ACTIVITY), rel=1e-5), metric
+        assert found == pytest.approx(model.cost(metric, PLAN, ACTIVITY), rel=2 * rounding(64)), metric
 
 
 def test_the_differentiable_cost_follows_new_spike_counts():
@@ -218,7 +219,10 @@ def test_the_gradient_is_the_difference_quotient(metric, counted):
                     moved[index] += shift
                     costs.append(model.differentiable(metric, *vectors, ACTIVITY).item())
                     moved[index] -= shift
-            assert moved.grad[index].item() == pytest.approx((costs[0] - costs[1]) / 2e-4, rel=1e-5, abs=1e-8)
+            # Off by the third derivative's share, 1e-8 in numbers of about one, and by roundings over the distance.
+            off = rounding(64, torch.float64) / 1e-4 * abs(costs[0])
+            found = moved.grad[index].item()
+            assert found == pytest.approx((costs[0] - costs[1]) / 2e-4, rel=1e-7, abs=off)
     if not counted and metric != "latency":
         assert all(moved.grad[0] == 0 for moved in vectors)
 
@@ -226,7 +230,7 @@ def test_the_gradient_is_the_difference_quotient(metric, counted):
 def test_the_differentiable_means_equal_the_exact_ones():
     model = CostModel(LAYERS)
     means = model.differentiable_means(*latents())
-    assert [mean.item() for mean in means] == pytest.approx(model.means(PLAN), rel=1e-5)
+    assert [mean.item() for mean in means] == pytest.approx(model.means(PLAN), rel=2 * rounding(64))
     assert all(mean.requires_grad for mean in means)
 
 

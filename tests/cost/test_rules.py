@@ -12,6 +12,7 @@ from cost_problems import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity
@@ -193,7 +194,7 @@ def test_the_rules_keep_to_the_choices_and_the_target(layers, fields, data):
     plan = data.draw(plans(names))
     if rules.allow(plan):
         for metric in model.metrics:
-            assert not model.cost(metric, rules.smallest(model)) > model.cost(metric, plan) * (1 + 1e-12), metric
+            assert not model.cost(metric, rules.smallest(model)) > model.cost(metric, plan) * (1 + FLOAT64), metric
 
 
 def test_granularity_is_checked_against_the_target():

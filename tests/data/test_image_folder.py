@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tolerances import NORMALIZED
 
 from bitsearch.data import batches, load_data
 from bitsearch.data.image_folder import image_folder
@@ -142,13 +143,13 @@ def test_a_limit_keeps_so_many_images_a_class_and_the_seed_says_which(folder):
 
 def test_inputs_are_normalized_on_the_training_part_alone(splits):
     inputs = splits.train[:][0].double()
-    assert inputs.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
-    assert inputs.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+    assert inputs.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=NORMALIZED["atol"])
+    assert inputs.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=NORMALIZED["atol"])
     train = pixels(splits.train).double()
     mean, deviation = train.mean((0, 2, 3)).view(3, 1, 1), train.std((0, 2, 3), correction=0).view(3, 1, 1)
     for name in ("validation", "test"):
         part = splits.split(name)
-        torch.testing.assert_close(part[:][0].double(), (pixels(part) - mean) / deviation, rtol=0, atol=1e-6)
+        torch.testing.assert_close(part[:][0].double(), (pixels(part) - mean) / deviation, **NORMALIZED)
         assert part[:][0].mean().item() != pytest.approx(0, abs=1e-3)
 
 

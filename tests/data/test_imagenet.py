@@ -6,6 +6,7 @@ import pytest
 import torch
 from image_files import write_imagenet
 from PIL import Image
+from tolerances import NORMALIZED
 
 from bitsearch.data import batches, load_data
 from bitsearch.errors import InputError
@@ -79,7 +80,7 @@ def test_images_are_scaled_and_their_middle_is_taken(root):
         left, top = round((width - 28) / 2), round((height - 28) / 2)
         small = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + 28, top + 28))
         expected = (torch.from_numpy(np.array(small)).permute(2, 0, 1) / 255 - MEAN) / DEVIATION
-        torch.testing.assert_close(inputs, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(inputs, expected, **NORMALIZED)
 
 
 def test_training_batches_are_random_parts_that_the_generator_decides(root):

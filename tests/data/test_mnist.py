@@ -5,6 +5,7 @@ import pytest
 import torch
 import torchvision.datasets
 from image_files import write_idx, write_mnist
+from tolerances import NORMALIZED
 
 from bitsearch.data import DATA_SETS, batches, load_data
 from bitsearch.data.images import Crops
@@ -78,7 +79,7 @@ def test_inputs_are_normalized_on_the_training_split_alone(root):
     train = splits.train.tensors[0].double()
     for part in PARTS:
         expected = (splits.split(part).tensors[0] - train.mean()) / train.std(correction=0)
-        torch.testing.assert_close(splits.split(part)[:][0].double(), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(splits.split(part)[:][0].double(), expected, **NORMALIZED)
 
 
 def test_clothes_are_mirrored_and_digits_are_not(root):

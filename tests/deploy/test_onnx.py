@@ -5,7 +5,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from settled import NEAR, clearance
 from spikingjelly.activation_based import functional, layer, neuron
+from tolerances import rounding
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -16,6 +18,8 @@ from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import LayerPlan
 
+LOGITS = 2 * rounding(128)
+"""Of the largest logit: equal spikes are added up, by 64 weights at most, whose terms come to twice as much at most."""
 WIDTHS = {
     "conv1": LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1, signed_input=True),
     "conv2": LayerPlan(weight_bits=1, spike_bits=(1, 8), time_steps=2, decay=0.7),
@@ -43,10 +47,12 @@ def every_width(quantized, examples, whole_plan, tmp_path_factory):
 
 def test_a_file_predicts_what_its_network_does_in_batches_of_any_size(every_width):
     network, file = every_width
-    inputs = 2 * torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+    inputs = 2 * torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+    inputs = inputs[clearance(network, inputs) > NEAR]
+    assert len(inputs) >= 35
     found = check_onnx(file, network, samples(inputs), batch_size=17)
-    assert (found.samples, found.same) == (50, 50)
-    assert found.difference < 1e-5
+    assert (found.samples, found.same) == (len(inputs), len(inputs))
+    assert found.difference < LOGITS
 
 
 def test_weights_are_the_quantized_ones_in_the_narrowest_type_of_onnx(every_width):
@@ -126,9 +132,11 @@ def test_frames_of_events_are_pooled_held_and_averaged(first, whole_plan, tmp_pa
     with torch.no_grad():
         predict(network, recordings.transpose(0, 1))
     export_onnx(network, recordings[:6].transpose(0, 1), tmp_path / "events.onnx", whole_plan(layers))
-    found = check_onnx(tmp_path / "events.onnx", network.eval(), samples(recordings), batch_size=7)
-    assert (found.samples, found.same) == (20, 20)
-    assert found.difference < 1e-5
+    recordings = recordings[clearance(network.eval(), recordings.transpose(0, 1)) > NEAR]
+    assert len(recordings) >= 15
+    found = check_onnx(tmp_path / "events.onnx", network, samples(recordings), batch_size=7)
+    assert (found.samples, found.same) == (len(recordings), len(recordings))
+    assert found.difference < LOGITS
 
 
 class Undecided(nn.Module):

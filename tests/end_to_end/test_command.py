@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,26 +10,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from commands import ended, forked, started
 from refusal import refused
 
 from bitsearch.plan import BitPlan
 from bitsearch.search.run_folder import RunFolder
 
-COMMAND = Path(sys.executable).with_name("bitsearch")
+pytestmark = [pytest.mark.training, pytest.mark.processes]
 ROOT = Path(__file__).parents[2]
-
-
-def bitsearch(*arguments, cwd, command=(str(COMMAND),)):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +25,7 @@ def ran(tmp_path_factory, tiny_space_text):
     """(working directory, space file, the finished command) of a run with --json."""
     cwd = tmp_path_factory.mktemp("work")
     (cwd / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
-    return cwd, bitsearch("run", "--space", "tiny.toml", "--budget", "8x", "--json", cwd=cwd)
+    return cwd, ended(started("run", "--space", "tiny.toml", "--budget", "8x", "--json", cwd=cwd))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +225,8 @@ def test_a_plan_is_trained_on_and_deployed_outside_of_its_run(call, ran, run):
 
 
 def test_a_checkout_runs_without_the_installed_command(ran):
-    finished = bitsearch("spaces", cwd=ran[0], command=(sys.executable, str(ROOT / "cli.py")))
+    command = [sys.executable, str(ROOT / "cli.py"), "spaces"]
+    finished = subprocess.run(command, cwd=ran[0], capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr
     assert "digits" in finished.stdout
 
@@ -250,8 +238,8 @@ def test_doctor_finds_everything(call, ran):
         assert word in finished.stdout
 
 
-def test_wrong_input_ends_with_one_line_and_exit_code_2_and_writes_nothing(tmp_path):
-    assert "smallest feasible value is 1.24" in refused(bitsearch("run", "--budget", "100x", cwd=tmp_path))
+def test_wrong_input_ends_with_one_line_and_exit_code_2_and_writes_nothing(call, tmp_path):
+    assert "smallest feasible value is 1.24" in refused(call("run", "--budget", "100x", cwd=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,10 +263,7 @@ def test_wrong_plans_name_the_field(call, ran, run):
 
 def test_a_killed_run_goes_on_with_the_same_command(call, ran, run, tmp_path):
     arguments = ["run", "--space", str(ran[0] / "tiny.toml"), "--budget", "8x", "--out", "run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.Popen(
-        [str(COMMAND), *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    killed = forked(*arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run/plans/trial-0001.json").exists():
         assert time.monotonic() < deadline, "the run never finished its second trial"

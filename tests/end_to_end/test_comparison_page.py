@@ -9,6 +9,8 @@ from bitsearch.report.comparison import comparison_table
 from bitsearch.search.compare import compare
 from bitsearch.search.run_folder import RunFolder
 
+pytestmark = pytest.mark.training
+
 SPACE = """
 schema_version = 1
 name = "tiny"

@@ -8,6 +8,8 @@ from refusal import refused
 
 from bitsearch.search.run_folder import RunFolder
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def ran(call, tmp_path_factory):

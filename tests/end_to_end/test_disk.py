@@ -4,13 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from bitsearch.search.run_folder import RunFolder
 
-BITSEARCH = Path(sys.executable).with_name("bitsearch")
+pytestmark = [pytest.mark.training, pytest.mark.processes]
 UNSHARE = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
 
 SPACE = """
@@ -29,15 +28,31 @@ trials = 3
 uniform_trials = 1
 """
 
+# Torch is imported once, for three commands.
 SCRIPT = """
-mount -t tmpfs -o size=600k disk disk
-run() { $BITSEARCH run --space tiny.toml --budget 8x --out disk/run --quiet; echo "exit $?" >&2; }
-echo "== full" >&2; run
-mount -o remount,size=100m disk; mount -o remount,ro disk
-echo "== read-only" >&2; run
-mount -o remount,rw disk
-echo "== mended" >&2; run
-cp -r disk/run kept
+import os, subprocess, sys
+import bitsearch.cli.tables, bitsearch.search.run
+from bitsearch.cli import main
+
+sys.argv = "bitsearch run --space tiny.toml --budget 8x --out disk/run --quiet".split()
+
+def mount(*options):
+    subprocess.run(["mount", *options, "disk"], check=True)
+
+def run(name):
+    print("==", name, file=sys.stderr, flush=True)
+    if not (child := os.fork()):
+        main()
+    print("exit", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr, flush=True)
+
+mount("-t", "tmpfs", "-o", "size=600k", "tmpfs")
+run("full")
+mount("-o", "remount,size=100m")
+mount("-o", "remount,ro")
+run("read-only")
+mount("-o", "remount,rw")
+run("mended")
+subprocess.run(["cp", "-r", "disk/run", "kept"], check=True)
 """
 
 
@@ -47,11 +62,8 @@ def test_a_full_and_a_read_only_disk_are_told_and_the_same_command_goes_on(tmp_p
     (tmp_path / "disk").mkdir()
     if subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("unshare --mount is not permitted: a full disk is untested")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BITSEARCH": str(BITSEARCH)}
-    finished = subprocess.run(
-        [*UNSHARE, "sh", "-c", SCRIPT],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    command = [*UNSHARE, sys.executable, "-c", SCRIPT]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     parts = {part.split("\n")[0]: part.splitlines()[1:] for part in finished.stderr.split("== ")[1:]}
     (said, ended) = parts["full"]
     assert ended == "exit 2"

@@ -6,6 +6,8 @@ import pytest
 
 from bitsearch.plan import BitPlan
 
+pytestmark = pytest.mark.training
+
 FRAMES = 8
 
 

@@ -11,6 +11,8 @@ from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.report import write_report
 from bitsearch.search.run_folder import RunFolder
 
+pytestmark = pytest.mark.training
+
 NETWORK = """
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn

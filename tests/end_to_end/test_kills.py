@@ -1,26 +1,22 @@
 """A run killed at any moment ends like one that was not."""
 
-import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import Forked, ended, forked
 
 from bitsearch.plan import DRAFT
 from bitsearch.search.run import search
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.space import SearchSpace
 
-COMMAND = str(Path(sys.executable).with_name("bitsearch"))
+pytestmark = [pytest.mark.training, pytest.mark.processes]
 OPTIONS = ["--space", "tiny.toml", "--budget", "8x"]
 KILLS = int(os.environ.get("BITSEARCH_KILLS", "12"))
 """In all; a run that ends before so many is followed by another one, in another folder."""
-FRESH = multiprocessing.get_context("forkserver")
 
 SPACE = """
 schema_version = 1
@@ -47,18 +43,13 @@ def work(tmp_path_factory):
     """A working directory, with an undisturbed run in ``undisturbed``."""
     cwd = tmp_path_factory.mktemp("kills")
     (cwd / "tiny.toml").write_text(SPACE, encoding="utf-8")
-    finished = started(cwd, "undisturbed")
-    _, errors = finished.communicate(timeout=300)
-    assert finished.returncode == 0, errors
+    finished = ended(started(cwd, "undisturbed"))
+    assert finished.returncode == 0, finished.stderr
     return cwd
 
 
 def started(cwd, out):
-    arguments = [COMMAND, "run", *OPTIONS, "--out", out, "--quiet"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return forked("run", *OPTIONS, "--out", out, "--quiet", cwd=cwd)
 
 
 def readable(folder):
@@ -92,7 +83,7 @@ def epochs(folder):
 
 
 def go_on(space, out):
-    """What the command does, in a process that has torch already."""
+    """What the command does, but for its report."""
     search(
         SearchSpace.load(space), "8x", out=out, command=f"bitsearch run {' '.join(OPTIONS)} --out {out.name} --quiet"
     )
@@ -100,37 +91,27 @@ def go_on(space, out):
 
 def go_on_to_the_end(work, out):
     """Left alone from here on, the run ends like the undisturbed one."""
-    process = FRESH.Process(target=go_on, args=(work / "tiny.toml", work / out))
-    process.start()
-    process.join(300)
-    assert process.exitcode == 0
+    finished = ended(Forked(go_on, work / "tiny.toml", work / out, cwd=work))
+    assert finished.returncode == 0, finished.stderr
     ended_alike(work, out)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """In this process's children too. Most of a command's time is the import of torch: here it is imported once."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    FRESH.set_forkserver_preload(["bitsearch.search.run"])
 
 
 def killed_run(work, out, moment, kills):
     """A run that is killed at most so often and then left alone until it ends; how often it was."""
     folder, killed = RunFolder(work / out), 0
     while killed < kills:
-        process = FRESH.Process(target=go_on, args=(work / "tiny.toml", folder.path))
-        process.start()
+        process = Forked(go_on, work / "tiny.toml", folder.path, cwd=work)
         # Within a third of a second after an event, or none.
         before, deadline = len(folder.log()), time.monotonic() + 120
         awaited = moment.randrange(0, 4)
-        while process.is_alive() and len(folder.log()) < before + awaited and time.monotonic() < deadline:
+        while process.poll() is None and len(folder.log()) < before + awaited and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(moment.random() * 0.3)
         process.kill()
-        process.join(60)
-        assert process.exitcode in (-signal.SIGKILL, 0)
+        process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGKILL, 0)
         readable(folder)
-        if process.exitcode == 0:
+        if process.returncode == 0:
             break
         killed += 1
     go_on_to_the_end(work, out)
@@ -164,9 +145,8 @@ def test_one_signal_saves_the_epoch_and_says_how_to_go_on(work, number):
     process.communicate(timeout=120)
     assert process.returncode == 130
     assert [path.name for path in (cwd / out / "checkpoints").iterdir()] == ["trial-0000.safetensors"]
-    resumed = started(cwd, out)
-    _, errors = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, errors
+    resumed = ended(started(cwd, out))
+    assert resumed.returncode == 0, resumed.stderr
     ended_alike(cwd, out)
     assert epochs(RunFolder(cwd / out)) == epochs(RunFolder(cwd / "undisturbed"))
 

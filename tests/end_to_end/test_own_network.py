@@ -1,10 +1,6 @@
-"""A user's own network and data, with nothing of bitsearch's in their files, through the installed command."""
+"""A user's own network and data, with nothing of bitsearch's in their files, through the real command."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from refusal import refused
@@ -12,7 +8,7 @@ from refusal import refused
 from bitsearch.plan import BitPlan
 from bitsearch.search.run_folder import RunFolder
 
-COMMAND = Path(sys.executable).with_name("bitsearch")
+pytestmark = pytest.mark.training
 
 NEURONS = """
 import torch
@@ -111,19 +107,6 @@ uniform_trials = 1
 """
 
 
-def bitsearch(*arguments, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(
-        [str(COMMAND), *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """A working directory with the user's package and search space in it."""
@@ -138,10 +121,10 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ran(work):
+def ran(call, work):
     """(working directory, run folder) of a run of the user's space with an option of the command line."""
     options = ("--model-arg", "channels=3", "--data-arg", "count=200")
-    finished = bitsearch("run", "--space", "mine.toml", *options, "--out", "run", "--json", cwd=work)
+    finished = call("run", "--space", "mine.toml", *options, "--out", "run", "--json", cwd=work)
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["chosen"]["network"] == "mypackage.nets:CSNN"
     return work, RunFolder(work / "run")

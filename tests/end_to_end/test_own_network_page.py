@@ -41,6 +41,7 @@ def work(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.training
 def test_the_commands_run_in_their_order(work, monkeypatch, capsys):
     lines = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
     assert [line[1] for line in lines] == ["profile", "run", "export", "evaluate", "deploy"]

@@ -19,6 +19,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+@pytest.mark.training
 def test_the_search_example_runs(tmp_path, monkeypatch, tiny_space_text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
@@ -30,6 +31,7 @@ def test_the_search_example_runs(tmp_path, monkeypatch, tiny_space_text):
     assert names["result"].folder.report_file.is_file()
 
 
+@pytest.mark.training
 def test_the_training_loop_example_ends_within_the_budget():
     names = {}
     exec(blocks("python")[1], names)

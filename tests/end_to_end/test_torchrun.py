@@ -1,16 +1,23 @@
-"""A run in several processes, through torchrun."""
+"""A run in several processes: of torchrun, of ``--processes`` and of a cluster's own wrapper."""
 
 import json
-import os
+import signal
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
+from commands import ended, forked, together
 from postgres import running_server
+from refusal import refused
 
 from bitsearch.plan import BitPlan
 from bitsearch.search.evaluate import evaluate_plan
 from bitsearch.search.run_folder import RunFolder
+
+pytestmark = [pytest.mark.training, pytest.mark.processes]
+RUN = ["run", "--space", "tiny.toml", "--budget", "8x", "--out", "run"]
 
 SPACE = """
 schema_version = 1
@@ -30,33 +37,19 @@ uniform_trials = 1
 
 
 def torchrun(*arguments, cwd):
-    """The finished command; its processes end with it."""
+    """Two processes of torch's own launcher."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "bitsearch"]
-    with subprocess.Popen(
-        [*launcher, *arguments],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        try:
-            out, errors = running.communicate(timeout=300)
-        except subprocess.TimeoutExpired:
-            running.terminate()
-            raise
-    return running.returncode, out, errors
-
-
-def alone(*arguments, cwd):
-    """What the command says in one process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "bitsearch", *arguments]
-    finished = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    running = subprocess.Popen(
+        [*launcher, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stderr
+    try:
+        out, errors = running.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        # It ends its processes first.
+        running.terminate()
+        running.communicate(timeout=40)
+        raise
+    return SimpleNamespace(returncode=running.returncode, stdout=out, stderr=errors)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +57,9 @@ def run(tmp_path_factory):
     """(folder, what was printed on stdout)."""
     cwd = tmp_path_factory.mktemp("work")
     (cwd / "tiny.toml").write_text(SPACE, encoding="utf-8")
-    code, out, errors = torchrun("run", "--space", "tiny.toml", "--budget", "8x", "--json", "--out", "run", cwd=cwd)
-    assert code == 0, errors
-    return cwd / "run", out
+    finished = torchrun("run", "--space", "tiny.toml", "--budget", "8x", "--json", "--out", "run", cwd=cwd)
+    assert finished.returncode == 0, finished.stderr
+    return cwd / "run", finished.stdout
 
 
 def test_one_process_writes_and_prints(run):
@@ -99,10 +92,9 @@ def test_the_processes_are_recorded(run):
 def test_a_run_of_two_processes_goes_on_and_one_process_measures_the_same(run):
     folder, _ = run
     before = (folder / "weights" / "full-precision.safetensors").read_bytes()
-    arguments = ("run", "--space", "tiny.toml", "--budget", "8x", "--trials", "2", "--out", "run")
-    code, _, errors = torchrun(*arguments, cwd=folder.parent)
-    assert code == 0, errors
-    assert "Going on after 2 finished trials." in errors
+    finished = ended(forked(*RUN, "--trials", "2", "--processes", "2", cwd=folder.parent))
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("Going on after 2 finished trials.") == 1
     assert (folder / "weights" / "full-precision.safetensors").read_bytes() == before
     opened = RunFolder.open(folder)
     assert [plan.provenance.method for plan in opened.plans()] == ["adaptive", "uniform", "adaptive"]
@@ -112,18 +104,20 @@ def test_a_run_of_two_processes_goes_on_and_one_process_measures_the_same(run):
         assert measured == pytest.approx(plan.accuracy.validation, abs=1.5 / 360)
 
 
-def test_a_worker_of_two_processes_takes_trials_from_a_shared_study(tmp_path):
+@pytest.mark.database
+def test_a_worker_of_two_processes_takes_trials_from_a_shared_study(call, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     with running_server() as server:
         shared = ["--storage", server.url(), "--study", "shared"]
-        run = ["run", "--space", "tiny.toml", "--budget", "8x", "--trials", "2", "--out", "run", *shared]
+        one = [*RUN, "--trials", "2", *shared]
         # One trial by a single process, and the others by two together.
-        alone(*run, "--timeout", "0", cwd=tmp_path)
-        code, _, errors = torchrun("worker", *shared, "--wait", "0", "--folder", "worker", cwd=tmp_path)
-        assert code == 0, errors
-        assert errors.count("trials ended here") == 1
-        assert "Nothing is left to do; 2 trials ended here." in errors
-        assert "Going on after 3 finished trials." in alone(*run, cwd=tmp_path)
+        assert call(*one, "--timeout", "0", cwd=tmp_path).returncode == 0
+        leader, other = map(ended, together(2, "worker", *shared, "--wait", "0", "--folder", "worker", cwd=tmp_path))
+        assert (leader.returncode, other.returncode) == (0, 0), leader.stderr + other.stderr
+        assert "Nothing is left to do; 2 trials ended here." in leader.stderr
+        assert "trials ended here" not in other.stderr
+        finished = call(*one, cwd=tmp_path)
+        assert "Going on after 3 finished trials." in finished.stderr
     done = [line["trial"] for line in RunFolder(tmp_path / "worker").log() if line["event"] == "finished"]
     assert done == [1, 2]
     folder = RunFolder.open(tmp_path / "run")
@@ -135,9 +129,47 @@ def test_a_worker_of_two_processes_takes_trials_from_a_shared_study(tmp_path):
         assert measured == pytest.approx(plan.accuracy.validation, abs=1.5 / 360)
 
 
+def refused_together(*arguments, cwd):
+    """The one line of a command in two processes that refuses what it was given."""
+    return refused(ended(forked("run", *arguments, "--processes", "2", cwd=cwd)))
+
+
 def test_a_mistake_is_told_once(tmp_path):
-    code, out, errors = torchrun("run", "--budget", "four", cwd=tmp_path)
-    assert code != 0
-    assert out == ""
-    assert sum(line.startswith("bitsearch: ") for line in errors.splitlines()) == 1
+    assert "budget 'four' is not understood" in refused_together("--budget", "four", cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_first_process_alone_refuses_is_told_once_and_ends_all(run):
+    folder, _ = run
+    before = len(RunFolder(folder).log())
+    line = refused_together("--space", "tiny.toml", "--budget", "4x", "--out", "run", cwd=folder.parent)
+    assert "holds a run with budget '8x', not '4x'" in line
+    assert len(RunFolder(folder).log()) == before
+
+
+def test_another_number_than_the_launchers_is_refused(tmp_path):
+    leader, other = map(ended, together(2, "run", "--budget", "4x", "--processes", "3", cwd=tmp_path))
+    assert refused(leader) == "bitsearch: --processes is 3, but a launcher started 2 of them; leave the option out"
+    assert (other.returncode, other.stdout, other.stderr) == (2, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_of_two_processes_goes_on(tmp_path):
+    (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
+    running, log = forked(*RUN, "--processes", "2", cwd=tmp_path), tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.is_file() or '"trial": 0' not in log.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate(timeout=1)
+        time.sleep(0.005)
+    running.send_signal(signal.SIGINT)
+    finished = ended(running)
+    assert finished.returncode == 130, finished.stderr
+    assert "Traceback" not in finished.stderr
+    folder = RunFolder(tmp_path / "run")
+    assert [path.name for path in folder.path.glob("checkpoints/*")] == ["trial-0000.safetensors"]
+    resumed = ended(forked(*RUN, cwd=tmp_path))
+    assert resumed.returncode == 0, resumed.stderr
+    assert [plan.provenance.method for plan in folder.plans()] == ["adaptive", "uniform"]
+    done = [(line["trial"], line["phase"], line["epoch"]) for line in folder.log() if line["event"] == "epoch"]
+    assert len(done) == len(set(done)) == 5

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,15 +13,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from commands import Forked, ended, forked, started
 from optuna.trial import TrialState
 from postgres import PASSWORD, free_port, running_server
+from sleepers import take_trials
 
 from bitsearch.search.run_folder import RunFolder
 from bitsearch.search.storage import database_url, open_storage
 from bitsearch.search.study import ROLE, SURPLUS, open_study, origin_of
 
-COMMAND = str(Path(sys.executable).with_name("bitsearch"))
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+pytestmark = [pytest.mark.training, pytest.mark.processes, pytest.mark.database]
 
 SPACE = """
 schema_version = 1
@@ -43,42 +43,6 @@ sampler = "random"
 weight_price = { low = 0.2, high = 5.0, log = true }
 """
 
-# One worker on trials of a quarter of a second, as a process of its own that can be killed and cut off.
-SLEEPER = """
-import faulthandler, sys, time
-faulthandler.dump_traceback_later(240)
-import bitsearch.search.storage as storage
-storage.HEARTBEAT_SECONDS = 1
-from bitsearch.plan import UniformBits
-from bitsearch.search.interruption import Stop
-from bitsearch.search.progress import Silent
-from bitsearch.search.proxy import open_shared
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import open_study
-from bitsearch.search.trials import Taker
-from bitsearch.search.turns import Wanted
-from bitsearch.search.sampler import TrialSampler, suggest
-from bitsearch.space import SearchSpace
-from pathlib import Path
-import optuna
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-url, folder, trials = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-space = SearchSpace.load(folder / "tiny.toml")
-wanted = Wanted(trials, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
-study = open_study(open_shared(url), sys.argv[4])
-study.sampler = TrialSampler(space, 0, wanted)
-own = RunFolder(folder / "own")
-own.make()
-
-def objective(trial, turn):
-    suggest(trial, space)
-    time.sleep(0.25)
-    return 0.5, 1.0 + trial.number
-
-Taker(study, wanted, objective, own, Silent(), Stop()).take_all()
-"""
-
 
 @pytest.fixture(scope="module")
 def server():
@@ -90,7 +54,7 @@ class Proxy:
     """A TCP proxy on loopback: cut, it closes what is connected and lets nobody through."""
 
     name = "a TCP proxy that drops connections"
-    command = ()
+    file = None
 
     def __init__(self, port):
         self.target, self.is_cut = port, False
@@ -149,7 +113,7 @@ class Namespace:
         self.port, number = port, os.getpid() % 250
         self.space, self.cable, self.end = f"bits{number}", f"bs{number}a", f"bs{number}b"
         self.host = f"10.213.{number}.1"
-        self.command = ("ip", "netns", "exec", self.space)
+        self.file = Path("/run/netns", self.space)
         try:
             self._do("netns", "add", self.space)
             self._do("link", "add", self.cable, "type", "veth", "peer", "name", self.end, "netns", self.space)
@@ -192,9 +156,8 @@ def test_a_network_can_be_cut_as_in_real_life(server):
         pytest.skip("network namespaces are not permitted here: the network is cut by a TCP proxy instead")
 
 
-def worker(url, folder, trials, within=(), study="shared"):
-    arguments = [*within, sys.executable, "-c", SLEEPER, url, str(folder), str(trials), study]
-    return subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def worker(url, folder, trials, namespace=None, study="shared"):
+    return Forked(take_trials, url, folder, trials, study, namespace, cwd=folder)
 
 
 def finished_trials(study):
@@ -255,7 +218,7 @@ def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_serve
     server.listen(cable.host)
     far = server.url(cable.port, host=cable.host)
     workers = [worker(url, tmp_path, trials) for _ in range(3)]
-    workers.append(worker(database_url(far), tmp_path, trials, cable.command))
+    workers.append(worker(database_url(far), tmp_path, trials, cable.file))
     try:
         until(study, 5)
         workers[0].send_signal(signal.SIGKILL)
@@ -267,9 +230,9 @@ def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_serve
         until(study, 18)
         cable.mend()
         for process in workers[1:]:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-            assert PASSWORD not in errors
+            finished = ended(process)
+            assert finished.returncode == 0, finished.stderr
+            assert PASSWORD not in finished.stderr
     finally:
         cable.close()
         for process in workers:
@@ -296,10 +259,7 @@ def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
     pytest.importorskip("grpc", reason="grpc is not installed: the proxy is untested")
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     port = str(free_port())
-    proxy = subprocess.Popen(
-        [COMMAND, "proxy", "--storage", server.url(), "--port", port],
-        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    proxy = started("proxy", "--storage", server.url(), "--port", port, cwd=tmp_path)
     assert proxy.stderr.readline().strip() == f"Workers: --storage grpc://127.0.0.1:{port}"
     trials, url = 24, database_url(server.url())
     watching = open_storage(url)
@@ -309,8 +269,8 @@ def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
     try:
         kill_at_a_trial(workers[-1], study, len(workers))
         for process in workers[:-1]:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
+            finished = ended(process, 120)
+            assert finished.returncode == 0, finished.stderr
         assert proxy.poll() is None
     finally:
         for process in [proxy, *workers]:
@@ -320,21 +280,19 @@ def test_workers_behind_a_proxy_are_missed_when_they_die(server, tmp_path):
     watching.close()
 
 
-def test_run_and_workers_share_a_study_and_the_password_is_nowhere(server, tmp_path):
+def test_run_and_workers_share_a_study_and_the_password_is_nowhere(call, server, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     shared = ["--storage", server.url(), "--study", "digits-8x"]
-    worker_command = [COMMAND, "worker", *shared, "--wait", "120", "--folder", "scratch"]
-    run_command = [COMMAND, "run", "--space", "tiny.toml", "--budget", "8x", "--out", "run", *shared]
+    run = ["run", "--space", "tiny.toml", "--budget", "8x", *shared, "--out"]
     processes = [
-        subprocess.Popen(
-            command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for command in (worker_command, run_command)
+        forked("worker", *shared, "--wait", "120", "--folder", "scratch", cwd=tmp_path),
+        forked(*run, "run", cwd=tmp_path),
     ]
     said = []
     for process in processes:
-        said += process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        finished = ended(process)
+        said += [finished.stdout, finished.stderr]
+        assert finished.returncode == 0, said
     folder = RunFolder(tmp_path / "run")
     plans = folder.plans()
     assert [plan.provenance.method for plan in plans].count("adaptive") == 3
@@ -349,10 +307,7 @@ def test_run_and_workers_share_a_study_and_the_password_is_nowhere(server, tmp_p
         assert PASSWORD.encode() not in path.read_bytes(), path
     assert PASSWORD not in "".join(said)
     # Whoever gives the command elsewhere gets plans, weights and report, and trains nothing.
-    again = subprocess.run(
-        [*run_command, "--out", "elsewhere"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    again = call(*run, "elsewhere", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     elsewhere = RunFolder(tmp_path / "elsewhere")
     assert [line for line in elsewhere.log() if line["event"] == "epoch"] == []
@@ -373,7 +328,7 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(call, serve
     assert PASSWORD not in line
 
 
-def test_a_study_that_is_not_there_names_those_that_are(call, server, tmp_path):
-    finished = call("worker", "--storage", server.url(), "--study", "none", "--wait", "0", cwd=tmp_path)
+def test_a_study_that_is_not_there_names_those_that_are(server, tmp_path):
+    finished = ended(started("worker", "--storage", server.url(), "--study", "none", "--wait", "0", cwd=tmp_path))
     assert finished.returncode == 2
     assert "no study 'none' in the storage; it has: " in finished.stderr

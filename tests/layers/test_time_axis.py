@@ -1,6 +1,7 @@
 import pytest
 import torch
 from spikingjelly.activation_based import layer as spiking
+from tolerances import summed
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -51,7 +52,7 @@ def test_a_folded_time_axis_is_the_same(kind, shape, time_steps, batch):
     unfolded = layer(kind, time_steps)(x)
     folded = layer(kind, time_steps)(x.flatten(0, 1))
     assert unfolded.shape[:2] == (FRAMES, batch)
-    torch.testing.assert_close(folded, unfolded.flatten(0, 1))
+    torch.testing.assert_close(folded, unfolded.flatten(0, 1), **summed(64, 2.0))
 
 
 @pytest.mark.parametrize("time_steps", [1, 2, 3, 4, 6])
@@ -66,7 +67,7 @@ def test_the_result_is_that_of_the_bins_held_over_their_frames(time_steps):
         spikes = (membrane / step).round().clamp(0, 15) * step
         residual = membrane - spikes
         results.append(F.conv2d(spikes, quantized.quantized_weight(), quantized.bias, padding=1))
-    torch.testing.assert_close(found, hold_frames(torch.stack(results), FRAMES), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, hold_frames(torch.stack(results), FRAMES), **summed(64, 2.0))
 
 
 def test_many_bits_without_memory_are_the_float_layer():
@@ -75,6 +76,7 @@ def test_many_bits_without_memory_are_the_float_layer():
     torch.manual_seed(0)
     plain = nn.Conv2d(4, 3, 3, padding=1)
     wanted = plain(x.flatten(0, 1)).unflatten(0, (FRAMES, -1))
+    # 36 products, each off by half of one of 255 steps and half of one of 127, most of which cancel.
     torch.testing.assert_close(quantized(x), wanted, rtol=0.02, atol=0.02)
 
 
@@ -94,7 +96,7 @@ def test_every_time_step_gets_the_best_step_of_its_membrane():
     for t in range(3):
         membrane = binned[0] if t == 0 else binned[t] + membrane
         step = renew_step(membrane, torch.tensor(4.0), signed=False).log().exp()
-        assert quantized.spike_step[t].item() == pytest.approx(step.item(), rel=1e-5)
+        assert quantized.spike_step[t].item() == pytest.approx(step.item())
         spikes = (membrane / step).round().clamp(0, 15) * step
         membrane = membrane - spikes
 
@@ -128,7 +130,7 @@ def test_recomputed_operands_give_the_same_gradients():
         return [x.grad, quantized.weight.grad, quantized.spike_log_step.grad, quantized.time_latent.grad]
 
     for plain, recomputed in zip(gradients(False), gradients(True), strict=True):
-        torch.testing.assert_close(recomputed, plain)
+        torch.testing.assert_close(recomputed, plain, rtol=0, atol=0)
 
 
 def test_spikes_and_operations_are_counted_a_time_step():

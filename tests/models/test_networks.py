@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tolerances import FLOAT64
 from torch import nn
 
 from bitsearch.errors import InputError
@@ -87,11 +88,11 @@ def test_frames_give_what_each_frame_alone_gives(name):
     timed = make_network(name, {}, input_shape=(2, *shape), classes=5).eval()
     with torch.device("meta"):
         still = make_network(name, {}, input_shape=shape, classes=5).eval()
-    still.load_state_dict(timed.state_dict(), assign=True)
-    inputs = torch.rand(2, 3, *shape)
+    still.load_state_dict(timed.double().state_dict(), assign=True)
+    inputs = torch.rand(2, 3, *shape, dtype=torch.float64)
     assert still(inputs[0]).shape == (3, 5)
     expected = torch.stack([still(frame) for frame in inputs])
-    torch.testing.assert_close(timed(inputs), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(timed(inputs), expected, rtol=FLOAT64, atol=FLOAT64)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -43,7 +43,8 @@ def parameters(name, shape, classes, **options):
 )
 def test_residual_networks_have_the_published_size(name, blocks, published):
     found = parameters(name, (3, 224, 224), 1000)
-    assert found == resnet(blocks, 1000) == pytest.approx(published, rel=0.005)
+    # Published to a tenth of a million.
+    assert found == resnet(blocks, 1000) == pytest.approx(published, abs=0.05e6)
     assert parameters(name, (10, 2, 128, 128), 11) == resnet(blocks, 11, channels=2)
 
 
@@ -65,6 +66,7 @@ def test_a_stem_for_other_channels_is_like_the_zoos():
     assert events.weight.shape == (64, 2, 7, 7)
     assert (events.stride, events.padding, events.bias) == (colour.stride, colour.padding, None)
     # Both have the variance 2 / (fan out), which does not depend on the number of input channels.
+    # Of 6,272 and 9,408 weights: each deviation is known to 1/√(2n), both to 1.2%, of which this is four times as much.
     assert events.weight.std().item() == pytest.approx(colour.weight.std().item(), rel=0.05)
     assert events.step_mode == "m"
 

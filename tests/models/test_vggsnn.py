@@ -15,7 +15,7 @@ def test_it_has_the_published_size():
     convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
     norms = 2 * sum(widths[1:])
     found = sum(parameter.numel() for parameter in vggsnn().parameters())
-    assert found == convolutions + norms + (512 * 3 * 3 + 1) * 10 == pytest.approx(9.27e6, rel=0.001)
+    assert found == convolutions + norms + (512 * 3 * 3 + 1) * 10 == pytest.approx(9.27e6, abs=0.005e6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (34, 34), (48, 40)])

@@ -1,5 +1,8 @@
+from itertools import product
+
 import pytest
 import torch
+from tolerances import chained, summed
 
 from bitsearch.quant.compilation import can_compile, compilable, compiled_quantizers
 from bitsearch.quant.neuron import refined_neuron
@@ -10,32 +13,36 @@ needs_compiler = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def results(shape):
-    """Output and every gradient of a neuron with two steps and of per-channel weights."""
+def results(shape, dtype):
+    """Output and every gradient of a neuron with two steps and of per-channel weights: by element, and summed."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator).relu().requires_grad_()
-    weight = torch.randn(shape, generator=generator).requires_grad_()
-    steps = torch.full((3,), 0.3).requires_grad_()
-    step = torch.full((shape[0], *[1] * (len(shape) - 1)), 0.2).requires_grad_()
-    bits = torch.tensor([2.0, 3.0, 1.0])
-    latents = torch.tensor([2.0, 3.0, 1.0]).requires_grad_()
-    time, latent = torch.tensor(2.0).requires_grad_(), torch.tensor(3.0).requires_grad_()
+    x = torch.randn(shape, generator=generator).to(dtype).relu().requires_grad_()
+    weight = torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+    steps = torch.full((3,), 0.3, dtype=dtype).requires_grad_()
+    step = torch.full((shape[0], *[1] * (len(shape) - 1)), 0.2, dtype=dtype).requires_grad_()
+    bits = torch.tensor([2.0, 3.0, 1.0], dtype=dtype)
+    latents = bits.clone().requires_grad_()
+    time, latent = bits[0].clone().requires_grad_(), bits[1].clone().requires_grad_()
     spikes = refined_neuron(x, steps, bits, latents, time, time_steps=2)
-    quantized = quantize(weight, step, torch.tensor(3.0), latent, signed=True)
-    frames = torch.randn(3, *shape, generator=generator).relu().requires_grad_()
+    quantized = quantize(weight, step, bits[1], latent, signed=True)
+    frames = torch.randn(3, *shape, generator=generator).to(dtype).relu().requires_grad_()
     fired = refined_neuron(frames, steps, bits, latents, time_steps=3, decay=0.5, framed=True)
     (spikes * quantized + fired.mean(0)).sum().backward()
-    return [spikes, quantized, fired, frames.grad, *(p.grad for p in (x, weight, steps, step, latents, time, latent))]
+    elements = [spikes, quantized, fired, frames.grad, x.grad, weight.grad]
+    return elements, [parameter.grad for parameter in (steps, step, latents, time, latent)]
 
 
 @needs_compiler
 def test_compiled_kernels_give_what_the_plain_ones_give_for_any_shape():
-    for shape in ((8, 3, 5, 5), (4, 6, 3, 3)):
-        plain = results(shape)
+    for dtype, shape in product((torch.float32, torch.float64), ((8, 3, 5, 5), (4, 6, 3, 3))):
+        plain, plain_sums = results(shape, dtype)
         with compiled_quantizers():
-            compiled = results(shape)
+            compiled, compiled_sums = results(shape, dtype)
         for one, other in zip(plain, compiled, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(one, other, **chained(8, dtype))
+        # Over three frames of 600 elements, each of a few hundredths up to a few units.
+        for one, other in zip(plain_sums, compiled_sums, strict=True):
+            torch.testing.assert_close(one, other, **summed(1800, 1000.0, dtype))
 
 
 def test_kernels_are_compiled_inside_the_block_only_and_never_for_evaluation(monkeypatch):

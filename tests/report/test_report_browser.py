@@ -67,6 +67,33 @@ def opened_file(browser, file, ready, width=1200, **options):
     context.close()
 
 
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """A made-up run that tests only read."""
+    return make_run(tmp_path_factory.mktemp("made-up") / "digits-run")
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser, made_up):
+    """(its report, the place of the slider); most of a test's time is the page's own start."""
+    with opened(browser, made_up) as page:
+        yield page, page.evaluate("budget.value")
+
+
+@pytest.fixture
+def page(shared_page):
+    """The same, put back to what it showed first once a test has selected, pinned and filtered plans."""
+    page, place = shared_page
+    yield page
+    page.mouse.move(0, 0)
+    page.evaluate("document.querySelector('button[type=reset]').click()")
+    press(page, "Escape")
+    page.evaluate("place => { budget.value = place; budget.dispatchEvent(new Event('input')) }", place)
+    shown(page, 9)
+    wait_for_marks(page, 28)
+    page.evaluate("scrollTo(0, 0)")
+
+
 PLACES = """() => {
     const front = document.getElementById("front");
     const box = front.getBoundingClientRect();
@@ -125,20 +152,19 @@ def axis_title(page, text):
     page.wait_for_function("text => document.querySelector('#front .xtitle').textContent.startsWith(text)", arg=text)
 
 
-def test_every_trial_is_drawn_and_the_chosen_plan_shown(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        assert page.title() == "digits within budget 4x · bitsearch report"
-        assert marks(page) == 28
-        shown(page, 9)
-        assert layer_bits(page) == ["8", "4", "3", "2", "6"]
-        assert page.locator("#selected-plan h3").text_content() == "Trial 9, adaptive"
-        page.locator("#curves").scroll_into_view_if_needed()
-        page.wait_for_selector("#curves .scatterlayer .js-line", state="attached")
-        assert page.locator("#curves .scatterlayer .js-line").count() == 5
-        page.locator("#hypervolume").scroll_into_view_if_needed()
-        page.wait_for_selector("#hypervolume .js-line", state="attached")
-        # No whole layer costs were logged in this run.
-        assert page.locator("#selected-plan tbody td:nth-child(5)").first.text_content() == "—"
+def test_every_trial_is_drawn_and_the_chosen_plan_shown(page):
+    assert page.title() == "digits within budget 4x · bitsearch report"
+    assert marks(page) == 28
+    shown(page, 9)
+    assert layer_bits(page) == ["8", "4", "3", "2", "6"]
+    assert page.locator("#selected-plan h3").text_content() == "Trial 9, adaptive"
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.wait_for_selector("#curves .scatterlayer .js-line", state="attached")
+    assert page.locator("#curves .scatterlayer .js-line").count() == 5
+    page.locator("#hypervolume").scroll_into_view_if_needed()
+    page.wait_for_selector("#hypervolume .js-line", state="attached")
+    # No whole layer costs were logged in this run.
+    assert page.locator("#selected-plan tbody td:nth-child(5)").first.text_content() == "—"
 
 
 def middle(page, trace, point):
@@ -147,123 +173,116 @@ def middle(page, trace, point):
     return page.evaluate(PLACES)[trace][point]
 
 
-def test_a_click_shows_the_plan_and_a_pin_keeps_it_beside_the_next(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        page.mouse.click(*middle(page, 1, 0))
-        shown(page, 0)
-        assert layer_bits(page) == ["8", "1", "2", "1", "4"]
-        assert page.get_attribute("#mark-selected", "hidden") is None
-        page.click("#selected-plan [data-part=pin]")
-        shown(page, 0, 0)
-        page.mouse.click(*middle(page, 2, 13))
-        shown(page, 27, 0)
-        assert layer_bits(page, "#pinned-plan") == ["8", "1", "2", "1", "4"]
-        assert layer_bits(page) == ["8"] * 5
-        assert page.locator("#selected-plan td.differs").count() == 12
-        cost = page.locator("#costs tbody tr").first.locator("td").nth(1).text_content()
-        assert cost.startswith(f"{run_folder.plan(0).costs['bit_budget']:.4g}\xa0bits")
-        page.click("#pinned-plan [data-part=pin]")
-        shown(page, 27)
-        assert not page.locator("#pinned-plan").is_visible()
+def test_a_click_shows_the_plan_and_a_pin_keeps_it_beside_the_next(page, made_up):
+    page.mouse.click(*middle(page, 1, 0))
+    shown(page, 0)
+    assert layer_bits(page) == ["8", "1", "2", "1", "4"]
+    assert page.get_attribute("#mark-selected", "hidden") is None
+    page.click("#selected-plan [data-part=pin]")
+    shown(page, 0, 0)
+    page.mouse.click(*middle(page, 2, 13))
+    shown(page, 27, 0)
+    assert layer_bits(page, "#pinned-plan") == ["8", "1", "2", "1", "4"]
+    assert layer_bits(page) == ["8"] * 5
+    assert page.locator("#selected-plan td.differs").count() == 12
+    cost = page.locator("#costs tbody tr").first.locator("td").nth(1).text_content()
+    assert cost.startswith(f"{made_up.plan(0).costs['bit_budget']:.4g}\xa0bits")
+    page.click("#pinned-plan [data-part=pin]")
+    shown(page, 27)
+    assert not page.locator("#pinned-plan").is_visible()
 
 
-def test_hover_names_the_trial(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        page.mouse.move(*middle(page, 3, 0))
-        page.wait_for_selector("#front .hovertext")
-        words = page.locator("#front .hovertext").text_content()
-        assert "trial 9, adaptive" in words
-        assert "15.15 bits" in words.replace("\xa0", " ")
+def test_hover_names_the_trial(page):
+    page.mouse.move(*middle(page, 3, 0))
+    page.wait_for_selector("#front .hovertext")
+    words = page.locator("#front .hovertext").text_content()
+    assert "trial 9, adaptive" in words
+    assert "15.15 bits" in words.replace("\xa0", " ")
 
 
-def test_limit_stands_where_its_cost_is(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        at_limit, tick = page.evaluate(
-            """() => {
-                const lines = [...document.querySelectorAll('#front .shapelayer path')];
-                const line = lines.find(path => path.style.stroke === 'rgb(204, 121, 167)').getBoundingClientRect();
-                const front = document.getElementById('front');
-                const { xaxis } = front._fullLayout;
-                const axis = front.getBoundingClientRect().x + xaxis._offset + xaxis.d2p(16);
-                return [line.x + line.width / 2, axis];
-            }"""
-        )
-        assert at_limit == pytest.approx(tick, abs=1.5)
+def test_limit_stands_where_its_cost_is(page):
+    at_limit, tick = page.evaluate(
+        """() => {
+            const lines = [...document.querySelectorAll('#front .shapelayer path')];
+            const line = lines.find(path => path.style.stroke === 'rgb(204, 121, 167)').getBoundingClientRect();
+            const front = document.getElementById('front');
+            const { xaxis } = front._fullLayout;
+            const axis = front.getBoundingClientRect().x + xaxis._offset + xaxis.d2p(16);
+            return [line.x + line.width / 2, axis];
+        }"""
+    )
+    assert at_limit == pytest.approx(tick, abs=1.5)
 
 
-def test_keys_walk_over_the_front(browser, run_folder):
-    front = [plan.provenance.trial for plan in run_folder.front()]
-    by_cost = sorted(run_folder.plans(), key=lambda plan: (plan.costs["bit_budget"], plan.provenance.trial))
+def test_keys_walk_over_the_front(page, made_up):
+    front = [plan.provenance.trial for plan in made_up.front()]
+    by_cost = sorted(made_up.plans(), key=lambda plan: (plan.costs["bit_budget"], plan.provenance.trial))
     order = [plan.provenance.trial for plan in by_cost]
-    with opened(browser, run_folder) as page:
-        press(page, "Home")
-        shown(page, front[0])
-        for trial in front[1:]:
-            press(page, "ArrowUp")
-            shown(page, trial)
-        press(page, "ArrowDown")
-        shown(page, front[-2])
-        press(page, "ArrowRight")
-        shown(page, order[order.index(front[-2]) + 1])
-        press(page, "Enter", "End")
-        shown(page, front[-1], order[order.index(front[-2]) + 1])
-        assert page.locator("#status").text_content().startswith(f"Trial {front[-1]}, adaptive: validation 98.89")
-        press(page, "Escape")
-        shown(page, front[-1])
+    press(page, "Home")
+    shown(page, front[0])
+    for trial in front[1:]:
+        press(page, "ArrowUp")
+        shown(page, trial)
+    press(page, "ArrowDown")
+    shown(page, front[-2])
+    press(page, "ArrowRight")
+    shown(page, order[order.index(front[-2]) + 1])
+    press(page, "Enter", "End")
+    shown(page, front[-1], order[order.index(front[-2]) + 1])
+    assert page.locator("#status").text_content().startswith(f"Trial {front[-1]}, adaptive: validation 98.89")
+    press(page, "Escape")
+    shown(page, front[-1])
 
 
-def test_slider_chooses_the_best_plan_within_the_budget(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        assert "at most 16\xa0bits, 4x below the baseline" in page.locator("#budget-text").text_content()
-        assert "Trial 9" in page.locator("#budget-text").text_content()
-        page.evaluate("budget.value = 0; budget.dispatchEvent(new Event('input'))")
-        cheapest = min(run_folder.plans(), key=lambda plan: plan.costs["bit_budget"])
-        shown(page, cheapest.provenance.trial)
-        page.evaluate("budget.value = 1000; budget.dispatchEvent(new Event('input'))")
-        shown(page, 13)
-        assert "Trial 13" in page.get_attribute("#budget", "aria-valuetext")
-        page.focus("#budget")
-        page.keyboard.press("Home")
-        shown(page, cheapest.provenance.trial)
+def test_slider_chooses_the_best_plan_within_the_budget(page, made_up):
+    assert "at most 16\xa0bits, 4x below the baseline" in page.locator("#budget-text").text_content()
+    assert "Trial 9" in page.locator("#budget-text").text_content()
+    page.evaluate("budget.value = 0; budget.dispatchEvent(new Event('input'))")
+    cheapest = min(made_up.plans(), key=lambda plan: plan.costs["bit_budget"])
+    shown(page, cheapest.provenance.trial)
+    page.evaluate("budget.value = 1000; budget.dispatchEvent(new Event('input'))")
+    shown(page, 13)
+    assert "Trial 13" in page.get_attribute("#budget", "aria-valuetext")
+    page.focus("#budget")
+    page.keyboard.press("Home")
+    shown(page, cheapest.provenance.trial)
 
 
-def test_filters_leave_plans_out(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        page.click("summary")
-        page.uncheck("input[value=adaptive]")
-        wait_for_marks(page, 14)
-        assert page.locator("#filter-count").text_content() == "14 of 28 plans"
-        page.select_option("#filter-steps", "1")
-        page.select_option("#filter-layer", label="conv3")
-        page.fill("#filter-low", "3")
-        page.fill("#filter-high", "3")
-        expected = [
-            plan.provenance.trial
-            for plan in run_folder.plans()
-            if plan.provenance.method == "uniform"
-            and plan.layers["conv3"].weight_bits == 3
-            and all(layer.time_steps == 1 for layer in plan.layers.values())
-        ]
-        wait_for_marks(page, len(expected))
-        press(page, "Home")
-        shown(page, expected[0])
-        page.click("button[type=reset]")
-        wait_for_marks(page, 28)
+def test_filters_leave_plans_out(page, made_up):
+    page.click("summary")
+    page.uncheck("input[value=adaptive]")
+    wait_for_marks(page, 14)
+    assert page.locator("#filter-count").text_content() == "14 of 28 plans"
+    page.select_option("#filter-steps", "1")
+    page.select_option("#filter-layer", label="conv3")
+    page.fill("#filter-low", "3")
+    page.fill("#filter-high", "3")
+    expected = [
+        plan.provenance.trial
+        for plan in made_up.plans()
+        if plan.provenance.method == "uniform"
+        and plan.layers["conv3"].weight_bits == 3
+        and all(layer.time_steps == 1 for layer in plan.layers.values())
+    ]
+    wait_for_marks(page, len(expected))
+    press(page, "Home")
+    shown(page, expected[0])
+    page.click("button[type=reset]")
+    wait_for_marks(page, 28)
 
 
 @pytest.mark.parametrize("trial", [9, 20])
-def test_the_downloaded_plan_is_what_export_writes(browser, run_folder, tmp_path, trial):
+def test_the_downloaded_plan_is_what_export_writes(page, made_up, tmp_path, trial):
     exported = tmp_path / "exported.json"
-    select_plan(run_folder, trial=trial).save(exported)
-    with opened(browser, run_folder) as page:
-        front = page.evaluate("document.getElementById('front').data.map(trace => trace.customdata ?? [])")
-        trace = next(number for number, own in enumerate(front) if trial in own)
-        page.mouse.click(*middle(page, trace, front[trace].index(trial)))
-        shown(page, trial)
-        with page.expect_download() as download:
-            page.click("#selected-plan [data-part=save]")
-        assert download.value.suggested_filename == "plan.json"
-        download.value.save_as(tmp_path / "downloaded.json")
+    select_plan(made_up, trial=trial).save(exported)
+    front = page.evaluate("document.getElementById('front').data.map(trace => trace.customdata ?? [])")
+    trace = next(number for number, own in enumerate(front) if trial in own)
+    page.mouse.click(*middle(page, trace, front[trace].index(trial)))
+    shown(page, trial)
+    with page.expect_download() as download:
+        page.click("#selected-plan [data-part=save]")
+    assert download.value.suggested_filename == "plan.json"
+    download.value.save_as(tmp_path / "downloaded.json")
     assert (tmp_path / "downloaded.json").read_bytes() == exported.read_bytes()
 
 
@@ -286,19 +305,18 @@ def test_metric_and_scale_switch(browser, run_folder):
         assert page.evaluate("document.getElementById('front').layout.yaxis.range[0]") > 90
 
 
-def test_heat_map_shows_the_front_of_the_metric(browser, run_folder):
-    with opened(browser, run_folder) as page:
-        page.locator("#heat").scroll_into_view_if_needed()
-        page.wait_for_selector("#heat .heatmaplayer image")
-        front = run_folder.front()
-        drawn = page.evaluate("document.getElementById('heat').data[0].z")
-        assert drawn[1] == [plan.layers["conv2"].weight_bits for plan in front]
-        switch(page, "kind", 2)
-        page.wait_for_function("() => document.getElementById('heat').data[0].zmax === 2")
-        assert page.evaluate("document.getElementById('heat').data[0].z[3]") == [
-            p.layers["conv4"].time_steps for p in front
-        ]
-        assert "conv1" in page.locator("#keepers").text_content()
+def test_heat_map_shows_the_front_of_the_metric(page, made_up):
+    page.locator("#heat").scroll_into_view_if_needed()
+    page.wait_for_selector("#heat .heatmaplayer image")
+    front = made_up.front()
+    drawn = page.evaluate("document.getElementById('heat').data[0].z")
+    assert drawn[1] == [plan.layers["conv2"].weight_bits for plan in front]
+    switch(page, "kind", 2)
+    page.wait_for_function("() => document.getElementById('heat').data[0].zmax === 2")
+    assert page.evaluate("document.getElementById('heat').data[0].z[3]") == [
+        p.layers["conv4"].time_steps for p in front
+    ]
+    assert "conv1" in page.locator("#keepers").text_content()
 
 
 def test_words_are_explained_on_focus(browser, run_folder):
@@ -332,8 +350,8 @@ def test_several_budgets_are_lines_on_their_own_axes(browser, make_run_folder, t
         assert page.evaluate("document.documentElement.scrollWidth") <= 1200
 
 
-def test_a_real_run_on_a_target_is_shown_without_a_complaint(browser, run_on_a_target):
-    folder = run_on_a_target.folder
+def test_a_real_run_on_a_target_is_shown_without_a_complaint(browser, run_on_a_target, copied):
+    folder = copied(run_on_a_target).folder
     with opened(browser, folder, width=400) as page:
         assert marks(page) == len(folder.plans())
         assert page.evaluate("document.documentElement.scrollWidth") <= 400

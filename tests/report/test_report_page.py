@@ -121,8 +121,8 @@ def test_an_axis_that_has_no_budget_is_shown_with_the_budget_beside_it(make_run_
     assert [attributes.get("data-metric") for attributes in pressed] == ["s_ace", None, None, None]
 
 
-def test_page_of_a_real_run_on_a_target(run_on_a_target):
-    page = read(run_on_a_target.folder)
+def test_page_of_a_real_run_on_a_target(run_on_a_target, copied):
+    page = read(copied(run_on_a_target).folder)
     words = " ".join(" ".join(page.text).replace("\xa0", " ").split())
     assert "tiny within budget weight_memory=2KiB, s_ace=4x" in words
     assert "The hardware has Weight memory of at most 1.367 KiB." in words

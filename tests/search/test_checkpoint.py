@@ -4,8 +4,9 @@ import os
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 from bitsearch.errors import InputError, StorageError
 from bitsearch.search.checkpoint import Checkpoint, read_state, state_bytes
@@ -14,7 +15,7 @@ PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(all
 KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.integers())
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     state=st.dictionaries(
         st.text(),

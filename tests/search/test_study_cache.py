@@ -1,8 +1,9 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
+from profiles import examples
 
 from bitsearch.search.storage import open_storage
 from bitsearch.search.study import open_study
@@ -23,7 +24,7 @@ def opened(folder):
 
 
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_every_worker_sees_all_trials_in_order_as_they_are(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     workers, running = [opened(folder), opened(folder)], []
