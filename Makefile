@@ -11,7 +11,8 @@ run: .venv/installed
 # All tests, then those that compare floats once more with the kernels of a processor without vector instructions.
 test: .venv/installed-dev browser postgres lint
 	$(BIN)/pytest
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest -m "$(FLOATS) and not processes and not exhaustive"
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 HYPOTHESIS_PROFILE=quick \
+	 $(BIN)/pytest -m "$(FLOATS) and not processes and not exhaustive"
 
 # What a change can be checked with in a minute.
 quick: .venv/installed-dev lint

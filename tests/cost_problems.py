@@ -52,7 +52,7 @@ ACTIVITY = Activity(
 
 COUNTS = st.integers(1, 3000) | st.sampled_from([8, 64])
 """Equal counts are as likely as different ones, so that layers tie."""
-SHARES = st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1)
+SHARES = st.sampled_from([0.0, 0.5, 1.0]) | st.integers(0, 10_000).map(lambda spikes: spikes / 10_000)
 WIDTHS = st.sets(st.integers(1, 8), min_size=1).map(sorted) | st.just([1, 2, 4, 8])
 
 

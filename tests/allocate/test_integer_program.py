@@ -4,8 +4,9 @@ from itertools import product
 import numpy as np
 import pytest
 from cost_problems import ACTIVITY, HARDWARE, LAYERS, layer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64
 
 from bitsearch.allocate.integer_program import solve
@@ -91,7 +92,7 @@ def problems(draw):
     return model, rules, budgets, Table(losses)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(problems())
 def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
     model, rules, budgets, loss = problem

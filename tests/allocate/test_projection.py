@@ -13,8 +13,9 @@ from cost_problems import (
     target_fields,
     uniform,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64
 
 from bitsearch.allocate.moves import LevelCount, moves
@@ -91,7 +92,7 @@ def check(problem, **options):
     return plan
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(projection_problems())
 def test_budgets_that_are_feasible_one_by_one_are_met_together_and_nothing_can_be_added(problem):
     model, rules, budgets, _, _ = problem
@@ -100,7 +101,7 @@ def test_budgets_that_are_feasible_one_by_one_are_met_together_and_nothing_can_b
     check(problem)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(projection_problems(infeasible=True))
 def test_budgets_are_met_or_refused_with_one_that_can_be_met(problem):
     model, rules, budgets, activity, start = problem
@@ -127,7 +128,7 @@ def test_budgets_are_met_or_refused_with_one_that_can_be_met(problem):
 UNLIMITED = Budget("s_ace", "all", 1e300)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(projection_problems(), st.fixed_dictionaries(dict.fromkeys(("weight", "spike", "time"), st.floats(0.2, 5))))
 def test_prices_and_losses_change_nothing_of_that(problem, prices):
     class Odd(LevelCount):
@@ -140,7 +141,7 @@ def test_prices_and_losses_change_nothing_of_that(problem, prices):
     check(problem, loss=Odd())
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(projection_problems())
 def test_without_refilling_no_number_rises_from_what_the_rules_make_of_it(problem):
     model, rules, budgets, activity, start = problem
@@ -157,7 +158,7 @@ def test_without_refilling_no_number_rises_from_what_the_rules_make_of_it(proble
         assert plan == roomy
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(geometries(), target_fields(), st.data())
 def test_without_limits_every_layer_gets_the_most_there_is(layers, fields, data):
     target = make_target(**fields)
@@ -401,7 +402,7 @@ def predicted_loss(plan, searched, prices):
     return weights / prices["weight"] + sum(loss.spike_loss(name, plan[name].spike_bits) for name in searched)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(projection_problems(), st.floats(0.2, 5))
 def test_no_exchange_of_two_layers_bits_lowers_the_loss_any_more(problem, weight_price):
     model, rules, budgets, activity, start = problem
@@ -421,7 +422,7 @@ def test_no_exchange_of_two_layers_bits_lowers_the_loss_any_more(problem, weight
     assert not lower
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(projection_problems(), st.floats(0.2, 5))
 def test_by_measured_losses_no_uniform_plan_is_better(problem, weight_price):
     model, rules, budgets, activity, start = problem

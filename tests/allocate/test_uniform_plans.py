@@ -3,7 +3,8 @@ from itertools import product
 import pytest
 import torch
 from cost_problems import projection_problems
-from hypothesis import given, settings
+from hypothesis import given
+from profiles import examples
 
 from bitsearch.allocate.uniform import train_fixed
 from bitsearch.allocate.uniform_plans import uniform_plans as ranked_plans
@@ -156,7 +157,7 @@ def test_a_fixed_plan_is_trained_for_all_epochs_and_kept(network, model, rules, 
         assert torch.equal(network.state_dict()[name], value)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(projection_problems())
 def test_what_is_judged_at_once_is_judged_as_plan_by_plan(problem):
     model, rules, budgets, activity, _ = problem

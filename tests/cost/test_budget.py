@@ -2,8 +2,9 @@ import re
 
 import pytest
 from cost_problems import ACTIVITY, ENERGY, EVENT_DRIVEN, HARDWARE, LATENCY, layer, make_target, uniform
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer
@@ -365,7 +366,7 @@ def models(draw):
     return CostModel(layers, target=BIG)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(models(), lowest, st.sampled_from([*KNOWN_BEFORE_TRAINING, "latency", "cores"]))
 def test_the_smallest_feasible_value_is_feasible_and_close(model, lowest, metric):
     choices = Choices(**{name: {"low": value, "high": 8} for name, value in lowest.model_dump().items()})
@@ -383,7 +384,7 @@ def test_just_below_the_cheapest_plan_is_infeasible(metric):
     smallest_feasible(Budget(metric, "less", least * (1 - 1e-9)), MODEL, RULES)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.floats(1e-8, 1e15))
 @example(1.0)
 @example(10.0)

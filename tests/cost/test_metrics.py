@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from cost_problems import ENERGY, HARDWARE, LATENCY, SHARES, make_target, target_fields
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64, rounding
 
 from bitsearch.cost import metrics
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, mean_bits, means
 
-QUICK = settings(max_examples=40, deadline=None)
+QUICK = examples(40)
 DOUBLE = {"dtype": torch.float64}
 ADDED_UP = ["s_ace", "ns_ace", "synops", "weight_memory", "energy", "latency", "cores"]
 
@@ -281,7 +282,7 @@ def test_means_are_weighted_over_the_counted_layers(network):
     assert mean_steps == pytest.approx(np.average(bits.time_steps, weights=inputs), rel=FLOAT64)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(networks(whole=False), st.sampled_from(sorted(METRICS)), st.data())
 def test_gradients_are_difference_quotients_of_what_was_not_rounded(network, metric, data):
     geometry, bits = network
@@ -332,7 +333,7 @@ def test_weight_memory_passes_its_gradient_through_the_rounding(network):
     assert moved.spikes.grad is None
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(networks(), st.sampled_from(sorted(METRICS)), st.data())
 def test_no_metric_rises_when_a_number_falls(network, metric, data):
     geometry, bits = network

@@ -15,8 +15,9 @@ from cost_problems import (
     plans,
     target_fields,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64, rounding
 
 from bitsearch.choices import FirstLayer
@@ -85,7 +86,7 @@ def test_every_layers_own_cost():
     assert uncounted.layer_costs("bit_budget", PLAN)["conv1"] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(geometries(), target_fields(), st.data())
 def test_the_layers_costs_add_up(layers, fields, data):
     model = CostModel(layers, target=make_target(**fields))
@@ -101,7 +102,7 @@ def test_the_layers_costs_add_up(layers, fields, data):
     assert costs["working_memory"] == max(model.layer_costs("working_memory", plan).values())
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(geometries(), target_fields(), st.data())
 def test_no_cost_of_a_plan_rises_when_a_bit_or_a_step_is_taken_away(layers, fields, data):
     model = CostModel(layers, target=make_target(**fields))

@@ -10,8 +10,9 @@ from cost_problems import (
     target_fields,
     uniform,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer, Span
@@ -157,7 +158,7 @@ def test_a_plan_is_allowed_if_every_number_is():
     assert not rules.allow(plan | {"conv1": good})
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(geometries(), target_fields(), st.data())
 def test_the_rules_keep_to_the_choices_and_the_target(layers, fields, data):
     target = make_target(**fields)

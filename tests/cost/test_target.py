@@ -7,8 +7,9 @@ from typing import get_args
 import jsonschema
 import pytest
 import tomli_w
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 from bitsearch.cost.target import FIGURES, Cores, Energy, Latency, LayerRule, Memory, Target
 from bitsearch.errors import InputError
@@ -306,7 +307,7 @@ targets = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(fields=targets, source=st.text(min_size=1, max_size=50).filter(str.strip))
 def test_toml_target_and_json_say_the_same(fields, source):
     written = fields | {"sources": {key: source for key in FIGURES if is_given(key, fields)}}

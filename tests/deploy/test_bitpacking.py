@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 
 from bitsearch.deploy.bitpacking import pack_bits, unpack_bits
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(bits=st.integers(1, 8), data=st.data())
 def test_unpacking_returns_what_was_packed_in_the_fewest_bytes(bits, data):
     values = np.array(data.draw(st.lists(st.integers(0, 2**bits - 1), max_size=40)), dtype=np.int64)

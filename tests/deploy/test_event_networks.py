@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from framed_networks import FRAMES, check_equal, events, framed, prepared
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packed_reader import run as run_by_hand
+from profiles import examples
 from settled import settle
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
@@ -121,7 +122,7 @@ def test_frames_are_binned_integrated_and_held_by_hand():
     assert watched(*one_layer(3, 3, steps=[2, 1, 3]), [2, 3, 3]) == ([2, 3, 3], [1, 3, 1], 8)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(data=st.data(), frames=st.integers(1, 20), fraction=st.integers(0, 6))
 def test_means_of_bins_are_those_of_exact_arithmetic(data, frames, fraction):
     time_steps = data.draw(st.integers(1, frames))

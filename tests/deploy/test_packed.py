@@ -3,10 +3,11 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packed_reader import read as read_by_hand
 from packed_reader import run as run_by_hand
+from profiles import examples
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tolerances import rounding
@@ -67,7 +68,7 @@ def packed(quantized, examples, tmp_path_factory):
     return path
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(plan=plans())
 def test_any_plan_takes_the_bytes_that_the_cost_model_says_and_comes_back_as_it_was(
     plan, quantized, examples, tmp_path_factory
@@ -83,7 +84,7 @@ def test_any_plan_takes_the_bytes_that_the_cost_model_says_and_comes_back_as_it_
         assert found.program.layers[name].spike_bits == plan[name].spike_bits
 
 
-@settings(max_examples=3, deadline=None)
+@examples(3)
 @given(plan=plans())
 def test_a_reader_written_from_the_description_gets_the_same_numbers(plan, quantized, examples, tmp_path_factory):
     network, _ = quantized(plan=plan)

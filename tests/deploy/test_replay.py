@@ -6,8 +6,9 @@ from math import floor
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from profiles import examples
 from torch import nn
 
 from bitsearch.deploy import replay
@@ -21,7 +22,7 @@ from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(divisor=st.integers(1, 2**31 - 1), quotient_=st.integers(0, 511), off=st.integers(-2, 2))
 @example(divisor=1, quotient_=511, off=0)
 @example(divisor=2**31 - 1, quotient_=511, off=-1)
@@ -37,7 +38,7 @@ def test_a_product_and_a_shift_divide_exactly_for_all_small_numbers():
         assert torch.equal(floor_quotient(numbers, divisor, 40 * divisor), numbers // divisor)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(denominator=st.integers(1, 2**49), whole=st.integers(-(2**50), 2**50), off=st.integers(-1, 1))
 def test_rounded_quotients_stay_on_their_side_of_whole_numbers(denominator, whole, off):
     # The nearest multiple of the denominator within the allowed range, and its two neighbours.
@@ -130,7 +131,7 @@ def test_inputs_round_upward_at_ties_and_saturate():
         encode(torch.zeros(1, 2), program.input)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(x=st.floats(width=32, allow_nan=False, allow_infinity=False), fraction=st.integers(-64, 64))
 def test_the_encoding_is_that_of_exact_arithmetic(x, fraction):
     given_input = NetworkInput(shape=(1,), fraction=fraction, largest=(1 << 26) - 1)

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from torch import nn
 from torch.nn import functional as F
 
@@ -170,7 +171,7 @@ def test_fixing_a_plan_with_a_time_step_that_was_out_of_use_gives_it_a_fresh_ste
 SPANS = st.tuples(st.integers(1, 8), st.integers(1, 8)).map(lambda pair: Span(low=min(pair), high=max(pair)))
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(weights=SPANS, spikes=SPANS, times=SPANS, seed=st.integers(0, 1000), size=st.sampled_from([0.3, 3.0, 100.0]))
 def test_random_updates_never_take_latents_or_bits_out_of_bounds(weights, spikes, times, seed, size):
     choices = Choices(weight_bits=weights, spike_bits=spikes, time_steps=times)

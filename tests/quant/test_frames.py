@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64, rounding, summed
 from torch.nn import functional as F
 
 from bitsearch.quant.frames import bin_frames, bin_weights, held, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import refined_neuron
 
-QUICK = settings(max_examples=80, deadline=None)
+QUICK = examples(80)
 seeds = st.integers(0, 2**32 - 1)
 lengths = st.integers(1, 12).flatmap(lambda frames: st.tuples(st.just(frames), st.integers(1, frames)))
 

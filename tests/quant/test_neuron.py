@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from spikingjelly.activation_based.neuron import IFNode
 from tolerances import FLOAT64
 
 from bitsearch.quant.neuron import mean_spikes, membrane_steps, refined_neuron
 from bitsearch.quant.uniform import SMALLEST_STEP, quantize
 
-QUICK = settings(max_examples=100, deadline=None)
+QUICK = examples(100)
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 seeds = st.integers(0, 2**32 - 1)
 decays = st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0])

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import rounding
 
 from bitsearch.errors import InputError
 from bitsearch.quant.renewal import _count_codes, _merge, _running_sums, renew_step
 from bitsearch.quant.uniform import SMALLEST_STEP
 
-QUICK = settings(max_examples=30, deadline=None)
+QUICK = examples(30)
 ELEMENTS = 30_000
 DISTRIBUTIONS = {
     "normal": lambda generator, size: generator.normal(size=size),

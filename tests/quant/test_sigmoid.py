@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64, summed
 
 from bitsearch.quant.sigmoid import (
@@ -35,7 +36,7 @@ def setting(bits, seed, dtype=torch.float64):
     return x, 1.3 / beta, beta, sigmoid_thresholds(beta * x, levels).to(dtype), levels
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(BITS, st.floats(0.1, 50), st.integers(0, 1000))
 def test_values_are_those_of_the_formula(bits, tau, seed):
     x, *rest = setting(bits, seed)
@@ -86,7 +87,7 @@ def test_the_scale_puts_the_largest_weight_a_quarter_beyond_the_largest_level():
     assert float(sigmoid_scale(torch.tensor([0.5, -2.0]), sigmoid_levels(3))) == pytest.approx(1.25 * 3 / 2)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(BITS, st.integers(0, 1000))
 def test_the_hotter_the_nearer_to_hard_steps(bits, seed):
     x, alpha, beta, thresholds, levels = setting(bits, seed)

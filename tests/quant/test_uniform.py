@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples
 from tolerances import FLOAT64, rounding
 
 from bitsearch.quant.uniform import (
@@ -18,7 +19,7 @@ from bitsearch.quant.uniform import (
     to_levels,
 )
 
-QUICK = settings(max_examples=120, deadline=None)
+QUICK = examples(120)
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 bit_widths = st.integers(1, 8)
 seeds = st.integers(0, 2**32 - 1)
