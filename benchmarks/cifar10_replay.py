@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bitsearch.plan import write_whole
+from bitsearch.files import write_whole
 
 SETTINGS = {
     "data_options.limit": 1000,

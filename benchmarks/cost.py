@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.projection import project
+from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Budget, CostModel, LayerGeometry, Rules
-from bitsearch.plan import UniformBits, write_whole
+from bitsearch.files import write_whole
+from bitsearch.plan import UniformBits
 
 SEED = 0
 CHOICES = Choices(time_steps=Span(low=1, high=8))

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from benchmarks.provenance import made_by
 from bitsearch.data import batches
 from bitsearch.data.images import Crops, image_splits
+from bitsearch.files import write_whole
 from bitsearch.models import make_network
-from bitsearch.plan import write_whole
 
 IMAGES = 45_000
 """As many as CIFAR-10 has for training when a tenth is held back."""

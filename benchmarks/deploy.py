@@ -26,12 +26,13 @@ from torch import nn
 from benchmarks.provenance import made_by
 from bitsearch.choices import FirstLayer
 from bitsearch.cost import CostModel, trace
-from bitsearch.deploy.bitpacking import pack_bits, unpack_bits
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.replay import Replay
+from bitsearch.deploy.integer.bitpacking import pack_bits, unpack_bits
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.lower.lowering import lower
+from bitsearch.files import write_whole
 from bitsearch.layers import convert
 from bitsearch.models import make_network
-from bitsearch.plan import UniformBits, write_whole
+from bitsearch.plan import UniformBits
 
 NETWORKS = {"digits_cnn": ((1, 8, 8), 64), "resnet20": ((3, 32, 32), 32)}
 """Input shape and batch size."""

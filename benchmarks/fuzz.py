@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from benchmarks.provenance import made_by
-from bitsearch.deploy.packed import FORMAT_VERSION
-from bitsearch.plan import write_whole
+from bitsearch.deploy.integer.packed_file import FORMAT_VERSION
+from bitsearch.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("static input", "frames, spiking read-out")

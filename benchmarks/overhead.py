@@ -33,14 +33,15 @@ from torch.utils.data import TensorDataset
 
 import bitsearch
 from benchmarks.provenance import made_by
-from bitsearch.allocate.curvature_signal import CurvatureSignal
-from bitsearch.allocate.quantized_network import QuantizedNetwork, quantize
-from bitsearch.allocate.setting import make_setting
-from bitsearch.allocate.trainer import Callback, train
+from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
 from bitsearch.data import Splits
+from bitsearch.files import write_whole
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.models import make_network
-from bitsearch.plan import write_whole
 from bitsearch.space import SearchSpace
+from bitsearch.train.loop import Callback, train
+from bitsearch.train.task import make_setting
 
 SEED = 0
 BUDGET = "4x"
@@ -50,11 +51,11 @@ STILL = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
 CHECKPOINTS, PROJECTION = "a checkpoint after every epoch", "projection onto the budget, with its predicted losses"
 TIMED = {
     "study": (
-        "bitsearch.search.run:open_study",
-        "bitsearch.search.run:release_interrupted",
-        "bitsearch.search.trials:check_causes",
-        "bitsearch.search.turns:Turns.turn",
-        "bitsearch.search.objective:suggest",
+        "bitsearch.study.run:open_study",
+        "bitsearch.study.run:release_interrupted",
+        "bitsearch.study.trial_loop:check_causes",
+        "bitsearch.study.trial_roles:Turns.turn",
+        "bitsearch.study.objective:suggest",
         "optuna.study:Study.get_trials",
         "optuna.study:Study.ask",
         "optuna.study._optimize:_tell_with_warning",
@@ -65,26 +66,26 @@ TIMED = {
         if name.startswith(("create_", "get_", "set_", "check_")) and isinstance(member, FunctionType)
     ),
     "geometry and costs": (
-        "bitsearch.allocate.setting:trace",
-        "bitsearch.search.run:uniform_plans",
+        "bitsearch.train.task:trace",
+        "bitsearch.study.run:uniform_plans",
         "bitsearch.cost.model:CostModel.costs",
     ),
     "plans, weights and tables": (
-        "bitsearch.search.run_folder:RunFolder.write_plan",
-        "bitsearch.search.run_folder:RunFolder.write_settings",
-        "bitsearch.search.run_folder:RunFolder.append_log",
-        "bitsearch.search.run_folder:RunFolder.write_tables",
-        "bitsearch.search.run_folder:RunFolder.plans",
-        "bitsearch.search.objective:save_weights",
-        "bitsearch.search.run:save_weights",
-        "bitsearch.search.run:load_weights",
+        "bitsearch.runs.folder:RunFolder.write_plan",
+        "bitsearch.runs.folder:RunFolder.write_settings",
+        "bitsearch.runs.folder:RunFolder.append_log",
+        "bitsearch.runs.folder:RunFolder.write_tables",
+        "bitsearch.runs.folder:RunFolder.plans",
+        "bitsearch.study.objective:save_weights",
+        "bitsearch.study.run:save_weights",
+        "bitsearch.study.run:load_weights",
     ),
     "report": ("bitsearch.report:write_report",),
     CHECKPOINTS: (
-        "bitsearch.search.checkpoint:Checkpoint.restore",
-        "bitsearch.search.checkpoint:Checkpoint.keep",
+        "bitsearch.train.checkpoint:Checkpoint.restore",
+        "bitsearch.train.checkpoint:Checkpoint.keep",
     ),
-    PROJECTION: ("bitsearch.allocate.settle:project",),
+    PROJECTION: ("bitsearch.allocate.methods.finish:project",),
 }
 """What is not training or evaluation, by where it is looked up. The last two belong to the training of a trial, so that
 it can go on after a crash and meets its budget; the others are the outer loop."""

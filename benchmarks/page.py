@@ -26,7 +26,7 @@ from typing import Any
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from benchmarks.provenance import made_by
-from bitsearch.plan import write_whole
+from bitsearch.files import write_whole
 from bitsearch.report import write_report
 from tests.report.large_run import make_large_run
 

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from benchmarks.provenance import made_by
 from benchmarks.step import make_step
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
+from bitsearch.files import write_whole
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.models import make_network
-from bitsearch.plan import UniformBits, write_whole
+from bitsearch.plan import UniformBits
 from bitsearch.quant.renewal import EXPONENT, renew_step
 from bitsearch.quant.uniform import SMALLEST_STEP, largest_level
 

@@ -25,13 +25,14 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.fabric import make_fabric
-from bitsearch.allocate.quantized_network import QuantizedNetwork, quantize
-from bitsearch.allocate.trainer import Callback, train
+from bitsearch.allocate.learnable import quantize
 from bitsearch.data import Splits
+from bitsearch.files import write_whole
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.models import make_network
-from bitsearch.plan import write_whole
 from bitsearch.space import Precision, Training
+from bitsearch.train.fabric import make_fabric
+from bitsearch.train.loop import Callback, train
 
 PROCESSES, CLASSES, SHAPE = 2, 1000, (3, 224, 224)
 MICRO_BATCH = 8

@@ -26,16 +26,17 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.adaptive import make_searchable
-from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.prediction import predict
-from bitsearch.allocate.probing import ProbedCurvature
-from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.setting import make_setting
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.probed_loss import ProbedCurvature
 from bitsearch.errors import InputError
-from bitsearch.plan import LayerPlan, UniformBits, write_whole
+from bitsearch.files import write_whole
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
+from bitsearch.train.loop import train
+from bitsearch.train.predict import predict
+from bitsearch.train.task import make_setting
 
 ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "probed", "kl_128", "other_images")
 KINDS = ("weight bits", "spike bits", "time steps")

@@ -28,9 +28,10 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
+from bitsearch.files import write_whole
 from bitsearch.models import make_network
-from bitsearch.plan import UniformBits, write_whole
+from bitsearch.plan import UniformBits
 from bitsearch.quant.compilation import compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands
 

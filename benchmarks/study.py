@@ -21,11 +21,11 @@ import sqlalchemy
 from optuna.distributions import FloatDistribution, distribution_to_json
 
 from bitsearch.plan import UniformBits
-from bitsearch.search.sampler import TrialSampler, suggest
-from bitsearch.search.storage import PatientStorage, database_url, open_storage
-from bitsearch.search.study import open_study
-from bitsearch.search.turns import Turns, Wanted
 from bitsearch.space import SearchSpace
+from bitsearch.study.database.storage import PatientStorage, database_url, open_storage
+from bitsearch.study.sampler import TrialSampler, suggest
+from bitsearch.study.study import open_study
+from bitsearch.study.trial_roles import Turns, Wanted
 
 WANTED = Wanted(10**9, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
 GENERATION = 16

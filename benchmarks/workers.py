@@ -23,11 +23,11 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.study import WANTED, fill, quietly, server_seconds
-from bitsearch.search.sampler import TrialSampler, suggest
-from bitsearch.search.storage import HEARTBEAT_SECONDS, database_url, open_storage
-from bitsearch.search.study import ROLE, SURPLUS, open_study, origin_of
-from bitsearch.search.turns import Turns, Wanted
 from bitsearch.space import SearchSpace
+from bitsearch.study.database.storage import HEARTBEAT_SECONDS, database_url, open_storage
+from bitsearch.study.sampler import TrialSampler, suggest
+from bitsearch.study.study import ROLE, SURPLUS, open_study, origin_of
+from bitsearch.study.trial_roles import Turns, Wanted
 
 BUSY_SECONDS = 0.1
 

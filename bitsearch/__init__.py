@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 from bitsearch.version import __version__
 
 if TYPE_CHECKING:
-    from bitsearch.allocate.quantized_network import QuantizedNetwork as QuantizedNetwork
-    from bitsearch.allocate.quantized_network import quantize as quantize
+    from bitsearch.allocate.learnable import quantize as quantize
     from bitsearch.errors import InputError as InputError
     from bitsearch.layers.convert import apply as apply
+    from bitsearch.layers.network import QuantizedNetwork as QuantizedNetwork
     from bitsearch.layers.weights import load_weights as load_weights
     from bitsearch.layers.weights import save_weights as save_weights
     from bitsearch.plan import BitPlan as BitPlan
     from bitsearch.report import write_report as write_report
-    from bitsearch.search.run import search as search
     from bitsearch.space import SearchSpace as SearchSpace
+    from bitsearch.study.run import search as search
 
 _PUBLIC = {
     "BitPlan": "bitsearch.plan",
     "InputError": "bitsearch.errors",
-    "QuantizedNetwork": "bitsearch.allocate.quantized_network",
+    "QuantizedNetwork": "bitsearch.allocate.learnable",
     "SearchSpace": "bitsearch.space",
     "apply": "bitsearch.layers.convert",
     "load_weights": "bitsearch.layers.weights",
-    "quantize": "bitsearch.allocate.quantized_network",
+    "quantize": "bitsearch.allocate.learnable",
     "save_weights": "bitsearch.layers.weights",
     "write_report": "bitsearch.report",
 }

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from pydantic import Field, model_validator
 
-from bitsearch.plan import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, TimeSteps, UniformBits
+from bitsearch.plan import UniformBits
+from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, TimeSteps
 
 
 class Span(Frozen):

@@ -1,5 +1,6 @@
-"""What a user can mend: the exception for it, and other exceptions told in one line."""
+"""What a user can mend: the exception for it, and what is told in one line, without passwords."""
 
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -54,3 +55,15 @@ def _is_own(filename: str) -> bool:
 def _shown(filename: str) -> str:
     path = Path(filename)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+# The user part ends at the first colon, the password at the last @ before a space or a quote.
+_IN_URL = re.compile(r"(?P<start>\w[\w+.-]*://[^\s:/@'\"]*):[^\s'\"]*@")
+_IN_QUERY = re.compile(
+    r"(?P<start>\b(?:password|passwd|pwd|secret|token|secret_access_key|sslpassword)=)[^\s&'\"]+", re.IGNORECASE
+)
+
+
+def masked(text: str) -> str:
+    """``text`` with ``***`` for every password of a URL or a connection string."""
+    return _IN_QUERY.sub(r"\g<start>***", _IN_URL.sub(r"\g<start>:***@", text))

@@ -5,29 +5,16 @@ A plan is data: frozen, validated, versioned, written and read as JSON. It knows
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from bitsearch.errors import InputError, StorageError
+from bitsearch.errors import InputError
+from bitsearch.files import read_text, write_whole
+from bitsearch.validation import Bits, Cost, Frozen, Name, Share, TimeSteps, explain
 
 SCHEMA_VERSION = 1
-MAX_BITS = 8
-MAX_TIME_STEPS = 64
-
-Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
-TimeSteps = Annotated[int, Field(ge=1, le=MAX_TIME_STEPS)]
-Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-class Frozen(BaseModel):
-    """Base of everything people write or keep: immutable, and unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LayerPlan(Frozen):
@@ -186,66 +173,3 @@ class BitPlan(Frozen):
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema of ``plan.json``; it also lies beside this module as ``plan.schema.json``."""
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
-
-
-def explain(error: ValidationError) -> str:
-    """The first fault of a validation error in one line: field, value, what is allowed."""
-    fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"]) or "content"
-    # A name may hold anything, line breaks included.
-    field = "".join(character if character.isprintable() else repr(character)[1:-1] for character in path)
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        return f"unknown field {field!r}; remove it or correct its spelling"
-    if fault["type"] == "missing":
-        return f"field {field!r} is missing"
-    if not fault["loc"] and fault["type"] == "value_error":
-        # What does not fit together is named in the message itself; the whole content would only be cut off.
-        return message
-    given = repr(fault["input"])
-    shown = given if len(given) <= 80 else given[:77] + "..."
-    return f"{field} is {shown}: {message}"
-
-
-def read_text(path: Path, what: str) -> str:
-    """The text of a file; InputError, naming ``what`` it was to be, if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"no {what} at {path}; give the path of an existing file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the {what} {path}: {error}") from error
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half of it.
-
-    Raises:
-        StorageError: it cannot be written; what was there before is as it was.
-    """
-    draft = path.with_name(f"{DRAFT}{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _make_rename_last(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-DRAFT = ".draft-"
-"""How the names of files start that are not whole yet; a kill may leave one behind."""
-
-
-def _make_rename_last(folder: Path) -> None:
-    # Until the folder itself is on the disk, a power cut may bring the old file back. Windows cannot open folders.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

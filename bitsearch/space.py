@@ -8,17 +8,17 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.errors import InputError
+from bitsearch.files import read_text
 from bitsearch.override import override
-from bitsearch.plan import Frozen, Name, UniformBits, explain, read_text
+from bitsearch.plan import UniformBits
+from bitsearch.validation import Count, Frozen, Name, Positive, explain
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

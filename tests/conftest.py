@@ -12,9 +12,9 @@ import torch
 from filelock import FileLock
 from xdist.scheduler import LoadFileScheduling
 
-from bitsearch.search.run import SearchResult, search
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 from bitsearch.space import SearchSpace
+from bitsearch.study.run import SearchResult, search
 
 TINY_SPACE = """
 schema_version = 1

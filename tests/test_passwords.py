@@ -1,6 +1,6 @@
 import pytest
 
-from bitsearch.passwords import masked
+from bitsearch.errors import masked
 
 
 @pytest.mark.parametrize(

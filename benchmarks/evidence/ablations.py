@@ -22,10 +22,11 @@ from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.loss_signals import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate.integer_program import solve
+from bitsearch.allocate.solvers.integer_program import solve
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
-from bitsearch.plan import UniformBits, write_whole
+from bitsearch.files import write_whole
+from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
 
 PROBED = 128

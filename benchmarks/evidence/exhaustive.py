@@ -23,7 +23,7 @@ from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, progress
 from benchmarks.provenance import machine, made_by
 from bitsearch.cost import Budget
-from bitsearch.plan import write_whole
+from bitsearch.files import write_whole
 from bitsearch.space import SearchSpace
 
 CHANCE = 0.1

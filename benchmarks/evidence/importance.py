@@ -21,7 +21,8 @@ from benchmarks.evidence.fronts import rank_correlation, spread
 from benchmarks.evidence.loss_signals import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Stage
 from benchmarks.provenance import machine, made_by
-from bitsearch.plan import UniformBits, write_whole
+from bitsearch.files import write_whole
+from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
 
 KINDS = ("weight bits", "spike bits")

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from benchmarks.evidence.runs import Plan, Stage
 from benchmarks.signal import backward_pass
-from bitsearch.allocate.adaptive import make_searchable
-from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.moves import LevelCount, LossModel
-from bitsearch.allocate.prediction import predict
-from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.sensitivity import score
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.loss_model import LevelCount, LossModel
+from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.methods.sensitivity import score
+from bitsearch.allocate.signals.fisher_loss import Curvature
 from bitsearch.choices import Choices
 from bitsearch.data import batches
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
+from bitsearch.train.loop import train
+from bitsearch.train.predict import predict
 
 SAMPLES = 512
 PROBES = 8

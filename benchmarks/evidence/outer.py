@@ -7,7 +7,7 @@ import optuna
 
 from benchmarks.evidence.runs import Ledger, Row, Stage
 from bitsearch.cost import Budget
-from bitsearch.search.sampler import make_sampler, starting_points, suggest
+from bitsearch.study.sampler import make_sampler, starting_points, suggest
 
 Choose = Callable[[int], Sequence[Budget]]
 """The budgets of an attempt, from 0."""
@@ -19,7 +19,7 @@ def attempts(
     """The rows of one attempt after another, run or read from the ledger; endless.
 
     With ``searched`` the outer loop's sampler varies the parameters of the space after the first attempt, as
-    :func:`bitsearch.search.run.search` does; ``knobs``, the method among them, stand above these.
+    :func:`bitsearch.study.run.search` does; ``knobs``, the method among them, stand above these.
     """
     space = stage.space
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -10,17 +10,18 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from bitsearch.allocate.evaluation import evaluate
-from bitsearch.allocate.method import Problem
 from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.setting import Setting, make_setting
-from bitsearch.allocate.trainer import EpochRecord, train
-from bitsearch.allocate.uniform import train_fixed
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Budget
+from bitsearch.files import write_whole
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import LayerPlan, write_whole
+from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, SearchSpace
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.loop import EpochRecord, train
+from bitsearch.train.task import Setting, make_setting
 
 SMALL = Path(__file__).with_name("small.toml")
 Row = dict[str, Any]

@@ -25,7 +25,7 @@ from benchmarks.evidence.fronts import Point, hypervolume, spread
 from benchmarks.evidence.runs import SMALL, Ledger, Row, complete_seeds, progress
 from benchmarks.provenance import machine, made_by
 from bitsearch.choices import Choices
-from bitsearch.plan import write_whole
+from bitsearch.files import write_whole
 from bitsearch.space import SearchSpace
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -36,7 +36,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=16),
     "gp": lambda seed: GPSampler(seed=seed),
 }
-"""As :func:`bitsearch.search.sampler.make_sampler` makes them, where it has them."""
+"""As :func:`bitsearch.study.sampler.make_sampler` makes them, where it has them."""
 LEAST_EPOCHS = 4
 MARGIN = 0.05
 MARKS = (10, 20, 40)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.layers.network import Allocation
 from bitsearch.plan import LayerPlan
 
 
 class Allocated(Protocol):
-    """What is drawn to its budgets: :class:`bitsearch.allocate.quantized_network.QuantizedNetwork`."""
+    """What is drawn to its budgets: :class:`bitsearch.layers.network.QuantizedNetwork`."""
 
     model: CostModel
     rules: Rules
@@ -60,9 +61,6 @@ class BudgetController:
 
 Prices = tuple[float, float, float]
 """Regularizer weights of the weight bits, the spike bits and the time steps."""
-
-Allocation = tuple[Tensor, Tensor, Tensor]
-"""(weight bits, mean spike bits, time steps), each ``[L]``, rounded, with straight-through gradients."""
 
 
 def aim(

@@ -7,10 +7,9 @@ from typing import TextIO
 
 import typer
 
-from bitsearch.cli import compare, data, deploy, doctor, plans, profile, proxy, report, run, targets, train, worker
-from bitsearch.errors import InputError
+from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train, worker
+from bitsearch.errors import InputError, masked
 from bitsearch.launch import is_rank_zero
-from bitsearch.passwords import masked
 
 app = typer.Typer(
     name="bitsearch",
@@ -21,7 +20,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("worker")(worker.worker)
-app.command("proxy")(proxy.proxy)
+app.command("proxy")(worker.proxy)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("dashboard")(report.dashboard)

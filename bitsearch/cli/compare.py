@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitsearch.cli.asked import asked_space
 from bitsearch.cli.console import speak
 from bitsearch.cli.options import QuietOption, SetOption, VerboseOption
 from bitsearch.cli.progress import Bars
+from bitsearch.cli.space_options import asked_space
 
 DEFAULT_METHODS = "adaptive,sensitivity,uniform,random,full_precision"
 
@@ -49,8 +49,8 @@ def compare(
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_comparison
         from bitsearch.report import write_comparison
-        from bitsearch.search.command import shell_command
-        from bitsearch.search.compare import compare as run_comparison
+        from bitsearch.runs.command_line import shell_command
+        from bitsearch.study.compare import compare as run_comparison
 
     bars = Bars(errors, epochs=verbose)
     try:

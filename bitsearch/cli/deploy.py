@@ -15,9 +15,9 @@ from bitsearch.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from bitsearch.allocate.setting import Setting
     from bitsearch.deploy import PackedNetwork, Verification
     from bitsearch.plan import BitPlan
+    from bitsearch.train.task import Setting
 
 ENDINGS = {"packed": ".packed.safetensors", "nir": ".nir", "onnx": ".onnx", "hub-folder": ".hub"}
 """What the name of a file or folder of each format ends in by default."""
@@ -52,7 +52,7 @@ def deploy(
     if share_steps and kind != "nir":
         raise InputError(f"--share-steps is for --format nir, not {kind}")
     from bitsearch.plan import BitPlan
-    from bitsearch.search.evaluate import rebuild
+    from bitsearch.runs.rebuild import rebuild
 
     output = output or plan.with_name(plan.stem + ENDINGS[kind])
     network, setting = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu")
@@ -71,8 +71,8 @@ def deploy(
 
 
 def _deploy_onnx(network: "nn.Module", setting: "Setting", plan: "BitPlan", output: Path) -> None:
-    from bitsearch.deploy.extras import require
-    from bitsearch.deploy.onnx import check_onnx, export_onnx
+    from bitsearch.deploy.formats.extras import require
+    from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
 
     # Before the export, which takes a while.
     require("onnx", "onnx", "onnxscript", "onnxruntime")
@@ -87,9 +87,9 @@ def _deploy_onnx(network: "nn.Module", setting: "Setting", plan: "BitPlan", outp
 
 
 def _deploy_nir(network: "nn.Module", setting: "Setting", plan: "BitPlan", output: Path, *, share: bool) -> None:
-    from bitsearch.allocate.evaluation import evaluate
-    from bitsearch.deploy.nir import export_nir
-    from bitsearch.deploy.nir import share_steps as share_all
+    from bitsearch.deploy.formats.nir import export_nir
+    from bitsearch.deploy.formats.nir import share_steps as share_all
+    from bitsearch.train.evaluate import evaluate
 
     batch_size = setting.space.training.at_once
     before = evaluate(network, setting.splits.test, batch_size) if share else None
@@ -104,8 +104,8 @@ def _deploy_nir(network: "nn.Module", setting: "Setting", plan: "BitPlan", outpu
 
 
 def _deploy_hub_folder(network: "nn.Module", setting: "Setting", plan: "BitPlan", output: Path, source: Path) -> None:
-    from bitsearch.deploy.hub_folder import CARD, LICENCE, export_hub_folder
-    from bitsearch.search.evaluate import run_folder_of
+    from bitsearch.deploy.formats.hub_folder import CARD, LICENCE, export_hub_folder
+    from bitsearch.runs.rebuild import run_folder_of
 
     run = run_folder_of(source)
     report = run.report_file if run is not None and run.report_file.is_file() else None
@@ -130,7 +130,7 @@ def verify(
         raise InputError(f"split is {split!r}; allowed: train, validation, test")
     from bitsearch.deploy import read
     from bitsearch.deploy import verify as compare
-    from bitsearch.search.evaluate import restore
+    from bitsearch.runs.rebuild import restore
 
     packed = read(file)
     if packed.plan is None:

@@ -41,7 +41,7 @@ def doctor() -> None:
             table.add_row(package, "[red]missing[/red]")
     faults = [f"{package} is missing: pip install {package}" for package in missing]
     if "torch" not in missing:
-        from bitsearch.allocate.device import device_report
+        from bitsearch.train.device import device_report
 
         for name, description in device_report():
             table.add_row(name, description)

@@ -18,8 +18,8 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; stdout by default.")] = None,
 ) -> None:
     """Write a plan of a run as JSON: the chosen one, one trial's, or the best within another budget."""
-    from bitsearch.search.export import select_plan
-    from bitsearch.search.run_folder import RunFolder
+    from bitsearch.runs.folder import RunFolder
+    from bitsearch.runs.select import select_plan
 
     plan = select_plan(RunFolder.open(run), trial=trial, budget=budget)
     if output is None:
@@ -46,7 +46,7 @@ def evaluate(
     """Rebuild a plan's network, load its weights and measure its accuracy."""
     if split not in ("train", "validation", "test"):
         raise InputError(f"split is {split!r}; allowed: train, validation, test")
-    from bitsearch.search.evaluate import evaluate_plan
+    from bitsearch.runs.rebuild import evaluate_plan
 
     accuracy = evaluate_plan(
         plan, weights=weights, space=space, overrides=overrides or (), trust=trust, split=split, device=device

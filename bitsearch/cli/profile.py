@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.asked import asked_space, is_space
 from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
+from bitsearch.cli.space_options import asked_space, is_space
 from bitsearch.errors import InputError
 from bitsearch.override import override
 
@@ -55,11 +55,12 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
-    from bitsearch.allocate.setting import untrained
-    from bitsearch.cli.conversion import print_conversion
+    from bitsearch.cli.tables import print_conversion
     from bitsearch.cost.profile import profile as profiled
+    from bitsearch.files import write_whole
     from bitsearch.layers import conversion, convert
-    from bitsearch.plan import BitPlan, write_whole
+    from bitsearch.plan import BitPlan
+    from bitsearch.train.task import untrained
 
     shape = _shape(input_shape)
     asked = _asked(what, model_arg or (), data, data_arg or (), overrides or ())
@@ -108,7 +109,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:
-    from bitsearch.report import format as shown_as
+    from bitsearch import text as shown_as
 
     console = Console()
     wide = console.width >= WIDE

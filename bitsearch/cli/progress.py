@@ -12,18 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.conversion import print_conversion
+from bitsearch.cli.tables import print_conversion
 
 if TYPE_CHECKING:
-    from bitsearch.allocate.trainer import EpochRecord
     from bitsearch.layers import Converted
+    from bitsearch.train.loop import EpochRecord
 
 FRONT_ROWS = 8
 """The best plans of the front; a terminal has few lines."""
 
 
 class Bars:
-    """Draws a run's progress on ``console``; a :class:`bitsearch.search.progress.Progress`.
+    """Draws a run's progress on ``console``; a :class:`bitsearch.runs.progress.Progress`.
 
     With ``epochs``, every one gets a line that stays.
     """
@@ -64,7 +64,7 @@ class Bars:
         self.folder = folder
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
-            from bitsearch.search.run_folder import RunFolder
+            from bitsearch.runs.folder import RunFolder
 
             run = RunFolder(folder)
             for plan in run.plans():

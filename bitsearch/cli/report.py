@@ -20,7 +20,7 @@ def report(
 ) -> None:
     """Write the Pareto page of a run anew; with --figures, also images and LaTeX and Markdown tables."""
     from bitsearch.report import write_report
-    from bitsearch.search.run_folder import RunFolder
+    from bitsearch.runs.folder import RunFolder
 
     folder = RunFolder.open(run)
     if figures is not None:
@@ -43,7 +43,7 @@ def dashboard(
 ) -> None:
     """Watch a run in optuna-dashboard while it goes on, with its plans and figures attached."""
     from bitsearch.report.dashboard import serve
-    from bitsearch.search.run_folder import RunFolder
+    from bitsearch.runs.folder import RunFolder
 
     if not host.strip():
         raise InputError("--host is empty; give an address such as 127.0.0.1")

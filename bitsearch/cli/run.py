@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 from rich.console import Console
 
-from bitsearch.cli.asked import asked_space
-from bitsearch.cli.console import speak
+from bitsearch.cli.console import speak, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     DataArgOption,
@@ -23,13 +22,13 @@ from bitsearch.cli.options import (
     StorageOption,
     VerboseOption,
 )
-from bitsearch.cli.processes import train_together
 from bitsearch.cli.progress import Bars
+from bitsearch.cli.space_options import asked_space
 from bitsearch.launch import is_rank_zero
 from bitsearch.space import MethodName
 
 if TYPE_CHECKING:
-    from bitsearch.search.run import SearchResult
+    from bitsearch.study.run import SearchResult
 
 
 def run(
@@ -101,8 +100,8 @@ def run(
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
-        from bitsearch.search.command import shell_command
-        from bitsearch.search.run import search
+        from bitsearch.runs.command_line import shell_command
+        from bitsearch.study.run import search
 
     bars = Bars(errors, epochs=verbose)
     try:

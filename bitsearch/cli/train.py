@@ -33,8 +33,8 @@ def train(
     """Train or fine-tune a plan; stopped, the same command goes on. Writes weights and measured accuracy."""
     errors = speak(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
-        from bitsearch.search.command import shell_command
-        from bitsearch.search.training import train_plan
+        from bitsearch.runs.command_line import shell_command
+        from bitsearch.runs.train_plan import train_plan
 
     bars = Bars(errors, epochs=verbose)
     try:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from bitsearch.cli.console import speak
+from bitsearch.cli.console import speak, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     ProcessesOption,
@@ -16,7 +17,6 @@ from bitsearch.cli.options import (
     TrustOption,
     VerboseOption,
 )
-from bitsearch.cli.processes import train_together
 from bitsearch.cli.progress import Bars
 from bitsearch.errors import InputError
 from bitsearch.launch import is_rank_zero
@@ -51,8 +51,8 @@ def worker(
     leads = is_rank_zero()
     errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch"):
-        from bitsearch.search.run_folder import RunFolder
-        from bitsearch.search.worker import work
+        from bitsearch.runs.folder import RunFolder
+        from bitsearch.study.worker import work
 
     with ExitStack() as stack:
         path = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitsearch-")))
@@ -72,3 +72,22 @@ def worker(
             errors.print("Interrupted; the trial goes back to the others.", highlight=False)
             raise typer.Exit(130) from None
     errors.print(f"Nothing is left to do; {ended} trials ended here.", highlight=False)
+
+
+def proxy(
+    storage: StorageOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. It has no login: open it to a network that you trust, no other.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 13000,
+) -> None:
+    """Stand between a database and thousands of workers: they give --storage grpc://HOST:PORT."""
+    if storage is None:
+        raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
+    errors = Console(stderr=True)
+    from bitsearch.study.database.proxy import serve
+
+    try:
+        serve(storage, host, port, lambda: errors.print(f"Workers: --storage grpc://{host}:{port}", highlight=False))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

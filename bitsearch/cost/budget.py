@@ -88,7 +88,7 @@ class Budget:
         if activity is None and model.needs_activity(self.metric):
             raise InputError(
                 f"budget {self.requested}: {self.metric} depends on how often neurons fire; count spikes first, "
-                "network.activity = measure_activity(network, inputs) of bitsearch.allocate.evaluation"
+                "network.activity = measure_activity(network, inputs) of bitsearch.train.evaluate"
             )
 
     def outcome(self, achieved: float) -> BudgetOutcome:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bitsearch.cost.operations import QUANTIZABLE, Call, Recording, record
 from bitsearch.errors import InputError, located
-from bitsearch.models.spiking import decay, is_neuron
+from bitsearch.frameworks.spikingjelly import decay, is_neuron
 
 NEVER_CALLED = "never called"
 """``LayerGeometry.fixed`` of a layer whose weights are only stored."""

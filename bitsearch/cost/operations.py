@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bitsearch.models.eval_mode import eval_mode
-from bitsearch.models.spiking import LAYERS, is_multi_step, reset_states
+from bitsearch.eval_mode import eval_mode
+from bitsearch.frameworks.spikingjelly import LAYERS, is_multi_step, reset_states
 
 QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *LAYERS)
 """The layers that can be given bits, SpikingJelly's own among them. Other subclasses compute something else, so they

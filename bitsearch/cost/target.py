@@ -23,8 +23,8 @@ from pydantic import (
 
 from bitsearch.choices import Span
 from bitsearch.errors import InputError
-from bitsearch.plan import MAX_BITS, Bits, Cost, Frozen, TimeSteps, explain, read_text
-from bitsearch.space import Count, Positive
+from bitsearch.files import read_text
+from bitsearch.validation import MAX_BITS, Bits, Cost, Count, Frozen, Positive, TimeSteps, explain
 
 FIGURES: dict[str, str] = {
     "weight_bits": "bits",

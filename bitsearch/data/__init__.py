@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitsearch.data.checks import checked_splits
-from bitsearch.data.cifar import CIFAR10, CIFAR100
 from bitsearch.data.data_set import DataSet
-from bitsearch.data.digits import DIGITS
-from bitsearch.data.digits_events import DIGITS_EVENTS
-from bitsearch.data.event_camera import CAMERAS
-from bitsearch.data.image_folder import IMAGE_FOLDER
-from bitsearch.data.imagenet import IMAGENET
-from bitsearch.data.mnist import FASHION_MNIST, MNIST
-from bitsearch.data.shd import SHD
+from bitsearch.data.sets.cifar import CIFAR10, CIFAR100
+from bitsearch.data.sets.digits import DIGITS
+from bitsearch.data.sets.digits_events import DIGITS_EVENTS
+from bitsearch.data.sets.event_camera import CAMERAS
+from bitsearch.data.sets.image_folder import IMAGE_FOLDER
+from bitsearch.data.sets.imagenet import IMAGENET
+from bitsearch.data.sets.mnist import FASHION_MNIST, MNIST
+from bitsearch.data.sets.shd import SHD
 from bitsearch.data.splits import Splits, batches
 from bitsearch.registry import build
 

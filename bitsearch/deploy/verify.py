@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bitsearch.allocate.prediction import predict
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
-from bitsearch.deploy.hardened import HardenedNetwork
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.packed import Maxima, PackedNetwork
-from bitsearch.deploy.read_out import READ_OUTS
+from bitsearch.deploy.integer.packed_file import PackedNetwork
+from bitsearch.deploy.lower.float64_reference import HardenedNetwork
+from bitsearch.deploy.lower.lowering import lower
+from bitsearch.deploy.lower.output_neurons import READ_OUTS
+from bitsearch.deploy.pack import Maxima
 from bitsearch.errors import InputError
+from bitsearch.eval_mode import eval_mode
+from bitsearch.frameworks.spikingjelly import is_multi_step
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.models.eval_mode import eval_mode
-from bitsearch.models.spiking import is_multi_step
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.neuron import membrane_steps
+from bitsearch.train.predict import predict
 
 Spikes = dict[tuple[str, int], Tensor]
 """Integer codes by (run of a layer, time step)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bitsearch.quant.processes import processes, total
+from bitsearch.distributed import processes, total
 from bitsearch.quant.uniform import as_given, working_precision
 
 

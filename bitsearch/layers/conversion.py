@@ -7,10 +7,10 @@ from spikingjelly.activation_based.base import MemoryModule
 from torch import nn
 
 from bitsearch.cost.operations import QUANTIZABLE
+from bitsearch.frameworks.spikingjelly import is_neuron
 from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.neurons import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer
-from bitsearch.models.spiking import is_neuron
 
 
 @dataclass(frozen=True)

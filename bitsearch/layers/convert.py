@@ -10,11 +10,11 @@ from torch import nn
 
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
+from bitsearch.frameworks.spikingjelly import LAYERS, reset_states
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from bitsearch.layers.neurons import replace_neurons
 from bitsearch.layers.quantized import QuantizedLayer
-from bitsearch.models.spiking import LAYERS, reset_states
 from bitsearch.plan import BitPlan, LayerPlan
 
 _QUANTIZED: dict[type[nn.Module], type[QuantizedLayer]] = {

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.cost.operations import QUANTIZABLE
+from bitsearch.frameworks.spikingjelly import gain, is_neuron
 from bitsearch.layers.quantized import QuantizedLayer
-from bitsearch.models.spiking import gain, is_neuron
 
 
 class InputCurrent(nn.Module):
     """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
 
-    ``gain`` is in units of the threshold, as :func:`bitsearch.models.spiking.gain` has it.
+    ``gain`` is in units of the threshold, as :func:`bitsearch.frameworks.spikingjelly.gain` has it.
     """
 
     def __init__(self, gain: float, *, rectified: bool = True) -> None:
@@ -35,7 +35,7 @@ class InputCurrent(nn.Module):
 
 
 def replaceable_neurons(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(path, neuron) of every neuron of :data:`bitsearch.models.spiking.NEURONS` in front of a quantized layer.
+    """(path, neuron) of every known neuron in front of a quantized layer.
 
     In front is what is registered before: the next layer with weights is the one that reads it. A neuron before a layer
     that keeps 32 bits, or behind the last layer, where it reads out the network, stays.

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from bitsearch.errors import InputError
+from bitsearch.files import write_whole
 from bitsearch.layers.convert import quantized_layers
-from bitsearch.plan import write_whole
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -18,9 +18,9 @@ import math
 import torch
 from torch import Tensor
 
+from bitsearch.distributed import gathered, total
+from bitsearch.distributed import largest as largest_of_all
 from bitsearch.errors import InputError
-from bitsearch.quant.processes import gathered, total
-from bitsearch.quant.processes import largest as largest_of_all
 from bitsearch.quant.uniform import SMALLEST_STEP, largest_level
 
 EXPONENT = 2.4

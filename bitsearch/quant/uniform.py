@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bitsearch.distributed import processes, total
 from bitsearch.quant.compilation import compilable
-from bitsearch.quant.processes import processes, total
 
 LN2 = math.log(2.0)
 SMALLEST_STEP = 1e-8

@@ -4,7 +4,7 @@ import shlex
 
 from bitsearch.plan import BitPlan
 from bitsearch.registry import is_own
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 
 def commands(folder: RunFolder, plan: BitPlan) -> list[tuple[str, str]]:

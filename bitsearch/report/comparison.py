@@ -9,16 +9,17 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bitsearch.plan import Accuracy, BitPlan, write_whole
+from bitsearch.files import write_whole
+from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.report import style
-from bitsearch.report.format import MISSING, accuracy, amount, cost, plotly_text, shorten, title, widths
 from bitsearch.report.front_figure import View, accuracy_ranges, method_name, view_over
 from bitsearch.report.page import data_island, digest, environment, page_part, script
 from bitsearch.report.plans_table import Cell
 from bitsearch.report.verdict import hover_name
-from bitsearch.search.analysis import Spread, spreads
-from bitsearch.search.compare import FULL_PRECISION, Comparison
-from bitsearch.search.front import pareto_front, validation_accuracy
+from bitsearch.runs.pareto import pareto_front, validation_accuracy
+from bitsearch.study.analysis import Spread, spreads
+from bitsearch.study.compare import FULL_PRECISION, Comparison
+from bitsearch.text import MISSING, accuracy, amount, cost, plotly_text, shorten, title, widths
 
 MOST_LAYERS_IN_HOVER = 16
 

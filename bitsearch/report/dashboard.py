@@ -9,15 +9,15 @@ from optuna.exceptions import StorageInternalError
 
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
-from bitsearch.report.format import accuracy, cost, title
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.page import write_report
 from bitsearch.report.study_figures import front_bits_figure, hypervolume_figure
 from bitsearch.report.verdict import hover_name, name
-from bitsearch.search.analysis import hypervolumes
-from bitsearch.search.front import best_plan, pareto_front
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import load_study
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.pareto import best_plan, pareto_front
+from bitsearch.study.analysis import hypervolumes
+from bitsearch.study.study import load_study
+from bitsearch.text import accuracy, cost, title
 
 SECONDS = 5.0
 """Between two looks for trials that have finished."""

@@ -1,7 +1,7 @@
 """What each figure of merit means, in one sentence each."""
 
 from bitsearch.cost import METRICS
-from bitsearch.report.format import title
+from bitsearch.text import title
 
 _TERMS = {
     "Validation accuracy": "Share of the validation samples classified correctly; every choice was made on it.",

@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.format import Scale, accuracy, cost, plotly_text, scale, shorten, title
 from bitsearch.report.verdict import hover_name
-from bitsearch.search.analysis import Spread, spreads
-from bitsearch.search.front import pareto_front, validation_accuracy
-from bitsearch.search.run_folder import RunSettings
+from bitsearch.runs.folder import RunSettings
+from bitsearch.runs.pareto import pareto_front, validation_accuracy
+from bitsearch.study.analysis import Spread, spreads
+from bitsearch.text import Scale, accuracy, cost, plotly_text, scale, shorten, title
 
 FAR = 4.0
 """The hardware's limits beyond this many times the dearest plan are not drawn."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
-from bitsearch.report.format import cost, title
-from bitsearch.search.run_folder import RunBudget, RunSettings
+from bitsearch.runs.folder import RunBudget, RunSettings
+from bitsearch.text import cost, title
 
 
 def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int]) -> dict[str, str]:

@@ -13,8 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bitsearch.plan import BitPlan, write_whole
-from bitsearch.report import format as text
+from bitsearch import text as text
+from bitsearch.files import write_whole
+from bitsearch.plan import BitPlan
 from bitsearch.report.definitions import definitions
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.history import TrialHistory, histories, sample_counts
@@ -30,10 +31,10 @@ from bitsearch.report.study_figures import (
 )
 from bitsearch.report.trial_details import packed_details
 from bitsearch.report.verdict import headline, hover_name, is_uniform, name, reason
-from bitsearch.search.analysis import hypervolumes, importances, layer_correlations
-from bitsearch.search.front import best_plan
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.study import finished_trials
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.pareto import best_plan
+from bitsearch.study.analysis import hypervolumes, importances, layer_correlations
+from bitsearch.study.study import finished_trials
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -135,10 +136,10 @@ def digest(source: str) -> str:
 
 def page_part(name: str) -> str:
     """A style sheet or script beside this module."""
-    return resources.files("bitsearch.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("bitsearch.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def environment() -> Environment:
     """Where templates are read; what they show is escaped."""
-    loader = PackageLoader("bitsearch.report", ".")
+    loader = PackageLoader("bitsearch.report", "assets")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -7,12 +7,12 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.definitions import definition
-from bitsearch.report.format import plotly_text, shorten, title
 from bitsearch.report.front_figure import View, accuracy_ranges, methods
 from bitsearch.report.study_figures import DIVIDER, LABEL
 from bitsearch.report.verdict import hover_name, name
-from bitsearch.search.analysis import KINDS
-from bitsearch.search.run_folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.study.analysis import KINDS
+from bitsearch.text import plotly_text, shorten, title
 
 CONFIG = {
     "responsive": True,

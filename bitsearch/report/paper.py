@@ -11,15 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bitsearch.errors import InputError
-from bitsearch.plan import BitPlan, write_whole
+from bitsearch.files import write_whole
+from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.format import MISSING, SPACE, Scale, scale, shorten, title
 from bitsearch.report.front_figure import methods
 from bitsearch.report.history import histories
 from bitsearch.report.plans_table import plans_table, shown_metrics
 from bitsearch.report.trial_details import curves
-from bitsearch.search.front import best_plan, pareto_front, validation_accuracy
-from bitsearch.search.run_folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.pareto import best_plan, pareto_front, validation_accuracy
+from bitsearch.text import MISSING, SPACE, Scale, scale, shorten, title
 
 FORMATS = ("pdf", "svg", "png")
 COLUMN = 3.5

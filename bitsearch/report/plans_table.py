@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitsearch.plan import BitPlan
-from bitsearch.report.format import MISSING, accuracy, aligned, shared_widths, title, unit
 from bitsearch.report.verdict import is_uniform, kind, rival
-from bitsearch.search.front import pareto_front
-from bitsearch.search.run_folder import RunSettings
+from bitsearch.runs.folder import RunSettings
+from bitsearch.runs.pareto import pareto_front
+from bitsearch.text import MISSING, accuracy, aligned, shared_widths, title, unit
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
 COST_COLUMNS = 3

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.format import plotly_text, shorten
 from bitsearch.report.verdict import hover_name
+from bitsearch.text import plotly_text, shorten
 
 ROW = 26
 """Pixels a row."""

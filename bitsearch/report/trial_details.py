@@ -9,10 +9,10 @@ from typing import Any
 
 from bitsearch.plan import BitPlan
 from bitsearch.report.commands import commands
-from bitsearch.report.format import plotly_text
 from bitsearch.report.history import TrialHistory, is_number
-from bitsearch.search.analysis import KINDS
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
+from bitsearch.study.analysis import KINDS
+from bitsearch.text import plotly_text
 
 SHARE_DIGITS = 4
 LINES = ("loss", "validation_accuracy", "mean_weight_bits", "mean_spike_bits", "mean_time_steps")

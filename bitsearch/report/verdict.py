@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from bitsearch.plan import BitPlan
-from bitsearch.report.format import accuracy, cost, plotly_text, points, shared_widths, shorten
-from bitsearch.search.front import best_plan, validation_accuracy
+from bitsearch.runs.pareto import best_plan, validation_accuracy
+from bitsearch.text import accuracy, cost, plotly_text, points, shared_widths, shorten
 
 
 def is_uniform(plan: BitPlan) -> bool:

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate.trainer import train
 from bitsearch.cost import CostModel, Rules, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.space import SearchSpace, Training
+from bitsearch.train.loop import train
 
 
 def tiny_network(seed=0):

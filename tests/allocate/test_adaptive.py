@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from bitsearch.allocate.adaptive import allocate_adaptively, make_searchable, search_start
-from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.uniform_plans import uniform_plans
+from bitsearch.allocate.methods.adaptive import allocate_adaptively, make_searchable, search_start
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import Budget, CostModel, Rules, Target, parse_budgets, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
+from bitsearch.train.evaluate import evaluate_with_activity
 
 KNOBS = {
     "curvature": {},

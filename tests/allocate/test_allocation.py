@@ -4,7 +4,7 @@ import pytest
 import torch
 from tolerances import rounding, summed
 
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
 from bitsearch.choices import Choices, Span
 from bitsearch.plan import LayerPlan
 

@@ -5,14 +5,14 @@ import torch
 from cost_problems import HARDWARE
 from tolerances import rounding
 
-from bitsearch.allocate.adaptive import make_searchable
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced, tightened
-from bitsearch.allocate.budget_pull import BudgetPull
-from bitsearch.allocate.evaluation import measure_activity
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.methods.budget_penalty import BudgetPull
 from bitsearch.cost import Activity
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation
+from bitsearch.train.evaluate import measure_activity
 
 
 def learnable(network, images):

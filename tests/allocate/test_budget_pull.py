@@ -4,8 +4,8 @@ import pytest
 import torch
 from tolerances import rounding
 
-from bitsearch.allocate.adaptive import make_searchable
-from bitsearch.allocate.budget_pull import BudgetPull, Renewal
+from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.methods.budget_penalty import BudgetPull, Renewal
 from bitsearch.cost import Activity, Budget
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from bitsearch.allocate.method import Problem
 from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.methods.base import Problem
 from bitsearch.choices import Choices
 from bitsearch.cost import Budget, CostModel, Rules, trace
 from bitsearch.errors import DivergedError
-from bitsearch.search.checkpoint import Checkpoint
 from bitsearch.space import Allocation, Training
+from bitsearch.train.checkpoint import Checkpoint
+from bitsearch.train.loop import train
 
 
 class _KilledError(Exception):

@@ -11,11 +11,10 @@ from tolerances import rounding, summed
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.curvature_signal import CurvatureSignal
-from bitsearch.allocate.fisher import fisher_slopes
-from bitsearch.allocate.quantized_network import quantize
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.signals.fisher import fisher_slopes
+from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
 from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
 from bitsearch.plan import LayerPlan, UniformBits
@@ -23,6 +22,7 @@ from bitsearch.quant import uniform
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
 from bitsearch.space import Allocation, Training
+from bitsearch.train.loop import train
 
 
 def learnable(network, images, bits=3, time_steps=1, **options):

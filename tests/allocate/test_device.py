@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bitsearch.allocate.device import device_report, find_device
 from bitsearch.errors import InputError
+from bitsearch.train.device import device_report, find_device
 
 
 def test_the_cpu_is_always_there():

@@ -6,11 +6,11 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpC
 from tolerances import FLOAT64
 from torch import nn
 
-from bitsearch.allocate.evaluation import evaluate, evaluate_with_activity, measure_activity
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
 from bitsearch.choices import FirstLayer
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
+from bitsearch.train.evaluate import evaluate, evaluate_with_activity, measure_activity
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import torch
 from tolerances import rounding
 from torch import nn
 
-from bitsearch.allocate.adaptive import allocate_adaptively
-from bitsearch.allocate.fabric import make_fabric
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.trainer import Callback, train
+from bitsearch.allocate.methods.adaptive import allocate_adaptively
+from bitsearch.allocate.methods.base import Problem
 from bitsearch.cost import Budget
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.space import Allocation, Training
+from bitsearch.train.fabric import make_fabric
+from bitsearch.train.loop import Callback, train
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 DOUBLE = (

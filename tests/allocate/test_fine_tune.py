@@ -4,13 +4,13 @@ import pytest
 import torch
 from tolerances import chained
 
-from bitsearch.allocate.evaluation import evaluate
-from bitsearch.allocate.fine_tune import SoftSteps, fine_tune
-from bitsearch.allocate.quantized_network import QuantizedNetwork
 from bitsearch.layers import convert
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.quant.uniform import to_levels
 from bitsearch.space import Allocation, Training
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.fine_tune import SoftSteps, fine_tune
 
 TRAINING = Training(batch_size=64, learning_rate=5e-3)
 SOFT = Allocation(quantizer="sigmoid")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from profiles import examples
 from tolerances import FLOAT64
 
-from bitsearch.allocate.integer_program import solve
-from bitsearch.allocate.moves import LevelCount
-from bitsearch.allocate.projection import project
+from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.allocate.solvers.integer_program import solve
+from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Budget, CostModel, Rules
 from bitsearch.errors import InputError

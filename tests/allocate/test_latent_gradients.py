@@ -6,7 +6,7 @@ from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from tolerances import rounding
 
-from bitsearch.allocate.local_binary import Binarization, BinaryFlips, allocate_local_binary
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.quantized_network import make_learnable
-from bitsearch.allocate.uniform import best_uniform
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.local_binary import Binarization, BinaryFlips, allocate_local_binary
+from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 
@@ -33,7 +33,7 @@ def binarization(problem):
 
     def make(share, losses):
         given = problem(share)
-        quantized = make_learnable(
+        quantized = QuantizedNetwork.learnable(
             given.network,
             given.model,
             rules=given.rules,

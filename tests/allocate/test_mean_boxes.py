@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tolerances import FLOAT64
 
-from bitsearch.allocate.mean_boxes import Box
+from bitsearch.allocate.solvers.boxes import Box
 
 above_zero = st.floats(0.1, 10)
 

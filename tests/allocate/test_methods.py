@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 import torch
 
-from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.allocate.method import Problem
 from bitsearch.allocate.methods import METHODS
+from bitsearch.allocate.methods.base import Problem
 from bitsearch.cost import Budget, CostModel, Rules, Target
 from bitsearch.space import Allocation, MethodName, Training
+from bitsearch.train.evaluate import evaluate_with_activity
 
 
 @pytest.fixture(scope="module")

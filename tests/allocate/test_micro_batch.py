@@ -6,15 +6,15 @@ from tolerances import chained, rounding, summed
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.curvature_signal import CurvatureSignal
-from bitsearch.allocate.evaluation import measure_activity
-from bitsearch.allocate.micro_batch import MicroBatches
-from bitsearch.allocate.quantized_network import quantize
-from bitsearch.allocate.search_phase import FiringMeter
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.methods.search_phase import FiringMeter
+from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
 from bitsearch.errors import InputError
 from bitsearch.space import Allocation, Training
+from bitsearch.train.evaluate import measure_activity
+from bitsearch.train.loop import train
+from bitsearch.train.micro_batch import MicroBatches
 
 
 def plain_network():

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate.checks import CHECKED, check_outputs
 from bitsearch.data import Splits
 from bitsearch.errors import InputError
+from bitsearch.train.output_check import CHECKED, check_outputs
 
 
 def splits(frames=None, samples=8):

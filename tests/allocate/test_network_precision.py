@@ -9,7 +9,7 @@ from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands

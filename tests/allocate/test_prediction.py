@@ -3,7 +3,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from tolerances import summed
 from torch import nn
 
-from bitsearch.allocate.prediction import predict
+from bitsearch.train.predict import predict
 
 
 def test_logits_of_frames_are_averaged():

@@ -7,11 +7,11 @@ from tolerances import FLOAT64, rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate import probing
-from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.curvature_signal import CurvatureSignal
-from bitsearch.allocate.probing import ProbedCurvature
-from bitsearch.allocate.quantized_network import quantize
+from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.signals import probed_loss as probing
+from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
+from bitsearch.allocate.signals.probed_loss import ProbedCurvature
 from bitsearch.choices import Choices, Span
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation

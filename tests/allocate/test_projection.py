@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from profiles import examples
 from tolerances import FLOAT64
 
-from bitsearch.allocate.moves import LevelCount, moves
-from bitsearch.allocate.moving_plan import MovingPlan
-from bitsearch.allocate.projection import UNIFORM_STARTS, project
-from bitsearch.allocate.uniform_plans import uniform_plans
+from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.allocate.moves import moves
+from bitsearch.allocate.solvers.greedy import MovingPlan
+from bitsearch.allocate.solvers.projection import UNIFORM_STARTS, project
+from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target
 from bitsearch.cost.budget import parse_budgets, target_limits

@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch import InputError, QuantizedNetwork, quantize
-from bitsearch.allocate.evaluation import evaluate
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import Budget
 from bitsearch.data import batches
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import UniformBits
+from bitsearch.train.evaluate import evaluate
 
 
 @pytest.mark.parametrize("metric", ["bit_budget", "s_ace"])

@@ -1,8 +1,8 @@
 import pytest
 
 from bitsearch.allocate.budget_control import tightened
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.ramp import allocate_by_ramp
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.ramp import allocate_by_ramp
 from bitsearch.cost import Budget
 from bitsearch.space import Allocation, Training
 

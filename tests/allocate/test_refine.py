@@ -2,13 +2,13 @@ import itertools
 
 import pytest
 
-from bitsearch.allocate.evaluation import evaluate
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.moves import LevelCount
-from bitsearch.allocate.refine import allocate_by_refinement, exchanges
-from bitsearch.allocate.uniform import allocate_uniformly
+from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.refine import allocate_by_refinement, exchanges
+from bitsearch.allocate.methods.uniform import allocate_uniformly
 from bitsearch.cost import Budget
 from bitsearch.space import Allocation, Training
+from bitsearch.train.evaluate import evaluate
 
 
 @pytest.fixture

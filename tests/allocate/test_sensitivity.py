@@ -4,10 +4,10 @@ from spikingjelly.activation_based import neuron
 from tolerances import FLOAT64
 from torch import nn
 
-from bitsearch.allocate.hessian import hessian_traces
-from bitsearch.allocate.integer_program import solve
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.sensitivity import score
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.sensitivity import score
+from bitsearch.allocate.signals.hessian import hessian_traces
+from bitsearch.allocate.solvers.integer_program import solve
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.space import Allocation

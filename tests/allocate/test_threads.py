@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bitsearch.allocate.threads import limited_threads, threads_for
+from bitsearch.train.threads import limited_threads, threads_for
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,11 @@ import copy
 import pytest
 import torch
 
-from bitsearch.allocate.evaluation import evaluate
-from bitsearch.allocate.quantized_network import quantize
-from bitsearch.allocate.trainer import Callback, train
+from bitsearch.allocate.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.space import Training
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.loop import Callback, train
 
 TRAINING = Training(batch_size=32, learning_rate=5e-3)
 

@@ -6,8 +6,8 @@ from cost_problems import projection_problems
 from hypothesis import given
 from profiles import examples
 
-from bitsearch.allocate.uniform import train_fixed
-from bitsearch.allocate.uniform_plans import uniform_plans as ranked_plans
+from bitsearch.allocate.methods.uniform import train_fixed
+from bitsearch.allocate.solvers.uniform_grid import uniform_plans as ranked_plans
 from bitsearch.choices import Choices, Span
 from bitsearch.cost import Activity, Budget, CostModel, Rules, Target, trace
 from bitsearch.models import make_network

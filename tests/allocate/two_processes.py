@@ -19,17 +19,18 @@ from spikingjelly.activation_based import layer
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate import adaptive, curvature_signal
-from bitsearch.allocate.curvature import Curvature
-from bitsearch.allocate.fabric import make_fabric
-from bitsearch.allocate.method import Problem
-from bitsearch.allocate.quantized_network import quantize
-from bitsearch.allocate.trainer import train
+from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.methods import adaptive
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.signals import latent_gradient as curvature_signal
+from bitsearch.allocate.signals.fisher_loss import Curvature
 from bitsearch.cost import Budget, CostModel, Rules, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.plan import UniformBits
-from bitsearch.search.checkpoint import Checkpoint
 from bitsearch.space import Allocation, SearchSpace, Training
+from bitsearch.train.checkpoint import Checkpoint
+from bitsearch.train.fabric import make_fabric
+from bitsearch.train.loop import train
 
 LEARNING_RATE = 5e-3
 

@@ -1,7 +1,7 @@
 import pytest
 
 from bitsearch.cli import main
-from bitsearch.cli.asked import asked_space, is_space
+from bitsearch.cli.space_options import asked_space, is_space
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace
 
@@ -69,7 +69,7 @@ def test_the_options_reach_the_search(monkeypatch):
         given.append(space)
         raise InputError("enough")
 
-    monkeypatch.setattr("bitsearch.search.run.search", stopped)
+    monkeypatch.setattr("bitsearch.study.run.search", stopped)
     arguments = [
         "--model",
         "mynets:csnn",

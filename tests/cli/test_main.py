@@ -80,7 +80,7 @@ def test_budgets_objective_target_and_settings_reach_the_search(monkeypatch, cap
         given.update(options, space=space, budget=budget)
         raise InputError("enough")
 
-    monkeypatch.setattr("bitsearch.search.run.search", stopped)
+    monkeypatch.setattr("bitsearch.study.run.search", stopped)
     assert call(["run"], monkeypatch) == 2
     assert given["budget"] == ["4x"]
     assert (given["objective"], given["target"], given["metric"]) == (None, None, None)
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_pat
         progress.started(tmp_path, 5, 0)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitsearch.search.run.search", interrupted)
+    monkeypatch.setattr("bitsearch.study.run.search", interrupted)
     assert call(["run"], monkeypatch) == 130
     assert f"--out {tmp_path}" in capsys.readouterr().err
 
@@ -132,7 +132,7 @@ def test_warnings_are_one_line_on_stderr(monkeypatch, capsys):
         raise InputError("enough")
 
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr("bitsearch.search.run.search", warned)
+    monkeypatch.setattr("bitsearch.study.run.search", warned)
     assert call(["run"], monkeypatch) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert lines == ["bitsearch: left in full precision and not counted: attention", "bitsearch: enough"]

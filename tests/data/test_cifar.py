@@ -10,8 +10,8 @@ from image_files import CIFAR10_NAMES, python2_pickle, random_pixels, write_cifa
 from tolerances import NORMALIZED
 
 from bitsearch.data import DATA_SETS, batches, load_data
-from bitsearch.data.cifar import cifar10
 from bitsearch.data.images import Crops
+from bitsearch.data.sets.cifar import cifar10
 from bitsearch.errors import InputError
 
 NAMES = ("cifar10", "cifar100")

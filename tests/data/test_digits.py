@@ -3,7 +3,7 @@ import torch
 from tolerances import NORMALIZED
 
 from bitsearch.data import Splits, batches, load_data
-from bitsearch.data.digits import digits
+from bitsearch.data.sets.digits import digits
 from bitsearch.errors import InputError
 
 PARTS = ("train", "validation", "test")

@@ -5,15 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.data import batches, load_data
-from bitsearch.data.digits import digits
-from bitsearch.data.digits_events import (
-    DARK,
-    MAX_FRAMES,
-    SIDE,
-    digits_events,
-    positions,
-    record,
-)
+from bitsearch.data.sets.digits import digits
+from bitsearch.data.sets.digits_events import DARK, MAX_FRAMES, SIDE, digits_events, positions, record
 from bitsearch.errors import InputError
 
 PARTS = ("train", "validation", "test")

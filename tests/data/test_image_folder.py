@@ -8,7 +8,7 @@ from PIL import Image
 from tolerances import NORMALIZED
 
 from bitsearch.data import batches, load_data
-from bitsearch.data.image_folder import image_folder
+from bitsearch.data.sets.image_folder import image_folder
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace
 

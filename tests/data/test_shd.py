@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bitsearch.data import load_data
-from bitsearch.data.shd import shd
+from bitsearch.data.sets.shd import shd
 from bitsearch.errors import InputError
 
 TRAIN, TEST = 3, 2

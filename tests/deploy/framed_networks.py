@@ -3,13 +3,13 @@
 import torch
 from settled import settle
 
-from bitsearch.allocate.prediction import predict
-from bitsearch.deploy.hardened import HardenedNetwork
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.replay import Replay
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.lower.float64_reference import HardenedNetwork
+from bitsearch.deploy.lower.lowering import lower
+from bitsearch.frameworks.spikingjelly import LAYERS
 from bitsearch.layers import convert
-from bitsearch.models.spiking import LAYERS
 from bitsearch.plan import LayerPlan
+from bitsearch.train.predict import predict
 
 FRAMES = 8
 

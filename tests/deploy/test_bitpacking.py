@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
 
-from bitsearch.deploy.bitpacking import pack_bits, unpack_bits
+from bitsearch.deploy.integer.bitpacking import pack_bits, unpack_bits
 
 
 @examples(100)

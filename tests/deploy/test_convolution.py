@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bitsearch.deploy import convolution
-from bitsearch.deploy.convolution import Convolution
-from bitsearch.deploy.program import PackedLayer
+from bitsearch.deploy.integer import convolution
+from bitsearch.deploy.integer.convolution import Convolution
+from bitsearch.deploy.integer.program import PackedLayer
 
 GEOMETRIES = [
     {"weight_shape": (5, 3, 3, 3), "padding": (1, 1)},

@@ -18,11 +18,11 @@ from torch import nn
 from bitsearch.cost import CostModel, trace
 from bitsearch.data import load_data
 from bitsearch.deploy import pack, read, verify
-from bitsearch.deploy.hardened import HardenedNetwork
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.program import NetworkInput, PackedLayer, Program, RunLayer, SumFrames
-from bitsearch.deploy.replay import Replay
-from bitsearch.deploy.widths import LayerNumbers
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.integer.program import NetworkInput, PackedLayer, Program, RunLayer, SumFrames
+from bitsearch.deploy.integer.ranges import LayerNumbers
+from bitsearch.deploy.lower.float64_reference import HardenedNetwork
+from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.models import make_network

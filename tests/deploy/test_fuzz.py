@@ -18,7 +18,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from bitsearch.deploy import pack, read
-from bitsearch.deploy.packed import FORMAT_VERSION
+from bitsearch.deploy.integer.packed_file import FORMAT_VERSION
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.neurons import InputCurrent

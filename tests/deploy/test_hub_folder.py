@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from torch import nn
 
 from bitsearch.deploy import read
-from bitsearch.deploy.hub_folder import LICENCE, card, escape, export_hub_folder, portable
+from bitsearch.deploy.formats.hub_folder import LICENCE, card, escape, export_hub_folder, portable
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.weights import load_weights

@@ -6,9 +6,9 @@ from settled import settle
 from torch import nn
 from torch.nn import functional
 
-from bitsearch.deploy.hardened import HardenedNetwork
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.replay import Replay
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.lower.float64_reference import HardenedNetwork
+from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.neurons import InputCurrent

@@ -11,7 +11,7 @@ from spikingjelly.activation_based.nir_exchange import export_to_nir, import_fro
 from tolerances import summed
 from torch import nn
 
-from bitsearch.deploy.nir import export_nir, share_steps
+from bitsearch.deploy.formats.nir import export_nir, share_steps
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import BitPlan, LayerPlan

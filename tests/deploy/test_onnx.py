@@ -11,12 +11,12 @@ from tolerances import rounding
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate.prediction import predict
 from bitsearch.data import Splits
-from bitsearch.deploy.onnx import check_onnx, export_onnx
+from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import LayerPlan
+from bitsearch.train.predict import predict
 
 LOGITS = 2 * rounding(128)
 """Of the largest logit: equal spikes are added up, by 64 weights at most, whose terms come to twice as much at most."""

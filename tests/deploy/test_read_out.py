@@ -11,14 +11,14 @@ from torch.utils.data import TensorDataset
 
 from bitsearch.data import Splits
 from bitsearch.deploy import pack, read, verify
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.program import Fire, NetworkInput, Program
-from bitsearch.deploy.read_out import ReadOut
-from bitsearch.deploy.replay import Replay
-from bitsearch.deploy.widths import analyse
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.integer.program import Fire, NetworkInput, Program
+from bitsearch.deploy.integer.ranges import analyse
+from bitsearch.deploy.lower.lowering import lower
+from bitsearch.deploy.lower.output_neurons import ReadOut
 from bitsearch.errors import InputError
+from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.layers import convert
-from bitsearch.models.spiking import reset_states
 from bitsearch.plan import LayerPlan
 
 FRAMES = 5

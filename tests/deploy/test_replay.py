@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from profiles import examples
 from torch import nn
 
-from bitsearch.deploy import replay
-from bitsearch.deploy.hardened import HardenedNetwork, quotient
-from bitsearch.deploy.lowering import lower
-from bitsearch.deploy.program import NetworkInput, PackedLayer, Program, RunLayer
-from bitsearch.deploy.replay import Replay, encode, floor_quotient
-from bitsearch.deploy.widths import LARGEST, LayerNumbers
+from bitsearch.deploy.integer import interpreter as replay
+from bitsearch.deploy.integer.interpreter import Replay, encode, floor_quotient
+from bitsearch.deploy.integer.program import NetworkInput, PackedLayer, Program, RunLayer
+from bitsearch.deploy.integer.ranges import LARGEST, LayerNumbers
+from bitsearch.deploy.lower.float64_reference import HardenedNetwork, quotient
+from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan

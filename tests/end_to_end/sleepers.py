@@ -9,15 +9,15 @@ from pathlib import Path
 import optuna
 
 from bitsearch.plan import UniformBits
-from bitsearch.search import proxy, storage
-from bitsearch.search.interruption import Stop
-from bitsearch.search.progress import Silent
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.sampler import TrialSampler, suggest
-from bitsearch.search.study import open_study
-from bitsearch.search.trials import Taker
-from bitsearch.search.turns import Wanted
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.interruption import Stop
+from bitsearch.runs.progress import Silent
 from bitsearch.space import SearchSpace
+from bitsearch.study.database import proxy, storage
+from bitsearch.study.sampler import TrialSampler, suggest
+from bitsearch.study.study import open_study
+from bitsearch.study.trial_loop import Taker
+from bitsearch.study.trial_roles import Wanted
 
 
 def take_trials(url, folder, trials, name, namespace=None):

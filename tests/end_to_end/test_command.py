@@ -14,7 +14,7 @@ from commands import ended, forked, started
 from refusal import refused
 
 from bitsearch.plan import BitPlan
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.training, pytest.mark.processes]
 ROOT = Path(__file__).parents[2]

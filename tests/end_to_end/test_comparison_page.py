@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from bitsearch.report.comparison import comparison_table
-from bitsearch.search.compare import compare
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
+from bitsearch.study.compare import compare
 
 pytestmark = pytest.mark.training
 

@@ -6,7 +6,7 @@ import pytest
 from image_files import write_mnist
 from refusal import refused
 
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 pytestmark = pytest.mark.training
 

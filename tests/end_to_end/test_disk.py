@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.training, pytest.mark.processes]
 UNSHARE = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
@@ -31,7 +31,7 @@ uniform_trials = 1
 # Torch is imported once, for three commands.
 SCRIPT = """
 import os, subprocess, sys
-import bitsearch.cli.tables, bitsearch.search.run
+import bitsearch.cli.tables, bitsearch.study.run
 from bitsearch.cli import main
 
 sys.argv = "bitsearch run --space tiny.toml --budget 8x --out disk/run --quiet".split()

@@ -9,7 +9,7 @@ from refusal import refused
 
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.report import write_report
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 pytestmark = pytest.mark.training
 

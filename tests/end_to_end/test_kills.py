@@ -8,10 +8,10 @@ import time
 import pytest
 from commands import Forked, ended, forked
 
-from bitsearch.plan import DRAFT
-from bitsearch.search.run import search
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.files import DRAFT
+from bitsearch.runs.folder import RunFolder
 from bitsearch.space import SearchSpace
+from bitsearch.study.run import search
 
 pytestmark = [pytest.mark.training, pytest.mark.processes]
 OPTIONS = ["--space", "tiny.toml", "--budget", "8x"]

@@ -6,7 +6,7 @@ import pytest
 from refusal import refused
 
 from bitsearch.plan import BitPlan
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 pytestmark = pytest.mark.training
 

@@ -13,8 +13,8 @@ from postgres import running_server
 from refusal import refused
 
 from bitsearch.plan import BitPlan
-from bitsearch.search.evaluate import evaluate_plan
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.rebuild import evaluate_plan
 
 pytestmark = [pytest.mark.training, pytest.mark.processes]
 RUN = ["run", "--space", "tiny.toml", "--budget", "8x", "--out", "run"]

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 from postgres import PASSWORD, free_port, running_server
 from sleepers import take_trials
 
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.storage import database_url, open_storage
-from bitsearch.search.study import ROLE, SURPLUS, open_study, origin_of
+from bitsearch.runs.folder import RunFolder
+from bitsearch.study.database.storage import database_url, open_storage
+from bitsearch.study.study import ROLE, SURPLUS, open_study, origin_of
 
 pytestmark = [pytest.mark.training, pytest.mark.processes, pytest.mark.database]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.quantized_network import quantize as make_learnable
+from bitsearch.allocate.learnable import quantize as make_learnable
 from bitsearch.choices import Choices
 from bitsearch.data import load_data
 from bitsearch.errors import InputError

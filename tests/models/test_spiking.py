@@ -2,7 +2,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
-from bitsearch.models.spiking import is_neuron, reset_states
+from bitsearch.frameworks.spikingjelly import is_neuron, reset_states
 
 
 def test_states_are_reset_in_every_module():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bitsearch.quant.processes import gathered, largest, process, processes, total
+from bitsearch.distributed import gathered, largest, process, processes, total
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import initial_step
 

@@ -9,7 +9,7 @@ import pytest
 from bitsearch.cost import Target
 from bitsearch.cost.metrics import METRICS, Bits, Geometry
 from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
-from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
+from bitsearch.runs.folder import RunBudget, RunFolder, RunSettings
 from bitsearch.space import SearchSpace
 
 MACS = np.array([9216.0, 73728.0, 147456.0, 73728.0, 640.0])

@@ -7,7 +7,7 @@ import numpy as np
 
 from bitsearch.cost import Target
 from bitsearch.plan import Accuracy
-from bitsearch.search.run_folder import RunBudget, RunFolder, RunSettings
+from bitsearch.runs.folder import RunBudget, RunFolder, RunSettings
 from bitsearch.space import SearchSpace
 
 BUDGET = RunBudget(metric="bit_budget", requested="4x", limit=16.0)

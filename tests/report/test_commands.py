@@ -7,7 +7,7 @@ import pytest
 from bitsearch.cli import main
 from bitsearch.plan import BitPlan
 from bitsearch.report.commands import commands
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 
 @pytest.fixture

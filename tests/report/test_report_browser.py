@@ -8,9 +8,9 @@ from conftest import make_run
 from large_run import make_large_run
 
 from bitsearch.report import write_comparison, write_report
-from bitsearch.search.compare import Comparison
-from bitsearch.search.export import select_plan
-from bitsearch.search.run import SearchResult
+from bitsearch.runs.select import select_plan
+from bitsearch.study.compare import Comparison
+from bitsearch.study.run import SearchResult
 
 pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")

@@ -5,15 +5,15 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from bitsearch.report.format import SPACE
 from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
 from bitsearch.report.history import TrialHistory, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
 from bitsearch.report.study_figures import correlation_figure, curves_figure, importance_figure, layer_axis
 from bitsearch.report.trial_details import details
-from bitsearch.search.front import pareto_front
-from bitsearch.search.run_folder import RunBudget
+from bitsearch.runs.folder import RunBudget
+from bitsearch.runs.pareto import pareto_front
+from bitsearch.text import SPACE
 
 WIDTHS = [(4, [4, 3]), (3, [3]), (2, [3, 2]), (6, [4, 3])]
 

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
+from bitsearch import text as text
 from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import LayerPlan
-from bitsearch.report import format as text
 from bitsearch.report.definitions import definitions
 
 

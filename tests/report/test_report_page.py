@@ -10,7 +10,7 @@ import pytest
 from bitsearch.errors import InputError
 from bitsearch.report import write_report
 from bitsearch.report.page import data_island
-from bitsearch.search.run_folder import RunBudget
+from bitsearch.runs.folder import RunBudget
 
 HOSTILE = (
     "</script><script>window.__pwned=1</script>",
@@ -149,7 +149,7 @@ def test_without_a_log_there_are_no_curves(run_folder):
 
 
 def test_the_script_stays_small():
-    script = resources.files("bitsearch.report").joinpath("page.js").read_text(encoding="utf-8")
+    script = resources.files("bitsearch.report").joinpath("assets", "page.js").read_text(encoding="utf-8")
     assert script.count("\n") < 400
 
 

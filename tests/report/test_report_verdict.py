@@ -1,7 +1,7 @@
-from bitsearch.report.format import SPACE
 from bitsearch.report.plans_table import plans_table
 from bitsearch.report.verdict import headline, reason
-from bitsearch.search.front import best_plan
+from bitsearch.runs.pareto import best_plan
+from bitsearch.text import SPACE
 
 BIG = [(4, [4, 3]), (3, [3]), (2, [3, 2]), (6, [4, 3])]
 SMALL = [(3, [2]), (2, [2]), (2, [2]), (5, [3])]

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
-from bitsearch.search.analysis import hypervolumes, importances, layer_correlations, spreads
+from bitsearch.study.analysis import hypervolumes, importances, layer_correlations, spreads
 
 
 def plan(trial, bits, accuracy, cost, method="adaptive", seed=0, limit=100.0):

@@ -6,7 +6,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from bitsearch.errors import InputError, StorageError
-from bitsearch.search.artifacts import Artifacts
+from bitsearch.study.database.artifacts import Artifacts
 
 
 @pytest.fixture

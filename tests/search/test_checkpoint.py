@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from bitsearch.errors import InputError, StorageError
-from bitsearch.search.checkpoint import Checkpoint, read_state, state_bytes
+from bitsearch.train.checkpoint import Checkpoint, read_state, state_bytes
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text()
 KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.integers())

@@ -1,9 +1,9 @@
 from bitsearch.allocate.methods import METHODS
 from bitsearch.errors import InputError
 from bitsearch.report.comparison import comparison_table
-from bitsearch.search.compare import compare
-from bitsearch.search.progress import Silent
-from bitsearch.search.study import FAILURE, load_study
+from bitsearch.runs.progress import Silent
+from bitsearch.study.compare import compare
+from bitsearch.study.study import FAILURE, load_study
 
 
 class Told(Silent):

@@ -1,7 +1,7 @@
 import pytest
 
 from bitsearch.errors import InputError
-from bitsearch.search.export import select_plan
+from bitsearch.runs.select import select_plan
 
 
 def test_the_chosen_plan_is_the_default(finished_run):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
-from bitsearch.search.front import best_plan, pareto_front, table
+from bitsearch.runs.pareto import best_plan, pareto_front, table
 
 LIMIT = 10.0
 

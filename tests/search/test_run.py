@@ -8,19 +8,19 @@ import pytest
 from filelock import FileLock
 
 import bitsearch
-from bitsearch.allocate.evaluation import evaluate_with_activity
-from bitsearch.allocate.quantized_network import QuantizedNetwork
-from bitsearch.allocate.setting import make_setting
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
-from bitsearch.search.computing import compiles
-from bitsearch.search.evaluate import evaluate_plan, rebuild
-from bitsearch.search.export import select_plan
-from bitsearch.search.progress import Silent
-from bitsearch.search.run import search
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.storage import open_storage
-from bitsearch.search.study import open_study
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.progress import Silent
+from bitsearch.runs.rebuild import evaluate_plan, rebuild
+from bitsearch.runs.select import select_plan
+from bitsearch.study.database.storage import open_storage
+from bitsearch.study.run import search
+from bitsearch.study.runtime import compiles
+from bitsearch.study.study import open_study
+from bitsearch.train.evaluate import evaluate_with_activity
+from bitsearch.train.task import make_setting
 
 
 def test_the_folder_holds_everything_that_a_run_writes(finished_run):
@@ -356,15 +356,15 @@ def test_the_room_is_called_like_its_function(tiny_space):
 
 def test_only_a_long_run_compiles_by_itself(tiny_space, monkeypatch):
     setting = make_setting(tiny_space)
-    monkeypatch.setattr("bitsearch.search.computing.can_compile", lambda device: True)
+    monkeypatch.setattr("bitsearch.study.runtime.can_compile", lambda device: True)
     assert not compiles(setting, trials=12)
     assert compiles(setting, trials=1_000_000)
-    monkeypatch.setattr("bitsearch.search.computing.can_compile", lambda device: False)
+    monkeypatch.setattr("bitsearch.study.runtime.can_compile", lambda device: False)
     assert not compiles(setting, trials=1_000_000)
 
 
 def test_a_run_that_must_compile_and_cannot_is_refused(tiny_space, monkeypatch, tmp_path):
-    monkeypatch.setattr("bitsearch.search.computing.can_compile", lambda device: False)
+    monkeypatch.setattr("bitsearch.study.runtime.can_compile", lambda device: False)
     training = tiny_space.training.model_copy(update={"compile": "always"})
     with pytest.raises(InputError, match="install g"):
         search(tiny_space.model_copy(update={"training": training}), "8x", out=tmp_path / "run")
@@ -383,8 +383,8 @@ def test_threads_are_limited_before_anything_is_compiled(tiny_space, tmp_path, m
         return enter
 
     for name in ("limited_threads", "compiled_quantizers"):
-        monkeypatch.setattr(f"bitsearch.search.computing.{name}", recording(name))
-    run_module = sys.modules["bitsearch.search.run"]
+        monkeypatch.setattr(f"bitsearch.study.runtime.{name}", recording(name))
+    run_module = sys.modules["bitsearch.study.run"]
     monkeypatch.setattr(run_module, "compiles", lambda *_: True)
     monkeypatch.setattr(run_module, "_run", lambda *_: entered.append("run"))
     search(tiny_space, "4x", out=tmp_path / "run")

@@ -6,7 +6,7 @@ import tomli_w
 from bitsearch.choices import Choices
 from bitsearch.cost import Target
 from bitsearch.errors import InputError
-from bitsearch.search.run_folder import RunFolder
+from bitsearch.runs.folder import RunFolder
 
 
 def test_new_folders_are_numbered_and_never_shared(tmp_path):

@@ -4,12 +4,12 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-import bitsearch.search.sampler as sampler_module
-from bitsearch.search.sampler import TrialSampler, starting_points, suggest
-from bitsearch.search.storage import open_storage
-from bitsearch.search.study import open_study, release_interrupted
-from bitsearch.search.turns import Wanted
+import bitsearch.study.sampler as sampler_module
 from bitsearch.space import Parameter
+from bitsearch.study.database.storage import open_storage
+from bitsearch.study.sampler import TrialSampler, starting_points, suggest
+from bitsearch.study.study import open_study, release_interrupted
+from bitsearch.study.trial_roles import Wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 

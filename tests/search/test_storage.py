@@ -1,8 +1,13 @@
 import pytest
 
 from bitsearch.errors import InputError, StorageError
-from bitsearch.search.proxy import open_shared
-from bitsearch.search.storage import database_url, network_file_system, open_storage, warn_of_network_file_system
+from bitsearch.study.database.proxy import open_shared
+from bitsearch.study.database.storage import (
+    database_url,
+    network_file_system,
+    open_storage,
+    warn_of_network_file_system,
+)
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0

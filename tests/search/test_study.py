@@ -2,8 +2,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from bitsearch.search.storage import open_storage
-from bitsearch.search.study import (
+from bitsearch.study.database.storage import open_storage
+from bitsearch.study.study import (
     BASELINE,
     FAILURE,
     ROLE,

@@ -5,8 +5,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from profiles import examples
 
-from bitsearch.search.storage import open_storage
-from bitsearch.search.study import open_study
+from bitsearch.study.database.storage import open_storage
+from bitsearch.study.study import open_study
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 

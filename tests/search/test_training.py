@@ -2,13 +2,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bitsearch.allocate.setting import make_setting
 from bitsearch.errors import InputError
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, Provenance, UniformBits
-from bitsearch.search.evaluate import evaluate_plan
-from bitsearch.search.progress import Silent
-from bitsearch.search.training import train_plan
+from bitsearch.runs.progress import Silent
+from bitsearch.runs.rebuild import evaluate_plan
+from bitsearch.runs.train_plan import train_plan
+from bitsearch.train.task import make_setting
 
 
 class Stopping(Silent):

@@ -10,18 +10,18 @@ from tempfile import TemporaryDirectory
 import pytest
 from optuna.trial import TrialState
 
-import bitsearch.search.storage as storage_module
+import bitsearch.study.database.storage as storage_module
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError, StorageError
 from bitsearch.plan import UniformBits
-from bitsearch.search.interruption import Interrupted, Stop
-from bitsearch.search.progress import Silent
-from bitsearch.search.run import search
-from bitsearch.search.run_folder import RunFolder
-from bitsearch.search.storage import open_storage
-from bitsearch.search.study import FAILURE, open_study
-from bitsearch.search.trials import SAME_CAUSE, Taker, cause_of
-from bitsearch.search.turns import Wanted
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.interruption import Interrupted, Stop
+from bitsearch.runs.progress import Silent
+from bitsearch.study.database.storage import open_storage
+from bitsearch.study.run import search
+from bitsearch.study.study import FAILURE, open_study
+from bitsearch.study.trial_loop import SAME_CAUSE, Taker, cause_of
+from bitsearch.study.trial_roles import Wanted
 
 KEY_ERROR = 'raise KeyError("width")'
 UNIFORM = [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)]

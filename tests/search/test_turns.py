@@ -3,8 +3,8 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bitsearch.plan import UniformBits
-from bitsearch.search.study import BASELINE, PART, PART_OF, ROLE, SEARCHED, SURPLUS
-from bitsearch.search.turns import Turns, Wanted
+from bitsearch.study.study import BASELINE, PART, PART_OF, ROLE, SEARCHED, SURPLUS
+from bitsearch.study.trial_roles import Turns, Wanted
 
 UNIFORM = [UniformBits(weight_bits=bits, spike_bits=bits, time_steps=1) for bits in range(1, 9)]
 RUNNING = (TrialState.RUNNING, {}, None)

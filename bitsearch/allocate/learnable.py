@@ -1,0 +1,122 @@
+"""A network whose bits are drawn to budgets in a loop of the user's: what :func:`bitsearch.quantize` returns."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from bitsearch.allocate.budget_control import BudgetPenalty, Prices
+from bitsearch.allocate.solvers.projection import project
+from bitsearch.choices import Choices, FirstLayer
+from bitsearch.cost import Budget, CostModel, Rules, Target, check_first_layer, check_granularity, trace
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.plan import LayerPlan, UniformBits
+
+
+class LearnableNetwork(QuantizedNetwork):
+    """A quantized network that reads budgets, is drawn to them by a penalty, and is projected onto them."""
+
+    def __init__(self, network: nn.Module, model: CostModel, rules: Rules, baseline: UniformBits) -> None:
+        super().__init__(network, model, rules, baseline)
+        self._penalties: dict[Budget, BudgetPenalty] = {}
+
+    def budget(self, request: str, metric: str = "bit_budget") -> Budget:
+        """Read a budget such as ``4x`` or ``memory=64KiB``; InputError if it is malformed or infeasible."""
+        budget = Budget.parse(request, metric, self.model, self.baseline)
+        budget.check_feasible(self.model, self.rules)
+        return budget
+
+    def penalty(
+        self,
+        budget: str | Budget,
+        metric: str = "bit_budget",
+        *,
+        steps: int,
+        prices: Prices = (1.0, 1.0, 1.0),
+    ) -> Tensor:
+        """What draws the bits to a budget, a scalar to add to the loss of every training step of a search.
+
+        It is :class:`bitsearch.allocate.budget_control.BudgetPenalty`, as ``bitsearch run`` trains with: the limit
+        tightens over the first half of the steps, and the weight of the penalty follows the violation.
+
+        Args:
+            budget: such as ``4x`` or ``memory=64KiB``; each has a penalty of its own, which begins with its first call.
+            metric: what is limited where the budget names no metric.
+            steps: training steps of the search; one call each.
+            prices: regularizer weights of weight bits, spike bits and time steps.
+
+        Raises:
+            InputError: a budget that is malformed or infeasible.
+        """
+        if isinstance(budget, str):
+            budget = self.budget(budget, metric)
+        budget.check_counted(self.model, self.activity)
+        if budget not in self._penalties:
+            self._penalties[budget] = BudgetPenalty(self, [budget], steps, prices=prices)
+        return self._penalties[budget]()
+
+    def project(self, *budgets: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
+        """Bring the allocation within every budget exactly, freeze it, and return it."""
+        limits = [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+        plan = project(self.layer_plans, self.model, limits, self.rules, activity=self.activity)
+        self.fix(plan)
+        return plan
+
+
+def quantize(
+    network: nn.Module,
+    example_input: Tensor,
+    *,
+    choices: Choices | None = None,
+    start: UniformBits | None = None,
+    first_layer: FirstLayer | None = None,
+    baseline: UniformBits | None = None,
+    granularity: str = "layer",
+    decay: float | None = None,
+    target: Target | str | None = None,
+    include: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    time_axis: bool = False,
+) -> LearnableNetwork:
+    """Make a network's bits learnable: one of torch, or of SpikingJelly in single-step or multi-step mode.
+
+    Every ``Conv1d``/``Conv2d``/``Conv3d`` and ``Linear`` becomes a quantized layer with a refined spiking neuron at its
+    input, in place of SpikingJelly's own; the first that runs gets fixed bits, since it sees the network's input.
+    Weights are kept, ``network`` is left as it is. :attr:`LearnableNetwork.conversion` tells what became of what.
+
+    Args:
+        network: with ReLU-like activations, or spiking neurons.
+        example_input: a batch as the network gets in use, to trace the layers with: ``[N, ...]``, or ``[T, N, ...]``.
+        choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
+        start: where the bits start; 4/4/2 by default, brought to what each layer may get.
+        first_layer: the first layer's bits; 8/8/1 by default.
+        baseline: what ``4x`` is a part of; 8/4/2 by default.
+        granularity: one weight step a ``"layer"``, or one a ``"channel"``.
+        decay: membrane decay between time steps; by default as the network's own neurons have it, or 1.
+        target: hardware target, or its name or path; ``generic`` by default.
+        include: globs of module paths, such as ``features.*``: what gets bits.
+        exclude: globs of module paths that keep 32 bits.
+        time_axis: True if the example has one, ``[T, N, ...]``; where modules in spikingjelly's multi-step mode work on
+            it, that is seen without being told.
+
+    Raises:
+        InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
+            module that a glob matches.
+    """
+    start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
+    first_layer = first_layer or FirstLayer()
+    baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
+    hardware = target if isinstance(target, Target) else Target.load(target or "generic")
+    check_granularity(granularity, hardware)
+    layers = trace(network, example_input, time_axis=time_axis, include=include, exclude=exclude)
+    model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
+    rules = Rules.make(model, choices or Choices(), first_layer)
+    check_first_layer(first_layer, hardware)
+    return LearnableNetwork.learnable(
+        network,
+        model,
+        rules=rules,
+        start=start,
+        baseline=baseline,
+        granularity=granularity,
+        decay=decay,
+    )

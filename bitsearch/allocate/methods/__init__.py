@@ -1,0 +1,21 @@
+"""Every allocation method by name; adding one is one entry here, and its name in :data:`bitsearch.space.MethodName`."""
+
+from bitsearch.allocate.methods.adaptive import allocate_adaptively
+from bitsearch.allocate.methods.base import Method
+from bitsearch.allocate.methods.local_binary import allocate_local_binary
+from bitsearch.allocate.methods.ramp import allocate_by_ramp
+from bitsearch.allocate.methods.random_plan import allocate_randomly
+from bitsearch.allocate.methods.refine import allocate_by_refinement
+from bitsearch.allocate.methods.sensitivity import allocate_by_sensitivity
+from bitsearch.allocate.methods.uniform import allocate_uniformly
+from bitsearch.space import MethodName
+
+METHODS: dict[MethodName, Method] = {
+    "adaptive": allocate_adaptively,
+    "local_binary": allocate_local_binary,
+    "sensitivity": allocate_by_sensitivity,
+    "ramp": allocate_by_ramp,
+    "refine": allocate_by_refinement,
+    "uniform": allocate_uniformly,
+    "random": allocate_randomly,
+}

@@ -1,0 +1,75 @@
+"""Adaptive allocation (Yao et al. 2025): bits and time steps learned by gradient while the network trains.
+
+The bits move during the search phase; the result is projected onto the budget exactly, frozen, and fine-tuned.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.finish import expected_activity, settle
+from bitsearch.allocate.methods.search_phase import search
+from bitsearch.allocate.solvers.uniform_grid import uniform_plans
+from bitsearch.cost import Activity, CostModel, Rules
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.plan import UniformBits
+from bitsearch.space import Allocation, SearchSpace
+from bitsearch.train.evaluate import evaluate_with_activity
+from bitsearch.train.fabric import make_fabric
+
+
+def allocate_adaptively(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """Search, project, freeze and fine-tune."""
+    model, rules, space, training = problem.model, problem.rules, problem.space, problem.space.training
+    # One for all phases.
+    device = next(problem.network.parameters()).device
+    problem = replace(problem, fabric=problem.fabric or make_fabric(device, training.precision))
+    start = search_start(problem, expected_activity(problem))
+    knobs = problem.knobs.model_copy(update={"start": start})
+    quantized = make_searchable(problem.network, model, rules, space, knobs)
+    if problem.by_firing:
+        validation = problem.splits.validation
+        _, quantized.activity = evaluate_with_activity(quantized, validation, training.at_once, shared=True)
+    search_epochs = max(1, round(training.epochs * knobs.search_share))
+    aims, loss = search(quantized, problem, search_epochs)
+    settle(
+        quantized,
+        problem,
+        epochs=training.epochs - search_epochs,
+        seed=problem.seed + 1,
+        limits=aims,
+        loss=loss,
+        prices=knobs.prices,
+    )
+    yield quantized
+
+
+def search_start(problem: Problem, activity: Activity | None) -> UniformBits:
+    """Where the latents start: ``start``, or if that is beyond the headroom, the best uniform plan within it.
+
+    From far away a few epochs lead past what lies in between, and weights learn to live with bits that will not stay.
+    """
+    model, knobs = problem.model, problem.knobs
+    wide = [replace(budget, limit=budget.limit * knobs.headroom) for budget in problem.budgets]
+    if all(budget.met_by(model, problem.plan(knobs.start), activity) for budget in wide):
+        return knobs.start
+    # Where not even one fits, as under the budgets themselves alone, bits come down from where they are.
+    near = uniform_plans(model, problem.rules, wide, 1, weight_tolerance=knobs.weight_tolerance, activity=activity)
+    return next(iter(near), knobs.start)
+
+
+def make_searchable(
+    network: nn.Module, model: CostModel, rules: Rules, space: SearchSpace, knobs: Allocation
+) -> QuantizedNetwork:
+    """A quantized copy of ``network`` whose latents start at ``knobs.start``."""
+    return QuantizedNetwork.learnable(
+        network,
+        model,
+        rules=rules,
+        start=knobs.start,
+        baseline=space.baseline,
+        granularity=knobs.granularity,
+        decay=knobs.decay,
+    )

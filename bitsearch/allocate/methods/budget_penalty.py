@@ -1,0 +1,91 @@
+"""What draws the bits to the budgets in a search phase, and when step renewal stops on the way there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from bitsearch.allocate.budget_control import BudgetPenalty
+from bitsearch.cost import Budget
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.space import Allocation
+from bitsearch.train.loop import Callback
+
+RENEWAL_STOPS_AT = 0.24
+"""Renewal stops once (mean bits − target) is below this share of its starting value (Yao et al. 2025)."""
+
+
+class BudgetPull(Callback):
+    """Adds the budgets' penalty to the loss, and records what the bits cost."""
+
+    def __init__(self, network: QuantizedNetwork, budgets: Sequence[Budget], knobs: Allocation, steps: int) -> None:
+        self.network = network
+        self.budget_penalty = BudgetPenalty(
+            network,
+            budgets,
+            steps,
+            prices=(knobs.weight_price, knobs.spike_price, knobs.time_price),
+            share=knobs.budget_share,
+            regularizer=knobs.regularizer,
+        )
+
+    def penalty(self) -> Tensor:
+        """That of the next step."""
+        return self.budget_penalty()
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the penalty."""
+        return self.budget_penalty.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.budget_penalty.load_state_dict(state)
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
+        plans, model = self.network.layer_plans, self.network.model
+        weights, spikes, time_steps = model.means(plans)
+        # Every metric: the report shows that of the front's axis, which may have no budget.
+        return model.costs(plans, self.network.activity) | {
+            "mean_weight_bits": weights,
+            "mean_spike_bits": spikes,
+            "mean_time_steps": time_steps,
+            "penalty_weight": max(float(controller.weight) for controller in self.budget_penalty.controllers),
+            "changes": float(self.network.changes),
+            "renewals": float(sum(layer.renewals for layer in self.network.layers.values())),
+        }
+
+
+class Renewal(Callback):
+    """Switches step renewal off, separately for weights and spikes, once the means are near their targets."""
+
+    def __init__(self, network: QuantizedNetwork, targets: Sequence[float], knobs: Allocation) -> None:
+        self.network, self.targets, self.knobs = network, targets[:2], knobs
+        self.starts = network.model.means(network.layer_plans)[:2]
+        self._set(weights=knobs.renewal, spikes=knobs.renewal)
+
+    def _set(self, *, weights: bool | None = None, spikes: bool | None = None) -> None:
+        for layer in self.network.layers.values():
+            layer.renew_weights = layer.renew_weights if weights is None else weights
+            layer.renew_spikes = layer.renew_spikes if spikes is None else spikes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which layers still renew."""
+        return {name: (layer.renew_weights, layer.renew_spikes) for name, layer in self.network.layers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on so."""
+        for name, layer in self.network.layers.items():
+            layer.renew_weights, layer.renew_spikes = state[name]
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Stop where the mean has come close enough."""
+        if epoch >= self.knobs.renewal_epochs:
+            near = [
+                mean - target < RENEWAL_STOPS_AT * (start - target)
+                for mean, target, start in zip(
+                    self.network.model.means(self.network.layer_plans)[:2], self.targets, self.starts, strict=True
+                )
+            ]
+            self._set(weights=False if near[0] else None, spikes=False if near[1] else None)
+        return {}

@@ -1,0 +1,278 @@
+r"""Local binary allocation (Pei et al. 2023, ALBSNN; our reading): which layers can do with one weight bit.
+
+A layer's weights have one bit or the most that it may have; spike bits and time steps are those of
+``allocation.start``, T = 1 among them, or where that leaves not even one weight bit, those of the best uniform plan
+within the budgets. Every layer carries an estimate of what binarizing it would cost,
+
+.. math::
+    \Delta L_l \approx |\langle g_l, B_l - W_l \rangle| + \tfrac12 \sum F_l \cdot (B_l - W_l)^2, \qquad
+    B_l = \mathrm{mean}|W_l| \cdot \mathrm{sign}(W_l)
+
+with the gradient g and the squared gradients F smoothed over training steps. After each epoch the layers with the
+least ΔL a bit saved are binarized, as many as a budget that tightens from epoch to epoch demands; one whose estimate
+has risen since is released first. Then the bits are frozen, and once the loss has stopped falling, binary weights are
+flipped by what their gradients say (:class:`BinaryFlips`). The classifier that the paper asks for, a convolution and
+global average pooling, is the network's matter: ``classifier = "gap"`` of ``digits_cnn``.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bitsearch.allocate.budget_control import tightened
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.finish import ObservingCallback, expected_activity, settle
+from bitsearch.allocate.methods.uniform import best_uniform
+from bitsearch.choices import Span
+from bitsearch.cost import Activity, Rules
+from bitsearch.layers import QuantizedLayer
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.plan import LayerPlan
+from bitsearch.train.loop import Callback, EpochRecord, train
+from bitsearch.train.state import moved
+
+SMOOTHING = 0.9
+"""Weight of the past in the running gradients."""
+RISEN = 1.5
+"""A binary layer is released once its estimate is this many times what it was when it was binarized."""
+PLATEAU = 0.02
+"""The loss has stopped falling once an epoch's is not below the least before it by this share."""
+FLIP_MOMENTUM = 0.1
+"""Weight of the latest gradient in the momentum that flips binary weights."""
+FLIP_THRESHOLD = 0.8
+"""A weight flips once its momentum is this share of its gradients' root mean square: they agree on a direction."""
+
+
+class Binarization(Callback):
+    """Estimates every layer's loss by binarization, and binarizes and releases layers after each epoch."""
+
+    def __init__(self, network: QuantizedNetwork, problem: Problem, epochs: int) -> None:
+        self.network, self.problem, self.epochs = network, problem, epochs
+        self.candidates = binary_layers(problem.rules)
+        self.slopes: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+        self.binarized_at: dict[str, float] = {}
+        """The estimate of every binary layer at the time it became one."""
+        model, activity = problem.model, network.activity
+        self.starts = [model.cost(budget.metric, network.layer_plans, activity) for budget in problem.budgets]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running gradients, and what is binary since when; the bits are the network's."""
+        return {"slopes": self.slopes, "squares": self.squares, "binarized_at": self.binarized_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        device = next(self.network.parameters()).device
+        self.slopes, self.squares = moved(state["slopes"], device), moved(state["squares"], device)
+        self.binarized_at = dict(state["binarized_at"])
+
+    def after_step(self) -> None:
+        """Gather the gradients of the step."""
+        for name in self.candidates:
+            gradient = _gradient(self.network.layers[name])
+            if gradient is not None:
+                self.slopes[name] = _smoothed(self.slopes.get(name), gradient)
+                self.squares[name] = _smoothed(self.squares.get(name), gradient.square())
+
+    @torch.no_grad()
+    def loss(self, name: str) -> float:
+        """ΔL; infinite before the first gradient."""
+        if name not in self.slopes:
+            return math.inf
+        weight = self.network.layers[name].weight
+        error = weight.abs().mean() * torch.where(weight < 0, -1.0, 1.0) - weight
+        first = (self.slopes[name] * error).sum().abs()
+        return float(first + 0.5 * (self.squares[name] * error.square()).sum())
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Release what has risen, then binarize until this epoch's budget is met."""
+        losses = {name: self.loss(name) for name in self.candidates}
+        released = self._release(losses)
+        # What was released this epoch comes last: only the budget can take it again.
+        order = sorted(losses, key=lambda name: (name == released, losses[name] / self._saved(name)))
+        for name in order:
+            if self._within(epoch):
+                break
+            if name not in self.binarized_at:
+                self._set(name, losses[name])
+        return {"binary_layers": float(len(self.binarized_at)), "released": float(released is not None)}
+
+    def _release(self, losses: dict[str, float]) -> str | None:
+        """Give the layer whose estimate has risen most its bits back, where another one would cost less a bit saved."""
+        risen = {name: losses[name] / max(before, 1e-30) for name, before in self.binarized_at.items()}
+        name = max(risen, key=lambda name: risen[name], default=None)
+        if name is None or risen[name] < RISEN:
+            return None
+        dearer = losses[name] / self._saved(name)
+        others = [other for other in losses if other not in self.binarized_at]
+        if not any(losses[other] / self._saved(other) < dearer for other in others):
+            return None
+        del self.binarized_at[name]
+        self._bits(name, self.problem.rules.choices[name].weight_bits.high)
+        return name
+
+    def _set(self, name: str, loss: float) -> None:
+        self.binarized_at[name] = loss
+        self._bits(name, 1)
+
+    def _bits(self, name: str, bits: int) -> None:
+        layer = self.network.layers[name]
+        layer.hold(layer.layer_plan.model_copy(update={"weight_bits": bits}))
+
+    def _saved(self, name: str) -> int:
+        return self.network.layers[name].weight.numel() * (self.problem.rules.choices[name].weight_bits.high - 1)
+
+    def _within(self, epoch: int) -> bool:
+        """Whether the costs are at most this epoch's limits, which fall in equal ratios to the budgets'."""
+        model, plans = self.problem.model, self.network.layer_plans
+        progress = min(1.0, epoch / self.epochs)
+        limits = [
+            tightened(start, budget.limit, progress)
+            for budget, start in zip(self.problem.budgets, self.starts, strict=True)
+        ]
+        return all(
+            replace(budget, limit=limit).met_by(model, plans, self.network.activity)
+            for budget, limit in zip(self.problem.budgets, limits, strict=True)
+        )
+
+
+class BinaryFlips(ObservingCallback):
+    """Binary weight optimization: once the loss has stopped falling, gradients flip weights without a shadow.
+
+    A weight flips when the momentum of its gradient pushes against its sign beyond a threshold (Helwegen et al. 2019,
+    Bop). Until then binary weights are trained through their real-valued shadow.
+    """
+
+    def __init__(self, network: QuantizedNetwork) -> None:
+        self.layers = {name: layer for name, layer in network.layers.items() if layer.layer_plan.weight_bits == 1}
+        self.signs: dict[str, Tensor] = {}
+        self.momenta: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+        self.flips = 0
+        self.least_loss = math.inf
+        self.started = False
+
+    def observe(self, record: EpochRecord) -> None:
+        """Start once an epoch's loss is no longer clearly below the least before it."""
+        self.started = self.started or record.loss > (1 - PLATEAU) * self.least_loss
+        self.least_loss = min(self.least_loss, record.loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Signs, momenta, and whether the loss has stopped falling."""
+        return {name: value for name, value in vars(self).items() if name != "layers"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for layer in self.layers.values():
+            state = moved(state, layer.weight.device)
+        vars(self).update(state)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Flip by the step's gradients, and undo what the optimizer did to the shadow."""
+        if not self.started:
+            return
+        for name, layer in self.layers.items():
+            gradient = _gradient(layer)
+            if name not in self.signs:
+                self.signs[name] = torch.where(layer.weight < 0, -1.0, 1.0)
+                self.momenta[name] = torch.zeros_like(layer.weight)
+            elif gradient is not None:
+                signs, momentum = self.signs[name], self.momenta[name]
+                momentum.lerp_(gradient, FLIP_MOMENTUM)
+                square = self.squares.setdefault(name, gradient.square()).lerp_(gradient.square(), FLIP_MOMENTUM)
+                flipped = (momentum * signs > FLIP_THRESHOLD * square.sqrt()) & (square > 0)
+                signs[flipped] *= -1
+                momentum[flipped] = 0
+                self.flips += int(flipped.sum())
+            self._write(layer, self.signs[name])
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """The flips so far."""
+        return {"flips": float(self.flips)}
+
+    def _write(self, layer: QuantizedLayer, signs: Tensor) -> None:
+        # Half a step: well inside the clipping range, where gradients pass.
+        layer.weight.copy_(0.5 * layer.weight_step * signs)
+
+
+def binary_layers(rules: Rules) -> list[str]:
+    """The layers that may have one weight bit, or more."""
+    spans: dict[str, Span] = {name: rules.choices[name].weight_bits for name in rules.searched}
+    return [name for name, span in spans.items() if 1 in span and span.high > 1]
+
+
+def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """Binarize layer by layer while training, freeze, fine-tune.
+
+    Raises:
+        InputError: one weight bit on every layer does not meet the budgets, and neither does a uniform plan.
+    """
+    activity = expected_activity(problem)
+    start = _start(problem, activity)
+    training, knobs = problem.space.training, problem.knobs
+    quantized = QuantizedNetwork.learnable(
+        problem.network,
+        problem.model,
+        rules=problem.rules,
+        start=knobs.start,
+        baseline=problem.space.baseline,
+        granularity=knobs.granularity,
+        decay=knobs.decay,
+    )
+    for name, layer in quantized.searched_layers.items():
+        layer.straight_through = False
+        layer.hold(start[name])
+    quantized.activity = activity
+    search_epochs = max(1, round(training.epochs * knobs.search_share))
+    train(
+        quantized,
+        problem.splits,
+        training,
+        epochs=search_epochs,
+        seed=problem.seed,
+        phase="binarize",
+        anneal=False,
+        callbacks=[Binarization(quantized, problem, search_epochs)],
+        latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
+        on_epoch=problem.on_epoch,
+        fabric=problem.fabric,
+        checkpoints=problem.checkpoints,
+    )
+    settle(
+        quantized,
+        problem,
+        epochs=training.epochs - search_epochs,
+        seed=problem.seed + 1,
+        refill=False,
+        # Sharp sigmoids pass binary weights no gradient to flip by.
+        callbacks=lambda: [BinaryFlips(quantized)] if knobs.quantizer == "uniform" else [],
+    )
+    yield quantized
+
+
+def _start(problem: Problem, activity: Activity | None) -> dict[str, LayerPlan]:
+    """The most weight bits that each layer may have, with spike bits and time steps that leave it one."""
+    plan = problem.plan(problem.knobs.start)
+    least = plan | {name: plan[name].model_copy(update={"weight_bits": 1}) for name in binary_layers(problem.rules)}
+    certain = [budget for budget in problem.budgets if budget not in problem.by_firing]
+    if not all(budget.met_by(problem.model, least, activity) for budget in certain):
+        plan = problem.plan(best_uniform(problem, activity))
+    for name in problem.rules.searched:
+        most = problem.rules.choices[name].weight_bits.high
+        plan[name] = plan[name].model_copy(update={"weight_bits": most})
+    return plan
+
+
+def _gradient(layer: QuantizedLayer) -> Tensor | None:
+    """Of the weights in the last step; nothing from a step that gradient scaling skipped for its overflow."""
+    gradient = layer.weight.grad
+    return None if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _smoothed(past: Tensor | None, new: Tensor) -> Tensor:
+    return new.clone() if past is None else past.lerp_(new, 1 - SMOOTHING)

@@ -1,0 +1,102 @@
+"""The method ``ramp``: one long training whose budget tightens step by step and leaves a tuned plan at each.
+
+K steps lead in equal ratios from what the start of the search costs to the budgets. In each, bits move by gradient as
+in :mod:`.adaptive`, are projected onto the step's budgets, and held there while the weights are
+tuned; the next step goes on from these weights. All steps together take twice the epochs of a trial, so that a front
+of K plans costs about what two single ones do.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bitsearch.allocate.budget_control import tightened
+from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.finish import settle
+from bitsearch.allocate.methods.search_phase import search
+from bitsearch.allocate.solvers.projection import project
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.train.evaluate import evaluate_with_activity
+from bitsearch.train.fine_tune import fine_tune
+
+LENGTH = 2
+"""Epochs of all steps together, in those of a trial."""
+SEARCHED = 0.5
+"""Share of a step's epochs in which bits move: they have further to go than in a trial that starts near its budget."""
+
+
+def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """A network at each of ``ramp_steps`` budgets, the given ones last."""
+    knobs, training = problem.knobs, problem.space.training
+    quantized = make_searchable(problem.network, problem.model, problem.rules, problem.space, knobs)
+    if problem.by_firing:
+        _, quantized.activity = evaluate_with_activity(
+            quantized, problem.splits.validation, training.at_once, shared=True
+        )
+    epochs = max(2, math.ceil(LENGTH * training.epochs / knobs.ramp_steps))
+    search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
+    start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
+    for number in range(1, knobs.ramp_steps + 1):
+        budgets = [
+            replace(budget, limit=tightened(first, budget.limit, number / knobs.ramp_steps))
+            for budget, first in zip(problem.budgets, start, strict=True)
+        ]
+        step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
+        _search(quantized, step, search_epochs)
+        real = _tune(quantized, step, epochs - search_epochs)
+        left = QuantizedNetwork(copy.deepcopy(quantized.network), problem.model, problem.rules, problem.space.baseline)
+        left.soft_accuracy = quantized.soft_accuracy
+        settle(left, step, epochs=0, seed=step.seed, refill=False)
+        yield left
+        with torch.no_grad():
+            for name, weight in real.items():
+                # Bits move with uniform steps, so that these are found anew.
+                quantized.layers[name].weight.copy_(weight)
+                quantized.layers[name].weight_step_bits.zero_()
+                quantized.layers[name].mirror()
+
+
+def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
+    """Let the bits move toward the step's budgets, and hold them at a plan within these."""
+    aims, loss = search(quantized, step, epochs)
+    # What neurons fire may have made the cheapest plan dearer than a limit.
+    smallest = step.rules.smallest(step.model)
+    limits = [
+        replace(aim, limit=max(aim.limit, step.model.cost(aim.metric, smallest, quantized.activity))) for aim in aims
+    ]
+    plan = project(
+        quantized.layer_plans,
+        step.model,
+        limits,
+        step.rules,
+        loss=loss,
+        prices=step.knobs.prices,
+        activity=quantized.activity,
+    )
+    for name, layer in quantized.searched_layers.items():
+        layer.hold(plan[name])
+        layer.renew_weights = layer.renew_spikes = True
+
+
+def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> dict[str, Tensor]:
+    """Train the weights while the bits stay where they are; as :func:`bitsearch.train.fine_tune.fine_tune`."""
+    for layer in quantized.searched_layers.values():
+        layer.straight_through = False
+    return fine_tune(
+        quantized,
+        step.splits,
+        step.space.training,
+        step.knobs,
+        epochs=epochs,
+        seed=step.seed + 1,
+        phase="fine-tune",
+        latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
+        on_epoch=step.on_epoch,
+        fabric=step.fabric,
+        checkpoints=step.checkpoints,
+    )

@@ -1,0 +1,104 @@
+"""The method ``sensitivity``: predicted losses, scored once, an integer program for the bits, then fine-tuning.
+
+Scores are a sensitivity times the squared quantization error: the true Fisher's diagonal of the quantized network
+(:mod:`bitsearch.allocate.signals.fisher_loss`), or the mean diagonal of the float one's Hessian
+(:mod:`bitsearch.allocate.signals.hessian`).
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import torch
+
+from bitsearch.allocate.budget_control import aim
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.finish import expected_activity, settle_plan
+from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.hessian import hessian_traces
+from bitsearch.allocate.solvers.integer_program import SECONDS, solve
+from bitsearch.data import batches
+from bitsearch.distributed import process, processes, total
+from bitsearch.layers.batch_norm import shared_batch_norm
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.train.micro_batch import MicroBatches
+from bitsearch.train.state import seed_epoch
+
+PROBES = 8
+"""Batches of the training split that sensitivities are measured on."""
+
+
+def score(problem: Problem) -> Curvature:
+    """A loss model of every searched layer at any bits; it serves any number of budgets."""
+    knobs, splits = problem.knobs, problem.splits
+    quantized = QuantizedNetwork.learnable(
+        problem.network,
+        problem.model,
+        rules=problem.rules,
+        start=knobs.start,
+        baseline=problem.space.baseline,
+        granularity=knobs.granularity,
+        decay=knobs.decay,
+    )
+    device = next(problem.network.parameters()).device
+    curvature = Curvature(
+        quantized,
+        problem.seed,
+        knobs.depth_preference,
+        splits.batch_axis,
+        weight_tolerance=knobs.weight_tolerance,
+        time_tolerance=knobs.time_tolerance,
+    )
+    order = torch.Generator().manual_seed(problem.seed)
+    signs = torch.Generator().manual_seed(problem.seed)
+    names = list(quantized.searched_layers)
+    # By the weights and by the input of every layer, summed over samples; the last row counts these.
+    traces = torch.zeros(len(names) + 1, 2, device=device)
+    training = problem.space.training
+    micro = MicroBatches(training.micro_batch, splits.batch_axis, processes())
+    left = len(splits.train)  # type: ignore[arg-type]
+    probes = batches(splits.train, training.batch_size, order, share=(process(), processes()))
+    seed_epoch(problem.seed, 0, process())
+    quantized.train()
+    with shared_batch_norm(quantized):
+        for inputs, labels in islice(probes, PROBES):
+            parts = micro.parts(inputs.to(device), labels.to(device), min(left, training.batch_size))
+            left -= training.batch_size
+            curvature.probe(*(part for part, _ in parts))
+            for part, own in parts if knobs.sensitivity == "hessian" else ():
+                found = hessian_traces(problem.network, names, part, own, signs)
+                traces += len(own) * torch.tensor([*found.values(), (1.0, 1.0)], device=device)
+    if knobs.sensitivity == "hessian":
+        traces = total(traces)
+        # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
+        means = (traces[:-1] / traces[-1]).clamp_min(0).tolist()
+        for name, (by_weights, by_input) in zip(names, means, strict=True):
+            curvature.replace_by_traces(name, by_weights, by_input)
+    return curvature
+
+
+def allocate_by_sensitivity(problem: Problem) -> Iterator[QuantizedNetwork]:
+    """Score, solve, train.
+
+    ``budget_share``, ``weight_price``, ``spike_price`` and ``depth_preference`` count as they do elsewhere; spike bits
+    and time steps share a loss, so that ``time_price`` does not.
+    """
+    model, rules, knobs = problem.model, problem.rules, problem.knobs
+    activity = expected_activity(problem)
+    start = problem.plan(knobs.start)
+    smallest = rules.smallest(model)
+    aims = [
+        replace(budget, limit=aim(budget, model, smallest, knobs.budget_share, activity)) for budget in problem.budgets
+    ]
+    found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
+    if problem.fabric is not None:
+        # Where time runs out, each process has come to another plan.
+        found = problem.fabric.broadcast(found)
+    if not found.proved and process() == 0:
+        warnings.warn(
+            f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "
+            "is trained",
+            stacklevel=2,
+        )
+    yield settle_plan(problem, found.plan, "sensitivity")

@@ -1,0 +1,1 @@
+"""What a bit more or less of one layer is worth: predicted losses and gradients."""

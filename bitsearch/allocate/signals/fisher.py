@@ -1,0 +1,231 @@
+r"""The true Fisher of a quantized network: how much the loss feels an error of every weight and of every spike.
+
+Its diagonal: squared gradients of the loss with labels as the network's output distributes them, times the batch size;
+per weight for weights, per feature for spikes. No labels are drawn, but slopes of the same covariance
+(:func:`fisher_slopes`), which vary far less. It is measured at the network's quantized operands, and smoothed over
+probes. Where a layer's input has a time axis, a feature's errors in different frames add up or cancel, so that the
+Fisher is a matrix over the frames there (our reading).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from bitsearch.distributed import gathered, process, processes, total
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.quantized import Observer
+from bitsearch.quant.frames import held
+from bitsearch.train.predict import predict
+from bitsearch.train.state import moved
+
+SMOOTHING = 0.7
+"""Weight of the past in the running Fisher."""
+LOSS_SCALE = 2.0**10
+"""Of a probe's loss, so that float16 can hold the gradients; a power of two changes no other digit."""
+SAMPLE_ELEMENTS = 8192
+"""Input elements per layer on which spike errors are measured."""
+
+
+@dataclass
+class _Call:
+    """What one call of a layer showed, over a batch's parts."""
+
+    features: int = 0
+    """Features of its input, sampled or not."""
+    weight_grad: Tensor | None = None
+    spike_grads: list[Tensor] = field(default_factory=list)
+    """``[N, F, sampled features]``, of each part; F is 1 without a time axis."""
+    inputs: list[Tensor] = field(default_factory=list)
+    """``[N, F, sampled features]``, of each part."""
+
+
+@dataclass
+class LayerFisher:
+    """What is known of one layer."""
+
+    weight_fisher: Tensor | None = None
+    """In the weight's shape."""
+    feature_fisher: Tensor | None = None
+    """``[F, F, sampled features]``; F is 1 without a time axis."""
+    features: Tensor | None = None
+    """Indices of the sampled input features."""
+    inputs: Tensor | None = None
+    """``[F, N, sampled features]`` of the latest probe."""
+    probes: int = 0
+
+    def kept(self) -> dict[str, Any]:
+        """For a checkpoint: what does not follow from the rest."""
+        return dict(vars(self))
+
+    def probed(self) -> None:
+        """After every probe."""
+
+
+_Layer = TypeVar("_Layer", bound=LayerFisher)
+
+
+class Fisher(Generic[_Layer]):
+    """Measures the Fisher of a network's searched layers by probes.
+
+    Args:
+        network: searched layers are measured.
+        seed: of the slopes and the sampled features.
+        batch_axis: the samples' axis in a batch's inputs.
+        layer: makes what is kept of one layer.
+    """
+
+    def __init__(self, network: QuantizedNetwork, seed: int, batch_axis: int, layer: type[_Layer]) -> None:
+        self.network, self.batch_axis = network, batch_axis
+        self.generator = torch.Generator().manual_seed(seed)
+        self.calls: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        """Of every layer watched: input, spikes and weight of every call."""
+        self.states = {name: layer() for name in network.searched_layers}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        kept = {name: state.kept() for name, state in self.states.items()}
+        return {"generator": self.generator.get_state(), "layers": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there, on the layers' own devices."""
+        self.generator.set_state(state["generator"])
+        for name, kept in state["layers"].items():
+            device = self.network.layers[name].weight.device
+            self.states[name] = type(self.states[name])(**{key: moved(value, device) for key, value in kept.items()})
+
+    def probe(self, *parts: Tensor) -> None:
+        """A forward/backward pass on a batch with random slopes; updates every layer's Fisher.
+
+        ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through
+        the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
+        """
+        own = sum(part.shape[self.batch_axis] for part in parts)
+        batch = int(total(torch.tensor(own, device=parts[0].device)))
+        noise: Tensor | None = None
+        calls: dict[tuple[str, int], _Call] = {}
+        for part in parts:
+            self.watch()
+            try:
+                logits = predict(self.network, part)
+            finally:
+                self.unwatch()
+            noise = self._noise(batch, logits.shape[-1]) if noise is None else noise
+            self._backward(calls, logits, noise[: len(logits)], batch)
+            noise = noise[len(logits) :]
+        self._update(calls, batch)
+
+    def watch(self) -> None:
+        """Until :meth:`unwatch`, keep the operands of every searched layer for :meth:`measure`."""
+        for name, layer in self.network.searched_layers.items():
+            self.calls[name] = []
+            layer.observer = _appender(self.calls[name])
+
+    def unwatch(self) -> None:
+        """Keep no more operands."""
+        for layer in self.network.searched_layers.values():
+            layer.observer = None
+
+    def measure(self, logits: Tensor) -> None:
+        """:meth:`probe` on a batch that has been passed through the network, watched, in one part.
+
+        It costs a backward pass from its ``logits`` (``[N, classes]``), which can still be trained on.
+        """
+        calls: dict[tuple[str, int], _Call] = {}
+        batch = int(total(torch.tensor(len(logits), device=logits.device)))
+        self._backward(calls, logits, self._noise(batch, logits.shape[-1])[: len(logits)], batch, keep_graph=True)
+        self._update(calls, batch)
+
+    def _noise(self, batch: int, classes: int) -> Tensor:
+        """Random signs for this process's samples: every process draws the whole batch's, and takes its own rows."""
+        signs = torch.randint(0, 2, (batch, classes), generator=self.generator) * 2.0 - 1.0
+        return signs[process() :: processes()]
+
+    def _backward(
+        self,
+        calls: dict[tuple[str, int], _Call],
+        logits: Tensor,
+        noise: Tensor,
+        batch: int,
+        *,
+        keep_graph: bool = False,
+    ) -> None:
+        """Add what the calls watched and a backward pass of random slopes show to ``calls``."""
+        seen, self.calls = self.calls, {}
+        logits = logits.float()
+        slopes = fisher_slopes(logits.detach(), noise.to(logits.device))
+        loss = (logits * slopes).sum() * (LOSS_SCALE / batch)
+        found = [((name, index), *call) for name, own in seen.items() for index, call in enumerate(own)]
+        operands = [operand for _, _, spikes, weight in found for operand in (spikes, weight)]
+        gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
+        with torch.no_grad():
+            for index, (key, x, _, _) in enumerate(found):
+                spike_grad, weight_grad = (grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2])
+                if self.network.layers[key[0]].frames is None:
+                    x, spike_grad = x[None], spike_grad[None]
+                else:
+                    spike_grad = _by_frame(spike_grad, x.shape[0])
+                self._add(calls.setdefault(key, _Call()), self.states[key[0]], x, spike_grad, weight_grad, batch)
+
+    def _add(
+        self, call: _Call, state: LayerFisher, x: Tensor, spike_grad: Tensor, weight_grad: Tensor, batch: int
+    ) -> None:
+        """``x`` and the gradient of its spikes are ``[F, N, ...]``."""
+        flat = x.detach().float().flatten(2).transpose(0, 1)
+        if state.features is None:
+            count = min(flat.shape[2], max(1, SAMPLE_ELEMENTS // batch))
+            state.features = torch.randperm(flat.shape[2], generator=self.generator)[:count].to(x.device)
+        call.features = flat.shape[2]
+        call.inputs.append(flat[:, :, state.features])
+        call.spike_grads.append(spike_grad.flatten(2).transpose(0, 1)[:, :, state.features])
+        call.weight_grad = weight_grad if call.weight_grad is None else call.weight_grad + weight_grad
+
+    @torch.no_grad()
+    def _update(self, calls: dict[tuple[str, int], _Call], batch: int) -> None:
+        # Autocast would leave products too few digits.
+        with torch.autocast(next(self.network.parameters()).device.type, enabled=False):
+            for (name, _), call in calls.items():
+                self._take_in(self.states[name], call, batch)
+
+    @staticmethod
+    def _take_in(state: LayerFisher, call: _Call, batch: int) -> None:
+        assert call.weight_grad is not None
+        assert state.features is not None
+        share = call.features / len(state.features)
+        state.inputs = gathered(torch.cat(call.inputs)).transpose(0, 1)
+        # Mean over the batch of products of per-sample gradients; the loss is a mean, so each carries 1/N.
+        sampled = torch.cat(call.spike_grads)
+        features = total(torch.einsum("nfk,ngk->fgk", sampled, sampled)) * batch * share
+        state.weight_fisher = _smoothed(state.weight_fisher, total(call.weight_grad).square() * batch)
+        state.feature_fisher = _smoothed(state.feature_fisher, features)
+        state.probes += 1
+        state.probed()
+
+
+def fisher_slopes(logits: Tensor, signs: Tensor) -> Tensor:
+    """Random slopes of the loss, ``[N, classes]``, with the covariance of those of labels sampled from the output.
+
+    That is diag(p) − p·pᵀ. A sure network's sampled labels are nearly always the same ones, which show nothing, and now
+    and then another that shows all; ``signs`` (±1, ``[N, classes]``) make every sample show its share.
+    """
+    p = logits.softmax(-1)
+    shares = p.sqrt() * signs
+    return shares - p * shares.sum(-1, keepdim=True)
+
+
+def _by_frame(grad: Tensor, frames: int) -> Tensor:
+    """``[T, ...]`` to ``[F, ...]``: each time step's gradient, in equal parts to the frames that show it."""
+    shown = held(frames, grad.shape[0], grad.device)
+    return (grad / torch.bincount(shown).view(-1, *[1] * (grad.dim() - 1)))[shown]
+
+
+def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:
+    def observe(x: Tensor, spikes: Tensor, weight: Tensor) -> None:
+        calls.append((x.detach(), spikes, weight))
+
+    return observe
+
+
+def _smoothed(past: Tensor | None, new: Tensor) -> Tensor:
+    return new if past is None else SMOOTHING * past + (1 - SMOOTHING) * new

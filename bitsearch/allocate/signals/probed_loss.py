@@ -1,0 +1,175 @@
+"""The curvature signal, corrected by what changes of single layers really do to the network's output.
+
+The Fisher's diagonal leaves out how a layer's errors add up, and the layers behind it. So every few steps one layer
+gets one bit less for a single forward pass, and the Kullback-Leibler divergence of the batch's predictions, which is
+the change of the loss that the curvature predicts, is compared with the prediction (our own contribution). A layer's
+weights and its spikes each have a factor for what was found; time steps share that of the spikes.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.distributed import total
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.plan import LayerPlan
+from bitsearch.train.predict import predict
+
+Operand = Literal["weights", "spikes"]
+
+SMOOTHING = 0.5
+"""Weight of the past in a running correction, a mean of logarithms."""
+LARGEST = math.log(32.0)
+"""Of a correction, in either direction: a batch's divergence has noise of its own."""
+LEAST = 1e-7
+"""Divergences below are the rounding of float32 logits, and show nothing."""
+
+
+class ProbedCurvature(Curvature):
+    """A :class:`.fisher_loss.Curvature` that :meth:`correct` corrects, one layer a call, in turns.
+
+    Args:
+        network: as for the base class; in training mode, whose batch statistics the probes use.
+        seed: as for the base class.
+        depth_preference: as for the base class.
+        batch_axis: as for the base class.
+        weight_tolerance: as for the base class.
+        time_tolerance: as for the base class.
+    """
+
+    def __init__(
+        self,
+        network: QuantizedNetwork,
+        seed: int,
+        depth_preference: float = 0.0,
+        batch_axis: int = 0,
+        *,
+        weight_tolerance: float = 1.0,
+        time_tolerance: float = 1.0,
+    ) -> None:
+        super().__init__(
+            network,
+            seed,
+            depth_preference,
+            batch_axis,
+            weight_tolerance=weight_tolerance,
+            time_tolerance=time_tolerance,
+        )
+        self.corrections: dict[tuple[str, Operand], float] = {}
+        """Logarithms of the factors found so far."""
+        self.turn = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The corrections too."""
+        return super().state_dict() | {"corrections": self.corrections, "turn": self.turn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state)
+        self.corrections, self.turn = dict(state["corrections"]), state["turn"]
+
+    def weight_loss(self, name: str, weight_bits: int) -> float:
+        """As predicted, times the factor found for the layer's weights."""
+        return super().weight_loss(name, weight_bits) * self._factor(name, "weights")
+
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+        """As predicted, times the factor found for the layer's spikes."""
+        return super().spike_loss(name, spike_bits) * self._factor(name, "spikes")
+
+    def _factor(self, name: str, operand: Operand) -> float:
+        # What has not had its turn yet counts as the others do on the average, or it would look cheap beside them.
+        others = [found for (_, kind), found in self.corrections.items() if kind == operand]
+        return math.exp(self.corrections.get((name, operand), sum(others) / max(len(others), 1)))
+
+    def correct(self, inputs: Tensor) -> None:
+        """Measure the next layer's weights or spikes on a batch, ``[N, ...]`` or ``[T, N, ...]``: two forward passes.
+
+        Probe the Fisher before. The network is left as it was, its running statistics and generators too.
+        """
+        operands: tuple[Operand, ...] = ("weights", "spikes")
+        turns = [(name, operand) for name in self.network.searched_layers for operand in operands]
+        name, operand = turns[self.turn % len(turns)]
+        self.turn += 1
+        layer = self.network.layers[name]
+        plan, other = layer.layer_plan, _neighbour(layer, operand)
+        if other is None:
+            return
+        predicted = abs(self._uncorrected(name, operand, other) - self._uncorrected(name, operand, plan))
+        found = self.divergence(name, other, inputs)
+        if found < LEAST or not predicted:
+            return
+        new = max(-LARGEST, min(LARGEST, math.log(found / predicted)))
+        past = self.corrections.get((name, operand), new)
+        self.corrections[name, operand] = SMOOTHING * past + (1 - SMOOTHING) * new
+
+    def _uncorrected(self, name: str, operand: Operand, plan: LayerPlan) -> float:
+        if operand == "weights":
+            super().weight_loss(name, plan.weight_bits)
+            return self.states[name].weight_losses[plan.weight_bits]
+        super().spike_loss(name, plan.spike_bits)
+        return self.states[name].spike_losses[plan.spike_bits]
+
+    @torch.no_grad()
+    def divergence(self, name: str, plan: LayerPlan, inputs: Tensor) -> float:
+        """KL(now ‖ with ``plan`` in the layer ``name``) of a batch's predictions, in nats a sample."""
+        layer = self.network.layers[name]
+        now = self._predictions(inputs)
+        with _as_before(layer):
+            layer.renew_weights = layer.renew_spikes = True
+            layer.hold(plan)
+            changed = self._predictions(inputs)
+        sums = torch.stack([F.kl_div(changed, now, log_target=True, reduction="sum"), now.new_tensor(len(now))])
+        divergence, samples = total(sums.double()).tolist()
+        return float(divergence / samples)
+
+    def _predictions(self, inputs: Tensor) -> Tensor:
+        """Log-probabilities ``[N, classes]``."""
+        # Layers' own buffers may change: a stale step is renewed, as the training's forward pass would have done.
+        others = [module for module in self.network.modules() if not isinstance(module, QuantizedLayer)]
+        statistics = [(buffer, buffer.clone()) for module in others for buffer in module.buffers(recurse=False)]
+        # The same elements dropped out in both passes, and in the training what would have been without them.
+        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            logits = predict(self.network, inputs)
+        for buffer, before in statistics:
+            buffer.copy_(before)
+        return logits.float().log_softmax(-1)
+
+
+def _neighbour(layer: QuantizedLayer, operand: Operand) -> LayerPlan | None:
+    """The layer's plan with one bit less, at the lower bound one more; None where there is no choice."""
+    plan, choices = layer.layer_plan, layer.choices
+    assert choices is not None
+    for direction in (-1, 1):
+        if operand == "weights":
+            bits = choices.weight_bits.neighbour(plan.weight_bits, direction)
+            if bits is not None:
+                return plan.model_copy(update={"weight_bits": bits})
+        else:
+            steps = [choices.spike_bits.neighbour(bits, direction) for bits in plan.spike_bits]
+            moved = tuple(old if new is None else new for old, new in zip(plan.spike_bits, steps, strict=True))
+            if moved != plan.spike_bits:
+                return plan.model_copy(update={"spike_bits": moved})
+    return None
+
+
+@contextmanager
+def _as_before(layer: QuantizedLayer) -> Iterator[None]:
+    """Whatever happens to the layer inside, its state is the same afterwards."""
+    kept = {name: value.clone() for name, value in layer.state_dict().items()}
+    flags = layer.renew_weights, layer.renew_spikes, layer.renewals
+    try:
+        yield
+    finally:
+        state = layer.state_dict()
+        for name, value in kept.items():
+            state[name].copy_(value)
+        layer.renew_weights, layer.renew_spikes, layer.renewals = flags
+        layer.mirror()

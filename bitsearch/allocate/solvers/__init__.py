@@ -1,0 +1,1 @@
+"""Plans within budgets: projection, integer program, uniform grid, random."""

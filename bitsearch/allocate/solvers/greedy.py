@@ -1,0 +1,248 @@
+"""A plan that moves step by step: down until it meets every budget, up while something is left, and by exchanges."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.moves import Kind, Move, loss_change, moves
+from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
+from bitsearch.cost.metrics import Bits
+from bitsearch.plan import LayerPlan
+
+Numbers = NDArray[np.float64]
+
+PEAK_POWER = 16.0
+"""Of a peak over layers, this power mean stands in while it is above its limit, so that every layer's saving counts."""
+NEAR_BEST = 0.5
+"""Moves of several layers are made at once if their scores are at least this share of the best one's."""
+PAIRED = 24
+"""So many moves down, those that cost least, are tried in an exchange with every move up of another layer."""
+LEAST_GAIN = 1e-6
+"""An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
+
+
+class MovingPlan:
+    """The bits so far, every move from there, and what both cost.
+
+    Args:
+        plan: where it begins; values that the rules do not allow go to the nearest that they do.
+        model: costs.
+        budgets: the limits.
+        rules: what each layer may get.
+        loss: predicts what a move does to the accuracy.
+        prices: regularizer weights of ``weight``, ``spike`` and ``time``.
+        activity: spike counts, for budgets on metrics that need them.
+    """
+
+    def __init__(
+        self,
+        plan: Mapping[str, LayerPlan],
+        model: CostModel,
+        budgets: Sequence[Budget],
+        rules: Rules,
+        loss: LossModel,
+        prices: Mapping[Kind, float],
+        activity: Activity | None,
+    ) -> None:
+        self.start, self.model, self.budgets, self.loss = dict(plan), model, budgets, loss
+        self.geometry = model.geometry(activity)
+        self.names = [layer.name for layer in model.layers]
+        self.rules = rules
+        self.searched = set(rules.searched)
+        self.weight_bits, self.spike_bits = [], []
+        for name in self.names:
+            layer, choices = plan[name], rules.choices[name]
+            steps = choices.time_steps.nearest(layer.time_steps)
+            spikes = (layer.spike_bits + layer.spike_bits[-1:] * steps)[:steps]
+            self.weight_bits.append(choices.weight_bits.nearest(layer.weight_bits))
+            self.spike_bits.append(tuple(choices.spike_bits.nearest(bits) for bits in spikes))
+        slots = 2 + max(choices.time_steps.high for choices in rules.choices.values())
+        shape = (slots, len(self.names))
+        self.options: dict[int, dict[tuple[int, int], Move]] = {-1: {}, 1: {}}
+        # Of every move [slot, layer], the three numbers of its layer after it, what the loss does, and its price.
+        self.after = {direction: np.ones((3, *shape)) for direction in (-1, 1)}
+        self.change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
+        self.price = np.array([prices["weight"], prices["time"], *[prices["spike"]] * (slots - 2)])[:, None]
+        for index in range(len(self.names)):
+            self._refresh(index)
+
+    def _refresh(self, index: int) -> None:
+        name, weight_bits, spike_bits = self.names[index], self.weight_bits[index], self.spike_bits[index]
+        for direction in (-1, 1):
+            self.change[direction][:, index] = np.nan
+            if name not in self.searched:
+                continue
+            for move in moves(weight_bits, spike_bits, self.rules.choices[name], direction):
+                self.options[direction][move.slot, index] = move
+                steps = len(move.spike_bits)
+                self.after[direction][:, move.slot, index] = move.weight_bits, sum(move.spike_bits) / steps, steps
+                self.change[direction][move.slot, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
+
+    def _numbers(self) -> Numbers:
+        """``[3, layers]``: weight bits, mean spike bits, time steps."""
+        steps = np.array([len(bits) for bits in self.spike_bits], dtype=np.float64)
+        spikes = np.array([sum(bits) for bits in self.spike_bits], dtype=np.float64) / steps
+        return np.stack([np.array(self.weight_bits, dtype=np.float64), spikes, steps])
+
+    def _bits(self) -> Bits:
+        return self.model.vectors(*self._numbers())
+
+    def costs(self) -> Numbers:
+        """``[budgets]``."""
+        bits = self._bits()
+        return np.array([METRICS[budget.metric].cost(self.geometry, bits) for budget in self.budgets])
+
+    def excess(self) -> float:
+        """The largest log(cost/limit)."""
+        limits = np.array([budget.limit for budget in self.budgets])
+        # A network without a single spike costs nothing.
+        with np.errstate(divide="ignore"):
+            return float(np.log(self.costs() / limits).max())
+
+    def _costs_after(self, direction: int, here: Bits, *, pressure: bool) -> tuple[Numbers, Numbers]:
+        """Costs of bits ``[..., L]``: ``[budgets, ...]`` now, ``[budgets, ..., slots, layers]`` after every move.
+
+        ``pressure`` replaces what would not move in spite of a saving: a peak, by the power mean over the layers.
+        """
+        now, after = [], []
+        there = self.model.vectors(*self.after[direction])
+        layers, before = len(self.names), here.weights.shape[:-1]
+        for budget in self.budgets:
+            metric = METRICS[budget.metric]
+            totals, totals_after = [], []
+            for term, new in zip(metric.terms(self.geometry, here), metric.terms(self.geometry, there), strict=True):
+                new = np.broadcast_to(new, there.weights.shape)[..., :layers]
+                if metric.peak and pressure:
+                    top = term.max(-1, keepdims=True)[..., None]
+                    power = (term[..., None, :] / top) ** PEAK_POWER
+                    summed = power.sum(-1, keepdims=True)
+                    changed = summed - power[..., :layers] + (new / top) ** PEAK_POWER
+                    totals.append((top * summed ** (1 / PEAK_POWER))[..., 0, 0])
+                    totals_after.append(top * changed ** (1 / PEAK_POWER))
+                elif metric.peak:
+                    totals.append(term.max(-1))
+                    totals_after.append(np.maximum(_largest_of_others(term)[..., None, :layers], new))
+                else:
+                    totals.append(term.sum(-1))
+                    totals_after.append(term.sum(-1)[..., None, None] - term[..., None, :layers] + new)
+            now.append(np.broadcast_to(metric.total(*totals), before))
+            after.append(np.broadcast_to(metric.total(*totals_after), (*before, *self.change[direction].shape)))
+        return np.array(now), np.array(after)
+
+    def go_down(self) -> bool:
+        """Make the cheapest moves in loss per cost saved; False if there is none."""
+        exceeded = self.costs() > np.array([budget.limit for budget in self.budgets])
+        now, after = self._costs_after(-1, self._bits(), pressure=True)
+        saved = np.log(now[exceeded, None, None] / after[exceeded]).sum(0)
+        if not np.nanmax(np.where(np.isnan(self.change[-1]), np.nan, saved), initial=0.0) > 0:
+            # A whole number such as of cores stays where it is until enough is saved: then any saving of memory does.
+            saved = np.where(np.isnan(self.change[-1]), np.nan, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = np.where(saved > 0, -self.change[-1] / (saved * self.price), np.nan)
+        return self._make(-1, score, saved, self.excess() / 2)
+
+    def go_up(self) -> bool:
+        """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
+        now, after = self._costs_after(1, self._bits(), pressure=False)
+        left = np.array([budget.limit for budget in self.budgets]) - now
+        spent = (after - now[:, None, None]).clip(min=0.0)
+        fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(spent > 0, spent / left[:, None, None], 0.0).max(0).clip(min=1e-12)
+            score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
+        return self._make(1, score, share, 0.5)
+
+    def spend(self, exchanges: int) -> None:
+        """Spend what is left of the budgets, and better that by at most so many exchanges."""
+        while self.go_up():
+            pass
+        for _ in range(exchanges):
+            if not self.exchange():
+                break
+            while self.go_up():
+                pass
+
+    def exchange(self) -> bool:
+        """Make the pair of moves, one layer's down and another's up, that lowers the loss most within the budgets.
+
+        False if none does.
+        """
+        limits = np.array([budget.limit for budget in self.budgets])[:, None, None, None]
+        losses = {direction: self.change[direction] / self.price for direction in (-1, 1)}
+        flat = losses[-1].ravel()
+        downs = np.argsort(flat, kind="stable")[:PAIRED]
+        downs = downs[~np.isnan(flat[downs])]
+        if not len(downs):
+            return False
+        slots, layers = np.divmod(downs, len(self.names))
+        lost = flat[downs]
+        numbers = np.repeat(self._numbers()[:, None], len(downs), axis=1)
+        numbers[:, np.arange(len(downs)), layers] = self.after[-1][:, slots, layers]
+        _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
+        others = layers[:, None, None] != np.arange(len(self.names))
+        allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & others
+        change = (np.where(allowed, losses[1], np.inf) + lost[:, None, None]).reshape(len(downs), -1)
+        least = change.min(1)
+        best = int(np.where(least < -LEAST_GAIN * abs(lost), least, np.inf).argmin())
+        if not least[best] < -LEAST_GAIN * abs(lost[best]):
+            return False
+        pair = int(downs[best]), int(change[best].argmin())
+        for place, direction in zip(pair, (-1, 1), strict=True):
+            slot, index = divmod(place, len(self.names))
+            self._set(index, self.options[direction][slot, index])
+            self._refresh(index)
+        return True
+
+    def _set(self, index: int, move: Move) -> tuple[int, tuple[int, ...]]:
+        """Make a move of one layer; its weight bits and spike bits before."""
+        before = self.weight_bits[index], self.spike_bits[index]
+        self.weight_bits[index], self.spike_bits[index] = move.weight_bits, move.spike_bits
+        return before
+
+    def _make(self, direction: int, score: Numbers, effect: Numbers, enough: float) -> bool:
+        """Make the best move, and other layers' that are nearly as good while the effect is not ``enough``."""
+        if np.isnan(score).all():
+            return False
+        slots = np.nan_to_num(score, nan=-np.inf).argmax(0)
+        layers = np.arange(len(self.names))
+        best = score[slots, layers]
+        order = [index for index in np.argsort(-best, kind="stable") if not np.isnan(best[index])]
+        top, total = best[order[0]], 0.0
+        # Scores below zero are prices: nearly as good means little dearer.
+        least = top * (NEAR_BEST if top > 0 else 1 / NEAR_BEST)
+        made, refused = 0, score.copy()
+        for index in order:
+            step = float(effect[slots[index], index])
+            if made and (best[index] < least or total + step > enough):
+                break
+            move = self.options[direction][int(slots[index]), int(index)]
+            before = self._set(int(index), move)
+            # In a product of means, moves that fit one by one may not fit together.
+            if direction > 0 and self.excess() > 0:
+                self.weight_bits[index], self.spike_bits[index] = before
+                refused[slots[index], index] = np.nan
+                continue
+            self._refresh(int(index))
+            total, made = total + step, made + 1
+        # What refuses one of a layer's moves may allow another.
+        return made > 0 or self._make(direction, refused, effect, enough)
+
+    def plan(self) -> dict[str, LayerPlan]:
+        """The current bits as plan data."""
+        return {
+            name: self.start[name].model_copy(
+                update={"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
+            )
+            for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
+        }
+
+
+def _largest_of_others(term: Numbers) -> Numbers:
+    """``[..., L]``: the largest of all other layers."""
+    if term.shape[-1] < 2:
+        return np.zeros_like(term)
+    second, first = np.moveaxis(np.sort(term)[..., -2:, None], -2, 0)
+    # Where two layers share the largest, the second largest is as large.
+    return np.where(term == first, second, first)

@@ -1,0 +1,105 @@
+"""Projection: the nearest plan that meets every budget exactly.
+
+Bits are taken away where the predicted loss rises least per unit of cost saved, until all budgets are met; then what is
+left of them is spent where the loss falls most per share of what is left. Where losses were measured, bits then go from
+one layer to another as long as that lowers them. Such single steps from far away may end where no step leads on, so
+they start from the best uniform plans as well, and what has the least predicted loss is taken.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bitsearch.allocate.loss_model import LevelCount, LossModel
+from bitsearch.allocate.moves import Kind
+from bitsearch.allocate.solvers.greedy import MovingPlan
+from bitsearch.allocate.solvers.uniform_grid import uniform_plans
+from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.errors import InputError
+from bitsearch.plan import LayerPlan
+
+EXCHANGES = 4
+"""Exchanges of bits, at most so many a layer."""
+UNIFORM_STARTS = 8
+"""Uniform plans among which there are the best to start from."""
+STARTED = 2
+"""So many of them, with the least predicted loss, are."""
+
+
+def project(
+    plan: Mapping[str, LayerPlan],
+    model: CostModel,
+    budgets: Budget | Sequence[Budget],
+    rules: Rules,
+    *,
+    loss: LossModel | None = None,
+    prices: Mapping[Kind, float] | None = None,
+    activity: Activity | None = None,
+    refill: bool = True,
+) -> dict[str, LayerPlan]:
+    """A plan that keeps to the rules and costs at most every budget's limit: near ``plan``, or better by the loss.
+
+    Args:
+        plan: bits of every layer; values that the rules do not allow go to the nearest that they do.
+        model: costs.
+        budgets: the limits; each feasible, as :meth:`Budget.check_feasible` checks. Since the fewest bits are the
+            cheapest in every metric, budgets that are feasible one by one are feasible together.
+        rules: what each layer may get.
+        loss: predicts the price of a move in accuracy; level counts by default, by which no bits are exchanged and
+            nothing but ``plan`` is started from.
+        prices: regularizer weights of ``weight``, ``spike`` and ``time``; a dear kind is reduced first.
+        activity: spike counts, for budgets on metrics that need them; taken as constant.
+        refill: spend what is left of the budgets, exchange bits and try other starts if that lowers the loss.
+
+    Raises:
+        InputError: no budget, one on spikes that were not counted, or one that even the fewest bits do not meet, with
+            the smallest that they do.
+    """
+    limits = [budgets] if isinstance(budgets, Budget) else list(budgets)
+    weights = prices or {"weight": 1.0, "spike": 1.0, "time": 1.0}
+    if not limits:
+        raise InputError("no budget is given; give one such as 4x or memory=64KiB")
+    for budget in limits:
+        budget.check_counted(model, activity)
+    state = MovingPlan(plan, model, limits, rules, loss or LevelCount(), weights, activity)
+    while state.excess() > 0:
+        if not state.go_down():
+            for budget in limits:
+                budget.check_feasible(model, rules, activity)
+            raise InputError(f"no plan meets the budgets {', '.join(budget.metric for budget in limits)}; allow more")
+    if not refill:
+        return state.plan()
+    if loss is None:
+        # Level counts know nothing of the layers: they must not move bits that were learned.
+        state.spend(exchanges=0)
+        return state.plan()
+    exchanges = EXCHANGES * len(state.names)
+    state.spend(exchanges)
+
+    def predicted(plan: Mapping[str, LayerPlan]) -> float:
+        return _predicted(plan, rules.searched, loss, weights)
+
+    found, starts = [state.plan()], []
+    for bits in uniform_plans(
+        model, rules, limits, UNIFORM_STARTS, weight_tolerance=loss.weight_tolerance, activity=activity
+    ):
+        nearest = rules.nearest(model, bits, granularity="layer")
+        starts.append({name: layer.model_copy(update=_bits_of(nearest[name])) for name, layer in plan.items()})
+    for start in sorted(starts, key=predicted)[:STARTED]:
+        other = MovingPlan(start, model, limits, rules, loss, weights, activity)
+        if other.excess() <= 0:
+            other.spend(exchanges)
+            found.append(other.plan())
+    return min(found, key=predicted)
+
+
+def _predicted(
+    plan: Mapping[str, LayerPlan], searched: Sequence[str], loss: LossModel, prices: Mapping[Kind, float]
+) -> float:
+    """Loss that a plan adds, each part over its price; that of spikes over the mean of theirs and time's."""
+    of_weights = sum(loss.weight_loss(name, plan[name].weight_bits) for name in searched)
+    of_spikes = sum(loss.spike_loss(name, plan[name].spike_bits) for name in searched)
+    return of_weights / prices["weight"] + of_spikes / math.sqrt(prices["spike"] * prices["time"])
+
+
+def _bits_of(layer: LayerPlan) -> dict[str, object]:
+    return {name: getattr(layer, name) for name in ("weight_bits", "spike_bits", "time_steps")}

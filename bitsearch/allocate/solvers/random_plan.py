@@ -1,0 +1,47 @@
+"""A random plan to which nothing can be added within the budgets."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bitsearch.allocate.moves import Move, moves
+from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.plan import LayerPlan
+
+
+def random_plan(
+    smallest: Mapping[str, LayerPlan],
+    model: CostModel,
+    rules: Rules,
+    budgets: Sequence[Budget],
+    generator: np.random.Generator,
+    activity: Activity | None = None,
+) -> dict[str, LayerPlan]:
+    """A plan to which nothing can be added: from the fewest bits upwards, one random number of one layer at a time.
+
+    Layers are drawn alike, then the number that grows.
+    """
+    plan = dict(smallest)
+    full: set[tuple[str, Move]] = set()
+    while True:
+        choices: dict[str, list[Move]] = {}
+        for name in rules.searched:
+            found = moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], 1)
+            choices[name] = [move for move in found if (name, move) not in full]
+        names = [name for name in choices if choices[name]]
+        if not names:
+            return plan
+        name = names[int(generator.integers(len(names)))]
+        move = choices[name][int(generator.integers(len(choices[name])))]
+        larger = {
+            "weight_bits": move.weight_bits,
+            "spike_bits": move.spike_bits,
+            "time_steps": len(move.spike_bits),
+        }
+        tried = plan | {name: plan[name].model_copy(update=larger)}
+        if all(budget.met_by(model, tried, activity) for budget in budgets):
+            plan = tried
+            # A longer time may make a spike bit cheaper: mean bits fall with it.
+            full.clear()
+        else:
+            full.add((name, move))

@@ -1,0 +1,77 @@
+"""The uniform plans at a budget: the same bits for every searched layer, as many as fit."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
+from bitsearch.plan import UniformBits
+
+
+def uniform_plans(
+    model: CostModel,
+    rules: Rules,
+    budgets: Sequence[Budget],
+    limit: int,
+    *,
+    weight_tolerance: float,
+    activity: Activity | None = None,
+) -> list[UniformBits]:
+    """The best uniform plans at the budgets, at most ``limit``, best first by their number of levels.
+
+    Candidates are the feasible (w, s, T) of the grid to which nothing can be added without breaking a budget.
+
+    Args:
+        model: costs.
+        rules: what each layer may get.
+        budgets: the limits.
+        limit: how many plans.
+        weight_tolerance: share of the weights' error that counts beside that of the spikes, as
+            :attr:`bitsearch.space.Allocation.weight_tolerance`.
+        activity: spike counts, where a budget depends on how often neurons fire.
+    """
+    levels = LevelCount(weight_tolerance)
+    grid = [getattr(rules.ordinary, number).values for number in UniformBits.model_fields]
+
+    def bits(point: tuple[int, ...]) -> UniformBits:
+        return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
+
+    fits = _feasible(grid, model, rules, budgets, activity)
+    found = {point for point, fit in zip(product(*grid), fits, strict=True) if fit}
+
+    def can_grow(point: tuple[int, ...]) -> bool:
+        larger = (
+            (*point[:axis], values[values.index(point[axis]) + 1], *point[axis + 1 :])
+            for axis, values in enumerate(grid)
+            if point[axis] < values[-1]
+        )
+        return any(other in found for other in larger)
+
+    def error(point: tuple[int, ...]) -> float:
+        weight_bits, spike_bits, time_steps = point
+        return levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
+
+    maximal = [point for point in found if not can_grow(point)]
+    return [bits(point) for point in sorted(maximal, key=lambda point: (error(point), point))[:limit]]
+
+
+def _feasible(
+    grid: Sequence[Sequence[int]],
+    model: CostModel,
+    rules: Rules,
+    budgets: Sequence[Budget],
+    activity: Activity | None,
+) -> NDArray[np.bool_]:
+    """``[points]``, in the order of their product: whether the nearest plan meets every budget; all at once."""
+    numbers = []
+    places = np.indices([len(values) for values in grid]).reshape(len(grid), -1)
+    for number, values, place in zip(UniformBits.model_fields, grid, places, strict=True):
+        spans = [getattr(rules.choices[layer.name], number) for layer in model.layers]
+        nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
+        numbers.append(nearest[place])
+    geometry, vectors = model.geometry(activity), model.vectors(*numbers)
+    costs = [METRICS[budget.metric].cost(geometry, vectors) <= budget.limit for budget in budgets]
+    return np.logical_and.reduce(costs)

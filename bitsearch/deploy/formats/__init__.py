@@ -1,0 +1,1 @@
+"""Files for others: ONNX, NIR, a folder to publish."""

@@ -1,0 +1,226 @@
+r"""NIR: a quantized network as a graph of the Neuromorphic Intermediate Representation (Pedersen et al. 2024).
+
+NIR streams: at every step each node passes on what it has, so a network maps where no layer averages over time, which
+is with event data and a step a frame, or with a single step. A refined neuron with one-bit spikes and one step size s
+is then ``IF`` (decay 1) or ``LIF`` (decay λ < 1) with threshold s, in terms of v = u + s/2:
+
+.. math::
+    v_{t+1} = \lambda (v_t - s z_t) + (1 - \lambda) s/2 + I_{t+1}, \qquad z_t = [v_t > s]
+
+that is τ = dt/(1 − λ), v_leak = v_reset = s/2, where the membrane starts; with a single step it is a ``Threshold`` at
+s/2. NIR leaves a soft reset to its readers, and SpikingJelly's exporter (version 2.0) refuses one for that reason; so
+graphs are made of nodes here, whose metadata say ``reset = "subtract"``. Weights are quantized values with s and the
+batch norm behind them multiplied in.
+"""
+
+import copy
+import io
+import math
+import operator
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node, Tracer
+from torch.fx.passes.shape_prop import ShapeProp
+
+from bitsearch.deploy.formats.extras import require
+from bitsearch.deploy.formats.nir_nodes import DT, connection, flatten, neuron, pool, scale
+from bitsearch.deploy.lower.time_axis import drop_read_out
+from bitsearch.deploy.lower.trained_layers import trained_layers
+from bitsearch.errors import InputError
+from bitsearch.files import write_whole
+from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.layers.neurons import InputCurrent
+from bitsearch.plan import BitPlan
+from bitsearch.version import __version__
+
+if TYPE_CHECKING:
+    import nir
+
+_PASSED_ON = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, average pooling, flatten and addition"
+
+
+@torch.no_grad()
+def export_nir(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan) -> None:
+    """Write a trained quantized network to ``path`` as NIR; its output is the logits of every step.
+
+    Args:
+        network: from :func:`bitsearch.apply`, with weights loaded.
+        example_input: a batch ``[N, ...]``, or ``[T, N, ...]`` with a time axis, to trace it with.
+        path: HDF5 file to write, whole or not at all.
+        plan: kept in the graph's metadata; every node has its layer's bits in its own.
+
+    Raises:
+        InputError: the package is missing, a layer is not trained, or one that NIR cannot express; names it.
+    """
+    require("nir", "nir")
+    import nir
+
+    for name, layer in trained_layers(network).items():
+        _check(name, layer)
+    graph = _trace(network, example_input)
+    found = _Nodes(graph, example_input).graph()
+    found.metadata = {"bitsearch": __version__, "plan": plan.model_dump_json(exclude_none=True), "dt": DT}
+    content = io.BytesIO()
+    nir.write(content, found)
+    write_whole(Path(path), content.getvalue())
+
+
+@torch.no_grad()
+def share_steps(network: nn.Module) -> dict[str, float]:
+    """Give every layer's spikes one step size for all time steps, in place: the geometric mean of theirs.
+
+    Returns:
+        The largest ratio of two step sizes in each layer, before.
+    """
+    ratios = {}
+    for name, layer in quantized_layers(network).items():
+        used = layer.spike_log_step[: layer.active_steps]
+        ratios[name] = math.exp(float(used.max() - used.min()))
+        layer.spike_log_step.fill_(float(used.mean()))
+    return ratios
+
+
+def _check(name: str, layer: QuantizedLayer) -> None:
+    plan = layer.layer_plan
+
+    def refuse(why: str) -> InputError:
+        return InputError(f"layer {name!r} cannot be expressed in NIR: {why}")
+
+    if plan.frames is None and plan.time_steps > 1:
+        raise refuse(
+            f"it passes on the mean of its {plan.time_steps} time steps of a static input, and a stream has no mean; "
+            "NIR holds event data, or plans of 1 time step"
+        )
+    if plan.frames is not None and plan.time_steps != plan.frames:
+        raise refuse(f"its {plan.time_steps} time steps pool {plan.frames} frames; NIR's nodes have a step a frame")
+    if set(plan.spike_bits) != {1}:
+        raise refuse(f"its spikes have {max(plan.spike_bits)} bits; NIR's neurons have 1")
+    if plan.signed_input:
+        raise refuse("its input may be negative, and its spikes with it; NIR's are 0 and 1")
+    steps = layer.spike_step[: plan.time_steps]
+    if not bool((steps == steps[0]).all()):
+        raise refuse(
+            f"its step sizes are {float(steps.min()):.4g} to {float(steps.max()):.4g} over the time steps, and NIR's "
+            "thresholds stay; --share-steps gives it one"
+        )
+
+
+class _Tracer(Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, QuantizedLayer) or not any(m.children())
+
+
+def _trace(network: nn.Module, example_input: Tensor) -> GraphModule:
+    network = copy.deepcopy(network).cpu().eval()
+    try:
+        graph = GraphModule(network, _Tracer().trace(network))
+        if any(layer.frames is not None for layer in quantized_layers(network).values()):
+            drop_read_out(graph)
+        ShapeProp(graph).propagate(example_input.cpu())
+    except Exception as error:  # a user's forward may raise anything when it is run on symbols
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the network cannot be traced: {reason}; its forward pass may not depend on data") from error
+    return graph
+
+
+class _Nodes:
+    """Walks a traced network once; ``self.sources`` holds the nodes whose sum each of its tensors is."""
+
+    def __init__(self, graph: GraphModule, example_input: Tensor) -> None:
+        self.traced, self.modules = graph, dict(graph.named_modules())
+        framed = any(layer.frames is not None for layer in quantized_layers(graph).values())
+        self.leading = 2 if framed else 1
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.sources: dict[Node, list[str]] = {}
+        self.norms: dict[Node, nn.Module] = {}
+
+    def graph(self) -> "nir.NIRGraph":
+        import nir
+
+        for node in self.traced.graph.nodes:
+            if node.op == "placeholder":
+                if self.nodes:
+                    raise InputError(f"the network takes a second input {node.name!r}; NIR's exported graphs take one")
+                self._append(node, "input", nir.Input(input_type={"input": np.array(self._shape(node))}), [])
+            elif node.op == "output":
+                (last,) = node.all_input_nodes
+                output = nir.Output(output_type={"output": np.array(self._shape(last))})
+                self._append(node, "output", output, self.sources[last])
+            else:
+                self._map(node)
+        return nir.NIRGraph(nodes=self.nodes, edges=self.edges)
+
+    def _shape(self, node: Node) -> tuple[int, ...]:
+        """Of one sample at one step."""
+        return tuple(node.meta["tensor_meta"].shape[self.leading :])
+
+    def _append(self, node: Node, name: str, made: "nir.NIRNode", sources: list[str]) -> None:
+        if name in self.nodes:
+            raise InputError(f"{name!r} cannot be expressed in NIR: it runs several times; give each run its own layer")
+        if len(set(sources)) < len(sources):
+            raise InputError(f"{name!r} cannot be expressed in NIR: it reads the same tensor twice")
+        self.nodes[name] = made
+        self.edges += [(source, name) for source in sources]
+        self.sources[node] = [name]
+
+    def _map(self, node: Node) -> None:
+        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        if node.target in (operator.add, torch.add, "add") and len(node.all_input_nodes) == 2 and not node.kwargs:
+            self.sources[node] = [name for given in node.all_input_nodes for name in self.sources[given]]
+            return
+        sources = self.sources[node.all_input_nodes[0]] if node.all_input_nodes else []
+        if isinstance(module, QuantizedLayer):
+            self._layer(node, module, sources)
+        elif (
+            node in self.norms
+            or isinstance(module, _PASSED_ON)
+            or (isinstance(module, InputCurrent) and not module.rectified and module.gain == 1)
+        ):
+            self.sources[node] = sources
+        elif isinstance(module, InputCurrent) and not module.rectified:
+            self._append(node, str(node.target), scale(module.gain, self._shape(node)), sources)
+        elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+            before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
+            self._append(node, str(node.target), pool(str(node.target), module, before[1:], after[1:]), sources)
+        elif isinstance(module, nn.Flatten):
+            before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
+            self._append(node, str(node.target), flatten(str(node.target), before, after), sources)
+        else:
+            kind = getattr(node.target, "__name__", node.target) if module is None else type(module).__name__
+            where = node.name if module is None else node.target
+            raise InputError(
+                f"layer {str(where)!r} cannot be expressed in NIR: it is {kind}; "
+                f"allowed beside neurons are {_SUPPORTED}"
+            )
+
+    def _layer(self, node: Node, layer: QuantizedLayer, sources: list[str]) -> None:
+        name, plan = str(node.target), layer.layer_plan
+        shape = self._shape(node.all_input_nodes[0])
+        if len(shape) != layer.sample_dims:
+            raise InputError(f"layer {name!r} cannot be expressed in NIR: its input has shape {shape} at every step")
+        made = neuron(layer, shape)
+        made.metadata = {"spike_bits": 1, "time_steps": plan.time_steps, "reset": "subtract"}
+        self._append(node, f"{name}.neuron", made, sources)
+        made = connection(name, layer, self._norm(node), shape)
+        made.metadata = {
+            "weight_bits": plan.weight_bits,
+            "weight_step": layer.weight_step.detach().flatten().numpy(),
+            "spike_step": float(layer.spike_step[0]),
+        }
+        self._append(node, name, made, [f"{name}.neuron"])
+
+    def _norm(self, node: Node) -> nn.Module | None:
+        """The batch norm that alone reads a layer's output."""
+        users = list(node.users)
+        module = self.modules.get(str(users[0].target)) if len(users) == 1 and users[0].op == "call_module" else None
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or module.running_mean is None:
+            return None
+        self.norms[users[0]] = module
+        return module

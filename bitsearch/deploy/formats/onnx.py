@@ -1,0 +1,245 @@
+"""ONNX: a quantized network as a graph of standard operators, its quantizers QuantizeLinear and DequantizeLinear.
+
+Weights are integer levels behind a DequantizeLinear, as 4-bit integers where they fit and 8-bit ones otherwise. Spikes
+are clipped to their bits' largest level and pass an 8-bit QuantizeLinear and DequantizeLinear with their own step, so
+that any width of 1 to 8 bits is exact; a signed spike of one bit, which has no zero, is a comparison. The T steps of
+the neuron are unrolled, and each convolution runs once on their mean (temporal squeezing).
+"""
+
+import copy
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from spikingjelly.activation_based import base
+from torch import Tensor, nn
+
+from bitsearch.data import batches
+from bitsearch.data.splits import Samples
+from bitsearch.deploy.formats.extras import require
+from bitsearch.deploy.lower.trained_layers import trained_layers
+from bitsearch.errors import InputError
+from bitsearch.eval_mode import eval_mode
+from bitsearch.files import write_whole
+from bitsearch.layers import quantized_layers
+from bitsearch.plan import BitPlan
+from bitsearch.quant.uniform import largest_level, to_levels
+from bitsearch.train.predict import predict
+from bitsearch.version import __version__
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 21
+"""The first with 4-bit integers."""
+INPUT, OUTPUT = "inputs", "logits"
+LARGEST_INT4 = 7
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What :func:`check_onnx` found."""
+
+    samples: int
+    same: int
+    """Samples for which file and network predict the same class."""
+    difference: float
+    """The largest between two logits, as a share of the largest logit."""
+
+
+@torch.no_grad()
+def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan) -> None:
+    """Write a trained quantized network to ``path`` as ONNX; it takes any batch size and returns ``[N, classes]``.
+
+    Args:
+        network: from :func:`bitsearch.apply`, with weights loaded.
+        example_input: a batch ``[N, ...]``, or ``[T, N, ...]`` with a time axis, N > 1, to trace it with.
+        path: file to write, whole or not at all.
+        plan: kept among the file's ``metadata_props``, with every layer's bits.
+
+    Raises:
+        InputError: a package is missing, a layer is not trained, the network cannot be traced, or the file not written.
+    """
+    require("onnx", "onnx", "onnxscript")
+    import onnx
+
+    frames = [layer.frames for layer in trained_layers(network).values()]
+    for name, module in network.named_modules():
+        if isinstance(module, base.MemoryModule):
+            raise InputError(
+                f"layer {name!r} cannot be exported to ONNX: it is {type(module).__name__}, whose membrane the "
+                "exporter fixes to one batch size; return its currents, or deploy as packed, which has such neurons"
+            )
+    exported = _Predicting(copy.deepcopy(network).cpu()).eval()
+    for layer in quantized_layers(exported).values():
+        _make_plain(layer)
+    batch_axis = 0 if all(count is None for count in frames) else 1
+    model = _traced(exported, example_input.cpu(), batch_axis)
+    _without_origin(model)
+    _pack_small_weights(model)
+    properties = {"bitsearch": __version__, "bitsearch.plan": plan.model_dump_json(exclude_none=True)}
+    for name, bits in plan.layers.items():
+        properties[f"bitsearch.layers.{name}"] = bits.model_dump_json(exclude_none=True)
+    onnx.helper.set_model_props(model, properties)
+    model.producer_name, model.producer_version = "bitsearch", __version__
+    onnx.checker.check_model(model, full_check=True)
+    write_whole(Path(path), model.SerializeToString())
+
+
+@torch.no_grad()
+def check_onnx(path: str | os.PathLike[str], network: nn.Module, samples: Samples, batch_size: int = 64) -> Agreement:
+    """Run an ONNX file beside its network.
+
+    Raises:
+        InputError: ONNX Runtime is missing, or cannot run the file.
+    """
+    require("onnx", "onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # A sum's order, and with it the last bit of a logit, is not to depend on the machine's cores.
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise InputError(f"ONNX Runtime cannot run {path}, which was written: {_first_line(error)}") from error
+    count, same, difference, largest = 0, 0, 0.0, 0.0
+    with eval_mode(network):
+        for inputs, labels in batches(samples, batch_size):
+            expected = predict(network, inputs)
+            logits = torch.from_numpy(session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
+            count += len(labels)
+            same += int((logits.argmax(-1) == expected.argmax(-1)).sum())
+            difference = max(difference, float((logits - expected).abs().max()))
+            largest = max(largest, float(expected.abs().max()))
+    return Agreement(count, same, difference / largest if largest else difference)
+
+
+class _Predicting(nn.Module):
+    """Logits ``[N, classes]``, averaged over the frames where there are some, as :func:`predict` does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.network(inputs)
+        return logits.mean(0) if logits.dim() == 3 else logits
+
+
+class _PlainOperands:
+    """Mixin in front of a quantized layer: its operands as nodes of ONNX; it is traced, and never run by torch."""
+
+    onnx_levels: Tensor
+    onnx_scale: Tensor
+    onnx_steps: Tensor
+    onnx_zero: Tensor
+    onnx_bits: tuple[int, ...]
+
+    def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        layer: Any = self
+        per_channel = {"axis": 0} if self.onnx_scale.dim() else {}
+        weight = _node(
+            "DequantizeLinear", (self.onnx_levels, self.onnx_scale), self.onnx_levels, torch.float32, per_channel
+        )
+        currents, framed = layer._currents(x), layer.frames is not None
+        spikes: list[Tensor] = []
+        membrane = currents[0] if framed else currents
+        for t, bits in enumerate(self.onnx_bits):
+            spikes.append(self._spikes(membrane, self.onnx_steps[t], bits, signed=layer.signed_input))
+            if t + 1 < len(self.onnx_bits):
+                membrane = layer.decay * (membrane - spikes[t]) + (currents[t + 1] if framed else currents)
+        if framed:
+            return torch.stack(spikes), weight
+        return functools.reduce(torch.add, spikes) / len(spikes), weight
+
+    def _spikes(self, x: Tensor, step: Tensor, bits: int, *, signed: bool) -> Tensor:
+        if signed and bits == 1:
+            return torch.where(x < 0, -step, step)
+        largest = largest_level(torch.tensor(float(bits)), signed=signed) * step
+        clipped = torch.clamp(x, -largest if signed else torch.zeros_like(largest), largest)
+        # Unsigned, zero in the middle: ONNX Runtime 1.32 mixes up types where it moves an INT8 pair behind a reshape.
+        zero = self.onnx_zero + 128 if signed else self.onnx_zero
+        codes = _node("QuantizeLinear", (clipped, step, zero), x, zero.dtype, {})
+        return _node("DequantizeLinear", (codes, step, zero), x, torch.float32, {})
+
+    def operands_recomputed(self, *operands: Tensor) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+def _node(
+    kind: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dtype, attributes: Mapping[str, int]
+) -> Any:
+    return torch.onnx.ops.symbolic(kind, inputs, dict(attributes), dtype=dtype, shape=like.shape, version=OPSET)
+
+
+def _make_plain(layer: Any) -> None:
+    levels = to_levels(layer.weight, layer.weight_step, layer.weight_bits, signed=True)
+    layer.register_buffer("onnx_levels", levels.codes.to(torch.int8))
+    layer.register_buffer("onnx_scale", layer.weight_step.flatten() if layer.weight_step.dim() else layer.weight_step)
+    layer.register_buffer("onnx_steps", layer.spike_step.clone())
+    layer.register_buffer("onnx_zero", torch.zeros((), dtype=torch.uint8))
+    layer.onnx_bits = layer.layer_plan.spike_bits
+    layer.__class__ = type(f"Plain{type(layer).__name__}", (_PlainOperands, type(layer)), {})
+
+
+def _traced(network: nn.Module, example_input: Tensor, batch_axis: int) -> "onnx.ModelProto":
+    shapes = {INPUT: {batch_axis: torch.export.Dim("batch")}}
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # torch's exporter copies its own trees, and torch warns itself of that.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            program = torch.onnx.export(
+                network,
+                (example_input,),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=shapes,
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except Exception as error:  # whatever a user's forward pass raises when it is traced
+        raise InputError(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
+    finally:
+        logger.setLevel(level)
+    assert program is not None
+    return program.model_proto
+
+
+def _without_origin(model: "onnx.ModelProto") -> None:
+    """Drop the exporter's notes, which name files of this machine."""
+    graph = model.graph
+    del graph.value_info[:]
+    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def _pack_small_weights(model: "onnx.ModelProto") -> None:
+    """Hold weight levels that fit as 4-bit integers, two a byte."""
+    import onnx
+
+    levels = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for tensor in model.graph.initializer:
+        if tensor.name not in levels or tensor.data_type != onnx.TensorProto.INT8:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if abs(values.astype(int)).max(initial=0) <= LARGEST_INT4:
+            small = onnx.helper.make_tensor(tensor.name, onnx.TensorProto.INT4, values.shape, values.flatten().tolist())
+            tensor.CopyFrom(small)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,186 @@
+"""The packed file: a network as integers at exactly their bit widths, in a safetensors container.
+
+Per layer: ``NAME.weight``, uint8, the weight levels, shifted to be non-negative and packed by
+:func:`bitsearch.deploy.integer.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, int32 ``[outputs]``;
+``NAME.spike_step``, int32 ``[T]``. The header holds the program, the widths its integers need, the plan and a checksum;
+docs/packed-format.md describes it all for those who write a reader.
+
+The tensors together take exactly the bytes that the cost model calls ``weight_memory``.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bitsearch.deploy.integer.bitpacking import Bytes, unpack_bits
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.integer.program import PackedLayer, Program
+from bitsearch.deploy.integer.ranges import LayerNumbers, analyse
+from bitsearch.errors import InputError
+from bitsearch.plan import BitPlan
+from bitsearch.validation import Frozen, Name, explain
+
+FORMAT_VERSION = 4
+
+
+READABLE = ("2", "3", "4")
+"""Format 3 is format 4 without the operation ``fire`` and repeated inputs, format 2 lacks ``scale`` as well."""
+
+
+LARGEST_HEADER = 1 << 24
+"""Bytes; a ResNet-18's header takes 15 thousand."""
+
+
+PREFIX = "bitsearch."
+
+
+_PARTS = ("program", "widths", "plan")
+
+
+Width = int
+
+
+class RunWidths(Frozen):
+    """Bits of signed integers in one run of a layer: what is always enough, and what the packing batch needed.
+
+    A neuron that reads the network out has no accumulator.
+    """
+
+    accumulator: Width | None = Field(None, ge=1, le=64)
+    membrane: Width = Field(ge=1, le=64)
+    """Of all that the neuron forms, such as 2·u + S, from which a code is found; u itself needs one bit less."""
+    output: Width = Field(ge=1, le=64)
+    observed_accumulator: Width | None = Field(None, ge=0, le=64)
+    observed_membrane: Width = Field(ge=0, le=64)
+    """Of u."""
+
+
+_WIDTHS = TypeAdapter(dict[Name, RunWidths])
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """What a packed file holds."""
+
+    program: Program
+    numbers: Mapping[str, LayerNumbers]
+    widths: Mapping[str, RunWidths]
+    """By operation."""
+    plan: BitPlan | None
+
+    def replay(self) -> Replay:
+        """The network, ready to run on integers."""
+        return Replay(self.program, self.numbers)
+
+
+def read(path: str | os.PathLike[str]) -> PackedNetwork:
+    """Read a packed file; nothing in it is trusted.
+
+    Raises:
+        InputError: no packed file of this version, damaged, or not one that could run.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > LARGEST_HEADER:
+            raise InputError(f"{path} is not a packed file: its header claims {length} bytes")
+        with safe_open(path, framework="pt") as container:
+            return _read(container, str(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a packed file: {error}") from error
+
+
+def _read(container: Any, path: str) -> PackedNetwork:
+    metadata = container.metadata() or {}
+    version = metadata.get(f"{PREFIX}format")
+    if version not in READABLE:
+        what = "no packed file" if version is None else f"a packed file of format {version[:20]!r}"
+        raise InputError(
+            f"{path} is {what}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"
+        )
+    missing = [key for key in (*_PARTS, "sha256") if PREFIX + key not in metadata]
+    if missing:
+        raise InputError(f"{path} is not a packed file: its header lacks {PREFIX}{missing[0]}")
+    parts = {key: metadata[PREFIX + key] for key in _PARTS}
+    program = Program.from_json(parts["program"], f"{path} is not a packed file: program")
+    tensors = _tensors(container, program, path)
+    if _checksum(parts, tensors) != metadata[f"{PREFIX}sha256"]:
+        raise InputError(f"{path} is damaged: its content does not have the checksum it was written with")
+    numbers = {name: _numbers(name, layer, tensors, path) for name, layer in program.layers.items()}
+    try:
+        analyse(program, numbers)
+        widths = _WIDTHS.validate_json(parts["widths"], strict=True)
+    except InputError as error:
+        raise InputError(f"{path} is not a packed file that can run: {error}") from error
+    except ValidationError as error:
+        raise InputError(f"{path} is not a packed file: widths: {explain(error)}") from error
+    plan = BitPlan.from_json(parts["plan"], f"{path}: plan") if parts["plan"] else None
+    return PackedNetwork(program, numbers, widths, plan)
+
+
+def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
+    """Exactly the program's tensors; their types and sizes are compared before any is read."""
+    expected: dict[str, tuple[str, list[int]]] = {}
+    for name, layer in program.layers.items():
+        count = int(np.prod([int(size) for size in layer.weight_shape], dtype=object))
+        expected[f"{name}.weight"] = ("U8", [-(-count * layer.weight_bits // 8)])
+        expected[f"{name}.multiplier"] = expected[f"{name}.bias"] = ("I32", [layer.outputs])
+        expected[f"{name}.spike_step"] = ("I32", [layer.time_steps])
+    present = set(container.keys())
+    for name in sorted(present ^ set(expected)):
+        where = "lacks" if name in expected else "has an unknown"
+        raise InputError(f"{path} is not a packed file: it {where} tensor {name[:200]!r}")
+    for name, (dtype, shape) in expected.items():
+        found = container.get_slice(name)
+        if (found.get_dtype(), list(found.get_shape())) != (dtype, shape):
+            raise InputError(
+                f"{path} is not a packed file: tensor {name!r} is {found.get_dtype()} {found.get_shape()}, "
+                f"not {dtype} {shape}"
+            )
+    # Copies: what the library returns lies in the file itself, and is gone when that is cut short.
+    return {name: container.get_tensor(name).clone() for name in expected}
+
+
+def _checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the header's parts, then of every tensor's name and bytes, sorted by name; each ends with a zero."""
+    digest = hashlib.sha256()
+    for key in _PARTS:
+        digest.update(parts[key].encode() + b"\0")
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0" + tensors[name].numpy().tobytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _stored(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
+    """Weight levels as non-negative numbers: the level plus q_max; one bit, −1 and 1, as 0 and 1."""
+    if layer.weight_bits == 1:
+        return (numbers.levels > 0).astype(np.uint8)
+    return (numbers.levels.astype(np.int16) + _largest_level(layer)).astype(np.uint8)
+
+
+def _largest_level(layer: PackedLayer) -> int:
+    return 2 ** (layer.weight_bits - 1) - 1
+
+
+def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path: str) -> LayerNumbers:
+    multiplier, bias, steps = (tensors[f"{name}.{part}"].numpy() for part in ("multiplier", "bias", "spike_step"))
+    count = int(np.prod(layer.weight_shape, dtype=np.int64))
+    try:
+        stored = unpack_bits(tensors[f"{name}.weight"].numpy(), layer.weight_bits, count)
+    except ValueError as error:
+        raise InputError(f"{path} is not a packed file: layer {name!r}: {error}") from error
+    if steps.min() < 1:
+        raise InputError(f"{path} is not a packed file: layer {name!r} has a step of {steps.min()}; at least 1")
+    largest = _largest_level(layer)
+    if layer.weight_bits > 1 and stored.max() > 2 * largest:
+        raise InputError(f"{path} is not a packed file: layer {name!r} has weights outside of ±{largest}")
+    levels = 2 * stored.astype(np.int8) - 1 if layer.weight_bits == 1 else (stored.astype(np.int16) - largest)
+    return LayerNumbers(levels.astype(np.int8).reshape(layer.weight_shape), multiplier, bias, steps)

@@ -1,0 +1,1 @@
+"""From a trained quantized network to the integer program."""

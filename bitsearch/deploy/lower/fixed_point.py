@@ -1,0 +1,141 @@
+r"""From a layer's learned real numbers to the integers of its deployed arithmetic, the only place where it is rounded.
+
+With step sizes s_t ≈ S_t·2^−f, weight step s_w, batch norm's scale g and shift, and bias, a layer computes
+
+.. math::
+    y = \frac{g\, s_w}{T} \sum_t s_t \sum code_t \cdot level + offset,
+
+so its multiplier stands for g·s_w·gcd(S)·2^−f / T; with frames, without the sum over t and its 1/T. Widths are chosen
+so that accumulators fit 32 bits wherever step sizes keep 10 bits, outputs fit 27 bits, and no integer in between
+reaches 2^50.
+"""
+
+from math import floor, gcd, log2
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from bitsearch.deploy.integer.program import DECAY_FRACTION, PackedLayer
+from bitsearch.deploy.integer.ranges import LARGEST, LayerNumbers, level_sums, spike_sum
+from bitsearch.errors import InputError
+from bitsearch.layers import QuantizedLayer
+from bitsearch.quant.uniform import to_levels
+from bitsearch.validation import explain
+
+Reals = npt.NDArray[np.float64]
+
+CURRENT_BITS = 26
+"""Currents made by a layer, and the encoded input, stay below 2^26: adding a few of them still fits 32 bits."""
+STEP_BITS = (10, 16)
+"""Least and most bits of the largest step size."""
+ACCUMULATOR_BITS = 31
+MULTIPLIER_BITS = (8, 30)
+LARGEST_SHIFT = 40
+
+
+def weight_levels(layer: QuantizedLayer) -> Tensor:
+    """The layer's weights as whole levels, in float32, shaped like its weight."""
+    return to_levels(layer.weight.detach(), layer.weight_step.detach(), layer.weight_bits, signed=True).codes
+
+
+@torch.no_grad()
+def fixed_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tuple[PackedLayer, LayerNumbers]:
+    """A layer's integers, batch norm folded in.
+
+    Raises:
+        InputError: numbers that are not finite, or more additions than 50 bits have room for; names the layer.
+    """
+    plan = layer.layer_plan
+    levels = weight_levels(layer).cpu().numpy()
+    gain, offset = _folded(layer, norm)
+    gain = gain if plan.frames is not None else gain / plan.time_steps
+    real_steps = layer.spike_step.detach().double().cpu().numpy()[: plan.time_steps]
+    if not all(np.isfinite(array).all() for array in (levels, gain, offset, real_steps)):
+        raise InputError(f"layer {name!r} has weights, steps or batch norm statistics that are not finite")
+    packed = PackedLayer(
+        weight_shape=tuple(layer.weight.shape),
+        weight_bits=plan.weight_bits,
+        spike_bits=plan.spike_bits,
+        signed=plan.signed_input,
+        decay=round(plan.decay * 2**DECAY_FRACTION),
+        step_fraction=0,
+        shift=0,
+        fraction=0,
+        frames=plan.frames,
+        **_geometry(name, layer),
+    )
+    levels = levels.astype(np.int8)
+    level_sum = max(int(level_sums(levels).max()), 1)
+    codes = spike_sum(packed, [1] * packed.time_steps)
+    room = ACCUMULATOR_BITS - (level_sum * codes).bit_length()
+    step_bits = max(STEP_BITS[0], min(STEP_BITS[1], room)) if len(set(real_steps)) > 1 else STEP_BITS[1]
+    step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
+    steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
+    common = gcd(*steps.tolist())
+    unit = spike_sum(packed, [step // common for step in steps.tolist()])
+    gain = gain * common * 2.0**-step_fraction
+    reach = float((np.abs(gain) * level_sums(levels) * unit).max() + np.abs(offset).max())
+    finest = CURRENT_BITS - 1 - floor(log2(max(reach, 2.0**-32)))
+    bits = min(LARGEST.bit_length() - 2 - (level_sum * unit).bit_length(), MULTIPLIER_BITS[1])
+    if bits < MULTIPLIER_BITS[0]:
+        raise InputError(
+            f"layer {name!r} adds up so much that its scale keeps {bits} bits; it needs {MULTIPLIER_BITS[0]}"
+        )
+    # One unit for the whole layer, so that the file holds one number a channel.
+    largest = float(np.abs(gain).max())
+    multiplier_fraction = min(bits - 1 - floor(log2(largest)) if largest > 0 else finest, finest + LARGEST_SHIFT)
+    fraction = min(finest, multiplier_fraction)
+    packed = _checked(name, packed, step_fraction, multiplier_fraction - fraction, fraction)
+    multiplier, bias = (
+        np.floor(values * 2.0**places + 0.5).astype(np.int32)
+        for values, places in ((gain, multiplier_fraction), (offset, fraction))
+    )
+    return packed, LayerNumbers(levels, multiplier, bias, steps)
+
+
+def _checked(name: str, layer: PackedLayer, step_fraction: int, shift: int, fraction: int) -> PackedLayer:
+    try:
+        found = layer.model_dump() | {"step_fraction": step_fraction, "shift": shift, "fraction": fraction}
+        return PackedLayer.model_validate(found)
+    except ValidationError as error:
+        raise InputError(f"layer {name!r} cannot be deployed: {explain(error)}") from error
+
+
+def _folded(layer: QuantizedLayer, norm: nn.Module | None) -> tuple[Reals, Reals]:
+    """(scale of an output in weight levels and real spikes, offset), float64 ``[outputs]``."""
+    outputs = layer.weight.shape[0]
+    gain = layer.weight_step.detach().double().flatten().expand(outputs).clone()
+    bias = getattr(layer, "bias", None)
+    offset = torch.zeros_like(gain) if bias is None else bias.detach().double()
+    if norm is not None:
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        mean, variance = norm.running_mean, norm.running_var
+        if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
+            raise InputError("a batch norm without running statistics cannot be folded; keep track_running_stats on")
+        scale = torch.rsqrt(variance.double() + norm.eps)
+        scale = scale if norm.weight is None else scale * norm.weight.detach().double()
+        shift = torch.zeros_like(scale) if norm.bias is None else norm.bias.detach().double()
+        gain, offset = gain * scale, (offset - mean.double()) * scale + shift
+    return gain.cpu().numpy(), offset.cpu().numpy()
+
+
+def _geometry(name: str, layer: QuantizedLayer) -> dict[str, Any]:
+    if not isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return {}
+    if layer.padding_mode != "zeros":
+        raise InputError(f"layer {name!r} pads with {layer.padding_mode!r}; only zeros can be deployed")
+    padding: tuple[int, ...]
+    if layer.padding == "valid":
+        padding = (0,) * len(layer.kernel_size)
+    elif layer.padding == "same":
+        both = [far * (size - 1) for size, far in zip(layer.kernel_size, layer.dilation, strict=True)]
+        if any(pad % 2 for pad in both):
+            raise InputError(f"layer {name!r} pads one side more than the other; give it the same padding on both")
+        padding = tuple(pad // 2 for pad in both)
+    else:
+        padding = tuple(layer.padding)  # type: ignore[arg-type]
+    return {"stride": layer.stride, "padding": padding, "dilation": layer.dilation, "groups": layer.groups}

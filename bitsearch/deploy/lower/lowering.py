@@ -1,0 +1,237 @@
+"""From a trained quantized network to a program: its graph, traced, as operations of the closed set."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import base
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.nn import functional
+
+from bitsearch.deploy.integer.program import NetworkInput, Operation, PackedLayer, Program, RunLayer, SumFrames
+from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse
+from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, fixed_layer
+from bitsearch.deploy.lower.operation_tables import CALLS, DEFAULTS, MODULES, Make, Values
+from bitsearch.deploy.lower.output_neurons import READ_OUTS, ReadOut
+from bitsearch.deploy.lower.tracing import Traced, trace
+from bitsearch.deploy.lower.trained_layers import trained_layers
+from bitsearch.errors import InputError
+from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+
+_SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, ReLU, max, average and adaptive average \
+pooling, flatten, view, add, concatenation, dropout, spiking neurons in front of quantized layers and behind the last"
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_DEPLOYED = (QuantizedConv1d, QuantizedConv2d, QuantizedLinear)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A network as a program, and which node of its traced graph each value is."""
+
+    program: Program
+    numbers: Mapping[str, LayerNumbers]
+    analysis: Analysis
+    graph: GraphModule
+    """The traced network, in evaluation mode, with modules of its own."""
+    operations: Mapping[str, int]
+    """Index of the operation that a node (by name) is."""
+    folded: frozenset[str]
+    """Nodes of batch norms, which are part of their layers."""
+
+
+@torch.no_grad()
+def lower(network: nn.Module, example_input: Tensor) -> Lowered:
+    """``network`` as integer operations.
+
+    Args:
+        network: from :func:`bitsearch.apply`, with weights loaded.
+        example_input: a batch ``[N, ...]``, or ``[F, N, ...]`` with a time axis, N > 1, as the network gets in use.
+
+    Raises:
+        InputError: nothing quantized or not trained yet, layers without bits, or a node that is none of the closed
+            set; names it.
+    """
+    _check(network)
+    traced = trace(network, example_input)
+    static = traced.frames is None or traced.repeated
+    lowered = _Lowering(traced, tuple(example_input.shape[1 if static else 2 :])).lowered()
+    if not traced.frames_alone:
+        raise InputError(
+            "the network gives something else when its frames are part of the batch, as they are when it is deployed; "
+            "build it of spikingjelly layers and leave the time axis to these"
+        )
+    return lowered
+
+
+def _check(network: nn.Module) -> None:
+    layers = trained_layers(network)
+    for name, layer in layers.items():
+        if not isinstance(layer, _DEPLOYED):
+            raise InputError(f"layer {name!r} is a {type(layer).__name__}; deployed networks hold {_SUPPORTED}")
+    owners: dict[int, str] = {}
+    for name, layer in layers.items():
+        other = owners.setdefault(id(layer.weight), name)
+        if other != name:
+            raise InputError(f"layers {other!r} and {name!r} share their weight; give each its own to deploy them")
+    kept = [
+        name or "(the network)"
+        for name, module in network.named_modules()
+        if not isinstance(module, QuantizedLayer) and any(p.dim() >= 2 for p in module.parameters(recurse=False))
+    ]
+    if kept:
+        raise InputError(
+            f"{', '.join(kept)} has no bits, and a packed file holds quantized layers only; give it bits in the plan, "
+            "or replace it with convolutions and linear layers, which can be given them"
+        )
+
+
+class _Lowering:
+    """Walks the graph once."""
+
+    def __init__(self, traced: Traced, input_shape: tuple[int, ...]) -> None:
+        self.graph, self.frames, self.repeated = traced.graph, traced.frames, traced.repeated
+        self.input_shape, self.values = input_shape, Values(traced.shapes)
+        self.modules = dict(self.graph.named_modules())
+        self.operations: list[Operation] = []
+        self.layers: dict[str, PackedLayer] = {}
+        self.numbers: dict[str, LayerNumbers] = {}
+        self.made: dict[str, int] = {}
+        self.norms = self._norms()
+
+    def lowered(self) -> Lowered:
+        output = None
+        for node in self.graph.graph.nodes:
+            if node.op == "placeholder":
+                if self.values.of:
+                    raise InputError(f"the network takes a second input {node.name!r}; deployed networks take one")
+                self.values.of[node] = 0
+            elif node.op == "output":
+                output = node.args[0]
+            elif node in self.values.shapes:
+                self._lower(node)
+        if not isinstance(output, Node) or self.values.of.get(output) != len(self.operations):
+            raise InputError("the network returns something else than the last tensor it computes; return that alone")
+        unused = sorted(set(quantized_layers(self.graph)) - set(self.layers))
+        if unused:
+            raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
+        if self.frames is not None:
+            self._read_out(output)
+        program = Program(input=self._input(), layers=self.layers, operations=tuple(self.operations))
+        folded = frozenset(node.name for node in self.norms.values())
+        analysis = analyse(program, self.numbers)
+        return Lowered(program, self.numbers, analysis, self.graph, self.made, folded)
+
+    def _input(self) -> NetworkInput:
+        first = next(iter(self.layers.values()))
+        return NetworkInput(
+            shape=self.input_shape,
+            fraction=first.step_fraction,
+            largest=(1 << CURRENT_BITS) - 1,
+            frames=self.frames,
+            repeated=self.repeated,
+        )
+
+    def _read_out(self, output: Node) -> None:
+        """The mean over the frames that a prediction is, as a sum."""
+        shape = self.values.shapes[output]
+        if len(shape) != 2:
+            raise InputError(
+                f"the network returns a tensor of shape ({self.frames}, 'N', {', '.join(map(str, shape[1:]))}); "
+                "deployed networks with a time axis return logits, (T, 'N', classes)"
+            )
+        self.operations.append(SumFrames(name="readout", inputs=(self.values.of[output],)))
+
+    def _norms(self) -> dict[Node, Node]:
+        """The batch norm that alone reads a layer's output, by the layer's node."""
+        found = {}
+        for node in self.graph.graph.nodes:
+            if node.op == "call_module" and isinstance(self.modules[node.target], QuantizedLayer):
+                users = list(node.users)
+                if len(users) == 1 and users[0].op == "call_module" and type(self.modules[users[0].target]) in _NORMS:
+                    found[node] = users[0]
+        return found
+
+    def _lower(self, node: Node) -> None:
+        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        if isinstance(module, QuantizedLayer):
+            self._layer(node, module)
+        elif node in self.norms.values() or isinstance(module, _NOTHING) or self._passed_on(node):
+            self._same(node)
+        elif module is not None and type(module) in MODULES:
+            make, names = MODULES[type(module)]
+            self._operation(node, make, {name: getattr(module, name) for name in names})
+        elif module is None and node.target in CALLS:
+            make, names = CALLS[node.target]
+            given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+            self._operation(node, make, {name: given.get(name, DEFAULTS.get(name)) for name in names})
+        elif isinstance(module, ReadOut):
+            self._neuron(node, module)
+        elif isinstance(module, base.MemoryModule):
+            raise InputError(
+                f"{_title(node, module)} cannot be deployed: no quantized layer reads it, and neurons that read a "
+                f"network out are {', '.join(kind.__name__ for kind in READ_OUTS)}; take one of these, or return the "
+                "currents, whose mean over time is the prediction"
+            )
+        else:
+            raise InputError(f"{_title(node, module)} cannot be deployed; deployed networks hold {_SUPPORTED}")
+
+    def _same(self, node: Node) -> None:
+        (self.values.of[node],) = self.values.input(node)
+
+    def _passed_on(self, node: Node) -> bool:
+        # Dropout as a function is on unless it is told otherwise.
+        dropout = node.target in (functional.dropout, functional.dropout2d)
+        return node.target == "contiguous" or (
+            dropout and node.kwargs.get("training", [*node.args, True, True][2]) is False
+        )
+
+    def _operation(self, node: Node, make: Make, setting: dict[str, Any]) -> None:
+        in_place = setting.get("inplace") or node.target in (operator.iadd, "add_", "relu_")
+        if in_place and len(node.all_input_nodes[0].users) > 1:
+            raise InputError(
+                f"{node.name} changes a tensor in place that others read; drop inplace to deploy the network"
+            )
+        self._append(node, make(self.values, node, setting))
+
+    def _append(self, node: Node, operation: Operation) -> None:
+        self.made[node.name] = len(self.operations)
+        self.operations.append(operation)
+        self.values.of[node] = len(self.operations)
+
+    def _neuron(self, node: Node, neuron: ReadOut) -> None:
+        if not self.layers:
+            raise InputError(f"{_title(node, neuron.spiking)} cannot be deployed in front of all quantized layers")
+        # The program so far; it does not end as a whole one has to.
+        begun = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
+        (value,) = self.values.input(node)
+        fraction = analyse(begun, self.numbers).values[value].fraction
+        self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
+
+    def _layer(self, node: Node, layer: QuantizedLayer) -> None:
+        name = str(node.target)
+        norm_node = self.norms.get(node)
+        norm = self.modules[str(norm_node.target)] if norm_node is not None else None
+        if isinstance(layer, QuantizedLinear) and norm is not None and len(self.values.shapes[node]) > 2:
+            raise InputError(f"{norm_node}: batch norm over tokens cannot be folded into {name!r}")
+        packed, numbers = fixed_layer(name, layer, norm)
+        if name in self.layers and not _same_numbers(numbers, self.numbers[name]):
+            raise InputError(
+                f"layer {name!r} runs several times with different batch norms; give each run its own layer"
+            )
+        self.layers[name], self.numbers[name] = packed, numbers
+        self._append(node, RunLayer(name=node.name, inputs=self.values.input(node), layer=name))
+
+
+def _same_numbers(one: LayerNumbers, other: LayerNumbers) -> bool:
+    return bool((one.multiplier == other.multiplier).all() and (one.bias == other.bias).all())
+
+
+def _title(node: Node, module: nn.Module | None) -> str:
+    if module is not None:
+        return f"{node.target} ({type(module).__name__})"
+    return f"{node.name} ({getattr(node.target, '__name__', node.target)})"

@@ -1,0 +1,78 @@
+"""What a forward pass does to its time axis at either end, taken off its graph: deployed programs have their own."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from bitsearch.errors import InputError
+from bitsearch.frameworks.spikingjelly import is_multi_step
+from bitsearch.layers import quantized_layers
+
+
+def frames_of(network: nn.Module) -> int | None:
+    """F, the length of the time axis of a quantized network's layers, or None without one.
+
+    Raises:
+        InputError: layers that disagree.
+    """
+    found = {layer.frames: name for name, layer in quantized_layers(network).items() if layer.frames is not None}
+    if not found:
+        multi = next((name for name, module in network.named_modules() if is_multi_step(module)), None)
+        if multi is not None:
+            raise InputError(f"{multi} takes a time axis, but no layer of the plan has frames; make the plan with it")
+        return None
+    if len(found) > 1:
+        (few, one), (many, other) = sorted(found.items())[:2]
+        raise InputError(
+            f"layer {one!r} has inputs of {few} frames, layer {other!r} of {many}; deployed networks have one time axis"
+        )
+    (frames,) = found
+    return frames
+
+
+def drop_repeat(graph: GraphModule, frames: int) -> bool:
+    """Whether the network shows a static input at F = ``frames`` steps, as ``x.unsqueeze(0).repeat(F, 1, …)`` does.
+
+    It is taken off, so that everything in front of it treats every frame alone, and gives the same for all.
+    """
+    for node in graph.graph.nodes:
+        source = node.args[0] if node.op == "call_method" and node.target in ("repeat", "expand") else None
+        if not isinstance(source, Node) or source.target not in ("unsqueeze", torch.unsqueeze):
+            continue
+        first, *others = _sizes(node)
+        kept = (1,) if node.target == "repeat" else (1, -1)
+        if _axis(source) == 0 and first == frames and all(size in kept for size in others):
+            node.replace_all_uses_with(source.args[0])
+            graph.graph.erase_node(node)
+            if not source.users:
+                graph.graph.erase_node(source)
+            graph.recompile()
+            return True
+    return False
+
+
+def _sizes(node: Node) -> Iterator[object]:
+    sizes = node.args[1:]
+    yield from sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+
+
+def _axis(unsqueeze: Node) -> object:
+    return unsqueeze.args[1] if len(unsqueeze.args) > 1 else unsqueeze.kwargs.get("dim")
+
+
+def drop_read_out(graph: GraphModule) -> str | None:
+    """``mean`` or ``sum`` where this over the frames ends the forward pass."""
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    last = output.args[0]
+    if not isinstance(last, Node) or last.op not in ("call_method", "call_function"):
+        return None
+    name = getattr(last.target, "__name__", str(last.target))
+    over_frames = (last.args[1:], dict(last.kwargs)) in (((0,), {}), ((), {"dim": 0}))
+    if last.target not in ("mean", "sum", torch.mean, torch.sum) or not over_frames or len(last.users) > 1:
+        return None
+    output.args = (last.args[0],)
+    graph.graph.erase_node(last)
+    graph.recompile()
+    return name

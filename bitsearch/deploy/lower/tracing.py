@@ -1,0 +1,162 @@
+"""A quantized network's graph: traced, in evaluation mode, with the shapes of its tensors.
+
+A time axis joins the batch, ``[F·N, ...]``: between its quantized layers a deployed network treats every frame alone,
+so that one graph, and one set of operations, serves static inputs and frames. Spikingjelly's layers in multi-step mode
+do the same within each of them, so their torch parents take their place.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import base, layer
+from torch import Tensor, nn
+from torch.fx import GraphModule, Interpreter, Node, Tracer
+
+from bitsearch.deploy.lower.output_neurons import READ_OUTS, ReadOut
+from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of
+from bitsearch.errors import InputError
+from bitsearch.frameworks.spikingjelly import reset_states
+from bitsearch.layers import QuantizedLayer
+from bitsearch.layers.neurons import InputCurrent
+
+_IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
+    layer.BatchNorm1d: nn.BatchNorm1d,
+    layer.BatchNorm2d: nn.BatchNorm2d,
+    layer.MaxPool1d: nn.MaxPool1d,
+    layer.MaxPool2d: nn.MaxPool2d,
+    layer.AvgPool1d: nn.AvgPool1d,
+    layer.AvgPool2d: nn.AvgPool2d,
+    layer.AdaptiveAvgPool1d: nn.AdaptiveAvgPool1d,
+    layer.AdaptiveAvgPool2d: nn.AdaptiveAvgPool2d,
+    layer.Flatten: nn.Flatten,
+    layer.Dropout: nn.Identity,
+    layer.Dropout2d: nn.Identity,
+    layer.SeqToANNContainer: nn.Sequential,
+    layer.MultiStepContainer: nn.Sequential,
+}
+"""What spikingjelly's layers are on a single step, in evaluation mode."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network's graph, which takes ``[F·N, ...]`` where there are frames."""
+
+    graph: GraphModule
+    """Of a copy, with modules of its own."""
+    shapes: dict[Node, tuple[int, ...]]
+    """Of every node that is a tensor."""
+    frames: int | None
+    """F, the length of the time axis."""
+    repeated: bool
+    """Whether the network's input is static, and its forward pass shows it at every one of the frames."""
+    frames_alone: bool
+    """The network itself, which sees the time axis, gives the same."""
+
+
+def trace(network: nn.Module, example_input: Tensor) -> Traced:
+    """The graph of a network in evaluation mode, and its time axis.
+
+    Args:
+        network: quantized; membranes of its own neurons are reset.
+        example_input: a batch ``[N, ...]``, or ``[F, N, ...]`` with a time axis.
+
+    Raises:
+        InputError: layers that disagree on the time axis, or a batch without it; a forward pass that cannot be
+            traced, or that cannot be run once frames are part of the batch.
+    """
+    frames = frames_of(network)
+    reset_states(network)
+    whole = copy.deepcopy(network).cpu().eval()
+    network = copy.deepcopy(whole)
+    example_input = example_input.cpu()
+    _to_single_steps(network, frames)
+    try:
+        graph = GraphModule(network, _Tracer().trace(network))
+    except Exception as error:  # a user's forward may raise anything when it is run on symbols
+        raise InputError(
+            f"the network cannot be traced: {_reason(error)}; its forward pass may not depend on data"
+        ) from error
+    if frames is None:
+        shapes, _ = _run(graph, example_input, "the examples")
+        return Traced(graph, shapes, None, repeated=False, frames_alone=True)
+    repeated = drop_repeat(graph, frames)
+    if not repeated and (example_input.dim() < 3 or example_input.shape[0] != frames):
+        raise InputError(
+            f"an input of shape {tuple(example_input.shape)} for a network that takes ({frames}, 'N', ...): its layers "
+            "have a time axis of their own; give it an input with frames, or make them of a static one by "
+            f"x.unsqueeze(0).repeat({frames}, 1, ...) in its forward pass"
+        )
+    read_out = drop_read_out(graph)
+    expected = whole(example_input)
+    joined = example_input.repeat(frames, *[1] * (example_input.dim() - 1)) if repeated else example_input.flatten(0, 1)
+    shapes, result = _run(graph, joined, "frames that are part of the batch, [F·N, ...]")
+    return Traced(graph, shapes, frames, repeated=repeated, frames_alone=_same(expected, result, frames, read_out))
+
+
+def _run(graph: GraphModule, x: Tensor, what: str) -> tuple[dict[Node, tuple[int, ...]], object]:
+    """(shapes of the graph's tensors, result)."""
+    recorder = _Recorder(graph)
+    try:
+        return recorder.shapes, recorder.run(x)
+    except Exception as error:  # so may one that is written for a time axis and gets none
+        raise InputError(f"{recorder.running} cannot be run on {what}: {_reason(error)}") from error
+
+
+def _same(whole: object, joined: object, frames: int, read_out: str | None) -> bool:
+    if not isinstance(whole, Tensor) or not isinstance(joined, Tensor) or joined.shape[0] % frames:
+        return False
+    found: Tensor = joined.unflatten(0, (frames, -1))
+    if read_out is not None:
+        found = found.mean(0) if read_out == "mean" else found.sum(0)
+    return whole.shape == found.shape and torch.allclose(whole, found, rtol=1e-4, atol=1e-4)
+
+
+def _to_single_steps(network: nn.Module, frames: int | None) -> None:
+    """Put torch's layers in the place of spikingjelly's, in place, and read-outs in that of its neurons."""
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        if type(module) in _IN_TORCH:
+            module.__class__ = _IN_TORCH[type(module)]
+            # A forward pass may ask for it.
+            module.step_mode = "s"  # type: ignore[assignment]
+        elif isinstance(module, QuantizedLayer):
+            module.step_mode = "s"  # type: ignore[assignment]
+        elif type(module) in READ_OUTS:
+            _replace(network, path, ReadOut(module, frames))
+        elif isinstance(module, InputCurrent):
+            scaled = nn.Identity() if module.gain == 1 else InputCurrent(module.gain, rectified=False)
+            _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
+
+
+def _replace(network: nn.Module, path: str, made: nn.Module) -> None:
+    parent, _, child = path.rpartition(".")
+    setattr(network.get_submodule(parent), child, made)
+
+
+class _Tracer(Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # Spikingjelly's modules, so that what is refused has a name.
+        whole = isinstance(m, base.StepModule) and not any(isinstance(inner, QuantizedLayer) for inner in m.modules())
+        own = isinstance(m, QuantizedLayer | InputCurrent | ReadOut)
+        return own or whole or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Recorder(Interpreter):
+    """Notes the shapes of a graph's tensors, and which node runs."""
+
+    def __init__(self, graph: GraphModule) -> None:
+        super().__init__(graph)
+        self.shapes: dict[Node, tuple[int, ...]] = {}
+        self.running = ""
+
+    def run_node(self, n: Node) -> Any:
+        self.running = str(n.target) if n.op == "call_module" else n.name
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.shapes[n] = tuple(result.shape)
+        return result
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

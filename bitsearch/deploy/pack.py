@@ -1,0 +1,94 @@
+"""The packed file: a network as integers at exactly their bit widths, in a safetensors container.
+
+Per layer: ``NAME.weight``, uint8, the weight levels, shifted to be non-negative and packed by
+:func:`bitsearch.deploy.integer.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, int32 ``[outputs]``;
+``NAME.spike_step``, int32 ``[T]``. The header holds the program, the widths its integers need, the plan and a checksum;
+docs/packed-format.md describes it all for those who write a reader.
+
+The tensors together take exactly the bytes that the cost model calls ``weight_memory``.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from bitsearch.deploy.integer.bitpacking import pack_bits
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.integer.packed_file import _WIDTHS, FORMAT_VERSION, PREFIX, RunWidths, _checksum, _stored
+from bitsearch.deploy.integer.program import Program
+from bitsearch.deploy.integer.ranges import Analysis, signed_bits
+from bitsearch.deploy.lower.lowering import lower
+from bitsearch.files import write_whole
+from bitsearch.plan import BitPlan
+
+
+@torch.no_grad()
+def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan | None = None) -> int:
+    """Write a trained quantized network to ``path``.
+
+    Args:
+        network: from :func:`bitsearch.apply`, with weights loaded.
+        example_input: a batch ``[N, ...]`` or ``[F, N, ...]``, N > 1, to trace the network and to observe widths with.
+        path: file to write, whole or not at all.
+        plan: kept in the file, so that :func:`bitsearch.deploy.verify` finds the network again.
+
+    Returns:
+        The bytes of its tensors, header not included.
+
+    Raises:
+        InputError: as :func:`bitsearch.deploy.lower.lowering.lower`, or a file that cannot be written.
+    """
+    lowered = lower(network, example_input)
+    tensors: dict[str, Tensor] = {}
+    for name, layer in lowered.program.layers.items():
+        own = lowered.numbers[name]
+        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(_stored(own, layer), layer.weight_bits))
+        tensors[f"{name}.multiplier"] = torch.from_numpy(own.multiplier)
+        tensors[f"{name}.bias"] = torch.from_numpy(own.bias)
+        tensors[f"{name}.spike_step"] = torch.from_numpy(own.steps)
+    maxima = Maxima()
+    Replay(lowered.program, lowered.numbers)(example_input.cpu(), maxima)
+    parts = {
+        "program": lowered.program.model_dump_json(exclude_none=True),
+        "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),
+        "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
+    }
+    header = {"format": str(FORMAT_VERSION), **parts, "sha256": _checksum(parts, tensors)}
+    write_whole(Path(path), save(tensors, {PREFIX + key: value for key, value in header.items()}))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+class Maxima:
+    """An observer of a replay: the least and the largest integers that were seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def __call__(self, operation: str, what: str, step: int, integers: Tensor) -> None:
+        """Take note of a tensor."""
+        if integers.numel():
+            low, high = self._seen.get((operation, what), (0, 0))
+            least, most = torch.aminmax(integers)
+            self._seen[operation, what] = (min(low, int(least)), max(high, int(most)))
+
+    def bits(self, operation: str, what: str) -> int:
+        """Width of a signed integer that would have held them."""
+        return signed_bits(*self._seen.get((operation, what), (0, 0)))
+
+
+def _widths(program: Program, analysis: Analysis, maxima: Maxima) -> dict[str, RunWidths]:
+    widths = {}
+    for index, found in program.neurons():
+        run = analysis.runs.get(index)
+        membrane = analysis.membranes[index] if run is None else run.membrane
+        widths[found.name] = RunWidths(
+            accumulator=None if run is None else signed_bits(-run.accumulator, run.accumulator),
+            membrane=signed_bits(-membrane, membrane),
+            output=analysis.values[index + 1].bits,
+            observed_accumulator=None if run is None else maxima.bits(found.name, "accumulator"),
+            observed_membrane=maxima.bits(found.name, "membrane"),
+        )
+    return widths

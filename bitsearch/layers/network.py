@@ -1,0 +1,180 @@
+"""A quantized network: layers whose bits are learned while it trains, or fixed. It knows no budget."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.cost import Activity, CostModel, Rules
+from bitsearch.layers.conversion import Converted, conversion
+from bitsearch.layers.convert import convert, fix_allocation, quantized_layers
+from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.plan import LayerPlan, UniformBits
+
+Allocation = tuple[Tensor, Tensor, Tensor]
+"""(weight bits, mean spike bits, time steps), each ``[L]``, rounded, with straight-through gradients."""
+
+STEP_RATE = 5.0
+"""Learning rate of the steps' logarithms, relative to that of the weights."""
+
+
+class QuantizedNetwork(nn.Module):
+    """A converted network with its cost model; calls go to the network.
+
+    In training mode every call first rounds the latents into the bits that the forward pass uses.
+
+    Args:
+        network: made by :func:`bitsearch.layers.convert`.
+        model: costs of the float network it was made from.
+        rules: what each layer may get.
+        baseline: what a budget such as ``4x`` is a part of.
+    """
+
+    def __init__(self, network: nn.Module, model: CostModel, rules: Rules, baseline: UniformBits) -> None:
+        super().__init__()
+        self.network = network
+        self.model, self.rules, self.baseline = model, rules, baseline
+        self.activity: Activity | None = None
+        """Spike counts, for budgets that depend on how often neurons fire."""
+        self.soft_accuracy: float | None = None
+        """Validation accuracy before soft weight steps became hard ones, where there were any."""
+        self.conversion: list[Converted] = []
+        """What became of every layer and neuron, where :func:`quantize` made this."""
+        found = quantized_layers(network)
+        self.layers = {layer.name: found[layer.name] for layer in model.layers}
+        """The quantized layers by module path, in the order they run."""
+        self._optimizer: torch.optim.Optimizer | None = None
+        self.changes = 0
+
+    @classmethod
+    def learnable(
+        cls,
+        network: nn.Module,
+        model: CostModel,
+        *,
+        rules: Rules,
+        start: UniformBits,
+        baseline: UniformBits,
+        granularity: str,
+        decay: float | None,
+    ) -> Self:
+        """A quantized copy of a float network whose costs are known, with learnable bits."""
+        plan = rules.nearest(model, start, granularity=granularity, decay=decay)
+        searched = {name: rules.choices[name] for name in rules.searched}
+        converted = convert(network, plan, searched)
+        quantized = cls(converted, model, rules, baseline)
+        unquantized = {layer.name: layer.fixed for layer in model.unquantized if layer.fixed is not None}
+        quantized.conversion = conversion(network, converted, unquantized)
+        return quantized
+
+    @property
+    def searched_layers(self) -> dict[str, QuantizedLayer]:
+        """Those of :attr:`layers` whose bits may still move."""
+        return {name: layer for name, layer in self.layers.items() if layer.searchable}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the network's own."""
+        if self.training:
+            self.follow_latents()
+        return self.network(*args, **kwargs)
+
+    def watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let step renewal reset this optimizer's state of the steps that it replaces."""
+        self._optimizer = optimizer
+
+    def merge_gradients(self, parts: int) -> None:
+        """Bring the gradients of a batch that was passed through the network in ``parts`` to those of the whole.
+
+        LSQ scales a step's gradient by the number of elements, which a backward pass counts in its own part.
+        """
+        if parts == 1:
+            return
+        for layer in self.layers.values():
+            if layer.spike_log_step.grad is not None:
+                layer.spike_log_step.grad /= parts**0.5
+
+    def follow_latents(self) -> None:
+        """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
+        layers = self.searched_layers
+        for layer in self.layers.values():
+            layer.bound()
+        if not layers:
+            return
+        latents = [layer.latents for layer in layers.values()]
+        for layer, (weight, time_steps, *spikes) in zip(
+            layers.values(), torch.stack(latents).detach().tolist(), strict=True
+        ):
+            if layer.follow_latents(weight, spikes, time_steps):
+                self.changes += 1
+                self._forget_momentum(layer)
+
+    def _forget_momentum(self, layer: QuantizedLayer) -> None:
+        if self._optimizer is None:
+            return
+        for parameter in (layer.weight_log_step, layer.spike_log_step):
+            for name, value in self._optimizer.state.get(parameter, {}).items():
+                if name != "step" and isinstance(value, Tensor):
+                    value.zero_()
+
+    def parameter_groups(
+        self,
+        lr: float,
+        *,
+        weight_decay: float = 0.0,
+        bits_learning_rate: float = 0.1,
+        time_learning_rate: float = 0.05,
+    ) -> list[dict[str, Any]]:
+        """Groups for a torch optimizer: weights, everything without decay, bit latents, time latents."""
+        bits: list[nn.Parameter] = []
+        times: list[nn.Parameter] = []
+        steps: list[nn.Parameter] = []
+        for layer in self.layers.values():
+            steps += [layer.weight_log_step, layer.spike_log_step]
+            if layer.searchable:
+                bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
+                times += [layer.time_latent]  # type: ignore[list-item]
+        own = {id(parameter) for parameter in bits + times + steps}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        groups = [
+            {"params": [p for p in rest if p.dim() > 1], "lr": lr, "weight_decay": weight_decay},
+            {"params": [p for p in rest if p.dim() <= 1], "lr": lr, "weight_decay": 0.0},
+            {"params": steps, "lr": lr * STEP_RATE, "weight_decay": 0.0},
+            {"params": bits, "lr": bits_learning_rate, "weight_decay": 0.0, "latents": True},
+            {"params": times, "lr": time_learning_rate, "weight_decay": 0.0, "latents": True},
+        ]
+        return [group for group in groups if group["params"]]
+
+    @property
+    def allocation(self) -> Allocation:
+        """Rounded bits of all layers as ``[L]`` tensors, with straight-through gradients to the latents."""
+        names = list(self.layers)
+        plans = [layer.layer_plan for layer in self.layers.values()]
+        device = next(self.network.parameters()).device
+        rounded = torch.tensor([[plan.weight_bits, plan.mean_spike_bits, plan.time_steps] for plan in plans])
+        weights, spikes, time_steps = rounded.to(device, torch.float32).unbind(1)
+        searched = self.searched_layers
+        if not searched:
+            return weights, spikes, time_steps
+        # All layers at once: a few operations on vectors instead of a dozen a layer.
+        rows = torch.tensor([names.index(name) for name in searched], device=device)
+        latents = torch.stack([layer.latents for layer in searched.values()])
+        active = torch.zeros(latents.shape[0], latents.shape[1] - 2)
+        for row, layer in enumerate(searched.values()):
+            active[row, : layer.active_steps] = 1 / layer.active_steps
+        moving = (latents[:, 0], (latents[:, 2:] * active.to(device)).sum(1), latents[:, 1])
+        # The value is the rounded one, the gradient goes to the latents.
+        weights, spikes, time_steps = (
+            fixed.index_add(0, rows, latent - latent.detach())
+            for fixed, latent in zip((weights, spikes, time_steps), moving, strict=True)
+        )
+        return weights, spikes, time_steps
+
+    @property
+    def layer_plans(self) -> dict[str, LayerPlan]:
+        """The rounded allocation, layer by layer."""
+        return {name: layer.layer_plan for name, layer in self.layers.items()}
+
+    def fix(self, plan: Mapping[str, LayerPlan]) -> None:
+        """Freeze the bits at a plan's; what follows is fine-tuning. Make a new optimizer afterwards."""
+        fix_allocation(self.network, plan)

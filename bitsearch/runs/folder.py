@@ -1,0 +1,271 @@
+"""The run folder: everything a search wrote, enough to resume, report or export it elsewhere."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import tomli_w
+from pydantic import Field, ValidationError
+
+from bitsearch.cost import Target
+from bitsearch.errors import InputError, StorageError, masked
+from bitsearch.files import DRAFT, read_text, write_whole
+from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.runs.pareto import best_plan, pareto_front, table
+from bitsearch.space import SearchSpace
+from bitsearch.train.checkpoint import Checkpoint
+from bitsearch.validation import Cost, Frozen, Name, explain
+
+
+class RunBudget(Frozen):
+    """A budget as it was asked for, and what it stands for."""
+
+    metric: Name
+    requested: Name
+    limit: Cost
+    """In the metric's unit."""
+    of_target: bool = False
+    """A limit that the hardware target sets."""
+
+
+class RunSettings(Frozen):
+    """What a run was asked for, everything resolved; ``run.toml``."""
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    metric: Name
+    """The cost that the search sets against accuracy: the axis of the front."""
+    budgets: tuple[RunBudget, ...] = Field(min_length=1)
+    """What was asked for, then the limits of the hardware target."""
+    seed: int = Field(ge=0)
+    device: Name
+    threads: int = Field(ge=1)
+    processes: int = Field(default=1, ge=1)
+    """That trained together."""
+    compiled: bool = False
+    """Trained with compiled quantizers."""
+    storage: Name | None = None
+    """The database that the study is in, without its password; None for ``study.db``."""
+    study: Name | None = None
+    """The study's name there."""
+    command: str
+    bitsearch: Name
+    torch: Name
+    full_precision: Accuracy = Accuracy()
+    baseline_costs: dict[str, Cost]
+    space: SearchSpace
+    target: Target
+
+    @property
+    def limits(self) -> dict[str, "RunBudget"]:
+        """The tightest budget of every metric that has one."""
+        return {budget.metric: budget for budget in sorted(self.budgets, key=lambda budget: -budget.limit)}
+
+    @property
+    def request(self) -> str:
+        """The budgets as they were asked for, the target's own limits left out."""
+        own = [budget for budget in self.budgets if not budget.of_target]
+        if len(own) == 1 and own[0].metric == self.metric:
+            return own[0].requested
+        return ", ".join(f"{budget.metric}={budget.requested}" for budget in own)
+
+    def defining(self) -> dict[str, Any]:
+        """What a resumed run has to have in common with the first."""
+        found = self.model_dump()
+        # The whole target is compared, not how its file was named.
+        del found["space"]["target"]
+        return {name: found[name] for name in ("target", "space", "metric", "budgets", "seed")}
+
+
+class RunFolder:
+    """Paths and contents of ``reports/<run>/``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing run; InputError if ``path`` is none."""
+        folder = cls(Path(path))
+        if not folder.settings_file.is_file():
+            raise InputError(
+                f"{path} is not a run folder (it has no run.toml); give the folder that `bitsearch run` wrote"
+            )
+        return folder
+
+    @classmethod
+    def new(cls, reports: Path, space_name: str) -> "RunFolder":
+        """The next free ``reports/<space>-<date>-<n>/``, made."""
+        for number in range(1, 10_000):
+            path = reports / f"{space_name}-{date.today().isoformat()}-{number}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise InputError(f"cannot make the run folder {path}: {error.strerror or error}") from error
+            return cls(path)
+        raise InputError(f"{reports} holds 9,999 runs of {space_name!r} from today; give another folder with --out")
+
+    @property
+    def settings_file(self) -> Path:
+        """``run.toml``."""
+        return self.path / "run.toml"
+
+    @property
+    def study_file(self) -> Path:
+        """``study.db``, Optuna's storage; a copy, where the study itself is in another one."""
+        return self.path / "study.db"
+
+    @property
+    def storage_url(self) -> str:
+        """URL of :attr:`study_file`."""
+        return f"sqlite:///{self.study_file.absolute()}"
+
+    @property
+    def chosen_file(self) -> Path:
+        """``plan.json``, the chosen plan."""
+        return self.path / "plan.json"
+
+    @property
+    def report_file(self) -> Path:
+        """``pareto.html``."""
+        return self.path / "pareto.html"
+
+    @property
+    def full_precision_weights(self) -> Path:
+        """Weights that every trial starts from."""
+        return self.path / "weights" / "full-precision.safetensors"
+
+    def plan_file(self, trial: int) -> Path:
+        """``plans/trial-NNNN.json``."""
+        return self.path / "plans" / f"trial-{trial:04d}.json"
+
+    def weights_file(self, trial: int) -> Path:
+        """``weights/trial-NNNN.safetensors``."""
+        return self.path / "weights" / f"trial-{trial:04d}.safetensors"
+
+    def checkpoint_file(self, trial: int | None) -> Path:
+        """``checkpoints/trial-NNNN.safetensors`` of a running trial, or that of the full-precision training."""
+        name = "full-precision" if trial is None else f"trial-{trial:04d}"
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def make(self) -> None:
+        """Make the folder and those in it."""
+        try:
+            for name in ("plans", "weights", "checkpoints"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot write to the run folder {self.path}: {error.strerror or error}") from error
+
+    def clear_drafts(self) -> None:
+        """Remove what a killed process was writing; only for the sole owner of the folder."""
+        for draft in self.path.rglob(f"{DRAFT}*"):
+            draft.unlink(missing_ok=True)
+
+    def forget_checkpoint(self, trial: int | None) -> None:
+        """Remove what was kept of a training that has ended."""
+        Checkpoint(self.checkpoint_file(trial)).remove()
+
+    def forget_trial(self, trial: int) -> None:
+        """Remove the plan and the weights of a trial that has no result."""
+        for path in (self.plan_file(trial), self.weights_file(trial)):
+            path.unlink(missing_ok=True)
+
+    def write_settings(self, settings: RunSettings) -> None:
+        """Write ``run.toml``."""
+        write_whole(self.settings_file, tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)))
+        self.__dict__.pop("settings", None)
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """Contents of ``run.toml``; InputError if it is not what a run wrote."""
+        import tomllib
+
+        text = read_text(self.settings_file, "run settings")
+        try:
+            return RunSettings.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{self.settings_file}: not TOML ({error})") from error
+        except ValidationError as error:
+            raise InputError(f"{self.settings_file}: {explain(error)}") from error
+
+    def write_plan(self, plan: BitPlan) -> None:
+        """Write a trial's plan."""
+        assert plan.provenance.trial is not None
+        plan.save(self.plan_file(plan.provenance.trial))
+
+    def plans(self) -> list[BitPlan]:
+        """The plans of all finished trials, in order."""
+        files = sorted((self.path / "plans").glob("trial-*.json"))
+        # A plan trained on, trial-0004.trained.json, is no trial of the run.
+        return [BitPlan.load(path) for path in files if path.stem.removeprefix("trial-").isdigit()]
+
+    def plan(self, trial: int) -> BitPlan:
+        """One trial's plan; InputError if it has none."""
+        path = self.plan_file(trial)
+        if not path.is_file():
+            numbers = ", ".join(str(plan.provenance.trial) for plan in self.plans()) or "none"
+            raise InputError(f"trial {trial} of {self.path} has no plan; trials with one: {numbers}")
+        return BitPlan.load(path)
+
+    def front(self) -> list[BitPlan]:
+        """The Pareto front over the run's metric."""
+        return pareto_front(self.plans(), self.settings.metric)
+
+    def chosen(self) -> BitPlan:
+        """The best plan that meets the budget; InputError if there is none yet."""
+        plan = best_plan(self.plans(), self.settings.metric)
+        if plan is None:
+            raise InputError(self._nothing_met())
+        return plan
+
+    def _nothing_met(self) -> str:
+        plans = self.plans()
+        if not plans:
+            return f"no trial in {self.path} has finished yet; run it again to go on"
+        # Only what depends on how often neurons fire can be missed; the nearest miss says by how much.
+        misses = [max(plan.budget, key=lambda outcome: outcome.achieved / outcome.limit) for plan in plans]
+        nearest = min(misses, key=lambda outcome: outcome.achieved / outcome.limit)
+        return (
+            f"no trial in {self.path} meets the budget {nearest.requested}: {nearest.metric} is at most "
+            f"{nearest.limit:.6g}, the nearest plan has {nearest.achieved:.6g}; allow more, or run more trials"
+        )
+
+    def write_tables(self) -> None:
+        """Write ``trials.csv``."""
+        write_whole(self.path / "trials.csv", table(self.plans()).to_csv(index=False))
+
+    def append_log(self, event: Mapping[str, object]) -> None:
+        """Add one event to ``log.jsonl``, with the time; a line cut short by a kill is ended first."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = masked(json.dumps({"time": now, **event}, default=str)).encode() + b"\n"
+        path = self.path / "log.jsonl"
+        try:
+            with path.open("a+b") as file:
+                if file.tell() and not _ends_a_line(file):
+                    line = b"\n" + line
+                file.write(line)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def log(self) -> list[dict[str, Any]]:
+        """The events of ``log.jsonl``; a line cut short by a kill is left out."""
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return []
+        records = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+
+def _ends_a_line(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

@@ -1,0 +1,125 @@
+"""Rebuilding a plan's network from its files, and measuring it again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from bitsearch.errors import InputError
+from bitsearch.layers import apply
+from bitsearch.layers.weights import load_weights
+from bitsearch.plan import BitPlan
+from bitsearch.registry import is_own
+from bitsearch.runs.folder import RunFolder
+from bitsearch.space import SearchSpace
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.task import Setting, make_setting
+from bitsearch.train.threads import limited_threads
+
+
+def rebuild(
+    path: Path,
+    *,
+    weights: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> tuple[nn.Module, Setting]:
+    """A plan's network with its weights, and the setting it was trained in.
+
+    Args:
+        path: plan file; one inside a run folder brings weights and search space.
+        weights: safetensors file, where the plan is elsewhere.
+        space: name or path of the plan's search space, where the plan is elsewhere.
+        overrides: settings of the search space, such as ``data_options.root=DIR`` where the data have moved.
+        trust: import a network or data that is no shipped one, but named as ``package.module:factory``.
+        device: as for :func:`bitsearch.study.run.search`.
+
+    Raises:
+        InputError: a file that is missing or does not fit the others, or code to run that is not trusted.
+    """
+    plan = BitPlan.load(path)
+    return restore(plan, path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
+
+
+def restore(
+    plan: BitPlan,
+    path: Path,
+    *,
+    weights: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> tuple[nn.Module, Setting]:
+    """:func:`rebuild` for a plan that has been read from ``path``, itself or inside of another file."""
+    setting, folder = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    if weights is None:
+        if folder is None or plan.provenance.trial is None:
+            raise InputError(f"{path} is not inside a run folder; give its weights")
+        weights = folder.weights_file(plan.provenance.trial)
+    network = apply(plan, setting.fresh_network(plan.provenance.seed))
+    load_weights(network, weights)
+    return network, setting
+
+
+def find_setting(
+    plan: BitPlan,
+    path: Path,
+    *,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    device: str = "auto",
+) -> tuple[Setting, RunFolder | None]:
+    """The setting of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
+    folder = run_folder_of(path)
+    if space is not None:
+        found = SearchSpace.load(space)
+    elif folder is not None:
+        found = folder.settings.space
+    else:
+        found = SearchSpace.load(plan.space)
+    if found.name != plan.space or found.network != plan.network:
+        raise InputError(
+            f"{path} is for space {plan.space!r} and network {plan.network!r}, "
+            f"not {found.name!r} and {found.network!r}; give its own space with --space"
+        )
+    found = found.override(overrides)
+    if not trust:
+        refuse_own(found, str(path))
+    target = folder.settings.target if folder is not None else None
+    return make_setting(found, device=device, target=target), folder
+
+
+def evaluate_plan(
+    path: Path,
+    *,
+    weights: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    split: str,
+    device: str = "auto",
+) -> float:
+    """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
+    network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
+    with limited_threads(setting.activations):
+        return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
+
+
+def refuse_own(space: SearchSpace, source: str) -> None:
+    """InputError if a space that comes from ``source`` names code that is no part of bitsearch."""
+    named = {"network": space.network, "data": space.data}
+    own = [f"{what} {name!r}" for what, name in named.items() if is_own(name)]
+    if own:
+        raise InputError(f"{source} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
+
+
+def run_folder_of(path: Path) -> RunFolder | None:
+    """The run folder that a file lies in, itself or in a folder of it."""
+    for parent in path.absolute().parents[:2]:
+        if (parent / "run.toml").is_file():
+            return RunFolder.open(parent)
+    return None

@@ -1,0 +1,54 @@
+"""Who may go on with a run folder: one process at a time, with the search that is in it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bitsearch.errors import InputError, StorageError
+from bitsearch.runs.folder import RunFolder, RunSettings
+
+
+@contextmanager
+def sole_owner(folder: RunFolder) -> Iterator[None]:
+    """Inside, no other process writes to the run folder."""
+    lock = FileLock(folder.path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another process is running the search in {folder.path}; wait for it, or give another --out"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"cannot write to the run folder {folder.path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
+    """InputError if the folder holds another search, or something else."""
+    if not folder.settings_file.is_file():
+        if folder.path.is_dir() and any(folder.path.iterdir()) and not (folder.path / ".lock").is_file():
+            raise InputError(f"{folder.path} is not empty and not a run folder; give a new or an empty folder")
+        return
+    was, now = folder.settings.defining(), settings.defining()
+    for name, value in now.items():
+        if was[name] != value:
+            shown = {
+                "target": f"another hardware target, {folder.settings.target.name!r}",
+                "space": f"another search space: {_difference(was[name], value)}",
+                "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
+            }.get(name, f"{name} {was[name]!r}, not {value!r}")
+            raise InputError(f"{folder.path} holds a run with {shown}; give another --out, or what it was started with")
+
+
+def _difference(was: Any, now: Any, path: str = "") -> str:
+    """The first setting that differs, and how."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in [*was, *now]:
+            if name not in was or name not in now or was[name] != now[name]:
+                return _difference(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
+    return f"{path} is {was!r}, not {now!r}"

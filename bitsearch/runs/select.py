@@ -1,0 +1,49 @@
+"""Choosing one plan of a run."""
+
+from collections.abc import Sequence
+
+from bitsearch.cost import METRICS, Budget
+from bitsearch.cost.budget import parse_request, split_request
+from bitsearch.errors import InputError
+from bitsearch.plan import BitPlan
+from bitsearch.runs.folder import RunBudget, RunFolder
+from bitsearch.runs.pareto import best_plan
+
+
+def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | None = None) -> BitPlan:
+    """The chosen plan, one trial's, or the best by validation within another budget of the run's metric.
+
+    Raises:
+        InputError: both given, no such trial, a malformed budget, or one that no trial meets (names the cheapest).
+    """
+    if trial is not None and budget is not None:
+        raise InputError("--trial and --budget were both given; give one of them")
+    if trial is not None:
+        return folder.plan(trial)
+    if budget is None:
+        return folder.chosen()
+    settings = folder.settings
+    metric, amount = split_request(budget, settings.metric, settings.target)
+    ratio, value = parse_request(amount, metric)
+    if ratio and metric not in settings.baseline_costs:
+        raise InputError(f"{metric} of the baseline is not known; give a number in {METRICS[metric].unit}")
+    limit = settings.baseline_costs[metric] / value if ratio else value
+    asked = RunBudget(metric=metric, requested=amount.strip(), limit=limit)
+    budgets = (asked, *(own for own in settings.budgets if own.of_target))
+    plans = [_with_budgets(plan, budgets) for plan in folder.plans()]
+    best = best_plan(plans, metric)
+    if best is None:
+        least = min((plan.costs[metric] for plan in plans), default=float("nan"))
+        raise InputError(
+            f"no trial of {folder.path} meets {amount.strip()} ({metric} ≤ {limit:.6g}); "
+            f"its cheapest plan has {least:.6g}; "
+            f"allow more, or search for it: bitsearch run --budget {metric}={amount.strip()}"
+        )
+    return best
+
+
+def _with_budgets(plan: BitPlan, budgets: Sequence[RunBudget]) -> BitPlan:
+    outcomes = [
+        Budget(budget.metric, budget.requested, budget.limit).outcome(plan.costs[budget.metric]) for budget in budgets
+    ]
+    return plan.model_copy(update={"budget": tuple(outcomes)})

@@ -1,0 +1,158 @@
+"""Training a plan for as long as wanted: from fresh weights, from full precision, or on from its own."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from bitsearch.errors import InputError
+from bitsearch.layers import apply
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.runs.interruption import Stop
+from bitsearch.runs.progress import Progress, Silent
+from bitsearch.runs.rebuild import find_setting
+from bitsearch.train.checkpoint import Checkpoint, fingerprint
+from bitsearch.train.evaluate import evaluate, evaluate_with_activity
+from bitsearch.train.loop import train
+from bitsearch.train.task import Setting
+from bitsearch.train.threads import limited_threads
+from bitsearch.version import __version__
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What :func:`train_plan` wrote."""
+
+    plan: BitPlan
+    """With the accuracies and costs measured now."""
+    plan_file: Path
+    weights_file: Path
+
+
+def train_plan(
+    path: Path,
+    *,
+    epochs: int | None = None,
+    start: Path | None = None,
+    space: str | None = None,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    output: Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    command: str = "bitsearch.runs.train_plan.train_plan",
+) -> Trained:
+    """Train a plan's network, its bits as they are, and measure it on validation and test.
+
+    After every epoch the whole state goes to ``OUTPUT.checkpoint.safetensors``; the same call goes on from there, and
+    ends with the weights it would have had undisturbed.
+
+    Args:
+        path: plan file; one inside a run folder brings the search space.
+        epochs: number of passes; the space's by default.
+        start: weights to start from, of this plan or of the network in full precision; fresh ones by default.
+        space: as for :func:`bitsearch.runs.rebuild.rebuild`; so are ``overrides`` and ``trust``.
+        output: plan file to write, its weights beside it as ``.safetensors``; ``PLAN.trained.json`` by default.
+        device: as for :func:`bitsearch.study.run.search`.
+        progress: told about every epoch.
+        command: kept in the plan.
+
+    Raises:
+        InputError: a file that is missing or does not fit the others.
+    """
+    plan = BitPlan.load(path)
+    setting, _ = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    training, seed = setting.space.training, plan.provenance.seed
+    epochs = training.epochs if epochs is None else epochs
+    output = output or path.with_name(f"{path.stem}.trained.json")
+    progress = progress or Silent()
+    stop = Stop(lambda: progress.note("stopping after this epoch; Ctrl-C again stops at once"))
+    checkpoint = Checkpoint(
+        output.with_suffix(".checkpoint.safetensors"),
+        fingerprint(
+            layers={name: layer.model_dump(mode="json") for name, layer in plan.layers.items()},
+            space=setting.space.model_dump(mode="json"),
+            seed=seed,
+            epochs=epochs,
+            start=None if start is None else _digest(start),
+        ),
+        misfit=_refuse,
+        after=stop.check,
+    )
+    network = _network(plan, setting, start)
+    progress.trial("train", epochs - checkpoint.done)
+    with stop.listening(), limited_threads(setting.activations), checkpoint:
+        train(
+            network,
+            setting.splits,
+            training,
+            epochs=epochs,
+            seed=seed,
+            phase="train",
+            on_epoch=progress.epoch,
+            checkpoints=checkpoint,
+        )
+        trained = _measured(plan, network, setting, command)
+    weights = output.with_suffix(".safetensors")
+    save_weights(network.network, weights)
+    trained.save(output)
+    checkpoint.remove()
+    return Trained(trained, output, weights)
+
+
+def _refuse(reason: str) -> None:
+    raise InputError(f"{reason}; delete it to start anew, or write to another place with --output")
+
+
+def _network(plan: BitPlan, setting: Setting, start: Path | None) -> QuantizedNetwork:
+    network = setting.fresh_network(plan.provenance.seed)
+    own = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
+    if start is not None and not own:
+        load_weights(network, start)
+    quantized = apply(plan, network)
+    if start is not None and own:
+        load_weights(quantized, start)
+    return QuantizedNetwork(quantized, setting.model, setting.rules, setting.space.baseline)
+
+
+def _tensors(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"no weights at {path}; give the path of a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"no weights at {path}: {error.strerror or error}") from error
+
+
+def _measured(plan: BitPlan, network: QuantizedNetwork, setting: Setting, command: str) -> BitPlan:
+    batch_size = setting.space.training.batch_size
+    validation, activity = evaluate_with_activity(network, setting.splits.validation, batch_size)
+    test = evaluate(network, setting.splits.test, batch_size)
+    costs = setting.model.costs(network.layer_plans, activity)
+    outcomes = []
+    for outcome in plan.budget:
+        achieved = costs.get(outcome.metric, outcome.achieved)
+        outcomes.append(outcome.model_copy(update={"achieved": achieved, "met": achieved <= outcome.limit}))
+    # Without a trial, nobody takes the weights of the plan's origin for its own.
+    origin = {"trial": None, "command": command, "bitsearch": __version__, "torch": torch.__version__}
+    return plan.model_copy(
+        update={
+            "accuracy": Accuracy(validation=validation, test=test),
+            "costs": costs,
+            "budget": tuple(outcomes),
+            "provenance": plan.provenance.model_copy(update=origin),
+        }
+    )

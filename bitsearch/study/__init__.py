@@ -1,0 +1,1 @@
+"""The outer loop: Optuna's study, its sampler, trials and workers."""

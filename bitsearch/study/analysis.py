@@ -1,0 +1,133 @@
+"""What the trials of a run say together: importances, correlations, how the front grew, spread over seeds."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import optuna
+import pandas as pd
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial
+
+from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.runs.pareto import best_plan, validation_accuracy
+
+LEAST_TRIALS = 4
+"""Fewer say nothing about what depends on what."""
+KINDS: dict[str, Callable[[LayerPlan], float]] = {
+    "weight bits": lambda layer: layer.weight_bits,
+    "spike bits": lambda layer: layer.mean_spike_bits,
+    "time steps": lambda layer: layer.time_steps,
+}
+"""What a layer is given, as one number each."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation, over seeds, of each seed's best plan of one method under one budget."""
+
+    method: str
+    requested: str
+    seeds: int
+    accuracy: tuple[float, float]
+    costs: Mapping[str, tuple[float, float]]
+
+
+def importances(trials: Sequence[FrozenTrial]) -> dict[str, tuple[float, float]]:
+    """How much of the variance of (validation accuracy, cost) each parameter of the outer loop explains.
+
+    fANOVA (Hutter et al. 2014) as Optuna has it, on the trials that have parameters. Empty for fewer than
+    :data:`LEAST_TRIALS`, or where all have the same outcome.
+    """
+    varied = [trial for trial in trials if trial.params and trial.values is not None]
+    if len(varied) < LEAST_TRIALS:
+        return {}
+    study = _study(varied)
+
+    def shares(objective: int) -> dict[str, float]:
+        evaluator = FanovaImportanceEvaluator(seed=0)
+        return get_param_importances(study, evaluator=evaluator, target=lambda trial: trial.values[objective])
+
+    if any(len({trial.values[objective] for trial in varied}) == 1 for objective in range(2)):
+        return {}
+    accuracy, cost = shares(0), shares(1)
+    return {name: (share, cost[name]) for name, share in accuracy.items()}
+
+
+def layer_correlations(plans: Sequence[BitPlan]) -> pd.DataFrame:
+    """Spearman's rank correlation of what a layer gets with validation accuracy, over the plans.
+
+    Returns:
+        One row a layer, columns :data:`KINDS`; NaN where a layer always got the same. Uniform plans, in which all
+        layers move together, are left out. No rows for fewer than :data:`LEAST_TRIALS`.
+    """
+    own = [plan for plan in plans if plan.provenance.method != "uniform" and plan.accuracy.validation is not None]
+    if len(own) < LEAST_TRIALS:
+        return pd.DataFrame(columns=list(KINDS))
+    accuracy = pd.Series([validation_accuracy(plan) for plan in own]).rank()
+    columns = {kind: _given(own, value).rank() for kind, value in KINDS.items()}
+    # A layer that never varies has no correlation; it is left out before pandas divides by zero.
+    return pd.DataFrame(
+        {
+            kind: ranks.loc[:, ranks.nunique() > 1].corrwith(accuracy) if accuracy.nunique() > 1 else float("nan")
+            for kind, ranks in columns.items()
+        },
+        index=list(own[0].layers),
+    )
+
+
+def _given(plans: Sequence[BitPlan], value: Callable[[LayerPlan], float]) -> pd.DataFrame:
+    return pd.DataFrame([{name: value(layer) for name, layer in plan.layers.items()} for plan in plans])
+
+
+def hypervolumes(plans: Sequence[BitPlan], metric: str) -> list[float]:
+    """The share of the rectangle (cost up to the dearest plan's, accuracy from 0 to 1) that is dominated, plan by plan.
+
+    The volume of Zitzler & Thiele 1998 after each of the plans that have both numbers: Σ (1 - cᵢ)(aᵢ - aᵢ₋₁) over the
+    front so far from the cheapest plan on, with costs as shares of the dearest and a₀ = 0.
+    """
+    measured = [plan for plan in plans if plan.accuracy.validation is not None and metric in plan.costs]
+    dearest = max((plan.costs[metric] for plan in measured), default=0.0) or 1.0
+    front: list[tuple[float, float]] = []
+    volumes = []
+    for plan in measured:
+        cost, accuracy = plan.costs[metric] / dearest, validation_accuracy(plan)
+        if not any(other <= cost and best >= accuracy for other, best in front):
+            kept = [(other, best) for other, best in front if other < cost or best > accuracy]
+            front = sorted([*kept, (cost, accuracy)])
+        steps = pairwise([0.0, *(best for _, best in front)])
+        volumes.append(
+            sum((1 - other) * (best - before) for (other, _), (before, best) in zip(front, steps, strict=True))
+        )
+    return volumes
+
+
+def _study(trials: Iterable[FrozenTrial]) -> optuna.Study:
+    """In memory: Optuna's analyses work on studies, and a run's own also holds trials that do not belong in them."""
+    told = optuna.logging.get_verbosity()
+    # Optuna would tell of a new study, which is none to the user.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(directions=["maximize", "minimize"])
+    finally:
+        optuna.logging.set_verbosity(told)
+    study.add_trials(trials)
+    return study
+
+
+def spreads(plans: Sequence[BitPlan], metric: str) -> list[Spread]:
+    """One for every method and budget that at least two seeds were run with."""
+    groups: dict[tuple[str, str], dict[int, list[BitPlan]]] = {}
+    for plan in plans:
+        asked = ", ".join(f"{outcome.metric}={outcome.requested}" for outcome in plan.budget)
+        seeds = groups.setdefault((plan.provenance.method, asked), {})
+        seeds.setdefault(plan.provenance.seed, []).append(plan)
+    found = []
+    for (method, asked), seeds in groups.items():
+        best = [top for own in seeds.values() if (top := best_plan(own, metric)) is not None]
+        if len(best) < 2:
+            continue
+        table = pd.DataFrame([{"": validation_accuracy(plan), **plan.costs} for plan in best])
+        pairs = {str(name): (float(table[name].mean()), float(table[name].std())) for name in table}
+        found.append(Spread(method, asked, len(best), pairs.pop(""), pairs))
+    return found

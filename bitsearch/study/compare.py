@@ -1,0 +1,161 @@
+"""A comparison of methods: the same network, data, epochs and starting weights, over several seeds.
+
+Every seed is a run folder of its own, ``seed-0``, ``seed-1``, …, in which each method gets the same number of trials in
+one study; its best plan on validation stands for it. A comparison that was cut short goes on where it stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+from bitsearch.errors import InputError
+from bitsearch.files import write_whole
+from bitsearch.launch import world_size
+from bitsearch.plan import BitPlan
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.progress import Progress
+from bitsearch.space import MethodName, SearchSpace
+from bitsearch.study.run import SearchResult, search
+from bitsearch.study.study import finished_trials
+
+FULL_PRECISION = "full_precision"
+"""No method, since it meets no budget: the network that every trial of a seed starts from."""
+COMPARABLE = (*get_args(MethodName), FULL_PRECISION)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found; everything is also in its folder."""
+
+    path: Path
+    methods: tuple[str, ...]
+    runs: tuple[SearchResult, ...]
+    """One a seed."""
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row a seed and method: of its best plan on validation the accuracies and the cost; seconds of training.
+
+        Seconds are those of all of the method's trials. A method without a plan within the budget has no row.
+        """
+        rows: list[dict[str, object]] = []
+        for run in self.runs:
+            settings, plans, seconds = run.folder.settings, run.folder.plans(), training_seconds(run.folder)
+            for method in self.methods:
+                row: dict[str, object] = {"seed": settings.seed, "method": method}
+                if method == FULL_PRECISION:
+                    reference = settings.full_precision
+                    rows.append(row | {"validation_accuracy": reference.validation, "test_accuracy": reference.test})
+                    continue
+                own = [plan for plan in plans if plan.provenance.method == method]
+                best = best_plan(own, settings.metric)
+                if best is not None:
+                    measured = {
+                        "validation_accuracy": best.accuracy.validation,
+                        "test_accuracy": best.accuracy.test,
+                        settings.metric: best.costs[settings.metric],
+                        "seconds": sum(seconds.get(plan.provenance.trial, 0.0) for plan in own),
+                        "trial": best.provenance.trial,
+                    }
+                    rows.append(row | measured)
+        metric = self.runs[0].folder.settings.metric
+        columns = ["seed", "method", "validation_accuracy", "test_accuracy", metric, "seconds", "trial"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a method: ``mean``, ``std`` (of a sample) and ``count`` over the seeds of every measure."""
+        found = self.results.drop(columns=["seed", "trial"])
+        numbers = found.set_index("method").astype(float)
+        grouped = numbers.groupby(level=0, sort=False).agg(["mean", "std", "count"])
+        summary: pd.DataFrame = grouped.reindex(list(self.methods))
+        return summary
+
+    def plans(self, method: str) -> list[BitPlan]:
+        """All of a method's plans, of every seed."""
+        return [plan for run in self.runs for plan in run.folder.plans() if plan.provenance.method == method]
+
+
+def training_seconds(folder: RunFolder) -> dict[int | None, float]:
+    """By trial, how long it trained; plans that a trial left on its way took no time of their own."""
+    own = finished_trials(folder.storage_url)
+    return {trial.number: float(trial.user_attrs["seconds"]) for trial in own if "seconds" in trial.user_attrs}
+
+
+def compare(
+    space: SearchSpace | str | Path,
+    budget: str | Sequence[str],
+    methods: Sequence[str],
+    *,
+    seeds: int = 3,
+    trials: int | None = None,
+    metric: str | None = None,
+    target: str | Path | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
+    reports: str | Path = "reports",
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> Comparison:
+    """Compare methods in one search space under a budget.
+
+    Args:
+        space: as for :func:`bitsearch.study.run.search`, as are the arguments that are not named here.
+        budget: likewise.
+        methods: of :data:`COMPARABLE`, at least two.
+        seeds: as many, from 0.
+        trials: of every method and seed; the space's own number by default.
+        metric: what a budget limits that names no metric; the space's own by default.
+        target: hardware target; the space's own by default.
+        device: to train on.
+        out: folder; one that holds the same comparison is gone on with. A new one in ``reports`` by default.
+        reports: where new folders are made.
+        progress: told how each run goes.
+        command: recorded as the command that made the runs.
+
+    Raises:
+        InputError: anything the user gave is wrong, or a method cannot meet the budgets.
+    """
+    space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+    searched = _checked(methods)
+    if world_size() > 1:
+        raise InputError(
+            f"a comparison runs in one process, not {world_size()}; start it without torchrun, "
+            "or compare runs of single methods (bitsearch run --method), which train in several"
+        )
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}; give at least 1")
+    space = space.model_copy(update={"search": space.search.with_methods(*searched)})
+    path = Path(out) if out is not None else RunFolder.new(Path(reports), f"compare-{space.name}").path
+    runs = tuple(
+        search(
+            space,
+            budget,
+            metric=metric,
+            target=target,
+            trials=trials,
+            seed=seed,
+            device=device,
+            out=path / f"seed-{seed}",
+            progress=progress,
+            command=command,
+        )
+        for seed in range(seeds)
+    )
+    found = Comparison(path, tuple(methods), runs)
+    write_whole(path / "comparison.csv", found.results.to_csv(index=False))
+    return found
+
+
+def _checked(methods: Sequence[str]) -> tuple[str, ...]:
+    """The methods without full precision; InputError if one is unknown or given twice, or there are fewer than two."""
+    for name in methods:
+        if name not in COMPARABLE:
+            raise InputError(f"{name!r} is no method; allowed: {', '.join(COMPARABLE)}")
+    if len(set(methods)) < len(methods) or len(methods) < 2:
+        raise InputError(f"methods are {', '.join(methods) or 'none'}; give at least two, each once")
+    return tuple(name for name in methods if name != FULL_PRECISION)

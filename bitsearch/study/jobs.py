@@ -1,0 +1,138 @@
+"""What all processes of a run do together: train, allocate, measure."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bitsearch.allocate.methods import METHODS
+from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.uniform import train_fixed
+from bitsearch.cost import Activity
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.plan import UniformBits
+from bitsearch.space import Allocation
+from bitsearch.study.processes import Processes
+from bitsearch.train.checkpoint import Checkpoint
+from bitsearch.train.evaluate import evaluate, evaluate_with_activity
+from bitsearch.train.loop import OnEpoch, train
+
+
+@dataclass(frozen=True)
+class TrainFullPrecision:
+    """Train a float network; its validation accuracy."""
+
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
+        """This process's part."""
+        splits, training = processes.setting.splits, processes.setting.space.training
+        processes.network = processes.setting.fresh_network(processes.seed)
+        train(
+            processes.network,
+            splits,
+            training,
+            epochs=training.full_precision_epochs,
+            seed=processes.seed,
+            phase="full precision",
+            on_epoch=on_epoch,
+            fabric=processes.fabric,
+            checkpoints=checkpoint,
+        )
+        return evaluate(processes.network, splits.validation, training.at_once, shared=True)
+
+
+@dataclass(frozen=True)
+class TakeWeights:
+    """Make the float network from weights that a run had already."""
+
+    weights: dict[str, Tensor]
+
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
+        """This process's part."""
+        processes.network = processes.setting.fresh_network(processes.seed)
+        processes.network.load_state_dict(self.weights)
+
+
+@dataclass(frozen=True)
+class ExpectActivity:
+    """Count spikes before anything is trained at few bits, at the bits where every search starts."""
+
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+        """This process's part."""
+        setting = processes.setting
+        space = setting.space
+        start = make_searchable(processes.network, setting.model, setting.rules, space, space.allocation)
+        return evaluate_with_activity(start, setting.splits.validation, space.training.at_once, shared=True)[1]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trial's network and what was measured on the validation split."""
+
+    network: QuantizedNetwork
+    accuracy: float
+    activity: Activity
+    seconds: float
+    """Of training, until it was ready."""
+
+
+@dataclass(frozen=True)
+class TrainUniform:
+    """Train one uniform plan."""
+
+    bits: UniformBits
+
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
+        """This process's part."""
+        setting, knobs = processes.setting, processes.setting.space.allocation
+        model, rules = setting.model, setting.rules
+        plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
+        quantized = train_fixed(
+            processes.network,
+            model,
+            rules,
+            plan,
+            setting.splits,
+            setting.space,
+            seed=processes.seed,
+            on_epoch=on_epoch,
+            fabric=processes.fabric,
+            checkpoints=checkpoint,
+        )
+        return _measured(processes, quantized, checkpoint.seconds)
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """Find one allocation by the method that the knobs name; the last network meets every budget."""
+
+    knobs: Allocation
+    draw: int
+    """As :attr:`bitsearch.allocate.methods.base.Problem.draw`."""
+
+    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
+        """This process's part."""
+        setting = processes.setting
+        problem = Problem(
+            processes.network,
+            setting.model,
+            setting.rules,
+            setting.splits,
+            setting.space,
+            self.knobs,
+            processes.budgets,
+            seed=processes.seed,
+            draw=self.draw,
+            on_epoch=on_epoch,
+            fabric=processes.fabric,
+            checkpoints=checkpoint,
+        )
+        # All are trained before any is measured, which is no part of the training.
+        ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
+        return [_measured(processes, network, seconds) for network, seconds in ready]
+
+
+def _measured(processes: Processes, network: QuantizedNetwork, seconds: float) -> Trained:
+    setting = processes.setting
+    at_once = setting.space.training.at_once
+    found = evaluate_with_activity(network, setting.splits.validation, at_once, shared=True)
+    return Trained(network, *found, seconds)

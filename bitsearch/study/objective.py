@@ -1,0 +1,162 @@
+"""One trial: from parameters to a trained plan, its weights and its two objective values."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import optuna
+import torch
+
+from bitsearch.cost import Budget
+from bitsearch.layers.weights import save_weights
+from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.progress import Progress
+from bitsearch.study.database.artifacts import Artifacts
+from bitsearch.study.jobs import Allocate, Trained, TrainUniform
+from bitsearch.study.processes import Job, Processes
+from bitsearch.study.sampler import suggest
+from bitsearch.study.study import add_part
+from bitsearch.study.trial_roles import Turn
+from bitsearch.train.loop import EpochRecord
+from bitsearch.train.task import Setting
+from bitsearch.version import __version__
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Runs a trial; returns (validation accuracy, cost).
+
+    Every trial starts from the same full-precision network and sees the batches in the same order, so that what
+    distinguishes two trials is their allocation.
+    """
+
+    folder: RunFolder
+    setting: Setting
+    budgets: Sequence[Budget]
+    processes: Processes
+    progress: Progress
+    artifacts: Artifacts | None = None
+    """Where others look for the plan and the weights."""
+
+    def __call__(self, trial: optuna.Trial, turn: Turn) -> tuple[float, float]:
+        """Run the trial, or go on with it, write its plan and weights, and score it.
+
+        Plans left on the way get trials of their own.
+        """
+        space = self.setting.space
+        on_the_way: list[Trained] = []
+        if turn.bits is not None:
+            method, label = "uniform", f"uniform {turn.bits}"
+            last = self._do(TrainUniform(turn.bits), trial, turn, method, label)
+        else:
+            given = {} if turn.method is None else {"method": turn.method}
+            knobs = space.allocation_with(suggest(trial, space) | given)
+            method, label = knobs.method, f"{knobs.method} {trial.number}"
+            *on_the_way, last = self._do(Allocate(knobs, turn.draw), trial, turn, method, label)
+        result = self._write(last, trial.number, method)
+        with warnings.catch_warnings():
+            # A trial that was killed after this point sets them again, to the same values.
+            warnings.filterwarnings("ignore", "The constraint value is ignored")
+            for metric, excess in self._excess(result).items():
+                trial.set_constraint(metric, excess)
+        trial.set_user_attr("costs", result.costs)
+        trial.set_user_attr("seconds", last.seconds)
+        numbers = [trial.number]
+        for index, trained in enumerate(on_the_way):
+            plan = self._plan(trained, None, method)
+            attributes = {"costs": plan.costs, "seconds": trained.seconds}
+            number = add_part(trial, turn.origin, index, self._values(plan), self._excess(plan), attributes)
+            self._write(trained, number, method)
+            numbers.append(number)
+        if self.artifacts is not None:
+            for number in numbers:
+                self.artifacts.upload(trial, self.folder.plan_file(number), self.folder.weights_file(number))
+        accuracy, cost = self._values(result)
+        self.folder.append_log(
+            {
+                "event": "finished",
+                "trial": trial.number,
+                "validation_accuracy": accuracy,
+                self.folder.settings.metric: cost,
+            }
+        )
+        self.progress.trial_done(label, accuracy, cost)
+        return accuracy, cost
+
+    def _do(self, job: Job[_Result], trial: optuna.Trial, turn: Turn, method: str, label: str) -> _Result:
+        kept = self.folder.checkpoint_file(turn.origin)
+
+        def on_epoch(record: EpochRecord) -> None:
+            self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})
+            self.progress.epoch(record)
+
+        def starts_anew(reason: str) -> None:
+            self.progress.note(f"trial {trial.number} trains a phase anew: {reason}")
+
+        self.progress.trial(label, self.setting.space.training.epochs)
+        resumed = kept.is_file()
+        if resumed:
+            self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
+        self.folder.append_log({"event": "started", "trial": trial.number, "method": method, "resumed": resumed})
+        return self.processes.do(job, on_epoch, kept=kept, misfit=starts_anew)
+
+    def _values(self, plan: BitPlan) -> tuple[float, float]:
+        assert plan.accuracy.validation is not None
+        return plan.accuracy.validation, plan.costs[self.folder.settings.metric]
+
+    def _excess(self, plan: BitPlan) -> dict[str, float]:
+        """By metric, how far the cost is above the tightest limit; below zero within it."""
+        limits = self.folder.settings.limits
+        return {metric: plan.costs[metric] - budget.limit for metric, budget in limits.items()}
+
+    def _write(self, trained: Trained, trial: int, method: str) -> BitPlan:
+        plan = self._plan(trained, trial, method)
+        layers, model = plan.layers, self.setting.model
+        self.folder.append_log(
+            {
+                "event": "measured",
+                "trial": trial,
+                "phase": "measured",
+                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},
+                "layer_costs": {
+                    name: model.layer_costs(name, layers, trained.activity)
+                    for name, metric in model.metrics.items()
+                    if metric.additive
+                },
+            }
+        )
+        save_weights(trained.network.network, self.folder.weights_file(trial))
+        self.folder.write_plan(plan)
+        return plan
+
+    def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
+        settings, space = self.folder.settings, self.setting.space
+        layers, model = trained.network.layer_plans, self.setting.model
+        costs = model.costs(layers, trained.activity)
+        return BitPlan(
+            space=space.name,
+            network=space.network,
+            target=model.target.name,
+            budget=tuple(budget.outcome(costs[budget.metric]) for budget in self.budgets),
+            baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
+            layers=layers,
+            unquantized={
+                layer.name: Unquantized(reason=layer.fixed or "", weights=layer.weights, macs=layer.macs)
+                for layer in model.unquantized
+            },
+            costs=costs,
+            accuracy=Accuracy(validation=trained.accuracy, soft_validation=trained.network.soft_accuracy),
+            provenance=Provenance(
+                bitsearch=__version__,
+                torch=torch.__version__,
+                seed=settings.seed,
+                command=settings.command,
+                trial=trial,
+                method=method,
+                split_seed=space.split_seed,
+            ),
+        )

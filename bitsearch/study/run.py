@@ -1,0 +1,282 @@
+"""A whole search: full precision once, then adaptive and uniform trials in one study, then the choice."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import torch
+from optuna.trial import TrialState
+from torch import nn
+
+from bitsearch.allocate.solvers.uniform_grid import uniform_plans
+from bitsearch.cost import parse_budgets
+from bitsearch.cost.budget import check_metric, target_limits
+from bitsearch.errors import InputError, masked
+from bitsearch.launch import is_rank_zero, world_size
+from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.runs.command_line import python_command
+from bitsearch.runs.folder import RunBudget, RunFolder, RunSettings
+from bitsearch.runs.interruption import Stop
+from bitsearch.runs.pareto import table
+from bitsearch.runs.progress import Progress, Silent
+from bitsearch.runs.resume import check_resumable, sole_owner
+from bitsearch.runs.test_accuracy import read_test_split
+from bitsearch.space import SearchSpace
+from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
+from bitsearch.study.jobs import ExpectActivity, TakeWeights, TrainFullPrecision
+from bitsearch.study.objective import Objective
+from bitsearch.study.processes import Processes
+from bitsearch.study.runtime import compiles, computing
+from bitsearch.study.sampler import HISTORY, TrialSampler
+from bitsearch.study.shared_study import SharedStudy
+from bitsearch.study.study import FAILURE, STUDY_NAME, is_part, is_settled, open_study, origin_of, release_interrupted
+from bitsearch.study.trial_loop import Taker
+from bitsearch.study.trial_roles import Wanted, baselines, searched
+from bitsearch.train.fabric import make_fabric, process_group
+from bitsearch.train.loop import EpochRecord
+from bitsearch.train.task import make_setting
+from bitsearch.train.threads import threads_for
+from bitsearch.version import __version__
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found; everything is also in its run folder."""
+
+    folder: RunFolder
+
+    @property
+    def best(self) -> BitPlan:
+        """The plan with the best validation accuracy that meets the budget."""
+        return self.folder.chosen()
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front, cheapest first, one row a plan."""
+        return table(self.folder.front())
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every finished trial, one row a plan."""
+        return table(self.folder.plans())
+
+    @property
+    def uniform(self) -> list[BitPlan]:
+        """The uniform baselines, best validation accuracy first."""
+        plans = [plan for plan in self.folder.plans() if plan.provenance.method == "uniform"]
+        return sorted(plans, key=lambda plan: -(plan.accuracy.validation or 0.0))
+
+
+def search(
+    space: SearchSpace | str | Path,
+    budget: str | Sequence[str],
+    *,
+    metric: str | None = None,
+    objective: str | None = None,
+    target: str | Path | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    reports: str | Path = "reports",
+    storage: str | None = None,
+    study: str | None = None,
+    artifacts: str | None = None,
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> SearchResult:
+    """Search a space under a budget.
+
+    Processes that were started together (``--processes``, ``torchrun``) train every network together; the first one
+    alone writes the run folder and is told how it goes.
+
+    Args:
+        space: a search space, the name of a shipped one, or the path of a TOML file.
+        budget: ``4x`` (at most a quarter of the baseline's cost), a number in the metric's unit, or one with a unit and
+            a metric of its own such as ``memory=64KiB``; or several of them, all of which are met.
+        metric: what a budget limits that names no metric; the space's own by default.
+        objective: cost that is set against accuracy; the first budget's metric by default.
+        target: hardware target, by name or path; the space's own by default.
+        trials: that search, of each method; the space's own number by default. Uniform baselines come on top.
+        timeout: seconds after which no further trial starts.
+        seed: of weights, batches and sampler.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        out: run folder; one that holds a run of the same search is gone on with. A new one in ``reports`` by default.
+        reports: where new run folders are made.
+        storage: database in which others find the study to work on, such as ``postgresql://user@host/database``; by
+            default a file in the run folder.
+        study: the study's name there; the run folder's by default.
+        artifacts: folder that all its workers see, or ``s3://bucket``; by default where the study has them already, or
+            ``artifacts`` in the run folder.
+        progress: told how it goes.
+        command: recorded as the command that made the run.
+
+    Raises:
+        InputError: anything the user gave is wrong, and nothing has been written; or the trials fail.
+        StorageError: a disk or a database; the same call goes on once it works again.
+        KeyboardInterrupt: by Ctrl-C, after the epoch; the same call goes on.
+    """
+    if not isinstance(space, SearchSpace):
+        space = SearchSpace.load(space)
+    if trials is not None and trials < 1:
+        raise InputError(f"trials is {trials}; give at least 1")
+    if target is not None:
+        space = space.model_copy(update={"target": str(target)})
+    if storage is None and (study is not None or artifacts is not None):
+        raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
+    url = None if storage is None else database_url(storage)
+    setting = make_setting(space, device=device)
+    model = setting.model
+    bare = check_metric(metric or space.metric, model.target)
+    budgets = parse_budgets(budget, bare, model, space.baseline)
+    axis = budgets[0].metric if objective is None else check_metric(objective, model.target)
+    for limit in budgets:
+        limit.check_feasible(model, setting.rules)
+    wanted = trials or space.search.trials
+    compiled = compiles(setting, wanted)
+    told = progress or Silent()
+    # What fails is recorded and told here; Optuna would print a traceback as well.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    with process_group():
+        processes = Processes(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
+        if not is_rank_zero():
+            with stop.listening(), computing(setting, compiled=compiled):
+                return SearchResult(RunFolder(Path(processes.follow())))
+        with processes.leading():
+            own = target_limits(model.target)
+            settings = RunSettings(
+                compiled=compiled,
+                metric=axis,
+                budgets=tuple(RunBudget(**vars(limit), of_target=limit in own) for limit in budgets),
+                seed=seed,
+                device=str(setting.device),
+                threads=threads_for(setting.activations),
+                processes=world_size(),
+                storage=None if storage is None else masked(storage),
+                command=masked(command) if command else python_command(space, budget, metric, objective, trials, seed),
+                bitsearch=__version__,
+                torch=torch.__version__,
+                baseline_costs=model.costs(model.uniform(space.baseline, None)),
+                space=space,
+                target=model.target,
+            )
+            folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), space.name)
+            check_resumable(folder, settings)
+            folder.make()
+            warn_of_network_file_system(folder.path)
+            with (
+                sole_owner(folder),
+                stop.listening(),
+                computing(setting, compiled=compiled),
+                closing(open_storage(url or folder.storage_url)) as database,
+            ):
+                if url is None:
+                    opened, shared = open_study(database, STUDY_NAME), None
+                else:
+                    settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
+                    opened = open_study(database, settings.study or "")
+                    shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
+                return _run(folder, settings, processes, wanted, timeout, told, opened, shared)
+
+
+def _run(
+    folder: RunFolder,
+    settings: RunSettings,
+    processes: Processes,
+    trials: int,
+    timeout: float | None,
+    progress: Progress,
+    study: optuna.Study,
+    shared: SharedStudy | None,
+) -> SearchResult:
+    setting, budgets = processes.setting, processes.budgets
+    folder.clear_drafts()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if not folder.settings_file.is_file():
+        samples = {name: len(setting.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
+        folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": samples})
+        folder.write_settings(settings)
+    settings = folder.settings
+    if shared is None:
+        release_interrupted(study)
+    else:
+        shared.check_same(settings)
+        shared.adopt(folder)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.FAIL:
+            folder.forget_trial(trial.number)
+        if is_settled(trial):
+            # It may have been killed between its end and the end of its checkpoint.
+            folder.forget_checkpoint(origin_of(trial))
+    space = setting.space
+    progress.converted(setting.conversion())
+    network, activity = None, None
+    if any(setting.model.needs_activity(budget.metric) for budget in budgets):
+        # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
+        network = _full_precision(folder, processes, progress)
+        activity = processes.do(ExpectActivity())
+    most, tolerance = baselines(space), space.allocation.weight_tolerance
+    candidates = uniform_plans(
+        setting.model, setting.rules, budgets, most, weight_tolerance=tolerance, activity=activity
+    )
+    wanted = Wanted(searched(space, trials), candidates, space.search.methods)
+    done = sum(is_settled(trial) and not is_part(trial) for trial in study.get_trials(deepcopy=False))
+    progress.started(folder.path, wanted.total, done)
+    network = network or _full_precision(folder, processes, progress)
+    if shared is not None:
+        shared.invite(folder.settings, wanted, folder.full_precision_weights)
+    study.sampler = TrialSampler(space, settings.seed, wanted)
+    if wanted.total > HISTORY and space.search.sampler != "random":
+        progress.note(f"the sampler learns from the last {HISTORY} trials and the best before them")
+    objective = Objective(folder, setting, budgets, processes, progress, shared.artifacts if shared else None)
+    Taker(study, wanted, objective, folder, progress, processes.stop, processes.survive).take_all(deadline)
+    _check_results(study)
+    if shared is not None:
+        shared.collect(folder)
+    read_test_split(folder, setting, network)
+    folder.write_tables()
+    folder.chosen().save(folder.chosen_file)
+    processes.dismiss(str(folder.path))
+    return SearchResult(folder)
+
+
+def _check_results(study: optuna.Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    causes = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
+    if causes and not any(trial.state == TrialState.COMPLETE for trial in trials):
+        raise InputError(f"all {len(causes)} trials failed, the last one: {causes[-1]}")
+
+
+def _full_precision(folder: RunFolder, processes: Processes, progress: Progress) -> nn.Module:
+    """The float network that every trial starts from: trained once, then read from the run folder."""
+    settings = folder.settings
+    if settings.full_precision.validation is not None:
+        take_weights(processes, folder.full_precision_weights)
+        return processes.network
+    progress.trial("full precision", processes.setting.space.training.full_precision_epochs)
+
+    def on_epoch(record: EpochRecord) -> None:
+        folder.append_log({"event": "epoch", "trial": None, **vars(record)})
+        progress.epoch(record)
+
+    kept = folder.checkpoint_file(None)
+    accuracy = processes.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
+    save_weights(processes.network, folder.full_precision_weights)
+    folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
+    folder.forget_checkpoint(None)
+    progress.trial_done("full precision", accuracy, None)
+    return processes.network
+
+
+def take_weights(processes: Processes, path: Path) -> None:
+    """Let all processes make the float network from weights that a run has already."""
+    network = processes.setting.fresh_network(processes.seed)
+    load_weights(network, path)
+    processes.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))

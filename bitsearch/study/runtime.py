@@ -1,0 +1,42 @@
+"""How every process of a run computes: with how many threads, and with which code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from bitsearch.errors import InputError
+from bitsearch.quant.compilation import can_compile, compiled_quantizers
+from bitsearch.quant.recomputation import recomputed_operands
+from bitsearch.study.trial_roles import baselines, searched
+from bitsearch.train.task import Setting
+from bitsearch.train.threads import limited_threads
+
+COMPILE_FROM = 5e9
+"""Spikes per time step of a whole run from which compiling its quantizers pays: a minute's compilation saves some tens
+of nanoseconds a spike."""
+
+
+@contextmanager
+def computing(setting: Setting, *, compiled: bool) -> Iterator[None]:
+    """How every process of a run computes."""
+    with (
+        # Compiled code has its number of threads built in, so that is settled first.
+        limited_threads(setting.activations),
+        compiled_quantizers() if compiled else nullcontext(),
+        recomputed_operands() if setting.space.training.recompute else nullcontext(),
+    ):
+        yield
+
+
+def compiles(setting: Setting, trials: int) -> bool:
+    """Whether this run trains with compiled quantizers, as its space says; InputError if it must and cannot."""
+    choice = setting.space.training.compile
+    if choice == "always" and not can_compile(setting.device):
+        raise InputError(
+            'training.compile is "always", but there is no compiler; install g++, or set "auto" or "never"'
+        )
+    if choice != "auto":
+        return choice == "always"
+    space = setting.space
+    epochs = (searched(space, trials) + baselines(space)) * space.training.epochs
+    spikes = sum(layer.inputs for layer in setting.model.layers) * len(setting.splits.train) * epochs  # type: ignore[arg-type]
+    return spikes >= COMPILE_FROM and can_compile(setting.device)

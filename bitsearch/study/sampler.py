@@ -1,0 +1,167 @@
+"""What a trial tries: the space's sampler, made anew for every trial with a seed of its own."""
+
+from collections.abc import Container, Sequence
+from typing import Any, cast
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from bitsearch.space import SearchSpace
+from bitsearch.study.study import SEARCHED, origin_of
+from bitsearch.study.trial_roles import Turns, Wanted
+
+SEED_STRIDE = 100_003
+"""Between the sampler seeds of two run seeds; more than any run has trials."""
+HISTORY = 1000
+"""A sampler learns from so many trials that ended last, and from the best before them: what it spends on a trial would
+grow with the study otherwise."""
+
+
+class TrialSampler(BaseSampler):
+    """Seeds the space's sampler by the run's seed and the trial's number.
+
+    So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
+    first trial that searches gets the space's own knobs, and so does the first of every method, be it that methods take
+    turns or that the space lets them vary.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, wanted: Wanted) -> None:
+        self.space, self.seed = space, seed
+        self._turns, self._history = Turns(wanted), _History()
+        self._excerpt: Study | None = None
+        self._made_for: int | None = None
+        self._own: dict[str, Any] | None = None
+        self._sampler: BaseSampler = RandomSampler()
+        self._relative: set[str] = set()
+        self._skipped: set[str] = set()
+
+    def _of(self, study: Study, trial: FrozenTrial) -> tuple[BaseSampler, Study]:
+        """The trial's sampler, and what it sees of the study."""
+        if self._excerpt is None or self._made_for != trial.number:
+            self._made_for = trial.number
+            trials = study.get_trials(deepcopy=False)
+            turn, points = self._turns.turn(trials, trial.number), starting_points(self.space)
+            self._own = points[turn.draw] if turn.role == SEARCHED and turn.draw < len(points) else None
+            seen = self._history.seen(trials, self._turns.ended)
+            self._excerpt = cast(Study, _Excerpt(study, seen))
+            self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
+            self._relative, self._skipped = set(), set()
+        return self._sampler, self._excerpt
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As the space's sampler; nothing for a first trial."""
+        sampler, excerpt = self._of(study, trial)
+        found = sampler.infer_relative_search_space(excerpt, trial)
+        return found if self._own is None else {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As the space's sampler."""
+        sampler, excerpt = self._of(study, trial)
+        found = sampler.sample_relative(excerpt, trial, search_space)
+        self._relative = set(found)
+        return found
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As the space's sampler; for a first trial what the space itself says."""
+        sampler, excerpt = self._of(study, trial)
+        if self._own is not None and param_name in self._own:
+            return self._own[param_name]
+        # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
+        for name, distribution in trial.distributions.items():
+            if name not in self._relative | self._skipped:
+                sampler.sample_independent(excerpt, trial, name, distribution)
+                self._skipped.add(name)
+        self._skipped.add(param_name)
+        return sampler.sample_independent(excerpt, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """As the space's sampler."""
+        sampler, excerpt = self._of(study, trial)
+        sampler.before_trial(excerpt, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """As the space's sampler."""
+        sampler, excerpt = self._of(study, trial)
+        sampler.after_trial(excerpt, trial, state, values)
+
+
+class _Excerpt:
+    """A study of which a sampler sees these trials only."""
+
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+        self._study, self._trials = study, trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """In the place of Optuna's own."""
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+
+class _History:
+    """What a sampler learns from, in a study that grows: the last trials, and the Pareto front of those before them."""
+
+    def __init__(self) -> None:
+        self._passed = 0
+        self._front: list[FrozenTrial] = []
+
+    def seen(self, trials: Sequence[FrozenTrial], ended: int) -> list[FrozenTrial]:
+        """Those of all trials, in order, of which the first ``ended`` have all come to their end."""
+        passed = max(self._passed, ended - HISTORY)
+        for trial in trials[self._passed : passed]:
+            feasible = all(excess <= 0 for excess in trial.constraints.values())
+            if trial.state == TrialState.COMPLETE and feasible and not any(_beats(old, trial) for old in self._front):
+                self._front = [old for old in self._front if not _beats(trial, old)] + [trial]
+        self._passed = passed
+        return [*self._front, *trials[passed:]]
+
+
+def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether it is at least as accurate and at most as costly; an equal one beats."""
+    (accuracy, cost), (others_accuracy, others_cost) = one.values, other.values
+    return bool(accuracy >= others_accuracy and cost <= others_cost)
+
+
+def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:
+    """The space's sampler for the trial ``number``."""
+    own_seed = (seed * SEED_STRIDE + number) % 2**32
+    if space.search.sampler == "random":
+        return RandomSampler(seed=own_seed)
+    if space.search.sampler == "tpe":
+        return TPESampler(seed=own_seed, multivariate=True, group=True, n_startup_trials=5)
+    return NSGAIISampler(seed=own_seed, population_size=16)
+
+
+def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
+    """This trial's values of the parameters that the space lets vary."""
+    values: dict[str, Any] = {}
+    for name, parameter in space.search.parameters.items():
+        if parameter.range is not None:
+            values[name] = trial.suggest_float(name, *parameter.range, log=parameter.log)
+        else:
+            values[name] = trial.suggest_categorical(name, parameter.choices or ())
+    return values
+
+
+def starting_points(space: SearchSpace) -> list[dict[str, Any]]:
+    """The space's own knobs as parameters, once for each method that may vary, for the first trials.
+
+    Those outside their range are left to the sampler.
+    """
+    parameters = space.search.parameters
+    own = {name: getattr(space.allocation, name) for name in parameters}
+    own = {name: value for name, value in own.items() if value in parameters[name]}
+    if "method" not in parameters:
+        return [own]
+    # The space's own comes first, where it is among them.
+    methods = sorted(parameters["method"].choices or (), key=lambda method: method != space.allocation.method)
+    return [own | {"method": method} for method in methods]

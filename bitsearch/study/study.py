@@ -1,0 +1,117 @@
+"""The Optuna study of a run, and what its trials' attributes say."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from bitsearch.study.database.study_cache import cached
+
+# Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
+warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"(optuna|bitsearch)\.")
+
+STUDY_NAME = "bitsearch"
+"""Of the one study of a run, in its own folder."""
+FAILURE = "failure"
+"""A failed trial's attribute that says why. One without it was lost, and is taken again."""
+ROLE, SEARCHED, BASELINE, SURPLUS, PART = "role", "searched", "baseline", "surplus", "part"
+"""A trial's attribute that says what it is for: one that searches, a uniform plan beside it, one that two workers
+began at the end of a study, when one was left; and a plan that another trial left on its way."""
+PART_OF = "part_of"
+"""A part's attribute: the number under which the trial that left it was first begun."""
+
+
+def open_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """Create the study or load it: validation accuracy up, cost down."""
+    return optuna.create_study(
+        storage=cached(storage),
+        study_name=name,
+        directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE],
+        load_if_exists=True,
+    )
+
+
+def load_study(storage_url: str) -> optuna.Study | None:
+    """The study that a run wrote, to be read; None where there is none."""
+    try:
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage_url)
+    except KeyError:
+        return None
+
+
+def finished_trials(storage_url: str) -> list[FrozenTrial]:
+    """The complete trials of a run's study without what these left on their way; none where it has no study."""
+    study = load_study(storage_url)
+    # Optuna's trials are only read here; copying them all takes longer than reading them.
+    found = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in found if not is_part(trial)]
+
+
+def add_part(
+    of: Trial,
+    origin: int,
+    index: int,
+    values: Sequence[float],
+    constraints: dict[str, float],
+    attributes: dict[str, Any],
+) -> int:
+    """Record a plan that a trial left on its way as a finished trial with its parameters; the number.
+
+    It is there once, however often the trial is begun again.
+    """
+    study = of.study
+    own = {PART_OF: origin, PART: index}
+    for trial in study.get_trials(deepcopy=False)[origin + 1 :]:
+        if trial.state == TrialState.COMPLETE and own.items() <= trial.user_attrs.items():
+            return trial.number
+    added = create_trial(
+        values=values,
+        params=of.params,
+        distributions=of.distributions,
+        user_attrs=own | attributes,
+        constraints=constraints,
+    )
+    # The public add_trial does not tell the number, and several processes may add trials at once.
+    return study._storage.get_trial(study._storage.create_new_trial(study._study_id, template_trial=added)).number
+
+
+def release_interrupted(study: optuna.Study) -> None:
+    """Let what a killed process left running go on, under its number; only for the sole owner of the storage."""
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+
+
+def requeue_lost(study: optuna.Study) -> None:
+    """Queue what was given up as lost, by a process that died before it could queue it again."""
+    trials = study.get_trials(deepcopy=False)
+    live = {
+        origin_of(trial)
+        for trial in trials
+        if trial.state != TrialState.FAIL or (is_settled(trial) and trial.user_attrs.get(ROLE) != SURPLUS)
+    }
+    lost = {origin_of(trial): trial for trial in trials if trial.state == TrialState.FAIL and not is_settled(trial)}
+    callback = study._storage.get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]
+    for origin, trial in lost.items():
+        if origin not in live:
+            callback(study, trial)
+
+
+def origin_of(trial: FrozenTrial) -> int:
+    """The number under which a trial was first begun; one that was lost is taken again under another."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def is_settled(trial: FrozenTrial) -> bool:
+    """True for a trial that has come to its end: with a result, or a failure that has a reason."""
+    failed = FAILURE in trial.user_attrs or trial.user_attrs.get(ROLE) == SURPLUS
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and failed)
+
+
+def is_part(trial: FrozenTrial) -> bool:
+    """True for a plan that another trial left on its way."""
+    return PART_OF in trial.user_attrs

@@ -1,0 +1,179 @@
+"""Taking trials from a study until none is left, in this process alone or in many: what goes wrong is recorded."""
+
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from bitsearch.errors import InputError, StorageError, located, masked
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.interruption import Interrupted, Stop
+from bitsearch.runs.progress import Progress
+from bitsearch.study.study import FAILURE, ROLE, SURPLUS, is_part, is_settled, origin_of, requeue_lost
+from bitsearch.study.trial_roles import Turn, Turns, Wanted
+
+SAME_CAUSE = 3
+"""Failures in a row with one cause that stop a study."""
+LONGEST_REASON = 300
+LONGEST_TRACEBACK = 4000
+POLL_SECONDS = 2.0
+"""Between two looks at a study whose last trials others are running."""
+
+Objective = Callable[[Trial, Turn], tuple[float, float]]
+"""Runs a trial: what it is told to be."""
+
+
+class _TrialEndedError(Exception):
+    """The trial has no result, and the study goes on."""
+
+
+@dataclass
+class Taker:
+    """Takes trials from a study, one after the other.
+
+    Args:
+        study: with its sampler.
+        wanted: what there is to do in all.
+        objective: runs one.
+        folder: gets the log and the checkpoints.
+        progress: told what fails.
+        stop: looked at between trials.
+        survives: whether further trials can be run after one has failed so.
+    """
+
+    study: optuna.Study
+    wanted: Wanted
+    objective: Objective
+    folder: RunFolder
+    progress: Progress
+    stop: Stop
+    survives: Callable[[Exception], bool] = lambda error: True
+
+    def __post_init__(self) -> None:
+        # Whoever gives the command again has done something about them.
+        self.ended = 0
+        self._turns = Turns(self.wanted)
+        self._old = {trial.number for trial in self.study.get_trials(deepcopy=False) if is_settled(trial)}
+
+    def take_all(self, deadline: float | None = None) -> None:
+        """Until every trial has ended, here or elsewhere; after ``deadline`` (monotonic) as soon as one has a result.
+
+        Raises:
+            InputError: the last trials failed, all with the same cause.
+            StorageError: the disk or the database.
+            Interrupted: asked to stop; what was running goes on later.
+        """
+        while True:
+            self.stop.check()
+            trials = self.study.get_trials(deepcopy=False)
+            check_causes(trial for trial in reversed(trials) if trial.number not in self._old)
+            complete = any(trial.state == TrialState.COMPLETE for trial in trials)
+            if complete and deadline is not None and time.monotonic() >= deadline:
+                return
+            begun = self._turns.begun(trials)
+            # Long studies are asked about after every trial: what has ended before is not gone through again.
+            states = {trial.state for trial in trials[self._turns.ended :]}
+            if TrialState.WAITING in states or begun < self.wanted.total:
+                self._take()
+                continue
+            if TrialState.RUNNING not in states:
+                requeue_lost(self.study)
+                if not any(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
+                    return
+                continue
+            time.sleep(POLL_SECONDS)
+            optuna.storages.fail_stale_trials(self.study)
+
+    def _take(self) -> None:
+        taken: list[Trial] = []
+
+        def run(trial: Trial) -> tuple[float, float]:
+            taken.append(trial)
+            return self._attempt(trial)
+
+        try:
+            self.study.optimize(run, n_trials=1, catch=(_TrialEndedError,))
+        except Interrupted:
+            for trial in taken:
+                # Back to the queue, so that nobody has to wait until it counts as lost.
+                self.study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+            raise
+        except _StoppedError as stopped:
+            raise stopped.error from stopped
+        except (ValueError, AssertionError, UpdateFinishedTrialError) as error:
+            # Optuna's, at the end of a trial that others gave up as lost while this process could not be heard.
+            if isinstance(error, InputError) or not taken or not self._given_away(taken[0]):
+                raise
+            self.progress.note(f"trial {taken[0].number} was taken for lost, and is run again")
+            self.folder.forget_trial(taken[0].number)
+        self.ended += 1
+        for trial in taken:
+            ended = self.study._storage.get_trial(trial._trial_id)
+            self.folder.forget_checkpoint(origin_of(ended))
+
+    def _given_away(self, trial: Trial) -> bool:
+        return self.study._storage.get_trial(trial._trial_id).state.is_finished()
+
+    def _attempt(self, trial: Trial) -> tuple[float, float]:
+        try:
+            return self._run(trial)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+        except StorageError as error:
+            # Neither the trial's fault nor its end.
+            raise _StoppedError(error) from error
+
+    def _run(self, trial: Trial) -> tuple[float, float]:
+        turn = self._turns.turn(self.study.get_trials(deepcopy=False), trial.number)
+        trial.set_user_attr(ROLE, turn.role)
+        if turn.role == SURPLUS:
+            raise _TrialEndedError
+        try:
+            return self.objective(trial, turn)
+        except (StorageError, UpdateFinishedTrialError):
+            raise
+        except Exception as error:
+            if not self.survives(error):
+                raise
+            cause = cause_of(error)
+            frames = traceback.format_exception(error, limit=-5)
+            event = {"event": "failed", "trial": trial.number, "reason": cause}
+            self.folder.append_log({**event, "traceback": "".join(frames)[-LONGEST_TRACEBACK:]})
+            trial.set_user_attr(FAILURE, cause)
+            self.folder.forget_trial(trial.number)
+            self.progress.note(f"trial {trial.number} failed: {cause}")
+            raise _TrialEndedError from error
+
+
+class _StoppedError(BaseException):
+    """Carries a StorageError past Optuna, which would take it for the end of the trial."""
+
+    def __init__(self, error: StorageError) -> None:
+        self.error = error
+
+
+def cause_of(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    said = masked(" ".join(str(error).split()) if isinstance(error, InputError) else located(error))
+    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
+
+
+def check_causes(trials: Iterable[FrozenTrial]) -> None:
+    """InputError if the last trials that ended all failed with one cause; ``trials`` come last first."""
+    ended = (
+        trial for trial in trials if is_settled(trial) and not is_part(trial) and trial.user_attrs.get(ROLE) != SURPLUS
+    )
+    causes = [str(trial.user_attrs[FAILURE]) for trial in islice(ended, SAME_CAUSE) if FAILURE in trial.user_attrs]
+    if len(causes) == SAME_CAUSE and len({_without_numbers(cause) for cause in causes}) == 1:
+        raise InputError(f"{SAME_CAUSE} trials in a row failed, and the study stops: {causes[0]}")
+
+
+def _without_numbers(cause: str) -> str:
+    # "loss is nan in epoch 3" and "in epoch 4" are one cause.
+    return re.sub(r"\d+", "#", cause)

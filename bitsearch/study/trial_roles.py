@@ -1,0 +1,128 @@
+"""Which trial of a study is of which role and method: every worker comes to the same, by itself."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from optuna.trial import FrozenTrial, TrialState
+
+from bitsearch.plan import UniformBits
+from bitsearch.space import SearchSpace
+from bitsearch.study.study import BASELINE, PART, ROLE, SEARCHED, SURPLUS, is_part, origin_of
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The trials of a study: those that search and uniform ones take turns, so that a run cut short has both."""
+
+    searched: int
+    uniform: Sequence[UniformBits] = ()
+    methods: Sequence[str] = ()
+    """That take turns, where a study compares them; the space's own otherwise."""
+
+    @property
+    def total(self) -> int:
+        """Of both roles."""
+        return self.searched + len(self.uniform)
+
+
+def searched(space: SearchSpace, trials: int) -> int:
+    """Trials that search, of all methods together."""
+    return trials * max(1, len(space.search.methods))
+
+
+def baselines(space: SearchSpace) -> int:
+    """At most this many uniform plans are trained beside what is searched."""
+    return 0 if space.search.methods else space.search.uniform_trials
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one trial is to be."""
+
+    role: str
+    """:data:`SEARCHED`, :data:`BASELINE` or :data:`SURPLUS`."""
+    origin: int
+    """The number under which it was first begun."""
+    draw: int = 0
+    """How many like it were begun before: of its method, where methods take turns, or else of its role."""
+    method: str | None = None
+    """Where methods take turns."""
+    bits: UniformBits | None = None
+    """Of a baseline."""
+
+
+class Turns:
+    """Whose turn it is, for one study that grows.
+
+    What a trial is to be follows from those with lower numbers alone, and no longer changes once it and they have
+    ended. So only those after the last of these are gone through again, however many there are.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.ended = 0
+        """So many first trials of the study have all ended, by what was last asked about."""
+        self._roles: list[tuple[str, int]] = []
+        """By number: the role, and how many of it were begun before."""
+        self._given: Counter[str] = Counter()
+        self._retaken: set[int] = set()
+
+    def roles(self, trials: Sequence[FrozenTrial]) -> list[str]:
+        """The role of every trial by its number: what it has been given, or what it is its turn to be.
+
+        Args:
+            trials: all of the study, in order.
+        """
+        self._read(trials)
+        return [role for role, _ in self._roles]
+
+    def begun(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many of those that are wanted have been begun, in whatever state they are."""
+        given = self._read(trials)
+        return min(given[SEARCHED], self.wanted.searched) + min(given[BASELINE], len(self.wanted.uniform))
+
+    def turn(self, trials: Sequence[FrozenTrial], number: int) -> Turn:
+        """What the trial ``number`` is to be."""
+        self._read(trials)
+        (role, before), origin, wanted = self._roles[number], origin_of(trials[number]), self.wanted
+        if role == SEARCHED and wanted.methods:
+            draw, index = divmod(before, len(wanted.methods))
+            return Turn(role, origin, draw, method=wanted.methods[index])
+        return Turn(role, origin, before, bits=wanted.uniform[before] if role == BASELINE else None)
+
+    def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
+        """How many trials of every role have been begun."""
+        del self._roles[self.ended :]
+        rest = trials[self.ended :]
+        ended = list(takewhile(lambda trial: trial.state.is_finished(), rest))
+        for trial in ended:
+            self._append(trial, self._given, self._retaken)
+        self.ended += len(ended)
+        given, retaken = self._given.copy(), self._retaken.copy()
+        for trial in rest[len(ended) :]:
+            self._append(trial, given, retaken)
+        return given
+
+    def _append(self, trial: FrozenTrial, given: Counter[str], retaken: set[int]) -> None:
+        origin = origin_of(trial)
+        if is_part(trial):
+            self._roles.append((PART, 0))
+        elif origin == trial.number:
+            role = trial.user_attrs.get(ROLE) or self._next(given)
+            self._roles.append((role, given[role]))
+            given[role] += 1
+        else:
+            # The first that takes a lost trial again does it for all.
+            taken = origin in retaken and trial.state != TrialState.COMPLETE
+            self._roles.append((SURPLUS, 0) if taken else self._roles[origin])
+            if trial.state in (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE):
+                retaken.add(origin)
+
+    def _next(self, given: Counter[str]) -> str:
+        searched, uniform, wanted = given[SEARCHED], given[BASELINE], self.wanted
+        if searched >= wanted.searched and uniform >= len(wanted.uniform):
+            return SURPLUS
+        takes_turn = uniform < len(wanted.uniform) and (uniform < searched or searched >= wanted.searched)
+        return BASELINE if takes_turn else SEARCHED

@@ -1,0 +1,89 @@
+"""Working on a study that another machine has started."""
+
+from contextlib import closing
+
+import optuna
+
+from bitsearch.cost import Budget
+from bitsearch.launch import is_rank_zero
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.interruption import Stop
+from bitsearch.runs.progress import Progress, Silent
+from bitsearch.runs.rebuild import refuse_own
+from bitsearch.study.database.artifacts import Artifacts
+from bitsearch.study.database.proxy import open_shared
+from bitsearch.study.objective import Objective
+from bitsearch.study.processes import Processes
+from bitsearch.study.run import take_weights
+from bitsearch.study.runtime import computing
+from bitsearch.study.sampler import TrialSampler
+from bitsearch.study.shared_study import await_invitation, read_invitation
+from bitsearch.study.study import is_part, is_settled
+from bitsearch.study.trial_loop import Taker
+from bitsearch.train.fabric import make_fabric, process_group
+from bitsearch.train.task import make_setting
+
+
+def work(
+    storage: str,
+    study: str,
+    folder: RunFolder,
+    *,
+    artifacts: str | None = None,
+    trust: bool = False,
+    device: str = "auto",
+    patience: float = 0.0,
+    progress: Progress | None = None,
+) -> int:
+    """Take trials from a study until none is left; how many ended here.
+
+    Args:
+        storage: URL of the database, or ``grpc://host:port`` of a proxy in front of it.
+        study: its name.
+        folder: for the log, and for what a trial needs while it runs. Where several workers share one, or one outlives
+            its worker, a lost trial goes on from its last whole epoch.
+        artifacts: where the plans and weights are, if not where the study says.
+        trust: import a network or data set of the study that is no shipped one.
+        device: as for :func:`bitsearch.study.run.search`.
+        patience: seconds to wait for a study that is not there yet.
+        progress: told how it goes.
+
+    Raises:
+        InputError: no such study, another version's, or one that runs code that is not trusted; or the last trials
+            all failed with one cause.
+        StorageError: the database or the store is away for too long.
+        KeyboardInterrupt: asked to stop; the trial goes back to the others.
+    """
+    told = progress or Silent()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    with process_group(), stop.listening(), closing(open_shared(storage)) as database:
+        found = await_invitation(database, study, patience, stop)
+        invitation = read_invitation(found)
+        assert invitation is not None
+        settings, wanted = invitation.settings, invitation.wanted
+        if not trust:
+            refuse_own(settings.space, f"study {study!r}")
+        setting = make_setting(settings.space, device=device, target=settings.target)
+        budgets = [Budget(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
+        fabric = make_fabric(setting.device, settings.space.training.precision)
+        processes = Processes(setting, budgets, settings.seed, fabric, stop)
+        with computing(setting, compiled=settings.compiled):
+            if not is_rank_zero():
+                processes.follow()
+                return 0
+            with processes.leading():
+                store = Artifacts(artifacts or invitation.artifacts)
+                folder.make()
+                folder.write_settings(settings)
+                store.fetch(found, found._storage, folder.full_precision_weights)
+                take_weights(processes, folder.full_precision_weights)
+                before = found.get_trials(deepcopy=False)
+                done = sum(is_settled(trial) and not is_part(trial) for trial in before)
+                told.started(folder.path, wanted.total, done)
+                found.sampler = TrialSampler(settings.space, settings.seed, wanted)
+                objective = Objective(folder, setting, budgets, processes, told, store)
+                taker = Taker(found, wanted, objective, folder, told, stop, processes.survive)
+                taker.take_all()
+                processes.dismiss(str(folder.path))
+    return taker.ended

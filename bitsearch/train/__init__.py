@@ -1,0 +1,1 @@
+"""Training and measuring networks: the loop, its state, devices and processes. It knows no budget."""

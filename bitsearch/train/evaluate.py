@@ -1,0 +1,99 @@
+"""Measuring a network: accuracy, and how often its neurons fire."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.cost import Activity
+from bitsearch.data import batches
+from bitsearch.data.splits import Samples
+from bitsearch.distributed import process, processes, total
+from bitsearch.eval_mode import eval_mode
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.quantized import Observer, QuantizedLayer
+from bitsearch.train.predict import predict
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: bool = False) -> float:
+    """Share of samples whose largest logit is their label; modes stay as they were.
+
+    ``shared``: all processes call this, each measures its share, and all get the same result.
+    """
+    device = next(network.parameters()).device
+    correct = torch.zeros((), dtype=torch.long, device=device)
+    share = (process(), processes()) if shared else (0, 1)
+    with eval_mode(network):
+        for inputs, labels in batches(samples, batch_size, share=share):
+            logits = predict(network, inputs.to(device))
+            correct += (logits.argmax(-1) == labels.to(device)).sum()
+    return int(total(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
+
+
+def evaluate_with_activity(
+    network: QuantizedNetwork, samples: Samples, batch_size: int, *, shared: bool = False
+) -> tuple[float, Activity]:
+    """(accuracy, what spikes were counted over all samples and time steps); ``shared`` as for :func:`evaluate`."""
+    with _counted(network) as counts:
+        accuracy = evaluate(network, samples, batch_size, shared=shared)
+    return accuracy, _activity(network, counts, shared)
+
+
+@torch.no_grad()
+def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = False) -> Activity:
+    """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``, or on its parts; modes stay as they were.
+
+    ``shared``: the parts are this process's share of a batch, and all get the whole batch's counts.
+    """
+    with _counted(network) as counts, eval_mode(network):
+        for inputs in parts:
+            predict(network, inputs)
+    return _activity(network, counts, shared)
+
+
+@dataclass
+class _Count:
+    """Of one layer: non-zero spikes, all spikes, synaptic operations."""
+
+    nonzero: int = 0
+    spikes: int = 0
+    operations: int = 0
+
+
+@contextmanager
+def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
+    counts = {name: _Count() for name in network.layers}
+
+    def counter(layer: QuantizedLayer, count: _Count) -> Observer:
+        def observe(x: Tensor, spikes: Tensor, weight: Tensor) -> None:
+            nonzero, total = layer.count_spikes(x)
+            count.nonzero += nonzero
+            count.spikes += total
+            count.operations += layer.count_synops(x)
+
+        return observe
+
+    with ExitStack() as stack:
+        for name, layer in network.layers.items():
+            layer.observer = counter(layer, counts[name])
+            stack.callback(setattr, layer, "observer", None)
+        yield counts
+
+
+def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool) -> Activity:
+    if shared and processes() > 1:
+        # On the device that the processes' backend speaks of.
+        device = next(network.parameters()).device
+        own = torch.tensor([[count.nonzero, count.spikes, count.operations] for count in counts.values()])
+        counts = {name: _Count(*row) for name, row in zip(counts, total(own.to(device)).tolist(), strict=True)}
+    firing, synaptic = {}, {}
+    for geometry in network.model.layers:
+        count = counts[geometry.name]
+        # All spikes are the layer's inputs, once a sample and time step.
+        connections = count.spikes / max(geometry.inputs, 1) * geometry.macs
+        firing[geometry.name] = count.nonzero / max(count.spikes, 1)
+        synaptic[geometry.name] = count.operations / max(connections, 1)
+    return Activity(firing, synaptic)

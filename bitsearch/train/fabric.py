@@ -1,0 +1,68 @@
+"""What a training runs on: device, precision, and the processes that train together."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import distributed
+
+from bitsearch import space
+from bitsearch.launch import local_world_size, world_size
+from bitsearch.train.state import Stateful
+
+# It announces on stderr what a run's own output says.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+def make_fabric(device: torch.device, precision: space.Precision = "32-true") -> Fabric:
+    """This process alone on ``device``, or all that were started with it, each on a device of the kind.
+
+    Make it once a run, inside :func:`process_group`: the processes meet here.
+    """
+    # By itself Fabric takes bfloat16 for float16 on a CPU.
+    digits = Precision() if precision == "32-true" else MixedPrecision(precision, device.type)
+    if world_size() == 1:
+        return Fabric(
+            accelerator=device.type,
+            devices=1 if device.type == "cpu" else [device.index or 0],
+            strategy=SingleDeviceStrategy(device),
+            plugins=[LightningEnvironment(), digits],
+        )
+    # Statistics of batch norm and steps are shared where they are computed, so buffers never differ. Latents take part
+    # in the last part of a batch only, and a network may have parameters that it does not use at all.
+    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=True)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=local_world_size(),
+        num_nodes=world_size() // local_world_size(),
+        strategy=strategy,
+        plugins=[TorchElasticEnvironment(), digits],
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Whoever leaves also leaves the processes that he trained with, whatever ends it; nothing happens to one alone.
+
+    Left to the end of the interpreter, gloo's threads may outlive what they work on, which aborts the process.
+    """
+    try:
+        yield
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def fresh_loss_scale(fabric: Fabric) -> Stateful:
+    """What scales the loss of float16, at its start, so that no training depends on those before it."""
+    scale = fabric._precision
+    if isinstance(scale, MixedPrecision) and scale.scaler is not None:
+        scale.load_state_dict(torch.amp.GradScaler(scale.device).state_dict())
+    return scale

@@ -1,0 +1,113 @@
+"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer`` names.
+
+While bits move, every method quantizes weights uniformly; ``sigmoid`` (:mod:`bitsearch.quant.sigmoid`) trains them
+once the bits are frozen. Its steps sharpen from epoch to epoch and end as real ones, so that plans, costs and files are
+those of a uniform grid.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from bitsearch.data import Splits
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.soft_weights import SoftWeights
+from bitsearch.quant.sigmoid import temperature
+from bitsearch.space import Allocation, Training
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.loop import Callback, OnEpoch, train
+from bitsearch.train.state import Checkpoints
+
+
+class SoftSteps(Callback):
+    """Gives every layer soft weights and raises their temperature; measures what soft steps reach.
+
+    The records' own validation accuracy is that of hard steps, as every measurement outside of training is.
+    """
+
+    def __init__(self, network: QuantizedNetwork, splits: Splits, training: Training, knobs: Allocation) -> None:
+        self.network, self.splits, self.training, self.knobs = network, splits, training, knobs
+        for layer in network.layers.values():
+            bits = layer.layer_plan.weight_bits
+            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, knobs.largest_level)
+        self._heat(1)
+
+    @property
+    def _soft(self) -> list[SoftWeights]:
+        return [layer.soft_weights for layer in self.network.layers.values() if layer.soft_weights is not None]
+
+    def _heat(self, epoch: int) -> None:
+        for soft in self._soft:
+            soft.temperature = temperature(epoch, self.knobs.temperature_rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The temperature; what soft weights have learned are parameters of the network."""
+        return {"temperature": self._soft[0].temperature}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at that temperature."""
+        for soft in self._soft:
+            soft.temperature = state["temperature"]
+
+    def accuracy(self) -> float:
+        """Validation accuracy with soft steps."""
+        for soft in self._soft:
+            soft.soft_in_evaluation = True
+        try:
+            return evaluate(self.network, self.splits.validation, self.training.at_once, shared=True)
+        finally:
+            for soft in self._soft:
+                soft.soft_in_evaluation = False
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """What soft steps reach at this epoch's temperature; the next one's is higher."""
+        self.network.soft_accuracy = self.accuracy()
+        measures = {"soft_accuracy": self.network.soft_accuracy, "temperature": self._soft[0].temperature}
+        self._heat(epoch + 1)
+        return measures
+
+
+def fine_tune(
+    quantized: QuantizedNetwork,
+    splits: Splits,
+    training: Training,
+    knobs: Allocation,
+    *,
+    epochs: int,
+    seed: int,
+    phase: str,
+    callbacks: Sequence[Callback] = (),
+    latent_rates: dict[str, float] | None = None,
+    on_epoch: OnEpoch | None = None,
+    fabric: Fabric | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> dict[str, Tensor]:
+    """Train in place while no bits move; arguments as for :func:`bitsearch.train.loop.train`.
+
+    Returns:
+        The real-valued weights by layer, where hard ones have taken their place: what further training starts from.
+    """
+    soft = [SoftSteps(quantized, splits, training, knobs)] if knobs.quantizer == "sigmoid" else []
+    train(
+        quantized,
+        splits,
+        training,
+        epochs=epochs,
+        seed=seed,
+        phase=phase,
+        callbacks=[*callbacks, *soft],
+        latent_rates=latent_rates,
+        on_epoch=on_epoch,
+        fabric=fabric,
+        checkpoints=checkpoints,
+    )
+    if not soft:
+        return {}
+    real = {name: layer.weight.detach().clone() for name, layer in quantized.layers.items()}
+    with torch.no_grad():
+        for layer in quantized.layers.values():
+            layer.harden()
+    return real

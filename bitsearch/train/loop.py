@@ -1,0 +1,265 @@
+"""One training loop for every network: full precision, uniform, adaptive, fine-tuning."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
+from torch import Tensor, nn
+
+from bitsearch.data import Splits, batches
+from bitsearch.distributed import total
+from bitsearch.errors import DivergedError
+from bitsearch.layers.batch_norm import shared_batch_norm
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.quant.uniform import working_precision
+from bitsearch.space import Training
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.fabric import fresh_loss_scale, make_fabric
+from bitsearch.train.micro_batch import MicroBatches, Part
+from bitsearch.train.predict import predict
+from bitsearch.train.state import Checkpoints, GeneratorState, NetworkState, Stateful, seed_epoch
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch ended with."""
+
+    phase: str
+    epoch: int
+    epochs: int
+    loss: float
+    """Mean training loss, penalties not included."""
+    validation_accuracy: float
+    measures: dict[str, float] = field(default_factory=dict)
+    """What the callbacks measured: cost, mean bits, renewals."""
+    micro_batch: int | None = None
+    """Most samples that a process passed through the network at once; None for all of a batch."""
+    bits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """Every layer's weight bits, and spike bits step by step; empty where none have changed since the last record."""
+
+
+OnEpoch = Callable[[EpochRecord], None]
+
+
+class Callback:
+    """A small part of a method, called by the loop; override what is needed, the state of what changes included.
+
+    A batch for which memory did not suffice is begun again in smaller parts, with these calls.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept after an epoch."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+    def before_batch(self, *parts: Tensor) -> None:
+        """Before a batch is trained on: its inputs, in several parts if all are too many at once.
+
+        They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis.
+        """
+
+    def after_forward(self, logits: Tensor) -> None:
+        """Between the batch's forward pass, which gave ``logits`` (``[N, classes]``), and its backward pass."""
+
+    def penalty(self) -> Tensor | None:
+        """A scalar to add to the task's loss, or None."""
+        return None
+
+    def after_step(self) -> None:
+        """After the optimizer's step; the batch's gradients, the same in all processes, are still there."""
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Measures for the epoch's record."""
+        return {}
+
+
+def train(
+    network: nn.Module,
+    splits: Splits,
+    training: Training,
+    *,
+    epochs: int,
+    seed: int,
+    phase: str,
+    anneal: bool = True,
+    callbacks: Sequence[Callback] = (),
+    latent_rates: dict[str, float] | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
+    fabric: Fabric | None = None,
+) -> None:
+    """Train ``network`` in place with Adam.
+
+    Of several processes each passes its share of every batch through the network; all end with the same weights.
+
+    Args:
+        network: on its device; a :class:`QuantizedNetwork` brings its own parameter groups.
+        splits: trained on ``train``; ``validation`` is measured after every epoch if ``on_epoch`` is given.
+        training: batch size, learning rate, weight decay, precision.
+        epochs: number of passes.
+        seed: of the batches' order.
+        phase: name for the records.
+        anneal: cosine learning rate to zero; False keeps it.
+        callbacks: parts of a method.
+        latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
+        on_epoch: gets a record after every epoch.
+        checkpoints: keeps the state after every epoch, and brings back the last one before the first.
+        fabric: device, precision and processes, as :func:`bitsearch.train.fabric.make_fabric` makes them.
+
+    Raises:
+        InputError: memory does not suffice, however small the parts of a batch.
+        DivergedError: the loss is not a finite number any more.
+    """
+    device = next(network.parameters()).device
+    fabric = fabric or make_fabric(device, training.precision)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(_parameter_groups(network, training, latent_rates or {}), fused=True)
+    if isinstance(network, QuantizedNetwork):
+        network.watch(optimizer)
+    samples = len(splits.train)  # type: ignore[arg-type]
+    steps = epochs * math.ceil(samples / training.batch_size)
+
+    def rate(step: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * step / steps)) if anneal else 1.0
+
+    def latent_rate(step: int) -> float:
+        # Latents settle: full speed while the budget tightens, a tenth of it at the end.
+        return min(1.0, 1.9 - 1.8 * step / steps)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
+    )
+    micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
+    lasting: dict[str, Stateful] = {
+        "network": NetworkState(network),
+        **{f"callback {index}": callback for index, callback in enumerate(callbacks)},
+    }
+    passing: dict[str, Stateful] = {
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "order": GeneratorState(generator),
+        "parts of a batch": micro,
+        "loss scale": fresh_loss_scale(fabric),
+    }
+    about = {"phase": phase, "epochs": epochs, "seed": seed, "bits": _bits(network)}
+    done = checkpoints.restore(about, lasting | passing) if checkpoints is not None else 0
+    shown = _bits(network) if done else []
+    share = (fabric.global_rank, fabric.world_size)
+    with shared_batch_norm(network):
+        batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
+        for epoch in range(done + 1, epochs + 1):
+            seed_epoch(seed, epoch, fabric.global_rank)
+            network.train()
+            summed = torch.zeros((), device=device)
+            left = samples
+            for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
+                batch = min(left, training.batch_size)
+                left -= batch
+                inputs, labels = inputs.to(device), labels.to(device)
+                loss = None
+                while loss is None:
+                    parts = micro.parts(inputs, labels, batch)
+                    stepper.zero_grad(set_to_none=True)
+                    loss = _gradients(fabric, batch_loss, parts, batch / fabric.world_size)
+                    if loss is None:
+                        micro.halve(parts)
+                        if device.type == "cuda":
+                            torch.cuda.empty_cache()
+                if isinstance(network, QuantizedNetwork):
+                    network.merge_gradients(len(parts) * fabric.world_size)
+                stepper.step()
+                with warnings.catch_warnings():
+                    # Gradient scaling skips the steps before it has found its scale; the schedule goes on.
+                    warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+                    schedule.step()
+                for callback in callbacks:
+                    callback.after_step()
+                summed += loss * batch
+            mean = float(total(summed)) / fabric.world_size / samples
+            if not math.isfinite(mean):
+                raise DivergedError(
+                    f"the training loss is {mean} in epoch {epoch} of {epochs} ({phase}); "
+                    "lower training.learning_rate, or check the data"
+                )
+            if isinstance(network, QuantizedNetwork):
+                network.follow_latents()
+            measures: dict[str, float] = {}
+            for callback in callbacks:
+                measures |= callback.after_epoch(epoch)
+            if on_epoch is not None:
+                accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
+                bits = _bits(network)
+                new, shown = [] if bits == shown else bits, bits
+                on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
+            if checkpoints is not None:
+                checkpoints.keep(lasting if epoch == epochs else lasting | passing, epoch)
+
+
+class _BatchLoss(nn.Module):
+    """The loss of a part of a batch: as a module, so that all of its gradients are averaged over the processes."""
+
+    def __init__(self, network: nn.Module, callbacks: Sequence[Callback]) -> None:
+        super().__init__()
+        self.network, self.callbacks = network, callbacks
+
+    def forward(self, inputs: Tensor, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
+        """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
+        logits = predict(self.network, inputs)
+        # Half precision is for the network.
+        with torch.autocast(inputs.device.type, enabled=False):
+            for callback in self.callbacks:
+                callback.after_forward(logits)
+            task_loss = nn.functional.cross_entropy(working_precision(logits), labels, reduction="sum") / share
+            loss = task_loss
+            for callback in self.callbacks if last else ():
+                penalty = callback.penalty()
+                loss = loss if penalty is None else loss + penalty
+        return loss, task_loss.detach()
+
+
+def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part], share: float) -> Tensor | None:
+    """Add a batch's gradients to the parameters' and return its mean loss, or None if memory did not suffice.
+
+    ``share`` is the whole batch's size over the number of processes: these average their losses and gradients.
+    """
+    total_loss: Tensor | None = None
+    try:
+        with fabric.autocast():
+            for callback in batch_loss.callbacks:
+                callback.before_batch(*(inputs for inputs, _ in parts))
+        for number, (inputs, labels) in enumerate(parts, start=1):
+            last = number == len(parts)
+            with fabric.no_backward_sync(batch_loss, enabled=not last):
+                loss, task_loss = batch_loss(inputs, labels, share, last)
+                fabric.backward(loss)
+            total_loss = task_loss if total_loss is None else total_loss + task_loss
+    except torch.OutOfMemoryError:
+        # Outside of the handler, which still holds every tensor of the step, the caller can free memory.
+        return None
+    return total_loss
+
+
+def _bits(network: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
+    plans = network.layer_plans.values() if isinstance(network, QuantizedNetwork) else ()
+    return [(plan.weight_bits, plan.spike_bits) for plan in plans]
+
+
+def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:
+    if isinstance(network, QuantizedNetwork):
+        return network.parameter_groups(training.learning_rate, weight_decay=training.weight_decay, **latent_rates)
+    parameters = list(network.parameters())
+    return [
+        {
+            "params": [p for p in parameters if p.dim() > 1],
+            "lr": training.learning_rate,
+            "weight_decay": training.weight_decay,
+        },
+        {"params": [p for p in parameters if p.dim() <= 1], "lr": training.learning_rate, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,17 @@
+"""A network's prediction for a batch, whatever kind of network it is."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from bitsearch.frameworks.spikingjelly import reset_states
+
+
+def predict(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits ``[N, classes]`` for a batch ``[N, ...]``, or ``[T, N, ...]`` with a time axis.
+
+    States of spiking neurons are reset before; logits of every frame, ``[T, N, classes]``, are averaged.
+    """
+    reset_states(network)
+    logits: Any = network(inputs)
+    return logits.mean(0) if logits.dim() == 3 else logits  # type: ignore[no-any-return]
