@@ -33,11 +33,10 @@ from torch.utils.data import TensorDataset
 
 import bitsearch
 from benchmarks.provenance import made_by
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.learnable import LearnableNetwork, quantize
 from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
-from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.models import make_network
 from bitsearch.space import SearchSpace
 from bitsearch.train.loop import Callback, train
@@ -94,7 +93,7 @@ it can go on after a crash and meets its budget; the others are the outer loop."
 class Penalty(Callback):
     """The budget's penalty."""
 
-    def __init__(self, network: QuantizedNetwork) -> None:
+    def __init__(self, network: LearnableNetwork) -> None:
         self.network, self.budget = network, network.budget(BUDGET)
 
     def penalty(self) -> Tensor:

@@ -30,7 +30,7 @@ from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.quant.renewal import EXPONENT, renew_step
-from bitsearch.quant.uniform import SMALLEST_STEP, largest_level
+from bitsearch.quant.uniform import SMALLEST_STEP, q_max
 
 SEED = 0
 CANDIDATES = 50
@@ -60,7 +60,7 @@ DISTRIBUTIONS = ("normal", "Laplace", "half-normal", "sparse", "heavy tails")
 
 def loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tensor:
     """The loss mean |Q(x) − x|^2.4 of the full tensor, a scalar."""
-    largest = largest_level(bits, signed=signed)
+    largest = q_max(bits, signed=signed)
     if signed and bits == 1:
         # One signed bit has no zero.
         codes = torch.where(x < 0, -1.0, 1.0)
@@ -71,7 +71,7 @@ def loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tensor:
 
 def published_loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tensor:
     """:func:`loss` with the passes over the tensor that the published code makes (Yao et al. 2025)."""
-    largest, zero = largest_level(bits, signed=signed), 0
+    largest, zero = q_max(bits, signed=signed), 0
     scaled = x / step
     rounded = (scaled.round() - scaled).detach() + scaled
     codes = (rounded - zero).clamp(-largest if signed else 0 * largest, largest)
@@ -81,7 +81,7 @@ def published_loss(x: Tensor, step: Tensor, bits: Tensor, signed: bool) -> Tenso
 def grid(x: Tensor, bits: Tensor, signed: bool, tried: Callable[..., Tensor] = loss) -> Tensor:
     """The best of 50 steps in equal distances, each tried on the full tensor."""
     top = x.abs().max() if signed else x.max()
-    largest = largest_level(bits, signed=signed)
+    largest = q_max(bits, signed=signed)
     steps = (top * torch.arange(1, CANDIDATES + 1) / CANDIDATES / largest).clamp_min(SMALLEST_STEP)
     return steps[torch.stack([tried(x, step, bits, signed) for step in steps]).argmin()]
 

@@ -25,10 +25,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.learnable import LearnableNetwork, quantize
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
-from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.models import make_network
 from bitsearch.space import Precision, Training
 from bitsearch.train.fabric import make_fabric
@@ -43,7 +42,7 @@ SPARE = 0.6
 class Meter(Callback):
     """The budget's pull, and when every step began."""
 
-    def __init__(self, network: QuantizedNetwork) -> None:
+    def __init__(self, network: LearnableNetwork) -> None:
         self.network, self.starts = network, list[float]()
 
     def before_batch(self, *parts: Tensor) -> None:

@@ -1,7 +1,8 @@
 """bitsearch: how many bits and time steps every layer of a spiking neural network deserves under a budget.
 
 ``bitsearch.search(space, budget=...)`` searches, ``bitsearch.quantize(network, example_input)`` makes the bits of your
-own network learnable, ``bitsearch.apply(plan, network)`` rebuilds a network from a plan.
+own network learnable, ``bitsearch.apply(plan, network)`` rebuilds a network from a plan. Everything that users, docs,
+messages and published files name is exported here; what is behind it may move.
 """
 
 from importlib import import_module
@@ -10,36 +11,96 @@ from typing import TYPE_CHECKING, Any
 from bitsearch.version import __version__
 
 if TYPE_CHECKING:
+    from bitsearch.allocate.learnable import LearnableNetwork as LearnableNetwork
     from bitsearch.allocate.learnable import quantize as quantize
+    from bitsearch.choices import Choices as Choices
+    from bitsearch.choices import FirstLayer as FirstLayer
+    from bitsearch.choices import Span as Span
+    from bitsearch.cost.budget import Budget as Budget
+    from bitsearch.cost.metrics import METRICS as METRICS
+    from bitsearch.cost.target import Target as Target
+    from bitsearch.data import DATA_SETS as DATA_SETS
+    from bitsearch.data import load_data as load_data
+    from bitsearch.data.splits import Splits as Splits
+    from bitsearch.data.splits import batches as batches
+    from bitsearch.deploy.integer.packed_file import PackedNetwork as PackedNetwork
+    from bitsearch.deploy.integer.packed_file import read as read
+    from bitsearch.deploy.pack import pack as pack
+    from bitsearch.deploy.verify import verify as verify
     from bitsearch.errors import InputError as InputError
+    from bitsearch.errors import StorageError as StorageError
     from bitsearch.layers.convert import apply as apply
     from bitsearch.layers.network import QuantizedNetwork as QuantizedNetwork
     from bitsearch.layers.weights import load_weights as load_weights
     from bitsearch.layers.weights import save_weights as save_weights
+    from bitsearch.models import NETWORKS as NETWORKS
+    from bitsearch.models import make_network as make_network
     from bitsearch.plan import BitPlan as BitPlan
+    from bitsearch.plan import LayerPlan as LayerPlan
+    from bitsearch.plan import UniformBits as UniformBits
     from bitsearch.report import write_report as write_report
+    from bitsearch.runs.folder import RunFolder as RunFolder
+    from bitsearch.runs.rebuild import evaluate_plan as evaluate_plan
+    from bitsearch.runs.rebuild import rebuild as rebuild
+    from bitsearch.runs.train_plan import train_plan as train_plan
     from bitsearch.space import SearchSpace as SearchSpace
+    from bitsearch.study.compare import compare as compare
+    from bitsearch.study.run import SearchResult as SearchResult
     from bitsearch.study.run import search as search
+    from bitsearch.train.evaluate import measure_activity as measure_activity
 
-_PUBLIC = {
+_HOMES = {
+    "DATA_SETS": "bitsearch.data",
+    "METRICS": "bitsearch.cost.metrics",
+    "NETWORKS": "bitsearch.models",
     "BitPlan": "bitsearch.plan",
+    "Budget": "bitsearch.cost.budget",
+    "Choices": "bitsearch.choices",
+    "FirstLayer": "bitsearch.choices",
     "InputError": "bitsearch.errors",
-    "QuantizedNetwork": "bitsearch.allocate.learnable",
+    "LayerPlan": "bitsearch.plan",
+    "LearnableNetwork": "bitsearch.allocate.learnable",
+    "PackedNetwork": "bitsearch.deploy.integer.packed_file",
+    "QuantizedNetwork": "bitsearch.layers.network",
+    "RunFolder": "bitsearch.runs.folder",
+    "SearchResult": "bitsearch.study.run",
     "SearchSpace": "bitsearch.space",
+    "Span": "bitsearch.choices",
+    "Splits": "bitsearch.data.splits",
+    "StorageError": "bitsearch.errors",
+    "Target": "bitsearch.cost.target",
+    "UniformBits": "bitsearch.plan",
     "apply": "bitsearch.layers.convert",
+    "batches": "bitsearch.data.splits",
+    "compare": "bitsearch.study.compare",
+    "evaluate_plan": "bitsearch.runs.rebuild",
+    "load_data": "bitsearch.data",
     "load_weights": "bitsearch.layers.weights",
+    "make_network": "bitsearch.models",
+    "measure_activity": "bitsearch.train.evaluate",
+    "pack": "bitsearch.deploy.pack",
     "quantize": "bitsearch.allocate.learnable",
+    "read": "bitsearch.deploy.integer.packed_file",
+    "rebuild": "bitsearch.runs.rebuild",
     "save_weights": "bitsearch.layers.weights",
+    "search": "bitsearch.study.run",
+    "train_plan": "bitsearch.runs.train_plan",
+    "verify": "bitsearch.deploy.verify",
     "write_report": "bitsearch.report",
 }
+"""Where every public name lives."""
 
-__all__ = ["__version__", "search", *_PUBLIC]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that the command line answers --help without loading torch.
-    if name == "search":
-        return import_module("bitsearch.search")
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'bitsearch' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bitsearch' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -44,6 +44,11 @@ class LayerPlan(Frozen):
             )
         return self
 
+    def with_bits(self, weight_bits: int, spike_bits: tuple[int, ...]) -> "LayerPlan":
+        """The same layer with other weight bits, and other spike bits, one a time step."""
+        bits = {"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
+        return self.model_copy(update=bits)
+
     @property
     def mean_spike_bits(self) -> float:
         """Spike bits averaged over the time steps."""

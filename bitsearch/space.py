@@ -4,7 +4,6 @@ A search space is a commented TOML file. Those shipped with bitsearch are found 
 """
 
 import os
-import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,10 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.errors import InputError
-from bitsearch.files import read_text
 from bitsearch.override import override
 from bitsearch.plan import UniformBits
-from bitsearch.validation import Count, Frozen, Name, Positive, explain
+from bitsearch.validation import Count, Frozen, Name, Positive, explain, from_toml, load_toml
 
 MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -248,28 +246,12 @@ class SearchSpace(Frozen):
     @classmethod
     def from_toml(cls, text: str, source: str = "search space") -> "SearchSpace":
         """Read a search space; InputError names ``source``, the field, the value and what is allowed."""
-        try:
-            content = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{source}: not TOML ({error})") from error
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise InputError(f"{source}: {explain(error)}") from error
+        return from_toml(cls, text, source)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "SearchSpace":
         """A shipped search space by name, or any by the path of its TOML file (it ends in ``.toml``)."""
-        text = str(name_or_path)
-        if text.endswith(".toml") or isinstance(name_or_path, Path):
-            return cls.from_toml(read_text(Path(text), "search space"), source=text)
-        shipped = shipped_spaces()
-        if text not in shipped:
-            raise InputError(
-                f"no search space named {text!r}; shipped: {', '.join(sorted(shipped))}; "
-                "or give the path of a .toml file"
-            )
-        return cls.from_toml(shipped[text], source=text)
+        return load_toml(cls, name_or_path, shipped_spaces, "search space")
 
 
 def shipped_spaces() -> dict[str, str]:

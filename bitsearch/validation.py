@@ -1,8 +1,14 @@
 """What everything that people write or keep is validated by: the base class, common types, one-line errors."""
 
-from typing import Annotated
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bitsearch.errors import InputError
+from bitsearch.files import read_text
 
 MAX_BITS = 8
 
@@ -54,3 +60,43 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 Count = Annotated[int, Field(ge=1)]
+
+
+_Model = TypeVar("_Model", bound=Frozen)
+
+
+def from_toml(model: type[_Model], text: str, source: str) -> _Model:
+    """Read what people wrote as TOML; InputError names ``source``, the field, the value and what is allowed."""
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not TOML ({error})") from error
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error)}") from error
+
+
+def load_toml(
+    model: type[_Model], name_or_path: str | Path, shipped: Callable[[], Mapping[str, str]], what: str
+) -> _Model:
+    """One that came with the package by its name, or any by the path of its file, which ends in ``.toml``.
+
+    Args:
+        model: class to validate by.
+        name_or_path: a :class:`pathlib.Path` is a path, whatever it ends in.
+        shipped: gives the text of every shipped one, by name; asked for a name only.
+        what: it is called so in messages.
+
+    Raises:
+        InputError: no such name or file, or as :func:`from_toml`.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml") or isinstance(name_or_path, Path):
+        return from_toml(model, read_text(Path(text), what), text)
+    known = shipped()
+    if text not in known:
+        raise InputError(
+            f"no {what} named {text!r}; shipped: {', '.join(sorted(known))}; or give the path of a .toml file"
+        )
+    return from_toml(model, known[text], text)

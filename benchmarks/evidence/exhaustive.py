@@ -18,12 +18,13 @@ import torch
 from matplotlib.axes import Axes
 
 from benchmarks.evidence import figures
-from benchmarks.evidence.fronts import Point, front, hypervolume, spread, spread_out
+from benchmarks.evidence.fronts import Point, front, spread, spread_out
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import SMALL, Ledger, Plan, Stage, complete_seeds, progress
 from benchmarks.provenance import machine, made_by
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
+from bitsearch.pareto import hypervolume
 from bitsearch.space import SearchSpace
 
 CHANCE = 0.1

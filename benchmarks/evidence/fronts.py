@@ -1,9 +1,10 @@
-"""Fronts and hypervolumes of points (cost, accuracy), and rank correlations."""
+"""Fronts of points (cost, accuracy), and rank correlations."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 
 import pandas as pd
+
+from bitsearch.pareto import ParetoFront
 
 Point = tuple[float, float]
 """(cost, accuracy)."""
@@ -11,22 +12,10 @@ Point = tuple[float, float]
 
 def front(points: Iterable[Point]) -> list[Point]:
     """The points that no other beats in both, cheapest first."""
-    found: list[Point] = []
-    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not found or accuracy > found[-1][1]:
-            found.append((cost, accuracy))
-    return found
-
-
-def hypervolume(points: Iterable[Point], reference: Point) -> float:
-    """The area that the points dominate up to ``reference``, the dearest cost and the least accuracy that count.
-
-    Zitzler & Thiele 1998, in two dimensions.
-    """
-    dearest, least = reference
-    steps = front((cost, accuracy) for cost, accuracy in points if cost < dearest and accuracy > least)
-    ends = [*steps, (dearest, 0.0)]
-    return sum((after[0] - here[0]) * (here[1] - least) for here, after in pairwise(ends))
+    found: ParetoFront[None] = ParetoFront()
+    for cost, accuracy in points:
+        found.add(cost, accuracy, None)
+    return [(cost, accuracy) for cost, accuracy, _ in found.points]
 
 
 def spread_out() -> Iterator[float]:

@@ -21,11 +21,12 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from benchmarks.evidence import figures
-from benchmarks.evidence.fronts import Point, hypervolume, spread
+from benchmarks.evidence.fronts import Point, spread
 from benchmarks.evidence.runs import SMALL, Ledger, Row, complete_seeds, progress
 from benchmarks.provenance import machine, made_by
 from bitsearch.choices import Choices
 from bitsearch.files import write_whole
+from bitsearch.pareto import hypervolume
 from bitsearch.space import SearchSpace
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {

@@ -101,6 +101,14 @@ def quantize(
     Raises:
         InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
             module that a glob matches.
+
+    >>> network = bitsearch.make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
+    >>> quantized = bitsearch.quantize(network, torch.rand(16, 1, 8, 8))
+    >>> quantized.layer_plans["conv2"].weight_bits
+    4
+    >>> plans = quantized.project("8x")  # exactly within the budget, bits frozen
+    >>> quantized.budget("8x").met_by(quantized.model, plans)
+    True
     """
     start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     first_layer = first_layer or FirstLayer()

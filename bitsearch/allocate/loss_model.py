@@ -1,6 +1,13 @@
 """Models of what an allocation of one layer adds to the training loss."""
 
+import math
+from collections.abc import Iterable, Mapping
 from typing import Protocol
+
+from bitsearch.plan import LayerPlan
+
+EVEN_PRICES: Mapping[str, float] = {"weight": 1.0, "spike": 1.0, "time": 1.0}
+"""Regularizer weights where no kind of number is dearer than another."""
 
 
 class LossModel(Protocol):
@@ -29,3 +36,27 @@ class LevelCount:
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """(Σ_t 2^spike bits)^(−2): the steps' levels add up."""
         return float(sum(2**bits for bits in spike_bits)) ** -2
+
+
+def layer_loss(
+    loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], prices: Mapping[str, float]
+) -> float:
+    """Loss that one layer's bits add, by the prices of ``weight``, ``spike`` and ``time``.
+
+    A dear kind's loss counts less, so that it is reduced first: the weights' part is divided by its price. Spike bits
+    and time steps make one loss together, which is divided by the geometric mean of theirs.
+    """
+    weights = loss.weight_loss(name, weight_bits) / prices["weight"]
+    return weights + loss.spike_loss(name, spike_bits) / spike_price(prices)
+
+
+def spike_price(prices: Mapping[str, float]) -> float:
+    """What the loss of spike bits and time steps, which is one for both, is divided by."""
+    return math.sqrt(prices["spike"] * prices["time"])
+
+
+def predicted_loss(
+    loss: LossModel, plan: Mapping[str, LayerPlan], layers: Iterable[str], prices: Mapping[str, float]
+) -> float:
+    """Loss that a plan adds: the sum of :func:`layer_loss` over these layers."""
+    return sum(layer_loss(loss, name, plan[name].weight_bits, plan[name].spike_bits, prices) for name in layers)

@@ -55,7 +55,7 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
-    from bitsearch.cli.tables import print_conversion
+    from bitsearch.cli.progress import print_conversion
     from bitsearch.cost.profile import profile as profiled
     from bitsearch.files import write_whole
     from bitsearch.layers import conversion, convert

@@ -1,6 +1,7 @@
 """Progress bars, one for the trials and one for the epochs of the current trial, and the front so far above them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -8,11 +9,13 @@ from typing import TYPE_CHECKING
 from rich.bar import Bar
 from rich.console import Console, ConsoleRenderable, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.tables import print_conversion
+from bitsearch.pareto import ParetoFront
+from bitsearch.runs.progress import Progress
 
 if TYPE_CHECKING:
     from bitsearch.layers import Converted
@@ -22,15 +25,15 @@ FRONT_ROWS = 8
 """The best plans of the front; a terminal has few lines."""
 
 
-class Bars:
-    """Draws a run's progress on ``console``; a :class:`bitsearch.runs.progress.Progress`.
+class Bars(Progress):
+    """Draws a run's progress on ``console``.
 
     With ``epochs``, every one gets a line that stays.
     """
 
     def __init__(self, console: Console, *, epochs: bool = False) -> None:
         self._every_epoch = epochs
-        self._bars = Progress(
+        self._bars = RichProgress(
             TextColumn("{task.description:<18}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -38,7 +41,7 @@ class Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self._front: list[tuple[float, float, str]] = []
+        self._front: ParetoFront[str] = ParetoFront()
         self._live = Live(console=console, get_renderable=self._shown, transient=True)
         self._console = console
         self.folder: Path | None = None
@@ -69,7 +72,7 @@ class Bars:
             run = RunFolder(folder)
             for plan in run.plans():
                 label = f"{plan.provenance.method} {plan.provenance.trial}"
-                self._add(plan.costs[run.settings.metric], plan.accuracy.validation or 0.0, label)
+                self._front.add(plan.costs[run.settings.metric], plan.accuracy.validation or 0.0, label)
             self._console.print(f"Going on after {done} finished trials.")
 
     def trial(self, label: str, epochs: int) -> None:
@@ -95,17 +98,10 @@ class Bars:
         self._console.print(f"{label:<18} validation {accuracy:6.2%}{spent}", highlight=False)
         if cost is not None:
             self._bars.advance(self._trials)
-            self._add(cost, accuracy, label)
-
-    def _add(self, cost: float, accuracy: float, label: str) -> None:
-        """Put a plan on the front, if it belongs there, in place of those that it beats."""
-        if any(other <= cost and best >= accuracy for other, best, _ in self._front):
-            return
-        kept = [(other, best, name) for other, best, name in self._front if other < cost or best > accuracy]
-        self._front = sorted([*kept, (cost, accuracy, label)])
+            self._front.add(cost, accuracy, label)
 
     def _shown(self) -> ConsoleRenderable:
-        return Group(self._front_table(), self._bars) if self._front else Group(self._bars)
+        return Group(self._front_table(), self._bars) if self._front.points else Group(self._bars)
 
     def _front_table(self) -> Table:
         table = Table(title="The front so far", title_justify="left", box=None, padding=(0, 1))
@@ -113,9 +109,26 @@ class Bars:
         table.add_column("validation", justify="right")
         table.add_column("cost", justify="right")
         table.add_column()
-        shown = self._front[-FRONT_ROWS:]
+        shown = self._front.points[-FRONT_ROWS:]
         dearest = max(cost for cost, _, _ in shown) or 1.0
         for cost, accuracy, label in shown:
             bar = Bar(dearest, 0, cost, width=24, color="green")
             table.add_row(Text(label), f"{accuracy:.2%}", f"{cost:.6g}", bar)
         return table
+
+
+def print_conversion(rows: "Iterable[Converted]", console: Console) -> None:
+    """A row for every kind of module that became the same; what is left is listed one by one, with the reason."""
+    screen = Table(title="Conversion", title_justify="left")
+    for column in ("module", "type", "became"):
+        screen.add_column(column)
+    by_fate = sorted(rows, key=lambda row: (row.became == "left", row.became, row.kind))
+    for (became, kind), group in groupby(by_fate, key=lambda row: (row.became, row.kind)):
+        found = list(group)
+        if became == "left":
+            for row in found:
+                screen.add_row(Text(row.name or "(the network)"), kind, Text(f"left as it is: {row.why}"))
+        else:
+            names = found[0].name if len(found) == 1 else f"{found[0].name} … {found[-1].name} ({len(found)})"
+            screen.add_row(Text(names), kind, became)
+    console.print(screen)

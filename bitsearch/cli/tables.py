@@ -1,8 +1,6 @@
 """Tables for the terminal."""
 
 from collections import Counter
-from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +11,6 @@ from rich.text import Text
 from bitsearch import text as shown_as
 from bitsearch.report.comparison import comparison_table
 from bitsearch.report.plans_table import shown_metrics
-
-if TYPE_CHECKING:
-    from bitsearch.layers import Converted
 
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
@@ -107,20 +102,3 @@ def _verdict(result: "SearchResult") -> str:
     if gain == 0:
         return "As accurate on validation as the best uniform plan, and no dearer."
     return f"{100 * gain:.2f} points above the best uniform plan on validation."
-
-
-def print_conversion(rows: "Iterable[Converted]", console: Console) -> None:
-    """A row for every kind of module that became the same; what is left is listed one by one, with the reason."""
-    screen = Table(title="Conversion", title_justify="left")
-    for column in ("module", "type", "became"):
-        screen.add_column(column)
-    by_fate = sorted(rows, key=lambda row: (row.became == "left", row.became, row.kind))
-    for (became, kind), group in groupby(by_fate, key=lambda row: (row.became, row.kind)):
-        found = list(group)
-        if became == "left":
-            for row in found:
-                screen.add_row(Text(row.name or "(the network)"), kind, Text(f"left as it is: {row.why}"))
-        else:
-            names = found[0].name if len(found) == 1 else f"{found[0].name} … {found[-1].name} ({len(found)})"
-            screen.add_row(Text(names), kind, became)
-    console.print(screen)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from pydantic import ConfigDict
+
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import Activity, CostModel
 from bitsearch.cost.rules import Rules
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.plan import BudgetOutcome, LayerPlan, UniformBits
+from bitsearch.validation import Cost, Name
 
 _REQUEST = re.compile(
     r"\s*(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)\s*(?:(?P<ratio>[xX×])|(?P<unit>[^\W\d]\w*))?\s*"
@@ -29,11 +32,20 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on one metric."""
+    """A limit on one metric, as it was asked for and what it stands for; ``run.toml`` holds it so.
 
-    metric: str
-    requested: str
-    limit: float
+    >>> Budget("weight_memory", "64KiB", 65536.0).outcome(50000.0).met
+    True
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    metric: Name
+    requested: Name
+    limit: Cost
+    """In the metric's unit."""
+    of_target: bool = False
+    """True for a limit that the hardware target sets, not the user."""
 
     @classmethod
     def parse(cls, request: str, metric: str, model: CostModel, baseline: UniformBits) -> "Budget":
@@ -76,7 +88,7 @@ class Budget:
             "allow more, widen the choices of the search space, or give its first ",
         )
         advice += "layer fewer bits"
-        if self in target_limits(model.target):
+        if self.of_target:
             what, advice = self.requested, "take another target, or a smaller network"
         raise InputError(
             f"{what} ({self.metric} ≤ {self.limit:.6g} {unit}) is infeasible: the smallest feasible value is "
@@ -88,7 +100,7 @@ class Budget:
         if activity is None and model.needs_activity(self.metric):
             raise InputError(
                 f"budget {self.requested}: {self.metric} depends on how often neurons fire; count spikes first, "
-                "network.activity = measure_activity(network, inputs) of bitsearch.train.evaluate"
+                "network.activity = bitsearch.measure_activity(network, inputs)"
             )
 
     def outcome(self, achieved: float) -> BudgetOutcome:
@@ -127,11 +139,11 @@ def target_limits(target: Target) -> list[Budget]:
     source = f"target {target.name}"
     limits = []
     if target.memory is not None and target.memory.weight_bytes is not None:
-        limits.append(Budget("weight_memory", source, target.memory.weight_bytes))
+        limits.append(Budget("weight_memory", source, target.memory.weight_bytes, of_target=True))
     if target.memory is not None and target.memory.working_bytes is not None:
-        limits.append(Budget("working_memory", source, target.memory.working_bytes))
+        limits.append(Budget("working_memory", source, target.memory.working_bytes, of_target=True))
     if target.cores is not None:
-        limits.append(Budget("cores", source, target.cores.count))
+        limits.append(Budget("cores", source, target.cores.count, of_target=True))
     return limits
 
 

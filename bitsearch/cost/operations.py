@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bitsearch.eval_mode import eval_mode
+from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.spikingjelly import LAYERS, is_multi_step, reset_states
 
 QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *LAYERS)

@@ -52,12 +52,12 @@ class Rules:
     ) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
         plan = model.uniform(bits, None, granularity=granularity, decay=decay)
-        return {name: _with(layer, self.choices[name].nearest(bits)) for name, layer in plan.items()}
+        return {name: _uniform(layer, self.choices[name].nearest(bits)) for name, layer in plan.items()}
 
     def smallest(self, model: CostModel) -> dict[str, LayerPlan]:
         """The cheapest plan there is, in every metric."""
         plan = model.uniform(UniformBits(weight_bits=1, spike_bits=1, time_steps=1), None)
-        return {name: _with(layer, self.choices[name].smallest) for name, layer in plan.items()}
+        return {name: _uniform(layer, self.choices[name].smallest) for name, layer in plan.items()}
 
     def allow(self, plan: Mapping[str, LayerPlan]) -> bool:
         """True if every layer's bits are among its choices."""
@@ -131,14 +131,8 @@ def _open(choices: Choices) -> bool:
     return any(len(getattr(choices, name).values) > 1 for name in _NUMBERS)
 
 
-def _with(layer: LayerPlan, bits: UniformBits) -> LayerPlan:
-    return layer.model_copy(
-        update={
-            "weight_bits": bits.weight_bits,
-            "spike_bits": (bits.spike_bits,) * bits.time_steps,
-            "time_steps": bits.time_steps,
-        }
-    )
+def _uniform(layer: LayerPlan, bits: UniformBits) -> LayerPlan:
+    return layer.with_bits(bits.weight_bits, (bits.spike_bits,) * bits.time_steps)
 
 
 def _words(values: tuple[int, ...]) -> str:

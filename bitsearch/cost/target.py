@@ -4,7 +4,6 @@ A target is a commented TOML file. Those shipped with bitsearch are found by nam
 its source, so that an estimate made from it can be checked.
 """
 
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -22,9 +21,7 @@ from pydantic import (
 )
 
 from bitsearch.choices import Span
-from bitsearch.errors import InputError
-from bitsearch.files import read_text
-from bitsearch.validation import MAX_BITS, Bits, Cost, Count, Frozen, Positive, TimeSteps, explain
+from bitsearch.validation import MAX_BITS, Bits, Cost, Count, Frozen, Positive, TimeSteps, from_toml, load_toml
 
 FIGURES: dict[str, str] = {
     "weight_bits": "bits",
@@ -218,27 +215,12 @@ class Target(Part):
     @classmethod
     def from_toml(cls, text: str, source: str = "hardware target") -> "Target":
         """Read a target; InputError names ``source``, the field, the value and what is allowed."""
-        try:
-            content = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{source}: not TOML ({error})") from error
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise InputError(f"{source}: {explain(error)}") from error
+        return from_toml(cls, text, source)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Target":
         """A shipped target by name, or any by the path of its TOML file (it ends in ``.toml``)."""
-        text = str(name_or_path)
-        if text.endswith(".toml") or isinstance(name_or_path, Path):
-            return cls.from_toml(read_text(Path(text), "hardware target"), source=text)
-        shipped = _shipped()
-        if text not in shipped:
-            raise InputError(
-                f"no hardware target named {text!r}; shipped: {', '.join(shipped)}; or give the path of a .toml file"
-            )
-        return cls.from_toml(shipped[text], source=text)
+        return load_toml(cls, name_or_path, _shipped, "hardware target")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
     Raises:
         InputError: no such data set, options it does not take, or a factory that fails or returns what cannot be
             trained on.
+
+    >>> splits = bitsearch.load_data("digits", {}, split_seed=0)
+    >>> splits.input_shape, splits.classes, len(splits.validation)
+    ((1, 8, 8), 10, 360)
     """
     factories = {known: entry.factory for known, entry in DATA_SETS.items()}
     return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name)

@@ -67,6 +67,11 @@ def batches(
 
     ``share`` (k, n) gives the k-th (from 0) of n equal shares of every batch, to n processes whose generators are
     alike. Where a last batch has fewer samples than that, the others get its first one, labelled :data:`NO_LABEL`.
+
+    >>> splits = bitsearch.load_data("digits", {}, split_seed=0)
+    >>> inputs, labels = next(iter(bitsearch.batches(splits.train, 64, torch.Generator().manual_seed(0))))
+    >>> inputs.shape, labels.shape
+    (torch.Size([64, 1, 8, 8]), torch.Size([64]))
     """
     order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
     whole: Sampler[list[int]] = BatchSampler(order, batch_size, drop_last=False)

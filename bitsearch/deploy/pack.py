@@ -40,6 +40,11 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
 
     Raises:
         InputError: as :func:`bitsearch.deploy.lower.lowering.lower`, or a file that cannot be written.
+
+    >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
+    >>> size = bitsearch.pack(network, task.examples, "network.packed")
+    >>> size == bitsearch.BitPlan.load("run/plan.json").costs["weight_memory"]
+    True
     """
     lowered = lower(network, example_input)
     tensors: dict[str, Tensor] = {}
@@ -50,7 +55,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         tensors[f"{name}.bias"] = torch.from_numpy(own.bias)
         tensors[f"{name}.spike_step"] = torch.from_numpy(own.steps)
     maxima = Maxima()
-    Replay(lowered.program, lowered.numbers)(example_input.cpu(), maxima)
+    Replay(lowered.program, lowered.numbers, lowered.analysis)(example_input.cpu(), maxima)
     parts = {
         "program": lowered.program.model_dump_json(exclude_none=True),
         "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),

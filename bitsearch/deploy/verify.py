@@ -15,7 +15,7 @@ from bitsearch.deploy.lower.lowering import lower
 from bitsearch.deploy.lower.output_neurons import READ_OUTS
 from bitsearch.deploy.pack import Maxima
 from bitsearch.errors import InputError
-from bitsearch.eval_mode import eval_mode
+from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.spikingjelly import is_multi_step
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.quant.frames import bin_frames
@@ -93,6 +93,11 @@ def verify(
 
     Raises:
         InputError: the file is of another network: its layers have other names, bits or time steps.
+
+    >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
+    >>> size = bitsearch.pack(network, task.examples, "network.packed")
+    >>> bitsearch.verify(bitsearch.read("network.packed"), network, task.examples, task.splits.validation).equal
+    True
     """
     lowered = lower(network, example_input)
     _check_same(packed, lowered.program.layers)

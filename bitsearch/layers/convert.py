@@ -80,5 +80,11 @@ def apply(plan: BitPlan, network: nn.Module) -> nn.Module:
 
     Raises:
         InputError: the plan names a layer that the network does not have.
+
+    >>> plan = bitsearch.BitPlan.load("run/plan.json")
+    >>> network = bitsearch.make_network("digits_cnn", {"width": 2}, input_shape=(1, 8, 8), classes=10)
+    >>> quantized = bitsearch.apply(plan, network)
+    >>> quantized.conv2.layer_plan == plan.layers["conv2"]
+    True
     """
     return convert(network, plan.layers)

@@ -20,7 +20,7 @@ from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.renewal import check_finite, renew_step
-from bitsearch.quant.uniform import Levels, initial_step, largest_level, quantize, quantized
+from bitsearch.quant.uniform import Levels, initial_step, q_max, quantize, quantized
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Gets a layer's input (clipped at zero where it is unsigned), its spikes and its quantized weight at every call.
@@ -129,13 +129,13 @@ class QuantizedLayer(LearnedAllocation):
         settings = (self.active_steps, self.decay, self.signed_input, self.frames is not None)
 
         def spikes_again() -> Tensor:
-            largest = largest_level(spike_bits, signed=self.signed_input)
+            largest = q_max(spike_bits, signed=self.signed_input)
             return spike(self._currents(x), spike_step, spike_bits, largest, *settings)
 
         def weight_again() -> Tensor:
             if self.soft_weights is not None:
                 return self.quantized_weight()
-            largest = largest_level(weight_bits, signed=True)
+            largest = q_max(weight_bits, signed=True)
             return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
 
         return recomputed((spikes, spikes_again), (weight, weight_again))

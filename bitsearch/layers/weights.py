@@ -14,7 +14,10 @@ from bitsearch.layers.convert import quantized_layers
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the network's state to ``path``, whole or not at all; StorageError if it cannot be written."""
+    """Write the network's state to ``path``, whole or not at all; StorageError if it cannot be written.
+
+    >>> bitsearch.save_weights(torch.nn.Linear(2, 1), "weights.safetensors")
+    """
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     write_whole(Path(path), save(state))
@@ -25,6 +28,10 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises:
         InputError: no such file, not safetensors, or of another network or plan; names the first tensor that is off.
+
+    >>> network = torch.nn.Linear(2, 1)
+    >>> bitsearch.save_weights(network, "weights.safetensors")
+    >>> bitsearch.load_weights(network, "weights.safetensors")
     """
     path = Path(path)
     if not path.is_file():

@@ -42,6 +42,10 @@ def make_network(name: str, options: Mapping[str, Any], *, input_shape: tuple[in
 
     Raises:
         InputError: no such network, options it does not take, or a factory that fails or returns no module.
+
+    >>> network = bitsearch.make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
+    >>> network(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
     factory = find_factory(name, NETWORKS, "network")
     if isinstance(factory, nn.Module):

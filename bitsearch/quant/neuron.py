@@ -30,8 +30,8 @@ from bitsearch.quant.uniform import (
     Levels,
     as_given,
     inside_range,
-    largest_level,
     level_gradients,
+    q_max,
     to_levels,
     working_precision,
 )
@@ -56,7 +56,7 @@ def membrane_steps(
     """
     x = working_precision(x)
     membrane = x[0] if framed else x
-    largest = largest_level(bits, signed=signed) if largest is None else largest
+    largest = q_max(bits, signed=signed) if largest is None else largest
     for t in range(time_steps):
         levels = to_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t])
         spikes = levels.codes * steps[t]
@@ -139,7 +139,7 @@ class _RefinedNeuron(torch.autograd.Function):
         signed: bool,
         framed: bool,
     ) -> Tensor:
-        largest = largest_level(bits, signed=signed)
+        largest = q_max(bits, signed=signed)
         ctx.save_for_backward(x, steps, bits, largest)
         ctx.settings = (time_steps, decay, signed, framed)
         return spike(x, steps, bits, largest, time_steps, decay, signed, framed)

@@ -21,7 +21,7 @@ from torch import Tensor
 from bitsearch.distributed import gathered, total
 from bitsearch.distributed import largest as largest_of_all
 from bitsearch.errors import InputError
-from bitsearch.quant.uniform import SMALLEST_STEP, largest_level
+from bitsearch.quant.uniform import SMALLEST_STEP, q_max
 
 EXPONENT = 2.4
 SMALL = 2048
@@ -67,7 +67,7 @@ def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = Fal
     values = x.detach().float()
     if not values.numel():
         return values.new_full((x.shape[0], *[1] * (x.dim() - 1)) if per_channel else (), SMALLEST_STEP)
-    largest = float(largest_level(bits, signed=signed))
+    largest = float(q_max(bits, signed=signed))
     # One signed bit has no zero.
     signs_alone = signed and not bool(bits > 1)
     if per_channel:

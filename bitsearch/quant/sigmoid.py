@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitsearch.quant.uniform import largest_level
+from bitsearch.quant.uniform import q_max
 
 CLAMP = 10.0
 """Bound of a sigmoid's argument; beyond it, no gradient."""
@@ -31,7 +31,7 @@ CLUSTERED = 5_000
 
 def sigmoid_levels(bits: int, largest: int | None = None) -> Tensor:
     """The levels y of a ``bits``-bit grid, rising, ``[n]``; none beyond ±``largest`` from three bits on."""
-    top = int(largest_level(torch.tensor(float(bits)), signed=True))
+    top = int(q_max(torch.tensor(float(bits)), signed=True))
     if bits == 1:
         return torch.tensor([-1.0, 1.0])
     top = top if largest is None or bits < 3 else min(top, largest)

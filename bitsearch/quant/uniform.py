@@ -11,7 +11,7 @@ Sources: the step's gradient is LSQ's (Esser et al. 2020), the bit width's is th
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -48,8 +48,20 @@ def as_given(result: Tensor, x: Tensor) -> Tensor:
     return result if result.dtype == x.dtype else result.to(x.dtype)
 
 
-def largest_level(bits: Tensor, *, signed: bool) -> Tensor:
-    """q_max of a ``bits``-bit grid (same shape as ``bits``): 2^(b−1) − 1 signed (1 at one bit), 2^b − 1 unsigned."""
+@overload
+def q_max(bits: int, *, signed: bool) -> int: ...
+@overload
+def q_max(bits: Tensor, *, signed: bool) -> Tensor: ...
+def q_max(bits: Any, *, signed: bool) -> Any:
+    """The largest level of a ``bits``-bit grid: 2^(b−1) − 1 signed (1 at one bit), 2^b − 1 unsigned.
+
+    A whole number for a whole number, a tensor shaped like ``bits`` for a tensor.
+
+    >>> q_max(3, signed=True), q_max(3, signed=False)
+    (3, 7)
+    """
+    if isinstance(bits, int):
+        return max(2 ** (bits - 1) - 1, 1) if signed else 2**bits - 1
     if signed:
         return (torch.exp2(bits - 1) - 1).clamp_min(1)
     return torch.exp2(bits) - 1
@@ -67,7 +79,7 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool, largest: T
     """
     scaled = working_precision(x) / step
     if largest is None:
-        largest = largest_level(bits, signed=signed)
+        largest = q_max(bits, signed=signed)
     if not signed:
         clipped = scaled.clamp_min(0).minimum(largest)
         return Levels(torch.round(clipped), scaled, clipped, largest)
@@ -142,7 +154,7 @@ class _Quantize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None, signed: bool) -> Tensor:
-        largest = largest_level(bits, signed=signed)
+        largest = q_max(bits, signed=signed)
         ctx.save_for_backward(x, step, bits, largest)
         ctx.signed = signed
         return quantized(x, step, bits, largest, signed=signed)
@@ -187,4 +199,4 @@ def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = F
         mean = summed / count
     else:
         mean = magnitude.mean()
-    return (2 * mean / largest_level(bits, signed=signed).sqrt()).clamp_min(SMALLEST_STEP)
+    return (2 * mean / q_max(bits, signed=signed).sqrt()).clamp_min(SMALLEST_STEP)

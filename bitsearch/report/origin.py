@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
-from bitsearch.runs.folder import RunBudget, RunSettings
+from bitsearch.runs.folder import RunSettings
 from bitsearch.text import cost, title
 
 
@@ -42,7 +43,7 @@ def baseline_words(settings: RunSettings) -> str:
     return words
 
 
-def _budget_words(budget: RunBudget, baseline: float | None) -> str:
+def _budget_words(budget: Budget, baseline: float | None) -> str:
     name, limit = title(budget.metric), cost(budget.metric, budget.limit, 4)
     if budget.of_target:
         return f"The hardware has {name} of at most {limit}."

@@ -44,6 +44,9 @@ def write_report(folder: RunFolder) -> Path:
 
     Raises:
         InputError: no finished trial meets the budget yet, a file of the run cannot be read, or the page not written.
+
+    >>> bitsearch.write_report(bitsearch.RunFolder.open("run")).name
+    'pareto.html'
     """
     write_whole(folder.report_file, render(folder))
     return folder.report_file

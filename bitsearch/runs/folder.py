@@ -9,27 +9,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from bitsearch.cost import Target
+from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, masked
 from bitsearch.files import DRAFT, read_text, write_whole
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, table
 from bitsearch.space import SearchSpace
 from bitsearch.train.checkpoint import Checkpoint
-from bitsearch.validation import Cost, Frozen, Name, explain
-
-
-class RunBudget(Frozen):
-    """A budget as it was asked for, and what it stands for."""
-
-    metric: Name
-    requested: Name
-    limit: Cost
-    """In the metric's unit."""
-    of_target: bool = False
-    """A limit that the hardware target sets."""
+from bitsearch.validation import Cost, Frozen, Name, from_toml
 
 
 class RunSettings(Frozen):
@@ -38,7 +27,7 @@ class RunSettings(Frozen):
     schema_version: int = Field(default=1, ge=1, le=1)
     metric: Name
     """The cost that the search sets against accuracy: the axis of the front."""
-    budgets: tuple[RunBudget, ...] = Field(min_length=1)
+    budgets: tuple[Budget, ...] = Field(min_length=1)
     """What was asked for, then the limits of the hardware target."""
     seed: int = Field(ge=0)
     device: Name
@@ -60,7 +49,7 @@ class RunSettings(Frozen):
     target: Target
 
     @property
-    def limits(self) -> dict[str, "RunBudget"]:
+    def limits(self) -> dict[str, "Budget"]:
         """The tightest budget of every metric that has one."""
         return {budget.metric: budget for budget in sorted(self.budgets, key=lambda budget: -budget.limit)}
 
@@ -183,15 +172,7 @@ class RunFolder:
     @cached_property
     def settings(self) -> RunSettings:
         """Contents of ``run.toml``; InputError if it is not what a run wrote."""
-        import tomllib
-
-        text = read_text(self.settings_file, "run settings")
-        try:
-            return RunSettings.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{self.settings_file}: not TOML ({error})") from error
-        except ValidationError as error:
-            raise InputError(f"{self.settings_file}: {explain(error)}") from error
+        return from_toml(RunSettings, read_text(self.settings_file, "run settings"), str(self.settings_file))
 
     def write_plan(self, plan: BitPlan) -> None:
         """Write a trial's plan."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bitsearch.pareto import ParetoFront
 from bitsearch.plan import BitPlan
 
 
@@ -12,12 +13,11 @@ def pareto_front(plans: Sequence[BitPlan], metric: str) -> list[BitPlan]:
 
     Of plans equal in both, the first is kept. Plans without a validation accuracy are left out.
     """
-    measured = [plan for plan in plans if plan.accuracy.validation is not None]
-    front: list[BitPlan] = []
-    for plan in sorted(measured, key=lambda plan: (plan.costs[metric], -validation_accuracy(plan))):
-        if not front or validation_accuracy(plan) > validation_accuracy(front[-1]):
-            front.append(plan)
-    return front
+    front: ParetoFront[BitPlan] = ParetoFront()
+    for plan in plans:
+        if plan.accuracy.validation is not None:
+            front.add(plan.costs[metric], plan.accuracy.validation, plan)
+    return [plan for _, _, plan in front.points]
 
 
 def best_plan(plans: Sequence[BitPlan], metric: str) -> BitPlan | None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from bitsearch.layers import Converted
-from bitsearch.train.loop import EpochRecord
+if TYPE_CHECKING:
+    from bitsearch.layers import Converted
+    from bitsearch.train.loop import EpochRecord
 
 
-class Progress(Protocol):
-    """Told by the run, in this order; the command line draws bars."""
+class Progress:
+    """Told by the run, in this order; this one tells nobody, the command line's draws bars."""
 
-    def converted(self, rows: Sequence[Converted]) -> None:
+    def converted(self, rows: "Sequence[Converted]") -> None:
         """What becomes of the network's layers and neurons."""
 
     def started(self, folder: Path, trials: int, done: int) -> None:
@@ -20,7 +21,7 @@ class Progress(Protocol):
     def trial(self, label: str, epochs: int) -> None:
         """A trial, or the full-precision training, starts."""
 
-    def epoch(self, record: EpochRecord) -> None:
+    def epoch(self, record: "EpochRecord") -> None:
         """An epoch of it has ended."""
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
@@ -28,25 +29,3 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something out of the ordinary has happened."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def converted(self, rows: Sequence[Converted]) -> None:
-        """Nothing."""
-
-    def started(self, folder: Path, trials: int, done: int) -> None:
-        """Nothing."""
-
-    def trial(self, label: str, epochs: int) -> None:
-        """Nothing."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Nothing."""
-
-    def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""

@@ -38,6 +38,10 @@ def rebuild(
 
     Raises:
         InputError: a file that is missing or does not fit the others, or code to run that is not trusted.
+
+    >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
+    >>> network(task.examples).shape[1]
+    10
     """
     plan = BitPlan.load(path)
     return restore(plan, path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
@@ -103,7 +107,11 @@ def evaluate_plan(
     split: str,
     device: str = "auto",
 ) -> float:
-    """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`."""
+    """Accuracy of a plan's network on ``train``, ``validation`` or ``test``; otherwise as :func:`rebuild`.
+
+    >>> 0.0 <= bitsearch.evaluate_plan(Path("run/plan.json"), split="validation") <= 1.0
+    True
+    """
     network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
     with limited_threads(setting.activations):
         return evaluate(network, setting.splits.split(split), setting.space.training.at_once)

@@ -6,7 +6,7 @@ from bitsearch.cost import METRICS, Budget
 from bitsearch.cost.budget import parse_request, split_request
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
-from bitsearch.runs.folder import RunBudget, RunFolder
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
 
 
@@ -28,7 +28,7 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
     if ratio and metric not in settings.baseline_costs:
         raise InputError(f"{metric} of the baseline is not known; give a number in {METRICS[metric].unit}")
     limit = settings.baseline_costs[metric] / value if ratio else value
-    asked = RunBudget(metric=metric, requested=amount.strip(), limit=limit)
+    asked = Budget(metric, amount.strip(), limit)
     budgets = (asked, *(own for own in settings.budgets if own.of_target))
     plans = [_with_budgets(plan, budgets) for plan in folder.plans()]
     best = best_plan(plans, metric)
@@ -42,8 +42,6 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
     return best
 
 
-def _with_budgets(plan: BitPlan, budgets: Sequence[RunBudget]) -> BitPlan:
-    outcomes = [
-        Budget(budget.metric, budget.requested, budget.limit).outcome(plan.costs[budget.metric]) for budget in budgets
-    ]
+def _with_budgets(plan: BitPlan, budgets: Sequence[Budget]) -> BitPlan:
+    outcomes = [budget.outcome(plan.costs[budget.metric]) for budget in budgets]
     return plan.model_copy(update={"budget": tuple(outcomes)})

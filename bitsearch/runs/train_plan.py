@@ -14,7 +14,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.interruption import Stop
-from bitsearch.runs.progress import Progress, Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_setting
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity
@@ -45,7 +45,7 @@ def train_plan(
     output: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
-    command: str = "bitsearch.runs.train_plan.train_plan",
+    command: str = "bitsearch.train_plan",
 ) -> Trained:
     """Train a plan's network, its bits as they are, and measure it on validation and test.
 
@@ -64,13 +64,17 @@ def train_plan(
 
     Raises:
         InputError: a file that is missing or does not fit the others.
+
+    >>> trained = bitsearch.train_plan(Path("run/plan.json"), epochs=1, output=Path("trained.json"))
+    >>> trained.plan.layers == bitsearch.BitPlan.load("run/plan.json").layers
+    True
     """
     plan = BitPlan.load(path)
     setting, _ = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     training, seed = setting.space.training, plan.provenance.seed
     epochs = training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
-    progress = progress or Silent()
+    progress = progress or Progress()
     stop = Stop(lambda: progress.note("stopping after this epoch; Ctrl-C again stops at once"))
     checkpoint = Checkpoint(
         output.with_suffix(".checkpoint.safetensors"),

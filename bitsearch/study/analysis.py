@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import optuna
 import pandas as pd
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
+from bitsearch.pareto import ParetoFront, hypervolume
 from bitsearch.plan import BitPlan, LayerPlan
 from bitsearch.runs.pareto import best_plan, validation_accuracy
 
@@ -88,17 +88,14 @@ def hypervolumes(plans: Sequence[BitPlan], metric: str) -> list[float]:
     """
     measured = [plan for plan in plans if plan.accuracy.validation is not None and metric in plan.costs]
     dearest = max((plan.costs[metric] for plan in measured), default=0.0) or 1.0
-    front: list[tuple[float, float]] = []
-    volumes = []
-    for plan in measured:
-        cost, accuracy = plan.costs[metric] / dearest, validation_accuracy(plan)
-        if not any(other <= cost and best >= accuracy for other, best in front):
-            kept = [(other, best) for other, best in front if other < cost or best > accuracy]
-            front = sorted([*kept, (cost, accuracy)])
-        steps = pairwise([0.0, *(best for _, best in front)])
-        volumes.append(
-            sum((1 - other) * (best - before) for (other, _), (before, best) in zip(front, steps, strict=True))
-        )
+    points = [(plan.costs[metric] / dearest, validation_accuracy(plan)) for plan in measured]
+    front: ParetoFront[None] = ParetoFront()
+    volumes: list[float] = []
+    for cost, accuracy in points:
+        if front.add(cost, accuracy, None) or not volumes:
+            volumes.append(hypervolume(((cost, accuracy) for cost, accuracy, _ in front.points), (1.0, 0.0)))
+        else:
+            volumes.append(volumes[-1])
     return volumes
 
 

@@ -119,6 +119,10 @@ def compare(
 
     Raises:
         InputError: anything the user gave is wrong, or a method cannot meet the budgets.
+
+    >>> found = bitsearch.compare(space, "8x", ["uniform", "random"], seeds=1, trials=1, out="compared")
+    >>> list(found.results["method"])
+    ['uniform', 'random']
     """
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
     searched = _checked(methods)

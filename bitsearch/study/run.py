@@ -14,16 +14,16 @@ from torch import nn
 
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import parse_budgets
-from bitsearch.cost.budget import check_metric, target_limits
+from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, masked
 from bitsearch.launch import is_rank_zero, world_size
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.command_line import python_command
-from bitsearch.runs.folder import RunBudget, RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.pareto import table
-from bitsearch.runs.progress import Progress, Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import check_resumable, sole_owner
 from bitsearch.runs.test_accuracy import read_test_split
 from bitsearch.space import SearchSpace
@@ -121,6 +121,10 @@ def search(
         InputError: anything the user gave is wrong, and nothing has been written; or the trials fail.
         StorageError: a disk or a database; the same call goes on once it works again.
         KeyboardInterrupt: by Ctrl-C, after the epoch; the same call goes on.
+
+    >>> result = bitsearch.search(space, budget="8x", trials=1, timeout=0, out="mine")
+    >>> result.best.met, len(result.front)
+    (True, 1)
     """
     if not isinstance(space, SearchSpace):
         space = SearchSpace.load(space)
@@ -140,7 +144,7 @@ def search(
         limit.check_feasible(model, setting.rules)
     wanted = trials or space.search.trials
     compiled = compiles(setting, wanted)
-    told = progress or Silent()
+    told = progress or Progress()
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
@@ -150,11 +154,10 @@ def search(
             with stop.listening(), computing(setting, compiled=compiled):
                 return SearchResult(RunFolder(Path(processes.follow())))
         with processes.leading():
-            own = target_limits(model.target)
             settings = RunSettings(
                 compiled=compiled,
                 metric=axis,
-                budgets=tuple(RunBudget(**vars(limit), of_target=limit in own) for limit in budgets),
+                budgets=tuple(budgets),
                 seed=seed,
                 device=str(setting.device),
                 threads=threads_for(setting.activations),

@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from bitsearch.pareto import ParetoFront
 from bitsearch.space import SearchSpace
 from bitsearch.study.study import SEARCHED, origin_of
 from bitsearch.study.trial_roles import Turns, Wanted
@@ -112,23 +113,21 @@ class _History:
 
     def __init__(self) -> None:
         self._passed = 0
-        self._front: list[FrozenTrial] = []
+        self._front: ParetoFront[FrozenTrial] = ParetoFront()
 
     def seen(self, trials: Sequence[FrozenTrial], ended: int) -> list[FrozenTrial]:
         """Those of all trials, in order, of which the first ``ended`` have all come to their end."""
         passed = max(self._passed, ended - HISTORY)
         for trial in trials[self._passed : passed]:
             feasible = all(excess <= 0 for excess in trial.constraints.values())
-            if trial.state == TrialState.COMPLETE and feasible and not any(_beats(old, trial) for old in self._front):
-                self._front = [old for old in self._front if not _beats(trial, old)] + [trial]
+            if trial.state == TrialState.COMPLETE and feasible:
+                accuracy, cost = trial.values
+                self._front.add(cost, accuracy, trial)
         self._passed = passed
-        return [*self._front, *trials[passed:]]
-
-
-def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
-    """Whether it is at least as accurate and at most as costly; an equal one beats."""
-    (accuracy, cost), (others_accuracy, others_cost) = one.values, other.values
-    return bool(accuracy >= others_accuracy and cost <= others_cost)
+        return [
+            *sorted((trial for _, _, trial in self._front.points), key=lambda trial: trial.number),
+            *trials[passed:],
+        ]
 
 
 def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:

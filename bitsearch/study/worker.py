@@ -4,11 +4,10 @@ from contextlib import closing
 
 import optuna
 
-from bitsearch.cost import Budget
 from bitsearch.launch import is_rank_zero
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
-from bitsearch.runs.progress import Progress, Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import refuse_own
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.proxy import open_shared
@@ -54,7 +53,7 @@ def work(
         StorageError: the database or the store is away for too long.
         KeyboardInterrupt: asked to stop; the trial goes back to the others.
     """
-    told = progress or Silent()
+    told = progress or Progress()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group(), stop.listening(), closing(open_shared(storage)) as database:
@@ -65,9 +64,8 @@ def work(
         if not trust:
             refuse_own(settings.space, f"study {study!r}")
         setting = make_setting(settings.space, device=device, target=settings.target)
-        budgets = [Budget(budget.metric, budget.requested, budget.limit) for budget in settings.budgets]
         fabric = make_fabric(setting.device, settings.space.training.precision)
-        processes = Processes(setting, budgets, settings.seed, fabric, stop)
+        processes = Processes(setting, settings.budgets, settings.seed, fabric, stop)
         with computing(setting, compiled=settings.compiled):
             if not is_rank_zero():
                 processes.follow()
@@ -82,7 +80,7 @@ def work(
                 done = sum(is_settled(trial) and not is_part(trial) for trial in before)
                 told.started(folder.path, wanted.total, done)
                 found.sampler = TrialSampler(settings.space, settings.seed, wanted)
-                objective = Objective(folder, setting, budgets, processes, told, store)
+                objective = Objective(folder, setting, settings.budgets, processes, told, store)
                 taker = Taker(found, wanted, objective, folder, told, stop, processes.survive)
                 taker.take_all()
                 processes.dismiss(str(folder.path))

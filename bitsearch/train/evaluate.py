@@ -11,7 +11,7 @@ from bitsearch.cost import Activity
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.distributed import process, processes, total
-from bitsearch.eval_mode import eval_mode
+from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
 from bitsearch.train.predict import predict
@@ -47,6 +47,14 @@ def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = F
     """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``, or on its parts; modes stay as they were.
 
     ``shared``: the parts are this process's share of a batch, and all get the whole batch's counts.
+
+    >>> images = torch.rand(16, 1, 8, 8)
+    >>> layers = torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4)
+    >>> network = torch.nn.Sequential(*layers)
+    >>> quantized = bitsearch.quantize(network, images)
+    >>> quantized.activity = bitsearch.measure_activity(quantized, images)
+    >>> 0.0 <= quantized.activity.firing["3"] <= 1.0
+    True
     """
     with _counted(network) as counts, eval_mode(network):
         for inputs in parts:

@@ -62,7 +62,7 @@ class SoftSteps(Callback):
             for soft in self._soft:
                 soft.soft_in_evaluation = False
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
         """What soft steps reach at this epoch's temperature; the next one's is higher."""
         self.network.soft_accuracy = self.accuracy()
         measures = {"soft_accuracy": self.network.soft_accuracy, "temperature": self._soft[0].temperature}

@@ -75,8 +75,8 @@ class Callback:
     def after_step(self) -> None:
         """After the optimizer's step; the batch's gradients, the same in all processes, are still there."""
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Measures for the epoch's record."""
+    def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
+        """Measures for the epoch's record; ``loss`` is its mean training loss."""
         return {}
 
 
@@ -192,7 +192,7 @@ def train(
                 network.follow_latents()
             measures: dict[str, float] = {}
             for callback in callbacks:
-                measures |= callback.after_epoch(epoch)
+                measures |= callback.after_epoch(epoch, mean)
             if on_epoch is not None:
                 accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
                 bits = _bits(network)

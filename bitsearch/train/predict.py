@@ -1,7 +1,5 @@
 """A network's prediction for a batch, whatever kind of network it is."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from bitsearch.frameworks.spikingjelly import reset_states
@@ -13,5 +11,9 @@ def predict(network: nn.Module, inputs: Tensor) -> Tensor:
     States of spiking neurons are reset before; logits of every frame, ``[T, N, classes]``, are averaged.
     """
     reset_states(network)
-    logits: Any = network(inputs)
-    return logits.mean(0) if logits.dim() == 3 else logits  # type: ignore[no-any-return]
+    return mean_over_frames(network(inputs))
+
+
+def mean_over_frames(logits: Tensor) -> Tensor:
+    """Logits ``[N, classes]``: those of every frame, ``[T, N, classes]``, averaged; others as they are."""
+    return logits.mean(0) if logits.dim() == 3 else logits

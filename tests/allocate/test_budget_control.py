@@ -6,7 +6,7 @@ from cost_problems import HARDWARE
 from tolerances import rounding
 
 from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced, tightened
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocate.learnable import LearnableNetwork, quantize
 from bitsearch.allocate.methods.adaptive import make_searchable
 from bitsearch.allocate.methods.budget_penalty import BudgetPull
 from bitsearch.cost import Activity
@@ -213,8 +213,10 @@ def test_a_fixed_layer_enters_the_penalty_without_gradient(network, batch):
 def test_the_networks_own_penalty_is_that_of_a_run(network, model, rules, space):
     """Schedule, prices and controller: the README's loop is drawn to its budget as ``bitsearch run`` draws its bits."""
     knobs = Allocation(weight_price=0.5, spike_price=2.0, time_price=3.0)
-    by_hand, by_run = (make_searchable(network, model, rules, space, knobs) for _ in range(2))
-    pull = BudgetPull(by_run, [by_run.budget("8x")], knobs, steps=6)
+    options = {"start": knobs.start, "baseline": space.baseline, "granularity": "layer", "decay": None}
+    by_hand = LearnableNetwork.learnable(network, model, rules=rules, **options)
+    by_run = make_searchable(network, model, rules, space, knobs)
+    pull = BudgetPull(by_run, [by_hand.budget("8x")], knobs, steps=6)
     for _ in range(8):
         penalties = [by_hand.penalty("8x", steps=6, prices=(0.5, 2.0, 3.0)), pull.penalty()]
         assert penalties[0].item() == penalties[1].item()

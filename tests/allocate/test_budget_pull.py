@@ -71,7 +71,7 @@ def test_the_record_of_an_epoch_holds_every_budget(network, model, rules, space)
     quantized = make_searchable(network, model, rules, space, Allocation())
     quantized.activity = Activity(dict.fromkeys(quantized.layers, 0.5))
     budgets = [Budget("ns_ace", "", 1e4), Budget("weight_memory", "", 1e3)]
-    measures = BudgetPull(quantized, budgets, Allocation(), steps=8).after_epoch(1)
+    measures = BudgetPull(quantized, budgets, Allocation(), steps=8).after_epoch(1, 1.0)
     assert measures["ns_ace"] == 0.5 * model.cost("s_ace", quantized.layer_plans)
     assert measures["weight_memory"] == model.cost("weight_memory", quantized.layer_plans)
 
@@ -95,16 +95,16 @@ def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have
 
     assert flags() == {(True, True)}
     set_weight_bits(2.0)
-    renewal.after_epoch(1)
+    renewal.after_epoch(1, 1.0)
     assert flags() == {(True, True)}
     set_weight_bits(4.0)
-    renewal.after_epoch(2)
+    renewal.after_epoch(2, 1.0)
     assert flags() == {(True, True)}
     set_weight_bits(2.0)
-    renewal.after_epoch(3)
+    renewal.after_epoch(3, 1.0)
     assert flags() == {(False, True)}
     set_weight_bits(6.0)
-    renewal.after_epoch(4)
+    renewal.after_epoch(4, 1.0)
     assert flags() == {(False, True)}
 
 

@@ -165,7 +165,7 @@ def test_a_dear_kind_gets_fewer_bits():
     budget = [Budget("s_ace", "given", (least + most) / 2)]
     bits = {
         price: sum(
-            solve(start, model, budget, rules, LevelCount(), prices={"weight": price, "spike": 1.0})
+            solve(start, model, budget, rules, LevelCount(), prices={"weight": price, "spike": 1.0, "time": 1.0})
             .plan[name]
             .weight_bits
             for name in rules.searched

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 from tolerances import rounding
@@ -100,29 +98,29 @@ def test_the_estimate_is_that_of_the_formula(problem, binarization):
 def test_the_layers_with_the_least_loss_a_bit_go_first(binarization):
     # Layer 10 has 640 weights, the others 144: its loss a bit is the least though its loss is not.
     quantized, callback = binarization(0.6, {"3": 2.0, "6": 1.0, "10": 1.5})
-    callback.after_epoch(4)
+    callback.after_epoch(4, 1.0)
     assert binary(quantized) == ["10"]
 
 
 def test_a_layer_whose_estimate_has_risen_is_released_for_a_better_one(binarization):
     losses = {"3": 3.0, "6": 1.0, "10": 1000.0}
     quantized, callback = binarization(0.93, losses)
-    callback.after_epoch(4)
+    callback.after_epoch(4, 1.0)
     assert binary(quantized) == ["6"]
     losses["6"] = 1.4
-    assert callback.after_epoch(4)["released"] == 0.0
+    assert callback.after_epoch(4, 1.0)["released"] == 0.0
     assert binary(quantized) == ["6"]
     losses["6"] = 9.0
-    assert callback.after_epoch(4)["released"] == 1.0
+    assert callback.after_epoch(4, 1.0)["released"] == 1.0
     assert binary(quantized) == ["3"]
 
 
 def test_nothing_is_released_where_no_other_layer_would_cost_less(binarization):
     losses = {"3": 3.0, "6": 1.0, "10": 1000.0}
     quantized, callback = binarization(0.93, losses)
-    callback.after_epoch(4)
+    callback.after_epoch(4, 1.0)
     losses.update({"6": 2.0})
-    assert callback.after_epoch(4)["released"] == 0.0
+    assert callback.after_epoch(4, 1.0)["released"] == 0.0
     assert binary(quantized) == ["6"]
 
 
@@ -132,10 +130,10 @@ def test_weights_flip_against_a_lasting_gradient_only_and_only_after_the_plateau
     name, layer = next(iter(flips.layers.items()))
     before = torch.where(layer.weight < 0, -1.0, 1.0).detach()
     for loss in (1.0, 0.5):
-        flips.observe(SimpleNamespace(loss=loss))
+        flips.after_epoch(1, loss)
     flips.after_step()
     assert not flips.signs
-    flips.observe(SimpleNamespace(loss=0.499))
+    flips.after_epoch(2, 0.499)
     network.zero_grad()
     flips.after_step()
     # One weight is pushed down step by step, one back and forth, the others not at all.
@@ -155,5 +153,5 @@ def test_weights_flip_against_a_lasting_gradient_only_and_only_after_the_plateau
     layer.weight.grad.zero_()
     layer.weight.data.zero_()  # what an optimizer does to it counts for nothing
     flips.after_step()
-    assert flips.after_epoch(1)["flips"] == 1.0
+    assert flips.after_epoch(1, 1.0)["flips"] == 1.0
     assert torch.equal(torch.sign(layer.weight), flips.signs[name])

@@ -85,7 +85,7 @@ class Recorder(Callback):
     def penalty(self):
         return None if self.fixed is None else self.fixed * self.network[0].weight.square().sum()
 
-    def after_epoch(self, epoch):
+    def after_epoch(self, epoch, loss):
         self.epochs.append(epoch)
         return {"seen": float(len(self.sizes))}
 

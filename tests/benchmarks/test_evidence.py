@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.evidence.accuracy import best_rows
-from benchmarks.evidence.fronts import at_equal_cost, front, hypervolume, rank_correlation, spread, spread_out
+from benchmarks.evidence.fronts import at_equal_cost, front, rank_correlation, spread, spread_out
 from benchmarks.evidence.runs import SMALL, Ledger, Stage, complete_seeds
 from benchmarks.evidence.samplers import hopeless, simulate
 from bitsearch.choices import Choices
+from bitsearch.pareto import hypervolume
 from bitsearch.space import SearchSpace
 
 POINTS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10).map(lambda tenth: tenth / 10)), max_size=12)

@@ -290,9 +290,9 @@ def test_the_limits_of_the_target_are_budgets_too():
     )
     model = CostModel(LAYERS, target=target)
     limits = [
-        Budget("weight_memory", "target chip", 1000),
-        Budget("working_memory", "target chip", 500),
-        Budget("cores", "target chip", 7),
+        Budget("weight_memory", "target chip", 1000, of_target=True),
+        Budget("working_memory", "target chip", 500, of_target=True),
+        Budget("cores", "target chip", 7, of_target=True),
     ]
     first = Budget("s_ace", "5000", 5000.0)
     assert parse_budgets("5000", "s_ace", model, BASELINE) == [first, *limits]
@@ -300,8 +300,14 @@ def test_the_limits_of_the_target_are_budgets_too():
     own = Budget("weight_memory", "900", 900.0)
     assert parse_budgets("memory=900", "s_ace", model, BASELINE) == [own, *limits]
     half = CostModel(LAYERS, target=make_target("half", memory={"working_bytes": 500}))
-    assert parse_budgets("5000", "s_ace", half, BASELINE) == [first, Budget("working_memory", "target half", 500)]
-    assert parse_budgets("5000", "s_ace", ON_HARDWARE, BASELINE) == [first, Budget("cores", "target hand", 9)]
+    assert parse_budgets("5000", "s_ace", half, BASELINE) == [
+        first,
+        Budget("working_memory", "target half", 500, of_target=True),
+    ]
+    assert parse_budgets("5000", "s_ace", ON_HARDWARE, BASELINE) == [
+        first,
+        Budget("cores", "target hand", 9, of_target=True),
+    ]
 
 
 def test_a_network_that_does_not_fit_the_target_is_refused_by_its_limit():

@@ -431,4 +431,4 @@ def test_target_imports_nothing_of_the_cost_model():
     imported = {
         line.split()[1] for line in source.splitlines() if line.startswith(("from bitsearch", "import bitsearch"))
     }
-    assert imported == {"bitsearch.choices", "bitsearch.errors", "bitsearch.plan", "bitsearch.space"}
+    assert imported <= {"bitsearch.choices", "bitsearch.plan", "bitsearch.validation"}

@@ -11,7 +11,7 @@ import optuna
 from bitsearch.plan import UniformBits
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
-from bitsearch.runs.progress import Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.space import SearchSpace
 from bitsearch.study.database import proxy, storage
 from bitsearch.study.sampler import TrialSampler, suggest
@@ -39,7 +39,7 @@ def take_trials(url, folder, trials, name, namespace=None):
         time.sleep(0.25)
         return 0.5, 1.0 + trial.number
 
-    Taker(study, wanted, objective, own, Silent(), Stop()).take_all()
+    Taker(study, wanted, objective, own, Progress(), Stop()).take_all()
 
 
 def _enter(namespace):

@@ -14,7 +14,7 @@ from bitsearch.quant.uniform import (
     edge_derivative,
     initial_step,
     inside_range,
-    largest_level,
+    q_max,
     quantize,
     to_levels,
 )
@@ -110,7 +110,7 @@ def test_single_precision_stays_on_the_grid_and_in_range(shape, bits, signed, se
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_largest_level_by_hand(bits, signed):
     wanted = {True: [1, 1, 3, 7, 15, 31, 63, 127], False: [1, 3, 7, 15, 31, 63, 127, 255]}[signed][bits - 1]
-    assert largest_level(scalar(bits), signed=signed).item() == wanted
+    assert q_max(scalar(bits), signed=signed).item() == wanted
 
 
 def test_values_at_half_steps_round_to_even():

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitsearch.cost import Target
+from bitsearch.cost import Budget, Target
 from bitsearch.cost.metrics import METRICS, Bits, Geometry
 from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
-from bitsearch.runs.folder import RunBudget, RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.space import SearchSpace
 
 MACS = np.array([9216.0, 73728.0, 147456.0, 73728.0, 640.0])
@@ -19,7 +19,7 @@ OUTPUTS = np.array([16.0, 32.0, 32.0, 64.0, 10.0])
 RATES = np.array([0.9, 0.45, 0.38, 0.3, 0.52])
 GENERIC = Target.load("generic")
 NAMES = ("conv1", "conv2", "conv3", "conv4", "classifier")
-BUDGETS = (RunBudget(metric="bit_budget", requested="4x", limit=16.0),)
+BUDGETS = (Budget(metric="bit_budget", requested="4x", limit=16.0),)
 FULL_PRECISION = Accuracy(validation=0.9889, test=0.9806)
 COMMAND = "bitsearch run --budget 4x --seed 0"
 
@@ -184,14 +184,14 @@ def search_record(trial: int, epoch: int, metric: str = "bit_budget") -> dict[st
 
 
 @pytest.fixture
-def two_budgets() -> tuple[RunBudget, ...]:
+def two_budgets() -> tuple[Budget, ...]:
     """Of weight memory and S-ACE, and the limits of the target ``power_of_two``."""
     target = "target power_of_two"
     return (
-        RunBudget(metric="weight_memory", requested="24KiB", limit=24 * 1024),
-        RunBudget(metric="s_ace", requested="2x", limit=baseline_costs()["s_ace"] / 2),
-        RunBudget(metric="weight_memory", requested=target, limit=65536, of_target=True),
-        RunBudget(metric="working_memory", requested=target, limit=49152, of_target=True),
+        Budget(metric="weight_memory", requested="24KiB", limit=24 * 1024),
+        Budget(metric="s_ace", requested="2x", limit=baseline_costs()["s_ace"] / 2),
+        Budget(metric="weight_memory", requested=target, limit=65536, of_target=True),
+        Budget(metric="working_memory", requested=target, limit=49152, of_target=True),
     )
 
 

@@ -5,13 +5,13 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
+from bitsearch.cost import Budget
 from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
 from bitsearch.report.history import TrialHistory, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
 from bitsearch.report.study_figures import correlation_figure, curves_figure, importance_figure, layer_axis
 from bitsearch.report.trial_details import details
-from bitsearch.runs.folder import RunBudget
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.text import SPACE
 
@@ -225,7 +225,7 @@ DECLARED = (
 
 
 def asked(requested, limit=16.0, metric="bit_budget"):
-    return RunBudget(metric=metric, requested=requested, limit=limit)
+    return Budget(metric=metric, requested=requested, limit=limit)
 
 
 def test_what_the_budget_meant(make_settings):

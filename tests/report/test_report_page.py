@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
+from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.report import write_report
 from bitsearch.report.page import data_island
-from bitsearch.runs.folder import RunBudget
 
 HOSTILE = (
     "</script><script>window.__pwned=1</script>",
@@ -193,7 +193,7 @@ def test_data_island_cannot_end_its_script():
 
 
 def test_no_plan_within_the_budget_yet(make_run_folder):
-    folder = make_run_folder(budgets=(RunBudget(metric="bit_budget", requested="64x", limit=1.0),))
+    folder = make_run_folder(budgets=(Budget(metric="bit_budget", requested="64x", limit=1.0),))
     with pytest.raises(InputError, match=r"the nearest plan has 1\.24267; allow more"):
         write_report(folder)
     assert not folder.report_file.exists()

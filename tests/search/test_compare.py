@@ -1,12 +1,12 @@
 from bitsearch.allocate.methods import METHODS
 from bitsearch.errors import InputError
 from bitsearch.report.comparison import comparison_table
-from bitsearch.runs.progress import Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.study.compare import compare
 from bitsearch.study.study import FAILURE, load_study
 
 
-class Told(Silent):
+class Told(Progress):
     def __init__(self):
         self.notes = []
 

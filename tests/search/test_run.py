@@ -12,7 +12,7 @@ from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.progress import Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import evaluate_plan, rebuild
 from bitsearch.runs.select import select_plan
 from bitsearch.study.database.storage import open_storage
@@ -127,7 +127,7 @@ def test_recorded_costs_are_those_of_the_cost_model(finished_run, tiny_space):
         assert 0 < plan.costs["ns_ace"] < plan.costs["s_ace"]
 
 
-class _InterruptAt(Silent):
+class _InterruptAt(Progress):
     """Ctrl-C in the middle of a given trial."""
 
     def __init__(self, trial):
@@ -154,7 +154,7 @@ def test_an_interrupted_run_goes_on_to_the_trials_of_an_undisturbed_one(
     assert [plan.accuracy for plan in resumed] == [plan.accuracy for plan in undisturbed]
 
 
-class _InterruptAfterFiles(Silent):
+class _InterruptAfterFiles(Progress):
     """Ctrl-C once a trial's files are written, before Optuna has its result."""
 
     def trial_done(self, label, accuracy, cost):

@@ -5,13 +5,13 @@ from safetensors.torch import load_file, save_file
 from bitsearch.errors import InputError
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, Provenance, UniformBits
-from bitsearch.runs.progress import Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import evaluate_plan
 from bitsearch.runs.train_plan import train_plan
 from bitsearch.train.task import make_setting
 
 
-class Stopping(Silent):
+class Stopping(Progress):
     """Is told of epochs, and stops the training at one of them, as Ctrl-C does."""
 
     def __init__(self, at=None):

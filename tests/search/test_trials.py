@@ -16,7 +16,7 @@ from bitsearch.errors import InputError, StorageError
 from bitsearch.plan import UniformBits
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Interrupted, Stop
-from bitsearch.runs.progress import Silent
+from bitsearch.runs.progress import Progress
 from bitsearch.study.database.storage import open_storage
 from bitsearch.study.run import search
 from bitsearch.study.study import FAILURE, open_study
@@ -27,7 +27,7 @@ KEY_ERROR = 'raise KeyError("width")'
 UNIFORM = [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)]
 
 
-class Told(Silent):
+class Told(Progress):
     def __init__(self):
         self.notes = []
 
@@ -214,7 +214,7 @@ def test_two_hundred_trials_do_not_grow_the_process(tiny_space, tmp_path, monkey
     }
     seen = []
 
-    class Watching(Silent):
+    class Watching(Progress):
         def trial_done(self, label, accuracy, cost):
             seen.append(resident())
 

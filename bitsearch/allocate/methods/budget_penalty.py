@@ -41,7 +41,7 @@ class BudgetPull(Callback):
         """Go on from there."""
         self.budget_penalty.load_state_dict(state)
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
         """Costs, mean bits, the penalties' largest weight; bit changes and step renewals since the start."""
         plans, model = self.network.layer_plans, self.network.model
         weights, spikes, time_steps = model.means(plans)
@@ -78,7 +78,7 @@ class Renewal(Callback):
         for name, layer in self.network.layers.items():
             layer.renew_weights, layer.renew_spikes = state[name]
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
         """Stop where the mean has come close enough."""
         if epoch >= self.knobs.renewal_epochs:
             near = [

@@ -13,19 +13,12 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fine_tune import fine_tune
-from bitsearch.train.loop import Callback, EpochRecord
+from bitsearch.train.loop import Callback
 
 CORRECTIONS = 3
 """Most attempts to meet a budget that depends on how often neurons fire, after the first."""
 CORRECTION = 0.93
 """Each aims at this share of what the one before aimed at."""
-
-
-class ObservingCallback(Callback):
-    """A callback that gets every epoch's record as well."""
-
-    def observe(self, record: EpochRecord) -> None:
-        """After the epoch's other measures."""
 
 
 def settle(
@@ -39,7 +32,7 @@ def settle(
     prices: Mapping[Kind, float] | None = None,
     refill: bool = True,
     phase: str = "fine-tune",
-    callbacks: Callable[[], Sequence[ObservingCallback]] = tuple,
+    callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> None:
     """Project the allocation onto the budgets exactly, freeze it and fine-tune, in place.
 
@@ -85,14 +78,6 @@ def settle(
         )
         quantized.fix(plan)
         if epochs > 0:
-            parts = callbacks()
-
-            def on_epoch(record: EpochRecord) -> None:
-                for part in parts:
-                    part.observe(record)
-                if problem.on_epoch is not None:
-                    problem.on_epoch(record)
-
             fine_tune(
                 quantized,
                 splits,
@@ -101,9 +86,8 @@ def settle(
                 epochs=epochs,
                 seed=seed,
                 phase=phase,
-                callbacks=parts,
-                # Without listeners nothing is measured after an epoch.
-                on_epoch=on_epoch if parts else problem.on_epoch,
+                callbacks=callbacks(),
+                on_epoch=problem.on_epoch,
                 fabric=problem.fabric,
                 checkpoints=problem.checkpoints,
             )

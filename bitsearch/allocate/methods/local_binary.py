@@ -25,14 +25,15 @@ from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened
 from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import ObservingCallback, expected_activity, settle
+from bitsearch.allocate.methods.finish import expected_activity, settle
 from bitsearch.allocate.methods.uniform import best_uniform
+from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.choices import Span
 from bitsearch.cost import Activity, Rules
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.train.loop import Callback, EpochRecord, train
+from bitsearch.train.loop import Callback, train
 from bitsearch.train.state import moved
 
 SMOOTHING = 0.9
@@ -75,8 +76,8 @@ class Binarization(Callback):
         for name in self.candidates:
             gradient = _gradient(self.network.layers[name])
             if gradient is not None:
-                self.slopes[name] = _smoothed(self.slopes.get(name), gradient)
-                self.squares[name] = _smoothed(self.squares.get(name), gradient.square())
+                self.slopes[name] = moving_average(self.slopes.get(name), gradient, SMOOTHING)
+                self.squares[name] = moving_average(self.squares.get(name), gradient.square(), SMOOTHING)
 
     @torch.no_grad()
     def loss(self, name: str) -> float:
@@ -88,7 +89,7 @@ class Binarization(Callback):
         first = (self.slopes[name] * error).sum().abs()
         return float(first + 0.5 * (self.squares[name] * error.square()).sum())
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
         """Release what has risen, then binarize until this epoch's budget is met."""
         losses = {name: self.loss(name) for name in self.candidates}
         released = self._release(losses)
@@ -140,7 +141,7 @@ class Binarization(Callback):
         )
 
 
-class BinaryFlips(ObservingCallback):
+class BinaryFlips(Callback):
     """Binary weight optimization: once the loss has stopped falling, gradients flip weights without a shadow.
 
     A weight flips when the momentum of its gradient pushes against its sign beyond a threshold (Helwegen et al. 2019,
@@ -155,11 +156,6 @@ class BinaryFlips(ObservingCallback):
         self.flips = 0
         self.least_loss = math.inf
         self.started = False
-
-    def observe(self, record: EpochRecord) -> None:
-        """Start once an epoch's loss is no longer clearly below the least before it."""
-        self.started = self.started or record.loss > (1 - PLATEAU) * self.least_loss
-        self.least_loss = min(self.least_loss, record.loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Signs, momenta, and whether the loss has stopped falling."""
@@ -191,8 +187,10 @@ class BinaryFlips(ObservingCallback):
                 self.flips += int(flipped.sum())
             self._write(layer, self.signs[name])
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
-        """The flips so far."""
+    def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
+        """The flips so far; they start once an epoch's loss is no longer clearly below the least before it."""
+        self.started = self.started or loss > (1 - PLATEAU) * self.least_loss
+        self.least_loss = min(self.least_loss, loss)
         return {"flips": float(self.flips)}
 
     def _write(self, layer: QuantizedLayer, signs: Tensor) -> None:
@@ -272,7 +270,3 @@ def _gradient(layer: QuantizedLayer) -> Tensor | None:
     """Of the weights in the last step; nothing from a step that gradient scaling skipped for its overflow."""
     gradient = layer.weight.grad
     return None if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
-
-
-def _smoothed(past: Tensor | None, new: Tensor) -> Tensor:
-    return new.clone() if past is None else past.lerp_(new, 1 - SMOOTHING)

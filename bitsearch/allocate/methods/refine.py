@@ -10,12 +10,12 @@ like any other plan, and stands if it is then more accurate on validation than t
 import copy
 from collections.abc import Iterator
 
-from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.loss_model import LossModel, layer_loss
 from bitsearch.allocate.methods.base import Problem
 from bitsearch.allocate.methods.finish import expected_activity, settle_plan
 from bitsearch.allocate.methods.sensitivity import score
 from bitsearch.allocate.methods.uniform import best_uniform
-from bitsearch.allocate.moves import Move, loss_change, moves
+from bitsearch.allocate.moves import Move, moves
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
@@ -100,17 +100,20 @@ def exchanges(plan: Plan, problem: Problem, loss: LossModel, activity: Activity 
 
 
 def _promising(plan: Plan, problem: Problem, loss: LossModel, direction: int) -> list[tuple[float, str, Move]]:
-    found = [
-        (loss_change(loss, name, plan[name].weight_bits, plan[name].spike_bits, move), name, move)
-        for name in problem.rules.searched
-        for move in moves(plan[name].weight_bits, plan[name].spike_bits, problem.rules.choices[name], direction)
-    ]
+    prices = problem.knobs.prices
+    found: list[tuple[float, str, Move]] = []
+    for name in problem.rules.searched:
+        weight_bits, spike_bits = plan[name].weight_bits, plan[name].spike_bits
+        before = layer_loss(loss, name, weight_bits, spike_bits, prices)
+        found += [
+            (layer_loss(loss, name, move.weight_bits, move.spike_bits, prices) - before, name, move)
+            for move in moves(weight_bits, spike_bits, problem.rules.choices[name], direction)
+        ]
     return sorted(found, key=lambda entry: entry[0])[:WIDTH]
 
 
 def _moved(plan: Plan, name: str, move: Move) -> Plan:
-    update = {"weight_bits": move.weight_bits, "spike_bits": move.spike_bits, "time_steps": len(move.spike_bits)}
-    return plan | {name: plan[name].model_copy(update=update)}
+    return plan | {name: plan[name].with_bits(move.weight_bits, move.spike_bits)}
 
 
 def _key(plan: Plan) -> tuple[tuple[int, tuple[int, ...]], ...]:

@@ -81,8 +81,7 @@ def score(problem: Problem) -> Curvature:
 def allocate_by_sensitivity(problem: Problem) -> Iterator[QuantizedNetwork]:
     """Score, solve, train.
 
-    ``budget_share``, ``weight_price``, ``spike_price`` and ``depth_preference`` count as they do elsewhere; spike bits
-    and time steps share a loss, so that ``time_price`` does not.
+    ``budget_share``, the prices and ``depth_preference`` count as they do elsewhere.
     """
     model, rules, knobs = problem.model, problem.rules, problem.knobs
     activity = expected_activity(problem)

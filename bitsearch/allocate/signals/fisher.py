@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import gathered, process, processes, total
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer
@@ -197,8 +198,8 @@ class Fisher(Generic[_Layer]):
         # Mean over the batch of products of per-sample gradients; the loss is a mean, so each carries 1/N.
         sampled = torch.cat(call.spike_grads)
         features = total(torch.einsum("nfk,ngk->fgk", sampled, sampled)) * batch * share
-        state.weight_fisher = _smoothed(state.weight_fisher, total(call.weight_grad).square() * batch)
-        state.feature_fisher = _smoothed(state.feature_fisher, features)
+        state.weight_fisher = moving_average(state.weight_fisher, total(call.weight_grad).square() * batch, SMOOTHING)
+        state.feature_fisher = moving_average(state.feature_fisher, features, SMOOTHING)
         state.probes += 1
         state.probed()
 
@@ -225,7 +226,3 @@ def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:
         calls.append((x.detach(), spikes, weight))
 
     return observe
-
-
-def _smoothed(past: Tensor | None, new: Tensor) -> Tensor:
-    return new if past is None else SMOOTHING * past + (1 - SMOOTHING) * new

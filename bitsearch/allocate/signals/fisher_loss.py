@@ -20,7 +20,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.quant.frames import bin_frames, hold_frames
 from bitsearch.quant.renewal import renew_step
-from bitsearch.quant.uniform import largest_level, to_levels
+from bitsearch.quant.uniform import q_max, to_levels
 
 STEPS_KEPT = 8
 """Probes for which a candidate's best step size is kept: weights and activations move little in between."""
@@ -156,7 +156,7 @@ def _inputs(state: _LayerCurvature) -> Tensor:
 def _grid(bits: int, signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """(bits, q_max) as scalar tensors."""
     width = torch.tensor(float(bits), device=device)
-    return width, largest_level(width, signed=signed)
+    return width, q_max(width, signed=signed)
 
 
 def _fired(state: _LayerCurvature, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> Tensor:

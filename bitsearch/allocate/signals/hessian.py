@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.errors import InputError
-from bitsearch.eval_mode import eval_mode
+from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.spikingjelly import is_neuron
 from bitsearch.train.predict import predict
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import total
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
@@ -106,8 +107,8 @@ class ProbedCurvature(Curvature):
         if found < LEAST or not predicted:
             return
         new = max(-LARGEST, min(LARGEST, math.log(found / predicted)))
-        past = self.corrections.get((name, operand), new)
-        self.corrections[name, operand] = SMOOTHING * past + (1 - SMOOTHING) * new
+        past = self.corrections.get((name, operand))
+        self.corrections[name, operand] = moving_average(past, new, SMOOTHING)
 
     def _uncorrected(self, name: str, operand: Operand, plan: LayerPlan) -> float:
         if operand == "weights":

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.loss_model import LossModel, spike_price
 from bitsearch.allocate.moves import Kind, Move, loss_change, moves
 from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
 from bitsearch.cost.metrics import Bits
@@ -65,6 +65,7 @@ class MovingPlan:
         self.after = {direction: np.ones((3, *shape)) for direction in (-1, 1)}
         self.change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
         self.price = np.array([prices["weight"], prices["time"], *[prices["spike"]] * (slots - 2)])[:, None]
+        self.loss_price = np.array([prices["weight"], *[spike_price(prices)] * (slots - 1)])[:, None]
         for index in range(len(self.names)):
             self._refresh(index)
 
@@ -170,7 +171,8 @@ class MovingPlan:
         False if none does.
         """
         limits = np.array([budget.limit for budget in self.budgets])[:, None, None, None]
-        losses = {direction: self.change[direction] / self.price for direction in (-1, 1)}
+        # An exchange is judged by what it does to the plan's predicted loss, as whole plans are.
+        losses = {direction: self.change[direction] / self.loss_price for direction in (-1, 1)}
         flat = losses[-1].ravel()
         downs = np.argsort(flat, kind="stable")[:PAIRED]
         downs = downs[~np.isnan(flat[downs])]
@@ -232,9 +234,7 @@ class MovingPlan:
     def plan(self) -> dict[str, LayerPlan]:
         """The current bits as plan data."""
         return {
-            name: self.start[name].model_copy(
-                update={"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
-            )
+            name: self.start[name].with_bits(weight_bits, spike_bits)
             for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
         }
 

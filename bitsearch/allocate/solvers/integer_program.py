@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.loss_model import EVEN_PRICES, LossModel, layer_loss, predicted_loss
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.boxes import Box
 from bitsearch.allocate.solvers.greedy import Numbers
@@ -77,7 +77,7 @@ def solve(
         budgets: feasible, as for :func:`bitsearch.allocate.solvers.projection.project`.
         rules: what each layer may get.
         loss: scored once, it serves any number of budgets.
-        prices: losses of ``weight`` and ``spike`` are divided by these; spike bits and time steps share a loss.
+        prices: regularizer weights of ``weight``, ``spike`` and ``time``, as in :func:`.loss_model.layer_loss`.
         activity: spike counts, for budgets on metrics that need them; taken as constant.
         seconds: time limit.
 
@@ -87,7 +87,9 @@ def solve(
     for budget in budgets:
         budget.check_counted(model, activity)
         budget.check_feasible(model, rules, activity)
-    return _Program(start, model, budgets, rules, loss, prices or {}, activity, time.monotonic() + seconds).solve()
+    return _Program(
+        start, model, budgets, rules, loss, prices or EVEN_PRICES, activity, time.monotonic() + seconds
+    ).solve()
 
 
 class _Program:
@@ -103,7 +105,7 @@ class _Program:
         deadline: float,
     ) -> None:
         self.start, self.model, self.budgets, self.rules, self.activity = dict(start), model, budgets, rules, activity
-        self.loss, self.prices, self.deadline = loss, dict(prices), deadline
+        self.loss, self.prices, self.deadline = loss, prices, deadline
         self.names = [layer.name for layer in model.layers]
         self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
@@ -257,13 +259,7 @@ class _Program:
         for column in np.flatnonzero(chosen):
             index, option = self.columns[column]
             name = self.names[index]
-            plan[name] = plan[name].model_copy(
-                update={
-                    "weight_bits": option.weight_bits,
-                    "spike_bits": (option.spike_bits,) * option.time_steps,
-                    "time_steps": option.time_steps,
-                }
-            )
+            plan[name] = plan[name].with_bits(option.weight_bits, (option.spike_bits,) * option.time_steps)
         return plan
 
     def _projected(self) -> Solution:
@@ -274,15 +270,10 @@ class _Program:
             self.budgets,
             self.rules,
             loss=self.loss,
-            prices={"weight": 1.0, "spike": 1.0, "time": 1.0} | self.prices,
+            prices=self.prices,
             activity=self.activity,
         )
-        weight, spike = (self.prices.get(kind, 1.0) for kind in ("weight", "spike"))
-        loss = sum(
-            self.loss.weight_loss(name, plan[name].weight_bits) / weight
-            + self.loss.spike_loss(name, plan[name].spike_bits) / spike
-            for name in self.rules.searched
-        )
+        loss = predicted_loss(self.loss, plan, self.rules.searched, self.prices)
         return Solution(plan, loss, False)
 
 
@@ -294,8 +285,5 @@ def _options(name: str, rules: Rules, loss: LossModel, prices: Mapping[Kind, flo
     choices = rules.choices[name]
     searched = name in rules.searched
     for w, s, t in product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values):
-        price = 0.0
-        if searched:
-            price = loss.weight_loss(name, w) / prices.get("weight", 1.0)
-            price += loss.spike_loss(name, (s,) * t) / prices.get("spike", 1.0)
-        yield _Option(w, s, t, price)
+        added = layer_loss(loss, name, w, (s,) * t, prices) if searched else 0.0
+        yield _Option(w, s, t, added)

@@ -6,10 +6,9 @@ one layer to another as long as that lowers them. Such single steps from far awa
 they start from the best uniform plans as well, and what has the least predicted loss is taken.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
-from bitsearch.allocate.loss_model import LevelCount, LossModel
+from bitsearch.allocate.loss_model import EVEN_PRICES, LevelCount, LossModel, predicted_loss
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.greedy import MovingPlan
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
@@ -55,7 +54,7 @@ def project(
             the smallest that they do.
     """
     limits = [budgets] if isinstance(budgets, Budget) else list(budgets)
-    weights = prices or {"weight": 1.0, "spike": 1.0, "time": 1.0}
+    weights = prices or EVEN_PRICES
     if not limits:
         raise InputError("no budget is given; give one such as 4x or memory=64KiB")
     for budget in limits:
@@ -76,30 +75,18 @@ def project(
     state.spend(exchanges)
 
     def predicted(plan: Mapping[str, LayerPlan]) -> float:
-        return _predicted(plan, rules.searched, loss, weights)
+        return predicted_loss(loss, plan, rules.searched, weights)
 
     found, starts = [state.plan()], []
-    for bits in uniform_plans(
+    for uniform in uniform_plans(
         model, rules, limits, UNIFORM_STARTS, weight_tolerance=loss.weight_tolerance, activity=activity
     ):
-        nearest = rules.nearest(model, bits, granularity="layer")
-        starts.append({name: layer.model_copy(update=_bits_of(nearest[name])) for name, layer in plan.items()})
+        nearest = rules.nearest(model, uniform, granularity="layer")
+        bits = {name: (layer.weight_bits, layer.spike_bits) for name, layer in nearest.items()}
+        starts.append({name: layer.with_bits(*bits[name]) for name, layer in plan.items()})
     for start in sorted(starts, key=predicted)[:STARTED]:
         other = MovingPlan(start, model, limits, rules, loss, weights, activity)
         if other.excess() <= 0:
             other.spend(exchanges)
             found.append(other.plan())
     return min(found, key=predicted)
-
-
-def _predicted(
-    plan: Mapping[str, LayerPlan], searched: Sequence[str], loss: LossModel, prices: Mapping[Kind, float]
-) -> float:
-    """Loss that a plan adds, each part over its price; that of spikes over the mean of theirs and time's."""
-    of_weights = sum(loss.weight_loss(name, plan[name].weight_bits) for name in searched)
-    of_spikes = sum(loss.spike_loss(name, plan[name].spike_bits) for name in searched)
-    return of_weights / prices["weight"] + of_spikes / math.sqrt(prices["spike"] * prices["time"])
-
-
-def _bits_of(layer: LayerPlan) -> dict[str, object]:
-    return {name: getattr(layer, name) for name in ("weight_bits", "spike_bits", "time_steps")}

@@ -33,12 +33,7 @@ def random_plan(
             return plan
         name = names[int(generator.integers(len(names)))]
         move = choices[name][int(generator.integers(len(choices[name])))]
-        larger = {
-            "weight_bits": move.weight_bits,
-            "spike_bits": move.spike_bits,
-            "time_steps": len(move.spike_bits),
-        }
-        tried = plan | {name: plan[name].model_copy(update=larger)}
+        tried = plan | {name: plan[name].with_bits(move.weight_bits, move.spike_bits)}
         if all(budget.met_by(model, tried, activity) for budget in budgets):
             plan = tried
             # A longer time may make a spike bit cheaper: mean bits fall with it.

@@ -188,9 +188,9 @@ def card(
         "```python",
         "from pathlib import Path",
         "",
-        "from bitsearch.runs.rebuild import rebuild",
+        "import bitsearch",
         "",
-        f'network, setting = rebuild(Path("{PLAN}"), weights=Path("{WEIGHTS}"), space="{SPACE}"'
+        f'network, setting = bitsearch.rebuild(Path("{PLAN}"), weights=Path("{WEIGHTS}"), space="{SPACE}"'
         f"{', trust=True' if own else ''})",
         "```",
         "",

@@ -26,12 +26,12 @@ from bitsearch.data.splits import Samples
 from bitsearch.deploy.formats.extras import require
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
-from bitsearch.eval_mode import eval_mode
 from bitsearch.files import write_whole
+from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers import quantized_layers
 from bitsearch.plan import BitPlan
-from bitsearch.quant.uniform import largest_level, to_levels
-from bitsearch.train.predict import predict
+from bitsearch.quant.uniform import q_max, to_levels
+from bitsearch.train.predict import mean_over_frames, predict
 from bitsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class _Predicting(nn.Module):
         self.network = network
 
     def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.network(inputs)
-        return logits.mean(0) if logits.dim() == 3 else logits
+        return mean_over_frames(self.network(inputs))
 
 
 class _PlainOperands:
@@ -163,7 +162,7 @@ class _PlainOperands:
     def _spikes(self, x: Tensor, step: Tensor, bits: int, *, signed: bool) -> Tensor:
         if signed and bits == 1:
             return torch.where(x < 0, -step, step)
-        largest = largest_level(torch.tensor(float(bits)), signed=signed) * step
+        largest = q_max(torch.tensor(float(bits)), signed=signed) * step
         clipped = torch.clamp(x, -largest if signed else torch.zeros_like(largest), largest)
         # Unsigned, zero in the middle: ONNX Runtime 1.32 mixes up types where it moves an INT8 pair behind a reshape.
         zero = self.onnx_zero + 128 if signed else self.onnx_zero

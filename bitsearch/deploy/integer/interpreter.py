@@ -26,7 +26,7 @@ from bitsearch.deploy.integer.program import (
     Scale,
     SumFrames,
 )
-from bitsearch.deploy.integer.ranges import LayerNumbers, LayerWidths, Range, analyse
+from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, LayerWidths, Range, analyse
 from bitsearch.errors import InputError
 from bitsearch.quant.frames import hold_frames
 
@@ -61,14 +61,15 @@ class Replay:
     Args:
         program: the operations.
         numbers: tensors of every layer.
+        analysis: what :func:`bitsearch.deploy.integer.ranges.analyse` says of them, where it is known already.
 
     Raises:
         InputError: as :func:`bitsearch.deploy.integer.ranges.analyse`.
     """
 
-    def __init__(self, program: Program, numbers: Mapping[str, LayerNumbers]) -> None:
+    def __init__(self, program: Program, numbers: Mapping[str, LayerNumbers], analysis: Analysis | None = None) -> None:
         self.program = program
-        self.analysis = analyse(program, numbers)
+        self.analysis = analyse(program, numbers) if analysis is None else analysis
         runs = {program.operations[index].name: widths for index, widths in self.analysis.runs.items()}
         wide = {found.layer: runs[found.name].accumulator for _, found in program.runs()}
         largest = max(prod(value.shape) for value in self.analysis.values) * (program.input.frames or 1)

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from torch import Tensor
 from bitsearch.deploy.integer.bitpacking import Bytes, unpack_bits
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.program import PackedLayer, Program
-from bitsearch.deploy.integer.ranges import LayerNumbers, analyse
+from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
+from bitsearch.quant.uniform import q_max
 from bitsearch.validation import Frozen, Name, explain
 
 FORMAT_VERSION = 4
@@ -76,9 +78,14 @@ class PackedNetwork:
     """By operation."""
     plan: BitPlan | None
 
+    @cached_property
+    def analysis(self) -> Analysis:
+        """Shapes and ranges of every value; InputError if the program cannot run."""
+        return analyse(self.program, self.numbers)
+
     def replay(self) -> Replay:
         """The network, ready to run on integers."""
-        return Replay(self.program, self.numbers)
+        return Replay(self.program, self.numbers, self.analysis)
 
 
 def read(path: str | os.PathLike[str]) -> PackedNetwork:
@@ -86,6 +93,12 @@ def read(path: str | os.PathLike[str]) -> PackedNetwork:
 
     Raises:
         InputError: no packed file of this version, damaged, or not one that could run.
+
+    >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
+    >>> size = bitsearch.pack(network, task.examples, "network.packed")
+    >>> packed = bitsearch.read("network.packed")
+    >>> packed.replay()(task.examples).dtype
+    torch.int64
     """
     try:
         with Path(path).open("rb") as file:
@@ -115,15 +128,17 @@ def _read(container: Any, path: str) -> PackedNetwork:
     if _checksum(parts, tensors) != metadata[f"{PREFIX}sha256"]:
         raise InputError(f"{path} is damaged: its content does not have the checksum it was written with")
     numbers = {name: _numbers(name, layer, tensors, path) for name, layer in program.layers.items()}
+    plan = BitPlan.from_json(parts["plan"], f"{path}: plan") if parts["plan"] else None
     try:
-        analyse(program, numbers)
         widths = _WIDTHS.validate_json(parts["widths"], strict=True)
+        packed = PackedNetwork(program, numbers, widths, plan)
+        # Nothing is handed out that could not run.
+        _ = packed.analysis
     except InputError as error:
         raise InputError(f"{path} is not a packed file that can run: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path} is not a packed file: widths: {explain(error)}") from error
-    plan = BitPlan.from_json(parts["plan"], f"{path}: plan") if parts["plan"] else None
-    return PackedNetwork(program, numbers, widths, plan)
+    return packed
 
 
 def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
@@ -163,11 +178,7 @@ def _stored(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
     """Weight levels as non-negative numbers: the level plus q_max; one bit, −1 and 1, as 0 and 1."""
     if layer.weight_bits == 1:
         return (numbers.levels > 0).astype(np.uint8)
-    return (numbers.levels.astype(np.int16) + _largest_level(layer)).astype(np.uint8)
-
-
-def _largest_level(layer: PackedLayer) -> int:
-    return 2 ** (layer.weight_bits - 1) - 1
+    return (numbers.levels.astype(np.int16) + q_max(layer.weight_bits, signed=True)).astype(np.uint8)
 
 
 def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path: str) -> LayerNumbers:
@@ -179,7 +190,7 @@ def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path:
         raise InputError(f"{path} is not a packed file: layer {name!r}: {error}") from error
     if steps.min() < 1:
         raise InputError(f"{path} is not a packed file: layer {name!r} has a step of {steps.min()}; at least 1")
-    largest = _largest_level(layer)
+    largest = q_max(layer.weight_bits, signed=True)
     if layer.weight_bits > 1 and stored.max() > 2 * largest:
         raise InputError(f"{path} is not a packed file: layer {name!r} has weights outside of ±{largest}")
     levels = 2 * stored.astype(np.int8) - 1 if layer.weight_bits == 1 else (stored.astype(np.int16) - largest)

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.errors import InputError
 from bitsearch.quant.frames import bins
+from bitsearch.quant.uniform import q_max
 from bitsearch.validation import Bits, Frozen, Name, TimeSteps, explain
 
 DECAY_FRACTION = 16
@@ -99,8 +100,7 @@ class PackedLayer(Frozen):
 
     def largest_code(self, t: int) -> int:
         """q_max of a time step's spikes."""
-        bits = self.spike_bits[t]
-        return max(2 ** (bits - 1) - 1, 1) if self.signed else 2**bits - 1
+        return q_max(self.spike_bits[t], signed=self.signed)
 
 
 class RunLayer(Frozen):

@@ -20,6 +20,7 @@ from bitsearch.deploy.lower.fixed_point import weight_levels
 from bitsearch.deploy.lower.lowering import Lowered
 from bitsearch.layers import QuantizedLayer
 from bitsearch.quant.frames import bin_weights, hold_frames
+from bitsearch.quant.uniform import q_max
 
 
 def quotient(numerator: Tensor, denominator: Tensor | float) -> Tensor:
@@ -147,5 +148,5 @@ def _rounded(x: Tensor, fraction: int) -> Tensor:
 def _codes(membrane: Tensor, step: float, bits: int, *, signed: bool) -> Tensor:
     if signed and bits == 1:
         return torch.where(membrane < 0, -1.0, 1.0).double()
-    largest = 2.0 ** (bits - 1) - 1 if signed else 2.0**bits - 1
+    largest = float(q_max(bits, signed=signed))
     return quotient(2 * membrane + step, 2 * step).clamp(-largest if signed else 0.0, largest)
