@@ -20,7 +20,7 @@ import torch
 from benchmarks.provenance import made_by
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
-from bitsearch.cost import Budget, CostModel, LayerGeometry, Rules
+from bitsearch.cost import AllowedBits, Budget, CostModel, LayerGeometry
 from bitsearch.files import write_whole
 from bitsearch.plan import UniformBits
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
     arguments = parser.parse_args()
     model = network(arguments.layers)
-    rules = Rules.make(model, CHOICES, FirstLayer())
+    rules = AllowedBits.make(model, CHOICES, FirstLayer())
     plans = {
         name: rules.nearest(model, bits, granularity="layer", decay=1.0)
         for name, bits in (
@@ -85,7 +85,7 @@ def main() -> None:
 
     def gradient() -> None:
         bits = [torch.full((arguments.layers,), value, requires_grad=True) for value in (4.0, 4.0, 2.0)]
-        model.differentiable("energy", *bits).backward()  # type: ignore[no-untyped-call]
+        model.cost_tensor("energy", *bits).backward()  # type: ignore[no-untyped-call]
 
     tasks: dict[str, Callable[[], object]] = {
         "all metrics of a plan": lambda: model.costs(plans["4/4/2"]),

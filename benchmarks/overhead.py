@@ -34,13 +34,13 @@ from torch.utils.data import TensorDataset
 import bitsearch
 from benchmarks.provenance import made_by
 from bitsearch.allocate.learnable import LearnableNetwork, quantize
-from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
+from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
 from bitsearch.models import make_network
 from bitsearch.space import SearchSpace
 from bitsearch.train.loop import Callback, train
-from bitsearch.train.task import make_setting
+from bitsearch.train.task import load_task
 
 SEED = 0
 BUDGET = "4x"
@@ -51,9 +51,9 @@ CHECKPOINTS, PROJECTION = "a checkpoint after every epoch", "projection onto the
 TIMED = {
     "study": (
         "bitsearch.study.run:open_study",
-        "bitsearch.study.run:release_interrupted",
+        "bitsearch.study.run:reset_interrupted",
         "bitsearch.study.trial_loop:check_causes",
-        "bitsearch.study.trial_roles:Turns.turn",
+        "bitsearch.study.trial_roles:TrialSchedule.turn",
         "bitsearch.study.objective:suggest",
         "optuna.study:Study.get_trials",
         "optuna.study:Study.ask",
@@ -109,7 +109,7 @@ def epochs(network: nn.Module, splits: Splits, space: SearchSpace, rounds: int) 
         learnable = quantize(network, examples, choices=space.choices, start=space.allocation.start)
         callbacks: list[Callback] = [Penalty(learnable)]
         if name == "with":
-            callbacks.append(CurvatureSignal(learnable, space.allocation, SEED))
+            callbacks.append(LatentGradientCallback(learnable, space.allocation, SEED))
         tasks[name] = functools.partial(_epoch, learnable, splits, space, callbacks)
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
@@ -139,7 +139,7 @@ def _epoch(network: nn.Module, splits: Splits, space: SearchSpace, callbacks: li
 
 def digits(space: SearchSpace) -> tuple[nn.Module, Splits]:
     """The default space's network, untrained, and its data."""
-    setting = make_setting(space, device="cpu")
+    setting = load_task(space, device="cpu")
     return setting.fresh_network(SEED), setting.splits
 
 

@@ -178,7 +178,7 @@ def mark(layer: QuantizedLayer) -> None:
     """Make all steps of a layer look as if they had been set for other bits."""
     layer.weight_step_bits.add_(1)
     layer.spike_step_bits[: layer.active_steps] += 1
-    layer.mirror()
+    layer.refresh_cache()
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.methods.adaptive import make_searchable
-from bitsearch.allocate.signals.fisher_loss import Curvature
-from bitsearch.allocate.signals.probed_loss import ProbedCurvature
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.signals.fisher_loss import FisherLossModel
+from bitsearch.allocate.signals.probed_loss import CalibratedFisher
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork
@@ -36,7 +36,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
 from bitsearch.train.loop import train
 from bitsearch.train.predict import predict
-from bitsearch.train.task import make_setting
+from bitsearch.train.task import load_task
 
 ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "probed", "kl_128", "other_images")
 KINDS = ("weight bits", "spike bits", "time steps")
@@ -60,14 +60,14 @@ def networks(
 ) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch]]]:
     """(seed, bits, trained quantized network, two batches of training images)."""
     for seed in range(seeds):
-        setting = make_setting(space.model_copy(update={"split_seed": seed}), device="cpu")
+        setting = load_task(space.model_copy(update={"split_seed": seed}), device="cpu")
         training, splits = space.training, setting.splits
         network = setting.fresh_network(seed)
         train(network, splits, training, epochs=training.full_precision_epochs, seed=seed, phase="")
         batches = [Batch(*splits.train[start : start + SAMPLES]) for start in (0, SAMPLES)]
         for bits in widths:
             start = UniformBits(weight_bits=bits, spike_bits=bits, time_steps=TIME_STEPS)
-            quantized = make_searchable(
+            quantized = make_learnable_copy(
                 network, setting.model, setting.rules, space, space.allocation_with({"start": start})
             )
             still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
@@ -116,7 +116,7 @@ def measure(
         names = sorted(random.Random(seed).sample(names, layers), key=names.index)
     state = {name: value.clone() for name, value in network.network.state_dict().items()}
     images, labels = batch
-    curvature, probed = Curvature(network, seed), ProbedCurvature(network, seed)
+    curvature, probed = FisherLossModel(network, seed), CalibratedFisher(network, seed)
     parts = images.split(SAMPLES // PROBES)
     for part in parts:
         curvature.probe(part)
@@ -139,7 +139,7 @@ def measure(
         }
         for kind in KINDS:
             less = one_less(plan, kind)
-            layer.follow_latents(less.weight_bits, [float(bits) for bits in less.spike_bits], less.time_steps)
+            layer.round_latents(less.weight_bits, [float(bits) for bits in less.spike_bits], less.time_steps)
             assert layer.layer_plan == less
             changed, new_spikes, new_weight = logits_and_operands(network, images, name)
             with torch.no_grad():

@@ -22,12 +22,12 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
-from bitsearch.study.database.storage import PatientStorage, database_url, open_storage
+from bitsearch.study.database.storage import RetryingStorage, database_url, open_storage
 from bitsearch.study.sampler import TrialSampler, suggest
 from bitsearch.study.study import open_study
-from bitsearch.study.trial_roles import Turns, Wanted
+from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
 
-WANTED = Wanted(10**9, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
+WANTED = StudyPlan(10**9, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
 GENERATION = 16
 """NSGA-II's population, as bitsearch sets it."""
 
@@ -70,7 +70,7 @@ def measure(url: str, sampler: str, sizes: list[int], each: int) -> None:
         with closing(open_storage(url)) as storage:
             # A worker that begins now: the first trial reads all others, and is not counted.
             study = open_study(storage, f"benchmark-{sampler}-{os.getpid()}")
-            study.sampler, turns = TrialSampler(space, 0, WANTED), Turns(WANTED)
+            study.sampler, turns = TrialSampler(space, 0, WANTED), TrialSchedule(WANTED)
             begin = sum(one_trial(study, turns, space))
             before = server_seconds(storage)
             spent = np.mean([one_trial(study, turns, space) for _ in range(each)], axis=0)
@@ -82,7 +82,7 @@ def measure(url: str, sampler: str, sizes: list[int], each: int) -> None:
         )
 
 
-def one_trial(study: optuna.Study, turns: Turns, space: SearchSpace) -> list[float]:
+def one_trial(study: optuna.Study, turns: TrialSchedule, space: SearchSpace) -> list[float]:
     """Seconds of processor time for taking, deciding on the role, sampling and telling."""
     times = [time.process_time()]
     turns.begun(study.get_trials(deepcopy=False))
@@ -98,7 +98,7 @@ def one_trial(study: optuna.Study, turns: Turns, space: SearchSpace) -> list[flo
     return [math.fabs(part) for part in np.diff(times)]
 
 
-def server_seconds(storage: PatientStorage) -> float:
+def server_seconds(storage: RetryingStorage) -> float:
     """Processor time of all connections' processes of a server on this machine; zero of one elsewhere."""
     with storage.engine.connect() as connection:
         pids = connection.exec_driver_sql("SELECT pid FROM pg_stat_activity WHERE datname IS NOT NULL").scalars().all()
@@ -108,7 +108,7 @@ def server_seconds(storage: PatientStorage) -> float:
     return sum(int(tick) for pair in ticks for tick in pair) / os.sysconf("SC_CLK_TCK")
 
 
-def fill(storage: PatientStorage, study: optuna.Study, space: SearchSpace, size: int) -> None:
+def fill(storage: RetryingStorage, study: optuna.Study, space: SearchSpace, size: int) -> None:
     """Finished trials up to ``size``, written by the server itself."""
     with statements(storage, study) as do:
         before = do("SELECT count(*) FROM trials WHERE study_id = :study").scalar()
@@ -161,7 +161,7 @@ def fill(storage: PatientStorage, study: optuna.Study, space: SearchSpace, size:
 
 
 @contextmanager
-def statements(storage: PatientStorage, study: optuna.Study) -> Iterator:
+def statements(storage: RetryingStorage, study: optuna.Study) -> Iterator:
     """Executes SQL about the study."""
     with storage.engine.begin() as connection:
         yield lambda statement, **values: connection.execute(

@@ -26,8 +26,8 @@ from benchmarks.study import WANTED, fill, quietly, server_seconds
 from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import HEARTBEAT_SECONDS, database_url, open_storage
 from bitsearch.study.sampler import TrialSampler, suggest
-from bitsearch.study.study import ROLE, SURPLUS, open_study, origin_of
-from bitsearch.study.trial_roles import Turns, Wanted
+from bitsearch.study.study import DUPLICATE, ROLE, first_number, open_study
+from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
 
 BUSY_SECONDS = 0.1
 
@@ -78,7 +78,7 @@ def many(url: str, workers: int, processes: int, trials: int, each: int, sampler
             passed, server = time.monotonic() - start, server_seconds(storage) - before
         everything = open_study(storage, name).get_trials(deepcopy=False)
     taken, surplus = (sum(each.get(what, 0) for each in found) for what in ("taken", "surplus"))
-    finished = Counter(origin_of(trial) for trial in everything if trial.state == TrialState.COMPLETE)
+    finished = Counter(first_number(trial) for trial in everything if trial.state == TrialState.COMPLETE)
     still = [trial for trial in everything if not trial.state.is_finished()]
     print(
         f"{sampler}: {workers} workers (simulated by {processes} processes) take {taken} trials, the last of {trials}, "
@@ -93,7 +93,7 @@ def many(url: str, workers: int, processes: int, trials: int, each: int, sampler
 
 def _stand_for(url, name, sampler, trials, workers, index):
     quietly()
-    space, turns = space_with(sampler), Turns(Wanted(trials - len(WANTED.uniform), WANTED.uniform))
+    space, turns = space_with(sampler), TrialSchedule(StudyPlan(trials - len(WANTED.uniform), WANTED.uniform))
     shuffled, counted = random.Random(index), Counter()
     storage = open_storage(url)
     start = time.process_time()
@@ -109,7 +109,7 @@ def _stand_for(url, name, sampler, trials, workers, index):
             storage.record_heartbeat(trial._trial_id)
             turn = turns.turn(study.get_trials(deepcopy=False), trial.number)
             trial.set_user_attr(ROLE, turn.role)
-            if turn.role == SURPLUS:
+            if turn.role == DUPLICATE:
                 study.tell(trial, state=TrialState.FAIL)
                 counted["surplus"] += 1
                 break

@@ -11,36 +11,36 @@ import torch
 from torch import Tensor, distributed
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes train together, 1 without a process group of torch's."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def process() -> int:
+def rank() -> int:
     """This process's number, from 0."""
-    return distributed.get_rank() if processes() > 1 else 0
+    return distributed.get_rank() if world_size() > 1 else 0
 
 
-def total(x: Tensor) -> Tensor:
+def all_reduce_sum(x: Tensor) -> Tensor:
     """The sum of every process's ``x`` (the same shape in all), without gradients; ``x`` itself in one process."""
-    return _reduced(x, distributed.ReduceOp.SUM) if processes() > 1 else x
+    return _reduced(x, distributed.ReduceOp.SUM) if world_size() > 1 else x
 
 
-def largest(x: Tensor) -> Tensor:
+def all_reduce_max(x: Tensor) -> Tensor:
     """The element-wise largest of every process's ``x`` (the same shape in all); ``x`` itself in one process."""
-    return _reduced(x, distributed.ReduceOp.MAX) if processes() > 1 else x
+    return _reduced(x, distributed.ReduceOp.MAX) if world_size() > 1 else x
 
 
-def gathered(x: Tensor) -> Tensor:
+def all_gather(x: Tensor) -> Tensor:
     """Every process's ``x`` one after the other along the first axis, whose length may differ; without gradients."""
-    if processes() == 1:
+    if world_size() == 1:
         return x
-    lengths = torch.zeros(processes(), dtype=torch.long, device=x.device)
-    lengths[process()] = len(x)
-    ends = total(lengths).cumsum(0).tolist()
+    lengths = torch.zeros(world_size(), dtype=torch.long, device=x.device)
+    lengths[rank()] = len(x)
+    ends = all_reduce_sum(lengths).cumsum(0).tolist()
     rows = x.new_zeros(ends[-1], *x.shape[1:])
-    rows[ends[process()] - len(x) : ends[process()]] = x.detach()
-    return total(rows)
+    rows[ends[rank()] - len(x) : ends[rank()]] = x.detach()
+    return all_reduce_sum(rows)
 
 
 def _reduced(x: Tensor, operation: Any) -> Tensor:

@@ -64,6 +64,6 @@ _IN_QUERY = re.compile(
 )
 
 
-def masked(text: str) -> str:
+def redact(text: str) -> str:
     """``text`` with ``***`` for every password of a URL or a connection string."""
     return _IN_QUERY.sub(r"\g<start>***", _IN_URL.sub(r"\g<start>:***@", text))

@@ -17,7 +17,7 @@ _WHERE = {"network": "network_options or --model-arg", "data set": "data_options
 """Where the options of each kind of factory are given."""
 
 
-def is_own(name: str) -> bool:
+def is_import_path(name: str) -> bool:
     """True for a ``package.module:name``, finding which runs code of the user's."""
     return ":" in name
 

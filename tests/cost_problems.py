@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from bitsearch.choices import Choices, FirstLayer, Span
-from bitsearch.cost import Activity, Budget, CostModel, LayerGeometry, Rules, Target
+from bitsearch.cost import Activity, AllowedBits, Budget, CostModel, LayerGeometry, Target
 from bitsearch.cost.budget import target_limits
 from bitsearch.cost.target import FIGURES
 from bitsearch.plan import LayerPlan, UniformBits
@@ -177,7 +177,7 @@ def projection_problems(draw, infeasible=False):
 
     def of(target):
         model = CostModel(layers, first_layer_counted=counted, target=target)
-        return model, Rules.make(model, choices, own)
+        return model, AllowedBits.make(model, choices, own)
 
     model, rules = of(target)
     activity = draw(activities([entry.name for entry in learnable]))

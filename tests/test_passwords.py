@@ -1,6 +1,6 @@
 import pytest
 
-from bitsearch.errors import masked
+from bitsearch.errors import redact
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from bitsearch.errors import masked
     ],
 )
 def test_passwords_are_masked_and_nothing_else(given, shown):
-    assert masked(given) == shown
+    assert redact(given) == shown

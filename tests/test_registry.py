@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from bitsearch.errors import InputError
-from bitsearch.registry import build, find_factory, is_own
+from bitsearch.registry import build, find_factory, is_import_path
 
 SOURCE = """
 NUMBER = 3
@@ -93,13 +93,13 @@ def test_a_name_of_the_table():
     assert find_factory("known", TABLE, "network") is known
     assert made("known", {"a": 1}) == {"a": 1}
     assert made("another", {"a": 1}) == {"a": 1}
-    assert not is_own("known")
+    assert not is_import_path("known")
 
 
 def test_a_users_own_function_and_class(module):
     assert made(f"{module}:make", {"size": 2}) == ["made", "made"]
     assert made(f"{module}:Thing", {"colour": "red"}).colour == "red"
-    assert is_own(f"{module}:make")
+    assert is_import_path(f"{module}:make")
 
 
 @pytest.mark.parametrize("name", ["knwon", "", "own_package.factories", "Known"])

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from benchmarks.evidence.runs import Plan, Stage
 from benchmarks.signal import backward_pass
 from bitsearch.allocate.loss_model import LevelCount, LossModel
-from bitsearch.allocate.methods.adaptive import make_searchable
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.sensitivity import score
-from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.choices import Choices
 from bitsearch.data import batches
 from bitsearch.layers.network import QuantizedNetwork
@@ -69,7 +69,7 @@ class Probed:
         key = (name, weight_bits, spike_bits)
         if key not in self.known:
             layer = self.network.layers[name]
-            layer.follow_latents(weight_bits, [float(bits) for bits in spike_bits], len(spike_bits))
+            layer.round_latents(weight_bits, [float(bits) for bits in spike_bits], len(spike_bits))
             changed = predict(self.network.network, self.images).log_softmax(-1)
             self.network.network.load_state_dict(self.state)
             divergence = nn.functional.kl_div(changed, self.base, log_target=True, reduction="batchmean")
@@ -98,7 +98,7 @@ def quantized_at(stage: Stage, bits: UniformBits, *, trained: bool) -> Quantized
     wide = space.model_copy(update={"choices": Choices()})
     own = Stage(wide, stage.seed, stage.kept) if bits not in _Within(space.choices) else stage
     knobs = own.space.allocation_with({"start": bits.model_dump()})
-    network = make_searchable(stage.network, own.setting.model, own.setting.rules, own.space, knobs)
+    network = make_learnable_copy(stage.network, own.setting.model, own.setting.rules, own.space, knobs)
     if trained:
         still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
         splits, training = stage.setting.splits, space.training
@@ -132,19 +132,19 @@ def slopes(network: QuantizedNetwork, images: Tensor, labels: Tensor) -> Slopes:
     return found
 
 
-def fisher(network: QuantizedNetwork, images: Tensor, seed: int, batch_axis: int) -> Curvature:
+def fisher(network: QuantizedNetwork, images: Tensor, seed: int, batch_axis: int) -> FisherLossModel:
     """Of the network as it is."""
-    curvature = Curvature(network, seed, batch_axis=batch_axis)
+    curvature = FisherLossModel(network, seed, batch_axis=batch_axis)
     for part in images.tensor_split(PROBES, dim=batch_axis):
         curvature.probe(part)
     return curvature
 
 
-def plain_error(network: QuantizedNetwork, images: Tensor, seed: int, batch_axis: int) -> Curvature:
+def plain_error(network: QuantizedNetwork, images: Tensor, seed: int, batch_axis: int) -> FisherLossModel:
     """Mean squared quantization errors: every element counts alike."""
     curvature = fisher(network, images, seed, batch_axis)
     for name in network.searched_layers:
-        curvature.replace_by_traces(name, 2.0, 2.0)
+        curvature.use_hessian_traces(name, 2.0, 2.0)
     return curvature
 
 
@@ -198,7 +198,7 @@ def immediate_loss(stage: Stage, network: QuantizedNetwork, plan: Plan, images: 
     state = {name: value.clone() for name, value in network.network.state_dict().items()}
     for name in stage.setting.rules.searched:
         bits = plan[name]
-        network.layers[name].follow_latents(bits.weight_bits, [float(b) for b in bits.spike_bits], bits.time_steps)
+        network.layers[name].round_latents(bits.weight_bits, [float(b) for b in bits.spike_bits], bits.time_steps)
     loss = nn.functional.cross_entropy(predict(network.network, images), labels)
     network.network.load_state_dict(state)
     return float(loss)

@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
@@ -21,7 +21,7 @@ from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import EpochRecord, train
-from bitsearch.train.task import Setting, make_setting
+from bitsearch.train.task import Task, load_task
 
 SMALL = Path(__file__).with_name("small.toml")
 Row = dict[str, Any]
@@ -80,7 +80,7 @@ class Stage:
     """
 
     def __init__(self, space: SearchSpace, seed: int, kept: Path) -> None:
-        self.setting: Setting = make_setting(space)
+        self.setting: Task = load_task(space)
         self.space, self.seed, self.kept = space, seed, kept
         self.network: nn.Module = self.setting.fresh_network(seed)
         file = kept / f"{space.name}-{seed}.safetensors"
@@ -104,10 +104,10 @@ class Stage:
             "test": evaluate(network, splits.test, at_once),
         }
 
-    def problem(self, knobs: Allocation, budgets: Sequence[Budget] = (), draw: int = 0) -> Problem:
+    def problem(self, knobs: Allocation, budgets: Sequence[Budget] = (), draw: int = 0) -> AllocationProblem:
         """What a method is given."""
         setting = self.setting
-        return Problem(
+        return AllocationProblem(
             self.network,
             setting.model,
             setting.rules,
@@ -124,7 +124,7 @@ class Stage:
         problem = self.problem(self.space.allocation)
         return next(self._measured(problem, lambda problem: iter([self._train_fixed(problem, plan)])))
 
-    def _train_fixed(self, problem: Problem, plan: Plan) -> QuantizedNetwork:
+    def _train_fixed(self, problem: AllocationProblem, plan: Plan) -> QuantizedNetwork:
         model, rules, splits = problem.model, problem.rules, problem.splits
         return train_fixed(
             problem.network, model, rules, plan, splits, self.space, seed=self.seed, on_epoch=problem.on_epoch
@@ -134,7 +134,9 @@ class Stage:
         """Every network that the method ``knobs.method`` leaves; costs of computing stand in the first row."""
         return list(self._measured(self.problem(knobs, budgets, draw), METHODS[knobs.method]))
 
-    def _measured(self, problem: Problem, method: Callable[[Problem], Iterator[QuantizedNetwork]]) -> Iterator[Row]:
+    def _measured(
+        self, problem: AllocationProblem, method: Callable[[AllocationProblem], Iterator[QuantizedNetwork]]
+    ) -> Iterator[Row]:
         curve: list[float] = []
 
         def on_epoch(record: EpochRecord) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.cost import Activity, AllowedBits, Budget, CostModel
 from bitsearch.layers.network import Allocation
 from bitsearch.plan import LayerPlan
 
@@ -16,7 +16,7 @@ class Allocated(Protocol):
     """What is drawn to its budgets: :class:`bitsearch.layers.network.QuantizedNetwork`."""
 
     model: CostModel
-    rules: Rules
+    rules: AllowedBits
     activity: Activity | None
 
     @property
@@ -28,7 +28,7 @@ class Allocated(Protocol):
         """The rounded bits."""
 
 
-class BudgetController:
+class LagrangeMultiplier:
     """An integral controller of a penalty's weight Λ, in the logarithm.
 
     Λ grows while the cost is above the budget and shrinks while it is below, so that the pull of the budget balances
@@ -63,19 +63,19 @@ Prices = tuple[float, float, float]
 """Regularizer weights of the weight bits, the spike bits and the time steps."""
 
 
-def aim(
+def target_limit(
     budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], share: float, activity: Activity | None
 ) -> float:
     """What a method aims at: a share of a budget's limit, but nothing below the cheapest plan's cost."""
     return min(budget.limit, max(budget.limit * share, model.cost(budget.metric, smallest, activity)))
 
 
-def tightened(start: float, limit: float, progress: float) -> float:
+def tightened_limit(start: float, limit: float, progress: float) -> float:
     """start^(1 − p)·limit^p: a limit after a share p of its way from ``start``; itself if it is above the start."""
     return limit if start < limit else start ** (1 - progress) * limit**progress
 
 
-def priced(allocation: Allocation, prices: Prices) -> Allocation:
+def scale_gradients(allocation: Allocation, prices: Prices) -> Allocation:
     """The same values, with each kind's gradient multiplied by its price."""
     weights, spikes, time_steps = (
         value * price + value.detach() * (1 - price) for value, price in zip(allocation, prices, strict=True)
@@ -92,7 +92,7 @@ def metric_penalty(
     activity: Activity | None = None,
 ) -> Tensor:
     """log(cost/limit) of the budget's own metric, a scalar; its weight is the controller's Λ."""
-    cost = model.differentiable(metric, *priced(allocation, prices), activity)
+    cost = model.cost_tensor(metric, *scale_gradients(allocation, prices), activity)
     return (cost / limit).log()
 
 
@@ -100,7 +100,7 @@ def means_penalty(
     model: CostModel, targets: tuple[float, float, float], allocation: Allocation, prices: Prices
 ) -> Tensor:
     """λ_w·|W̄ − W*| + λ_s·|S̄ − S*| + λ_T·|T̄ − T*|, a scalar: the published form (Yao et al. 2025)."""
-    means = model.differentiable_means(*allocation)
+    means = model.mean_tensors(*allocation)
     total = means[0].new_zeros(())
     for mean, target, price in zip(means, targets, prices, strict=True):
         total = total + price * (mean - target).abs()
@@ -138,9 +138,9 @@ class BudgetPenalty:
     ) -> None:
         self.network, self.budgets, self.steps = network, budgets, steps
         self.prices, self.regularizer = prices, regularizer
-        self.controllers = [BudgetController() for _ in budgets]
+        self.controllers = [LagrangeMultiplier() for _ in budgets]
         model, plans, smallest = network.model, network.layer_plans, network.rules.smallest(network.model)
-        self.limits = [aim(budget, model, smallest, share, network.activity) for budget in budgets]
+        self.limits = [target_limit(budget, model, smallest, share, network.activity) for budget in budgets]
         self.start_costs = [model.cost(budget.metric, plans, network.activity) for budget in budgets]
         # The published form needs a target per mean: each shrinks by the same factor, to at least one bit or step.
         shrink = min(1.0, *(limit / start for limit, start in zip(self.limits, self.start_costs, strict=True)))
@@ -157,7 +157,7 @@ class BudgetPenalty:
         for budget, controller, last, start in zip(
             self.budgets, self.controllers, self.limits, self.start_costs, strict=True
         ):
-            limit = tightened(start, last, progress)
+            limit = tightened_limit(start, last, progress)
             violation = metric_penalty(model, budget.metric, limit, allocation, self.prices, activity)
             controller.update(violation)
             total = total + controller.weight * violation

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bitsearch.allocate.budget_control import BudgetPenalty, Prices
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer
-from bitsearch.cost import Budget, CostModel, Rules, Target, check_first_layer, check_granularity, trace
+from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
 
@@ -15,7 +15,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 class LearnableNetwork(QuantizedNetwork):
     """A quantized network that reads budgets, is drawn to them by a penalty, and is projected onto them."""
 
-    def __init__(self, network: nn.Module, model: CostModel, rules: Rules, baseline: UniformBits) -> None:
+    def __init__(self, network: nn.Module, model: CostModel, rules: AllowedBits, baseline: UniformBits) -> None:
         super().__init__(network, model, rules, baseline)
         self._penalties: dict[Budget, BudgetPenalty] = {}
 
@@ -117,7 +117,7 @@ def quantize(
     check_granularity(granularity, hardware)
     layers = trace(network, example_input, time_axis=time_axis, include=include, exclude=exclude)
     model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
-    rules = Rules.make(model, choices or Choices(), first_layer)
+    rules = AllowedBits.make(model, choices or Choices(), first_layer)
     check_first_layer(first_layer, hardware)
     return LearnableNetwork.learnable(
         network,

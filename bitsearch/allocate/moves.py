@@ -15,7 +15,7 @@ class Move:
     """One of a layer's three numbers at the next value that its choices allow."""
 
     kind: Kind
-    slot: int
+    latent_index: int
     """Which latent the move stands for, in the order of :attr:`QuantizedLayer.latents`."""
     weight_bits: int
     spike_bits: tuple[int, ...]

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitsearch.cli.console import speak
+from bitsearch.cli.console import make_console
 from bitsearch.cli.options import QuietOption, SetOption, VerboseOption
 from bitsearch.cli.progress import Bars
-from bitsearch.cli.space_options import asked_space
+from bitsearch.cli.space_options import space_from_options
 
 DEFAULT_METHODS = "adaptive,sensitivity,uniform,random,full_precision"
 
@@ -44,8 +44,8 @@ def compare(
     verbose: VerboseOption = False,
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
-    asked = asked_space(space, overrides=overrides or ())
-    errors = speak(quiet=quiet, verbose=verbose)
+    asked = space_from_options(space, overrides=overrides or ())
+    errors = make_console(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_comparison
         from bitsearch.report import write_comparison

@@ -12,7 +12,7 @@ from bitsearch.errors import InputError
 from bitsearch.launch import world_size
 
 
-def speak(*, quiet: bool, verbose: bool) -> Console:
+def make_console(*, quiet: bool, verbose: bool) -> Console:
     """The console on stderr, which says as much as was asked for."""
     if quiet and verbose:
         raise typer.BadParameter("--quiet and --verbose were both given; give one of them")

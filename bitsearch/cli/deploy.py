@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bitsearch.deploy import PackedNetwork, Verification
     from bitsearch.plan import BitPlan
-    from bitsearch.train.task import Setting
+    from bitsearch.train.task import Task
 
 ENDINGS = {"packed": ".packed.safetensors", "nir": ".nir", "onnx": ".onnx", "hub-folder": ".hub"}
 """What the name of a file or folder of each format ends in by default."""
@@ -70,7 +70,7 @@ def deploy(
         print(f"{output}: {size} bytes of packed weights and parameters")
 
 
-def _deploy_onnx(network: "nn.Module", setting: "Setting", plan: "BitPlan", output: Path) -> None:
+def _deploy_onnx(network: "nn.Module", setting: "Task", plan: "BitPlan", output: Path) -> None:
     from bitsearch.deploy.formats.extras import require
     from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
 
@@ -86,7 +86,7 @@ def _deploy_onnx(network: "nn.Module", setting: "Setting", plan: "BitPlan", outp
         raise typer.Exit(1)
 
 
-def _deploy_nir(network: "nn.Module", setting: "Setting", plan: "BitPlan", output: Path, *, share: bool) -> None:
+def _deploy_nir(network: "nn.Module", setting: "Task", plan: "BitPlan", output: Path, *, share: bool) -> None:
     from bitsearch.deploy.formats.nir import export_nir
     from bitsearch.deploy.formats.nir import share_steps as share_all
     from bitsearch.train.evaluate import evaluate
@@ -103,7 +103,7 @@ def _deploy_nir(network: "nn.Module", setting: "Setting", plan: "BitPlan", outpu
     print(line)
 
 
-def _deploy_hub_folder(network: "nn.Module", setting: "Setting", plan: "BitPlan", output: Path, source: Path) -> None:
+def _deploy_hub_folder(network: "nn.Module", setting: "Task", plan: "BitPlan", output: Path, source: Path) -> None:
     from bitsearch.deploy.formats.hub_folder import CARD, LICENCE, export_hub_folder
     from bitsearch.runs.rebuild import run_folder_of
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
-from bitsearch.cli.space_options import asked_space, is_space
+from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.errors import InputError
 from bitsearch.override import override
 
@@ -60,12 +60,12 @@ def profile(
     from bitsearch.files import write_whole
     from bitsearch.layers import conversion, convert
     from bitsearch.plan import BitPlan
-    from bitsearch.train.task import untrained
+    from bitsearch.train.task import cost_preview
 
     shape = _shape(input_shape)
     asked = _asked(what, model_arg or (), data, data_arg or (), overrides or ())
     options = override({}, model_arg or ())
-    network, model, layers = untrained(
+    network, model, layers = cost_preview(
         asked, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
     )
     if plan is not None:
@@ -91,7 +91,7 @@ def _asked(
     """The search space to profile, or the name of a bare network."""
     if is_space(what) or data is not None:
         space, model = (what, None) if is_space(what) else (None, what)
-        return asked_space(
+        return space_from_options(
             space, model=model, data=data, model_args=model_args, data_args=data_args, overrides=overrides
         )
     if data_args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 from rich.console import Console
 
-from bitsearch.cli.console import speak, train_together
+from bitsearch.cli.console import make_console, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     DataArgOption,
@@ -23,7 +23,7 @@ from bitsearch.cli.options import (
     VerboseOption,
 )
 from bitsearch.cli.progress import Bars
-from bitsearch.cli.space_options import asked_space
+from bitsearch.cli.space_options import space_from_options
 from bitsearch.launch import is_rank_zero
 from bitsearch.space import MethodName
 
@@ -85,7 +85,7 @@ def run(
     Several machines for one network: torchrun --nnodes 2 ... -m bitsearch run ...
     """
     train_together(processes)
-    searched = asked_space(
+    searched = space_from_options(
         space,
         model=model,
         data=data,
@@ -96,7 +96,7 @@ def run(
     searched = searched if method is None else searched.with_method(method)
     # Of several processes the first one writes and prints.
     leads = is_rank_zero()
-    errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
+    errors = make_console(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report

@@ -10,7 +10,7 @@ DEFAULT = "digits"
 """The search space of a command that names none."""
 
 
-def asked_space(
+def space_from_options(
     space: str | None,
     *,
     model: str | None = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bitsearch.cli.console import speak
+from bitsearch.cli.console import make_console
 from bitsearch.cli.options import QuietOption, SetOption, TrustOption, VerboseOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.progress import Bars
@@ -31,7 +31,7 @@ def train(
     verbose: VerboseOption = False,
 ) -> None:
     """Train or fine-tune a plan; stopped, the same command goes on. Writes weights and measured accuracy."""
-    errors = speak(quiet=quiet, verbose=verbose)
+    errors = make_console(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
         from bitsearch.runs.command_line import shell_command
         from bitsearch.runs.train_plan import train_plan

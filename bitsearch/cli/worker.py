@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitsearch.cli.console import speak, train_together
+from bitsearch.cli.console import make_console, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     ProcessesOption,
@@ -49,7 +49,7 @@ def worker(
         raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
     # Of several processes the first one writes and prints.
     leads = is_rank_zero()
-    errors = speak(quiet=quiet or not leads, verbose=verbose and leads)
+    errors = make_console(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch"):
         from bitsearch.runs.folder import RunFolder
         from bitsearch.study.worker import work

@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import Activity, CostModel
-from bitsearch.cost.rules import Rules
+from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.plan import BudgetOutcome, LayerPlan, UniformBits
@@ -70,7 +70,7 @@ class Budget:
         limit = model.cost(metric, model.uniform(baseline, None)) / value if ratio else value
         return cls(metric, amount.strip(), limit)
 
-    def check_feasible(self, model: CostModel, rules: Rules, activity: Activity | None = None) -> None:
+    def check_feasible(self, model: CostModel, rules: AllowedBits, activity: Activity | None = None) -> None:
         """Raise InputError, naming the smallest feasible budget, if the cheapest plan costs more.
 
         A metric that depends on how often neurons fire cannot be judged without ``activity``.

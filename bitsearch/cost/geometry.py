@@ -40,7 +40,7 @@ class LayerGeometry:
     """Why it cannot be given bits; None if it can."""
     frames: int | None = None
     """Length of its input's time axis; None without one."""
-    steady: bool = False
+    is_static_input: bool = False
     """True if the example did not change along that axis: a static input, repeated."""
     decay: float | None = None
     """Membrane decay of the spiking neuron that ran last before it; None if there was none."""
@@ -162,7 +162,7 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
                 first=bool(weights) and bool(calls) and not counted,
                 fixed=_why_fixed(module, recording, macs),
                 frames=next((recording.frames(call.shape) for call in calls), None),
-                steady=bool(calls) and all(call.steady for call in calls),
+                is_static_input=bool(calls) and all(call.is_static_input for call in calls),
                 decay=leak,
             )
         )

@@ -110,7 +110,7 @@ class CostModel:
 
         return Bits(appended(weight_bits, FLOAT_BITS), appended(spike_bits, FLOAT_BITS), appended(time_steps, 1.0))
 
-    def differentiable(
+    def cost_tensor(
         self,
         metric: str,
         weight_bits: Tensor,
@@ -126,10 +126,10 @@ class CostModel:
         cost: Tensor = METRICS[metric].cost(geometry, self.vectors(weight_bits, spike_bits, time_steps))
         return cost
 
-    def differentiable_means(
+    def mean_tensors(
         self, weight_bits: Tensor, spike_bits: Tensor, time_steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(W̄, S̄, T̄) as scalar tensors; arguments as for :meth:`differentiable`."""
+        """(W̄, S̄, T̄) as scalar tensors; arguments as for :meth:`cost_tensor`."""
         geometry = self._geometry_on(weight_bits.device, None)
         terms = mean_bits(geometry, self.vectors(weight_bits, spike_bits, time_steps))
         weights, spikes, steps = means(*(term.sum() for term in terms))
@@ -183,7 +183,7 @@ class CostModel:
 
     def first_bits(self, layer: LayerGeometry, first_layer: FirstLayer) -> UniformBits:
         """The first layer's own bits; by default one time step, or as many as there are frames that differ."""
-        moving = layer.frames is not None and not (layer.steady and first_layer.time_steps is None)
+        moving = layer.frames is not None and not (layer.is_static_input and first_layer.time_steps is None)
         return first_layer.bits(min(layer.frames or 1, self.target.max_time_steps) if moving else None)
 
     def uniform(

@@ -34,7 +34,7 @@ class Call:
     macs: int
     negative: bool
     """True if that tensor went below zero."""
-    steady: bool
+    is_static_input: bool
     """True if that tensor has a time axis on which nothing changes."""
 
 
@@ -116,8 +116,11 @@ def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False
         if running:
             running[-1].inside += this.inside + min(own, macs)
         shape = () if x is None else tuple(x.shape)
-        negative, steady = x is not None and bool((x < 0).any()), x is not None and _steady(x, recording.frames(shape))
-        call = Call(shape, macs, negative, steady)
+        negative, is_static_input = (
+            x is not None and bool((x < 0).any()),
+            x is not None and _steady(x, recording.frames(shape)),
+        )
+        call = Call(shape, macs, negative, is_static_input)
         recording.calls.setdefault(module, []).append(call)
 
     with ExitStack() as hooks, torch.no_grad(), eval_mode(network), _products_in_sight():

@@ -1,4 +1,4 @@
-"""Rules: what each layer may get, from the search space's choices and the hardware target's together."""
+"""The bits that each layer may get, by the search space's choices and the hardware target's together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ _NUMBERS = ("weight_bits", "spike_bits", "time_steps")
 
 
 @dataclass(frozen=True)
-class Rules:
+class AllowedBits:
     """The choices of every layer that gets bits, in the order they run; a fixed layer has one value of each."""
 
     choices: Mapping[str, Choices]
     searched: tuple[str, ...]
     """The layers with something to choose."""
-    ordinary: Choices
+    default_choices: Choices
     """Of the layers that no rule singles out."""
 
     @classmethod
-    def make(cls, model: CostModel, choices: Choices, first_layer: FirstLayer) -> "Rules":
+    def make(cls, model: CostModel, choices: Choices, first_layer: FirstLayer) -> "AllowedBits":
         """The rules for a network.
 
         Every layer gets ``choices`` as far as the model's hardware target allows them, and no more time steps than its
@@ -59,7 +59,7 @@ class Rules:
         plan = model.uniform(UniformBits(weight_bits=1, spike_bits=1, time_steps=1), None)
         return {name: _uniform(layer, self.choices[name].smallest) for name, layer in plan.items()}
 
-    def allow(self, plan: Mapping[str, LayerPlan]) -> bool:
+    def contains(self, plan: Mapping[str, LayerPlan]) -> bool:
         """True if every layer's bits are among its choices."""
         return all(
             layer.weight_bits in self.choices[name].weight_bits

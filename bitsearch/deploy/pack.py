@@ -54,7 +54,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         tensors[f"{name}.multiplier"] = torch.from_numpy(own.multiplier)
         tensors[f"{name}.bias"] = torch.from_numpy(own.bias)
         tensors[f"{name}.spike_step"] = torch.from_numpy(own.steps)
-    maxima = Maxima()
+    maxima = MinMaxObserver()
     Replay(lowered.program, lowered.numbers, lowered.analysis)(example_input.cpu(), maxima)
     parts = {
         "program": lowered.program.model_dump_json(exclude_none=True),
@@ -66,7 +66,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-class Maxima:
+class MinMaxObserver:
     """An observer of a replay: the least and the largest integers that were seen."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Maxima:
         return signed_bits(*self._seen.get((operation, what), (0, 0)))
 
 
-def _widths(program: Program, analysis: Analysis, maxima: Maxima) -> dict[str, RunWidths]:
+def _widths(program: Program, analysis: Analysis, maxima: MinMaxObserver) -> dict[str, RunWidths]:
     widths = {}
     for index, found in program.neurons():
         run = analysis.runs.get(index)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.deploy.integer.packed_file import PackedNetwork
-from bitsearch.deploy.lower.float64_reference import HardenedNetwork
+from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
-from bitsearch.deploy.lower.output_neurons import READ_OUTS
-from bitsearch.deploy.pack import Maxima
+from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS
+from bitsearch.deploy.pack import MinMaxObserver
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.spikingjelly import is_multi_step
@@ -101,9 +101,9 @@ def verify(
     """
     lowered = lower(network, example_input)
     _check_same(packed, lowered.program.layers)
-    replay, hardened = packed.replay(), HardenedNetwork(lowered)
+    replay, hardened = packed.replay(), Float64Reference(lowered)
     fraction = replay.analysis.values[-1].fraction
-    maxima = Maxima()
+    maxima = MinMaxObserver()
     found = {operation.name: Comparison(operation.name) for _, operation in packed.program.neurons()}
     same, right, right_float, count = True, 0, 0, 0
     for inputs, labels in batches(samples, batch_size):
@@ -182,7 +182,7 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
 
     with ExitStack() as hooks:
         for module in network.modules():
-            if type(module) in READ_OUTS:
+            if type(module) in OUTPUT_NEURONS:
                 hooks.callback(module.register_forward_hook(behind).remove)
         for layer in quantized_layers(network).values():
             hooks.callback(layer.register_forward_pre_hook(before).remove)

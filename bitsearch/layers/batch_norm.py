@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bitsearch.distributed import processes, total
+from bitsearch.distributed import all_reduce_sum, world_size
 from bitsearch.quant.uniform import as_given, working_precision
 
 
@@ -47,10 +47,10 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     others = [axis for axis in range(x.dim()) if axis != 1]
     variance, mean = torch.var_mean(x, others, correction=0)
     own = x.new_tensor(float(x.numel() // x.shape[1]))
-    sums = total(torch.cat([mean * own, own.view(1)]))
+    sums = all_reduce_sum(torch.cat([mean * own, own.view(1)]))
     count, centre = sums[-1], sums[:-1] / sums[-1]
     # Around the common mean at once: a difference of two large sums would lose its digits.
-    return count, centre, total(own * (variance + (mean - centre).square())) / count
+    return count, centre, all_reduce_sum(own * (variance + (mean - centre).square())) / count
 
 
 class _Normalize(torch.autograd.Function):
@@ -74,7 +74,7 @@ class _Normalize(torch.autograd.Function):
         working = working_precision(grad)
         normalized = (working_precision(x) - channels(mean)) * channels(scale)
         grad_bias, grad_weight = working.sum(others), (working * normalized).sum(others)
-        common_bias, common_weight = total(torch.stack([grad_bias, grad_weight])) / count
+        common_bias, common_weight = all_reduce_sum(torch.stack([grad_bias, grad_weight])) / count
         passed = working - channels(common_bias) - normalized * channels(common_weight)
         return as_given(passed * channels(scale * weight), x), grad_weight, grad_bias, *[None] * 4
 
@@ -90,7 +90,7 @@ def shared_batch_norm(network: nn.Module) -> Iterator[None]:
     found = {
         module: type(module)
         for module in network.modules()
-        if processes() > 1 and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+        if world_size() > 1 and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
     }
     for module, kind in found.items():
         module.__class__ = _shared(kind)  # type: ignore[arg-type]  # a class, which is hashable

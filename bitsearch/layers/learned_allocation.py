@@ -72,9 +72,9 @@ class LearnedAllocation(nn.Module):
         self.weight_bits.fill_(plan.weight_bits)
         self.spike_bits.copy_(torch.tensor([*plan.spike_bits, *plan.spike_bits[-1:] * unused]))
         self.time_steps.fill_(plan.time_steps)
-        self.mirror()
+        self.refresh_cache()
 
-    def mirror(self) -> None:
+    def refresh_cache(self) -> None:
         """Read the buffers into the Python numbers that steer the forward pass; call after writing to them."""
         self.active_steps = int(self.time_steps)
         weight_bits, weight_for = int(self.weight_bits), int(self.weight_step_bits)
@@ -85,7 +85,7 @@ class LearnedAllocation(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.mirror()
+        self.refresh_cache()
 
     @property
     def weight_step(self) -> Tensor:
@@ -98,7 +98,7 @@ class LearnedAllocation(nn.Module):
         return self.spike_log_step.exp()
 
     @property
-    def searchable(self) -> bool:
+    def is_learnable(self) -> bool:
         """True while the bits may still move."""
         return self.weight_latent is not None
 
@@ -125,7 +125,7 @@ class LearnedAllocation(nn.Module):
         )
 
     @torch.no_grad()
-    def follow_latents(self, weight: float, spikes: list[float], time_steps: float) -> bool:
+    def round_latents(self, weight: float, spikes: list[float], time_steps: float) -> bool:
         """Round given latent values into the buffers, with hysteresis; True if any rounded value changed."""
         old_weight, old_spikes, old_time = self._allocation
         assert self.spike_latent is not None
@@ -152,7 +152,7 @@ class LearnedAllocation(nn.Module):
         return True
 
     @torch.no_grad()
-    def hold(self, plan: LayerPlan) -> None:
+    def set_bits(self, plan: LayerPlan) -> None:
         """Put the latents at a plan's bits; unlike :meth:`fix`, they stay, and may move from there."""
         assert self.weight_latent is not None
         assert self.spike_latent is not None
@@ -165,7 +165,7 @@ class LearnedAllocation(nn.Module):
         self.time_latent.copy_(self.time_steps)
 
     @torch.no_grad()
-    def bound(self) -> None:
+    def clamp_parameters(self) -> None:
         """Keep latents inside their choices and steps finite; call after every optimizer step."""
         self.weight_log_step.clamp_(*LOG_STEP_RANGE)
         self.spike_log_step.clamp_(*LOG_STEP_RANGE)

@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from bitsearch.cost import Activity, CostModel, Rules
+from bitsearch.cost import Activity, AllowedBits, CostModel
 from bitsearch.layers.conversion import Converted, conversion
 from bitsearch.layers.convert import convert, fix_allocation, quantized_layers
 from bitsearch.layers.quantized import QuantizedLayer
@@ -31,7 +31,7 @@ class QuantizedNetwork(nn.Module):
         baseline: what a budget such as ``4x`` is a part of.
     """
 
-    def __init__(self, network: nn.Module, model: CostModel, rules: Rules, baseline: UniformBits) -> None:
+    def __init__(self, network: nn.Module, model: CostModel, rules: AllowedBits, baseline: UniformBits) -> None:
         super().__init__()
         self.network = network
         self.model, self.rules, self.baseline = model, rules, baseline
@@ -53,7 +53,7 @@ class QuantizedNetwork(nn.Module):
         network: nn.Module,
         model: CostModel,
         *,
-        rules: Rules,
+        rules: AllowedBits,
         start: UniformBits,
         baseline: UniformBits,
         granularity: str,
@@ -71,12 +71,12 @@ class QuantizedNetwork(nn.Module):
     @property
     def searched_layers(self) -> dict[str, QuantizedLayer]:
         """Those of :attr:`layers` whose bits may still move."""
-        return {name: layer for name, layer in self.layers.items() if layer.searchable}
+        return {name: layer for name, layer in self.layers.items() if layer.is_learnable}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the network's own."""
         if self.training:
-            self.follow_latents()
+            self.round_latents()
         return self.network(*args, **kwargs)
 
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
@@ -94,18 +94,18 @@ class QuantizedNetwork(nn.Module):
             if layer.spike_log_step.grad is not None:
                 layer.spike_log_step.grad /= parts**0.5
 
-    def follow_latents(self) -> None:
+    def round_latents(self) -> None:
         """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
         layers = self.searched_layers
         for layer in self.layers.values():
-            layer.bound()
+            layer.clamp_parameters()
         if not layers:
             return
         latents = [layer.latents for layer in layers.values()]
         for layer, (weight, time_steps, *spikes) in zip(
             layers.values(), torch.stack(latents).detach().tolist(), strict=True
         ):
-            if layer.follow_latents(weight, spikes, time_steps):
+            if layer.round_latents(weight, spikes, time_steps):
                 self.changes += 1
                 self._forget_momentum(layer)
 
@@ -131,7 +131,7 @@ class QuantizedNetwork(nn.Module):
         steps: list[nn.Parameter] = []
         for layer in self.layers.values():
             steps += [layer.weight_log_step, layer.spike_log_step]
-            if layer.searchable:
+            if layer.is_learnable:
                 bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
                 times += [layer.time_latent]  # type: ignore[list-item]
         own = {id(parameter) for parameter in bits + times + steps}

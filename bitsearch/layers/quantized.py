@@ -175,7 +175,7 @@ class QuantizedLayer(LearnedAllocation):
                 step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
                 self.spike_log_step[t] = step.log()
             self.spike_step_bits[t] = self.spike_bits[t]
-        self.mirror()
+        self.refresh_cache()
 
     def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
         return membrane_steps(
@@ -231,4 +231,4 @@ class QuantizedLayer(LearnedAllocation):
         self.weight_log_step.copy_(soft.log_alpha)
         self.weight_step_bits.copy_(self.weight_bits)
         self.soft_weights = None
-        self.mirror()
+        self.refresh_cache()

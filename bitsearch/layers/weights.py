@@ -51,7 +51,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
                 f"the network's {tuple(expected[name].shape)}; it belongs to another network or plan"
             )
     for layer_name, layer in quantized_layers(network).items():
-        for buffer in () if layer.searchable else ("weight_bits", "spike_bits", "time_steps"):
+        for buffer in () if layer.is_learnable else ("weight_bits", "spike_bits", "time_steps"):
             if not torch.equal(state[f"{layer_name}.{buffer}"].cpu(), getattr(layer, buffer).cpu()):
                 raise InputError(
                     f"{path} was trained with other {buffer} in layer {layer_name!r}; it belongs to another plan"

@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-from bitsearch.distributed import gathered, total
-from bitsearch.distributed import largest as largest_of_all
+from bitsearch.distributed import all_gather, all_reduce_sum
+from bitsearch.distributed import all_reduce_max as largest_of_all
 from bitsearch.errors import InputError
 from bitsearch.quant.uniform import SMALLEST_STEP, q_max
 
@@ -96,7 +96,7 @@ def _best_step(values: Tensor, largest: float, signed: bool, signs_alone: bool, 
     top, count = max(-low, high) if signed else max(high, 0.0), len(values)
     if shared:
         top = float(largest_of_all(values.new_tensor(top)))
-        count = int(total(torch.tensor(count, device=values.device)))
+        count = int(all_reduce_sum(torch.tensor(count, device=values.device)))
     # Everything is in this unit, so that no power over- or underflows. No step is smaller.
     unit = max(top, SMALLEST_STEP)
     wide: tuple[Tensor, Tensor | None]
@@ -108,7 +108,7 @@ def _best_step(values: Tensor, largest: float, signed: bool, signs_alone: bool, 
         wide, narrow = _merge(sums, resolution), _merge(sums, min(4 * resolution, _OCTAVE))
     else:
         magnitude = values.abs() if signed else values.clamp_min(0)
-        wide = narrow = (gathered(magnitude) if shared else magnitude) / unit, None
+        wide = narrow = (all_gather(magnitude) if shared else magnitude) / unit, None
 
     def loss(edges: Tensor, bins: tuple[Tensor, Tensor | None]) -> Tensor:
         centres, counts = bins
@@ -161,7 +161,7 @@ def _count_codes(values: Tensor, unit: float, signed: bool, shared: bool = False
     torch.maximum(rows, lanes, out=rows)
     torch.maximum(rest, lanes[: len(rest)], out=rest)
     counts = torch.bincount(code, minlength=_CODES)[_FIRST:]
-    return total(counts) if shared else counts
+    return all_reduce_sum(counts) if shared else counts
 
 
 @functools.cache

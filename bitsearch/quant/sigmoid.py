@@ -19,7 +19,7 @@ from bitsearch.quant.uniform import q_max
 
 CLAMP = 10.0
 """Bound of a sigmoid's argument; beyond it, no gradient."""
-HOTTEST = 2000.0
+MAX_TEMPERATURE = 2000.0
 """τ stays at or below this."""
 SCALE = 1.25
 """β starts at this times max|y| / max|w|."""
@@ -68,8 +68,8 @@ def sigmoid_thresholds(scaled: Tensor, levels: Tensor) -> Tensor:
 
 
 def temperature(epoch: int, rate: float) -> float:
-    """τ in an epoch, counted from 1: ``rate`` times as much, at most :data:`HOTTEST`."""
-    return min(rate * epoch, HOTTEST)
+    """τ in an epoch, counted from 1: ``rate`` times as much, at most :data:`MAX_TEMPERATURE`."""
+    return min(rate * epoch, MAX_TEMPERATURE)
 
 
 class _SumOfSigmoids(torch.autograd.Function):

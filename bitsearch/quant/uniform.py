@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from bitsearch.distributed import processes, total
+from bitsearch.distributed import all_reduce_sum, world_size
 from bitsearch.quant.compilation import compilable
 
 LN2 = math.log(2.0)
@@ -194,8 +194,8 @@ def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = F
     magnitude = (x.detach().abs() if signed else x.detach().clamp_min(0)).float()
     if per_channel:
         mean = magnitude.flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
-    elif shared and processes() > 1:
-        summed, count = total(torch.stack([magnitude.sum(), magnitude.new_tensor(float(magnitude.numel()))]))
+    elif shared and world_size() > 1:
+        summed, count = all_reduce_sum(torch.stack([magnitude.sum(), magnitude.new_tensor(float(magnitude.numel()))]))
         mean = summed / count
     else:
         mean = magnitude.mean()

@@ -3,7 +3,7 @@
 import shlex
 
 from bitsearch.plan import BitPlan
-from bitsearch.registry import is_own
+from bitsearch.registry import is_import_path
 from bitsearch.runs.folder import RunFolder
 
 
@@ -20,7 +20,7 @@ def commands(folder: RunFolder, plan: BitPlan) -> list[tuple[str, str]]:
     file, weights, stem = folder.plan_file(trial), folder.weights_file(trial), f"trial-{trial:04d}"
     packed, trained = folder.path / f"{stem}.packed.safetensors", folder.path / f"{stem}.trained.json"
     # What the plan's network or data are made by is no part of bitsearch; it runs only if the user says so.
-    trust = ["--trust"] if is_own(space.network) or is_own(space.data) else []
+    trust = ["--trust"] if is_import_path(space.network) or is_import_path(space.data) else []
     epochs = ["--epochs", space.training.epochs, "-o", trained, *trust]
     found: list[tuple[str, list[object]]] = [
         ("Write its plan", ["export", folder.path, "--trial", trial, "-o", "plan.json"]),

@@ -12,10 +12,10 @@ import tomli_w
 from pydantic import Field
 
 from bitsearch.cost import Budget, Target
-from bitsearch.errors import InputError, StorageError, masked
+from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT, read_text, write_whole
 from bitsearch.plan import Accuracy, BitPlan
-from bitsearch.runs.pareto import best_plan, pareto_front, table
+from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.validation import Cost, Frozen, Name, from_toml
@@ -218,12 +218,12 @@ class RunFolder:
 
     def write_tables(self) -> None:
         """Write ``trials.csv``."""
-        write_whole(self.path / "trials.csv", table(self.plans()).to_csv(index=False))
+        write_whole(self.path / "trials.csv", to_dataframe(self.plans()).to_csv(index=False))
 
     def append_log(self, event: Mapping[str, object]) -> None:
         """Add one event to ``log.jsonl``, with the time; a line cut short by a kill is ended first."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = masked(json.dumps({"time": now, **event}, default=str)).encode() + b"\n"
+        line = redact(json.dumps({"time": now, **event}, default=str)).encode() + b"\n"
         path = self.path / "log.jsonl"
         try:
             with path.open("a+b") as file:

@@ -31,7 +31,7 @@ class Stop:
             raise Interrupted
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Inside, signals are heard; outside of the main thread they go to whoever has it.
 
         Raises:

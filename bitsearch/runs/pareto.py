@@ -32,7 +32,7 @@ def validation_accuracy(plan: BitPlan) -> float:
     return plan.accuracy.validation
 
 
-def table(plans: Sequence[BitPlan]) -> pd.DataFrame:
+def to_dataframe(plans: Sequence[BitPlan]) -> pd.DataFrame:
     """One row a plan: trial, method, accuracies, costs, budget met, and the bits of every layer."""
     rows = []
     for plan in plans:

@@ -9,11 +9,11 @@ from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
-from bitsearch.registry import is_own
+from bitsearch.registry import is_import_path
 from bitsearch.runs.folder import RunFolder
 from bitsearch.space import SearchSpace
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.task import Setting, make_setting
+from bitsearch.train.task import Task, load_task
 from bitsearch.train.threads import limited_threads
 
 
@@ -25,7 +25,7 @@ def rebuild(
     overrides: Sequence[str] = (),
     trust: bool = False,
     device: str = "auto",
-) -> tuple[nn.Module, Setting]:
+) -> tuple[nn.Module, Task]:
     """A plan's network with its weights, and the setting it was trained in.
 
     Args:
@@ -56,9 +56,9 @@ def restore(
     overrides: Sequence[str] = (),
     trust: bool = False,
     device: str = "auto",
-) -> tuple[nn.Module, Setting]:
+) -> tuple[nn.Module, Task]:
     """:func:`rebuild` for a plan that has been read from ``path``, itself or inside of another file."""
-    setting, folder = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    setting, folder = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     if weights is None:
         if folder is None or plan.provenance.trial is None:
             raise InputError(f"{path} is not inside a run folder; give its weights")
@@ -68,7 +68,7 @@ def restore(
     return network, setting
 
 
-def find_setting(
+def find_task(
     plan: BitPlan,
     path: Path,
     *,
@@ -76,7 +76,7 @@ def find_setting(
     overrides: Sequence[str] = (),
     trust: bool = False,
     device: str = "auto",
-) -> tuple[Setting, RunFolder | None]:
+) -> tuple[Task, RunFolder | None]:
     """The setting of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
     folder = run_folder_of(path)
     if space is not None:
@@ -92,9 +92,9 @@ def find_setting(
         )
     found = found.override(overrides)
     if not trust:
-        refuse_own(found, str(path))
+        require_trust(found, str(path))
     target = folder.settings.target if folder is not None else None
-    return make_setting(found, device=device, target=target), folder
+    return load_task(found, device=device, target=target), folder
 
 
 def evaluate_plan(
@@ -117,10 +117,10 @@ def evaluate_plan(
         return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
 
 
-def refuse_own(space: SearchSpace, source: str) -> None:
+def require_trust(space: SearchSpace, source: str) -> None:
     """InputError if a space that comes from ``source`` names code that is no part of bitsearch."""
     named = {"network": space.network, "data": space.data}
-    own = [f"{what} {name!r}" for what, name in named.items() if is_own(name)]
+    own = [f"{what} {name!r}" for what, name in named.items() if is_import_path(name)]
     if own:
         raise InputError(f"{source} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
 

@@ -11,7 +11,7 @@ from bitsearch.runs.folder import RunFolder, RunSettings
 
 
 @contextmanager
-def sole_owner(folder: RunFolder) -> Iterator[None]:
+def lock_run_folder(folder: RunFolder) -> Iterator[None]:
     """Inside, no other process writes to the run folder."""
     lock = FileLock(folder.path / ".lock", timeout=0)
     try:

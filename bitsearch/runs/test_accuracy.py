@@ -10,10 +10,10 @@ from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.task import Setting
+from bitsearch.train.task import Task
 
 
-def read_test_split(folder: RunFolder, setting: Setting, network: nn.Module) -> None:
+def evaluate_test_split(folder: RunFolder, setting: Task, network: nn.Module) -> None:
     """Measure test accuracy, once each, of the front, the choice, the baselines and full precision."""
     settings, test = folder.settings, setting.splits.test
     batch_size = setting.space.training.at_once

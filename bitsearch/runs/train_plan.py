@@ -15,11 +15,11 @@ from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
-from bitsearch.runs.rebuild import find_setting
+from bitsearch.runs.rebuild import find_task
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity
 from bitsearch.train.loop import train
-from bitsearch.train.task import Setting
+from bitsearch.train.task import Task
 from bitsearch.train.threads import limited_threads
 from bitsearch.version import __version__
 
@@ -70,7 +70,7 @@ def train_plan(
     True
     """
     plan = BitPlan.load(path)
-    setting, _ = find_setting(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    setting, _ = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     training, seed = setting.space.training, plan.provenance.seed
     epochs = training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
@@ -90,7 +90,7 @@ def train_plan(
     )
     network = _network(plan, setting, start)
     progress.trial("train", epochs - checkpoint.done)
-    with stop.listening(), limited_threads(setting.activations), checkpoint:
+    with stop.handle_signals(), limited_threads(setting.activations), checkpoint:
         train(
             network,
             setting.splits,
@@ -113,7 +113,7 @@ def _refuse(reason: str) -> None:
     raise InputError(f"{reason}; delete it to start anew, or write to another place with --output")
 
 
-def _network(plan: BitPlan, setting: Setting, start: Path | None) -> QuantizedNetwork:
+def _network(plan: BitPlan, setting: Task, start: Path | None) -> QuantizedNetwork:
     network = setting.fresh_network(plan.provenance.seed)
     own = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
     if start is not None and not own:
@@ -141,7 +141,7 @@ def _digest(path: Path) -> str:
         raise InputError(f"no weights at {path}: {error.strerror or error}") from error
 
 
-def _measured(plan: BitPlan, network: QuantizedNetwork, setting: Setting, command: str) -> BitPlan:
+def _measured(plan: BitPlan, network: QuantizedNetwork, setting: Task, command: str) -> BitPlan:
     batch_size = setting.space.training.batch_size
     validation, activity = evaluate_with_activity(network, setting.splits.validation, batch_size)
     test = evaluate(network, setting.splits.test, batch_size)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.adaptive import make_searchable
-from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
-from bitsearch.study.processes import Processes
+from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity
 from bitsearch.train.loop import OnEpoch, train
@@ -22,7 +22,7 @@ from bitsearch.train.loop import OnEpoch, train
 class TrainFullPrecision:
     """Train a float network; its validation accuracy."""
 
-    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
+    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
         """This process's part."""
         splits, training = processes.setting.splits, processes.setting.space.training
         processes.network = processes.setting.fresh_network(processes.seed)
@@ -41,26 +41,26 @@ class TrainFullPrecision:
 
 
 @dataclass(frozen=True)
-class TakeWeights:
+class LoadWeights:
     """Make the float network from weights that a run had already."""
 
     weights: dict[str, Tensor]
 
-    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
+    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
         """This process's part."""
         processes.network = processes.setting.fresh_network(processes.seed)
         processes.network.load_state_dict(self.weights)
 
 
 @dataclass(frozen=True)
-class ExpectActivity:
+class MeasureInitialActivity:
     """Count spikes before anything is trained at few bits, at the bits where every search starts."""
 
-    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
         """This process's part."""
         setting = processes.setting
         space = setting.space
-        start = make_searchable(processes.network, setting.model, setting.rules, space, space.allocation)
+        start = make_learnable_copy(processes.network, setting.model, setting.rules, space, space.allocation)
         return evaluate_with_activity(start, setting.splits.validation, space.training.at_once, shared=True)[1]
 
 
@@ -81,7 +81,7 @@ class TrainUniform:
 
     bits: UniformBits
 
-    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
+    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
         """This process's part."""
         setting, knobs = processes.setting, processes.setting.space.allocation
         model, rules = setting.model, setting.rules
@@ -107,12 +107,12 @@ class Allocate:
 
     knobs: Allocation
     draw: int
-    """As :attr:`bitsearch.allocate.methods.base.Problem.draw`."""
+    """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.draw`."""
 
-    def __call__(self, processes: Processes, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
+    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
         """This process's part."""
         setting = processes.setting
-        problem = Problem(
+        problem = AllocationProblem(
             processes.network,
             setting.model,
             setting.rules,
@@ -131,7 +131,7 @@ class Allocate:
         return [_measured(processes, network, seconds) for network, seconds in ready]
 
 
-def _measured(processes: Processes, network: QuantizedNetwork, seconds: float) -> Trained:
+def _measured(processes: ProcessGroup, network: QuantizedNetwork, seconds: float) -> Trained:
     setting = processes.setting
     at_once = setting.space.training.at_once
     found = evaluate_with_activity(network, setting.splits.validation, at_once, shared=True)

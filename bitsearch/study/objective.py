@@ -15,12 +15,12 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.progress import Progress
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.jobs import Allocate, Trained, TrainUniform
-from bitsearch.study.processes import Job, Processes
+from bitsearch.study.processes import Job, ProcessGroup
 from bitsearch.study.sampler import suggest
-from bitsearch.study.study import add_part
-from bitsearch.study.trial_roles import Turn
+from bitsearch.study.study import add_intermediate
+from bitsearch.study.trial_roles import Assignment
 from bitsearch.train.loop import EpochRecord
-from bitsearch.train.task import Setting
+from bitsearch.train.task import Task
 from bitsearch.version import __version__
 
 _Result = TypeVar("_Result")
@@ -35,14 +35,14 @@ class Objective:
     """
 
     folder: RunFolder
-    setting: Setting
+    setting: Task
     budgets: Sequence[Budget]
-    processes: Processes
+    processes: ProcessGroup
     progress: Progress
     artifacts: Artifacts | None = None
     """Where others look for the plan and the weights."""
 
-    def __call__(self, trial: optuna.Trial, turn: Turn) -> tuple[float, float]:
+    def __call__(self, trial: optuna.Trial, turn: Assignment) -> tuple[float, float]:
         """Run the trial, or go on with it, write its plan and weights, and score it.
 
         Plans left on the way get trials of their own.
@@ -61,15 +61,15 @@ class Objective:
         with warnings.catch_warnings():
             # A trial that was killed after this point sets them again, to the same values.
             warnings.filterwarnings("ignore", "The constraint value is ignored")
-            for metric, excess in self._excess(result).items():
-                trial.set_constraint(metric, excess)
+            for metric, log_violation in self._excess(result).items():
+                trial.set_constraint(metric, log_violation)
         trial.set_user_attr("costs", result.costs)
         trial.set_user_attr("seconds", last.seconds)
         numbers = [trial.number]
         for index, trained in enumerate(on_the_way):
             plan = self._plan(trained, None, method)
             attributes = {"costs": plan.costs, "seconds": trained.seconds}
-            number = add_part(trial, turn.origin, index, self._values(plan), self._excess(plan), attributes)
+            number = add_intermediate(trial, turn.origin, index, self._values(plan), self._excess(plan), attributes)
             self._write(trained, number, method)
             numbers.append(number)
         if self.artifacts is not None:
@@ -87,7 +87,7 @@ class Objective:
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
 
-    def _do(self, job: Job[_Result], trial: optuna.Trial, turn: Turn, method: str, label: str) -> _Result:
+    def _do(self, job: Job[_Result], trial: optuna.Trial, turn: Assignment, method: str, label: str) -> _Result:
         kept = self.folder.checkpoint_file(turn.origin)
 
         def on_epoch(record: EpochRecord) -> None:

@@ -19,7 +19,7 @@ from bitsearch.errors import DivergedError, InputError
 from bitsearch.runs.interruption import Interrupted, Stop
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import EpochRecord, OnEpoch
-from bitsearch.train.task import Setting
+from bitsearch.train.task import Task
 
 _Result = TypeVar("_Result", covariant=True)
 
@@ -40,15 +40,15 @@ _NOTHING: Any = None
 class Job(Protocol[_Result]):
     """Something that all processes of a run do together; the same in each."""
 
-    def __call__(self, processes: "Processes", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
+    def __call__(self, processes: "ProcessGroup", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
         """This process's part."""
 
 
 @dataclass
-class Processes:
+class ProcessGroup:
     """This process's hold on all of a run, made in each by the same arguments."""
 
-    setting: Setting
+    setting: Task
     budgets: Sequence[Budget]
     seed: int
     fabric: Fabric
@@ -84,7 +84,7 @@ class Processes:
         self._at_work = False
         return result
 
-    def survive(self, error: Exception) -> bool:
+    def can_continue(self, error: Exception) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""
         survived = self.fabric.world_size == 1 or isinstance(error, DivergedError)
         self._at_work = self._at_work and not survived
@@ -108,11 +108,11 @@ class Processes:
                 self.fabric.broadcast(Farewell("", exit_code=_exit_code(error)))
             raise
 
-    def dismiss(self, folder: str) -> None:
+    def shutdown(self, folder: str) -> None:
         """For the leader: let the others go with the run's folder."""
         self.fabric.broadcast(Farewell(folder))
 
-    def follow(self) -> str:
+    def serve(self) -> str:
         """For the others: do every job until the leader's farewell; the run's folder.
 
         Raises:

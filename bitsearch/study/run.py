@@ -15,31 +15,39 @@ from torch import nn
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric
-from bitsearch.errors import InputError, masked
+from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, world_size
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
-from bitsearch.runs.pareto import table
+from bitsearch.runs.pareto import to_dataframe
 from bitsearch.runs.progress import Progress
-from bitsearch.runs.resume import check_resumable, sole_owner
-from bitsearch.runs.test_accuracy import read_test_split
+from bitsearch.runs.resume import check_resumable, lock_run_folder
+from bitsearch.runs.test_accuracy import evaluate_test_split
 from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
-from bitsearch.study.jobs import ExpectActivity, TakeWeights, TrainFullPrecision
+from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
 from bitsearch.study.objective import Objective
-from bitsearch.study.processes import Processes
-from bitsearch.study.runtime import compiles, computing
-from bitsearch.study.sampler import HISTORY, TrialSampler
+from bitsearch.study.processes import ProcessGroup
+from bitsearch.study.runtime import runtime_context, should_compile
+from bitsearch.study.sampler import MAX_HISTORY, TrialSampler
 from bitsearch.study.shared_study import SharedStudy
-from bitsearch.study.study import FAILURE, STUDY_NAME, is_part, is_settled, open_study, origin_of, release_interrupted
-from bitsearch.study.trial_loop import Taker
-from bitsearch.study.trial_roles import Wanted, baselines, searched
+from bitsearch.study.study import (
+    FAILURE,
+    STUDY_NAME,
+    first_number,
+    is_finished,
+    is_intermediate,
+    open_study,
+    reset_interrupted,
+)
+from bitsearch.study.trial_loop import TrialRunner
+from bitsearch.study.trial_roles import StudyPlan, baselines, searched
 from bitsearch.train.fabric import make_fabric, process_group
 from bitsearch.train.loop import EpochRecord
-from bitsearch.train.task import make_setting
+from bitsearch.train.task import load_task
 from bitsearch.train.threads import threads_for
 from bitsearch.version import __version__
 
@@ -58,12 +66,12 @@ class SearchResult:
     @property
     def front(self) -> pd.DataFrame:
         """The Pareto front, cheapest first, one row a plan."""
-        return table(self.folder.front())
+        return to_dataframe(self.folder.front())
 
     @property
     def trials(self) -> pd.DataFrame:
         """Every finished trial, one row a plan."""
-        return table(self.folder.plans())
+        return to_dataframe(self.folder.plans())
 
     @property
     def uniform(self) -> list[BitPlan]:
@@ -135,7 +143,7 @@ def search(
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
-    setting = make_setting(space, device=device)
+    setting = load_task(space, device=device)
     model = setting.model
     bare = check_metric(metric or space.metric, model.target)
     budgets = parse_budgets(budget, bare, model, space.baseline)
@@ -143,16 +151,16 @@ def search(
     for limit in budgets:
         limit.check_feasible(model, setting.rules)
     wanted = trials or space.search.trials
-    compiled = compiles(setting, wanted)
+    compiled = should_compile(setting, wanted)
     told = progress or Progress()
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group():
-        processes = Processes(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
+        processes = ProcessGroup(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
         if not is_rank_zero():
-            with stop.listening(), computing(setting, compiled=compiled):
-                return SearchResult(RunFolder(Path(processes.follow())))
+            with stop.handle_signals(), runtime_context(setting, compiled=compiled):
+                return SearchResult(RunFolder(Path(processes.serve())))
         with processes.leading():
             settings = RunSettings(
                 compiled=compiled,
@@ -162,8 +170,8 @@ def search(
                 device=str(setting.device),
                 threads=threads_for(setting.activations),
                 processes=world_size(),
-                storage=None if storage is None else masked(storage),
-                command=masked(command) if command else python_command(space, budget, metric, objective, trials, seed),
+                storage=None if storage is None else redact(storage),
+                command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
                 bitsearch=__version__,
                 torch=torch.__version__,
                 baseline_costs=model.costs(model.uniform(space.baseline, None)),
@@ -175,9 +183,9 @@ def search(
             folder.make()
             warn_of_network_file_system(folder.path)
             with (
-                sole_owner(folder),
-                stop.listening(),
-                computing(setting, compiled=compiled),
+                lock_run_folder(folder),
+                stop.handle_signals(),
+                runtime_context(setting, compiled=compiled),
                 closing(open_storage(url or folder.storage_url)) as database,
             ):
                 if url is None:
@@ -192,7 +200,7 @@ def search(
 def _run(
     folder: RunFolder,
     settings: RunSettings,
-    processes: Processes,
+    processes: ProcessGroup,
     trials: int,
     timeout: float | None,
     progress: Progress,
@@ -208,45 +216,45 @@ def _run(
         folder.write_settings(settings)
     settings = folder.settings
     if shared is None:
-        release_interrupted(study)
+        reset_interrupted(study)
     else:
         shared.check_same(settings)
-        shared.adopt(folder)
+        shared.import_pretrained(folder)
     for trial in study.get_trials(deepcopy=False):
         if trial.state == TrialState.FAIL:
             folder.forget_trial(trial.number)
-        if is_settled(trial):
+        if is_finished(trial):
             # It may have been killed between its end and the end of its checkpoint.
-            folder.forget_checkpoint(origin_of(trial))
+            folder.forget_checkpoint(first_number(trial))
     space = setting.space
     progress.converted(setting.conversion())
     network, activity = None, None
     if any(setting.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, processes, progress)
-        activity = processes.do(ExpectActivity())
+        activity = processes.do(MeasureInitialActivity())
     most, tolerance = baselines(space), space.allocation.weight_tolerance
     candidates = uniform_plans(
         setting.model, setting.rules, budgets, most, weight_tolerance=tolerance, activity=activity
     )
-    wanted = Wanted(searched(space, trials), candidates, space.search.methods)
-    done = sum(is_settled(trial) and not is_part(trial) for trial in study.get_trials(deepcopy=False))
+    wanted = StudyPlan(searched(space, trials), candidates, space.search.methods)
+    done = sum(is_finished(trial) and not is_intermediate(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, wanted.total, done)
     network = network or _full_precision(folder, processes, progress)
     if shared is not None:
-        shared.invite(folder.settings, wanted, folder.full_precision_weights)
+        shared.publish(folder.settings, wanted, folder.full_precision_weights)
     study.sampler = TrialSampler(space, settings.seed, wanted)
-    if wanted.total > HISTORY and space.search.sampler != "random":
-        progress.note(f"the sampler learns from the last {HISTORY} trials and the best before them")
+    if wanted.total > MAX_HISTORY and space.search.sampler != "random":
+        progress.note(f"the sampler learns from the last {MAX_HISTORY} trials and the best before them")
     objective = Objective(folder, setting, budgets, processes, progress, shared.artifacts if shared else None)
-    Taker(study, wanted, objective, folder, progress, processes.stop, processes.survive).take_all(deadline)
+    TrialRunner(study, wanted, objective, folder, progress, processes.stop, processes.can_continue).run_all(deadline)
     _check_results(study)
     if shared is not None:
-        shared.collect(folder)
-    read_test_split(folder, setting, network)
+        shared.download_results(folder)
+    evaluate_test_split(folder, setting, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
-    processes.dismiss(str(folder.path))
+    processes.shutdown(str(folder.path))
     return SearchResult(folder)
 
 
@@ -257,11 +265,11 @@ def _check_results(study: optuna.Study) -> None:
         raise InputError(f"all {len(causes)} trials failed, the last one: {causes[-1]}")
 
 
-def _full_precision(folder: RunFolder, processes: Processes, progress: Progress) -> nn.Module:
+def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progress) -> nn.Module:
     """The float network that every trial starts from: trained once, then read from the run folder."""
     settings = folder.settings
     if settings.full_precision.validation is not None:
-        take_weights(processes, folder.full_precision_weights)
+        load_pretrained(processes, folder.full_precision_weights)
         return processes.network
     progress.trial("full precision", processes.setting.space.training.full_precision_epochs)
 
@@ -278,8 +286,8 @@ def _full_precision(folder: RunFolder, processes: Processes, progress: Progress)
     return processes.network
 
 
-def take_weights(processes: Processes, path: Path) -> None:
+def load_pretrained(processes: ProcessGroup, path: Path) -> None:
     """Let all processes make the float network from weights that a run has already."""
     network = processes.setting.fresh_network(processes.seed)
     load_weights(network, path)
-    processes.do(TakeWeights({name: value.cpu() for name, value in network.state_dict().items()}))
+    processes.do(LoadWeights({name: value.cpu() for name, value in network.state_dict().items()}))

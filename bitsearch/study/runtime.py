@@ -7,7 +7,7 @@ from bitsearch.errors import InputError
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.study.trial_roles import baselines, searched
-from bitsearch.train.task import Setting
+from bitsearch.train.task import Task
 from bitsearch.train.threads import limited_threads
 
 COMPILE_FROM = 5e9
@@ -16,7 +16,7 @@ of nanoseconds a spike."""
 
 
 @contextmanager
-def computing(setting: Setting, *, compiled: bool) -> Iterator[None]:
+def runtime_context(setting: Task, *, compiled: bool) -> Iterator[None]:
     """How every process of a run computes."""
     with (
         # Compiled code has its number of threads built in, so that is settled first.
@@ -27,7 +27,7 @@ def computing(setting: Setting, *, compiled: bool) -> Iterator[None]:
         yield
 
 
-def compiles(setting: Setting, trials: int) -> bool:
+def should_compile(setting: Task, trials: int) -> bool:
     """Whether this run trains with compiled quantizers, as its space says; InputError if it must and cannot."""
     choice = setting.space.training.compile
     if choice == "always" and not can_compile(setting.device):

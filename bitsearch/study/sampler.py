@@ -10,12 +10,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bitsearch.pareto import ParetoFront
 from bitsearch.space import SearchSpace
-from bitsearch.study.study import SEARCHED, origin_of
-from bitsearch.study.trial_roles import Turns, Wanted
+from bitsearch.study.study import SEARCHED, first_number
+from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
 
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
-HISTORY = 1000
+MAX_HISTORY = 1000
 """A sampler learns from so many trials that ended last, and from the best before them: what it spends on a trial would
 grow with the study otherwise."""
 
@@ -28,9 +28,9 @@ class TrialSampler(BaseSampler):
     turns or that the space lets them vary.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, wanted: Wanted) -> None:
+    def __init__(self, space: SearchSpace, seed: int, wanted: StudyPlan) -> None:
         self.space, self.seed = space, seed
-        self._turns, self._history = Turns(wanted), _History()
+        self._turns, self._history = TrialSchedule(wanted), _History()
         self._excerpt: Study | None = None
         self._made_for: int | None = None
         self._own: dict[str, Any] | None = None
@@ -46,8 +46,8 @@ class TrialSampler(BaseSampler):
             turn, points = self._turns.turn(trials, trial.number), starting_points(self.space)
             self._own = points[turn.draw] if turn.role == SEARCHED and turn.draw < len(points) else None
             seen = self._history.seen(trials, self._turns.ended)
-            self._excerpt = cast(Study, _Excerpt(study, seen))
-            self._sampler = make_sampler(self.space, self.seed, origin_of(trial))
+            self._excerpt = cast(Study, _TrialWindow(study, seen))
+            self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()
         return self._sampler, self._excerpt
 
@@ -92,7 +92,7 @@ class TrialSampler(BaseSampler):
         sampler.after_trial(excerpt, trial, state, values)
 
 
-class _Excerpt:
+class _TrialWindow:
     """A study of which a sampler sees these trials only."""
 
     def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
@@ -117,9 +117,9 @@ class _History:
 
     def seen(self, trials: Sequence[FrozenTrial], ended: int) -> list[FrozenTrial]:
         """Those of all trials, in order, of which the first ``ended`` have all come to their end."""
-        passed = max(self._passed, ended - HISTORY)
+        passed = max(self._passed, ended - MAX_HISTORY)
         for trial in trials[self._passed : passed]:
-            feasible = all(excess <= 0 for excess in trial.constraints.values())
+            feasible = all(log_violation <= 0 for log_violation in trial.constraints.values())
             if trial.state == TrialState.COMPLETE and feasible:
                 accuracy, cost = trial.values
                 self._front.add(cost, accuracy, trial)

@@ -14,15 +14,15 @@ from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.study_cache import cached
-from bitsearch.study.study import PART_OF, STUDY_NAME, is_part, origin_of
-from bitsearch.study.trial_roles import Wanted
+from bitsearch.study.study import INTERMEDIATE_OF, STUDY_NAME, first_number, is_intermediate
+from bitsearch.study.trial_roles import StudyPlan
 from bitsearch.validation import Frozen, Name, explain
 
 _ATTRIBUTE = "bitsearch"
 POLL_SECONDS = 2.0
 
 
-class Invitation(Frozen):
+class WorkerConfig(Frozen):
     """All that a worker needs, in an attribute of the study."""
 
     schema_version: int = Field(default=1, ge=1, le=1)
@@ -32,9 +32,9 @@ class Invitation(Frozen):
     artifacts: Name
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> StudyPlan:
         """The study's trials."""
-        return Wanted(self.searched, self.uniform, self.settings.space.search.methods)
+        return StudyPlan(self.searched, self.uniform, self.settings.space.search.methods)
 
 
 class SharedStudy:
@@ -48,30 +48,30 @@ class SharedStudy:
 
     def __init__(self, study: optuna.Study, artifacts: str | None, fallback: str) -> None:
         self.study = study
-        found = read_invitation(study)
+        found = read_worker_config(study)
         self.artifacts = Artifacts(artifacts or (fallback if found is None else found.artifacts))
 
     def check_same(self, settings: RunSettings) -> None:
         """InputError if the study is of another search."""
-        found = read_invitation(self.study)
+        found = read_worker_config(self.study)
         if found is not None and found.settings.defining() != settings.defining():
             raise InputError(
                 f"the storage has a study {self.study.study_name!r} of another search; give another name with --study"
             )
 
-    def adopt(self, folder: RunFolder) -> None:
+    def import_pretrained(self, folder: RunFolder) -> None:
         """Give a new run folder the full-precision network of a study that has one already."""
-        found = read_invitation(self.study)
+        found = read_worker_config(self.study)
         if found is not None and folder.settings.full_precision.validation is None:
             self.artifacts.fetch(self.study, self.study._storage, folder.full_precision_weights)
             full_precision = found.settings.full_precision
             folder.write_settings(folder.settings.model_copy(update={"full_precision": full_precision}))
 
-    def invite(self, settings: RunSettings, wanted: Wanted, weights: Path) -> None:
+    def publish(self, settings: RunSettings, wanted: StudyPlan, weights: Path) -> None:
         """Let workers begin: hand out the settings and the full-precision weights."""
-        if read_invitation(self.study) is None:
+        if read_worker_config(self.study) is None:
             self.artifacts.upload(self.study, weights)
-        invitation = Invitation(
+        invitation = WorkerConfig(
             settings=settings,
             searched=wanted.searched,
             uniform=tuple(wanted.uniform),
@@ -79,14 +79,14 @@ class SharedStudy:
         )
         self.study.set_user_attr(_ATTRIBUTE, invitation.model_dump(mode="json", exclude_none=True))
 
-    def collect(self, folder: RunFolder) -> None:
+    def download_results(self, folder: RunFolder) -> None:
         """Get the plans and weights of all finished trials into the run folder, and no others; and the study itself."""
         trials = self.study.get_trials(deepcopy=False)
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         # What a trial left on its way was handed in with its own files.
-        owners = {origin_of(trial): trial for trial in complete if not is_part(trial)}
+        owners = {first_number(trial): trial for trial in complete if not is_intermediate(trial)}
         for trial in trials:
-            owner = owners.get(trial.user_attrs[PART_OF]) if is_part(trial) else trial
+            owner = owners.get(trial.user_attrs[INTERMEDIATE_OF]) if is_intermediate(trial) else trial
             if trial.state == TrialState.COMPLETE and owner is not None:
                 files = folder.plan_file(trial.number), folder.weights_file(trial.number)
                 self.artifacts.fetch(owner, self.study._storage, *files)
@@ -101,20 +101,20 @@ class SharedStudy:
         )
 
 
-def read_invitation(study: optuna.Study) -> Invitation | None:
+def read_worker_config(study: optuna.Study) -> WorkerConfig | None:
     """What the study's run handed out; None before it did."""
     content = study.user_attrs.get(_ATTRIBUTE)
     if content is None:
         return None
     try:
-        return Invitation.model_validate(content)
+        return WorkerConfig.model_validate(content)
     except ValidationError as error:
         raise InputError(
             f"study {study.study_name!r} was made by another version of bitsearch: {explain(error)}"
         ) from error
 
 
-def await_invitation(storage: optuna.storages.BaseStorage, name: str, patience: float, stop: Stop) -> optuna.Study:
+def wait_for_study(storage: optuna.storages.BaseStorage, name: str, patience: float, stop: Stop) -> optuna.Study:
     """The study, once its run has made it and trained the full-precision network.
 
     Raises:
@@ -126,7 +126,7 @@ def await_invitation(storage: optuna.storages.BaseStorage, name: str, patience: 
         names = [study.study_name for study in storage.get_all_studies()]
         if name in names:
             study = optuna.load_study(study_name=name, storage=cached(storage))
-            if read_invitation(study) is not None:
+            if read_worker_config(study) is not None:
                 return study
         if time.monotonic() >= deadline:
             raise InputError(_nothing(name, names, patience))

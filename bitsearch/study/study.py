@@ -19,10 +19,10 @@ STUDY_NAME = "bitsearch"
 """Of the one study of a run, in its own folder."""
 FAILURE = "failure"
 """A failed trial's attribute that says why. One without it was lost, and is taken again."""
-ROLE, SEARCHED, BASELINE, SURPLUS, PART = "role", "searched", "baseline", "surplus", "part"
+ROLE, SEARCHED, BASELINE, DUPLICATE, INTERMEDIATE = "role", "searched", "baseline", "surplus", "part"
 """A trial's attribute that says what it is for: one that searches, a uniform plan beside it, one that two workers
 began at the end of a study, when one was left; and a plan that another trial left on its way."""
-PART_OF = "part_of"
+INTERMEDIATE_OF = "part_of"
 """A part's attribute: the number under which the trial that left it was first begun."""
 
 
@@ -49,10 +49,10 @@ def finished_trials(storage_url: str) -> list[FrozenTrial]:
     study = load_study(storage_url)
     # Optuna's trials are only read here; copying them all takes longer than reading them.
     found = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in found if not is_part(trial)]
+    return [trial for trial in found if not is_intermediate(trial)]
 
 
-def add_part(
+def add_intermediate(
     of: Trial,
     origin: int,
     index: int,
@@ -65,7 +65,7 @@ def add_part(
     It is there once, however often the trial is begun again.
     """
     study = of.study
-    own = {PART_OF: origin, PART: index}
+    own = {INTERMEDIATE_OF: origin, INTERMEDIATE: index}
     for trial in study.get_trials(deepcopy=False)[origin + 1 :]:
         if trial.state == TrialState.COMPLETE and own.items() <= trial.user_attrs.items():
             return trial.number
@@ -80,7 +80,7 @@ def add_part(
     return study._storage.get_trial(study._storage.create_new_trial(study._study_id, template_trial=added)).number
 
 
-def release_interrupted(study: optuna.Study) -> None:
+def reset_interrupted(study: optuna.Study) -> None:
     """Let what a killed process left running go on, under its number; only for the sole owner of the storage."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
@@ -90,28 +90,28 @@ def requeue_lost(study: optuna.Study) -> None:
     """Queue what was given up as lost, by a process that died before it could queue it again."""
     trials = study.get_trials(deepcopy=False)
     live = {
-        origin_of(trial)
+        first_number(trial)
         for trial in trials
-        if trial.state != TrialState.FAIL or (is_settled(trial) and trial.user_attrs.get(ROLE) != SURPLUS)
+        if trial.state != TrialState.FAIL or (is_finished(trial) and trial.user_attrs.get(ROLE) != DUPLICATE)
     }
-    lost = {origin_of(trial): trial for trial in trials if trial.state == TrialState.FAIL and not is_settled(trial)}
+    lost = {first_number(trial): trial for trial in trials if trial.state == TrialState.FAIL and not is_finished(trial)}
     callback = study._storage.get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]
     for origin, trial in lost.items():
         if origin not in live:
             callback(study, trial)
 
 
-def origin_of(trial: FrozenTrial) -> int:
+def first_number(trial: FrozenTrial) -> int:
     """The number under which a trial was first begun; one that was lost is taken again under another."""
     return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
-def is_settled(trial: FrozenTrial) -> bool:
+def is_finished(trial: FrozenTrial) -> bool:
     """True for a trial that has come to its end: with a result, or a failure that has a reason."""
-    failed = FAILURE in trial.user_attrs or trial.user_attrs.get(ROLE) == SURPLUS
+    failed = FAILURE in trial.user_attrs or trial.user_attrs.get(ROLE) == DUPLICATE
     return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and failed)
 
 
-def is_part(trial: FrozenTrial) -> bool:
+def is_intermediate(trial: FrozenTrial) -> bool:
     """True for a plan that another trial left on its way."""
-    return PART_OF in trial.user_attrs
+    return INTERMEDIATE_OF in trial.user_attrs

@@ -11,12 +11,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bitsearch.errors import InputError, StorageError, located, masked
+from bitsearch.errors import InputError, StorageError, located, redact
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Interrupted, Stop
 from bitsearch.runs.progress import Progress
-from bitsearch.study.study import FAILURE, ROLE, SURPLUS, is_part, is_settled, origin_of, requeue_lost
-from bitsearch.study.trial_roles import Turn, Turns, Wanted
+from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, first_number, is_finished, is_intermediate, requeue_lost
+from bitsearch.study.trial_roles import Assignment, StudyPlan, TrialSchedule
 
 SAME_CAUSE = 3
 """Failures in a row with one cause that stop a study."""
@@ -25,7 +25,7 @@ LONGEST_TRACEBACK = 4000
 POLL_SECONDS = 2.0
 """Between two looks at a study whose last trials others are running."""
 
-Objective = Callable[[Trial, Turn], tuple[float, float]]
+Objective = Callable[[Trial, Assignment], tuple[float, float]]
 """Runs a trial: what it is told to be."""
 
 
@@ -34,7 +34,7 @@ class _TrialEndedError(Exception):
 
 
 @dataclass
-class Taker:
+class TrialRunner:
     """Takes trials from a study, one after the other.
 
     Args:
@@ -48,7 +48,7 @@ class Taker:
     """
 
     study: optuna.Study
-    wanted: Wanted
+    wanted: StudyPlan
     objective: Objective
     folder: RunFolder
     progress: Progress
@@ -58,10 +58,10 @@ class Taker:
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
         self.ended = 0
-        self._turns = Turns(self.wanted)
-        self._old = {trial.number for trial in self.study.get_trials(deepcopy=False) if is_settled(trial)}
+        self._turns = TrialSchedule(self.wanted)
+        self._old = {trial.number for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)}
 
-    def take_all(self, deadline: float | None = None) -> None:
+    def run_all(self, deadline: float | None = None) -> None:
         """Until every trial has ended, here or elsewhere; after ``deadline`` (monotonic) as soon as one has a result.
 
         Raises:
@@ -115,7 +115,7 @@ class Taker:
         self.ended += 1
         for trial in taken:
             ended = self.study._storage.get_trial(trial._trial_id)
-            self.folder.forget_checkpoint(origin_of(ended))
+            self.folder.forget_checkpoint(first_number(ended))
 
     def _given_away(self, trial: Trial) -> bool:
         return self.study._storage.get_trial(trial._trial_id).state.is_finished()
@@ -132,7 +132,7 @@ class Taker:
     def _run(self, trial: Trial) -> tuple[float, float]:
         turn = self._turns.turn(self.study.get_trials(deepcopy=False), trial.number)
         trial.set_user_attr(ROLE, turn.role)
-        if turn.role == SURPLUS:
+        if turn.role == DUPLICATE:
             raise _TrialEndedError
         try:
             return self.objective(trial, turn)
@@ -160,14 +160,16 @@ class _StoppedError(BaseException):
 
 def cause_of(error: BaseException) -> str:
     """What went wrong, in one line."""
-    said = masked(" ".join(str(error).split()) if isinstance(error, InputError) else located(error))
+    said = redact(" ".join(str(error).split()) if isinstance(error, InputError) else located(error))
     return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
 
 
 def check_causes(trials: Iterable[FrozenTrial]) -> None:
     """InputError if the last trials that ended all failed with one cause; ``trials`` come last first."""
     ended = (
-        trial for trial in trials if is_settled(trial) and not is_part(trial) and trial.user_attrs.get(ROLE) != SURPLUS
+        trial
+        for trial in trials
+        if is_finished(trial) and not is_intermediate(trial) and trial.user_attrs.get(ROLE) != DUPLICATE
     )
     causes = [str(trial.user_attrs[FAILURE]) for trial in islice(ended, SAME_CAUSE) if FAILURE in trial.user_attrs]
     if len(causes) == SAME_CAUSE and len({_without_numbers(cause) for cause in causes}) == 1:

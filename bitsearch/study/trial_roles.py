@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
-from bitsearch.study.study import BASELINE, PART, ROLE, SEARCHED, SURPLUS, is_part, origin_of
+from bitsearch.study.study import BASELINE, DUPLICATE, INTERMEDIATE, ROLE, SEARCHED, first_number, is_intermediate
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StudyPlan:
     """The trials of a study: those that search and uniform ones take turns, so that a run cut short has both."""
 
     searched: int
@@ -38,11 +38,11 @@ def baselines(space: SearchSpace) -> int:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Assignment:
     """What one trial is to be."""
 
     role: str
-    """:data:`SEARCHED`, :data:`BASELINE` or :data:`SURPLUS`."""
+    """:data:`SEARCHED`, :data:`BASELINE` or :data:`DUPLICATE`."""
     origin: int
     """The number under which it was first begun."""
     draw: int = 0
@@ -53,14 +53,14 @@ class Turn:
     """Of a baseline."""
 
 
-class Turns:
+class TrialSchedule:
     """Whose turn it is, for one study that grows.
 
     What a trial is to be follows from those with lower numbers alone, and no longer changes once it and they have
     ended. So only those after the last of these are gone through again, however many there are.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: StudyPlan) -> None:
         self.wanted = wanted
         self.ended = 0
         """So many first trials of the study have all ended, by what was last asked about."""
@@ -83,14 +83,14 @@ class Turns:
         given = self._read(trials)
         return min(given[SEARCHED], self.wanted.searched) + min(given[BASELINE], len(self.wanted.uniform))
 
-    def turn(self, trials: Sequence[FrozenTrial], number: int) -> Turn:
+    def turn(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
         """What the trial ``number`` is to be."""
         self._read(trials)
-        (role, before), origin, wanted = self._roles[number], origin_of(trials[number]), self.wanted
+        (role, before), origin, wanted = self._roles[number], first_number(trials[number]), self.wanted
         if role == SEARCHED and wanted.methods:
             draw, index = divmod(before, len(wanted.methods))
-            return Turn(role, origin, draw, method=wanted.methods[index])
-        return Turn(role, origin, before, bits=wanted.uniform[before] if role == BASELINE else None)
+            return Assignment(role, origin, draw, method=wanted.methods[index])
+        return Assignment(role, origin, before, bits=wanted.uniform[before] if role == BASELINE else None)
 
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
         """How many trials of every role have been begun."""
@@ -106,9 +106,9 @@ class Turns:
         return given
 
     def _append(self, trial: FrozenTrial, given: Counter[str], retaken: set[int]) -> None:
-        origin = origin_of(trial)
-        if is_part(trial):
-            self._roles.append((PART, 0))
+        origin = first_number(trial)
+        if is_intermediate(trial):
+            self._roles.append((INTERMEDIATE, 0))
         elif origin == trial.number:
             role = trial.user_attrs.get(ROLE) or self._next(given)
             self._roles.append((role, given[role]))
@@ -116,13 +116,13 @@ class Turns:
         else:
             # The first that takes a lost trial again does it for all.
             taken = origin in retaken and trial.state != TrialState.COMPLETE
-            self._roles.append((SURPLUS, 0) if taken else self._roles[origin])
+            self._roles.append((DUPLICATE, 0) if taken else self._roles[origin])
             if trial.state in (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE):
                 retaken.add(origin)
 
     def _next(self, given: Counter[str]) -> str:
         searched, uniform, wanted = given[SEARCHED], given[BASELINE], self.wanted
         if searched >= wanted.searched and uniform >= len(wanted.uniform):
-            return SURPLUS
+            return DUPLICATE
         takes_turn = uniform < len(wanted.uniform) and (uniform < searched or searched >= wanted.searched)
         return BASELINE if takes_turn else SEARCHED

@@ -8,19 +8,19 @@ from bitsearch.launch import is_rank_zero
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
-from bitsearch.runs.rebuild import refuse_own
+from bitsearch.runs.rebuild import require_trust
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.proxy import open_shared
 from bitsearch.study.objective import Objective
-from bitsearch.study.processes import Processes
-from bitsearch.study.run import take_weights
-from bitsearch.study.runtime import computing
+from bitsearch.study.processes import ProcessGroup
+from bitsearch.study.run import load_pretrained
+from bitsearch.study.runtime import runtime_context
 from bitsearch.study.sampler import TrialSampler
-from bitsearch.study.shared_study import await_invitation, read_invitation
-from bitsearch.study.study import is_part, is_settled
-from bitsearch.study.trial_loop import Taker
+from bitsearch.study.shared_study import read_worker_config, wait_for_study
+from bitsearch.study.study import is_finished, is_intermediate
+from bitsearch.study.trial_loop import TrialRunner
 from bitsearch.train.fabric import make_fabric, process_group
-from bitsearch.train.task import make_setting
+from bitsearch.train.task import load_task
 
 
 def work(
@@ -56,32 +56,32 @@ def work(
     told = progress or Progress()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
-    with process_group(), stop.listening(), closing(open_shared(storage)) as database:
-        found = await_invitation(database, study, patience, stop)
-        invitation = read_invitation(found)
+    with process_group(), stop.handle_signals(), closing(open_shared(storage)) as database:
+        found = wait_for_study(database, study, patience, stop)
+        invitation = read_worker_config(found)
         assert invitation is not None
         settings, wanted = invitation.settings, invitation.wanted
         if not trust:
-            refuse_own(settings.space, f"study {study!r}")
-        setting = make_setting(settings.space, device=device, target=settings.target)
+            require_trust(settings.space, f"study {study!r}")
+        setting = load_task(settings.space, device=device, target=settings.target)
         fabric = make_fabric(setting.device, settings.space.training.precision)
-        processes = Processes(setting, settings.budgets, settings.seed, fabric, stop)
-        with computing(setting, compiled=settings.compiled):
+        processes = ProcessGroup(setting, settings.budgets, settings.seed, fabric, stop)
+        with runtime_context(setting, compiled=settings.compiled):
             if not is_rank_zero():
-                processes.follow()
+                processes.serve()
                 return 0
             with processes.leading():
                 store = Artifacts(artifacts or invitation.artifacts)
                 folder.make()
                 folder.write_settings(settings)
                 store.fetch(found, found._storage, folder.full_precision_weights)
-                take_weights(processes, folder.full_precision_weights)
+                load_pretrained(processes, folder.full_precision_weights)
                 before = found.get_trials(deepcopy=False)
-                done = sum(is_settled(trial) and not is_part(trial) for trial in before)
+                done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
                 told.started(folder.path, wanted.total, done)
                 found.sampler = TrialSampler(settings.space, settings.seed, wanted)
                 objective = Objective(folder, setting, settings.budgets, processes, told, store)
-                taker = Taker(found, wanted, objective, folder, told, stop, processes.survive)
-                taker.take_all()
-                processes.dismiss(str(folder.path))
+                taker = TrialRunner(found, wanted, objective, folder, told, stop, processes.can_continue)
+                taker.run_all()
+                processes.shutdown(str(folder.path))
     return taker.ended

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bitsearch.cost import Activity
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
-from bitsearch.distributed import process, processes, total
+from bitsearch.distributed import all_reduce_sum, rank, world_size
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
@@ -25,12 +25,12 @@ def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: b
     """
     device = next(network.parameters()).device
     correct = torch.zeros((), dtype=torch.long, device=device)
-    share = (process(), processes()) if shared else (0, 1)
+    share = (rank(), world_size()) if shared else (0, 1)
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size, share=share):
             logits = predict(network, inputs.to(device))
             correct += (logits.argmax(-1) == labels.to(device)).sum()
-    return int(total(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
+    return int(all_reduce_sum(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
 
 
 def evaluate_with_activity(
@@ -92,11 +92,11 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
 
 
 def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool) -> Activity:
-    if shared and processes() > 1:
+    if shared and world_size() > 1:
         # On the device that the processes' backend speaks of.
         device = next(network.parameters()).device
         own = torch.tensor([[count.nonzero, count.spikes, count.operations] for count in counts.values()])
-        counts = {name: _Count(*row) for name, row in zip(counts, total(own.to(device)).tolist(), strict=True)}
+        counts = {name: _Count(*row) for name, row in zip(counts, all_reduce_sum(own.to(device)).tolist(), strict=True)}
     firing, synaptic = {}, {}
     for geometry in network.model.layers:
         count = counts[geometry.name]

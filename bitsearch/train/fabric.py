@@ -60,7 +60,7 @@ def process_group() -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def fresh_loss_scale(fabric: Fabric) -> Stateful:
+def reset_loss_scale(fabric: Fabric) -> Stateful:
     """What scales the loss of float16, at its start, so that no training depends on those before it."""
     scale = fabric._precision
     if isinstance(scale, MixedPrecision) and scale.scaler is not None:

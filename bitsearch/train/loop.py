@@ -12,14 +12,14 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from bitsearch.data import Splits, batches
-from bitsearch.distributed import total
+from bitsearch.distributed import all_reduce_sum
 from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.fabric import fresh_loss_scale, make_fabric
+from bitsearch.train.fabric import make_fabric, reset_loss_scale
 from bitsearch.train.micro_batch import MicroBatches, Part
 from bitsearch.train.predict import predict
 from bitsearch.train.state import Checkpoints, GeneratorState, NetworkState, Stateful, seed_epoch
@@ -146,7 +146,7 @@ def train(
         "schedule": schedule,
         "order": GeneratorState(generator),
         "parts of a batch": micro,
-        "loss scale": fresh_loss_scale(fabric),
+        "loss scale": reset_loss_scale(fabric),
     }
     about = {"phase": phase, "epochs": epochs, "seed": seed, "bits": _bits(network)}
     done = checkpoints.restore(about, lasting | passing) if checkpoints is not None else 0
@@ -182,14 +182,14 @@ def train(
                 for callback in callbacks:
                     callback.after_step()
                 summed += loss * batch
-            mean = float(total(summed)) / fabric.world_size / samples
+            mean = float(all_reduce_sum(summed)) / fabric.world_size / samples
             if not math.isfinite(mean):
                 raise DivergedError(
                     f"the training loss is {mean} in epoch {epoch} of {epochs} ({phase}); "
                     "lower training.learning_rate, or check the data"
                 )
             if isinstance(network, QuantizedNetwork):
-                network.follow_latents()
+                network.round_latents()
             measures: dict[str, float] = {}
             for callback in callbacks:
                 measures |= callback.after_epoch(epoch, mean)

@@ -97,8 +97,8 @@ def seed_epoch(seed: int, epoch: int, process: int) -> None:
     np.random.seed(drawn)  # noqa: NPY002  the generator that others draw from is the global one
 
 
-def moved(value: Any, device: torch.device) -> Any:
+def to_device(value: Any, device: torch.device) -> Any:
     """A tensor, or those of a dict, on a device; what was kept is on the CPU."""
     if isinstance(value, dict):
-        return {key: moved(item, device) for key, item in value.items()}
+        return {key: to_device(item, device) for key, item in value.items()}
     return value.to(device) if isinstance(value, Tensor) else value

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity, trace
+from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
 from bitsearch.launch import world_size
 from bitsearch.layers import Converted, conversion, convert
@@ -23,13 +23,13 @@ EXAMPLES = 32
 
 
 @dataclass(frozen=True)
-class Setting:
+class Task:
     """What every trial of a search shares."""
 
     space: SearchSpace
     splits: Splits
     model: CostModel
-    rules: Rules
+    rules: AllowedBits
     device: torch.device
     examples: Tensor
     """A few training inputs, ``[N, ...]`` or ``[T, N, ...]``, to trace networks with."""
@@ -51,7 +51,7 @@ class Setting:
         return conversion(network, convert(network, self.rules.smallest(self.model)), unquantized)
 
 
-def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | None = None) -> Setting:
+def load_task(space: SearchSpace, *, device: str = "auto", target: Target | None = None) -> Task:
     """Load the data and trace the network that a space names; InputError if either cannot be had or fails a check.
 
     ``target`` stands for the space's own where it has been read already.
@@ -65,12 +65,12 @@ def make_setting(space: SearchSpace, *, device: str = "auto", target: Target | N
     examples, _ = next(iter(batches(splits.train, EXAMPLES)))
     layers = trace(network, examples, time_axis=splits.frames is not None, include=space.include, exclude=space.exclude)
     model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
-    rules = Rules.make(model, space.choices, space.first_layer)
+    rules = AllowedBits.make(model, space.choices, space.first_layer)
     check_first_layer(space.first_layer, target)
-    return Setting(space, splits, model, rules, found, examples)
+    return Task(space, splits, model, rules, found, examples)
 
 
-def untrained(
+def cost_preview(
     what: SearchSpace | str,
     *,
     options: Mapping[str, Any],
@@ -94,7 +94,7 @@ def untrained(
     """
     hardware = None if target is None else Target.load(target)
     if isinstance(what, SearchSpace):
-        setting = make_setting(what, device="cpu", target=hardware)
+        setting = load_task(what, device="cpu", target=hardware)
         bits = setting.rules.nearest(setting.model, what.baseline, granularity="layer")
         return setting.fresh_network(0), setting.model, bits
     torch.manual_seed(0)

@@ -5,10 +5,16 @@ import torch
 from cost_problems import HARDWARE
 from tolerances import rounding
 
-from bitsearch.allocate.budget_control import BudgetController, means_penalty, metric_penalty, priced, tightened
+from bitsearch.allocate.budget_control import (
+    LagrangeMultiplier,
+    means_penalty,
+    metric_penalty,
+    scale_gradients,
+    tightened_limit,
+)
 from bitsearch.allocate.learnable import LearnableNetwork, quantize
-from bitsearch.allocate.methods.adaptive import make_searchable
-from bitsearch.allocate.methods.budget_penalty import BudgetPull
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback
 from bitsearch.cost import Activity
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation
@@ -20,14 +26,14 @@ def learnable(network, images):
     return quantize(network, images[:32], start=start, target=HARDWARE)
 
 
-def changed(plan, kind, slot, difference):
+def changed(plan, kind, latent_index, difference):
     if kind == "weight":
         return plan.model_copy(update={"weight_bits": plan.weight_bits + difference})
     if kind == "time":
         steps = plan.time_steps + difference
         return plan.model_copy(update={"time_steps": steps, "spike_bits": plan.spike_bits[:1] * steps})
     bits = list(plan.spike_bits)
-    bits[slot] += difference
+    bits[latent_index] += difference
     return plan.model_copy(update={"spike_bits": tuple(bits)})
 
 
@@ -48,10 +54,10 @@ def test_the_metric_penaltys_gradient_is_the_priced_finite_difference_of_the_cos
     penalty.backward()
     assert penalty.item() == pytest.approx(math.log(3), rel=COST)
 
-    def difference(name, kind, slot=0):
+    def difference(name, kind, latent_index=0):
         # Every metric is affine in each single number, so whole steps to either side are exact.
         up, down = (
-            model.cost(metric, plans | {name: changed(plans[name], kind, slot, by)}, activity) for by in (1, -1)
+            model.cost(metric, plans | {name: changed(plans[name], kind, latent_index, by)}, activity) for by in (1, -1)
         )
         return (up - down) / 2 / cost
 
@@ -60,7 +66,7 @@ def test_the_metric_penaltys_gradient_is_the_priced_finite_difference_of_the_cos
         assert expected > 0 or metric == "synops"
         assert layer.weight_latent.grad.item() == pytest.approx(expected, rel=COST)
         # A unit of one of two steps' bits is half a unit of their mean.
-        expected = [2.0 * difference(name, "spike", slot) for slot in (0, 1)]
+        expected = [2.0 * difference(name, "spike", latent_index) for latent_index in (0, 1)]
         if metric in ("weight_memory", "synops"):
             assert expected == [0, 0]
             assert not layer.spike_latent.grad.any()
@@ -72,7 +78,7 @@ def test_the_metric_penaltys_gradient_is_the_priced_finite_difference_of_the_cos
 
 def test_a_price_changes_the_gradient_but_not_the_value():
     allocation = tuple(torch.tensor([3.0, 4.0], requires_grad=True) for _ in range(3))
-    values = priced(allocation, (0.25, 1.0, 4.0))
+    values = scale_gradients(allocation, (0.25, 1.0, 4.0))
     sum(value.sum() for value in values).backward()
     for value, latent, price in zip(values, allocation, (0.25, 1.0, 4.0), strict=True):
         assert torch.equal(value, latent)
@@ -97,7 +103,7 @@ def test_the_means_penalty_by_hand(model):
 
 
 def test_the_controller_tightens_above_the_limit_and_relaxes_below():
-    controller = BudgetController(start=0.02, gain=0.1)
+    controller = LagrangeMultiplier(start=0.02, gain=0.1)
     assert float(controller.weight) == pytest.approx(0.02)
     controller.update(torch.tensor(0.5))
     assert float(controller.weight) == pytest.approx(0.02 * math.exp(0.05), rel=COST)
@@ -111,7 +117,7 @@ def test_the_controller_tightens_above_the_limit_and_relaxes_below():
 
 def test_one_update_moves_the_weight_by_no_more_than_its_gain():
     for violation in (1e6, math.inf):
-        controller = BudgetController(start=1.0, gain=0.1)
+        controller = LagrangeMultiplier(start=1.0, gain=0.1)
         controller.update(torch.tensor(violation))
         assert float(controller.weight) == pytest.approx(math.exp(0.1))
         controller.update(torch.tensor(-violation))
@@ -121,7 +127,7 @@ def test_one_update_moves_the_weight_by_no_more_than_its_gain():
 
 @pytest.mark.parametrize("violation", [3.0, -3.0])
 def test_the_weight_stays_bounded(violation):
-    controller = BudgetController()
+    controller = LagrangeMultiplier()
     for _ in range(1000):
         controller.update(torch.tensor(violation))
     # e^16 magnifies the exponent's rounding sixteen times.
@@ -132,7 +138,7 @@ def test_the_weight_stays_bounded(violation):
 
 
 def test_the_controller_finds_the_weight_that_balances_a_resistance():
-    controller = BudgetController()
+    controller = LagrangeMultiplier()
     for _ in range(300):
         controller.update(torch.tensor(0.5 - float(controller.weight)))
     # A step takes 0.15·0.5 of what is left, down to a unit or less of the logarithm's float32.
@@ -140,10 +146,10 @@ def test_the_controller_finds_the_weight_that_balances_a_resistance():
 
 
 def test_limits_fall_in_equal_ratios_and_end_at_the_budget_exactly():
-    limits = [tightened(32.0, 2.0, step / 4) for step in range(5)]
+    limits = [tightened_limit(32.0, 2.0, step / 4) for step in range(5)]
     assert limits == pytest.approx([32.0, 16.0, 8.0, 4.0, 2.0])
     assert limits[-1] == 2.0
-    assert tightened(1.0, 2.0, 0.5) == 2.0
+    assert tightened_limit(1.0, 2.0, 0.5) == 2.0
 
 
 def test_the_allocation_is_rounded_with_straight_through_gradients(network, batch):
@@ -215,8 +221,8 @@ def test_the_networks_own_penalty_is_that_of_a_run(network, model, rules, space)
     knobs = Allocation(weight_price=0.5, spike_price=2.0, time_price=3.0)
     options = {"start": knobs.start, "baseline": space.baseline, "granularity": "layer", "decay": None}
     by_hand = LearnableNetwork.learnable(network, model, rules=rules, **options)
-    by_run = make_searchable(network, model, rules, space, knobs)
-    pull = BudgetPull(by_run, [by_hand.budget("8x")], knobs, steps=6)
+    by_run = make_learnable_copy(network, model, rules, space, knobs)
+    pull = BudgetPenaltyCallback(by_run, [by_hand.budget("8x")], knobs, steps=6)
     for _ in range(8):
         penalties = [by_hand.penalty("8x", steps=6, prices=(0.5, 2.0, 3.0)), pull.penalty()]
         assert penalties[0].item() == penalties[1].item()

@@ -8,7 +8,7 @@ from profiles import examples
 from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer
-from bitsearch.cost import Rules
+from bitsearch.cost import AllowedBits
 from bitsearch.cost.budget import UNITS, Budget, check_metric, parse_budgets, parse_request, split_request
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
@@ -34,7 +34,7 @@ ON_HARDWARE = CostModel(LAYERS, target=HARDWARE)
 
 
 def rules_of(model, choices=None):
-    return Rules.make(model, choices or Choices(), FirstLayer())
+    return AllowedBits.make(model, choices or Choices(), FirstLayer())
 
 
 RULES = rules_of(MODEL)

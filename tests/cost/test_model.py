@@ -183,7 +183,7 @@ def latents(dtype=torch.float32):
 def test_the_differentiable_cost_equals_the_exact_one(target, counted):
     model = CostModel(LAYERS, first_layer_counted=counted, target=target)
     for metric in model.metrics:
-        found = model.differentiable(metric, *latents(), ACTIVITY).item()
+        found = model.cost_tensor(metric, *latents(), ACTIVITY).item()
         assert found == pytest.approx(model.cost(metric, PLAN, ACTIVITY), rel=2 * rounding(64)), metric
 
 
@@ -192,18 +192,18 @@ def test_the_differentiable_cost_follows_new_spike_counts():
     for rate in (1.0, 0.25, 0.5):
         activity = Activity(dict.fromkeys(PLAN, rate))
         expected = rate * (sum(S_ACE.values()) - S_ACE["attention"]) + S_ACE["attention"]
-        assert model.differentiable("ns_ace", *latents(), activity).item() == pytest.approx(expected)
-    assert math.isnan(model.differentiable("ns_ace", *latents()).item())
-    assert model.differentiable("s_ace", *latents()).item() == pytest.approx(sum(S_ACE.values()))
+        assert model.cost_tensor("ns_ace", *latents(), activity).item() == pytest.approx(expected)
+    assert math.isnan(model.cost_tensor("ns_ace", *latents()).item())
+    assert model.cost_tensor("s_ace", *latents()).item() == pytest.approx(sum(S_ACE.values()))
 
 
 @pytest.mark.parametrize("activity", [None, ACTIVITY])
 def test_a_training_step_does_not_move_the_counts_to_its_device_again(activity, monkeypatch):
     model = CostModel(LAYERS)
-    model.differentiable("s_ace", *latents(), activity)
+    model.cost_tensor("s_ace", *latents(), activity)
     monkeypatch.setattr(model, "geometry", None)
-    model.differentiable("s_ace", *latents(), activity)
-    model.differentiable("weight_memory", *latents(), activity)
+    model.cost_tensor("s_ace", *latents(), activity)
+    model.cost_tensor("weight_memory", *latents(), activity)
 
 
 @pytest.mark.parametrize("counted", [True, False])
@@ -211,14 +211,14 @@ def test_a_training_step_does_not_move_the_counts_to_its_device_again(activity, 
 def test_the_gradient_is_the_difference_quotient(metric, counted):
     model = CostModel(LAYERS, first_layer_counted=counted, target=HARDWARE)
     vectors = latents(torch.float64)
-    model.differentiable(metric, *vectors, ACTIVITY).backward()
+    model.cost_tensor(metric, *vectors, ACTIVITY).backward()
     for moved in vectors:
         for index in range(3):
             costs = []
             for shift in (1e-4, -1e-4):
                 with torch.no_grad():
                     moved[index] += shift
-                    costs.append(model.differentiable(metric, *vectors, ACTIVITY).item())
+                    costs.append(model.cost_tensor(metric, *vectors, ACTIVITY).item())
                     moved[index] -= shift
             # Off by the third derivative's share, 1e-8 in numbers of about one, and by roundings over the distance.
             off = rounding(64, torch.float64) / 1e-4 * abs(costs[0])
@@ -230,7 +230,7 @@ def test_the_gradient_is_the_difference_quotient(metric, counted):
 
 def test_the_differentiable_means_equal_the_exact_ones():
     model = CostModel(LAYERS)
-    means = model.differentiable_means(*latents())
+    means = model.mean_tensors(*latents())
     assert [mean.item() for mean in means] == pytest.approx(model.means(PLAN), rel=2 * rounding(64))
     assert all(mean.requires_grad for mean in means)
 

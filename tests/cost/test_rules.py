@@ -16,7 +16,7 @@ from profiles import examples
 from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer, Span
-from bitsearch.cost import CostModel, Rules, Target, check_first_layer, check_granularity
+from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity
 from bitsearch.cost.target import LayerRule
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
@@ -24,7 +24,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 
 def rules_of(target, choices=None, first_layer=None, layers=LAYERS):
     model = CostModel(layers, target=target)
-    return model, Rules.make(model, choices or Choices(), first_layer or FirstLayer())
+    return model, AllowedBits.make(model, choices or Choices(), first_layer or FirstLayer())
 
 
 def allowed(rules, name):
@@ -145,17 +145,17 @@ def test_the_smallest_plan_within_the_rules():
 def test_a_plan_is_allowed_if_every_number_is():
     model, rules = rules_of(make_target(weight_bits=[1, 4], spike_bits=[2, 4], max_time_steps=2))
     plan = rules.smallest(model)
-    assert rules.allow(plan)
+    assert rules.contains(plan)
     good = LayerPlan(weight_bits=4, spike_bits=(2, 4), time_steps=2)
-    assert rules.allow(plan | {"fc": good})
+    assert rules.contains(plan | {"fc": good})
     for fault in (
         {"weight_bits": 2},
         {"spike_bits": (2, 3)},
         {"spike_bits": (1, 4)},
         {"spike_bits": (2, 2, 2), "time_steps": 3},
     ):
-        assert not rules.allow(plan | {"fc": good.model_copy(update=fault)}), fault
-    assert not rules.allow(plan | {"conv1": good})
+        assert not rules.contains(plan | {"fc": good.model_copy(update=fault)}), fault
+    assert not rules.contains(plan | {"conv1": good})
 
 
 @examples(60)
@@ -164,7 +164,7 @@ def test_the_rules_keep_to_the_choices_and_the_target(layers, fields, data):
     target = make_target(**fields)
     choices = data.draw(some_choices(target))
     model = CostModel(layers, target=target)
-    rules = Rules.make(model, choices, FirstLayer())
+    rules = AllowedBits.make(model, choices, FirstLayer())
     widths = {
         "weight_bits": target.weight_bits,
         "spike_bits": target.spike_bits,
@@ -189,11 +189,11 @@ def test_the_rules_keep_to_the_choices_and_the_target(layers, fields, data):
             UniformBits, weight_bits=st.integers(1, 8), spike_bits=st.integers(1, 8), time_steps=st.integers(1, 8)
         )
     )
-    assert rules.allow(rules.nearest(model, point, granularity="layer", decay=1.0))
-    assert rules.allow(rules.smallest(model))
+    assert rules.contains(rules.nearest(model, point, granularity="layer", decay=1.0))
+    assert rules.contains(rules.smallest(model))
     names = [layer.name for layer in model.layers]
     plan = data.draw(plans(names))
-    if rules.allow(plan):
+    if rules.contains(plan):
         for metric in model.metrics:
             assert not model.cost(metric, rules.smallest(model)) > model.cost(metric, plan) * (1 + FLOAT64), metric
 

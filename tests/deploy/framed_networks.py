@@ -4,7 +4,7 @@ import torch
 from settled import settle
 
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.lower.float64_reference import HardenedNetwork
+from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.frameworks.spikingjelly import LAYERS
 from bitsearch.layers import convert
@@ -38,7 +38,7 @@ def check_equal(network, examples):
     replay = Replay(lowered.program, lowered.numbers)
     ours, theirs = {}, {}
     outputs = replay(examples, lambda name, what, t, seen: what == "spikes" and ours.update({(name, t): seen.long()}))
-    exact = HardenedNetwork(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, t): seen}))
+    exact = Float64Reference(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, t): seen}))
     assert ours.keys() == theirs.keys()
     for key, seen in ours.items():
         assert torch.equal(seen, theirs[key]), key

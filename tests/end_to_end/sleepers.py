@@ -16,8 +16,8 @@ from bitsearch.space import SearchSpace
 from bitsearch.study.database import proxy, storage
 from bitsearch.study.sampler import TrialSampler, suggest
 from bitsearch.study.study import open_study
-from bitsearch.study.trial_loop import Taker
-from bitsearch.study.trial_roles import Wanted
+from bitsearch.study.trial_loop import TrialRunner
+from bitsearch.study.trial_roles import StudyPlan
 
 
 def take_trials(url, folder, trials, name, namespace=None):
@@ -28,7 +28,7 @@ def take_trials(url, folder, trials, name, namespace=None):
     storage.HEARTBEAT_SECONDS = proxy.HEARTBEAT_SECONDS = 1
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = SearchSpace.load(folder / "tiny.toml")
-    wanted = Wanted(trials, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
+    wanted = StudyPlan(trials, [UniformBits(weight_bits=1, spike_bits=1, time_steps=1)])
     study = open_study(proxy.open_shared(url), name)
     study.sampler = TrialSampler(space, 0, wanted)
     own = RunFolder(folder / "own")
@@ -39,7 +39,7 @@ def take_trials(url, folder, trials, name, namespace=None):
         time.sleep(0.25)
         return 0.5, 1.0 + trial.number
 
-    Taker(study, wanted, objective, own, Progress(), Stop()).take_all()
+    TrialRunner(study, wanted, objective, own, Progress(), Stop()).run_all()
 
 
 def _enter(namespace):

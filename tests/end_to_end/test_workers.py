@@ -20,7 +20,7 @@ from sleepers import take_trials
 
 from bitsearch.runs.folder import RunFolder
 from bitsearch.study.database.storage import database_url, open_storage
-from bitsearch.study.study import ROLE, SURPLUS, open_study, origin_of
+from bitsearch.study.study import DUPLICATE, ROLE, first_number, open_study
 
 pytestmark = [pytest.mark.training, pytest.mark.processes, pytest.mark.database]
 
@@ -245,12 +245,12 @@ def test_every_trial_finishes_once_whatever_happens_to_workers_network_and_serve
 def every_trial_finished_once(study, trials):
     """Those that search and one uniform; what a killed worker was at was taken again."""
     everything = study.get_trials(deepcopy=False)
-    counted = Counter(origin_of(trial) for trial in everything if trial.state == TrialState.COMPLETE)
+    counted = Counter(first_number(trial) for trial in everything if trial.state == TrialState.COMPLETE)
     assert len(counted) == trials + 1
     assert set(counted.values()) == {1}
     assert [trial for trial in everything if trial.state in (TrialState.RUNNING, TrialState.WAITING)] == []
-    given_up = {origin_of(trial) for trial in everything if trial.state == TrialState.FAIL}
-    surplus = {trial.number for trial in everything if trial.user_attrs.get(ROLE) == SURPLUS}
+    given_up = {first_number(trial) for trial in everything if trial.state == TrialState.FAIL}
+    surplus = {trial.number for trial in everything if trial.user_attrs.get(ROLE) == DUPLICATE}
     assert given_up - surplus <= set(counted)
     assert given_up - surplus
 

@@ -172,7 +172,7 @@ def test_fix_allocation_fixes_every_layer():
     plan = {"0": plan_of(8, (8,)), "4": plan_of(3, (1, 2, 5))}
     fix_allocation(network, plan)
     assert {name: layer.layer_plan for name, layer in quantized_layers(network).items()} == plan
-    assert not any(layer.searchable for layer in quantized_layers(network).values())
+    assert not any(layer.is_learnable for layer in quantized_layers(network).values())
 
 
 def test_apply_quantizes_exactly_the_plans_layers_at_its_bits():

@@ -133,7 +133,7 @@ def test_one_bit_spikes_are_those_of_the_neuron_that_was_there(time_steps, tau):
     # Step sizes of one: the logarithms are zero, and set for these bits.
     converted[2].weight_step_bits.fill_(1)
     converted[2].spike_step_bits.fill_(1)
-    converted[2].mirror()
+    converted[2].refresh_cache()
     # Named alone, the float layer in front keeps its weights.
     # Sums of ones, exact in any order.
     torch.testing.assert_close(converted(x), wanted, rtol=0, atol=0)
@@ -218,8 +218,8 @@ class Residual(nn.Module):
 def test_branches_with_different_time_steps_add_up(time_steps):
     torch.manual_seed(0)
     quantized = quantize(Residual(), sequence())
-    quantized.layers["conv"].follow_latents(4.0, [4.0] * 4, float(time_steps))
-    quantized.layers["fc"].follow_latents(4.0, [4.0] * 4, 4.0)
+    quantized.layers["conv"].round_latents(4.0, [4.0] * 4, float(time_steps))
+    quantized.layers["fc"].round_latents(4.0, [4.0] * 4, 4.0)
     assert quantized.layer_plans["conv"].time_steps == time_steps
     assert quantized(sequence()).shape == (T, 3, 10)
 

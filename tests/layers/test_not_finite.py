@@ -62,7 +62,7 @@ def test_the_first_batch_is_refused_and_changes_nothing(where, kind, granularity
 def test_a_batch_that_would_renew_is_refused_and_changes_nothing(wrong):
     layer, x = searchable_layer("linear", "layer", True)
     layer(x)
-    layer.follow_latents(2.0, [2.0, 4.0], 2.0)
+    layer.round_latents(2.0, [2.0, 4.0], 2.0)
     before = state_of(layer)
     bad = x.clone()
     bad[0, 0] = wrong

@@ -66,7 +66,7 @@ def test_without_renewal_steps_start_at_lsqs_value_and_stay(granularity):
     spike_step = initial_step(inputs(), four, signed=False)
     assert torch.equal(layer.weight_step, weight_step)
     assert torch.equal(layer.spike_step[0], spike_step)
-    layer.follow_latents(2.0, [3.0], 1.0)
+    layer.round_latents(2.0, [3.0], 1.0)
     layer(inputs())
     assert layer.layer_plan.weight_bits == 2
     assert torch.equal(layer.weight_step, weight_step)
@@ -77,7 +77,7 @@ def test_a_changed_bit_width_renews_its_step_in_the_same_forward_pass():
     layer, x = searchable_linear(), inputs()
     layer(x)
     old = state_of(layer)
-    assert layer.follow_latents(2.0, [4.0], 1.0)
+    assert layer.round_latents(2.0, [4.0], 1.0)
     output = layer(x)
     two, four = torch.tensor(2.0), torch.tensor(4.0)
     renewed = renew_step(layer.weight, two, signed=True)
@@ -86,7 +86,7 @@ def test_a_changed_bit_width_renews_its_step_in_the_same_forward_pass():
     spikes = quantize(x, old["spike_log_step"].exp()[0], four, signed=False)
     assert torch.equal(output, F.linear(spikes, quantize(layer.weight, renewed, two, signed=True), layer.bias))
 
-    assert layer.follow_latents(2.0, [1.0], 1.0)
+    assert layer.round_latents(2.0, [1.0], 1.0)
     layer(x)
     assert torch.equal(layer.weight_step, renewed)
     assert torch.equal(layer.spike_step[0], renew_step(x, torch.tensor(1.0), signed=False))
@@ -97,7 +97,7 @@ def test_weights_and_spikes_stop_renewing_separately():
     layer(x)
     old = state_of(layer)
     layer.renew_weights = False
-    layer.follow_latents(2.0, [2.0], 1.0)
+    layer.round_latents(2.0, [2.0], 1.0)
     layer(x)
     assert torch.equal(layer.weight_step, old["weight_log_step"].exp())
     assert torch.equal(layer.spike_step[0], renew_step(x, torch.tensor(2.0), signed=False))
@@ -106,22 +106,22 @@ def test_weights_and_spikes_stop_renewing_separately():
 def test_a_latent_that_rests_half_way_does_not_flip_the_bits():
     layer = searchable_linear()
     for value in (3.5, 3.52, 3.48, 3.46, 3.5, 4.5, 4.54, 4.48):
-        assert not layer.follow_latents(value, [value], 1.0)
-    assert layer.follow_latents(3.44, [4.0], 1.0)
+        assert not layer.round_latents(value, [value], 1.0)
+    assert layer.round_latents(3.44, [4.0], 1.0)
     for value in (3.5, 3.52, 3.48, 3.54, 3.5):
-        assert not layer.follow_latents(value, [4.0], 1.0)
+        assert not layer.round_latents(value, [4.0], 1.0)
     assert layer.layer_plan.weight_bits == 3
-    assert layer.follow_latents(3.56, [4.0], 1.0)
+    assert layer.round_latents(3.56, [4.0], 1.0)
     assert layer.layer_plan.weight_bits == 4
-    assert not layer.follow_latents(4.0, [4.0], 1.5)
-    assert layer.follow_latents(4.0, [4.0], 1.56)
-    assert not layer.follow_latents(4.0, [4.0, 4.0], 1.5)
+    assert not layer.round_latents(4.0, [4.0], 1.5)
+    assert layer.round_latents(4.0, [4.0], 1.56)
+    assert not layer.round_latents(4.0, [4.0, 4.0], 1.5)
 
 
 def test_every_allowed_value_is_reached_by_its_latent():
     layer = searchable_linear()
     for bits in (1, 8, 5):
-        layer.follow_latents(float(bits), [float(bits)] * 4, 4.0)
+        layer.round_latents(float(bits), [float(bits)] * 4, 4.0)
         assert layer.layer_plan == LayerPlan(weight_bits=bits, spike_bits=(bits,) * 4, time_steps=4)
 
 
@@ -133,7 +133,7 @@ def test_a_time_step_that_comes_into_use_gets_its_predecessors_bits_and_a_fresh_
         layer.spike_latent.copy_(torch.tensor([5.0, 1.0, 1.0, 1.0]))
         layer.spike_log_step[1] = 4.8
     first_step = layer.spike_step[0].clone()
-    assert layer.follow_latents(4.0, layer.spike_latent.tolist(), 2.0)
+    assert layer.round_latents(4.0, layer.spike_latent.tolist(), 2.0)
     assert layer.layer_plan.spike_bits == (5, 5)
     assert layer.spike_latent.tolist()[:2] == [5.0, 5.0]
     layer(x)
@@ -146,9 +146,9 @@ def test_a_time_step_that_comes_into_use_gets_its_predecessors_bits_and_a_fresh_
 def test_a_time_step_that_comes_back_gets_a_fresh_step():
     layer = searchable_linear(spike_bits=(4, 4))
     layer(inputs())
-    layer.follow_latents(4.0, [4.0, 4.0], 1.0)
+    layer.round_latents(4.0, [4.0, 4.0], 1.0)
     assert layer.layer_plan.spike_bits == (4,)
-    layer.follow_latents(4.0, [4.0, 4.0], 2.0)
+    layer.round_latents(4.0, [4.0, 4.0], 2.0)
     x = inputs(1, scale=10)
     layer(x)
     four = torch.tensor(4.0)
@@ -159,7 +159,7 @@ def test_a_time_step_that_comes_back_gets_a_fresh_step():
 def test_fixing_a_plan_with_a_time_step_that_was_out_of_use_gives_it_a_fresh_step():
     layer = searchable_linear(spike_bits=(4, 4))
     layer(inputs())
-    layer.follow_latents(4.0, [4.0, 4.0], 1.0)
+    layer.round_latents(4.0, [4.0, 4.0], 1.0)
     layer.fix(LayerPlan(weight_bits=4, spike_bits=(4, 4), time_steps=2))
     x = inputs(1, scale=10)
     layer(x)
@@ -183,14 +183,14 @@ def test_random_updates_never_take_latents_or_bits_out_of_bounds(weights, spikes
                 parameter.add_(size * torch.randn(parameter.shape, generator=generator))
             layer.weight_log_step.sub_(10)
             layer.spike_log_step.sub_(10)
-        layer.bound()
+        layer.clamp_parameters()
         assert weights.low <= layer.weight_latent <= weights.high
         assert (layer.spike_latent >= spikes.low).all()
         assert (layer.spike_latent <= spikes.high).all()
         assert times.low <= layer.time_latent <= times.high
         assert min(layer.weight_step.min(), layer.spike_step.min()) >= SMALLEST_STEP * 0.999
         weight, time_steps, *bits = layer.latents.tolist()
-        layer.follow_latents(weight, bits, time_steps)
+        layer.round_latents(weight, bits, time_steps)
         plan = layer.layer_plan
         assert plan.weight_bits in weights
         assert plan.time_steps in times
@@ -203,7 +203,7 @@ def test_fix_drops_the_latents_and_computes_with_the_plans_bits():
     kept = layer.weight_step.clone()
     plan = LayerPlan(weight_bits=4, spike_bits=(4, 2, 1), time_steps=3)
     layer.fix(plan)
-    assert not layer.searchable
+    assert not layer.is_learnable
     assert {name for name, _ in layer.named_parameters()} == {"weight", "bias", "weight_log_step", "spike_log_step"}
     assert layer.layer_plan == plan
     output = layer(x)

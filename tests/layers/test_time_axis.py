@@ -146,7 +146,7 @@ def test_spikes_and_operations_are_counted_a_time_step():
 def test_time_steps_follow_their_latent_up_to_the_frames():
     quantized, x = layer(searched=True, time_steps=2), frames()
     quantized(x)
-    assert quantized.follow_latents(8.0, [4.0] * FRAMES, 5.4)
+    assert quantized.round_latents(8.0, [4.0] * FRAMES, 5.4)
     assert quantized(x).shape[0] == FRAMES
     assert quantized.layer_plan.time_steps == 5
     assert quantized.layer_plan.frames == FRAMES

@@ -38,7 +38,7 @@ def any_size(monkeypatch):
     monkeypatch.setattr(recomputation, "SMALLEST", 1)
 
 
-def searchable(kind, granularity="layer"):
+def is_learnable(kind, granularity="layer"):
     """(a quantized layer with two time steps and learnable bits, its input); steps are set."""
     torch.manual_seed(0)
     layer, shape = LAYERS[kind]()
@@ -83,7 +83,7 @@ def assert_equal(one, other):
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_loss_and_all_gradients_are_the_same_bit_for_bit(kind, granularity):
-    layer, x = searchable(kind, granularity)
+    layer, x = is_learnable(kind, granularity)
     plain = results(layer, x)
     assert all(gradient.abs().sum() > 0 for gradient in plain.values())
     with recomputed_operands():
@@ -95,7 +95,7 @@ def test_the_loss_and_all_gradients_are_the_same_bit_for_bit(kind, granularity):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["conv2d", "linear over tokens"])
 def test_with_compiled_kernels_too(kind):
-    layer, x = searchable(kind)
+    layer, x = is_learnable(kind)
     with compiled_quantizers():
         plain = results(layer, x)
         with recomputed_operands():
@@ -105,7 +105,7 @@ def test_with_compiled_kernels_too(kind):
 @pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision_too(dtype):
-    layer, x = searchable("conv2d")
+    layer, x = is_learnable("conv2d")
     with torch.autocast("cpu", dtype=dtype):
         plain = results(layer, x)
         with recomputed_operands():
@@ -133,7 +133,7 @@ def test_a_whole_network_with_its_penalty_too():
 @pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_graph_keeps_the_operands_only_without_it(kind):
-    layer, x = searchable(kind)
+    layer, x = is_learnable(kind)
     # With its output alive, so that the graph is.
     _, output, plain = forward(layer, x)
     assert [reference.expired() for reference in plain] == [kind == COPIES_ITS_INPUT, False]
@@ -148,7 +148,7 @@ def test_the_graph_keeps_the_operands_only_without_it(kind):
 @pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_after_backward_nothing_is_left(kind):
-    layer, x = searchable(kind)
+    layer, x = is_learnable(kind)
     with recomputed_operands():
         inside, output, _ = forward(layer, x.requires_grad_())
     held = StorageWeakRef(inside.untyped_storage())
@@ -162,7 +162,7 @@ def test_after_backward_nothing_is_left(kind):
 
 @pytest.mark.usefixtures("any_size")
 def test_backward_may_run_twice_and_after_the_context():
-    layer, x = searchable("linear")
+    layer, x = is_learnable("linear")
     x.requires_grad_()
     with recomputed_operands():
         loss = layer(x).square().sum()
@@ -177,14 +177,14 @@ def test_backward_may_run_twice_and_after_the_context():
 @pytest.mark.usefixtures("any_size")
 def test_steps_that_are_bounded_before_backward_do_not_change_the_gradients():
     # As when the gradients of two batches are added up: the second forward pass clamps what the first had used.
-    layer, x = searchable("conv2d")
+    layer, x = is_learnable("conv2d")
     with torch.no_grad():
         layer.weight_log_step.fill_(60.0)
     plain = results(layer, x)
     layer.zero_grad(set_to_none=True)
     with recomputed_operands():
         output = layer(x * 1.5)
-    layer.bound()
+    layer.clamp_parameters()
     (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
     assert layer.weight_log_step == 50
     assert torch.equal(layer.weight.grad, plain["weight"])
@@ -194,7 +194,7 @@ def test_steps_that_are_bounded_before_backward_do_not_change_the_gradients():
 @pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("changed", ["weight", "weight_bits", "spike_bits"])
 def test_what_changed_before_backward_is_refused_as_torch_does(changed):
-    layer, x = searchable("conv2d")
+    layer, x = is_learnable("conv2d")
     with recomputed_operands():
         loss = layer(x).sum()
     with torch.no_grad():
@@ -205,7 +205,7 @@ def test_what_changed_before_backward_is_refused_as_torch_does(changed):
 
 @pytest.mark.parametrize("smallest_is_more", [0, 1])
 def test_smaller_operands_are_kept(smallest_is_more, monkeypatch):
-    layer, x = searchable("conv2d")
+    layer, x = is_learnable("conv2d")
     assert x.numel() > layer.weight.numel()
     monkeypatch.setattr(recomputation, "SMALLEST", x.numel() + smallest_is_more)
     with recomputed_operands():
@@ -223,7 +223,7 @@ def operand_expires(layer, x):
 
 @pytest.mark.usefixtures("any_size")
 def test_contexts_may_be_nested_and_end_with_an_error():
-    layer, x = searchable("conv2d")
+    layer, x = is_learnable("conv2d")
     assert not operand_expires(layer, x)
     with recomputed_operands():
         with recomputed_operands():

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from torch import nn
 
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import expected_activity, settle
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import expected_activity, project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, CostModel, Rules
+from bitsearch.cost import Activity, AllowedBits, CostModel
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace
@@ -20,7 +20,7 @@ from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fabric import make_fabric
 
 
-def allocate_adaptively(problem: Problem) -> Iterator[QuantizedNetwork]:
+def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """Search, project, freeze and fine-tune."""
     model, rules, space, training = problem.model, problem.rules, problem.space, problem.space.training
     # One for all phases.
@@ -28,13 +28,13 @@ def allocate_adaptively(problem: Problem) -> Iterator[QuantizedNetwork]:
     problem = replace(problem, fabric=problem.fabric or make_fabric(device, training.precision))
     start = search_start(problem, expected_activity(problem))
     knobs = problem.knobs.model_copy(update={"start": start})
-    quantized = make_searchable(problem.network, model, rules, space, knobs)
-    if problem.by_firing:
+    quantized = make_learnable_copy(problem.network, model, rules, space, knobs)
+    if problem.activity_budgets:
         validation = problem.splits.validation
         _, quantized.activity = evaluate_with_activity(quantized, validation, training.at_once, shared=True)
     search_epochs = max(1, round(training.epochs * knobs.search_share))
     aims, loss = search(quantized, problem, search_epochs)
-    settle(
+    project_and_fine_tune(
         quantized,
         problem,
         epochs=training.epochs - search_epochs,
@@ -46,7 +46,7 @@ def allocate_adaptively(problem: Problem) -> Iterator[QuantizedNetwork]:
     yield quantized
 
 
-def search_start(problem: Problem, activity: Activity | None) -> UniformBits:
+def search_start(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
     """Where the latents start: ``start``, or if that is beyond the headroom, the best uniform plan within it.
 
     From far away a few epochs lead past what lies in between, and weights learn to live with bits that will not stay.
@@ -60,8 +60,8 @@ def search_start(problem: Problem, activity: Activity | None) -> UniformBits:
     return next(iter(near), knobs.start)
 
 
-def make_searchable(
-    network: nn.Module, model: CostModel, rules: Rules, space: SearchSpace, knobs: Allocation
+def make_learnable_copy(
+    network: nn.Module, model: CostModel, rules: AllowedBits, space: SearchSpace, knobs: Allocation
 ) -> QuantizedNetwork:
     """A quantized copy of ``network`` whose latents start at ``knobs.start``."""
     return QuantizedNetwork.learnable(

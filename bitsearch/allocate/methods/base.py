@@ -7,7 +7,7 @@ from typing import Protocol
 from lightning_fabric import Fabric
 from torch import nn
 
-from bitsearch.cost import Budget, CostModel, Rules
+from bitsearch.cost import AllowedBits, Budget, CostModel
 from bitsearch.data import Splits
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
@@ -17,13 +17,13 @@ from bitsearch.train.state import Checkpoints
 
 
 @dataclass(frozen=True)
-class Problem:
+class AllocationProblem:
     """One allocation to find: the same for every method."""
 
     network: nn.Module
     """Trained in full precision, on its device; methods leave it as it is."""
     model: CostModel
-    rules: Rules
+    rules: AllowedBits
     splits: Splits
     space: SearchSpace
     knobs: Allocation
@@ -40,7 +40,7 @@ class Problem:
     """Where the method was interrupted: done again, it goes on after its last whole epoch."""
 
     @property
-    def by_firing(self) -> list[Budget]:
+    def activity_budgets(self) -> list[Budget]:
         """The budgets that depend on how often neurons fire."""
         return [budget for budget in self.budgets if self.model.needs_activity(budget.metric)]
 
@@ -59,5 +59,5 @@ class Method(Protocol):
         InputError: the method cannot meet the budgets, though another could.
     """
 
-    def __call__(self, problem: Problem) -> Iterator[QuantizedNetwork]:
+    def __call__(self, problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
         """The networks, in the order in which they are ready."""

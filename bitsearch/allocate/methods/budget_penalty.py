@@ -15,7 +15,7 @@ RENEWAL_STOPS_AT = 0.24
 """Renewal stops once (mean bits − target) is below this share of its starting value (Yao et al. 2025)."""
 
 
-class BudgetPull(Callback):
+class BudgetPenaltyCallback(Callback):
     """Adds the budgets' penalty to the loss, and records what the bits cost."""
 
     def __init__(self, network: QuantizedNetwork, budgets: Sequence[Budget], knobs: Allocation, steps: int) -> None:

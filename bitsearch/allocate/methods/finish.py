@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bitsearch.allocate.loss_model import LossModel
-from bitsearch.allocate.methods.base import Problem
+from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.cost import Activity, Budget
@@ -15,55 +15,56 @@ from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fine_tune import fine_tune
 from bitsearch.train.loop import Callback
 
-CORRECTIONS = 3
+MAX_CORRECTIONS = 3
 """Most attempts to meet a budget that depends on how often neurons fire, after the first."""
-CORRECTION = 0.93
+CORRECTION_FACTOR = 0.93
 """Each aims at this share of what the one before aimed at."""
 
 
-def settle(
+def project_and_fine_tune(
     quantized: QuantizedNetwork,
-    problem: Problem,
+    problem: AllocationProblem,
     *,
     epochs: int,
     seed: int,
     limits: Sequence[Budget] | None = None,
     loss: LossModel | None = None,
     prices: Mapping[Kind, float] | None = None,
-    refill: bool = True,
+    use_slack: bool = True,
     phase: str = "fine-tune",
     callbacks: Callable[[], Sequence[Callback]] = tuple,
 ) -> None:
     """Project the allocation onto the budgets exactly, freeze it and fine-tune, in place.
 
     A budget that depends on how often neurons fire is met by what was counted on the validation split after
-    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most :data:`CORRECTIONS` times.
-    Such a budget alone may end up not met: nobody can know before how often neurons will fire.
+    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most
+    :data:`MAX_CORRECTIONS` times. Such a budget alone may end up not met: nobody can know before how often neurons will
+    fire.
 
     Args:
         quantized: what its layers have is where the projection starts; bits that meet the budgets stay as they are
-            without ``refill``.
+            without ``use_slack``.
         problem: the budgets that count.
         epochs: of fine-tuning; half as many, but one, after each correction.
         seed: of the batches' order.
         limits: what to aim at, one for each budget; the budgets themselves by default.
-        loss: of the projection, as ``prices`` and ``refill``.
+        loss: of the projection, as ``prices`` and ``use_slack``.
         prices: regularizer weights.
         refill: spend what is left.
         phase: name for the epochs' records.
         callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
     """
-    model, rules, by_firing = problem.model, problem.rules, problem.by_firing
+    model, rules, activity_budgets = problem.model, problem.rules, problem.activity_budgets
     splits, training = problem.splits, problem.space.training
     aims = list(limits or problem.budgets)
-    if by_firing and quantized.activity is None:
+    if activity_budgets and quantized.activity is None:
         _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
 
     def tune(epochs: int, seed: int) -> None:
         # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
         smallest = rules.smallest(model)
         for index, aim in enumerate(aims):
-            if problem.budgets[index] in by_firing:
+            if problem.budgets[index] in activity_budgets:
                 least = model.cost(aim.metric, smallest, quantized.activity)
                 aims[index] = replace(aim, limit=max(aim.limit, least))
         plan = project(
@@ -74,7 +75,7 @@ def settle(
             loss=loss,
             prices=prices,
             activity=quantized.activity,
-            refill=refill,
+            use_slack=use_slack,
         )
         quantized.fix(plan)
         if epochs > 0:
@@ -93,31 +94,31 @@ def settle(
             )
 
     tune(epochs, seed)
-    for correction in range(CORRECTIONS if by_firing else 0):
+    for correction in range(MAX_CORRECTIONS if activity_budgets else 0):
         _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
-        if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in by_firing):
+        if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in activity_budgets):
             break
         for index, aim in enumerate(aims):
-            if problem.budgets[index] in by_firing:
-                aims[index] = replace(aim, limit=aim.limit * CORRECTION)
+            if problem.budgets[index] in activity_budgets:
+                aims[index] = replace(aim, limit=aim.limit * CORRECTION_FACTOR)
         tune(max(1, epochs // 2), seed + 1 + correction)
 
 
-def settle_plan(problem: Problem, plan: Mapping[str, LayerPlan], phase: str) -> QuantizedNetwork:
+def train_at_plan(problem: AllocationProblem, plan: Mapping[str, LayerPlan], phase: str) -> QuantizedNetwork:
     """A copy of the problem's network with the bits of a plan that meets the budgets, trained all epochs at them."""
     network = convert(problem.network, plan)
     quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
     epochs = problem.space.training.epochs
-    settle(quantized, problem, epochs=epochs, seed=problem.seed, refill=False, phase=phase)
+    project_and_fine_tune(quantized, problem, epochs=epochs, seed=problem.seed, use_slack=False, phase=phase)
     return quantized
 
 
-def expected_activity(problem: Problem) -> Activity | None:
+def expected_activity(problem: AllocationProblem) -> Activity | None:
     """How often neurons fire before anything is trained at few bits, where every search starts; None if no budget asks.
 
     It is what a plan that is made in one go is made by.
     """
-    if not problem.by_firing:
+    if not problem.activity_budgets:
         return None
     network = convert(problem.network, problem.plan(problem.knobs.start))
     quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)

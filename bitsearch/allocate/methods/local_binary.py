@@ -23,22 +23,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitsearch.allocate.budget_control import tightened
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import expected_activity, settle
+from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import expected_activity, project_and_fine_tune
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.choices import Span
-from bitsearch.cost import Activity, Rules
+from bitsearch.cost import Activity, AllowedBits
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
 from bitsearch.train.loop import Callback, train
-from bitsearch.train.state import moved
+from bitsearch.train.state import to_device
 
 SMOOTHING = 0.9
 """Weight of the past in the running gradients."""
-RISEN = 1.5
+RELEASE_RATIO = 1.5
 """A binary layer is released once its estimate is this many times what it was when it was binarized."""
 PLATEAU = 0.02
 """The loss has stopped falling once an epoch's is not below the least before it by this share."""
@@ -51,7 +51,7 @@ FLIP_THRESHOLD = 0.8
 class Binarization(Callback):
     """Estimates every layer's loss by binarization, and binarizes and releases layers after each epoch."""
 
-    def __init__(self, network: QuantizedNetwork, problem: Problem, epochs: int) -> None:
+    def __init__(self, network: QuantizedNetwork, problem: AllocationProblem, epochs: int) -> None:
         self.network, self.problem, self.epochs = network, problem, epochs
         self.candidates = binary_layers(problem.rules)
         self.slopes: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ class Binarization(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         device = next(self.network.parameters()).device
-        self.slopes, self.squares = moved(state["slopes"], device), moved(state["squares"], device)
+        self.slopes, self.squares = to_device(state["slopes"], device), to_device(state["squares"], device)
         self.binarized_at = dict(state["binarized_at"])
 
     def after_step(self) -> None:
@@ -106,7 +106,7 @@ class Binarization(Callback):
         """Give the layer whose estimate has risen most its bits back, where another one would cost less a bit saved."""
         risen = {name: losses[name] / max(before, 1e-30) for name, before in self.binarized_at.items()}
         name = max(risen, key=lambda name: risen[name], default=None)
-        if name is None or risen[name] < RISEN:
+        if name is None or risen[name] < RELEASE_RATIO:
             return None
         dearer = losses[name] / self._saved(name)
         others = [other for other in losses if other not in self.binarized_at]
@@ -122,7 +122,7 @@ class Binarization(Callback):
 
     def _bits(self, name: str, bits: int) -> None:
         layer = self.network.layers[name]
-        layer.hold(layer.layer_plan.model_copy(update={"weight_bits": bits}))
+        layer.set_bits(layer.layer_plan.model_copy(update={"weight_bits": bits}))
 
     def _saved(self, name: str) -> int:
         return self.network.layers[name].weight.numel() * (self.problem.rules.choices[name].weight_bits.high - 1)
@@ -132,7 +132,7 @@ class Binarization(Callback):
         model, plans = self.problem.model, self.network.layer_plans
         progress = min(1.0, epoch / self.epochs)
         limits = [
-            tightened(start, budget.limit, progress)
+            tightened_limit(start, budget.limit, progress)
             for budget, start in zip(self.problem.budgets, self.starts, strict=True)
         ]
         return all(
@@ -164,7 +164,7 @@ class BinaryFlips(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         for layer in self.layers.values():
-            state = moved(state, layer.weight.device)
+            state = to_device(state, layer.weight.device)
         vars(self).update(state)
 
     @torch.no_grad()
@@ -198,13 +198,13 @@ class BinaryFlips(Callback):
         layer.weight.copy_(0.5 * layer.weight_step * signs)
 
 
-def binary_layers(rules: Rules) -> list[str]:
+def binary_layers(rules: AllowedBits) -> list[str]:
     """The layers that may have one weight bit, or more."""
     spans: dict[str, Span] = {name: rules.choices[name].weight_bits for name in rules.searched}
     return [name for name, span in spans.items() if 1 in span and span.high > 1]
 
 
-def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
+def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """Binarize layer by layer while training, freeze, fine-tune.
 
     Raises:
@@ -224,7 +224,7 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
     )
     for name, layer in quantized.searched_layers.items():
         layer.straight_through = False
-        layer.hold(start[name])
+        layer.set_bits(start[name])
     quantized.activity = activity
     search_epochs = max(1, round(training.epochs * knobs.search_share))
     train(
@@ -241,23 +241,23 @@ def allocate_local_binary(problem: Problem) -> Iterator[QuantizedNetwork]:
         fabric=problem.fabric,
         checkpoints=problem.checkpoints,
     )
-    settle(
+    project_and_fine_tune(
         quantized,
         problem,
         epochs=training.epochs - search_epochs,
         seed=problem.seed + 1,
-        refill=False,
+        use_slack=False,
         # Sharp sigmoids pass binary weights no gradient to flip by.
         callbacks=lambda: [BinaryFlips(quantized)] if knobs.quantizer == "uniform" else [],
     )
     yield quantized
 
 
-def _start(problem: Problem, activity: Activity | None) -> dict[str, LayerPlan]:
+def _start(problem: AllocationProblem, activity: Activity | None) -> dict[str, LayerPlan]:
     """The most weight bits that each layer may have, with spike bits and time steps that leave it one."""
     plan = problem.plan(problem.knobs.start)
     least = plan | {name: plan[name].model_copy(update={"weight_bits": 1}) for name in binary_layers(problem.rules)}
-    certain = [budget for budget in problem.budgets if budget not in problem.by_firing]
+    certain = [budget for budget in problem.budgets if budget not in problem.activity_budgets]
     if not all(budget.met_by(problem.model, least, activity) for budget in certain):
         plan = problem.plan(best_uniform(problem, activity))
     for name in problem.rules.searched:

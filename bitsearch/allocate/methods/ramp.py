@@ -14,10 +14,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bitsearch.allocate.budget_control import tightened
-from bitsearch.allocate.methods.adaptive import make_searchable
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import settle
+from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.layers.network import QuantizedNetwork
@@ -30,11 +30,11 @@ SEARCHED = 0.5
 """Share of a step's epochs in which bits move: they have further to go than in a trial that starts near its budget."""
 
 
-def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
+def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """A network at each of ``ramp_steps`` budgets, the given ones last."""
     knobs, training = problem.knobs, problem.space.training
-    quantized = make_searchable(problem.network, problem.model, problem.rules, problem.space, knobs)
-    if problem.by_firing:
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    if problem.activity_budgets:
         _, quantized.activity = evaluate_with_activity(
             quantized, problem.splits.validation, training.at_once, shared=True
         )
@@ -43,7 +43,7 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
     for number in range(1, knobs.ramp_steps + 1):
         budgets = [
-            replace(budget, limit=tightened(first, budget.limit, number / knobs.ramp_steps))
+            replace(budget, limit=tightened_limit(first, budget.limit, number / knobs.ramp_steps))
             for budget, first in zip(problem.budgets, start, strict=True)
         ]
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
@@ -51,17 +51,17 @@ def allocate_by_ramp(problem: Problem) -> Iterator[QuantizedNetwork]:
         real = _tune(quantized, step, epochs - search_epochs)
         left = QuantizedNetwork(copy.deepcopy(quantized.network), problem.model, problem.rules, problem.space.baseline)
         left.soft_accuracy = quantized.soft_accuracy
-        settle(left, step, epochs=0, seed=step.seed, refill=False)
+        project_and_fine_tune(left, step, epochs=0, seed=step.seed, use_slack=False)
         yield left
         with torch.no_grad():
             for name, weight in real.items():
                 # Bits move with uniform steps, so that these are found anew.
                 quantized.layers[name].weight.copy_(weight)
                 quantized.layers[name].weight_step_bits.zero_()
-                quantized.layers[name].mirror()
+                quantized.layers[name].refresh_cache()
 
 
-def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
+def _search(quantized: QuantizedNetwork, step: AllocationProblem, epochs: int) -> None:
     """Let the bits move toward the step's budgets, and hold them at a plan within these."""
     aims, loss = search(quantized, step, epochs)
     # What neurons fire may have made the cheapest plan dearer than a limit.
@@ -79,11 +79,11 @@ def _search(quantized: QuantizedNetwork, step: Problem, epochs: int) -> None:
         activity=quantized.activity,
     )
     for name, layer in quantized.searched_layers.items():
-        layer.hold(plan[name])
+        layer.set_bits(plan[name])
         layer.renew_weights = layer.renew_spikes = True
 
 
-def _tune(quantized: QuantizedNetwork, step: Problem, epochs: int) -> dict[str, Tensor]:
+def _tune(quantized: QuantizedNetwork, step: AllocationProblem, epochs: int) -> dict[str, Tensor]:
     """Train the weights while the bits stay where they are; as :func:`bitsearch.train.fine_tune.fine_tune`."""
     for layer in quantized.searched_layers.values():
         layer.straight_through = False

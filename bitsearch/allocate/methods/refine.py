@@ -11,8 +11,8 @@ import copy
 from collections.abc import Iterator
 
 from bitsearch.allocate.loss_model import LossModel, layer_loss
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import expected_activity, settle_plan
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
 from bitsearch.allocate.methods.sensitivity import score
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.moves import Move, moves
@@ -28,9 +28,9 @@ WIDTH = 24
 Plan = dict[str, LayerPlan]
 
 
-def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
+def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
-    uniform = settle_plan(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
+    uniform = train_at_plan(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
     accuracy, activity = _measured(problem, uniform)
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
@@ -46,7 +46,7 @@ def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
             best, activity = candidate, spikes
             _, to_beat, _ = _shortly_trained(problem, best, plan)
     if best is not uniform:
-        refined = settle_plan(problem, best.layer_plans, "fine-tune")
+        refined = train_at_plan(problem, best.layer_plans, "fine-tune")
         reached, spikes = _measured(problem, refined)
         if reached > accuracy and _met(problem, refined, spikes):
             yield refined
@@ -54,15 +54,17 @@ def allocate_by_refinement(problem: Problem) -> Iterator[QuantizedNetwork]:
     yield uniform
 
 
-def _measured(problem: Problem, network: QuantizedNetwork) -> tuple[float, Activity]:
+def _measured(problem: AllocationProblem, network: QuantizedNetwork) -> tuple[float, Activity]:
     return evaluate_with_activity(network, problem.splits.validation, problem.space.training.at_once, shared=True)
 
 
-def _met(problem: Problem, network: QuantizedNetwork, spikes: Activity) -> bool:
+def _met(problem: AllocationProblem, network: QuantizedNetwork, spikes: Activity) -> bool:
     return all(budget.met_by(problem.model, network.layer_plans, spikes) for budget in problem.budgets)
 
 
-def _shortly_trained(problem: Problem, start: QuantizedNetwork, plan: Plan) -> tuple[QuantizedNetwork, float, Activity]:
+def _shortly_trained(
+    problem: AllocationProblem, start: QuantizedNetwork, plan: Plan
+) -> tuple[QuantizedNetwork, float, Activity]:
     """A copy of the start trained shortly at a plan, on the same batches as any other; what validation says of it."""
     network = QuantizedNetwork(copy.deepcopy(start.network), problem.model, problem.rules, problem.space.baseline)
     network.fix(plan)
@@ -81,7 +83,7 @@ def _shortly_trained(problem: Problem, start: QuantizedNetwork, plan: Plan) -> t
     return network, *_measured(problem, network)
 
 
-def exchanges(plan: Plan, problem: Problem, loss: LossModel, activity: Activity | None) -> Iterator[Plan]:
+def exchanges(plan: Plan, problem: AllocationProblem, loss: LossModel, activity: Activity | None) -> Iterator[Plan]:
     """Plans within the budgets one exchange away, the least predicted loss first: a number up, one elsewhere down.
 
     Where a budget has room, a number goes up alone.
@@ -99,7 +101,9 @@ def exchanges(plan: Plan, problem: Problem, loss: LossModel, activity: Activity 
             yield moved
 
 
-def _promising(plan: Plan, problem: Problem, loss: LossModel, direction: int) -> list[tuple[float, str, Move]]:
+def _promising(
+    plan: Plan, problem: AllocationProblem, loss: LossModel, direction: int
+) -> list[tuple[float, str, Move]]:
     prices = problem.knobs.prices
     found: list[tuple[float, str, Move]] = []
     for name in problem.rules.searched:

@@ -7,26 +7,28 @@ from typing import Any
 
 from torch import Tensor
 
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.budget_penalty import BudgetPull, Renewal
-from bitsearch.allocate.signals.fisher_loss import Curvature
-from bitsearch.allocate.signals.latent_gradient import CurvatureSignal
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback, Renewal
+from bitsearch.allocate.signals.fisher_loss import FisherLossModel
+from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import Callback, train
 
 
-def search(quantized: QuantizedNetwork, problem: Problem, epochs: int) -> tuple[list[Budget], Curvature]:
+def search(
+    quantized: QuantizedNetwork, problem: AllocationProblem, epochs: int
+) -> tuple[list[Budget], FisherLossModel]:
     """Let the bits move for so many epochs, in place: what a projection may spend, and the loss it goes by.
 
     ``quantized`` has learnable bits and, where a budget depends on how often neurons fire, spike counts.
     """
     knobs, splits, training = problem.knobs, problem.splits, problem.space.training
     steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
-    pull = BudgetPull(quantized, problem.budgets, knobs, steps)
-    signal = CurvatureSignal(quantized, knobs, problem.seed, splits.batch_axis)
-    meters: Sequence[Callback] = [FiringMeter(quantized, knobs.probe_every)] if problem.by_firing else []
+    pull = BudgetPenaltyCallback(quantized, problem.budgets, knobs, steps)
+    signal = LatentGradientCallback(quantized, knobs, problem.seed, splits.batch_axis)
+    meters: Sequence[Callback] = [SpikeCounter(quantized, knobs.probe_every)] if problem.activity_budgets else []
     train(
         quantized,
         splits,
@@ -49,7 +51,7 @@ def search(quantized: QuantizedNetwork, problem: Problem, epochs: int) -> tuple[
     return aims, signal.curvature
 
 
-class FiringMeter(Callback):
+class SpikeCounter(Callback):
     """Counts spikes now and then, for budgets that depend on how often neurons fire."""
 
     def __init__(self, network: QuantizedNetwork, every: int) -> None:

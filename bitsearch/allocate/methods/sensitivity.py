@@ -12,14 +12,14 @@ from itertools import islice
 
 import torch
 
-from bitsearch.allocate.budget_control import aim
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import expected_activity, settle_plan
-from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.budget_control import target_limit
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.hessian import hessian_traces
 from bitsearch.allocate.solvers.integer_program import SECONDS, solve
 from bitsearch.data import batches
-from bitsearch.distributed import process, processes, total
+from bitsearch.distributed import all_reduce_sum, rank, world_size
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.train.micro_batch import MicroBatches
@@ -29,7 +29,7 @@ PROBES = 8
 """Batches of the training split that sensitivities are measured on."""
 
 
-def score(problem: Problem) -> Curvature:
+def score(problem: AllocationProblem) -> FisherLossModel:
     """A loss model of every searched layer at any bits; it serves any number of budgets."""
     knobs, splits = problem.knobs, problem.splits
     quantized = QuantizedNetwork.learnable(
@@ -42,7 +42,7 @@ def score(problem: Problem) -> Curvature:
         decay=knobs.decay,
     )
     device = next(problem.network.parameters()).device
-    curvature = Curvature(
+    curvature = FisherLossModel(
         quantized,
         problem.seed,
         knobs.depth_preference,
@@ -56,10 +56,10 @@ def score(problem: Problem) -> Curvature:
     # By the weights and by the input of every layer, summed over samples; the last row counts these.
     traces = torch.zeros(len(names) + 1, 2, device=device)
     training = problem.space.training
-    micro = MicroBatches(training.micro_batch, splits.batch_axis, processes())
+    micro = MicroBatches(training.micro_batch, splits.batch_axis, world_size())
     left = len(splits.train)  # type: ignore[arg-type]
-    probes = batches(splits.train, training.batch_size, order, share=(process(), processes()))
-    seed_epoch(problem.seed, 0, process())
+    probes = batches(splits.train, training.batch_size, order, share=(rank(), world_size()))
+    seed_epoch(problem.seed, 0, rank())
     quantized.train()
     with shared_batch_norm(quantized):
         for inputs, labels in islice(probes, PROBES):
@@ -70,15 +70,15 @@ def score(problem: Problem) -> Curvature:
                 found = hessian_traces(problem.network, names, part, own, signs)
                 traces += len(own) * torch.tensor([*found.values(), (1.0, 1.0)], device=device)
     if knobs.sensitivity == "hessian":
-        traces = total(traces)
+        traces = all_reduce_sum(traces)
         # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
         means = (traces[:-1] / traces[-1]).clamp_min(0).tolist()
         for name, (by_weights, by_input) in zip(names, means, strict=True):
-            curvature.replace_by_traces(name, by_weights, by_input)
+            curvature.use_hessian_traces(name, by_weights, by_input)
     return curvature
 
 
-def allocate_by_sensitivity(problem: Problem) -> Iterator[QuantizedNetwork]:
+def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """Score, solve, train.
 
     ``budget_share``, the prices and ``depth_preference`` count as they do elsewhere.
@@ -88,16 +88,17 @@ def allocate_by_sensitivity(problem: Problem) -> Iterator[QuantizedNetwork]:
     start = problem.plan(knobs.start)
     smallest = rules.smallest(model)
     aims = [
-        replace(budget, limit=aim(budget, model, smallest, knobs.budget_share, activity)) for budget in problem.budgets
+        replace(budget, limit=target_limit(budget, model, smallest, knobs.budget_share, activity))
+        for budget in problem.budgets
     ]
     found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
     if problem.fabric is not None:
         # Where time runs out, each process has come to another plan.
         found = problem.fabric.broadcast(found)
-    if not found.proved and process() == 0:
+    if not found.optimal and rank() == 0:
         warnings.warn(
             f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "
             "is trained",
             stacklevel=2,
         )
-    yield settle_plan(problem, found.plan, "sensitivity")
+    yield train_at_plan(problem, found.plan, "sensitivity")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from lightning_fabric import Fabric
 from torch import nn
 
-from bitsearch.allocate.methods.base import Problem
-from bitsearch.allocate.methods.finish import expected_activity, settle_plan
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, CostModel, Rules
+from bitsearch.cost import Activity, AllowedBits, CostModel
 from bitsearch.data import Splits
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
@@ -23,7 +23,7 @@ from bitsearch.train.state import Checkpoints
 def train_fixed(
     network: nn.Module,
     model: CostModel,
-    rules: Rules,
+    rules: AllowedBits,
     plan: Mapping[str, LayerPlan],
     splits: Splits,
     space: SearchSpace,
@@ -51,7 +51,7 @@ def train_fixed(
     return quantized
 
 
-def best_uniform(problem: Problem, activity: Activity | None) -> UniformBits:
+def best_uniform(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
     """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
     limit = problem.space.search.uniform_trials
     found = uniform_plans(
@@ -68,7 +68,7 @@ def best_uniform(problem: Problem, activity: Activity | None) -> UniformBits:
     return found[problem.draw % len(found)]
 
 
-def allocate_uniformly(problem: Problem) -> Iterator[QuantizedNetwork]:
+def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """The method ``uniform``: train :func:`best_uniform`."""
     bits = best_uniform(problem, expected_activity(problem))
-    yield settle_plan(problem, problem.plan(bits), "uniform")
+    yield train_at_plan(problem, problem.plan(bits), "uniform")

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.signals.moving_average import moving_average
-from bitsearch.distributed import gathered, process, processes, total
+from bitsearch.distributed import all_gather, all_reduce_sum, rank, world_size
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer
 from bitsearch.quant.frames import held
 from bitsearch.train.predict import predict
-from bitsearch.train.state import moved
+from bitsearch.train.state import to_device
 
 SMOOTHING = 0.7
 """Weight of the past in the running Fisher."""
@@ -94,7 +94,9 @@ class Fisher(Generic[_Layer]):
         self.generator.set_state(state["generator"])
         for name, kept in state["layers"].items():
             device = self.network.layers[name].weight.device
-            self.states[name] = type(self.states[name])(**{key: moved(value, device) for key, value in kept.items()})
+            self.states[name] = type(self.states[name])(
+                **{key: to_device(value, device) for key, value in kept.items()}
+            )
 
     def probe(self, *parts: Tensor) -> None:
         """A forward/backward pass on a batch with random slopes; updates every layer's Fisher.
@@ -103,7 +105,7 @@ class Fisher(Generic[_Layer]):
         the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
         """
         own = sum(part.shape[self.batch_axis] for part in parts)
-        batch = int(total(torch.tensor(own, device=parts[0].device)))
+        batch = int(all_reduce_sum(torch.tensor(own, device=parts[0].device)))
         noise: Tensor | None = None
         calls: dict[tuple[str, int], _Call] = {}
         for part in parts:
@@ -134,14 +136,14 @@ class Fisher(Generic[_Layer]):
         It costs a backward pass from its ``logits`` (``[N, classes]``), which can still be trained on.
         """
         calls: dict[tuple[str, int], _Call] = {}
-        batch = int(total(torch.tensor(len(logits), device=logits.device)))
+        batch = int(all_reduce_sum(torch.tensor(len(logits), device=logits.device)))
         self._backward(calls, logits, self._noise(batch, logits.shape[-1])[: len(logits)], batch, keep_graph=True)
         self._update(calls, batch)
 
     def _noise(self, batch: int, classes: int) -> Tensor:
         """Random signs for this process's samples: every process draws the whole batch's, and takes its own rows."""
         signs = torch.randint(0, 2, (batch, classes), generator=self.generator) * 2.0 - 1.0
-        return signs[process() :: processes()]
+        return signs[rank() :: world_size()]
 
     def _backward(
         self,
@@ -194,11 +196,13 @@ class Fisher(Generic[_Layer]):
         assert call.weight_grad is not None
         assert state.features is not None
         share = call.features / len(state.features)
-        state.inputs = gathered(torch.cat(call.inputs)).transpose(0, 1)
+        state.inputs = all_gather(torch.cat(call.inputs)).transpose(0, 1)
         # Mean over the batch of products of per-sample gradients; the loss is a mean, so each carries 1/N.
         sampled = torch.cat(call.spike_grads)
-        features = total(torch.einsum("nfk,ngk->fgk", sampled, sampled)) * batch * share
-        state.weight_fisher = moving_average(state.weight_fisher, total(call.weight_grad).square() * batch, SMOOTHING)
+        features = all_reduce_sum(torch.einsum("nfk,ngk->fgk", sampled, sampled)) * batch * share
+        state.weight_fisher = moving_average(
+            state.weight_fisher, all_reduce_sum(call.weight_grad).square() * batch, SMOOTHING
+        )
         state.feature_fisher = moving_average(state.feature_fisher, features, SMOOTHING)
         state.probes += 1
         state.probed()

@@ -30,7 +30,7 @@ _Prefix = tuple[int, tuple[int, ...]]
 
 
 @dataclass
-class _LayerCurvature(LayerFisher):
+class _LayerLosses(LayerFisher):
     """With what has been predicted from it."""
 
     weight_losses: dict[int, float] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class _LayerCurvature(LayerFisher):
         self.membranes.clear()
 
 
-class Curvature(Fisher[_LayerCurvature]):
+class FisherLossModel(Fisher[_LayerLosses]):
     """Measures the Fisher by probes and predicts losses from it; a :class:`bitsearch.allocate.loss_model.LossModel`.
 
     Args:
@@ -83,7 +83,7 @@ class Curvature(Fisher[_LayerCurvature]):
         weight_tolerance: float = 1.0,
         time_tolerance: float = 1.0,
     ) -> None:
-        super().__init__(network, seed, batch_axis, _LayerCurvature)
+        super().__init__(network, seed, batch_axis, _LayerLosses)
         self.weight_tolerance, self.time_tolerance = weight_tolerance, time_tolerance
         names = list(network.layers)
         self.factors = {
@@ -91,7 +91,7 @@ class Curvature(Fisher[_LayerCurvature]):
             for index, name in enumerate(names)
         }
 
-    def replace_by_traces(self, name: str, by_weights: float, by_input: float) -> None:
+    def use_hessian_traces(self, name: str, by_weights: float, by_input: float) -> None:
         """Let a layer's mean curvature, traces of the Hessian over their sizes, stand for its Fisher; probe before."""
         state = self.states[name]
         assert state.weight_fisher is not None, "probe before replacing"
@@ -147,7 +147,7 @@ class Curvature(Fisher[_LayerCurvature]):
         return self.factors[name] * state.spike_losses[spike_bits]
 
 
-def _inputs(state: _LayerCurvature) -> Tensor:
+def _inputs(state: _LayerLosses) -> Tensor:
     assert state.inputs is not None, "probe before predicting"
     return state.inputs
 
@@ -159,7 +159,7 @@ def _grid(bits: int, signed: bool, device: torch.device) -> tuple[Tensor, Tensor
     return width, q_max(width, signed=signed)
 
 
-def _fired(state: _LayerCurvature, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> Tensor:
+def _fired(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int, ...]) -> Tensor:
     """Sum of the spikes of the given time steps, of a static input; prefixes are shared between allocations."""
     key = (0, spike_bits)
     if key not in state.fired:
@@ -168,7 +168,7 @@ def _fired(state: _LayerCurvature, layer: QuantizedLayer, spike_bits: tuple[int,
     return state.fired[key]
 
 
-def _spikes(state: _LayerCurvature, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
+def _spikes(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
     """``[N, sampled features]``: the spikes of the last of the given time steps, of ``time_steps`` frames in all."""
     key = (time_steps, spike_bits)
     if key not in state.spikes:
@@ -182,7 +182,7 @@ def _spikes(state: _LayerCurvature, layer: QuantizedLayer, spike_bits: tuple[int
     return state.spikes[key]
 
 
-def _membrane(state: _LayerCurvature, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
+def _membrane(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
     """The membrane after the given time steps."""
     inputs = _inputs(state)
     current = bin_frames(inputs, time_steps)[len(spike_bits)] if time_steps else inputs[0]

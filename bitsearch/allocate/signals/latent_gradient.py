@@ -7,8 +7,8 @@ from torch import Tensor
 
 from bitsearch.allocate.loss_model import LossModel
 from bitsearch.allocate.moves import loss_change, moves
-from bitsearch.allocate.signals.fisher_loss import Curvature
-from bitsearch.allocate.signals.probed_loss import ProbedCurvature
+from bitsearch.allocate.signals.fisher_loss import FisherLossModel
+from bitsearch.allocate.signals.probed_loss import CalibratedFisher
 from bitsearch.choices import Choices
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
@@ -16,7 +16,7 @@ from bitsearch.space import Allocation
 from bitsearch.train.loop import Callback
 
 
-class CurvatureSignal(Callback):
+class LatentGradientCallback(Callback):
     """Measures the curvature, which replaces the latents' straight-through gradient.
 
     With ``estimator = "straight_through"`` it only serves the projection; ``"probed"`` corrects it by probes.
@@ -24,7 +24,7 @@ class CurvatureSignal(Callback):
 
     def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
         self.network, self.knobs = network, knobs
-        kind = ProbedCurvature if knobs.estimator == "probed" else Curvature
+        kind = CalibratedFisher if knobs.estimator == "probed" else FisherLossModel
         self.curvature = kind(
             network,
             seed,
@@ -46,10 +46,10 @@ class CurvatureSignal(Callback):
     def before_batch(self, *parts: Tensor) -> None:
         """Measure every few batches: here, or with the batch's own activations where they come in one part."""
         turn, batches = divmod(self.batch, self.knobs.probe_every)
-        correct = isinstance(self.curvature, ProbedCurvature) and turn % 2 == 1
+        correct = isinstance(self.curvature, CalibratedFisher) and turn % 2 == 1
         # Still due is what memory did not suffice for; the batch is begun again.
         now = self.due or not (batches or correct)
-        if isinstance(self.curvature, ProbedCurvature) and correct and not batches:
+        if isinstance(self.curvature, CalibratedFisher) and correct and not batches:
             self.curvature.correct(parts[0])
             self.plans.clear()
         self.due = now and len(parts) == 1
@@ -110,5 +110,5 @@ def _both_slopes(plan: LayerPlan, name: str, loss: LossModel, choices: Choices, 
     for row, direction in enumerate((-1, 1)):
         for move in moves(plan.weight_bits, plan.spike_bits, choices, direction):
             change = loss_change(loss, name, plan.weight_bits, plan.spike_bits, move)
-            rows[row, move.slot] = direction * change / move.distance
+            rows[row, move.latent_index] = direction * change / move.distance
     return rows

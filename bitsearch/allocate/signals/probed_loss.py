@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bitsearch.allocate.signals.fisher_loss import Curvature
+from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.moving_average import moving_average
-from bitsearch.distributed import total
+from bitsearch.distributed import all_reduce_sum
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import LayerPlan
@@ -33,8 +33,8 @@ LEAST = 1e-7
 """Divergences below are the rounding of float32 logits, and show nothing."""
 
 
-class ProbedCurvature(Curvature):
-    """A :class:`.fisher_loss.Curvature` that :meth:`correct` corrects, one layer a call, in turns.
+class CalibratedFisher(FisherLossModel):
+    """A :class:`.fisher_loss.FisherLossModel` that :meth:`correct` corrects, one layer a call, in turns.
 
     Args:
         network: as for the base class; in training mode, whose batch statistics the probes use.
@@ -124,10 +124,10 @@ class ProbedCurvature(Curvature):
         now = self._predictions(inputs)
         with _as_before(layer):
             layer.renew_weights = layer.renew_spikes = True
-            layer.hold(plan)
+            layer.set_bits(plan)
             changed = self._predictions(inputs)
         sums = torch.stack([F.kl_div(changed, now, log_target=True, reduction="sum"), now.new_tensor(len(now))])
-        divergence, samples = total(sums.double()).tolist()
+        divergence, samples = all_reduce_sum(sums.double()).tolist()
         return float(divergence / samples)
 
     def _predictions(self, inputs: Tensor) -> Tensor:
@@ -173,4 +173,4 @@ def _as_before(layer: QuantizedLayer) -> Iterator[None]:
         for name, value in kept.items():
             state[name].copy_(value)
         layer.renew_weights, layer.renew_spikes, layer.renewals = flags
-        layer.mirror()
+        layer.refresh_cache()

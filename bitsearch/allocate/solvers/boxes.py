@@ -19,12 +19,12 @@ class Box:
     high: Numbers
     limit: float
 
-    def tightened(self) -> "Box | None":
+    def tightened_limit(self) -> "Box | None":
         """Without what the others' lower bounds leave no room for; None if nothing is left."""
         high = np.minimum(self.high, [self.limit / np.delete(self.low, i).prod() for i in range(len(self.low))])
         return None if (self.low > high * (1 + 1e-9)).any() else Box(self.low, np.maximum(high, self.low), self.limit)
 
-    def chords(self) -> tuple[Numbers, Numbers]:
+    def secants(self) -> tuple[Numbers, Numbers]:
         """(slopes, offsets) of the chord of each mean's logarithm over the box: inside, no logarithm is below."""
         width = self.high - self.low
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -37,7 +37,7 @@ class Box:
         There it is on the chords of both, so that a point whose product breaks the limit is in neither's chords after a
         split on every axis.
         """
-        slopes, offsets = self.chords()
+        slopes, offsets = self.secants()
         axis = int(np.argmax(np.log(point) - offsets - slopes * point))
         for low, high in ((self.low[axis], point[axis]), (point[axis], self.high[axis])):
             lower, upper = self.low.copy(), self.high.copy()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LossModel, spike_price
 from bitsearch.allocate.moves import Kind, Move, loss_change, moves
-from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
+from bitsearch.cost import METRICS, Activity, AllowedBits, Budget, CostModel
 from bitsearch.cost.metrics import Bits
 from bitsearch.plan import LayerPlan
 
@@ -17,13 +17,13 @@ PEAK_POWER = 16.0
 """Of a peak over layers, this power mean stands in while it is above its limit, so that every layer's saving counts."""
 NEAR_BEST = 0.5
 """Moves of several layers are made at once if their scores are at least this share of the best one's."""
-PAIRED = 24
+MAX_PAIRED_MOVES = 24
 """So many moves down, those that cost least, are tried in an exchange with every move up of another layer."""
-LEAST_GAIN = 1e-6
+MIN_RELATIVE_GAIN = 1e-6
 """An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
 
 
-class MovingPlan:
+class GreedySearch:
     """The bits so far, every move from there, and what both cost.
 
     Args:
@@ -41,7 +41,7 @@ class MovingPlan:
         plan: Mapping[str, LayerPlan],
         model: CostModel,
         budgets: Sequence[Budget],
-        rules: Rules,
+        rules: AllowedBits,
         loss: LossModel,
         prices: Mapping[Kind, float],
         activity: Activity | None,
@@ -76,10 +76,16 @@ class MovingPlan:
             if name not in self.searched:
                 continue
             for move in moves(weight_bits, spike_bits, self.rules.choices[name], direction):
-                self.options[direction][move.slot, index] = move
+                self.options[direction][move.latent_index, index] = move
                 steps = len(move.spike_bits)
-                self.after[direction][:, move.slot, index] = move.weight_bits, sum(move.spike_bits) / steps, steps
-                self.change[direction][move.slot, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
+                self.after[direction][:, move.latent_index, index] = (
+                    move.weight_bits,
+                    sum(move.spike_bits) / steps,
+                    steps,
+                )
+                self.change[direction][move.latent_index, index] = loss_change(
+                    self.loss, name, weight_bits, spike_bits, move
+                )
 
     def _numbers(self) -> Numbers:
         """``[3, layers]``: weight bits, mean spike bits, time steps."""
@@ -95,7 +101,7 @@ class MovingPlan:
         bits = self._bits()
         return np.array([METRICS[budget.metric].cost(self.geometry, bits) for budget in self.budgets])
 
-    def excess(self) -> float:
+    def log_violation(self) -> float:
         """The largest log(cost/limit)."""
         limits = np.array([budget.limit for budget in self.budgets])
         # A network without a single spike costs nothing.
@@ -132,7 +138,7 @@ class MovingPlan:
             after.append(np.broadcast_to(metric.total(*totals_after), (*before, *self.change[direction].shape)))
         return np.array(now), np.array(after)
 
-    def go_down(self) -> bool:
+    def remove_bits(self) -> bool:
         """Make the cheapest moves in loss per cost saved; False if there is none."""
         exceeded = self.costs() > np.array([budget.limit for budget in self.budgets])
         now, after = self._costs_after(-1, self._bits(), pressure=True)
@@ -142,9 +148,9 @@ class MovingPlan:
             saved = np.where(np.isnan(self.change[-1]), np.nan, 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             score = np.where(saved > 0, -self.change[-1] / (saved * self.price), np.nan)
-        return self._make(-1, score, saved, self.excess() / 2)
+        return self._make(-1, score, saved, self.log_violation() / 2)
 
-    def go_up(self) -> bool:
+    def add_bits(self) -> bool:
         """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
         now, after = self._costs_after(1, self._bits(), pressure=False)
         left = np.array([budget.limit for budget in self.budgets]) - now
@@ -155,17 +161,17 @@ class MovingPlan:
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
         return self._make(1, score, share, 0.5)
 
-    def spend(self, exchanges: int) -> None:
+    def fill_budget(self, exchanges: int) -> None:
         """Spend what is left of the budgets, and better that by at most so many exchanges."""
-        while self.go_up():
+        while self.add_bits():
             pass
         for _ in range(exchanges):
-            if not self.exchange():
+            if not self.swap():
                 break
-            while self.go_up():
+            while self.add_bits():
                 pass
 
-    def exchange(self) -> bool:
+    def swap(self) -> bool:
         """Make the pair of moves, one layer's down and another's up, that lowers the loss most within the budgets.
 
         False if none does.
@@ -174,7 +180,7 @@ class MovingPlan:
         # An exchange is judged by what it does to the plan's predicted loss, as whole plans are.
         losses = {direction: self.change[direction] / self.loss_price for direction in (-1, 1)}
         flat = losses[-1].ravel()
-        downs = np.argsort(flat, kind="stable")[:PAIRED]
+        downs = np.argsort(flat, kind="stable")[:MAX_PAIRED_MOVES]
         downs = downs[~np.isnan(flat[downs])]
         if not len(downs):
             return False
@@ -187,13 +193,13 @@ class MovingPlan:
         allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & others
         change = (np.where(allowed, losses[1], np.inf) + lost[:, None, None]).reshape(len(downs), -1)
         least = change.min(1)
-        best = int(np.where(least < -LEAST_GAIN * abs(lost), least, np.inf).argmin())
-        if not least[best] < -LEAST_GAIN * abs(lost[best]):
+        best = int(np.where(least < -MIN_RELATIVE_GAIN * abs(lost), least, np.inf).argmin())
+        if not least[best] < -MIN_RELATIVE_GAIN * abs(lost[best]):
             return False
         pair = int(downs[best]), int(change[best].argmin())
         for place, direction in zip(pair, (-1, 1), strict=True):
-            slot, index = divmod(place, len(self.names))
-            self._set(index, self.options[direction][slot, index])
+            latent_index, index = divmod(place, len(self.names))
+            self._set(index, self.options[direction][latent_index, index])
             self._refresh(index)
         return True
 
@@ -222,7 +228,7 @@ class MovingPlan:
             move = self.options[direction][int(slots[index]), int(index)]
             before = self._set(int(index), move)
             # In a product of means, moves that fit one by one may not fit together.
-            if direction > 0 and self.excess() > 0:
+            if direction > 0 and self.log_violation() > 0:
                 self.weight_bits[index], self.spike_bits[index] = before
                 refused[slots[index], index] = np.nan
                 continue

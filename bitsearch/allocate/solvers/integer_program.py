@@ -27,7 +27,7 @@ from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.boxes import Box
 from bitsearch.allocate.solvers.greedy import Numbers
 from bitsearch.allocate.solvers.projection import project
-from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
+from bitsearch.cost import METRICS, Activity, AllowedBits, Budget, CostModel
 from bitsearch.cost.metrics import mean_bits, means
 from bitsearch.plan import LayerPlan
 
@@ -46,7 +46,7 @@ class Solution:
     plan: dict[str, LayerPlan]
     loss: float
     """Predicted, over the searched layers, by the prices."""
-    proved: bool
+    optimal: bool
     """True if no plan of the program's options has less; False where the time was up."""
 
 
@@ -62,7 +62,7 @@ def solve(
     start: Mapping[str, LayerPlan],
     model: CostModel,
     budgets: Sequence[Budget],
-    rules: Rules,
+    rules: AllowedBits,
     loss: LossModel,
     *,
     prices: Mapping[Kind, float] | None = None,
@@ -98,7 +98,7 @@ class _Program:
         start: Mapping[str, LayerPlan],
         model: CostModel,
         budgets: Sequence[Budget],
-        rules: Rules,
+        rules: AllowedBits,
         loss: LossModel,
         prices: Mapping[Kind, float],
         activity: Activity | None,
@@ -114,7 +114,7 @@ class _Program:
         for index, name in enumerate(self.names):
             options = list(_options(name, rules, loss, prices))
             table = self._rows(index, options)
-            kept = self._worth_it(index, options, table)
+            kept = self._drop_dominated(index, options, table)
             columns.append([options[o] for o in kept])
             rows.append(table[:, kept])
         self.columns = [(index, option) for index, options in enumerate(columns) for option in options]
@@ -126,7 +126,7 @@ class _Program:
         one = np.zeros((len(self.names), len(self.columns)))
         one[[index for index, _ in self.columns], range(len(self.columns))] = 1
         self.one_each = csr_array(one)
-        self.forbidden: list[Numbers] = []
+        self.no_good_cuts: list[Numbers] = []
         """Solutions that the cost model refused."""
         self.stopped = False
 
@@ -162,7 +162,7 @@ class _Program:
             rows.append(metric.total(first[rest].sum(), *(other.sum() for other in others)) / budget.limit)
         return np.array(rows, dtype=np.float64)
 
-    def _worth_it(self, index: int, options: Sequence[_Option], rows: Numbers) -> list[int]:
+    def _drop_dominated(self, index: int, options: Sequence[_Option], rows: Numbers) -> list[int]:
         """Options that fit every peak and that no other beats in the loss and in every row."""
         geometry = self.model.geometry(self.activity)
         fits = np.ones(len(options), dtype=bool)
@@ -192,10 +192,10 @@ class _Program:
             if time.monotonic() > self.deadline:
                 self.stopped = True
                 break
-            box = heapq.heappop(queue)[2].tightened()
+            box = heapq.heappop(queue)[2].tightened_limit()
             if box is None:
                 continue
-            found = self._relaxed(box, constants)
+            found = self._solve_milp(box, constants)
             if found is None or found[0] >= best - 1e-6:
                 continue
             value, chosen = found
@@ -205,7 +205,7 @@ class _Program:
                 continue
             point = self.rows[:count] @ chosen + constants[:count]
             if not count or point.prod() <= limit * (1 + _NEAR):
-                self.forbidden.append(chosen)
+                self.no_good_cuts.append(chosen)
                 boxes = [box]
             else:
                 boxes = list(box.split(point))
@@ -224,7 +224,7 @@ class _Program:
     def _of(self, index: int) -> Numbers:
         return np.array([column for column, (layer, _) in enumerate(self.columns) if layer == index])
 
-    def _relaxed(self, box: Box, constants: Numbers) -> tuple[float, Numbers] | None:
+    def _solve_milp(self, box: Box, constants: Numbers) -> tuple[float, Numbers] | None:
         """(loss in the solver's units, the columns as 0 and 1) of the best choice in a box; None if there is none."""
         count = len(box.low)
         upper = np.concatenate([box.high, np.ones(len(constants) - count)]) - constants
@@ -233,11 +233,11 @@ class _Program:
         if len(upper):
             constraints.append(LinearConstraint(csr_array(self.rows), lower, upper))
         if count:
-            slopes, offsets = box.chords()
+            slopes, offsets = box.secants()
             room = np.log(box.limit) - (offsets + slopes * constants[:count]).sum()
             constraints.append(LinearConstraint(csr_array(slopes[None] @ self.rows[:count]), -np.inf, room))
-        if self.forbidden:
-            cuts = vstack([csr_array(chosen[None]) for chosen in self.forbidden])
+        if self.no_good_cuts:
+            cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
             constraints.append(LinearConstraint(cuts, -np.inf, len(self.names) - 1))
         left = self.deadline - time.monotonic()
         result = milp(
@@ -281,7 +281,7 @@ def _is_product(budget: Budget) -> bool:
     return METRICS[budget.metric].terms is mean_bits
 
 
-def _options(name: str, rules: Rules, loss: LossModel, prices: Mapping[Kind, float]) -> Iterator[_Option]:
+def _options(name: str, rules: AllowedBits, loss: LossModel, prices: Mapping[Kind, float]) -> Iterator[_Option]:
     choices = rules.choices[name]
     searched = name in rules.searched
     for w, s, t in product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values):

@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 
 from bitsearch.allocate.loss_model import EVEN_PRICES, LevelCount, LossModel, predicted_loss
 from bitsearch.allocate.moves import Kind
-from bitsearch.allocate.solvers.greedy import MovingPlan
+from bitsearch.allocate.solvers.greedy import GreedySearch
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.cost import Activity, AllowedBits, Budget, CostModel
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan
 
-EXCHANGES = 4
+MAX_SWAPS_PER_LAYER = 4
 """Exchanges of bits, at most so many a layer."""
-UNIFORM_STARTS = 8
+RESTART_CANDIDATES = 8
 """Uniform plans among which there are the best to start from."""
-STARTED = 2
+NUM_RESTARTS = 2
 """So many of them, with the least predicted loss, are."""
 
 
@@ -28,12 +28,12 @@ def project(
     plan: Mapping[str, LayerPlan],
     model: CostModel,
     budgets: Budget | Sequence[Budget],
-    rules: Rules,
+    rules: AllowedBits,
     *,
     loss: LossModel | None = None,
     prices: Mapping[Kind, float] | None = None,
     activity: Activity | None = None,
-    refill: bool = True,
+    use_slack: bool = True,
 ) -> dict[str, LayerPlan]:
     """A plan that keeps to the rules and costs at most every budget's limit: near ``plan``, or better by the loss.
 
@@ -59,34 +59,34 @@ def project(
         raise InputError("no budget is given; give one such as 4x or memory=64KiB")
     for budget in limits:
         budget.check_counted(model, activity)
-    state = MovingPlan(plan, model, limits, rules, loss or LevelCount(), weights, activity)
-    while state.excess() > 0:
-        if not state.go_down():
+    state = GreedySearch(plan, model, limits, rules, loss or LevelCount(), weights, activity)
+    while state.log_violation() > 0:
+        if not state.remove_bits():
             for budget in limits:
                 budget.check_feasible(model, rules, activity)
             raise InputError(f"no plan meets the budgets {', '.join(budget.metric for budget in limits)}; allow more")
-    if not refill:
+    if not use_slack:
         return state.plan()
     if loss is None:
         # Level counts know nothing of the layers: they must not move bits that were learned.
-        state.spend(exchanges=0)
+        state.fill_budget(exchanges=0)
         return state.plan()
-    exchanges = EXCHANGES * len(state.names)
-    state.spend(exchanges)
+    exchanges = MAX_SWAPS_PER_LAYER * len(state.names)
+    state.fill_budget(exchanges)
 
     def predicted(plan: Mapping[str, LayerPlan]) -> float:
         return predicted_loss(loss, plan, rules.searched, weights)
 
     found, starts = [state.plan()], []
     for uniform in uniform_plans(
-        model, rules, limits, UNIFORM_STARTS, weight_tolerance=loss.weight_tolerance, activity=activity
+        model, rules, limits, RESTART_CANDIDATES, weight_tolerance=loss.weight_tolerance, activity=activity
     ):
         nearest = rules.nearest(model, uniform, granularity="layer")
         bits = {name: (layer.weight_bits, layer.spike_bits) for name, layer in nearest.items()}
         starts.append({name: layer.with_bits(*bits[name]) for name, layer in plan.items()})
-    for start in sorted(starts, key=predicted)[:STARTED]:
-        other = MovingPlan(start, model, limits, rules, loss, weights, activity)
-        if other.excess() <= 0:
-            other.spend(exchanges)
+    for start in sorted(starts, key=predicted)[:NUM_RESTARTS]:
+        other = GreedySearch(start, model, limits, rules, loss, weights, activity)
+        if other.log_violation() <= 0:
+            other.fill_budget(exchanges)
             found.append(other.plan())
     return min(found, key=predicted)

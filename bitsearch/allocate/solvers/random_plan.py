@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bitsearch.allocate.moves import Move, moves
-from bitsearch.cost import Activity, Budget, CostModel, Rules
+from bitsearch.cost import Activity, AllowedBits, Budget, CostModel
 from bitsearch.plan import LayerPlan
 
 
 def random_plan(
     smallest: Mapping[str, LayerPlan],
     model: CostModel,
-    rules: Rules,
+    rules: AllowedBits,
     budgets: Sequence[Budget],
     generator: np.random.Generator,
     activity: Activity | None = None,

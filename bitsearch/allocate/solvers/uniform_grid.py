@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LevelCount
-from bitsearch.cost import METRICS, Activity, Budget, CostModel, Rules
+from bitsearch.cost import METRICS, Activity, AllowedBits, Budget, CostModel
 from bitsearch.plan import UniformBits
 
 
 def uniform_plans(
     model: CostModel,
-    rules: Rules,
+    rules: AllowedBits,
     budgets: Sequence[Budget],
     limit: int,
     *,
@@ -34,7 +34,7 @@ def uniform_plans(
         activity: spike counts, where a budget depends on how often neurons fire.
     """
     levels = LevelCount(weight_tolerance)
-    grid = [getattr(rules.ordinary, number).values for number in UniformBits.model_fields]
+    grid = [getattr(rules.default_choices, number).values for number in UniformBits.model_fields]
 
     def bits(point: tuple[int, ...]) -> UniformBits:
         return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
@@ -61,7 +61,7 @@ def uniform_plans(
 def _feasible(
     grid: Sequence[Sequence[int]],
     model: CostModel,
-    rules: Rules,
+    rules: AllowedBits,
     budgets: Sequence[Budget],
     activity: Activity | None,
 ) -> NDArray[np.bool_]:

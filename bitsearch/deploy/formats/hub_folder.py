@@ -22,7 +22,7 @@ from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import BitPlan
-from bitsearch.registry import is_own
+from bitsearch.registry import is_import_path
 from bitsearch.space import SearchSpace
 from bitsearch.text import accuracy, cost, spike_widths, title
 
@@ -116,7 +116,7 @@ def card(
         PACKED: None if unpacked is not None else "the network as integers at exactly their bit widths",
         REPORT: "the whole search: front, trials, the plan layer by layer" if report else None,
     }
-    own = [name for name in (space.network, space.data) if is_own(name)]
+    own = [name for name in (space.network, space.data) if is_import_path(name)]
     options = " --trust" if own else ""
     if "root" in space.data_options:
         options += " --set data_options.root=DIR"

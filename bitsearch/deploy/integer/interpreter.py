@@ -26,7 +26,7 @@ from bitsearch.deploy.integer.program import (
     Scale,
     SumFrames,
 )
-from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, LayerWidths, Range, analyse
+from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, LayerWidths, Range, analyse_ranges
 from bitsearch.errors import InputError
 from bitsearch.quant.frames import hold_frames
 
@@ -61,15 +61,15 @@ class Replay:
     Args:
         program: the operations.
         numbers: tensors of every layer.
-        analysis: what :func:`bitsearch.deploy.integer.ranges.analyse` says of them, where it is known already.
+        analysis: what :func:`bitsearch.deploy.integer.ranges.analyse_ranges` says of them, where it is known already.
 
     Raises:
-        InputError: as :func:`bitsearch.deploy.integer.ranges.analyse`.
+        InputError: as :func:`bitsearch.deploy.integer.ranges.analyse_ranges`.
     """
 
     def __init__(self, program: Program, numbers: Mapping[str, LayerNumbers], analysis: Analysis | None = None) -> None:
         self.program = program
-        self.analysis = analyse(program, numbers) if analysis is None else analysis
+        self.analysis = analyse_ranges(program, numbers) if analysis is None else analysis
         runs = {program.operations[index].name: widths for index, widths in self.analysis.runs.items()}
         wide = {found.layer: runs[found.name].accumulator for _, found in program.runs()}
         largest = max(prod(value.shape) for value in self.analysis.values) * (program.input.frames or 1)
@@ -199,7 +199,7 @@ class _Layer:
 
 def _codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int) -> Tensor:
     """⌊(2u + S) / (2S)⌋ within the code's range, S = ``step``·2^``coarser``; the sign alone at one signed bit."""
-    largest = layer.largest_code(t)
+    largest = layer.q_max(t)
     if layer.signed and layer.spike_bits[t] == 1:
         return torch.where(membrane < 0, -1, 1).to(torch.int32)
     if largest == 1 and not layer.signed:

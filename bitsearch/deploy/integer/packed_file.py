@@ -24,7 +24,7 @@ from torch import Tensor
 from bitsearch.deploy.integer.bitpacking import Bytes, unpack_bits
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.program import PackedLayer, Program
-from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse
+from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse_ranges
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.quant.uniform import q_max
@@ -81,7 +81,7 @@ class PackedNetwork:
     @cached_property
     def analysis(self) -> Analysis:
         """Shapes and ranges of every value; InputError if the program cannot run."""
-        return analyse(self.program, self.numbers)
+        return analyse_ranges(self.program, self.numbers)
 
     def replay(self) -> Replay:
         """The network, ready to run on integers."""

@@ -98,7 +98,7 @@ class PackedLayer(Frozen):
         """By how many bits the unit of the mean of a bin is finer than the input's, c."""
         return (max((end - first for first, end in self.bins), default=1) - 1).bit_length()
 
-    def largest_code(self, t: int) -> int:
+    def q_max(self, t: int) -> int:
         """q_max of a time step's spikes."""
         return q_max(self.spike_bits[t], signed=self.signed)
 

@@ -57,9 +57,9 @@ class LayerNumbers:
         return [step // common for step in steps]
 
 
-def spike_sum(layer: PackedLayer, weights: list[int]) -> int:
+def max_code_sum(layer: PackedLayer, weights: list[int]) -> int:
     """The most that Σ n_t·code_t can be in one sum: of all time steps, or with frames of one, n_t = ``weights[t]``."""
-    steps = [weight * layer.largest_code(t) for t, weight in enumerate(weights)]
+    steps = [weight * layer.q_max(t) for t, weight in enumerate(weights)]
     return sum(steps) if layer.frames is None else max(steps)
 
 
@@ -107,7 +107,7 @@ def signed_bits(low: int, high: int) -> int:
     return max((~low if low < 0 else low).bit_length(), (~high if high < 0 else high).bit_length()) + 1
 
 
-def analyse(program: Program, numbers: Mapping[str, LayerNumbers]) -> Analysis:
+def analyse_ranges(program: Program, numbers: Mapping[str, LayerNumbers]) -> Analysis:
     """Bounds of every value of ``program``.
 
     Raises:
@@ -221,7 +221,7 @@ def _run(
     else:
         shape = (*given.shape[:-1], layer.outputs)
     fraction, membrane = _membrane(operation.name, layer, own, given)
-    unit = spike_sum(layer, own.spike_weights)
+    unit = max_code_sum(layer, own.spike_weights)
     accumulator = int(level_sums(own.levels).max()) * unit
     check_width(operation.name, accumulator)
     factor = int(np.abs(own.multiplier.astype(np.int64)).max(initial=0))
@@ -263,7 +263,7 @@ def _membrane(name: str, layer: PackedLayer, numbers: LayerNumbers, given: Range
     for t, step in enumerate(numbers.steps.tolist()):
         step <<= fraction - layer.step_fraction
         u_low, u_high = low + residual[0], high + residual[1]
-        top = layer.largest_code(t) * step
+        top = layer.q_max(t) * step
         largest = max(largest, 2 * max(-u_low, u_high) + step, top + step)
         # What is left: half a step inside of the range, all that is beyond it outside; at one signed bit a whole step.
         half = step if layer.signed else step // 2 + 1

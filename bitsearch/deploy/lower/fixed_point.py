@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bitsearch.deploy.integer.program import DECAY_FRACTION, PackedLayer
-from bitsearch.deploy.integer.ranges import LARGEST, LayerNumbers, level_sums, spike_sum
+from bitsearch.deploy.integer.ranges import LARGEST, LayerNumbers, level_sums, max_code_sum
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
 from bitsearch.quant.uniform import to_levels
@@ -43,7 +43,7 @@ def weight_levels(layer: QuantizedLayer) -> Tensor:
 
 
 @torch.no_grad()
-def fixed_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tuple[PackedLayer, LayerNumbers]:
+def lower_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tuple[PackedLayer, LayerNumbers]:
     """A layer's integers, batch norm folded in.
 
     Raises:
@@ -70,13 +70,13 @@ def fixed_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
     )
     levels = levels.astype(np.int8)
     level_sum = max(int(level_sums(levels).max()), 1)
-    codes = spike_sum(packed, [1] * packed.time_steps)
+    codes = max_code_sum(packed, [1] * packed.time_steps)
     room = ACCUMULATOR_BITS - (level_sum * codes).bit_length()
     step_bits = max(STEP_BITS[0], min(STEP_BITS[1], room)) if len(set(real_steps)) > 1 else STEP_BITS[1]
     step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
     steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
     common = gcd(*steps.tolist())
-    unit = spike_sum(packed, [step // common for step in steps.tolist()])
+    unit = max_code_sum(packed, [step // common for step in steps.tolist()])
     gain = gain * common * 2.0**-step_fraction
     reach = float((np.abs(gain) * level_sums(levels) * unit).max() + np.abs(offset).max())
     finest = CURRENT_BITS - 1 - floor(log2(max(reach, 2.0**-32)))

@@ -32,7 +32,7 @@ def quotient(numerator: Tensor, denominator: Tensor | float) -> Tensor:
     return torch.floor(numerator / denominator)
 
 
-class HardenedNetwork:
+class Float64Reference:
     """Evaluates a lowered network in float64.
 
     Args:

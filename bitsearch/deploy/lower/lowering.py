@@ -12,10 +12,10 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional
 
 from bitsearch.deploy.integer.program import NetworkInput, Operation, PackedLayer, Program, RunLayer, SumFrames
-from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse
-from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, fixed_layer
+from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse_ranges
+from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, lower_layer
 from bitsearch.deploy.lower.operation_tables import CALLS, DEFAULTS, MODULES, Make, Values
-from bitsearch.deploy.lower.output_neurons import READ_OUTS, ReadOut
+from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.tracing import Traced, trace
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
@@ -123,7 +123,7 @@ class _Lowering:
             self._read_out(output)
         program = Program(input=self._input(), layers=self.layers, operations=tuple(self.operations))
         folded = frozenset(node.name for node in self.norms.values())
-        analysis = analyse(program, self.numbers)
+        analysis = analyse_ranges(program, self.numbers)
         return Lowered(program, self.numbers, analysis, self.graph, self.made, folded)
 
     def _input(self) -> NetworkInput:
@@ -169,13 +169,13 @@ class _Lowering:
             make, names = CALLS[node.target]
             given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
             self._operation(node, make, {name: given.get(name, DEFAULTS.get(name)) for name in names})
-        elif isinstance(module, ReadOut):
+        elif isinstance(module, OutputNeuron):
             self._neuron(node, module)
         elif isinstance(module, base.MemoryModule):
             raise InputError(
                 f"{_title(node, module)} cannot be deployed: no quantized layer reads it, and neurons that read a "
-                f"network out are {', '.join(kind.__name__ for kind in READ_OUTS)}; take one of these, or return the "
-                "currents, whose mean over time is the prediction"
+                f"network out are {', '.join(kind.__name__ for kind in OUTPUT_NEURONS)}; take one of these, or return "
+                "the currents, whose mean over time is the prediction"
             )
         else:
             raise InputError(f"{_title(node, module)} cannot be deployed; deployed networks hold {_SUPPORTED}")
@@ -203,13 +203,13 @@ class _Lowering:
         self.operations.append(operation)
         self.values.of[node] = len(self.operations)
 
-    def _neuron(self, node: Node, neuron: ReadOut) -> None:
+    def _neuron(self, node: Node, neuron: OutputNeuron) -> None:
         if not self.layers:
             raise InputError(f"{_title(node, neuron.spiking)} cannot be deployed in front of all quantized layers")
         # The program so far; it does not end as a whole one has to.
         begun = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
         (value,) = self.values.input(node)
-        fraction = analyse(begun, self.numbers).values[value].fraction
+        fraction = analyse_ranges(begun, self.numbers).values[value].fraction
         self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
 
     def _layer(self, node: Node, layer: QuantizedLayer) -> None:
@@ -218,7 +218,7 @@ class _Lowering:
         norm = self.modules[str(norm_node.target)] if norm_node is not None else None
         if isinstance(layer, QuantizedLinear) and norm is not None and len(self.values.shapes[node]) > 2:
             raise InputError(f"{norm_node}: batch norm over tokens cannot be folded into {name!r}")
-        packed, numbers = fixed_layer(name, layer, norm)
+        packed, numbers = lower_layer(name, layer, norm)
         if name in self.layers and not _same_numbers(numbers, self.numbers[name]):
             raise InputError(
                 f"layer {name!r} runs several times with different batch norms; give each run its own layer"

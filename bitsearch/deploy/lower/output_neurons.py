@@ -17,11 +17,11 @@ from bitsearch.deploy.integer.program import DECAY_FRACTION, Fire
 from bitsearch.errors import InputError
 from bitsearch.frameworks.spikingjelly import NEURONS, charge, decay
 
-READ_OUTS = tuple(kind for kind in NEURONS if kind is not neuron.ILIFNode)
+OUTPUT_NEURONS = tuple(kind for kind in NEURONS if kind is not neuron.ILIFNode)
 """Types of neurons that ``fire`` stands for; the spikes of the others have several levels."""
 
 
-class ReadOut(nn.Module):
+class OutputNeuron(nn.Module):
     """A neuron of its own whose time axis is part of the batch: ``[F·N, ...]``, or ``[N, ...]`` for a single frame."""
 
     def __init__(self, spiking: nn.Module, frames: int | None) -> None:

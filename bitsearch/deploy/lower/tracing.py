@@ -14,7 +14,7 @@ from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node, Tracer
 
-from bitsearch.deploy.lower.output_neurons import READ_OUTS, ReadOut
+from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of
 from bitsearch.errors import InputError
 from bitsearch.frameworks.spikingjelly import reset_states
@@ -122,8 +122,8 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
             module.step_mode = "s"  # type: ignore[assignment]
         elif isinstance(module, QuantizedLayer):
             module.step_mode = "s"  # type: ignore[assignment]
-        elif type(module) in READ_OUTS:
-            _replace(network, path, ReadOut(module, frames))
+        elif type(module) in OUTPUT_NEURONS:
+            _replace(network, path, OutputNeuron(module, frames))
         elif isinstance(module, InputCurrent):
             scaled = nn.Identity() if module.gain == 1 else InputCurrent(module.gain, rectified=False)
             _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
@@ -138,7 +138,7 @@ class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Spikingjelly's modules, so that what is refused has a name.
         whole = isinstance(m, base.StepModule) and not any(isinstance(inner, QuantizedLayer) for inner in m.modules())
-        own = isinstance(m, QuantizedLayer | InputCurrent | ReadOut)
+        own = isinstance(m, QuantizedLayer | InputCurrent | OutputNeuron)
         return own or whole or super().is_leaf_module(m, module_qualified_name)
 
 

@@ -12,6 +12,6 @@ def trained_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
     if not layers:
         raise InputError("the network has no quantized layer; rebuild it with bitsearch.apply")
     for name, layer in layers.items():
-        if layer.searchable or not bool(layer.weight_step_bits):
+        if layer.is_learnable or not bool(layer.weight_step_bits):
             raise InputError(f"layer {name!r} is not trained with fixed bits; load the weights of its plan first")
     return layers

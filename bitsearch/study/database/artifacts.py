@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from bitsearch.errors import InputError, StorageError, masked
+from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import write_whole
 
 # Optuna marks its artifacts experimental; a user of bitsearch can do nothing about that.
@@ -50,7 +50,7 @@ class Artifacts:
 
             self._store = Boto3ArtifactStore(rest.rstrip("/"))
         else:
-            raise InputError(f"artifacts is {masked(location)!r}; give a folder, or s3://bucket")
+            raise InputError(f"artifacts is {redact(location)!r}; give a folder, or s3://bucket")
 
     def upload(self, owner: Trial | Study, *paths: Path) -> None:
         """Keep files for a trial or the study, by their names."""

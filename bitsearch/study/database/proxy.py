@@ -1,7 +1,7 @@
 """Optuna's gRPC proxy: one process that holds the database's connections, for workers too many to have their own.
 
 Optuna's own client sends no heartbeats. This one does: as an attribute of the trial, which whoever holds the database
-itself looks at (:class:`bitsearch.study.database.storage.PatientStorage`).
+itself looks at (:class:`bitsearch.study.database.storage.RetryingStorage`).
 """
 
 import itertools
@@ -23,10 +23,10 @@ from bitsearch.study.database.storage import (
     BEAT,
     HEARTBEAT_SECONDS,
     PATIENCE,
-    PatientStorage,
+    RetryingStorage,
     database_url,
     open_storage,
-    patiently,
+    retry_transient,
 )
 from bitsearch.study.database.study_cache import cached
 
@@ -38,7 +38,7 @@ THREADS = 16
 """Calls that the proxy answers at once, each with a connection to the database."""
 
 
-def open_shared(given: str) -> "PatientStorage | ProxiedStorage":
+def open_shared(given: str) -> "RetryingStorage | ProxiedStorage":
     """A study's storage as a worker reaches it: the database, or ``grpc://host:port``, a proxy in front of it.
 
     Raises:
@@ -99,7 +99,7 @@ def _told(method: Callable[..., Any]) -> Any:
 
 
 class ProxiedStorage(GrpcStorageProxy, BaseHeartbeat):
-    """The database behind a proxy; waits for one that is away, as :class:`.storage.PatientStorage` does."""
+    """The database behind a proxy; waits for one that is away, as :class:`.storage.RetryingStorage` does."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host=host, port=port)
@@ -138,7 +138,7 @@ class ProxiedStorage(GrpcStorageProxy, BaseHeartbeat):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         """As Optuna's; the second attempt at what the first has done is fine."""
-        return bool(patiently(ProxiedStorage._set_state)(self, trial_id, state, values, []))
+        return bool(retry_transient(ProxiedStorage._set_state)(self, trial_id, state, values, []))
 
 
 for _name in (
@@ -159,4 +159,4 @@ for _name in (
     "set_trial_system_attr",
     "set_trial_user_attr",
 ):
-    setattr(ProxiedStorage, _name, patiently(_told(getattr(GrpcStorageProxy, _name))))
+    setattr(ProxiedStorage, _name, retry_transient(_told(getattr(GrpcStorageProxy, _name))))

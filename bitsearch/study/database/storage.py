@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from bitsearch.errors import InputError, StorageError, masked
+from bitsearch.errors import InputError, StorageError, redact
 
 HEARTBEAT_SECONDS = 30
 """Between two signs of life of a running trial; one without them for three times as long is lost, and taken again."""
@@ -56,14 +56,14 @@ def database_url(given: str) -> str:
     try:
         url = make_url(given)
     except ArgumentError as error:
-        raise InputError(f"storage is {masked(given)!r}; give a URL such as postgresql://user@host/database") from error
+        raise InputError(f"storage is {redact(given)!r}; give a URL such as postgresql://user@host/database") from error
     kind = url.get_backend_name()
     if kind != "postgresql":
         hint = {
             "sqlite": "SQLite serves one process, and lies in the run folder by default",
             "grpc": "A proxy is for workers; the run itself needs the database",
         }.get(kind, "Other databases are not tested")
-        raise InputError(f"storage is {masked(given)!r}; allowed: postgresql://user@host/database. {hint}")
+        raise InputError(f"storage is {redact(given)!r}; allowed: postgresql://user@host/database. {hint}")
     if find_spec("psycopg") is None:
         raise InputError("PostgreSQL needs its driver: pip install 'bitsearch[postgres]'")
     return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -97,7 +97,7 @@ _OPENINGS = 5
 """Attempts to open a database whose tables others are making."""
 
 
-def open_storage(url: str, connections: int = 2) -> "PatientStorage":
+def open_storage(url: str, connections: int = 2) -> "RetryingStorage":
     """The database, for so many threads at once; InputError or StorageError if it cannot be opened."""
     sqlite = url.startswith("sqlite")
     options: dict[str, Any] = {"pool_pre_ping": True}
@@ -105,13 +105,13 @@ def open_storage(url: str, connections: int = 2) -> "PatientStorage":
         options |= {"pool_size": connections, "max_overflow": 2, "connect_args": dict(_CONNECTION)}
     for attempt in range(_OPENINGS):
         try:
-            return PatientStorage(url, SQLITE_PATIENCE if sqlite else PATIENCE, options)
+            return RetryingStorage(url, SQLITE_PATIENCE if sqlite else PATIENCE, options)
         except (StorageInternalError, SQLAlchemyError) as error:
             # Of several processes that make an empty database's tables at once, all but one are told that they exist.
             if isinstance(error, IntegrityError | ProgrammingError) and attempt < _OPENINGS - 1:
                 time.sleep(0.2)
                 continue
-            raise StorageError(f"cannot open the study's storage {masked(url)}: {reason(error)}") from error
+            raise StorageError(f"cannot open the study's storage {redact(url)}: {reason(error)}") from error
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -121,7 +121,7 @@ def reason(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, DBAPIError) and error.orig is not None:
         error = error.orig
-    return masked(" ".join(str(error).split()) or type(error).__name__)
+    return redact(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _passes(error: BaseException) -> bool:
@@ -132,7 +132,7 @@ def _passes(error: BaseException) -> bool:
     return any(word in reason(error).lower() for word in _AWAY)
 
 
-def patiently(method: Callable[..., Any]) -> Any:
+def retry_transient(method: Callable[..., Any]) -> Any:
     """The method, tried again while the server is away; StorageError once that has taken too long."""
 
     @wraps(method)
@@ -146,7 +146,7 @@ def patiently(method: Callable[..., Any]) -> Any:
                 if not _passes(error) or waited > storage.patience:
                     after = f" (for {waited:.0f} s)" if tries else ""
                     raise StorageError(
-                        f"the study's storage {masked(storage.url)} fails{after}: {reason(error)}; "
+                        f"the study's storage {redact(storage.url)} fails{after}: {reason(error)}; "
                         "what was saved is kept: once that is mended, the same command goes on"
                     ) from error
                 if tries == 2:
@@ -161,7 +161,7 @@ def patiently(method: Callable[..., Any]) -> Any:
     return attempts
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's storage in a database, which outlives a restart of the server and a network that is away for a while.
 
     A connection may be cut after the server has done what it was asked, before it could say so. What is tried again
@@ -199,7 +199,7 @@ class PatientStorage(RDBStorage):
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         """Trials whose heartbeat has stopped, be it that of a proxy, and those that were lost before their first."""
-        stale = patiently(RDBStorage._get_stale_trial_ids)(self, study_id)
+        stale = retry_transient(RDBStorage._get_stale_trial_ids)(self, study_id)
         now = time.monotonic()
         # The clock is this process's own: it looks whether a beat changes, not when it was.
         last = self._beats
@@ -210,7 +210,7 @@ class PatientStorage(RDBStorage):
         assert self.grace_period is not None
         return [*stale, *(trial for trial, (_, since) in self._beats.items() if now - since > self.grace_period)]
 
-    @patiently
+    @retry_transient
     def _without_heartbeat(self, study_id: int) -> list[tuple[int, str | None]]:
         """The running trials that Optuna has no heartbeat of, each with its last one by a proxy."""
         query = sqlalchemy.text(
@@ -223,7 +223,7 @@ class PatientStorage(RDBStorage):
             found = connection.execute(query, {"study": study_id, "beat": BEAT})
             return [(int(trial), beat) for trial, beat in found]
 
-    @patiently
+    @retry_transient
     def _set_state(self, trial_id: int, state: TrialState, values: Any, tried: list[None]) -> bool:
         tried.append(None)
         try:
@@ -238,19 +238,19 @@ class PatientStorage(RDBStorage):
         done: bool = self._set_state(trial_id, state, values, [])
         return done
 
-    create_new_study = patiently(RDBStorage.create_new_study)
-    set_study_user_attr = patiently(RDBStorage.set_study_user_attr)
-    set_study_system_attr = patiently(RDBStorage.set_study_system_attr)
-    get_study_id_from_name = patiently(RDBStorage.get_study_id_from_name)
-    get_study_name_from_id = patiently(RDBStorage.get_study_name_from_id)
-    get_study_directions = patiently(RDBStorage.get_study_directions)
-    get_study_user_attrs = patiently(RDBStorage.get_study_user_attrs)
-    get_study_system_attrs = patiently(RDBStorage.get_study_system_attrs)
-    get_all_studies = patiently(RDBStorage.get_all_studies)
-    _create_new_trial = patiently(RDBStorage._create_new_trial)
-    _set_trial_param = patiently(RDBStorage._set_trial_param)
-    set_trial_user_attr = patiently(RDBStorage.set_trial_user_attr)
-    set_trial_system_attr = patiently(RDBStorage.set_trial_system_attr)
-    get_trial_id_from_study_id_trial_number = patiently(RDBStorage.get_trial_id_from_study_id_trial_number)
-    get_trial = patiently(RDBStorage.get_trial)
-    _get_trials = patiently(RDBStorage._get_trials)
+    create_new_study = retry_transient(RDBStorage.create_new_study)
+    set_study_user_attr = retry_transient(RDBStorage.set_study_user_attr)
+    set_study_system_attr = retry_transient(RDBStorage.set_study_system_attr)
+    get_study_id_from_name = retry_transient(RDBStorage.get_study_id_from_name)
+    get_study_name_from_id = retry_transient(RDBStorage.get_study_name_from_id)
+    get_study_directions = retry_transient(RDBStorage.get_study_directions)
+    get_study_user_attrs = retry_transient(RDBStorage.get_study_user_attrs)
+    get_study_system_attrs = retry_transient(RDBStorage.get_study_system_attrs)
+    get_all_studies = retry_transient(RDBStorage.get_all_studies)
+    _create_new_trial = retry_transient(RDBStorage._create_new_trial)
+    _set_trial_param = retry_transient(RDBStorage._set_trial_param)
+    set_trial_user_attr = retry_transient(RDBStorage.set_trial_user_attr)
+    set_trial_system_attr = retry_transient(RDBStorage.set_trial_system_attr)
+    get_trial_id_from_study_id_trial_number = retry_transient(RDBStorage.get_trial_id_from_study_id_trial_number)
+    get_trial = retry_transient(RDBStorage.get_trial)
+    _get_trials = retry_transient(RDBStorage._get_trials)

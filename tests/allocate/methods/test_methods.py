@@ -1,0 +1,121 @@
+"""What every method has to keep, whatever it does."""
+
+import copy
+import functools
+from typing import get_args
+
+import pytest
+import torch
+
+from bitsearch.allocate.methods import METHODS
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.cost import AllowedBits, Budget, CostModel, Target
+from bitsearch.space import Allocation, MethodName, Training
+from bitsearch.train.evaluate import evaluate_with_activity
+
+
+@pytest.fixture(scope="module")
+def problem(trained, model, rules, splits, space):
+    """Of two epochs a trial, at half of what the start of the search costs; changed by keywords."""
+
+    def make(metric="bit_budget", share=0.5, draw=0, on_epoch=None, budgets=None, model=model, rules=rules, **knobs):
+        knobs = Allocation(**knobs)
+        if budgets is None:
+            start = rules.nearest(model, knobs.start, granularity="layer")
+            budgets = [Budget(metric, "given", share * model.cost(metric, start))]
+        short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": knobs})
+        network = copy.deepcopy(trained)
+        return AllocationProblem(
+            network, model, rules, splits, short, knobs, budgets, seed=0, draw=draw, on_epoch=on_epoch
+        )
+
+    return make
+
+
+def test_the_table_has_every_name_that_a_space_may_give():
+    assert set(METHODS) == set(get_args(MethodName))
+
+
+@pytest.fixture(scope="module")
+def found(problem):
+    """By method and metric: (the problem, every epoch's record, the last network), trained once; tests only read it."""
+
+    @functools.cache
+    def train(method, metric):
+        records = []
+        given = problem(metric, share=0.7, method=method, on_epoch=records.append)
+        *_, last = METHODS[method](given)
+        return given, records, last
+
+    return train
+
+
+@pytest.mark.parametrize("metric", ["bit_budget", "s_ace", "weight_memory"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_last_network_meets_the_budget_with_fixed_bits_and_the_given_one_is_left(found, network, method, metric):
+    given, records, last = found(method, metric)
+    assert all(budget.met_by(given.model, last.layer_plans) for budget in given.budgets)
+    assert given.rules.contains(last.layer_plans)
+    assert not last.searched_layers
+    assert len(records) >= 2
+    before = network.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in given.network.state_dict().items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_keeps_to_a_targets_rules(problem, splits, space, model, method):
+    target = Target.load("power_of_two")
+    model = CostModel(model.layers, target=target)
+    rules = AllowedBits.make(model, space.choices, space.first_layer)
+    *_, last = METHODS[method](problem("s_ace", model=model, rules=rules, method=method, share=0.9))
+    assert rules.contains(last.layer_plans)
+    assert {layer.weight_bits for layer in last.layer_plans.values()} <= {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_network(problem, found, method):
+    _, _, first = found(method, "bit_budget")
+    *_, again = METHODS[method](problem(share=0.7, method=method))
+    assert first.layer_plans == again.layer_plans
+    state = again.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["sensitivity", "random"])
+def test_a_budget_on_firing_is_met_as_counted(problem, method, splits):
+    start = problem(method=method)
+    budget = Budget("ns_ace", "given", 0.25 * start.model.cost("s_ace", start.plan(start.knobs.start)))
+    *_, last = METHODS[method](problem(budgets=[budget], method=method))
+    _, activity = evaluate_with_activity(last, splits.validation, 64)
+    assert budget.met_by(start.model, last.layer_plans, activity)
+
+
+def test_another_draw_is_another_plan(problem):
+    for method in ("random", "uniform"):
+        plans = [list(METHODS[method](problem(method=method, draw=draw)))[-1].layer_plans for draw in range(2)]
+        assert plans[0] != plans[1], method
+
+
+def test_nothing_can_be_added_to_a_random_plan(problem):
+    given = problem(method="random")
+    (network,) = METHODS["random"](given)
+    plan = network.layer_plans
+    for name in given.rules.searched:
+        layer, choices = plan[name], given.rules.choices[name]
+        up = choices.weight_bits.neighbour(layer.weight_bits, 1)
+        if up is not None:
+            larger = plan | {name: layer.model_copy(update={"weight_bits": up})}
+            assert not given.budgets[0].met_by(given.model, larger)
+
+
+def test_the_best_uniform_plan_is_uniform(problem):
+    (network,) = METHODS["uniform"](problem(method="uniform"))
+    _, *searched = network.layer_plans.values()
+    assert len({(layer.weight_bits, layer.spike_bits, layer.time_steps) for layer in searched}) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_through_sigmoids_if_asked(problem, method):
+    *_, last = METHODS[method](problem(method=method, share=0.7, quantizer="sigmoid"))
+    assert all(layer.soft_weights is None for layer in last.layers.values())
+    assert 0 <= last.soft_accuracy <= 1

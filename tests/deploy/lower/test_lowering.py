@@ -1,0 +1,239 @@
+"""Every operation of the closed set, and what is outside of it."""
+
+import pytest
+import torch
+from settled import settle
+from torch import nn
+from torch.nn import functional
+
+from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.lower.float64_reference import Float64Reference
+from bitsearch.deploy.lower.lowering import lower
+from bitsearch.errors import InputError
+from bitsearch.layers import convert
+from bitsearch.layers.neurons import InputCurrent
+from bitsearch.models import make_network
+from bitsearch.plan import LayerPlan
+
+
+class Net(nn.Module):
+    """Two convolutions with something between and behind them, on ``[N, 3, 8, 8]``."""
+
+    def __init__(self, between, second=None, behind=None):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.second = second or nn.Conv2d(4, 4, 3)
+        self.between, self.behind = between, behind or (lambda y, x: y)
+        if isinstance(between, nn.Module):
+            self.inner = between
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.behind(self.second(self.between(x)), x)
+
+
+def prepared(network, shape=(3, 8, 8), **bits):
+    torch.manual_seed(1)
+    examples = torch.randn(4, *shape)
+    names = [name for name, module in network.named_modules() if type(module) in (nn.Conv1d, nn.Conv2d, nn.Linear)]
+    given = {"weight_bits": 4, "spike_bits": (3, 2, 4), "time_steps": 3, "decay": 0.7} | bits
+    plan = {name: LayerPlan(signed_input=index < 2, **given) for index, name in enumerate(names)}
+    return settle(convert(network, plan), examples), examples
+
+
+def check_equal(network, examples):
+    """Replay and network agree on every spike and output; returns the lowered network."""
+    lowered = lower(network, examples)
+    replay = Replay(lowered.program, lowered.numbers)
+    ours, theirs = {}, {}
+    outputs = replay(examples, lambda name, what, t, seen: ours.update({(name, what, t): seen.long()}))
+    exact = Float64Reference(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, what, t): seen}))
+    spikes = {key: seen for key, seen in ours.items() if key[1] == "spikes"}
+    assert spikes.keys() == theirs.keys()
+    for key, seen in spikes.items():
+        assert torch.equal(seen, theirs[key]), key
+    varied = [seen.unique().numel() > 1 for seen in spikes.values()]
+    assert sum(varied) > len(varied) / 2, "most spikes are constant: nothing was compared"
+    assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
+    # The deployed network is the float one but for rounding: outputs agree on the whole.
+    with torch.no_grad():
+        assert (exact - network(examples)).abs().median() < 0.02 * network(examples).abs().max()
+    return lowered
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.ReLU(),
+        nn.ReLU(inplace=False),
+        functional.relu,
+        torch.relu,
+        lambda x: x.relu(),
+        InputCurrent(0.5),
+        InputCurrent(1 / 3),
+        InputCurrent(3.0, rectified=False),
+        InputCurrent(0.999999),
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 1, padding=1, dilation=1),
+        nn.MaxPool2d(2, 1, dilation=2),
+        lambda x: functional.max_pool2d(x, 2, stride=1),
+        nn.AvgPool2d(2),
+        nn.AvgPool2d(3, 2, padding=1),
+        nn.AvgPool2d((2, 3), stride=1),
+        lambda x: functional.avg_pool2d(x, 3, stride=1),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Identity(),
+        nn.Dropout(0.5),
+        lambda x: functional.dropout(x, training=False),
+        lambda x: x + x.relu(),
+        lambda x: torch.add(x, x),
+        lambda x: functional.max_pool2d(x, 3, 1, 1) + functional.avg_pool2d(x, 3, 1, 1),
+    ],
+)
+def test_what_lies_between_layers_is_replayed_exactly(between):
+    check_equal(*prepared(Net(between)))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        nn.Conv2d(4, 6, 3, stride=2, padding=2),
+        nn.Conv2d(4, 6, 3, dilation=2),
+        nn.Conv2d(4, 6, (3, 2), dilation=(1, 3), padding=(0, 2)),
+        nn.Conv2d(4, 8, 3, groups=4, bias=False),
+        nn.Conv2d(4, 8, 3, groups=2, dilation=2, padding="same"),
+        nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)),
+        nn.Sequential(nn.Flatten(), nn.Linear(256, 5), nn.BatchNorm1d(5)),
+        nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 3, 5, stride=2, padding=1), nn.MaxPool1d(2), nn.Conv1d(3, 2, 3)),
+        nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), nn.AvgPool1d(2), nn.Linear(4, 3)),
+    ],
+)
+@pytest.mark.parametrize("bits", [{}, {"weight_bits": 1, "spike_bits": (1,), "time_steps": 1}])
+def test_layers_of_every_shape_are_replayed_exactly(second, bits):
+    check_equal(*prepared(Net(nn.Identity(), second), **bits))
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda y, x: torch.cat([functional.relu(y), y, y], dim=1),
+        lambda y, x: y.view(y.size(0), -1),
+        lambda y, x: y.reshape(y.shape[0], 2, -1),
+        lambda y, x: torch.flatten(y, 1),
+        lambda y, x: functional.adaptive_avg_pool2d(x, 1) + functional.adaptive_avg_pool2d(y, 1),
+    ],
+)
+def test_joins_and_shapes_are_replayed_exactly(behind):
+    check_equal(*prepared(Net(nn.ReLU(), behind=behind)))
+
+
+@pytest.mark.parametrize(
+    ("gain", "wanted"),
+    [(0.5, (1, 0, 1)), (4.0, (1, 0, -2)), (1.5, (3, 2, -1)), (1 / 3, (43691, 16, 1)), (0.9999999, (1, 0, 0))],
+)
+def test_gains_are_a_multiplier_and_a_shift(gain, wanted):
+    lowered = check_equal(*prepared(Net(InputCurrent(gain, rectified=False))))
+    (scale,) = (found for found in lowered.program.operations if found.op == "scale")
+    assert (scale.multiplier, scale.shift, scale.finer) == wanted
+    assert scale.multiplier * 2.0 ** -(scale.shift + scale.finer) == pytest.approx(gain, rel=2**-16)
+
+
+def test_gains_beyond_32_bits_are_refused():
+    network, examples = prepared(Net(InputCurrent(1.0, rectified=False)))
+    network.between = network.inner = InputCurrent(1e-12, rectified=False)
+    with pytest.raises(InputError, match="multiplies its input by 1e-12; deployed gains are"):
+        lower(network, examples)
+
+
+def test_a_layer_that_runs_twice_is_stored_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(torch.relu(self.conv(x)))
+
+    lowered = check_equal(*prepared(Twice()))
+    assert list(lowered.program.layers) == ["conv"]
+    assert [operation.name for _, operation in lowered.program.runs()] == ["conv", "conv_1"]
+
+
+def test_residual_networks_are_replayed_exactly():
+    torch.manual_seed(0)
+    network = make_network("resnet20", {"width": 2}, input_shape=(3, 8, 8), classes=10)
+    check_equal(*prepared(network, decay=1.0))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.conv(x) if x.sum() > 0 else x
+
+
+class Parameterized(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(3, 4, 1), nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.conv(x) * self.scale
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (Net(nn.Sigmoid()), "between (Sigmoid)|inner (Sigmoid)"),
+        (Net(lambda x: x * 2), "mul"),
+        (Net(lambda x: x + 1), "add adds something else"),
+        (Net(lambda x: torch.add(x, x, alpha=2)), "add adds something else"),
+        (Net(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)), "mean"),
+        (Net(lambda x: functional.dropout(x)), "dropout"),
+        (Net(nn.MaxPool2d(3, ceil_mode=True)), "ceil_mode"),
+        (Net(nn.AvgPool2d(3, padding=1, count_include_pad=False)), "count_include_pad"),
+        (Net(nn.AdaptiveAvgPool2d(3)), "all of one size"),
+        (Net(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4))), "(BatchNorm2d)"),
+        (Net(nn.BatchNorm2d(4, track_running_stats=False)), "running statistics"),
+        (Net(nn.ReLU(inplace=True), behind=lambda y, x: y.flatten(1)), ""),
+        (Net(nn.Identity(), nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")), "pads with 'circular'"),
+        (Net(nn.Identity(), nn.Conv2d(4, 4, 2, padding="same")), "one side more"),
+        (Net(lambda x: x, behind=lambda y, x: (y, x)), "returns something else"),
+        (Net(lambda x: x, behind=lambda y, x: torch.cat([x, x], 2)), "axis 2"),
+        (Branching(), "cannot be traced"),
+        (Parameterized(), "scale"),
+    ],
+)
+def test_what_is_outside_of_the_closed_set_is_refused_by_name(network, said):
+    network, examples = prepared(network)
+    if not said:
+        check_equal(network, examples)
+        return
+    with pytest.raises(InputError) as refused:
+        lower(network, examples)
+    assert any(one in str(refused.value) for one in said.split("|")), str(refused.value)
+
+
+def test_a_tensor_changed_in_place_that_others_read_is_refused():
+    network, examples = prepared(Net(nn.Identity(), behind=lambda y, x: functional.relu(x, inplace=True) + x))
+    with pytest.raises(InputError, match="in place"):
+        lower(network, examples)
+
+
+def test_shared_weights_and_layers_that_never_run_are_refused():
+    network = Net(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+    network.third = nn.Conv2d(4, 4, 3)
+    network.third.weight = network.second.weight
+    network, examples = prepared(network)
+    with pytest.raises(InputError, match=r"'third'|never runs|not trained|share"):
+        lower(network, examples)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    network, examples = prepared(Net(nn.BatchNorm2d(4)))
+    network.between.running_mean[1] = float("nan")
+    with pytest.raises(InputError, match="'first' has weights, steps or batch norm statistics that are not finite"):
+        lower(network, examples)

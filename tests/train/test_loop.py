@@ -1,0 +1,168 @@
+import copy
+
+import pytest
+import torch
+
+from bitsearch.allocate.learnable import quantize
+from bitsearch.plan import UniformBits
+from bitsearch.space import Training
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.loop import Callback, train
+
+TRAINING = Training(batch_size=32, learning_rate=5e-3)
+
+
+def learnable(network, batch):
+    return quantize(network, batch[0][:32], start=UniformBits(weight_bits=3, spike_bits=3, time_steps=2))
+
+
+def states_equal(one, other):
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_training_lowers_the_loss_and_reports_every_epoch(fresh_network, splits):
+    network, records = fresh_network(), []
+    train(network, splits, TRAINING, epochs=4, seed=0, phase="here", on_epoch=records.append)
+    assert [(record.phase, record.epoch, record.epochs) for record in records] == [("here", n, 4) for n in (1, 2, 3, 4)]
+    assert records[-1].loss < 0.8 * records[0].loss
+    # It is about 0.6 and chance is 0.1; another order of summation decides single samples.
+    assert records[-1].validation_accuracy > 0.4
+    assert records[-1].validation_accuracy == evaluate(network, splits.validation, 7)
+
+
+def test_a_quantized_network_recovers_by_training(network, splits, batch):
+    start = UniformBits(weight_bits=2, spike_bits=2, time_steps=1)
+    quantized, records = quantize(network, batch[0][:32], start=start), []
+    quantized.fix(quantized.layer_plans)
+    training = Training(batch_size=32, learning_rate=1e-3)
+    train(quantized, splits, training, epochs=6, seed=0, phase="", on_epoch=records.append)
+    assert records[-1].loss < 0.85 * records[0].loss
+    # By six of a hundred samples; another order of summation decides one or two of them.
+    assert records[-1].validation_accuracy > records[0].validation_accuracy
+
+
+@pytest.mark.parametrize("learning_rate", [2e-3, 5e-3])
+def test_no_step_collapses_in_training_from_scratch(fresh_network, splits, batch, learning_rate):
+    quantized, records = learnable(fresh_network(), batch), []
+    quantized.fix(quantized.layer_plans)
+    quantized(batch[0])
+    before = {name: layer.weight_step.item() for name, layer in quantized.layers.items()}
+    training = Training(batch_size=32, learning_rate=learning_rate)
+    train(quantized, splits, training, epochs=6, seed=0, phase="", on_epoch=records.append)
+    for name, layer in quantized.layers.items():
+        assert layer.weight_step.item() > 0.01 * before[name], name
+        assert layer.spike_step.min() > 1e-4, name
+    assert records[-1].loss < 0.97 * records[0].loss
+
+
+@pytest.mark.parametrize("quantized", [False, True], ids=["float", "quantized"])
+def test_training_is_identical_for_identical_seeds(fresh_network, splits, batch, quantized):
+    def run(seed):
+        network = learnable(fresh_network(1), batch) if quantized else fresh_network(1)
+        train(network, splits, TRAINING, epochs=2, seed=seed, phase="")
+        return network
+
+    assert states_equal(run(3), run(3))
+    assert not states_equal(run(3), run(4))
+
+
+def test_the_seed_of_training_is_independent_of_torchs_own(fresh_network, splits):
+    networks = [fresh_network(), fresh_network()]
+    for global_seed, network in enumerate(networks):
+        torch.manual_seed(global_seed)
+        train(network, splits, TRAINING, epochs=1, seed=0, phase="")
+    assert states_equal(*networks)
+
+
+class Recorder(Callback):
+    def __init__(self, network, penalty=None):
+        self.network, self.fixed = network, penalty
+        self.sizes, self.epochs = [], []
+
+    def before_batch(self, inputs):
+        self.sizes.append(len(inputs))
+
+    def penalty(self):
+        return None if self.fixed is None else self.fixed * self.network[0].weight.square().sum()
+
+    def after_epoch(self, epoch, loss):
+        self.epochs.append(epoch)
+        return {"seen": float(len(self.sizes))}
+
+
+def test_callbacks_see_every_batch_and_add_to_the_record(fresh_network, splits):
+    network, records = fresh_network(), []
+    recorder = Recorder(network)
+    train(network, splits, TRAINING, epochs=2, seed=0, phase="", callbacks=[recorder], on_epoch=records.append)
+    assert recorder.sizes == [32] * 16
+    assert recorder.epochs == [1, 2]
+    assert [record.measures for record in records] == [{"seen": 8.0}, {"seen": 16.0}]
+
+
+def test_penalties_are_trained_on_but_not_reported_as_loss(fresh_network, splits):
+    losses, norms = [], []
+    for penalty in (None, 0.0, 10.0):
+        network, records = fresh_network(), []
+        callbacks = [Recorder(network, penalty)]
+        train(network, splits, TRAINING, epochs=2, seed=0, phase="", callbacks=callbacks, on_epoch=records.append)
+        losses.append(records[-1].loss)
+        norms.append(network[0].weight.norm().item())
+    assert losses[0] == losses[1]
+    assert norms[0] == norms[1]
+    assert norms[2] < 0.9 * norms[0]
+    assert losses[2] < 3 * losses[0]
+
+
+def test_annealing_brings_the_learning_rate_to_zero(fresh_network, splits):
+    moved = {}
+    for anneal in (True, False):
+        network = fresh_network()
+        last = []
+
+        class Last(Callback):
+            def before_batch(self, inputs, network=network, last=last):
+                last.append(network[9 + 1].weight.detach().clone())
+
+        train(network, splits, TRAINING, epochs=2, seed=0, phase="", anneal=anneal, callbacks=[Last()])
+        moved[anneal] = [(network[10].weight - last[-1]).norm().item(), (last[1] - last[0]).norm().item()]
+    assert moved[True][1] == moved[False][1]
+    assert moved[True][0] < 0.1 * moved[False][0]
+
+
+def test_bits_move_at_their_own_rates_and_the_last_step_is_followed(network, splits, batch):
+    class Push(Callback):
+        def __init__(self, quantized):
+            self.quantized = quantized
+
+        def penalty(self):
+            return 1e3 * sum(layer.latents.sum() for layer in self.quantized.searched_layers.values())
+
+    quantized = learnable(network, batch)
+    for layer in quantized.layers.values():
+        layer.straight_through = False
+    rates = {"bits_learning_rate": 0.1, "time_learning_rate": 1e-9}
+    train(quantized, splits, TRAINING, epochs=1, seed=0, phase="", callbacks=[Push(quantized)], latent_rates=rates)
+    for layer in quantized.searched_layers.values():
+        # Eight steps of Adam against a constant slope: 0.1 each, slower at the end.
+        assert 2.2 < layer.weight_latent < 2.6
+        # Eight steps of 1e-9, each less than half a unit of 2 in float32.
+        assert layer.time_latent.item() == 2
+        assert layer.layer_plan.weight_bits == 2
+        assert layer.layer_plan.spike_bits == (2, 2)
+
+
+def test_training_ends_in_the_allocation_it_reports(network, splits, batch):
+    quantized = learnable(network, batch)
+    plans = []
+    train(
+        quantized,
+        splits,
+        TRAINING,
+        epochs=1,
+        seed=0,
+        phase="",
+        on_epoch=lambda record: plans.append(copy.deepcopy(quantized.layer_plans)),
+    )
+    assert plans == [quantized.layer_plans]
+    quantized.round_latents()
+    assert plans == [quantized.layer_plans]
