@@ -16,6 +16,7 @@ from bitsearch.report.verdict import hover_name, name
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan, pareto_front
 from bitsearch.study.analysis import hypervolumes
+from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.study import load_study
 from bitsearch.text import accuracy, cost, title
 
@@ -127,7 +128,7 @@ def serve(folder: RunFolder, host: str, port: int) -> None:
     follower = threading.Thread(target=_follow, args=(live, ended), daemon=True)
     follower.start()
     try:
-        run_server(live.study._storage, host=host, port=port, artifact_store=live.artifacts)
+        run_server(storage_of(live.study), host=host, port=port, artifact_store=live.artifacts)
     except OSError as error:
         raise InputError(f"cannot serve at {host}:{port}: {error.strerror or error}; give another --port") from error
     finally:

@@ -13,6 +13,7 @@ from bitsearch.plan import UniformBits
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
 from bitsearch.study.database.artifacts import Artifacts
+from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.study_cache import cached
 from bitsearch.study.study import INTERMEDIATE_OF, STUDY_NAME, first_number, is_intermediate
 from bitsearch.study.trial_roles import StudyPlan
@@ -63,7 +64,7 @@ class SharedStudy:
         """Give a new run folder the full-precision network of a study that has one already."""
         found = read_worker_config(self.study)
         if found is not None and folder.settings.full_precision.validation is None:
-            self.artifacts.fetch(self.study, self.study._storage, folder.full_precision_weights)
+            self.artifacts.fetch(self.study, storage_of(self.study), folder.full_precision_weights)
             full_precision = found.settings.full_precision
             folder.write_settings(folder.settings.model_copy(update={"full_precision": full_precision}))
 
@@ -89,13 +90,13 @@ class SharedStudy:
             owner = owners.get(trial.user_attrs[INTERMEDIATE_OF]) if is_intermediate(trial) else trial
             if trial.state == TrialState.COMPLETE and owner is not None:
                 files = folder.plan_file(trial.number), folder.weights_file(trial.number)
-                self.artifacts.fetch(owner, self.study._storage, *files)
+                self.artifacts.fetch(owner, storage_of(self.study), *files)
             elif trial.state.is_finished():
                 folder.forget_trial(trial.number)
         folder.study_file.unlink(missing_ok=True)
         optuna.copy_study(
             from_study_name=self.study.study_name,
-            from_storage=self.study._storage,
+            from_storage=storage_of(self.study),
             to_storage=folder.storage_url,
             to_study_name=STUDY_NAME,
         )

@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from bitsearch.study.database.optuna_internals import add_trial, set_trial_state, storage_of
 from bitsearch.study.database.study_cache import cached
 
 # Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
@@ -76,14 +77,14 @@ def add_intermediate(
         user_attrs=own | attributes,
         constraints=constraints,
     )
-    # The public add_trial does not tell the number, and several processes may add trials at once.
-    return study._storage.get_trial(study._storage.create_new_trial(study._study_id, template_trial=added)).number
+    # By its number alone, since several processes may add trials at once.
+    return add_trial(study, added).number
 
 
 def reset_interrupted(study: optuna.Study) -> None:
     """Let what a killed process left running go on, under its number; only for the sole owner of the storage."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+        set_trial_state(study, trial, TrialState.WAITING)
 
 
 def requeue_lost(study: optuna.Study) -> None:
@@ -95,7 +96,7 @@ def requeue_lost(study: optuna.Study) -> None:
         if trial.state != TrialState.FAIL or (is_finished(trial) and trial.user_attrs.get(ROLE) != DUPLICATE)
     }
     lost = {first_number(trial): trial for trial in trials if trial.state == TrialState.FAIL and not is_finished(trial)}
-    callback = study._storage.get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]
+    callback = storage_of(study).get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]
     for origin, trial in lost.items():
         if origin not in live:
             callback(study, trial)

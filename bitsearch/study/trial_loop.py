@@ -15,6 +15,7 @@ from bitsearch.errors import InputError, StorageError, located, redact
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Interrupted, Stop
 from bitsearch.runs.progress import Progress
+from bitsearch.study.database.optuna_internals import set_trial_state, stored_trial
 from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, first_number, is_finished, is_intermediate, requeue_lost
 from bitsearch.study.trial_roles import Assignment, StudyPlan, TrialSchedule
 
@@ -102,7 +103,7 @@ class TrialRunner:
         except Interrupted:
             for trial in taken:
                 # Back to the queue, so that nobody has to wait until it counts as lost.
-                self.study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+                set_trial_state(self.study, trial, TrialState.WAITING)
             raise
         except _StoppedError as stopped:
             raise stopped.error from stopped
@@ -114,11 +115,11 @@ class TrialRunner:
             self.folder.forget_trial(taken[0].number)
         self.ended += 1
         for trial in taken:
-            ended = self.study._storage.get_trial(trial._trial_id)
+            ended = stored_trial(self.study, trial)
             self.folder.forget_checkpoint(first_number(ended))
 
     def _given_away(self, trial: Trial) -> bool:
-        return self.study._storage.get_trial(trial._trial_id).state.is_finished()
+        return stored_trial(self.study, trial).state.is_finished()
 
     def _attempt(self, trial: Trial) -> tuple[float, float]:
         try:

@@ -10,6 +10,7 @@ from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.study.database.artifacts import Artifacts
+from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.proxy import open_shared
 from bitsearch.study.objective import Objective
 from bitsearch.study.processes import ProcessGroup
@@ -74,7 +75,7 @@ def work(
                 store = Artifacts(artifacts or invitation.artifacts)
                 folder.make()
                 folder.write_settings(settings)
-                store.fetch(found, found._storage, folder.full_precision_weights)
+                store.fetch(found, storage_of(found), folder.full_precision_weights)
                 load_pretrained(processes, folder.full_precision_weights)
                 before = found.get_trials(deepcopy=False)
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)

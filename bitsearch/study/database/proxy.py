@@ -15,10 +15,10 @@ from typing import Any
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import GrpcStorageProxy, RetryHeartbeatStaleTrialCallback
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
 
 from bitsearch.errors import InputError
+from bitsearch.study.database.optuna_internals import Heartbeat, make_grpc_server
 from bitsearch.study.database.storage import (
     BEAT,
     HEARTBEAT_SECONDS,
@@ -62,11 +62,9 @@ def serve(storage: str, host: str, port: int, ready: Callable[[], None] = lambda
     """
     url = database_url(storage)
     _require_grpc()
-    from optuna.storages._grpc.server import make_server
-
     with closing(open_storage(url, THREADS)) as database, ThreadPoolExecutor(THREADS) as threads:
         try:
-            server = make_server(cached(database), host, port, threads)
+            server = make_grpc_server(cached(database), host, port, threads)
         except RuntimeError as error:
             raise InputError(f"cannot listen on {host}:{port}; give another --host or --port") from error
         server.start()
@@ -98,7 +96,7 @@ def _told(method: Callable[..., Any]) -> Any:
     return called
 
 
-class ProxiedStorage(GrpcStorageProxy, BaseHeartbeat):
+class ProxiedStorage(GrpcStorageProxy, Heartbeat):
     """The database behind a proxy; waits for one that is away, as :class:`.storage.RetryingStorage` does."""
 
     def __init__(self, host: str, port: int) -> None:

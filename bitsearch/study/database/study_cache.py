@@ -7,8 +7,9 @@ from collections.abc import Container
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
+
+from bitsearch.study.database.optuna_internals import CachedStorage
 
 _FINISHED = tuple(state for state in TrialState if state.is_finished())
 
@@ -18,7 +19,7 @@ def cached(storage: BaseStorage) -> BaseStorage:
     return StudyCache(storage) if isinstance(storage, RDBStorage) else storage
 
 
-class StudyCache(_CachedStorage):
+class StudyCache(CachedStorage):
     """Optuna's cache, with its trials kept in order and the unfinished ones found without going through the others."""
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
