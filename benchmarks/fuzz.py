@@ -2,9 +2,9 @@
 
     python -m benchmarks.fuzz --out reports/benchmarks
 
-Runs tests/deploy/test_fuzz.py once a seed with many inputs: truncated, bit-flipped and foreign files, and well-formed
-ones with a fitting checksum whose header or payload lies. A crash, an error that is no single line, an output beyond
-its bounds or half a gigabyte of memory ends it with exit 1, and no table is written.
+Runs tests/deploy/integer/test_fuzz.py once a seed with many inputs: truncated, bit-flipped and foreign files, and
+well-formed ones with a fitting checksum whose header or payload lies. A crash, an error that is no single line, an
+output beyond its bounds or half a gigabyte of memory ends it with exit 1, and no table is written.
 """
 
 import argparse
@@ -28,7 +28,7 @@ KINDS = ("static input", "frames, spiking read-out")
 def fuzz(inputs: int, seed: int) -> list[dict[str, int]]:
     """What the test found, one for each kind of network; SystemExit where it fails."""
     environment = {**os.environ, "BITSEARCH_FUZZ": str(inputs), "BITSEARCH_FUZZ_SEED": str(seed)}
-    command = [sys.executable, "-m", "pytest", "-n", "0", "--no-cov", "-q", "-s", "tests/deploy/test_fuzz.py"]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "--no-cov", "-q", "-s", "tests/deploy/integer/test_fuzz.py"]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"seed {seed}: {done.stdout}")

@@ -139,8 +139,8 @@ def _epoch(network: nn.Module, splits: Splits, space: SearchSpace, callbacks: li
 
 def digits(space: SearchSpace) -> tuple[nn.Module, Splits]:
     """The default space's network, untrained, and its data."""
-    setting = load_task(space, device="cpu")
-    return setting.fresh_network(SEED), setting.splits
+    task = load_task(space, device="cpu")
+    return task.fresh_network(SEED), task.splits
 
 
 def thin_resnet(images: int) -> tuple[nn.Module, Splits]:

@@ -40,7 +40,7 @@ SPARE = 0.6
 
 
 class Meter(Callback):
-    """The budget's pull, and when every step began."""
+    """The budget's penalty, and when every step began."""
 
     def __init__(self, network: LearnableNetwork) -> None:
         self.network, self.starts = network, list[float]()

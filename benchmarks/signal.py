@@ -60,15 +60,15 @@ def networks(
 ) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch]]]:
     """(seed, bits, trained quantized network, two batches of training images)."""
     for seed in range(seeds):
-        setting = load_task(space.model_copy(update={"split_seed": seed}), device="cpu")
-        training, splits = space.training, setting.splits
-        network = setting.fresh_network(seed)
+        task = load_task(space.model_copy(update={"split_seed": seed}), device="cpu")
+        training, splits = space.training, task.splits
+        network = task.fresh_network(seed)
         train(network, splits, training, epochs=training.full_precision_epochs, seed=seed, phase="")
         batches = [Batch(*splits.train[start : start + SAMPLES]) for start in (0, SAMPLES)]
         for bits in widths:
             start = UniformBits(weight_bits=bits, spike_bits=bits, time_steps=TIME_STEPS)
             quantized = make_learnable_copy(
-                network, setting.model, setting.rules, space, space.allocation_with({"start": start})
+                network, task.model, task.rules, space, space.allocation_with({"start": start})
             )
             still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
             train(quantized, splits, training, epochs=training.epochs, seed=seed, phase="", latent_rates=still)

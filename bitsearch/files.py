@@ -6,6 +6,9 @@ from pathlib import Path
 
 from bitsearch.errors import InputError, StorageError
 
+DRAFT = ".draft-"
+"""How the names of files start that are not whole yet; a kill may leave one behind."""
+
 
 def read_text(path: Path, what: str) -> str:
     """The text of a file; InputError, naming ``what`` it was to be, if it cannot be read."""
@@ -35,10 +38,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-DRAFT = ".draft-"
-"""How the names of files start that are not whole yet; a kill may leave one behind."""
 
 
 def _make_rename_last(folder: Path) -> None:

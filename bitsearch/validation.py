@@ -11,23 +11,14 @@ from bitsearch.errors import InputError
 from bitsearch.files import read_text
 
 MAX_BITS = 8
-
-
 MAX_TIME_STEPS = 64
 
-
 Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
-
-
 TimeSteps = Annotated[int, Field(ge=1, le=MAX_TIME_STEPS)]
-
-
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -54,12 +45,6 @@ def explain(error: ValidationError) -> str:
     given = repr(fault["input"])
     shown = given if len(given) <= 80 else given[:77] + "..."
     return f"{field} is {shown}: {message}"
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-Count = Annotated[int, Field(ge=1)]
 
 
 _Model = TypeVar("_Model", bound=Frozen)

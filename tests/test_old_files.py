@@ -64,7 +64,7 @@ def test_a_finished_run_goes_on_and_finds_nothing_to_do(folder):
 def test_a_packed_file_is_read_and_replays_its_network(folder):
     packed = bitsearch.read(FIXTURE / "plan.packed")
     assert packed.plan == folder.chosen()
-    network, setting = bitsearch.rebuild(folder.plan_file(packed.plan.provenance.trial))
-    found = verify(packed, network, setting.examples, setting.splits.validation, 64)
+    network, task = bitsearch.rebuild(folder.plan_file(packed.plan.provenance.trial))
+    found = verify(packed, network, task.examples, task.splits.validation, 64)
     assert found.equal
-    assert torch.is_tensor(packed.replay()(setting.examples))
+    assert torch.is_tensor(packed.replay()(task.examples))

@@ -84,13 +84,13 @@ def run(base: Stage, variant: Variant, request: str) -> list[Row]:
     space = base.space
     stage = Stage(space_of(space, variant), base.seed, base.kept)
     if not variant.warm:
-        stage.network = stage.setting.fresh_network(stage.seed)
-    model, rules = stage.setting.model, stage.setting.rules
+        stage.network = stage.task.fresh_network(stage.seed)
+    model, rules = stage.task.model, stage.task.rules
     budget = Budget.parse(request, variant.metric or space.metric, model, space.baseline)
     budget.check_feasible(model, rules)
     if variant.probed:
         started = time.process_time()
-        images = training_images(stage)[0].narrow(stage.setting.splits.batch_axis, 0, PROBED)
+        images = training_images(stage)[0].narrow(stage.task.splits.batch_axis, 0, PROBED)
         fine = UniformBits(weight_bits=8, spike_bits=8, time_steps=space.allocation.start.time_steps)
         loss = Probed.make(quantized_at(stage, fine, trained=False), images, space.allocation.weight_tolerance)
         plan = solve(

@@ -45,9 +45,9 @@ LOST = 0.01
 
 def parse(stage: Stage, request: str) -> Budget:
     """A budget such as ``4x``, of the space's own metric."""
-    space, model = stage.space, stage.setting.model
+    space, model = stage.space, stage.task.model
     budget = Budget.parse(request, space.metric, model, space.baseline)
-    budget.check_feasible(model, stage.setting.rules)
+    budget.check_feasible(model, stage.task.rules)
     return budget
 
 
@@ -88,19 +88,19 @@ def measure(
 
 def _uniform(stage: Stage, request: str, budget: Budget, ledger: Ledger) -> None:
     """Every plan of the grid to which nothing can be added within the budget."""
-    setting = stage.setting
+    task = stage.task
     for number, bits in enumerate(
         uniform_plans(
-            setting.model,
-            setting.rules,
+            task.model,
+            task.rules,
             [budget],
             WHOLE_GRID,
-            weight_tolerance=setting.space.allocation.weight_tolerance,
+            weight_tolerance=task.space.allocation.weight_tolerance,
         )
     ):
         key = {"seed": stage.seed, "method": "uniform", "budget": request, "attempt": number}
         if key not in ledger:
-            plan = setting.rules.nearest(setting.model, bits, granularity="layer")
+            plan = task.rules.nearest(task.model, bits, granularity="layer")
             ledger.add(key, [{"limit": budget.limit} | stage.fixed(plan)])
 
 

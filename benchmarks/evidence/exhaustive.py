@@ -48,8 +48,8 @@ CAMPAIGNS: dict[str, tuple[bool, dict[str, object]]] = {
 
 def allocations(stage: Stage) -> Iterator[Plan]:
     """Every plan that the rules allow whose spike bits are alike in all time steps."""
-    rules = stage.setting.rules
-    plan = rules.smallest(stage.setting.model)
+    rules = stage.task.rules
+    plan = rules.smallest(stage.task.model)
     options = [
         [
             {"weight_bits": w, "spike_bits": (s,) * t, "time_steps": t}
@@ -75,9 +75,9 @@ def train_all(stage: Stage, table: Ledger) -> None:
 
 def budgets_of(stage: Stage, method: str) -> Callable[[int], Sequence[Budget]]:
     """Ever more finely spaced limits, in equal ratios between the cheapest and the dearest plan; a ramp takes all."""
-    setting, metric = stage.setting, stage.space.metric
-    model = setting.model
-    low = model.cost(metric, setting.rules.smallest(model))
+    task, metric = stage.task, stage.space.metric
+    model = task.model
+    low = model.cost(metric, task.rules.smallest(model))
     high = max(model.cost(metric, plan) for plan in allocations(stage))
 
     def budgets(attempt: int) -> Sequence[Budget]:

@@ -33,14 +33,14 @@ SAMPLES = 128
 
 def layers_of(stage: Stage) -> pd.DataFrame:
     """One row a searched layer and kind: its size (weights, or input features) and its sensitivity."""
-    space, setting = stage.space, stage.setting
+    space, task = stage.space, stage.task
     fine = UniformBits(weight_bits=8, spike_bits=8, time_steps=space.choices.time_steps.nearest(2))
-    images = training_images(stage)[0].narrow(setting.splits.batch_axis, 0, SAMPLES)
+    images = training_images(stage)[0].narrow(task.splits.batch_axis, 0, SAMPLES)
     probed = Probed.make(quantized_at(stage, fine, trained=False), images)
     rows = []
-    for layer in setting.model.layers:
-        if layer.name in setting.rules.searched:
-            choices = setting.rules.choices[layer.name]
+    for layer in task.model.layers:
+        if layer.name in task.rules.searched:
+            choices = task.rules.choices[layer.name]
             sensitivities = (
                 probed.weight_loss(layer.name, choices.weight_bits.low),
                 probed.spike_loss(layer.name, (choices.spike_bits.low,) * fine.time_steps),
@@ -55,7 +55,7 @@ def layers_of(stage: Stage) -> pd.DataFrame:
 
 def bits_taken(stage: Stage, text: str) -> pd.DataFrame:
     """Columns of :data:`KINDS`, one row a searched layer: what a plan has less than the most that is allowed."""
-    plan, rules = stage.plan(text), stage.setting.rules
+    plan, rules = stage.plan(text), stage.task.rules
     taken = {
         name: (
             rules.choices[name].weight_bits.high - plan[name].weight_bits,

@@ -88,8 +88,8 @@ class Probed:
 def training_images(stage: Stage) -> tuple[Tensor, Tensor]:
     """Images and labels that signals are measured on, on the network's device."""
     order = torch.Generator().manual_seed(stage.seed)
-    images, labels = next(iter(batches(stage.setting.splits.train, SAMPLES, order)))
-    return images.to(stage.setting.device), labels.to(stage.setting.device)
+    images, labels = next(iter(batches(stage.task.splits.train, SAMPLES, order)))
+    return images.to(stage.task.device), labels.to(stage.task.device)
 
 
 def quantized_at(stage: Stage, bits: UniformBits, *, trained: bool) -> QuantizedNetwork:
@@ -98,10 +98,10 @@ def quantized_at(stage: Stage, bits: UniformBits, *, trained: bool) -> Quantized
     wide = space.model_copy(update={"choices": Choices()})
     own = Stage(wide, stage.seed, stage.kept) if bits not in _Within(space.choices) else stage
     knobs = own.space.allocation_with({"start": bits.model_dump()})
-    network = make_learnable_copy(stage.network, own.setting.model, own.setting.rules, own.space, knobs)
+    network = make_learnable_copy(stage.network, own.task.model, own.task.rules, own.space, knobs)
     if trained:
         still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
-        splits, training = stage.setting.splits, space.training
+        splits, training = stage.task.splits, space.training
         train(network, splits, training, epochs=training.epochs, seed=stage.seed, phase="", latent_rates=still)
     network.train()
     with torch.no_grad():
@@ -151,7 +151,7 @@ def plain_error(network: QuantizedNetwork, images: Tensor, seed: int, batch_axis
 def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]:
     """By name: a loss model and the CPU seconds that it took to measure, the training of its network not counted."""
     images, labels = training_images(stage)
-    axis, seed = stage.setting.splits.batch_axis, stage.seed
+    axis, seed = stage.task.splits.batch_axis, stage.seed
     time_steps = stage.space.choices.time_steps.nearest(2)
     fine = UniformBits(weight_bits=8, spike_bits=8, time_steps=time_steps)
     places = {
@@ -196,7 +196,7 @@ def predicted(model: LossModel, plan: Plan, searched: tuple[str, ...], weight_pa
 def immediate_loss(stage: Stage, network: QuantizedNetwork, plan: Plan, images: Tensor, labels: Tensor) -> float:
     """Cross-entropy of the float network at the plan's bits, with batch statistics, before any training."""
     state = {name: value.clone() for name, value in network.network.state_dict().items()}
-    for name in stage.setting.rules.searched:
+    for name in stage.task.rules.searched:
         bits = plan[name]
         network.layers[name].round_latents(bits.weight_bits, [float(b) for b in bits.spike_bits], bits.time_steps)
     loss = nn.functional.cross_entropy(predict(network.network, images), labels)

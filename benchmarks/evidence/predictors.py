@@ -53,7 +53,7 @@ def correlations(
             }
         )
 
-    searched = stage.setting.rules.searched
+    searched = stage.task.rules.searched
     for name, (model, seconds) in signals(stage, at).items():
         for part in WEIGHT_PARTS:
             started = time.process_time()
@@ -88,8 +88,8 @@ def correlations(
 
 def train_random(stage: Stage, count: int, table: Ledger) -> None:
     """Random plans at limits spread over the axis of the cost."""
-    setting, metric = stage.setting, stage.space.metric
-    model, rules = setting.model, setting.rules
+    task, metric = stage.task, stage.space.metric
+    model, rules = task.model, task.rules
     low = model.cost(metric, rules.smallest(model))
     high = model.cost(metric, rules.nearest(model, stage.space.allocation.start, granularity="layer"))
     for draw in range(count):

@@ -80,16 +80,16 @@ class Stage:
     """
 
     def __init__(self, space: SearchSpace, seed: int, kept: Path) -> None:
-        self.setting: Task = load_task(space)
+        self.task: Task = load_task(space)
         self.space, self.seed, self.kept = space, seed, kept
-        self.network: nn.Module = self.setting.fresh_network(seed)
+        self.network: nn.Module = self.task.fresh_network(seed)
         file = kept / f"{space.name}-{seed}.safetensors"
         if file.is_file():
             load_weights(self.network, file)
             return
         training = space.training
         epochs = training.full_precision_epochs
-        train(self.network, self.setting.splits, training, epochs=epochs, seed=seed, phase="full precision")
+        train(self.network, self.task.splits, training, epochs=epochs, seed=seed, phase="full precision")
         kept.mkdir(parents=True, exist_ok=True)
         save_weights(self.network, file)
 
@@ -98,7 +98,7 @@ class Stage:
         return {"method": "full_precision", **self._accuracies(self.network)}
 
     def _accuracies(self, network: nn.Module) -> Row:
-        at_once, splits = self.space.training.at_once, self.setting.splits
+        at_once, splits = self.space.training.at_once, self.task.splits
         return {
             "validation": evaluate(network, splits.validation, at_once),
             "test": evaluate(network, splits.test, at_once),
@@ -106,12 +106,12 @@ class Stage:
 
     def problem(self, knobs: Allocation, budgets: Sequence[Budget] = (), draw: int = 0) -> AllocationProblem:
         """What a method is given."""
-        setting = self.setting
+        task = self.task
         return AllocationProblem(
             self.network,
-            setting.model,
-            setting.rules,
-            setting.splits,
+            task.model,
+            task.rules,
+            task.splits,
             self.space,
             knobs,
             budgets,
@@ -149,7 +149,7 @@ class Stage:
             plans = network.layer_plans
             yield {
                 "plan": self.text(plans),
-                **{name: value for name, value in self.setting.model.costs(plans).items() if name in SHOWN},
+                **{name: value for name, value in self.task.model.costs(plans).items() if name in SHOWN},
                 **self._accuracies(network),
                 **spent,
                 "curve": " ".join(f"{value:.4f}" for value in curve),
@@ -158,13 +158,13 @@ class Stage:
 
     def text(self, plan: Plan) -> str:
         """``weight/spike`` bits of every searched layer, spike bits one a time step: ``2/1,1 1/3``."""
-        found = (plan[name] for name in self.setting.rules.searched)
+        found = (plan[name] for name in self.task.rules.searched)
         return " ".join(f"{layer.weight_bits}/{','.join(map(str, layer.spike_bits))}" for layer in found)
 
     def plan(self, text: str) -> dict[str, LayerPlan]:
         """The plan that :meth:`text` writes so; layers that are not searched have their own bits."""
-        plan = self.setting.rules.smallest(self.setting.model)
-        for name, bits in zip(self.setting.rules.searched, text.split(), strict=True):
+        plan = self.task.rules.smallest(self.task.model)
+        for name, bits in zip(self.task.rules.searched, text.split(), strict=True):
             weight, spikes = bits.split("/")
             each = tuple(int(part) for part in spikes.split(","))
             update = {"weight_bits": int(weight), "spike_bits": each, "time_steps": len(each)}

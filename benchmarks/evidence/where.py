@@ -73,21 +73,21 @@ def measure(name: str, seed: int, trials: int, ledger: Ledger, kept: Path) -> It
     space = SearchSpace.load(scenario.space).override(scenario.settings)
     # Scenarios of one network share its float weights.
     stage = Stage(space, seed, kept / space.network)
-    setting = stage.setting
-    budgets = parse_budgets(scenario.budgets, space.metric, setting.model, space.baseline)
+    task = stage.task
+    budgets = parse_budgets(scenario.budgets, space.metric, task.model, space.baseline)
     for budget in budgets:
-        budget.check_feasible(setting.model, setting.rules)
+        budget.check_feasible(task.model, task.rules)
     key: Row = {"scenario": name, "seed": seed}
     full = key | {"method": FULL_PRECISION, "attempt": 0}
     if full not in ledger:
         ledger.add(full, [stage.float_row()])
     grid = uniform_plans(
-        setting.model, setting.rules, budgets, WHOLE_GRID, weight_tolerance=setting.space.allocation.weight_tolerance
+        task.model, task.rules, budgets, WHOLE_GRID, weight_tolerance=task.space.allocation.weight_tolerance
     )
     for number, bits in enumerate(grid):
         own = key | {"method": "uniform", "attempt": number}
         if own not in ledger:
-            ledger.add(own, [stage.fixed(setting.rules.nearest(setting.model, bits, granularity="layer"))])
+            ledger.add(own, [stage.fixed(task.rules.nearest(task.model, bits, granularity="layer"))])
     yield f"{len(grid)} uniform plans"
     mixed = attempts(
         stage, key | {"method": "adaptive"}, lambda _: budgets, ledger, searched=True, knobs={"method": "adaptive"}

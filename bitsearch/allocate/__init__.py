@@ -1,1 +1,1 @@
-"""Inner loop: allocation methods, one shared trainer, budget control and projection."""
+"""Which layer deserves which bits: methods over signals and solvers, budget control, and a loop of the user's own."""

@@ -118,7 +118,7 @@ class BudgetPenalty:
     network costs at the start is there from the beginning: it pushes no bits up.
 
     Args:
-        network: searchable; what it costs now is where the limits start.
+        network: with learnable bits; what it costs now is where the limits start.
         budgets: the limits at the end.
         steps: training steps of the search, one call each.
         prices: regularizer weights of weight bits, spike bits and time steps.

@@ -17,7 +17,7 @@ class LearnableNetwork(QuantizedNetwork):
 
     def __init__(self, network: nn.Module, model: CostModel, rules: AllowedBits, baseline: UniformBits) -> None:
         super().__init__(network, model, rules, baseline)
-        self._penalties: dict[Budget, BudgetPenalty] = {}
+        self._penalties: dict[tuple[Budget, int, Prices], BudgetPenalty] = {}
 
     def budget(self, request: str, metric: str = "bit_budget") -> Budget:
         """Read a budget such as ``4x`` or ``memory=64KiB``; InputError if it is malformed or infeasible."""
@@ -50,15 +50,18 @@ class LearnableNetwork(QuantizedNetwork):
         if isinstance(budget, str):
             budget = self.budget(budget, metric)
         budget.check_counted(self.model, self.activity)
-        if budget not in self._penalties:
-            self._penalties[budget] = BudgetPenalty(self, [budget], steps, prices=prices)
-        return self._penalties[budget]()
+        key = budget, steps, prices
+        if key not in self._penalties:
+            self._penalties[key] = BudgetPenalty(self, [budget], steps, prices=prices)
+        return self._penalties[key]()
 
     def project(self, *budgets: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
         """Bring the allocation within every budget exactly, freeze it, and return it."""
         limits = [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
         plan = project(self.layer_plans, self.model, limits, self.rules, activity=self.activity)
         self.fix(plan)
+        # Another search begins anew.
+        self._penalties.clear()
         return plan
 
 

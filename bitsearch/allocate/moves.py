@@ -1,4 +1,4 @@
-"""Single steps from one allocation of a layer to the next, and models of what they do to the loss."""
+"""Single steps from one allocation of a layer to the next, and what each does to the predicted loss."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -52,32 +52,34 @@ def deploy(
     if share_steps and kind != "nir":
         raise InputError(f"--share-steps is for --format nir, not {kind}")
     from bitsearch.plan import BitPlan
-    from bitsearch.runs.rebuild import rebuild
+    from bitsearch.runs.rebuild import restore
 
     output = output or plan.with_name(plan.stem + ENDINGS[kind])
-    network, setting = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu")
     found = BitPlan.load(plan)
+    network, task = restore(
+        found, plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu"
+    )
     if kind == "onnx":
-        _deploy_onnx(network, setting, found, output)
+        _deploy_onnx(network, task, found, output)
     elif kind == "nir":
-        _deploy_nir(network, setting, found, output, share=share_steps)
+        _deploy_nir(network, task, found, output, share=share_steps)
     elif kind == "hub-folder":
-        _deploy_hub_folder(network, setting, found, output, plan)
+        _deploy_hub_folder(network, task, found, output, plan)
     else:
         from bitsearch.deploy import pack
 
-        size = pack(network, setting.examples, output, found)
+        size = pack(network, task.examples, output, found)
         print(f"{output}: {size} bytes of packed weights and parameters")
 
 
-def _deploy_onnx(network: "nn.Module", setting: "Task", plan: "BitPlan", output: Path) -> None:
+def _deploy_onnx(network: "nn.Module", task: "Task", plan: "BitPlan", output: Path) -> None:
     from bitsearch.deploy.formats.extras import require
     from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
 
     # Before the export, which takes a while.
     require("onnx", "onnx", "onnxscript", "onnxruntime")
-    export_onnx(network, setting.examples, output, plan)
-    found = check_onnx(output, network, setting.splits.test, setting.space.training.at_once)
+    export_onnx(network, task.examples, output, plan)
+    found = check_onnx(output, network, task.splits.test, task.space.training.at_once)
     print(
         f"{output}: {found.same} of {found.samples} test samples are predicted as by the network; "
         f"logits differ by at most {found.difference:.1e} of the largest"
@@ -86,30 +88,30 @@ def _deploy_onnx(network: "nn.Module", setting: "Task", plan: "BitPlan", output:
         raise typer.Exit(1)
 
 
-def _deploy_nir(network: "nn.Module", setting: "Task", plan: "BitPlan", output: Path, *, share: bool) -> None:
+def _deploy_nir(network: "nn.Module", task: "Task", plan: "BitPlan", output: Path, *, share: bool) -> None:
     from bitsearch.deploy.formats.nir import export_nir
     from bitsearch.deploy.formats.nir import share_steps as share_all
     from bitsearch.train.evaluate import evaluate
 
-    batch_size = setting.space.training.at_once
-    before = evaluate(network, setting.splits.test, batch_size) if share else None
+    batch_size = task.space.training.at_once
+    before = evaluate(network, task.splits.test, batch_size) if share else None
     if share:
         share_all(network)
-    export_nir(network, setting.examples, output, plan)
+    export_nir(network, task.examples, output, plan)
     line = f"{output}: as NIR"
     if before is not None:
-        after = evaluate(network, setting.splits.test, batch_size)
+        after = evaluate(network, task.splits.test, batch_size)
         line += f"; test accuracy {before:.4f}, with shared steps {after:.4f}"
     print(line)
 
 
-def _deploy_hub_folder(network: "nn.Module", setting: "Task", plan: "BitPlan", output: Path, source: Path) -> None:
+def _deploy_hub_folder(network: "nn.Module", task: "Task", plan: "BitPlan", output: Path, source: Path) -> None:
     from bitsearch.deploy.formats.hub_folder import CARD, LICENCE, export_hub_folder
     from bitsearch.runs.rebuild import run_folder_of
 
     run = run_folder_of(source)
     report = run.report_file if run is not None and run.report_file.is_file() else None
-    unpacked = export_hub_folder(network, setting.examples, output, plan, setting.space, report)
+    unpacked = export_hub_folder(network, task.examples, output, plan, task.space, report)
     print(f"{output}: choose a licence in {CARD}, in place of {LICENCE}")
     if unpacked is not None:
         print(f"no packed file: {unpacked}")
@@ -135,10 +137,10 @@ def verify(
     packed = read(file)
     if packed.plan is None:
         raise InputError(f"{file} holds no plan to rebuild its network from; write it with bitsearch deploy")
-    network, setting = restore(
+    network, task = restore(
         packed.plan, file, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu"
     )
-    found = compare(packed, network, setting.examples, setting.splits.split(split), setting.space.training.batch_size)
+    found = compare(packed, network, task.examples, task.splits.split(split), task.space.training.batch_size)
     console = Console()
     console.print(_table(packed, found))
     for line in _summary(found, split):

@@ -51,9 +51,7 @@ ArtifactsOption = Annotated[
 ]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="ProcessGroup on this machine that train every network together, each on a GPU of its own."
-    ),
+    typer.Option(min=1, help="Processes on this machine that train every network together, each on a GPU of its own."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, and what libraries log.")]

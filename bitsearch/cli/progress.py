@@ -1,4 +1,4 @@
-"""Progress bars, one for the trials and one for the epochs of the current trial, and the front so far above them."""
+"""What a command shows while it works: progress bars, the front so far, and how the network was converted."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby

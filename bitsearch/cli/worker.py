@@ -1,4 +1,4 @@
-"""``bitsearch worker``."""
+"""``bitsearch worker``, and ``bitsearch proxy`` between workers and their database."""
 
 import tempfile
 from contextlib import ExitStack

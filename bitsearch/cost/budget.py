@@ -4,8 +4,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 from pydantic import ConfigDict
 
@@ -22,12 +20,13 @@ _REQUEST = re.compile(
 )
 _FORM = "write a ratio such as 4x (a quarter of the baseline's cost) or a positive number in the metric's unit"
 
-UNITS = {
-    "bytes": ("B", "kB", "MB", "GB", "KiB", "MiB", "GiB"),
-    "pJ": ("pJ", "nJ", "uJ", "mJ", "J"),
-    "s": ("ns", "us", "ms", "s"),
+UNITS: dict[str, dict[str, float]] = {
+    "bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "pJ": {"pJ": 1, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12},
+    "s": {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1},
 }
-"""Units that a budget may be written in, by the unit of its metric; other metrics are plain numbers."""
+"""Units that a budget may be written in, by the unit of its metric, and how much of that they are; other metrics are
+plain numbers."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,8 @@ class Budget:
             return
         unit = METRICS[self.metric].unit
         measured = ", at the firing rates measured" if fires else ""
-        what, advice = (
-            f"budget {self.requested}",
-            "allow more, widen the choices of the search space, or give its first ",
-        )
-        advice += "layer fewer bits"
+        what = f"budget {self.requested}"
+        advice = "allow more, widen the choices of the search space, or give its first layer fewer bits"
         if self.of_target:
             what, advice = self.requested, "take another target, or a smaller network"
         raise InputError(
@@ -139,11 +135,11 @@ def target_limits(target: Target) -> list[Budget]:
     source = f"target {target.name}"
     limits = []
     if target.memory is not None and target.memory.weight_bytes is not None:
-        limits.append(Budget("weight_memory", source, target.memory.weight_bytes, of_target=True))
+        limits.append(Budget("weight_memory", source, float(target.memory.weight_bytes), of_target=True))
     if target.memory is not None and target.memory.working_bytes is not None:
-        limits.append(Budget("working_memory", source, target.memory.working_bytes, of_target=True))
+        limits.append(Budget("working_memory", source, float(target.memory.working_bytes), of_target=True))
     if target.cores is not None:
-        limits.append(Budget("cores", source, target.cores.count, of_target=True))
+        limits.append(Budget("cores", source, float(target.cores.count), of_target=True))
     return limits
 
 
@@ -168,20 +164,11 @@ def parse_request(request: str, metric: str) -> tuple[bool, float]:
 
 
 def _converted(value: float, unit: str, into: str, request: str, metric: str) -> float:
-    allowed = UNITS.get(into, ())
+    allowed = UNITS.get(into, {})
     if unit not in allowed:
         right = f"one of {', '.join(allowed)}, or none for {into}" if allowed else f"no unit (it counts {into})"
         raise InputError(f"budget {request!r}: {unit!r} is no unit of {metric}; give {right}")
-    quantity = _units().Quantity(value, unit)
-    return float(quantity.to("byte" if into == "bytes" else into).magnitude)
-
-
-@cache
-def _units() -> Any:
-    # Loaded for budgets with a unit only: it reads its definitions for a good part of a second.
-    import pint
-
-    return pint.UnitRegistry()
+    return value * allowed[unit]
 
 
 def check_metric(metric: str, target: Target) -> str:

@@ -116,10 +116,8 @@ def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False
         if running:
             running[-1].inside += this.inside + min(own, macs)
         shape = () if x is None else tuple(x.shape)
-        negative, is_static_input = (
-            x is not None and bool((x < 0).any()),
-            x is not None and _steady(x, recording.frames(shape)),
-        )
+        negative = x is not None and bool((x < 0).any())
+        is_static_input = x is not None and _is_static(x, recording.frames(shape))
         call = Call(shape, macs, negative, is_static_input)
         recording.calls.setdefault(module, []).append(call)
 
@@ -172,7 +170,7 @@ def _products_in_sight() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def _steady(x: Tensor, frames: int | None) -> bool:
+def _is_static(x: Tensor, frames: int | None) -> bool:
     if frames is None:
         return False
     sequence = x if x.shape[0] == frames else x.reshape(frames, -1)

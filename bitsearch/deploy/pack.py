@@ -1,12 +1,4 @@
-"""The packed file: a network as integers at exactly their bit widths, in a safetensors container.
-
-Per layer: ``NAME.weight``, uint8, the weight levels, shifted to be non-negative and packed by
-:func:`bitsearch.deploy.integer.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, int32 ``[outputs]``;
-``NAME.spike_step``, int32 ``[T]``. The header holds the program, the widths its integers need, the plan and a checksum;
-docs/packed-format.md describes it all for those who write a reader.
-
-The tensors together take exactly the bytes that the cost model calls ``weight_memory``.
-"""
+"""Packing: a trained quantized network lowered to integers, observed on a batch, and written as a packed file."""
 
 import os
 from pathlib import Path
@@ -17,7 +9,7 @@ from torch import Tensor, nn
 
 from bitsearch.deploy.integer.bitpacking import pack_bits
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.packed_file import _WIDTHS, FORMAT_VERSION, PREFIX, RunWidths, _checksum, _stored
+from bitsearch.deploy.integer.packed_file import FORMAT_VERSION, PREFIX, WIDTHS, RunWidths, checksum, stored_levels
 from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis, signed_bits
 from bitsearch.deploy.lower.lowering import lower
@@ -50,7 +42,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     tensors: dict[str, Tensor] = {}
     for name, layer in lowered.program.layers.items():
         own = lowered.numbers[name]
-        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(_stored(own, layer), layer.weight_bits))
+        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(stored_levels(own, layer), layer.weight_bits))
         tensors[f"{name}.multiplier"] = torch.from_numpy(own.multiplier)
         tensors[f"{name}.bias"] = torch.from_numpy(own.bias)
         tensors[f"{name}.spike_step"] = torch.from_numpy(own.steps)
@@ -58,10 +50,10 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     Replay(lowered.program, lowered.numbers, lowered.analysis)(example_input.cpu(), maxima)
     parts = {
         "program": lowered.program.model_dump_json(exclude_none=True),
-        "widths": _WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),
+        "widths": WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),
         "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
     }
-    header = {"format": str(FORMAT_VERSION), **parts, "sha256": _checksum(parts, tensors)}
+    header = {"format": str(FORMAT_VERSION), **parts, "sha256": checksum(parts, tensors)}
     write_whole(Path(path), save(tensors, {PREFIX + key: value for key, value in header.items()}))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 

@@ -101,7 +101,7 @@ def verify(
     """
     lowered = lower(network, example_input)
     _check_same(packed, lowered.program.layers)
-    replay, hardened = packed.replay(), Float64Reference(lowered)
+    replay, reference = packed.replay(), Float64Reference(lowered)
     fraction = replay.analysis.values[-1].fraction
     maxima = MinMaxObserver()
     found = {operation.name: Comparison(operation.name) for _, operation in packed.program.neurons()}
@@ -119,7 +119,7 @@ def verify(
             theirs[name, t] = seen
 
         outputs = replay(inputs, watch)
-        exact = hardened(inputs, keep)
+        exact = reference(inputs, keep)
         with _float_spikes(network) as in_float, eval_mode(network):
             logits = predict(network, inputs)
         for (name, t), seen in ours.items():

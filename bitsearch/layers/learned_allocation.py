@@ -104,7 +104,7 @@ class LearnedAllocation(nn.Module):
 
     @property
     def latents(self) -> Tensor:
-        """``[2 + T_max]``: latents of weight bits, time steps, and each step's spike bits; only while searchable."""
+        """``[2 + T_max]``: latents of weight bits, time steps, and each step's spike bits; only while learnable."""
         assert self.weight_latent is not None
         assert self.time_latent is not None
         assert self.spike_latent is not None

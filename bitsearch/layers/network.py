@@ -40,7 +40,7 @@ class QuantizedNetwork(nn.Module):
         self.soft_accuracy: float | None = None
         """Validation accuracy before soft weight steps became hard ones, where there were any."""
         self.conversion: list[Converted] = []
-        """What became of every layer and neuron, where :func:`quantize` made this."""
+        """What became of every layer and neuron, where :meth:`learnable` made this."""
         found = quantized_layers(network)
         self.layers = {layer.name: found[layer.name] for layer in model.layers}
         """The quantized layers by module path, in the order they run."""

@@ -49,7 +49,7 @@ class RunSettings(Frozen):
     target: Target
 
     @property
-    def limits(self) -> dict[str, "Budget"]:
+    def limits(self) -> dict[str, Budget]:
         """The tightest budget of every metric that has one."""
         return {budget.metric: budget for budget in sorted(self.budgets, key=lambda budget: -budget.limit)}
 

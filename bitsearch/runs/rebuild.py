@@ -26,7 +26,7 @@ def rebuild(
     trust: bool = False,
     device: str = "auto",
 ) -> tuple[nn.Module, Task]:
-    """A plan's network with its weights, and the setting it was trained in.
+    """A plan's network with its weights, and the task it was trained for.
 
     Args:
         path: plan file; one inside a run folder brings weights and search space.
@@ -58,14 +58,14 @@ def restore(
     device: str = "auto",
 ) -> tuple[nn.Module, Task]:
     """:func:`rebuild` for a plan that has been read from ``path``, itself or inside of another file."""
-    setting, folder = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    task, folder = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     if weights is None:
         if folder is None or plan.provenance.trial is None:
             raise InputError(f"{path} is not inside a run folder; give its weights")
         weights = folder.weights_file(plan.provenance.trial)
-    network = apply(plan, setting.fresh_network(plan.provenance.seed))
+    network = apply(plan, task.fresh_network(plan.provenance.seed))
     load_weights(network, weights)
-    return network, setting
+    return network, task
 
 
 def find_task(
@@ -77,7 +77,7 @@ def find_task(
     trust: bool = False,
     device: str = "auto",
 ) -> tuple[Task, RunFolder | None]:
-    """The setting of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
+    """The task of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
     folder = run_folder_of(path)
     if space is not None:
         found = SearchSpace.load(space)
@@ -112,9 +112,9 @@ def evaluate_plan(
     >>> 0.0 <= bitsearch.evaluate_plan(Path("run/plan.json"), split="validation") <= 1.0
     True
     """
-    network, setting = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
-    with limited_threads(setting.activations):
-        return evaluate(network, setting.splits.split(split), setting.space.training.at_once)
+    network, task = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
+    with limited_threads(task.activations):
+        return evaluate(network, task.splits.split(split), task.space.training.at_once)
 
 
 def require_trust(space: SearchSpace, source: str) -> None:

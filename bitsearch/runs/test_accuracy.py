@@ -13,10 +13,10 @@ from bitsearch.train.evaluate import evaluate
 from bitsearch.train.task import Task
 
 
-def evaluate_test_split(folder: RunFolder, setting: Task, network: nn.Module) -> None:
+def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
     """Measure test accuracy, once each, of the front, the choice, the baselines and full precision."""
-    settings, test = folder.settings, setting.splits.test
-    batch_size = setting.space.training.at_once
+    settings, test = folder.settings, task.splits.test
+    batch_size = task.space.training.at_once
     if settings.full_precision.test is None:
         measured = settings.full_precision.model_copy(update={"test": evaluate(network, test, batch_size)})
         folder.write_settings(settings.model_copy(update={"full_precision": measured}))

@@ -70,8 +70,8 @@ def train_plan(
     True
     """
     plan = BitPlan.load(path)
-    setting, _ = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
-    training, seed = setting.space.training, plan.provenance.seed
+    task, _ = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    training, seed = task.space.training, plan.provenance.seed
     epochs = training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
     progress = progress or Progress()
@@ -80,7 +80,7 @@ def train_plan(
         output.with_suffix(".checkpoint.safetensors"),
         fingerprint(
             layers={name: layer.model_dump(mode="json") for name, layer in plan.layers.items()},
-            space=setting.space.model_dump(mode="json"),
+            space=task.space.model_dump(mode="json"),
             seed=seed,
             epochs=epochs,
             start=None if start is None else _digest(start),
@@ -88,12 +88,12 @@ def train_plan(
         misfit=_refuse,
         after=stop.check,
     )
-    network = _network(plan, setting, start)
+    network = _network(plan, task, start)
     progress.trial("train", epochs - checkpoint.done)
-    with stop.handle_signals(), limited_threads(setting.activations), checkpoint:
+    with stop.handle_signals(), limited_threads(task.activations), checkpoint:
         train(
             network,
-            setting.splits,
+            task.splits,
             training,
             epochs=epochs,
             seed=seed,
@@ -101,7 +101,7 @@ def train_plan(
             on_epoch=progress.epoch,
             checkpoints=checkpoint,
         )
-        trained = _measured(plan, network, setting, command)
+        trained = _measured(plan, network, task, command)
     weights = output.with_suffix(".safetensors")
     save_weights(network.network, weights)
     trained.save(output)
@@ -113,15 +113,15 @@ def _refuse(reason: str) -> None:
     raise InputError(f"{reason}; delete it to start anew, or write to another place with --output")
 
 
-def _network(plan: BitPlan, setting: Task, start: Path | None) -> QuantizedNetwork:
-    network = setting.fresh_network(plan.provenance.seed)
+def _network(plan: BitPlan, task: Task, start: Path | None) -> QuantizedNetwork:
+    network = task.fresh_network(plan.provenance.seed)
     own = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
     if start is not None and not own:
         load_weights(network, start)
     quantized = apply(plan, network)
     if start is not None and own:
         load_weights(quantized, start)
-    return QuantizedNetwork(quantized, setting.model, setting.rules, setting.space.baseline)
+    return QuantizedNetwork(quantized, task.model, task.rules, task.space.baseline)
 
 
 def _tensors(path: Path) -> list[str]:
@@ -141,11 +141,11 @@ def _digest(path: Path) -> str:
         raise InputError(f"no weights at {path}: {error.strerror or error}") from error
 
 
-def _measured(plan: BitPlan, network: QuantizedNetwork, setting: Task, command: str) -> BitPlan:
-    batch_size = setting.space.training.batch_size
-    validation, activity = evaluate_with_activity(network, setting.splits.validation, batch_size)
-    test = evaluate(network, setting.splits.test, batch_size)
-    costs = setting.model.costs(network.layer_plans, activity)
+def _measured(plan: BitPlan, network: QuantizedNetwork, task: Task, command: str) -> BitPlan:
+    batch_size = task.space.training.batch_size
+    validation, activity = evaluate_with_activity(network, task.splits.validation, batch_size)
+    test = evaluate(network, task.splits.test, batch_size)
+    costs = task.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:
         achieved = costs.get(outcome.metric, outcome.achieved)

@@ -24,8 +24,8 @@ class TrainFullPrecision:
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
         """This process's part."""
-        splits, training = processes.setting.splits, processes.setting.space.training
-        processes.network = processes.setting.fresh_network(processes.seed)
+        splits, training = processes.task.splits, processes.task.space.training
+        processes.network = processes.task.fresh_network(processes.seed)
         train(
             processes.network,
             splits,
@@ -48,7 +48,7 @@ class LoadWeights:
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
         """This process's part."""
-        processes.network = processes.setting.fresh_network(processes.seed)
+        processes.network = processes.task.fresh_network(processes.seed)
         processes.network.load_state_dict(self.weights)
 
 
@@ -58,10 +58,10 @@ class MeasureInitialActivity:
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
         """This process's part."""
-        setting = processes.setting
-        space = setting.space
-        start = make_learnable_copy(processes.network, setting.model, setting.rules, space, space.allocation)
-        return evaluate_with_activity(start, setting.splits.validation, space.training.at_once, shared=True)[1]
+        task = processes.task
+        space = task.space
+        start = make_learnable_copy(processes.network, task.model, task.rules, space, space.allocation)
+        return evaluate_with_activity(start, task.splits.validation, space.training.at_once, shared=True)[1]
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,16 @@ class TrainUniform:
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
         """This process's part."""
-        setting, knobs = processes.setting, processes.setting.space.allocation
-        model, rules = setting.model, setting.rules
+        task, knobs = processes.task, processes.task.space.allocation
+        model, rules = task.model, task.rules
         plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
         quantized = train_fixed(
             processes.network,
             model,
             rules,
             plan,
-            setting.splits,
-            setting.space,
+            task.splits,
+            task.space,
             seed=processes.seed,
             on_epoch=on_epoch,
             fabric=processes.fabric,
@@ -111,13 +111,13 @@ class Allocate:
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
         """This process's part."""
-        setting = processes.setting
+        task = processes.task
         problem = AllocationProblem(
             processes.network,
-            setting.model,
-            setting.rules,
-            setting.splits,
-            setting.space,
+            task.model,
+            task.rules,
+            task.splits,
+            task.space,
             self.knobs,
             processes.budgets,
             seed=processes.seed,
@@ -132,7 +132,7 @@ class Allocate:
 
 
 def _measured(processes: ProcessGroup, network: QuantizedNetwork, seconds: float) -> Trained:
-    setting = processes.setting
-    at_once = setting.space.training.at_once
-    found = evaluate_with_activity(network, setting.splits.validation, at_once, shared=True)
+    task = processes.task
+    at_once = task.space.training.at_once
+    found = evaluate_with_activity(network, task.splits.validation, at_once, shared=True)
     return Trained(network, *found, seconds)

@@ -35,7 +35,7 @@ class Objective:
     """
 
     folder: RunFolder
-    setting: Task
+    task: Task
     budgets: Sequence[Budget]
     processes: ProcessGroup
     progress: Progress
@@ -47,7 +47,7 @@ class Objective:
 
         Plans left on the way get trials of their own.
         """
-        space = self.setting.space
+        space = self.task.space
         on_the_way: list[Trained] = []
         if turn.bits is not None:
             method, label = "uniform", f"uniform {turn.bits}"
@@ -97,7 +97,7 @@ class Objective:
         def starts_anew(reason: str) -> None:
             self.progress.note(f"trial {trial.number} trains a phase anew: {reason}")
 
-        self.progress.trial(label, self.setting.space.training.epochs)
+        self.progress.trial(label, self.task.space.training.epochs)
         resumed = kept.is_file()
         if resumed:
             self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
@@ -115,7 +115,7 @@ class Objective:
 
     def _write(self, trained: Trained, trial: int, method: str) -> BitPlan:
         plan = self._plan(trained, trial, method)
-        layers, model = plan.layers, self.setting.model
+        layers, model = plan.layers, self.task.model
         self.folder.append_log(
             {
                 "event": "measured",
@@ -134,8 +134,8 @@ class Objective:
         return plan
 
     def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
-        settings, space = self.folder.settings, self.setting.space
-        layers, model = trained.network.layer_plans, self.setting.model
+        settings, space = self.folder.settings, self.task.space
+        layers, model = trained.network.layer_plans, self.task.model
         costs = model.costs(layers, trained.activity)
         return BitPlan(
             space=space.name,

@@ -5,6 +5,7 @@ know no folder and no study.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from bitsearch.runs.interruption import Interrupted, Stop
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import EpochRecord, OnEpoch
 from bitsearch.train.task import Task
+
+EXIT_SECONDS = 1.0
+"""A process that has lost another one leaves after it, so that whoever started both sees the other's exit code."""
 
 _Result = TypeVar("_Result", covariant=True)
 
@@ -48,15 +52,15 @@ class Job(Protocol[_Result]):
 class ProcessGroup:
     """This process's hold on all of a run, made in each by the same arguments."""
 
-    setting: Task
+    task: Task
     budgets: Sequence[Budget]
     seed: int
     fabric: Fabric
     stop: Stop
     network: nn.Module = field(init=False)
     """The float network that every trial starts from, once a job has made it."""
-    _at_work: bool = field(default=False, init=False)
-    """Whether a job is being done: the others listen to no message then."""
+    _others_busy: bool = field(default=False, init=False)
+    """Whether the others listen to no message: they are doing a job, or have left."""
 
     def do(
         self,
@@ -78,17 +82,21 @@ class ProcessGroup:
             Interrupted: asked to stop, after an epoch that was kept; in all processes.
         """
         self.fabric.broadcast(job)
-        self._at_work = True
+        self._others_busy = True
         with Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
-            result = job(self, on_epoch, checkpoint)
-        self._at_work = False
+            try:
+                result = job(self, on_epoch, checkpoint)
+            except DivergedError:
+                # In all processes at once: the others listen again.
+                self._others_busy = False
+                raise
+            # Before the disk is waited for, which is the leader's alone.
+            self._others_busy = False
         return result
 
     def can_continue(self, error: Exception) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""
-        survived = self.fabric.world_size == 1 or isinstance(error, DivergedError)
-        self._at_work = self._at_work and not survived
-        return survived
+        return self.fabric.world_size == 1 or isinstance(error, DivergedError)
 
     def _check_stop(self) -> None:
         if self.fabric.world_size > 1:
@@ -104,13 +112,15 @@ class ProcessGroup:
         try:
             yield
         except BaseException as error:
-            if not self._at_work:
+            if not self._others_busy:
                 self.fabric.broadcast(Farewell("", exit_code=_exit_code(error)))
             raise
 
     def shutdown(self, folder: str) -> None:
         """For the leader: let the others go with the run's folder."""
         self.fabric.broadcast(Farewell(folder))
+        # Nobody listens any more.
+        self._others_busy = True
 
     def serve(self) -> str:
         """For the others: do every job until the leader's farewell; the run's folder.
@@ -135,7 +145,8 @@ class ProcessGroup:
             except RuntimeError as error:
                 if not _is_lost_connection(error):
                     raise
-                # Another process has ended in the middle of a job, and told why.
+                # Another process has ended in the middle of a job, and told why: its exit code comes first.
+                time.sleep(EXIT_SECONDS)
                 sys.exit(1)
 
 

@@ -143,23 +143,23 @@ def search(
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
-    setting = load_task(space, device=device)
-    model = setting.model
+    task = load_task(space, device=device)
+    model = task.model
     bare = check_metric(metric or space.metric, model.target)
     budgets = parse_budgets(budget, bare, model, space.baseline)
     axis = budgets[0].metric if objective is None else check_metric(objective, model.target)
     for limit in budgets:
-        limit.check_feasible(model, setting.rules)
+        limit.check_feasible(model, task.rules)
     wanted = trials or space.search.trials
-    compiled = should_compile(setting, wanted)
+    compiled = should_compile(task, wanted)
     told = progress or Progress()
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group():
-        processes = ProcessGroup(setting, budgets, seed, make_fabric(setting.device, space.training.precision), stop)
+        processes = ProcessGroup(task, budgets, seed, make_fabric(task.device, space.training.precision), stop)
         if not is_rank_zero():
-            with stop.handle_signals(), runtime_context(setting, compiled=compiled):
+            with stop.handle_signals(), runtime_context(task, compiled=compiled):
                 return SearchResult(RunFolder(Path(processes.serve())))
         with processes.leading():
             settings = RunSettings(
@@ -167,8 +167,8 @@ def search(
                 metric=axis,
                 budgets=tuple(budgets),
                 seed=seed,
-                device=str(setting.device),
-                threads=threads_for(setting.activations),
+                device=str(task.device),
+                threads=threads_for(task.activations),
                 processes=world_size(),
                 storage=None if storage is None else redact(storage),
                 command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
@@ -185,7 +185,7 @@ def search(
             with (
                 lock_run_folder(folder),
                 stop.handle_signals(),
-                runtime_context(setting, compiled=compiled),
+                runtime_context(task, compiled=compiled),
                 closing(open_storage(url or folder.storage_url)) as database,
             ):
                 if url is None:
@@ -207,11 +207,11 @@ def _run(
     study: optuna.Study,
     shared: SharedStudy | None,
 ) -> SearchResult:
-    setting, budgets = processes.setting, processes.budgets
+    task, budgets = processes.task, processes.budgets
     folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
-        samples = {name: len(setting.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
+        samples = {name: len(task.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
         folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": samples})
         folder.write_settings(settings)
     settings = folder.settings
@@ -226,17 +226,15 @@ def _run(
         if is_finished(trial):
             # It may have been killed between its end and the end of its checkpoint.
             folder.forget_checkpoint(first_number(trial))
-    space = setting.space
-    progress.converted(setting.conversion())
+    space = task.space
+    progress.converted(task.conversion())
     network, activity = None, None
-    if any(setting.model.needs_activity(budget.metric) for budget in budgets):
+    if any(task.model.needs_activity(budget.metric) for budget in budgets):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, processes, progress)
         activity = processes.do(MeasureInitialActivity())
     most, tolerance = baselines(space), space.allocation.weight_tolerance
-    candidates = uniform_plans(
-        setting.model, setting.rules, budgets, most, weight_tolerance=tolerance, activity=activity
-    )
+    candidates = uniform_plans(task.model, task.rules, budgets, most, weight_tolerance=tolerance, activity=activity)
     wanted = StudyPlan(searched(space, trials), candidates, space.search.methods)
     done = sum(is_finished(trial) and not is_intermediate(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, wanted.total, done)
@@ -246,12 +244,12 @@ def _run(
     study.sampler = TrialSampler(space, settings.seed, wanted)
     if wanted.total > MAX_HISTORY and space.search.sampler != "random":
         progress.note(f"the sampler learns from the last {MAX_HISTORY} trials and the best before them")
-    objective = Objective(folder, setting, budgets, processes, progress, shared.artifacts if shared else None)
+    objective = Objective(folder, task, budgets, processes, progress, shared.artifacts if shared else None)
     TrialRunner(study, wanted, objective, folder, progress, processes.stop, processes.can_continue).run_all(deadline)
     _check_results(study)
     if shared is not None:
         shared.download_results(folder)
-    evaluate_test_split(folder, setting, network)
+    evaluate_test_split(folder, task, network)
     folder.write_tables()
     folder.chosen().save(folder.chosen_file)
     processes.shutdown(str(folder.path))
@@ -271,7 +269,7 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
     if settings.full_precision.validation is not None:
         load_pretrained(processes, folder.full_precision_weights)
         return processes.network
-    progress.trial("full precision", processes.setting.space.training.full_precision_epochs)
+    progress.trial("full precision", processes.task.space.training.full_precision_epochs)
 
     def on_epoch(record: EpochRecord) -> None:
         folder.append_log({"event": "epoch", "trial": None, **vars(record)})
@@ -288,6 +286,6 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
 
 def load_pretrained(processes: ProcessGroup, path: Path) -> None:
     """Let all processes make the float network from weights that a run has already."""
-    network = processes.setting.fresh_network(processes.seed)
+    network = processes.task.fresh_network(processes.seed)
     load_weights(network, path)
     processes.do(LoadWeights({name: value.cpu() for name, value in network.state_dict().items()}))

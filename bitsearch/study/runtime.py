@@ -16,27 +16,27 @@ of nanoseconds a spike."""
 
 
 @contextmanager
-def runtime_context(setting: Task, *, compiled: bool) -> Iterator[None]:
+def runtime_context(task: Task, *, compiled: bool) -> Iterator[None]:
     """How every process of a run computes."""
     with (
         # Compiled code has its number of threads built in, so that is settled first.
-        limited_threads(setting.activations),
+        limited_threads(task.activations),
         compiled_quantizers() if compiled else nullcontext(),
-        recomputed_operands() if setting.space.training.recompute else nullcontext(),
+        recomputed_operands() if task.space.training.recompute else nullcontext(),
     ):
         yield
 
 
-def should_compile(setting: Task, trials: int) -> bool:
+def should_compile(task: Task, trials: int) -> bool:
     """Whether this run trains with compiled quantizers, as its space says; InputError if it must and cannot."""
-    choice = setting.space.training.compile
-    if choice == "always" and not can_compile(setting.device):
+    choice = task.space.training.compile
+    if choice == "always" and not can_compile(task.device):
         raise InputError(
             'training.compile is "always", but there is no compiler; install g++, or set "auto" or "never"'
         )
     if choice != "auto":
         return choice == "always"
-    space = setting.space
+    space = task.space
     epochs = (searched(space, trials) + baselines(space)) * space.training.epochs
-    spikes = sum(layer.inputs for layer in setting.model.layers) * len(setting.splits.train) * epochs  # type: ignore[arg-type]
-    return spikes >= COMPILE_FROM and can_compile(setting.device)
+    spikes = sum(layer.inputs for layer in task.model.layers) * len(task.splits.train) * epochs  # type: ignore[arg-type]
+    return spikes >= COMPILE_FROM and can_compile(task.device)

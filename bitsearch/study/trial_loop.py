@@ -45,7 +45,7 @@ class TrialRunner:
         folder: gets the log and the checkpoints.
         progress: told what fails.
         stop: looked at between trials.
-        survives: whether further trials can be run after one has failed so.
+        can_continue: whether further trials can be run after one has failed so.
     """
 
     study: optuna.Study
@@ -54,7 +54,7 @@ class TrialRunner:
     folder: RunFolder
     progress: Progress
     stop: Stop
-    survives: Callable[[Exception], bool] = lambda error: True
+    can_continue: Callable[[Exception], bool] = lambda error: True
 
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
@@ -140,7 +140,7 @@ class TrialRunner:
         except (StorageError, UpdateFinishedTrialError):
             raise
         except Exception as error:
-            if not self.survives(error):
+            if not self.can_continue(error):
                 raise
             cause = cause_of(error)
             frames = traceback.format_exception(error, limit=-5)

@@ -64,10 +64,10 @@ def work(
         settings, wanted = invitation.settings, invitation.wanted
         if not trust:
             require_trust(settings.space, f"study {study!r}")
-        setting = load_task(settings.space, device=device, target=settings.target)
-        fabric = make_fabric(setting.device, settings.space.training.precision)
-        processes = ProcessGroup(setting, settings.budgets, settings.seed, fabric, stop)
-        with runtime_context(setting, compiled=settings.compiled):
+        task = load_task(settings.space, device=device, target=settings.target)
+        fabric = make_fabric(task.device, settings.space.training.precision)
+        processes = ProcessGroup(task, settings.budgets, settings.seed, fabric, stop)
+        with runtime_context(task, compiled=settings.compiled):
             if not is_rank_zero():
                 processes.serve()
                 return 0
@@ -81,7 +81,7 @@ def work(
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
                 told.started(folder.path, wanted.total, done)
                 found.sampler = TrialSampler(settings.space, settings.seed, wanted)
-                objective = Objective(folder, setting, settings.budgets, processes, told, store)
+                objective = Objective(folder, task, settings.budgets, processes, told, store)
                 taker = TrialRunner(found, wanted, objective, folder, told, stop, processes.can_continue)
                 taker.run_all()
                 processes.shutdown(str(folder.path))

@@ -49,7 +49,7 @@ def make_fabric(device: torch.device, precision: space.Precision = "32-true") ->
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Whoever leaves also leaves the processes that he trained with, whatever ends it; nothing happens to one alone.
+    """Inside, processes may train together; whatever ends it, this one leaves their group. One alone has none.
 
     Left to the end of the interpreter, gloo's threads may outlive what they work on, which aborts the process.
     """

@@ -1,4 +1,4 @@
-"""The setting of a search: data, network, costs and device, made from a search space."""
+"""The task of a search: data, network, costs and device, made from a search space."""
 
 import math
 from collections.abc import Mapping
@@ -94,9 +94,9 @@ def cost_preview(
     """
     hardware = None if target is None else Target.load(target)
     if isinstance(what, SearchSpace):
-        setting = load_task(what, device="cpu", target=hardware)
-        bits = setting.rules.nearest(setting.model, what.baseline, granularity="layer")
-        return setting.fresh_network(0), setting.model, bits
+        task = load_task(what, device="cpu", target=hardware)
+        bits = task.rules.nearest(task.model, what.baseline, granularity="layer")
+        return task.fresh_network(0), task.model, bits
     torch.manual_seed(0)
     network = make_network(what, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)

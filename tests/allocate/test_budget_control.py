@@ -204,7 +204,7 @@ def test_the_penalty_follows_the_firing_rates(network, batch):
         quantized.activity = Activity(dict.fromkeys(quantized.layers, rate))
         cost = rate * quantized.model.cost("s_ace", quantized.layer_plans)
         penalty = quantized.penalty(budget, steps=1)
-        weight = quantized._penalties[budget].controllers[0].weight
+        weight = quantized._penalties[budget, 1, (1.0, 1.0, 1.0)].controllers[0].weight
         assert (penalty / weight).item() == pytest.approx(math.log(cost / 5000), rel=COST, abs=COST)
 
 

@@ -27,17 +27,17 @@ class Stopping(Progress):
 
 
 @pytest.fixture(scope="module")
-def setting(tiny_space):
+def task(tiny_space):
     return load_task(tiny_space, device="cpu")
 
 
 @pytest.fixture
-def plan(setting, tiny_space_text, tmp_path):
+def plan(task, tiny_space_text, tmp_path):
     """A plan and its space in a folder of their own."""
     (tmp_path / "tiny.toml").write_text(tiny_space_text, encoding="utf-8")
     bits = UniformBits(weight_bits=3, spike_bits=2, time_steps=2)
-    layers = setting.rules.nearest(setting.model, bits, granularity="layer", decay=1.0)
-    costs = setting.model.costs(layers)
+    layers = task.rules.nearest(task.model, bits, granularity="layer", decay=1.0)
+    costs = task.model.costs(layers)
     budget = BudgetOutcome(
         metric="bit_budget", requested="4x", limit=16.0, achieved=costs["bit_budget"], met=costs["bit_budget"] <= 16
     )
@@ -102,8 +102,8 @@ def test_a_training_stopped_twice_ends_with_the_weights_of_an_undisturbed_one(pl
     assert rest.plan == whole.plan
 
 
-def test_training_starts_from_full_precision_or_from_the_plans_own_weights(plan, setting):
-    network = setting.fresh_network(17)
+def test_training_starts_from_full_precision_or_from_the_plans_own_weights(plan, task):
+    network = task.fresh_network(17)
     save_weights(network, plan.with_name("float.safetensors"))
     first = trained(plan, epochs=1, start=plan.with_name("float.safetensors"))
     own = plan.with_name("own.safetensors")

@@ -113,10 +113,10 @@ def test_a_run_folder_is_enough_once_the_targets_file_is_gone(run_on_a_target, c
     for plan in folder.plans():
         path = folder.plan_file(plan.provenance.trial)
         assert evaluate_plan(path, split="validation") == plan.accuracy.validation
-        _, setting = rebuild(path)
-        assert setting.model.target == folder.settings.target
-        known = {name: cost for name, cost in plan.costs.items() if not setting.model.needs_activity(name)}
-        assert setting.model.costs(plan.layers) == known
+        _, task = rebuild(path)
+        assert task.model.target == folder.settings.target
+        known = {name: cost for name, cost in plan.costs.items() if not task.model.needs_activity(name)}
+        assert task.model.costs(plan.layers) == known
 
 
 def test_recorded_costs_are_those_of_the_cost_model(finished_run, tiny_space):
@@ -253,15 +253,15 @@ def test_an_infeasible_budget_names_the_smallest_feasible_and_writes_nothing(tin
             search(tiny_space, asked, **where)
     assert list(tmp_path.iterdir()) == []
     smallest = re.search(r"smallest feasible value is ([\d.e+-]+)", str(caught.value))[1]
-    setting = load_task(tiny_space)
+    task = load_task(tiny_space)
     for factor, feasible in ((1.0, True), (0.999, False)):
         limit = str(float(smallest) * factor) if factor != 1 else smallest
-        budget = Budget.parse(f"{metric}={limit}", "bit_budget", setting.model, tiny_space.baseline)
+        budget = Budget.parse(f"{metric}={limit}", "bit_budget", task.model, tiny_space.baseline)
         if feasible:
-            budget.check_feasible(setting.model, setting.rules)
+            budget.check_feasible(task.model, task.rules)
         else:
             with pytest.raises(InputError, match="infeasible"):
-                budget.check_feasible(setting.model, setting.rules)
+                budget.check_feasible(task.model, task.rules)
 
 
 @pytest.mark.parametrize(("key", "metric"), [("weight_bytes", "weight_memory"), ("working_bytes", "working_memory")])
@@ -326,11 +326,11 @@ def test_a_budget_on_what_neurons_spend_is_met_as_measured_on_validation(tiny_sp
     result = search(space, "energy=500nJ", trials=1, out=tmp_path / "run")
     assert result.folder.settings.metric == "energy"
     assert {plan.provenance.method for plan in result.folder.plans()} == {"adaptive", "uniform"}
-    network, setting = rebuild(result.folder.plan_file(0))
-    quantized = QuantizedNetwork(network, setting.model, setting.rules, space.baseline)
-    _, activity = evaluate_with_activity(quantized, setting.splits.validation, space.training.batch_size)
+    network, task = rebuild(result.folder.plan_file(0))
+    quantized = QuantizedNetwork(network, task.model, task.rules, space.baseline)
+    _, activity = evaluate_with_activity(quantized, task.splits.validation, space.training.batch_size)
     plan = result.folder.plan(0)
-    assert setting.model.cost("energy", plan.layers, activity) == plan.costs["energy"] == plan.budget[0].achieved
+    assert task.model.cost("energy", plan.layers, activity) == plan.costs["energy"] == plan.budget[0].achieved
     assert result.best.met
     assert result.best.costs["energy"] <= 500e3
     assert [(outcome.metric, outcome.requested) for outcome in result.best.budget] == [
@@ -355,12 +355,12 @@ def test_the_room_is_called_like_its_function(tiny_space):
 
 
 def test_only_a_long_run_compiles_by_itself(tiny_space, monkeypatch):
-    setting = load_task(tiny_space)
+    task = load_task(tiny_space)
     monkeypatch.setattr("bitsearch.study.runtime.can_compile", lambda device: True)
-    assert not should_compile(setting, trials=12)
-    assert should_compile(setting, trials=1_000_000)
+    assert not should_compile(task, trials=12)
+    assert should_compile(task, trials=1_000_000)
     monkeypatch.setattr("bitsearch.study.runtime.can_compile", lambda device: False)
-    assert not should_compile(setting, trials=1_000_000)
+    assert not should_compile(task, trials=1_000_000)
 
 
 def test_a_run_that_must_compile_and_cannot_is_refused(tiny_space, monkeypatch, tmp_path):

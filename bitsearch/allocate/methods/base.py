@@ -53,7 +53,8 @@ class Method(Protocol):
     """Yields trained networks whose bits are fixed.
 
     The last one meets every budget exactly, with bits that the rules allow; those before it met looser ones on the way.
-    A budget that depends on how often neurons fire is met as :func:`bitsearch.allocate.methods.finish.settle` says.
+    A budget that depends on how often neurons fire is met as
+    :func:`bitsearch.allocate.methods.finish.project_and_fine_tune` says.
 
     Raises:
         InputError: the method cannot meet the budgets, though another could.

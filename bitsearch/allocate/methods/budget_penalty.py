@@ -1,4 +1,4 @@
-"""What draws the bits to the budgets in a search phase, and when step renewal stops on the way there."""
+"""The budgets' penalty as a part of the search phase, and when step renewal stops on the way to them."""
 
 from collections.abc import Sequence
 from typing import Any

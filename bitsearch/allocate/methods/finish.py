@@ -50,7 +50,7 @@ def project_and_fine_tune(
         limits: what to aim at, one for each budget; the budgets themselves by default.
         loss: of the projection, as ``prices`` and ``use_slack``.
         prices: regularizer weights.
-        refill: spend what is left.
+        use_slack: spend what is left.
         phase: name for the epochs' records.
         callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
     """

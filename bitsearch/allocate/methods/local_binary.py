@@ -122,7 +122,7 @@ class Binarization(Callback):
 
     def _bits(self, name: str, bits: int) -> None:
         layer = self.network.layers[name]
-        layer.set_bits(layer.layer_plan.model_copy(update={"weight_bits": bits}))
+        layer.set_bits(layer.layer_plan.with_bits(bits, layer.layer_plan.spike_bits))
 
     def _saved(self, name: str) -> int:
         return self.network.layers[name].weight.numel() * (self.problem.rules.choices[name].weight_bits.high - 1)
@@ -256,13 +256,13 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
 def _start(problem: AllocationProblem, activity: Activity | None) -> dict[str, LayerPlan]:
     """The most weight bits that each layer may have, with spike bits and time steps that leave it one."""
     plan = problem.plan(problem.knobs.start)
-    least = plan | {name: plan[name].model_copy(update={"weight_bits": 1}) for name in binary_layers(problem.rules)}
+    least = plan | {name: plan[name].with_bits(1, plan[name].spike_bits) for name in binary_layers(problem.rules)}
     certain = [budget for budget in problem.budgets if budget not in problem.activity_budgets]
     if not all(budget.met_by(problem.model, least, activity) for budget in certain):
         plan = problem.plan(best_uniform(problem, activity))
     for name in problem.rules.searched:
         most = problem.rules.choices[name].weight_bits.high
-        plan[name] = plan[name].model_copy(update={"weight_bits": most})
+        plan[name] = plan[name].with_bits(most, plan[name].spike_bits)
     return plan
 
 

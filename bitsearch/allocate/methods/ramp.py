@@ -1,9 +1,9 @@
 """The method ``ramp``: one long training whose budget tightens step by step and leaves a tuned plan at each.
 
 K steps lead in equal ratios from what the start of the search costs to the budgets. In each, bits move by gradient as
-in :mod:`.adaptive`, are projected onto the step's budgets, and held there while the weights are
-tuned; the next step goes on from these weights. All steps together take twice the epochs of a trial, so that a front
-of K plans costs about what two single ones do.
+in :mod:`bitsearch.allocate.methods.adaptive`, are projected onto the step's budgets, and held there while the weights
+are tuned; the next step goes on from these weights. All steps together take twice the epochs of a trial, so that a
+front of K plans costs about what two single ones do.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Random feasible allocations: what any method has to beat that claims to know where bits matter."""
+"""The method ``random``: a random plan within the budgets, which a method that knows where bits matter beats."""
 
 from collections.abc import Iterator
 

@@ -1,10 +1,10 @@
 """The method ``refine``: from the best uniform plan, single bits move between layers as short trainings confirm.
 
 A try takes a bit (or a time step) from one layer and gives one to another, the pair that promises the lowest loss by
-the sensitivities of :mod:`.sensitivity` first, and trains the result shortly. It is kept if it is
-more accurate on validation than the plan before it after as short a training on the same batches: to compare it with a
-plan that has had its whole training would ask of a short one to make up for the change. What was kept last is trained
-like any other plan, and stands if it is then more accurate on validation than the uniform one.
+the sensitivities of :mod:`bitsearch.allocate.methods.sensitivity` first, and trains the result shortly. It is kept if
+it is more accurate on validation than the plan before it after as short a training on the same batches: a candidate
+that was trained shortly would always lose to a plan that has had its whole training. What was kept last is trained like
+any other plan, and stands if it is then more accurate on validation than the uniform one.
 """
 
 import copy

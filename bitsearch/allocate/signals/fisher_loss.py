@@ -1,4 +1,4 @@
-r"""The curvature signal: what one bit more or less of one layer would do to the training loss.
+r"""The Fisher's loss model: what one bit more or less of one layer would do to the training loss.
 
 Near a trained point first-order terms vanish and the change is second order,
 

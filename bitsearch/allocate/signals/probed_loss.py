@@ -34,7 +34,7 @@ LEAST = 1e-7
 
 
 class CalibratedFisher(FisherLossModel):
-    """A :class:`.fisher_loss.FisherLossModel` that :meth:`correct` corrects, one layer a call, in turns.
+    """A :class:`bitsearch.allocate.signals.fisher_loss.FisherLossModel` that :meth:`correct` corrects, a layer a call.
 
     Args:
         network: as for the base class; in training mode, whose batch statistics the probes use.

@@ -1,4 +1,4 @@
-"""A plan that moves step by step: down until it meets every budget, up while something is left, and by exchanges."""
+"""Greedy search from a plan: down until every budget is met, up while something is left, and by exchanges."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ MIN_RELATIVE_GAIN = 1e-6
 
 
 class GreedySearch:
-    """The bits so far, every move from there, and what both cost.
+    """The plan so far, every move from there, and what both cost.
 
     Args:
         plan: where it begins; values that the rules do not allow go to the nearest that they do.

@@ -77,7 +77,8 @@ def solve(
         budgets: feasible, as for :func:`bitsearch.allocate.solvers.projection.project`.
         rules: what each layer may get.
         loss: scored once, it serves any number of budgets.
-        prices: regularizer weights of ``weight``, ``spike`` and ``time``, as in :func:`.loss_model.layer_loss`.
+        prices: regularizer weights of ``weight``, ``spike`` and ``time``, as in
+            :func:`bitsearch.allocate.loss_model.layer_loss`.
         activity: spike counts, for budgets on metrics that need them; taken as constant.
         seconds: time limit.
 

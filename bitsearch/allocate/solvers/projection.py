@@ -47,7 +47,7 @@ def project(
             nothing but ``plan`` is started from.
         prices: regularizer weights of ``weight``, ``spike`` and ``time``; a dear kind is reduced first.
         activity: spike counts, for budgets on metrics that need them; taken as constant.
-        refill: spend what is left of the budgets, exchange bits and try other starts if that lowers the loss.
+        use_slack: spend what is left of the budgets, exchange bits and try other starts if that lowers the loss.
 
     Raises:
         InputError: no budget, one on spikes that were not counted, or one that even the fewest bits do not meet, with

@@ -190,7 +190,7 @@ def card(
         "",
         "import bitsearch",
         "",
-        f'network, setting = bitsearch.rebuild(Path("{PLAN}"), weights=Path("{WEIGHTS}"), space="{SPACE}"'
+        f'network, task = bitsearch.rebuild(Path("{PLAN}"), weights=Path("{WEIGHTS}"), space="{SPACE}"'
         f"{', trust=True' if own else ''})",
         "```",
         "",

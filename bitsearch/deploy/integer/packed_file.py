@@ -65,7 +65,7 @@ class RunWidths(Frozen):
     """Of u."""
 
 
-_WIDTHS = TypeAdapter(dict[Name, RunWidths])
+WIDTHS = TypeAdapter(dict[Name, RunWidths])
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,12 @@ def _read(container: Any, path: str) -> PackedNetwork:
     parts = {key: metadata[PREFIX + key] for key in _PARTS}
     program = Program.from_json(parts["program"], f"{path} is not a packed file: program")
     tensors = _tensors(container, program, path)
-    if _checksum(parts, tensors) != metadata[f"{PREFIX}sha256"]:
+    if checksum(parts, tensors) != metadata[f"{PREFIX}sha256"]:
         raise InputError(f"{path} is damaged: its content does not have the checksum it was written with")
     numbers = {name: _numbers(name, layer, tensors, path) for name, layer in program.layers.items()}
     plan = BitPlan.from_json(parts["plan"], f"{path}: plan") if parts["plan"] else None
     try:
-        widths = _WIDTHS.validate_json(parts["widths"], strict=True)
+        widths = WIDTHS.validate_json(parts["widths"], strict=True)
         packed = PackedNetwork(program, numbers, widths, plan)
         # Nothing is handed out that could not run.
         _ = packed.analysis
@@ -164,7 +164,7 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
     return {name: container.get_tensor(name).clone() for name in expected}
 
 
-def _checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+def checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the header's parts, then of every tensor's name and bytes, sorted by name; each ends with a zero."""
     digest = hashlib.sha256()
     for key in _PARTS:
@@ -174,7 +174,7 @@ def _checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _stored(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
+def stored_levels(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
     """Weight levels as non-negative numbers: the level plus q_max; one bit, −1 and 1, as 0 and 1."""
     if layer.weight_bits == 1:
         return (numbers.levels > 0).astype(np.uint8)

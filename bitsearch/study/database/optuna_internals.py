@@ -1,7 +1,7 @@
 """What is used of Optuna's private parts, in one place; written against Optuna 5.0.
 
 Optuna's public API neither tells a study's storage nor the number of a trial that is added, and lets nobody cache
-trials or beat for them through a proxy. Besides what is named here, :mod:`.storage` and :mod:`.study_cache` override
+trials or beat for them through a proxy. Besides what is named here, ``storage.py`` and ``study_cache.py`` override
 methods of ``RDBStorage`` and ``_CachedStorage`` that begin with an underscore.
 """
 

@@ -97,7 +97,7 @@ def _told(method: Callable[..., Any]) -> Any:
 
 
 class ProxiedStorage(GrpcStorageProxy, Heartbeat):
-    """The database behind a proxy; waits for one that is away, as :class:`.storage.RetryingStorage` does."""
+    """The database behind a proxy; waits for one that is away, as the storage itself does."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host=host, port=port)
