@@ -53,7 +53,7 @@ TIMED = {
         "bitsearch.study.run:open_study",
         "bitsearch.study.run:reset_interrupted",
         "bitsearch.study.trial_loop:check_causes",
-        "bitsearch.study.trial_roles:TrialSchedule.turn",
+        "bitsearch.study.trial_roles:TrialSchedule.assignment",
         "bitsearch.study.objective:suggest",
         "optuna.study:Study.get_trials",
         "optuna.study:Study.ask",

@@ -89,7 +89,7 @@ def one_trial(study: optuna.Study, turns: TrialSchedule, space: SearchSpace) -> 
     optuna.storages.fail_stale_trials(study)
     trial = study.ask()
     times.append(time.process_time())
-    turns.turn(study.get_trials(deepcopy=False), trial.number)
+    turns.assignment(study.get_trials(deepcopy=False), trial.number)
     times.append(time.process_time())
     suggest(trial, space)
     times.append(time.process_time())

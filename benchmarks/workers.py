@@ -107,9 +107,9 @@ def _stand_for(url, name, sampler, trials, workers, index):
             optuna.storages.fail_stale_trials(study)
             trial = study.ask()
             storage.record_heartbeat(trial._trial_id)
-            turn = turns.turn(study.get_trials(deepcopy=False), trial.number)
-            trial.set_user_attr(ROLE, turn.role)
-            if turn.role == DUPLICATE:
+            assignment = turns.assignment(study.get_trials(deepcopy=False), trial.number)
+            trial.set_user_attr(ROLE, assignment.role)
+            if assignment.role == DUPLICATE:
                 study.tell(trial, state=TrialState.FAIL)
                 counted["surplus"] += 1
                 break

@@ -42,21 +42,21 @@ class Objective:
     artifacts: Artifacts | None = None
     """Where others look for the plan and the weights."""
 
-    def __call__(self, trial: optuna.Trial, turn: Assignment) -> tuple[float, float]:
+    def __call__(self, trial: optuna.Trial, assignment: Assignment) -> tuple[float, float]:
         """Run the trial, or go on with it, write its plan and weights, and score it.
 
         Plans left on the way get trials of their own.
         """
         space = self.task.space
         on_the_way: list[Trained] = []
-        if turn.bits is not None:
-            method, label = "uniform", f"uniform {turn.bits}"
-            last = self._do(TrainUniform(turn.bits), trial, turn, method, label)
+        if assignment.bits is not None:
+            method, label = "uniform", f"uniform {assignment.bits}"
+            last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label)
         else:
-            given = {} if turn.method is None else {"method": turn.method}
+            given = {} if assignment.method is None else {"method": assignment.method}
             knobs = space.allocation_with(suggest(trial, space) | given)
             method, label = knobs.method, f"{knobs.method} {trial.number}"
-            *on_the_way, last = self._do(Allocate(knobs, turn.draw), trial, turn, method, label)
+            *on_the_way, last = self._do(Allocate(knobs, assignment.draw), trial, assignment, method, label)
         result = self._write(last, trial.number, method)
         with warnings.catch_warnings():
             # A trial that was killed after this point sets them again, to the same values.
@@ -69,7 +69,9 @@ class Objective:
         for index, trained in enumerate(on_the_way):
             plan = self._plan(trained, None, method)
             attributes = {"costs": plan.costs, "seconds": trained.seconds}
-            number = add_intermediate(trial, turn.origin, index, self._values(plan), self._excess(plan), attributes)
+            number = add_intermediate(
+                trial, assignment.origin, index, self._values(plan), self._excess(plan), attributes
+            )
             self._write(trained, number, method)
             numbers.append(number)
         if self.artifacts is not None:
@@ -87,8 +89,8 @@ class Objective:
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
 
-    def _do(self, job: Job[_Result], trial: optuna.Trial, turn: Assignment, method: str, label: str) -> _Result:
-        kept = self.folder.checkpoint_file(turn.origin)
+    def _do(self, job: Job[_Result], trial: optuna.Trial, assignment: Assignment, method: str, label: str) -> _Result:
+        kept = self.folder.checkpoint_file(assignment.origin)
 
         def on_epoch(record: EpochRecord) -> None:
             self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})

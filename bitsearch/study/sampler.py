@@ -30,7 +30,7 @@ class TrialSampler(BaseSampler):
 
     def __init__(self, space: SearchSpace, seed: int, wanted: StudyPlan) -> None:
         self.space, self.seed = space, seed
-        self._turns, self._history = TrialSchedule(wanted), _History()
+        self._schedule, self._history = TrialSchedule(wanted), _History()
         self._excerpt: Study | None = None
         self._made_for: int | None = None
         self._own: dict[str, Any] | None = None
@@ -43,9 +43,11 @@ class TrialSampler(BaseSampler):
         if self._excerpt is None or self._made_for != trial.number:
             self._made_for = trial.number
             trials = study.get_trials(deepcopy=False)
-            turn, points = self._turns.turn(trials, trial.number), starting_points(self.space)
-            self._own = points[turn.draw] if turn.role == SEARCHED and turn.draw < len(points) else None
-            seen = self._history.seen(trials, self._turns.ended)
+            assignment, points = self._schedule.assignment(trials, trial.number), starting_points(self.space)
+            self._own = (
+                points[assignment.draw] if assignment.role == SEARCHED and assignment.draw < len(points) else None
+            )
+            seen = self._history.seen(trials, self._schedule.ended)
             self._excerpt = cast(Study, _TrialWindow(study, seen))
             self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()

@@ -72,13 +72,13 @@ class SharedStudy:
         """Let workers begin: hand out the settings and the full-precision weights."""
         if read_worker_config(self.study) is None:
             self.artifacts.upload(self.study, weights)
-        invitation = WorkerConfig(
+        config = WorkerConfig(
             settings=settings,
             searched=wanted.searched,
             uniform=tuple(wanted.uniform),
             artifacts=self.artifacts.location,
         )
-        self.study.set_user_attr(_ATTRIBUTE, invitation.model_dump(mode="json", exclude_none=True))
+        self.study.set_user_attr(_ATTRIBUTE, config.model_dump(mode="json", exclude_none=True))
 
     def download_results(self, folder: RunFolder) -> None:
         """Get the plans and weights of all finished trials into the run folder, and no others; and the study itself."""

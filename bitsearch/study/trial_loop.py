@@ -59,7 +59,7 @@ class TrialRunner:
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
         self.ended = 0
-        self._turns = TrialSchedule(self.wanted)
+        self._schedule = TrialSchedule(self.wanted)
         self._old = {trial.number for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)}
 
     def run_all(self, deadline: float | None = None) -> None:
@@ -77,9 +77,9 @@ class TrialRunner:
             complete = any(trial.state == TrialState.COMPLETE for trial in trials)
             if complete and deadline is not None and time.monotonic() >= deadline:
                 return
-            begun = self._turns.begun(trials)
+            begun = self._schedule.begun(trials)
             # Long studies are asked about after every trial: what has ended before is not gone through again.
-            states = {trial.state for trial in trials[self._turns.ended :]}
+            states = {trial.state for trial in trials[self._schedule.ended :]}
             if TrialState.WAITING in states or begun < self.wanted.total:
                 self._take()
                 continue
@@ -131,12 +131,12 @@ class TrialRunner:
             raise _StoppedError(error) from error
 
     def _run(self, trial: Trial) -> tuple[float, float]:
-        turn = self._turns.turn(self.study.get_trials(deepcopy=False), trial.number)
-        trial.set_user_attr(ROLE, turn.role)
-        if turn.role == DUPLICATE:
+        assignment = self._schedule.assignment(self.study.get_trials(deepcopy=False), trial.number)
+        trial.set_user_attr(ROLE, assignment.role)
+        if assignment.role == DUPLICATE:
             raise _TrialEndedError
         try:
-            return self.objective(trial, turn)
+            return self.objective(trial, assignment)
         except (StorageError, UpdateFinishedTrialError):
             raise
         except Exception as error:

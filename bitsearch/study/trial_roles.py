@@ -83,7 +83,7 @@ class TrialSchedule:
         given = self._read(trials)
         return min(given[SEARCHED], self.wanted.searched) + min(given[BASELINE], len(self.wanted.uniform))
 
-    def turn(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
+    def assignment(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
         """What the trial ``number`` is to be."""
         self._read(trials)
         (role, before), origin, wanted = self._roles[number], first_number(trials[number]), self.wanted

@@ -59,9 +59,9 @@ def work(
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group(), stop.handle_signals(), closing(open_shared(storage)) as database:
         found = wait_for_study(database, study, patience, stop)
-        invitation = read_worker_config(found)
-        assert invitation is not None
-        settings, wanted = invitation.settings, invitation.wanted
+        config = read_worker_config(found)
+        assert config is not None
+        settings, wanted = config.settings, config.wanted
         if not trust:
             require_trust(settings.space, f"study {study!r}")
         task = load_task(settings.space, device=device, target=settings.target)
@@ -72,7 +72,7 @@ def work(
                 processes.serve()
                 return 0
             with processes.leading():
-                store = Artifacts(artifacts or invitation.artifacts)
+                store = Artifacts(artifacts or config.artifacts)
                 folder.make()
                 folder.write_settings(settings)
                 store.fetch(found, storage_of(found), folder.full_precision_weights)
@@ -82,7 +82,7 @@ def work(
                 told.started(folder.path, wanted.total, done)
                 found.sampler = TrialSampler(settings.space, settings.seed, wanted)
                 objective = Objective(folder, task, settings.budgets, processes, told, store)
-                taker = TrialRunner(found, wanted, objective, folder, told, stop, processes.can_continue)
-                taker.run_all()
+                runner = TrialRunner(found, wanted, objective, folder, told, stop, processes.can_continue)
+                runner.run_all()
                 processes.shutdown(str(folder.path))
-    return taker.ended
+    return runner.ended

@@ -34,7 +34,7 @@ def take_trials(url, folder, trials, name, namespace=None):
     own = RunFolder(folder / "own")
     own.make()
 
-    def objective(trial, turn):
+    def objective(trial, assignment):
         suggest(trial, space)
         time.sleep(0.25)
         return 0.5, 1.0 + trial.number

@@ -57,7 +57,7 @@ def taking(tmp_path):
 
 
 def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(taking):
-    def objective(trial, turn):
+    def objective(trial, assignment):
         if trial.number == 1:
             raise KeyError("width")
         return 0.5, 1.0
@@ -77,19 +77,19 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(taking
 
 
 def test_three_failures_in_a_row_with_one_cause_stop_the_study_with_it(taking):
-    def objective(trial, turn):
+    def objective(trial, assignment):
         raise InputError(f"the training loss is nan in epoch {trial.number}; lower training.learning_rate")
 
     with pytest.raises(InputError, match="3 trials in a row failed, and the study stops: the training loss is nan"):
         taking(objective, 9)
     assert len(taking.trials) == SAME_CAUSE
     # Given again, after the cause has been mended, the study goes on.
-    trials = taking(lambda trial, turn: (0.5, 1.0), 9)
+    trials = taking(lambda trial, assignment: (0.5, 1.0), 9)
     assert [trial.state for trial in trials] == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 7
 
 
 def test_three_failures_with_different_causes_do_not(taking):
-    def objective(trial, turn):
+    def objective(trial, assignment):
         raise [KeyError, ValueError, TypeError][trial.number % 3]("given")
 
     assert len(taking(objective, 5)) == 6
@@ -103,7 +103,7 @@ def test_a_reason_is_one_short_line_without_passwords_or_tensors():
 
 
 def test_storage_that_fails_is_not_the_trials_fault(taking):
-    def full(trial, turn):
+    def full(trial, assignment):
         raise StorageError("cannot write weights: No space left on device")
 
     with pytest.raises(StorageError, match="No space left"):
@@ -112,33 +112,33 @@ def test_storage_that_fails_is_not_the_trials_fault(taking):
 
 
 def test_a_trial_that_is_interrupted_goes_back_to_the_queue(taking):
-    def interrupted(trial, turn):
+    def interrupted(trial, assignment):
         raise Interrupted
 
     with pytest.raises(Interrupted):
         taking(interrupted, 2)
     assert [trial.state for trial in taking.trials] == [TrialState.WAITING]
-    assert [trial.number for trial in taking(lambda trial, turn: (0.5, 1.0), 2)] == [0, 1, 2]
+    assert [trial.number for trial in taking(lambda trial, assignment: (0.5, 1.0), 2)] == [0, 1, 2]
 
 
 def test_a_locked_study_is_waited_for_and_then_told(taking, monkeypatch):
     monkeypatch.setattr(storage_module, "SQLITE_PATIENCE", 1.0)
-    taking(lambda trial, turn: (0.5, 1.0), 1)
+    taking(lambda trial, assignment: (0.5, 1.0), 1)
     other = sqlite3.connect(taking.folder.path / "study.db", check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StorageError, match=r"study\.db.*database is locked"):
-        taking(lambda trial, turn: (0.5, 1.0), 3)
+        taking(lambda trial, assignment: (0.5, 1.0), 3)
     monkeypatch.setattr(storage_module, "SQLITE_PATIENCE", 60.0)
     release = threading.Timer(1.0, other.rollback)
     release.start()
-    assert len(taking(lambda trial, turn: (0.5, 1.0), 3)) == 4
+    assert len(taking(lambda trial, assignment: (0.5, 1.0), 3)) == 4
     release.join()
     other.close()
 
 
 @pytest.mark.parametrize("jump", ["-1 day", "+1 day"])
 def test_a_clock_that_jumps_loses_no_trial(taking, jump):
-    def objective(trial, turn):
+    def objective(trial, assignment):
         with closing(sqlite3.connect(taking.folder.path / "study.db", timeout=30)) as other, other:
             other.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, ?)", (jump,))
         return 0.5, 1.0

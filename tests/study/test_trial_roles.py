@@ -34,9 +34,9 @@ def test_adaptive_and_uniform_trials_take_turns_until_either_is_used_up():
 def test_every_uniform_plan_is_given_once():
     trials = numbered(*[RUNNING] * 8)
     turns = TrialSchedule(StudyPlan(4, UNIFORM[:4]))
-    given = [turns.turn(trials, number) for number in range(8)]
-    assert [turn.bits for turn in given if turn.role == BASELINE] == UNIFORM[:4]
-    assert [turn.bits for turn in given if turn.role == SEARCHED] == [None] * 4
+    given = [turns.assignment(trials, number) for number in range(8)]
+    assert [assignment.bits for assignment in given if assignment.role == BASELINE] == UNIFORM[:4]
+    assert [assignment.bits for assignment in given if assignment.role == SEARCHED] == [None] * 4
 
 
 @drawn(adaptive=st.integers(0, 6), uniform=st.integers(0, 6), seen=st.integers(0, 12), data=st.data())
@@ -71,26 +71,27 @@ def test_a_lost_trial_is_done_by_the_first_that_takes_it_again_and_by_no_other()
     assert roles(lost, RUNNING, (failed, {}, 0), retry)[3] == SEARCHED
     assert roles(lost, RUNNING, done, retry)[3] == DUPLICATE
     trials = numbered((failed, {ROLE: SEARCHED}, None), RUNNING, (failed, {}, 1), (TrialState.RUNNING, {}, 1))
-    turn = TrialSchedule(StudyPlan(2, UNIFORM[:1])).turn(trials, 3)
-    assert turn.bits == UNIFORM[0]
-    assert turn.origin == 1
+    assignment = TrialSchedule(StudyPlan(2, UNIFORM[:1])).assignment(trials, 3)
+    assert assignment.bits == UNIFORM[0]
+    assert assignment.origin == 1
 
 
 def test_methods_take_turns_and_each_counts_its_own_trials():
     turns = TrialSchedule(StudyPlan(5, (), ("adaptive", "random")))
-    given = [turns.turn(numbered(*[RUNNING] * 6), number) for number in range(6)]
-    assert [(turn.method, turn.draw) for turn in given[:5]] == [
+    given = [turns.assignment(numbered(*[RUNNING] * 6), number) for number in range(6)]
+    assert [(assignment.method, assignment.draw) for assignment in given[:5]] == [
         ("adaptive", 0), ("random", 0), ("adaptive", 1), ("random", 1), ("adaptive", 2),
     ]  # fmt: skip
     trials = numbered(*[RUNNING] * 200)
-    turn_of = [turns.turn(trials, number) for number in range(200)]
-    assert [number for number, turn in enumerate(turn_of) if turn.role == SEARCHED and turn.draw == 0] == [0, 1]
+    turn_of = [turns.assignment(trials, number) for number in range(200)]
+    assert [
+        number for number, assignment in enumerate(turn_of) if assignment.role == SEARCHED and assignment.draw == 0
+    ] == [0, 1]
     turns = TrialSchedule(turns.wanted)
     parts = [(TrialState.COMPLETE, {INTERMEDIATE_OF: 0, INTERMEDIATE: index}, None) for index in range(150)]
     late = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
-    assert [(turn.role, turn.draw) for turn in (turns.turn(late, number) for number in (151, 152))] == [
-        (SEARCHED, 0), (SEARCHED, 1),
-    ]  # fmt: skip
+    last = [turns.assignment(late, number) for number in (151, 152)]
+    assert [(assignment.role, assignment.draw) for assignment in last] == [(SEARCHED, 0), (SEARCHED, 1)]
     assert given[5].role == DUPLICATE
 
 
@@ -99,7 +100,7 @@ def test_plans_left_on_the_way_take_nobodys_turn():
     trials = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
     turns = TrialSchedule(StudyPlan(2, UNIFORM[:1]))
     assert turns.roles(trials) == [SEARCHED, INTERMEDIATE, INTERMEDIATE, INTERMEDIATE, BASELINE, SEARCHED]
-    assert turns.turn(trials, 5).draw == 1
+    assert turns.assignment(trials, 5).draw == 1
     assert turns.begun(trials) == 3
 
 
@@ -130,5 +131,5 @@ def test_who_has_watched_a_study_grow_comes_to_the_same_as_who_sees_it_for_the_f
         fresh = TrialSchedule(wanted)
         assert watching.roles(trials) == fresh.roles(trials)
         assert watching.begun(trials) == fresh.begun(trials)
-        assert watching.turn(trials, trial.number) == fresh.turn(trials, trial.number)
+        assert watching.assignment(trials, trial.number) == fresh.assignment(trials, trial.number)
     assert all(trial.state.is_finished() for trial in trials[: watching.ended])
