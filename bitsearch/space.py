@@ -62,7 +62,7 @@ class Allocation(Frozen):
     depth_preference: float = Field(default=0.0, ge=-4, le=4)
     """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
     weight_tolerance: float = Field(default=0.25, ge=0, le=1)
-    """Share of the loss predicted for fewer weight bits that counts: training wins the rest back, but not spikes'."""
+    """Factor on the predicted loss of weight quantization; fine-tuning recovers the rest, for weights only."""
     time_tolerance: float = Field(default=0.25, ge=0, le=1)
     """Share of the loss predicted for binning a recording's frames that counts: training wins the rest back."""
     regularizer: Literal["metric", "means"] = "metric"

@@ -128,8 +128,7 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
     A module under several names, or called several times, is one entry: all calls count, its weights once. Counts are
     for one input: one called once a time step counts every step. Where there is a time axis, ``[T, N, ...]``, that of
     the example or one that spikingjelly's modules in multi-step mode work on, they are for one input and one time step.
-    Out of sight are modules inside scripted ones, and products in kernels that neither the formulas nor torch's flop
-    counter know.
+    Not counted: modules inside TorchScript modules, and matrix products in kernels that FlopCounterMode does not know.
 
     Arguments and errors as for :func:`trace`, except that a network without layers to quantize is no error. Returns
     them in the order of their first calls, a block after the layers inside it; those never called come last.

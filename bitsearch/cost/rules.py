@@ -79,7 +79,7 @@ def check_granularity(granularity: str, target: Target) -> None:
 
 
 def check_first_layer(first_layer: FirstLayer, target: Target) -> None:
-    """Raise InputError if the target allows no layer the first layer's own bits, and has no rule for it either."""
+    """Raise InputError if the target supports the first layer's bits neither in general nor by a first-layer rule."""
     for name, values in _allowed(target).items():
         own = getattr(first_layer.bits(), name)
         if getattr(target.first_layer, name, None) is None and own not in values:

@@ -1,9 +1,9 @@
 """Absorbed ReLUs: an unsigned quantizer clips at zero itself, so a ReLU that only feeds such quantizers does nothing.
 
 Leaving it out saves a pass over every activation and its gradient; spikes, and gradients wherever the input is not
-exactly zero, stay the same. Where the input has a time axis they would not: a membrane integrates what is negative in
-one frame, and it counts in the next. There a ReLU stays; but what a spiking neuron left behind is made to pass negative
-currents on, as that neuron integrated them.
+exactly zero, stay the same. With a time axis the ReLU matters: negative input lowers the membrane and affects later
+frames. There a ReLU stays; but what a spiking neuron left behind is made to pass negative currents on, as that neuron
+integrated them.
 """
 
 import copy

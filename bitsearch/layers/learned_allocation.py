@@ -14,7 +14,8 @@ LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
 """Bounds of the learned logarithms: neither a zero nor an infinite step."""
 
 HYSTERESIS = 0.05
-"""A rounded value follows its latent only this far past the half-way point, so that none flips for ever."""
+"""Hysteresis: a latent must pass the rounding boundary by this much before the bits change, which prevents
+oscillation."""
 
 
 class LearnedAllocation(nn.Module):

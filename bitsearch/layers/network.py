@@ -86,7 +86,8 @@ class QuantizedNetwork(nn.Module):
     def merge_gradients(self, parts: int) -> None:
         """Bring the gradients of a batch that was passed through the network in ``parts`` to those of the whole.
 
-        LSQ scales a step's gradient by the number of elements, which a backward pass counts in its own part.
+        LSQ divides by √numel. In a micro batch, numel is that of the part, so the gradient is rescaled to the whole
+        batch.
         """
         if parts == 1:
             return

@@ -1,7 +1,7 @@
 """Spiking neurons of the user's network, which give way to the refined neurons of the quantized layers behind them.
 
-A quantized layer has a neuron at its own input, with the decay of the one that stood before it. What is left of that
-one is what it makes of its input current: scaled to its threshold, and nothing below zero where others read it too.
+A quantized layer has a neuron at its own input, with the decay of the one that stood before it. The original neuron is
+replaced by its input scaling (1/threshold), plus a ReLU if other modules read it.
 """
 
 from collections.abc import Iterator

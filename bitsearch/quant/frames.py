@@ -81,7 +81,7 @@ def with_time_gradient(
 ) -> Tensor:
     """``spikes`` (``[T, ...]``, of the frames ``x``, ``[F, ...]``) with a gradient for T̂ (our reading).
 
-    No division by T is there to be differentiated, so the gradient is a difference of what the layer computes: its
+    T appears in no differentiable expression, so its gradient is a finite difference of what the layer computes: its
     spikes at T minus those at T − 1, seen through the bins of T (at T = 1: those at 2 minus those at 1; none where the
     input has one frame). ``steps`` and ``bits`` are ``[T_max]``; a step that is not in use yet is taken for the one
     before it.

@@ -1,7 +1,7 @@
 """The processes of one run: the leader decides, writes and prints; all of them train and measure.
 
-What they do together is a job. The leader sends it to the others before it does its own part; they do nothing else, and
-know no folder and no study.
+What they do together is a job. The leader sends it to the others before it does its own part; they only execute jobs,
+and never touch the run folder or the study.
 """
 
 import sys

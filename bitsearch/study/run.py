@@ -111,7 +111,8 @@ def search(
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         target: hardware target, by name or path; the space's own by default.
-        trials: that search, of each method; the space's own number by default. Uniform baselines come on top.
+        trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
+        top.
         timeout: seconds after which no further trial starts.
         seed: of weights, batches and sampler.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.

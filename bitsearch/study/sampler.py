@@ -24,8 +24,8 @@ class TrialSampler(BaseSampler):
     """Seeds the space's sampler by the run's seed and the trial's number.
 
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
-    first trial that searches gets the space's own knobs, and so does the first of every method, be it that methods take
-    turns or that the space lets them vary.
+    first trial that searches gets the space's own knobs, and so does the first of every method, whether methods
+    alternate or are sampled.
     """
 
     def __init__(self, space: SearchSpace, seed: int, wanted: StudyPlan) -> None:

@@ -21,8 +21,8 @@ STUDY_NAME = "bitsearch"
 FAILURE = "failure"
 """A failed trial's attribute that says why. One without it was lost, and is taken again."""
 ROLE, SEARCHED, BASELINE, DUPLICATE, INTERMEDIATE = "role", "searched", "baseline", "surplus", "part"
-"""A trial's attribute that says what it is for: one that searches, a uniform plan beside it, one that two workers
-began at the end of a study, when one was left; and a plan that another trial left on its way."""
+"""A trial's attribute that says what it is for: one that searches, a uniform plan beside it, a duplicate that two
+workers started for the same last slot; and a plan that another trial left on its way."""
 INTERMEDIATE_OF = "part_of"
 """A part's attribute: the number under which the trial that left it was first begun."""
 

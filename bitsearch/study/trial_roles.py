@@ -1,4 +1,7 @@
-"""Which trial of a study is of which role and method: every worker comes to the same, by itself."""
+"""Assigns a role and a method to every trial.
+
+The rule depends only on earlier trials, so that all workers agree without talking.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -56,8 +59,8 @@ class Assignment:
 class TrialSchedule:
     """Whose turn it is, for one study that grows.
 
-    What a trial is to be follows from those with lower numbers alone, and no longer changes once it and they have
-    ended. So only those after the last of these are gone through again, however many there are.
+    A trial's role depends only on trials with lower numbers, and is final once all of these have finished. So only
+    those after the last of these are gone through again, however many there are.
     """
 
     def __init__(self, wanted: StudyPlan) -> None:
@@ -114,7 +117,7 @@ class TrialSchedule:
             self._roles.append((role, given[role]))
             given[role] += 1
         else:
-            # The first that takes a lost trial again does it for all.
+            # Only the first retry of a lost trial counts; later ones are duplicates.
             taken = origin in retaken and trial.state != TrialState.COMPLETE
             self._roles.append((DUPLICATE, 0) if taken else self._roles[origin])
             if trial.state in (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE):

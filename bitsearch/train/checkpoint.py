@@ -1,7 +1,7 @@
 """The state of a training in safetensors files, written anew after every epoch.
 
-Tensors are stored as such, those of a type joined into one, everything else as JSON in the file's header. Nothing in it
-is ever executed. A process that is killed repeats the epoch that was not kept; a file that could be read is whole.
+Tensors of one dtype are concatenated into one tensor; all other values are JSON in the header. Nothing in it is ever
+executed. A process that is killed repeats the epoch that was not kept; a file that could be read is whole.
 
 The disk is waited for in the background, while the next epoch begins.
 """

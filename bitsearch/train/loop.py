@@ -47,7 +47,9 @@ OnEpoch = Callable[[EpochRecord], None]
 
 
 class Callback:
-    """A small part of a method, called by the loop; override what is needed, the state of what changes included.
+    """A small part of a method, called by the loop.
+
+    Override the hooks you need; a callback with state also overrides ``state_dict`` and ``load_state_dict``.
 
     A batch for which memory did not suffice is begun again in smaller parts, with these calls.
     """

@@ -49,7 +49,7 @@ def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork
 def search_start(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
     """Where the latents start: ``start``, or if that is beyond the headroom, the best uniform plan within it.
 
-    From far away a few epochs lead past what lies in between, and weights learn to live with bits that will not stay.
+    Starting far above the budget wastes epochs: weights adapt to bit widths that are soon removed.
     """
     model, knobs = problem.model, problem.knobs
     wide = [replace(budget, limit=budget.limit * knobs.headroom) for budget in problem.budgets]

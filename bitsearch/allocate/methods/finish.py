@@ -116,7 +116,7 @@ def train_at_plan(problem: AllocationProblem, plan: Mapping[str, LayerPlan], pha
 def expected_activity(problem: AllocationProblem) -> Activity | None:
     """How often neurons fire before anything is trained at few bits, where every search starts; None if no budget asks.
 
-    It is what a plan that is made in one go is made by.
+    Methods that choose a plan in one step use it as their spike statistics.
     """
     if not problem.activity_budgets:
         return None

@@ -20,7 +20,7 @@ from bitsearch.train.loop import Callback, train
 def search(
     quantized: QuantizedNetwork, problem: AllocationProblem, epochs: int
 ) -> tuple[list[Budget], FisherLossModel]:
-    """Let the bits move for so many epochs, in place: what a projection may spend, and the loss it goes by.
+    """Run the search phase in place. Returns the limits to project onto, and the loss model.
 
     ``quantized`` has learnable bits and, where a budget depends on how often neurons fire, spike counts.
     """

@@ -123,9 +123,9 @@ class FisherLossModel(Fisher[_LayerLosses]):
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.
 
-        With a time axis, what is held over every frame stands for ō. The error there is that of the neuron, which sees
-        the means of the bins, and that of binning, of which only the time tolerance counts: weights learn to live with
-        coarser frames, as they do with their own rounding.
+        With a time axis, what is held over every frame stands for ō. Two errors add up: the neuron's, on binned frames,
+        and binning's, which is multiplied by the time tolerance: weights learn to live with coarser frames, as they do
+        with their own rounding.
         """
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:

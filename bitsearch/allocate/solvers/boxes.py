@@ -34,8 +34,8 @@ class Box:
     def split(self, point: Numbers) -> Iterator["Box"]:
         """Two boxes that meet at ``point``, on the axis where its logarithm is furthest above the chord.
 
-        There it is on the chords of both, so that a point whose product breaks the limit is in neither's chords after a
-        split on every axis.
+        After branching at the point, the secants of both children are exact there, so that a point that breaks the
+        limit is cut off.
         """
         slopes, offsets = self.secants()
         axis = int(np.argmax(np.log(point) - offsets - slopes * point))

@@ -14,7 +14,8 @@ from bitsearch.plan import LayerPlan
 Numbers = NDArray[np.float64]
 
 PEAK_POWER = 16.0
-"""Of a peak over layers, this power mean stands in while it is above its limit, so that every layer's saving counts."""
+"""While a peak over layers exceeds its limit, a power mean with this exponent replaces it, so that savings in other
+layers count too."""
 NEAR_BEST = 0.5
 """Moves of several layers are made at once if their scores are at least this share of the best one's."""
 MAX_PAIRED_MOVES = 24

@@ -6,10 +6,10 @@ r"""The best plan under the budgets by an integer program: one option a layer, l
 An option is (weight bits, spike bits, time steps), the spike bits alike in all steps. What is exact: every metric that
 is a sum over the layers (S-ACE, its mean a MAC, weight memory, energy, latency, cores; those of non-zero spikes at the
 given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options. The Bit Budget
-W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means. In a
-box the logarithm of a mean is nowhere below its chord, so that no plan is lost where the three chords, one linear row
-more, are kept below the limit's logarithm; a solution that breaks the product splits the box where this is furthest
-off. Solved by HiGHS, without a gap; the cost model has the last word on every solution.
+W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means.
+Within a box, the logarithm is concave and lies above its secant, so that "sum of secants ≤ log limit", one linear row
+more, is a valid relaxation; a solution that breaks the product splits the box where this is
+furthest off. Solved by HiGHS, without a gap; the cost model has the last word on every solution.
 """
 
 import heapq

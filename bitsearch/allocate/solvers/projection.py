@@ -21,7 +21,7 @@ MAX_SWAPS_PER_LAYER = 4
 RESTART_CANDIDATES = 8
 """Uniform plans among which there are the best to start from."""
 NUM_RESTARTS = 2
-"""So many of them, with the least predicted loss, are."""
+"""How many of these, those with the lowest predicted loss, are used as restarts."""
 
 
 def project(

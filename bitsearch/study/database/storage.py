@@ -164,8 +164,8 @@ def retry_transient(method: Callable[..., Any]) -> Any:
 class RetryingStorage(RDBStorage):
     """Optuna's storage in a database, which outlives a restart of the server and a network that is away for a while.
 
-    A connection may be cut after the server has done what it was asked, before it could say so. What is tried again
-    here is therefore either the same when done twice, or leaves a trial without a heartbeat, which counts as lost.
+    A connection may be cut after the server has done what it was asked, before it could say so. Every retried call is
+    therefore idempotent, or at worst leaves a trial that is later treated as lost.
     """
 
     def __init__(self, url: str, patience: float, engine_options: dict[str, Any]) -> None:
