@@ -1,10 +1,8 @@
-import getpass
 import os
 import shutil
-import tempfile
 from importlib import resources
-from pathlib import Path
 
+import compiled_code  # noqa: F401 - before torch
 import marks
 import profiles
 import pytest
@@ -66,9 +64,6 @@ def single_thread():
     BITSEARCH_TEST_THREADS asks for more.
     """
     threads = os.environ.get("BITSEARCH_TEST_THREADS", "1")
-    # Code that was compiled for one set of instructions is not to be found by a run for another.
-    kernels = f"bitsearch-inductor-{getpass.getuser()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'native')}"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / kernels))
     os.environ["OMP_NUM_THREADS"] = threads
     torch.set_num_threads(int(threads))
     torch._inductor.config.compile_threads = int(threads)
