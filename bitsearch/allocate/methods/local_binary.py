@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import expected_activity, project_and_fine_tune
 from bitsearch.allocate.methods.uniform import best_uniform
@@ -213,15 +214,7 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
     activity = expected_activity(problem)
     start = _start(problem, activity)
     training, knobs = problem.space.training, problem.knobs
-    quantized = QuantizedNetwork.learnable(
-        problem.network,
-        problem.model,
-        rules=problem.rules,
-        start=knobs.start,
-        baseline=problem.space.baseline,
-        granularity=knobs.granularity,
-        decay=knobs.decay,
-    )
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
     for name, layer in quantized.searched_layers.items():
         layer.straight_through = False
         layer.set_bits(start[name])

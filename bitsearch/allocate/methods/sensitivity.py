@@ -13,6 +13,7 @@ from itertools import islice
 import torch
 
 from bitsearch.allocate.budget_control import target_limit
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
@@ -32,15 +33,7 @@ PROBES = 8
 def score(problem: AllocationProblem) -> FisherLossModel:
     """A loss model of every searched layer at any bits; it serves any number of budgets."""
     knobs, splits = problem.knobs, problem.splits
-    quantized = QuantizedNetwork.learnable(
-        problem.network,
-        problem.model,
-        rules=problem.rules,
-        start=knobs.start,
-        baseline=problem.space.baseline,
-        granularity=knobs.granularity,
-        decay=knobs.decay,
-    )
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
     device = next(problem.network.parameters()).device
     curvature = FisherLossModel(
         quantized,
