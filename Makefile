@@ -55,10 +55,11 @@ audit: .venv/installed-dev
 	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt
 
-# The newest versions that pyproject.toml allows, for every Python from 3.11 on and every system; run the tests after it.
+# The newest versions that pyproject.toml allows, the same for every Python from 3.11 on and every system; run the tests
+# after it.
 constraints: .venv/installed-dev
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --upgrade --no-annotate \
-	 --custom-compile-command "make constraints" --output-file constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	 --upgrade --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
 
 # The same tests with the newest versions instead of those in constraints.txt, in an environment of their own.
 test-latest: browser postgres
