@@ -8,10 +8,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bitsearch.deploy.integer.bitpacking import pack_bits
+from bitsearch.deploy.integer.bounds import signed_bits
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.packed_file import FORMAT_VERSION, PREFIX, WIDTHS, RunWidths, checksum, stored_levels
 from bitsearch.deploy.integer.program import Program
-from bitsearch.deploy.integer.ranges import Analysis, signed_bits
+from bitsearch.deploy.integer.ranges import Analysis
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.files import write_whole
 from bitsearch.plan import BitPlan
@@ -41,11 +42,11 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     lowered = lower(network, example_input)
     tensors: dict[str, Tensor] = {}
     for name, layer in lowered.program.layers.items():
-        own = lowered.numbers[name]
-        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(stored_levels(own, layer), layer.weight_bits))
-        tensors[f"{name}.multiplier"] = torch.from_numpy(own.multiplier)
-        tensors[f"{name}.bias"] = torch.from_numpy(own.bias)
-        tensors[f"{name}.spike_step"] = torch.from_numpy(own.steps)
+        numbers = lowered.numbers[name]
+        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(stored_levels(numbers, layer), layer.weight_bits))
+        tensors[f"{name}.multiplier"] = torch.from_numpy(numbers.multiplier)
+        tensors[f"{name}.bias"] = torch.from_numpy(numbers.bias)
+        tensors[f"{name}.spike_step"] = torch.from_numpy(numbers.steps)
     maxima = MinMaxObserver()
     Replay(lowered.program, lowered.numbers, lowered.analysis)(example_input.cpu(), maxima)
     parts = {
@@ -78,14 +79,15 @@ class MinMaxObserver:
 
 def _widths(program: Program, analysis: Analysis, maxima: MinMaxObserver) -> dict[str, RunWidths]:
     widths = {}
-    for index, found in program.neurons():
-        run = analysis.runs.get(index)
-        membrane = analysis.membranes[index] if run is None else run.membrane
-        widths[found.name] = RunWidths(
-            accumulator=None if run is None else signed_bits(-run.accumulator, run.accumulator),
-            membrane=signed_bits(-membrane, membrane),
+    for index, neuron in program.neurons():
+        bound = analysis.operations[index].widths
+        assert bound is not None
+        summed = bound.accumulator is not None
+        widths[neuron.name] = RunWidths(
+            accumulator=signed_bits(-bound.accumulator, bound.accumulator) if bound.accumulator is not None else None,
+            membrane=signed_bits(-bound.membrane, bound.membrane),
             output=analysis.values[index + 1].bits,
-            observed_accumulator=None if run is None else maxima.bits(found.name, "accumulator"),
-            observed_membrane=maxima.bits(found.name, "membrane"),
+            observed_accumulator=maxima.bits(neuron.name, "accumulator") if summed else None,
+            observed_membrane=maxima.bits(neuron.name, "membrane"),
         )
     return widths

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 from torch.nn import functional
 
-from bitsearch.deploy.integer.program import PackedLayer
+from bitsearch.deploy.integer.packed_layer import PackedLayer
 
 _AT_ONCE = 1 << 18
 """Elements of the windows that are laid out at a time: a megabyte of int32, whatever a file asks for."""

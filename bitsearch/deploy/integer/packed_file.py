@@ -23,8 +23,9 @@ from torch import Tensor
 
 from bitsearch.deploy.integer.bitpacking import Bytes, unpack_bits
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.program import PackedLayer, Program
-from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse_ranges
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.program import Program
+from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.quant.uniform import q_max
@@ -32,22 +33,15 @@ from bitsearch.validation import Frozen, Name, explain
 
 FORMAT_VERSION = 4
 
-
 READABLE = ("2", "3", "4")
 """Format 3 is format 4 without the operation ``fire`` and repeated inputs, format 2 lacks ``scale`` as well."""
-
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
 
-
 PREFIX = "bitsearch."
 
-
 _PARTS = ("program", "widths", "plan")
-
-
-Width = int
 
 
 class RunWidths(Frozen):
@@ -56,12 +50,12 @@ class RunWidths(Frozen):
     A neuron that reads the network out has no accumulator.
     """
 
-    accumulator: Width | None = Field(None, ge=1, le=64)
-    membrane: Width = Field(ge=1, le=64)
+    accumulator: int | None = Field(None, ge=1, le=64)
+    membrane: int = Field(ge=1, le=64)
     """Of all that the neuron forms, such as 2·u + S, from which a code is found; u itself needs one bit less."""
-    output: Width = Field(ge=1, le=64)
-    observed_accumulator: Width | None = Field(None, ge=0, le=64)
-    observed_membrane: Width = Field(ge=0, le=64)
+    output: int = Field(ge=1, le=64)
+    observed_accumulator: int | None = Field(None, ge=0, le=64)
+    observed_membrane: int = Field(ge=0, le=64)
     """Of u."""
 
 
@@ -154,10 +148,10 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
         where = "lacks" if name in expected else "has an unknown"
         raise InputError(f"{path} is not a packed file: it {where} tensor {name[:200]!r}")
     for name, (dtype, shape) in expected.items():
-        found = container.get_slice(name)
-        if (found.get_dtype(), list(found.get_shape())) != (dtype, shape):
+        entry = container.get_slice(name)
+        if (entry.get_dtype(), list(entry.get_shape())) != (dtype, shape):
             raise InputError(
-                f"{path} is not a packed file: tensor {name!r} is {found.get_dtype()} {found.get_shape()}, "
+                f"{path} is not a packed file: tensor {name!r} is {entry.get_dtype()} {entry.get_shape()}, "
                 f"not {dtype} {shape}"
             )
     # Copies: what the library returns lies in the file itself, and is gone when that is cut short.

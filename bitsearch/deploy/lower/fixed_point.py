@@ -19,8 +19,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bitsearch.deploy.integer.program import DECAY_FRACTION, PackedLayer
-from bitsearch.deploy.integer.ranges import LARGEST, LayerNumbers, level_sums, max_code_sum
+from bitsearch.deploy.integer.bounds import LARGEST
+from bitsearch.deploy.integer.fields import DECAY_FRACTION
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, level_sums, max_code_sum
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
 from bitsearch.quant.uniform import to_levels
@@ -99,8 +100,8 @@ def lower_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
 
 def _checked(name: str, layer: PackedLayer, step_fraction: int, shift: int, fraction: int) -> PackedLayer:
     try:
-        found = layer.model_dump() | {"step_fraction": step_fraction, "shift": shift, "fraction": fraction}
-        return PackedLayer.model_validate(found)
+        fields = layer.model_dump() | {"step_fraction": step_fraction, "shift": shift, "fraction": fraction}
+        return PackedLayer.model_validate(fields)
     except ValidationError as error:
         raise InputError(f"layer {name!r} cannot be deployed: {explain(error)}") from error
 

@@ -1,29 +1,38 @@
 """From a trained quantized network to a program: its graph, traced, as operations of the closed set."""
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 from torch.nn import functional
 
-from bitsearch.deploy.integer.program import NetworkInput, Operation, PackedLayer, Program, RunLayer, SumFrames
-from bitsearch.deploy.integer.ranges import Analysis, LayerNumbers, analyse_ranges
+from bitsearch.deploy.integer.operations import AnyOperation, RunLayer, SumFrames
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.program import NetworkInput, Program
+from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, lower_layer
-from bitsearch.deploy.lower.operation_tables import CALLS, DEFAULTS, MODULES, Make, Values
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
+from bitsearch.deploy.lower.rules import RULES, Call, Rule, changes_in_place, rule_of, settings_of
 from bitsearch.deploy.lower.tracing import Traced, trace
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 
-_SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, ReLU, max, average and adaptive average \
-pooling, flatten, view, add, concatenation, dropout, spiking neurons in front of quantized layers and behind the last"
+_SUPPORTED = ", ".join(
+    (
+        "convolutions (1-d, 2-d)",
+        "linear layers",
+        "batch norm behind them",
+        *(rule.title for rule in RULES if rule.title),
+        "dropout",
+        "spiking neurons in front of quantized layers and behind the last",
+    )
+)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _DEPLOYED = (QuantizedConv1d, QuantizedConv2d, QuantizedLinear)
@@ -78,15 +87,15 @@ def _check(network: nn.Module) -> None:
         other = owners.setdefault(id(layer.weight), name)
         if other != name:
             raise InputError(f"layers {other!r} and {name!r} share their weight; give each its own to deploy them")
-    kept = [
+    unquantized = [
         name or "(the network)"
         for name, module in network.named_modules()
         if not isinstance(module, QuantizedLayer) and any(p.dim() >= 2 for p in module.parameters(recurse=False))
     ]
-    if kept:
+    if unquantized:
         raise InputError(
-            f"{', '.join(kept)} has no bits, and a packed file holds quantized layers only; give it bits in the plan, "
-            "or replace it with convolutions and linear layers, which can be given them"
+            f"{', '.join(unquantized)} has no bits, and a packed file holds quantized layers only; give it bits in the "
+            "plan, or replace it with convolutions and linear layers, which can be given them"
         )
 
 
@@ -95,26 +104,27 @@ class _Lowering:
 
     def __init__(self, traced: Traced, input_shape: tuple[int, ...]) -> None:
         self.graph, self.frames, self.repeated = traced.graph, traced.frames, traced.repeated
-        self.input_shape, self.values = input_shape, Values(traced.shapes)
+        self.input_shape, self.shapes = input_shape, traced.shapes
+        self.values: dict[Node, int] = {}
         self.modules = dict(self.graph.named_modules())
-        self.operations: list[Operation] = []
+        self.operations: list[AnyOperation] = []
         self.layers: dict[str, PackedLayer] = {}
         self.numbers: dict[str, LayerNumbers] = {}
-        self.made: dict[str, int] = {}
+        self.indices: dict[str, int] = {}
         self.norms = self._norms()
 
     def lowered(self) -> Lowered:
         output = None
         for node in self.graph.graph.nodes:
             if node.op == "placeholder":
-                if self.values.of:
+                if self.values:
                     raise InputError(f"the network takes a second input {node.name!r}; deployed networks take one")
-                self.values.of[node] = 0
+                self.values[node] = 0
             elif node.op == "output":
                 output = node.args[0]
-            elif node in self.values.shapes:
+            elif node in self.shapes:
                 self._lower(node)
-        if not isinstance(output, Node) or self.values.of.get(output) != len(self.operations):
+        if not isinstance(output, Node) or self.values.get(output) != len(self.operations):
             raise InputError("the network returns something else than the last tensor it computes; return that alone")
         unused = sorted(set(quantized_layers(self.graph)) - set(self.layers))
         if unused:
@@ -124,7 +134,7 @@ class _Lowering:
         program = Program(input=self._input(), layers=self.layers, operations=tuple(self.operations))
         folded = frozenset(node.name for node in self.norms.values())
         analysis = analyse_ranges(program, self.numbers)
-        return Lowered(program, self.numbers, analysis, self.graph, self.made, folded)
+        return Lowered(program, self.numbers, analysis, self.graph, self.indices, folded)
 
     def _input(self) -> NetworkInput:
         first = next(iter(self.layers.values()))
@@ -138,23 +148,23 @@ class _Lowering:
 
     def _read_out(self, output: Node) -> None:
         """The mean over the frames that a prediction is, as a sum."""
-        shape = self.values.shapes[output]
+        shape = self.shapes[output]
         if len(shape) != 2:
             raise InputError(
                 f"the network returns a tensor of shape ({self.frames}, 'N', {', '.join(map(str, shape[1:]))}); "
                 "deployed networks with a time axis return logits, (T, 'N', classes)"
             )
-        self.operations.append(SumFrames(name="readout", inputs=(self.values.of[output],)))
+        self.operations.append(SumFrames(name="readout", inputs=(self.values[output],)))
 
     def _norms(self) -> dict[Node, Node]:
         """The batch norm that alone reads a layer's output, by the layer's node."""
-        found = {}
+        norms = {}
         for node in self.graph.graph.nodes:
             if node.op == "call_module" and isinstance(self.modules[node.target], QuantizedLayer):
                 users = list(node.users)
                 if len(users) == 1 and users[0].op == "call_module" and type(self.modules[users[0].target]) in _NORMS:
-                    found[node] = users[0]
-        return found
+                    norms[node] = users[0]
+        return norms
 
     def _lower(self, node: Node) -> None:
         module = self.modules[str(node.target)] if node.op == "call_module" else None
@@ -162,13 +172,8 @@ class _Lowering:
             self._layer(node, module)
         elif node in self.norms.values() or isinstance(module, _NOTHING) or self._passed_on(node):
             self._same(node)
-        elif module is not None and type(module) in MODULES:
-            make, names = MODULES[type(module)]
-            self._operation(node, make, {name: getattr(module, name) for name in names})
-        elif module is None and node.target in CALLS:
-            make, names = CALLS[node.target]
-            given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
-            self._operation(node, make, {name: given.get(name, DEFAULTS.get(name)) for name in names})
+        elif (rule := rule_of(node, module)) is not None:
+            self._operation(node, rule, module)
         elif isinstance(module, OutputNeuron):
             self._neuron(node, module)
         elif isinstance(module, base.MemoryModule):
@@ -181,7 +186,7 @@ class _Lowering:
             raise InputError(f"{_title(node, module)} cannot be deployed; deployed networks hold {_SUPPORTED}")
 
     def _same(self, node: Node) -> None:
-        (self.values.of[node],) = self.values.input(node)
+        self.values[node] = self._input_values(node)[0]
 
     def _passed_on(self, node: Node) -> bool:
         # Dropout as a function is on unless it is told otherwise.
@@ -190,25 +195,37 @@ class _Lowering:
             dropout and node.kwargs.get("training", [*node.args, True, True][2]) is False
         )
 
-    def _operation(self, node: Node, make: Make, setting: dict[str, Any]) -> None:
-        in_place = setting.get("inplace") or node.target in (operator.iadd, "add_", "relu_")
-        if in_place and len(node.all_input_nodes[0].users) > 1:
+    def _tensors(self, node: Node) -> list[Node]:
+        """What a node reads that is a tensor, in the order of its arguments, as often as it is there."""
+        inputs: list[Node] = []
+        map_arg((node.args, node.kwargs), inputs.append)
+        return [tensor for tensor in inputs if tensor in self.shapes]
+
+    def _input_values(self, node: Node) -> tuple[int, ...]:
+        return tuple(self.values[tensor] for tensor in self._tensors(node))
+
+    def _operation(self, node: Node, rule: Rule, module: nn.Module | None) -> None:
+        tensors = self._tensors(node)
+        shapes = tuple(self.shapes[tensor] for tensor in tensors)
+        call = Call(node, settings_of(rule, node, module), shapes, self.shapes[node])
+        if changes_in_place(call) and len(tensors[0].users) > 1:
             raise InputError(
                 f"{node.name} changes a tensor in place that others read; drop inplace to deploy the network"
             )
-        self._append(node, make(self.values, node, setting))
+        fields = rule.fields(call)
+        self._append(node, rule.operation(name=node.name, inputs=self._input_values(node), **fields))
 
-    def _append(self, node: Node, operation: Operation) -> None:
-        self.made[node.name] = len(self.operations)
+    def _append(self, node: Node, operation: AnyOperation) -> None:
+        self.indices[node.name] = len(self.operations)
         self.operations.append(operation)
-        self.values.of[node] = len(self.operations)
+        self.values[node] = len(self.operations)
 
     def _neuron(self, node: Node, neuron: OutputNeuron) -> None:
         if not self.layers:
             raise InputError(f"{_title(node, neuron.spiking)} cannot be deployed in front of all quantized layers")
         # The program so far; it does not end as a whole one has to.
         begun = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
-        (value,) = self.values.input(node)
+        (value,) = self._input_values(node)
         fraction = analyse_ranges(begun, self.numbers).values[value].fraction
         self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
 
@@ -216,7 +233,7 @@ class _Lowering:
         name = str(node.target)
         norm_node = self.norms.get(node)
         norm = self.modules[str(norm_node.target)] if norm_node is not None else None
-        if isinstance(layer, QuantizedLinear) and norm is not None and len(self.values.shapes[node]) > 2:
+        if isinstance(layer, QuantizedLinear) and norm is not None and len(self.shapes[node]) > 2:
             raise InputError(f"{norm_node}: batch norm over tokens cannot be folded into {name!r}")
         packed, numbers = lower_layer(name, layer, norm)
         if name in self.layers and not _same_numbers(numbers, self.numbers[name]):
@@ -224,7 +241,8 @@ class _Lowering:
                 f"layer {name!r} runs several times with different batch norms; give each run its own layer"
             )
         self.layers[name], self.numbers[name] = packed, numbers
-        self._append(node, RunLayer(name=node.name, inputs=self.values.input(node), layer=name))
+        (value,) = self._input_values(node)
+        self._append(node, RunLayer(name=node.name, inputs=(value,), layer=name))
 
 
 def _same_numbers(one: LayerNumbers, other: LayerNumbers) -> bool:

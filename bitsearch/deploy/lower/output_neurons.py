@@ -13,7 +13,8 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from bitsearch.deploy.integer.program import DECAY_FRACTION, Fire
+from bitsearch.deploy.integer.fields import DECAY_FRACTION
+from bitsearch.deploy.integer.operations import Fire
 from bitsearch.errors import InputError
 from bitsearch.frameworks.spikingjelly import NEURONS, charge, decay
 

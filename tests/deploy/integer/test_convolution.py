@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from bitsearch.deploy.integer import convolution
 from bitsearch.deploy.integer.convolution import Convolution
-from bitsearch.deploy.integer.program import PackedLayer
+from bitsearch.deploy.integer.packed_layer import PackedLayer
 
 GEOMETRIES = [
     {"weight_shape": (5, 3, 3, 3), "padding": (1, 1)},

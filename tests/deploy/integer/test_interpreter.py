@@ -6,46 +6,21 @@ from math import floor
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
 from torch import nn
 
 from bitsearch.deploy.integer import interpreter as replay
-from bitsearch.deploy.integer.interpreter import Replay, encode, floor_quotient
-from bitsearch.deploy.integer.program import NetworkInput, PackedLayer, Program, RunLayer
-from bitsearch.deploy.integer.ranges import LARGEST, LayerNumbers
-from bitsearch.deploy.lower.float64_reference import Float64Reference, quotient
+from bitsearch.deploy.integer.interpreter import Replay, encode
+from bitsearch.deploy.integer.operations import RunLayer
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.program import NetworkInput, Program
+from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
-
-
-@examples(500)
-@given(divisor=st.integers(1, 2**31 - 1), quotient_=st.integers(0, 511), off=st.integers(-2, 2))
-@example(divisor=1, quotient_=511, off=0)
-@example(divisor=2**31 - 1, quotient_=511, off=-1)
-def test_a_product_and_a_shift_divide_exactly_next_to_every_multiple(divisor, quotient_, off):
-    number = max(quotient_ * divisor + off, 0)
-    limit = 512 * divisor + 3
-    assert floor_quotient(torch.tensor([number]), divisor, limit).item() == number // divisor
-
-
-def test_a_product_and_a_shift_divide_exactly_for_all_small_numbers():
-    for divisor in range(1, 70):
-        numbers = torch.arange(40 * divisor)
-        assert torch.equal(floor_quotient(numbers, divisor, 40 * divisor), numbers // divisor)
-
-
-@examples(500)
-@given(denominator=st.integers(1, 2**49), whole=st.integers(-(2**50), 2**50), off=st.integers(-1, 1))
-def test_rounded_quotients_stay_on_their_side_of_whole_numbers(denominator, whole, off):
-    # The nearest multiple of the denominator within the allowed range, and its two neighbours.
-    numerator = max(min(whole, LARGEST), -LARGEST) // denominator * denominator + off
-    numerator = max(min(numerator, LARGEST - 1), 1 - LARGEST)
-    found = quotient(torch.tensor([float(numerator)], dtype=torch.float64), float(denominator))
-    assert found.item() == numerator // denominator
 
 
 def one_layer(**changes):
@@ -169,7 +144,7 @@ def test_large_accumulators_and_ties_are_the_same_on_integers_and_in_float64(tim
         network.first.weight.copy_(127 * step * torch.where(torch.rand(6, inputs) < 0.7, 1.0, -1.0))
         network.first.spike_log_step.copy_(torch.log(torch.tensor([0.013, 0.0171, 0.0113, 0.019][:time_steps])))
     lowered = lower(network, examples)
-    widths = lowered.analysis.runs[0]
+    widths = lowered.analysis.operations[0].widths
     assert widths.product >= 1 << 47
     assert widths.accumulator > (1 << 25 if time_steps == 1 else 1 << 30)
     # Inputs on the ties of the first step, one unit below them, and far beyond the range.
@@ -192,7 +167,7 @@ def test_large_accumulators_and_ties_are_the_same_on_integers_and_in_float64(tim
     wanted = (sums * own.multiplier.astype(object) + half) // (1 << packed.shift) + own.bias.astype(object)
     currents = []
     replay(x, lambda name, what, t, seen: (name, what, t) == ("second", "membrane", 0) and currents.append(seen))
-    scale = lowered.analysis.runs[1].membrane_fraction - packed.fraction
+    scale = lowered.analysis.operations[1].widths.membrane_fraction - packed.fraction
     assert (currents[0].numpy().astype(object) == wanted * 2**scale).all()
     assert int(np.abs(sums).max()) <= widths.accumulator
 

@@ -19,8 +19,9 @@ from bitsearch.cost import CostModel, trace
 from bitsearch.data import load_data
 from bitsearch.deploy import pack, read, verify
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.program import NetworkInput, PackedLayer, Program, RunLayer, SumFrames
-from bitsearch.deploy.integer.ranges import LayerNumbers
+from bitsearch.deploy.integer.operations import RunLayer, SumFrames
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError

@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.integer.operations import Relu
+from bitsearch.deploy.lower import rules
 from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
@@ -163,6 +165,15 @@ def test_residual_networks_are_replayed_exactly():
     torch.manual_seed(0)
     network = make_network("resnet20", {"width": 2}, input_shape=(3, 8, 8), classes=10)
     check_equal(*prepared(network, decay=1.0))
+
+
+def test_a_line_of_the_table_is_all_that_lowers_a_module(monkeypatch):
+    network, examples = prepared(Net(nn.Threshold(0.0, 0.0)))
+    with pytest.raises(InputError, match=r"deployed networks hold .*, ReLU, max pooling, .*, concatenation, dropout"):
+        lower(network, examples)
+    monkeypatch.setitem(rules._BY_TARGET, nn.Threshold, rules.Rule(Relu, "", (nn.Threshold,)))
+    lowered = check_equal(network, examples)
+    assert [operation.op for operation in lowered.program.operations] == ["layer", "relu", "layer"]
 
 
 class Branching(nn.Module):

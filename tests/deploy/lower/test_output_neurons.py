@@ -12,7 +12,8 @@ from torch.utils.data import TensorDataset
 from bitsearch.data import Splits
 from bitsearch.deploy import pack, read, verify
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.program import Fire, NetworkInput, Program
+from bitsearch.deploy.integer.operations import Fire
+from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import analyse_ranges
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.deploy.lower.output_neurons import OutputNeuron
@@ -83,7 +84,7 @@ def test_a_neuron_fires_at_its_threshold_and_is_reset_by_hand():
 def test_membranes_stay_within_their_bounds(hard, decay, extreme):
     for threshold in (1, 30, 1000):
         program = program_of(threshold, decay, hard=hard)
-        bound = analyse_ranges(program, {}).membranes[0]
+        bound = analyse_ranges(program, {}).operations[0].widths.membrane
         membranes, _ = spikes(program, extreme)
         assert max(map(abs, membranes)) <= bound
 

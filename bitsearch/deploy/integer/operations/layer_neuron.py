@@ -1,0 +1,139 @@
+"""The refined neuron at a layer's input: its bounds, its spikes on integers, and in float64.
+
+Both yield what a layer sums up: Σ n_t·code_t ``[N, ...]``, with frames every n_t·code_t, ``[T·N, ...]``.
+"""
+
+import torch
+from torch import Tensor
+
+from bitsearch.deploy.integer.bounds import NeuronWidths, Range, check_width, integer_type
+from bitsearch.deploy.integer.fields import DECAY_FRACTION
+from bitsearch.deploy.integer.layer_tensors import LayerTensors
+from bitsearch.deploy.integer.operations.operation import OperationObserver
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.rounding import decayed, floor_quotient, half, mean, quotient, rounded
+from bitsearch.quant.frames import bin_weights
+
+
+def membrane_bound(name: str, layer: PackedLayer, numbers: LayerNumbers, x: Range) -> tuple[int, int]:
+    """(bound on what the neuron forms, fraction of its membrane); InputError, naming the run, if it is too wide."""
+    fraction = max(x.fraction + layer.finer, layer.step_fraction)
+    scale = fraction - x.fraction
+    low, high = x.low << scale, x.high << scale
+    residual = (0, 0)
+    widest = max((end - first for first, end in layer.bins), default=1)
+    # What the mean of a bin forms.
+    largest = (x.magnitude * widest << layer.finer + 1) + widest if widest > 1 else 0
+    check_width(name, largest)
+    for t, step in enumerate(numbers.steps.tolist()):
+        step <<= fraction - layer.step_fraction
+        u_low, u_high = low + residual[0], high + residual[1]
+        top = layer.q_max(t) * step
+        largest = max(largest, 2 * max(-u_low, u_high) + step, top + step)
+        # What is left: half a step inside of the range, all that is beyond it outside; at one signed bit a whole step.
+        inside = step if layer.signed else step // 2 + 1
+        bottom = -top if layer.signed else 0
+        left = (min(u_low - bottom, -inside), max(u_high - top, inside))
+        if layer.decay != 1 << DECAY_FRACTION:
+            largest = max(largest, max(-left[0], left[1]) * layer.decay + half(DECAY_FRACTION))
+            left = (decayed(left[0], layer.decay), decayed(left[1], layer.decay))
+        residual = left
+        check_width(name, largest)
+    return largest, fraction
+
+
+def integer_spikes(
+    tensors: LayerTensors, x: Tensor, x_range: Range, widths: NeuronWidths, observer: OperationObserver
+) -> Tensor:
+    """Of currents ``[N, ...]``, ``[F·N, ...]`` with frames, in the type of the layer's sum."""
+    layer, numbers = tensors.layer, tensors.numbers
+    currents = _integer_currents(layer, x, x_range, widths)
+    coarser = widths.membrane_fraction - layer.step_fraction
+    sums: list[Tensor] = []
+    membrane = currents[0]
+    for t, (step, weight) in enumerate(zip(numbers.steps.tolist(), numbers.spike_weights, strict=True)):
+        codes = _integer_codes(membrane, step, coarser, layer, t)
+        observer("membrane", t, membrane)
+        observer("spikes", t, codes)
+        if t + 1 < layer.time_steps:
+            membrane = torch.sub(membrane, codes, alpha=step << coarser)
+            if layer.decay != 1 << DECAY_FRACTION:
+                # The formula of `decayed`, in place.
+                membrane = (membrane * layer.decay).add_(half(DECAY_FRACTION))
+                membrane >>= DECAY_FRACTION
+            membrane += currents[t + 1]
+        if layer.frames is None and sums:
+            sums[0].add_(codes.to(tensors.dtype), alpha=weight)
+        else:
+            sums.append(codes.to(tensors.dtype) * weight)
+    return sums[0] if layer.frames is None else torch.cat(sums)
+
+
+def _integer_currents(layer: PackedLayer, x: Tensor, x_range: Range, widths: NeuronWidths) -> list[Tensor]:
+    """What the neuron gets at every time step, in the unit of its membrane."""
+    dtype, places = integer_type(widths.membrane), widths.membrane_fraction - x_range.fraction
+    if layer.frames is None:
+        current = x.to(dtype)
+        return [current << places if places else current] * layer.time_steps
+    sequence = x.long().unflatten(0, (layer.frames, -1))
+    return [
+        mean(sequence[first:end].sum(0), end - first, layer.finer).to(dtype) << places - layer.finer
+        for first, end in layer.bins
+    ]
+
+
+def _integer_codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int) -> Tensor:
+    """⌊(2u + S) / (2S)⌋ within the code's range, S = ``step``·2^``coarser``; the sign alone at one signed bit."""
+    largest = layer.q_max(t)
+    if layer.signed and layer.spike_bits[t] == 1:
+        return torch.where(membrane < 0, -1, 1).to(torch.int32)
+    if largest == 1 and not layer.signed:
+        return (membrane >= -(-(step << coarser) // 2)).to(torch.int32)
+    # ⌊n / (S·2^k)⌋ = ⌊⌊n / 2^k⌋ / S⌋; in 64 bits, codes are counted from the least one, so that nothing is negative.
+    lowest = -largest if layer.signed else 0
+    levels = membrane + (step << coarser >> 1)
+    levels >>= coarser
+    levels = levels.clamp_(lowest * step, (largest + 1) * step - 1).long()
+    levels = levels if lowest == 0 else levels.sub_(lowest * step)
+    codes = floor_quotient(levels, step, (largest - lowest + 1) * step).to(torch.int32)
+    return codes if lowest == 0 else codes.add_(lowest)
+
+
+def float64_spikes(
+    layer: PackedLayer,
+    numbers: LayerNumbers,
+    x: Tensor,
+    x_range: Range,
+    widths: NeuronWidths,
+    observer: OperationObserver,
+) -> Tensor:
+    """Of real currents ``[N, ...]``, ``[F·N, ...]`` with frames, float64."""
+    currents = _float64_currents(layer, x, x_range.fraction)
+    spikes = []
+    membrane = currents[0]
+    for t, weight in enumerate(numbers.spike_weights):
+        step = int(numbers.steps[t]) * 2.0**-layer.step_fraction
+        codes = _float64_codes(membrane, step, layer, t)
+        observer("spikes", t, codes.long())
+        left = (layer.decay * 2.0**-DECAY_FRACTION) * (membrane - codes * step)
+        current = currents[min(t + 1, len(currents) - 1)]
+        membrane = current + (left if layer.decay == 1 << DECAY_FRACTION else rounded(left, widths.membrane_fraction))
+        spikes.append(weight * codes)
+    return torch.stack(spikes).sum(0) if layer.frames is None else torch.cat(spikes)
+
+
+def _float64_currents(layer: PackedLayer, x: Tensor, fraction: int) -> list[Tensor]:
+    """What the neuron gets at every time step; where frames are averaged, in a unit finer than 2^−``fraction``."""
+    if layer.frames is None:
+        return [x] * layer.time_steps
+    weights = bin_weights(layer.frames, layer.time_steps)
+    sums = torch.tensordot((weights > 0).double(), x.unflatten(0, (layer.frames, -1)), 1)
+    sizes = (weights > 0).sum(1).double().view(-1, *[1] * (sums.dim() - 1))
+    return list(rounded(sums / sizes, fraction + layer.finer))
+
+
+def _float64_codes(membrane: Tensor, step: float, layer: PackedLayer, t: int) -> Tensor:
+    if layer.signed and layer.spike_bits[t] == 1:
+        return torch.where(membrane < 0, -1.0, 1.0).double()
+    largest = float(layer.q_max(t))
+    return quotient(2 * membrane + step, 2 * step).clamp(-largest if layer.signed else 0.0, largest)

@@ -1,0 +1,132 @@
+"""A quantized layer of the program: its geometry and arithmetic as data, and its tensors."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from bitsearch.deploy.integer.fields import Decay, Fraction, Padding, Pair, Shape, Size
+from bitsearch.quant.frames import bins
+from bitsearch.quant.uniform import q_max
+from bitsearch.validation import Bits, Frozen, TimeSteps
+
+
+class PackedLayer(Frozen):
+    """A quantized layer: a neuron at its input, a convolution or product of integers, an affine map to a current.
+
+    Spikes are codes of ``spike_bits`` bits; step sizes S_t are integers in the unit 2^−step_fraction, and the weight
+    n_t of a spike is S_t / gcd(S). With A = Σ_t n_t·Σ code_t·level the layer's output is
+    ⌊(A·multiplier + ½·2^shift) / 2^shift⌋ + bias, by output channel, in the unit 2^−fraction.
+
+    Without ``frames`` the current is the same at every time step. With them the current of time step t is the mean of
+    the k frames of its bin, ⌊(2·sum·2^c + k) / (2·k)⌋ with c = ⌈log2 k⌉ of the largest bin, c bits finer than the
+    input; every time step has an A = n_t·Σ code_t·level and an output of its own, which frame f shows for t = ⌊f·T/F⌋.
+    """
+
+    weight_shape: Shape
+    """``[outputs, inputs / groups, *kernel]``."""
+    weight_bits: Bits
+    spike_bits: tuple[Bits, ...] = Field(min_length=1, max_length=64)
+    """One bit width a time step."""
+    signed: bool
+    """Whether codes are −q_max … q_max, q_max = 2^(b−1) − 1 (−1 or 1 at one bit), or 0 … 2^b − 1."""
+    decay: Decay
+    step_fraction: Fraction
+    shift: int = Field(ge=0, le=62)
+    fraction: Fraction
+    stride: Pair = (1,)
+    padding: Padding = (0,)
+    dilation: Pair = (1,)
+    groups: Size = 1
+    frames: TimeSteps | None = None
+    """F, where the time steps are those of the input's time axis."""
+
+    @model_validator(mode="after")
+    def _one_setting_an_axis(self) -> "PackedLayer":
+        axes = len(self.weight_shape) - 2
+        if axes < 0:
+            raise ValueError(f"weight_shape has {len(self.weight_shape)} axes; a layer's weight has at least two")
+        for name in ("stride", "padding", "dilation"):
+            setting = getattr(self, name)
+            if len(setting) != max(axes, 1):
+                raise ValueError(f"{name} has {len(setting)} numbers for a kernel of {axes} axes")
+        if self.weight_shape[0] % self.groups:
+            raise ValueError(f"{self.weight_shape[0]} outputs cannot be divided into {self.groups} groups")
+        if self.frames is not None and self.time_steps > self.frames:
+            raise ValueError(f"{self.time_steps} time steps for an input of {self.frames} frames")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        return self.weight_shape[0]
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Of a convolution; empty for a linear layer."""
+        return self.weight_shape[2:]
+
+    @property
+    def channel_shape(self) -> tuple[int, ...]:
+        """Of a tensor ``[outputs]`` beside the layer's sums."""
+        return (-1, *[1] * len(self.kernel))
+
+    @property
+    def time_steps(self) -> int:
+        """T."""
+        return len(self.spike_bits)
+
+    @property
+    def bins(self) -> list[tuple[int, int]]:
+        """The frames of every time step, first … end − 1; none without a time axis."""
+        return [] if self.frames is None else bins(self.frames, self.time_steps)
+
+    @property
+    def finer(self) -> int:
+        """By how many bits the unit of the mean of a bin is finer than the input's, c."""
+        return (max((end - first for first, end in self.bins), default=1) - 1).bit_length()
+
+    def q_max(self, t: int) -> int:
+        """q_max of a time step's spikes."""
+        return q_max(self.spike_bits[t], signed=self.signed)
+
+
+@dataclass(frozen=True)
+class LayerNumbers:
+    """The tensors of a layer."""
+
+    levels: npt.NDArray[np.int8]
+    """Weight levels, in the weight's shape."""
+    multiplier: npt.NDArray[np.int32]
+    """``[outputs]``."""
+    bias: npt.NDArray[np.int32]
+    """``[outputs]``."""
+    steps: npt.NDArray[np.int32]
+    """``[T]``."""
+
+    @cached_property
+    def spike_weights(self) -> list[int]:
+        """n_t = S_t / gcd(S): what one level of a spike counts for in the accumulator."""
+        steps = self.steps.tolist()
+        common = gcd(*steps)
+        return [step // common for step in steps]
+
+
+def max_code_sum(layer: PackedLayer, weights: list[int]) -> int:
+    """The most that Σ n_t·code_t can be in one sum: of all time steps, or with frames of one, n_t = ``weights[t]``."""
+    steps = [weight * layer.q_max(t) for t, weight in enumerate(weights)]
+    return sum(steps) if layer.frames is None else max(steps)
+
+
+def level_sums(levels: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """Σ|level| of every output channel."""
+    sums: npt.NDArray[np.int64] = np.abs(levels.reshape(len(levels), -1), dtype=np.int64).sum(1)
+    return sums
+
+
+def accumulator_bound(layer: PackedLayer, numbers: LayerNumbers) -> int:
+    """The most that |A| and every part of its sum can be, in whatever order it is added up."""
+    return int(level_sums(numbers.levels).max()) * max_code_sum(layer, numbers.spike_weights)
