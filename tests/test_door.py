@@ -81,6 +81,8 @@ def test_messages_and_cards_name_what_is_exported():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 named |= set(re.findall(r"\bbitsearch\.([a-z_]+)\(", node.value))
+    for path in (ROOT / "bitsearch").rglob("*.jinja"):
+        named |= set(re.findall(r"\bbitsearch\.([a-z_]+)\(", path.read_text(encoding="utf-8")))
     assert {"rebuild", "search", "measure_activity"} <= named
     assert named <= set(bitsearch.__all__)
 

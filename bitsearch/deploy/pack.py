@@ -26,7 +26,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         network: from :func:`bitsearch.apply`, with weights loaded.
         example_input: a batch ``[N, ...]`` or ``[F, N, ...]``, N > 1, to trace the network and to observe widths with.
         path: file to write, whole or not at all.
-        plan: kept in the file, so that :func:`bitsearch.deploy.verify` finds the network again.
+        plan: kept in the file, so that :func:`bitsearch.verify` finds the network again.
 
     Returns:
         The bytes of its tensors, header not included.

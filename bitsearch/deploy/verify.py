@@ -85,7 +85,7 @@ def verify(
     """Replay a packed file beside its network in the deployed arithmetic, and beside the network in float32.
 
     Args:
-        packed: from :func:`bitsearch.deploy.read`.
+        packed: from :func:`bitsearch.read`.
         network: the quantized network that the file is to be of, with its weights.
         example_input: a batch ``[N, ...]``, N > 1, to trace it with.
         samples: inputs and labels.

@@ -1,1 +1,29 @@
-"""Files for others: ONNX, NIR, a folder to publish."""
+"""Every export format by name; adding one is one file here, and one entry in this table."""
+
+from bitsearch.deploy.formats.format import ExportRequest, ExportResult, Format
+
+FORMATS: dict[str, Format] = {
+    "packed": Format(
+        ".packed.safetensors", "integers at exactly their bit widths", "bitsearch.deploy.formats.packed:export"
+    ),
+    "nir": Format(
+        ".nir",
+        "spiking event networks",
+        "bitsearch.deploy.formats.nir:export",
+        modules=("nir",),
+        extra="nir",
+        options=("share_steps",),
+    ),
+    "onnx": Format(
+        ".onnx",
+        "a graph of standard operators",
+        "bitsearch.deploy.formats.onnx:export",
+        modules=("onnx", "onnxscript", "onnxruntime"),
+        extra="onnx",
+    ),
+    "hub-folder": Format(".hub", "model card and all files", "bitsearch.deploy.formats.hub_folder:export"),
+}
+
+DEFAULT = "packed"
+
+__all__ = ["DEFAULT", "FORMATS", "ExportRequest", "ExportResult", "Format"]

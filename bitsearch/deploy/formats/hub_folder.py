@@ -3,7 +3,6 @@
 Its ``README.md`` starts with the YAML block that model hubs read. Uploading is left to people, and so is the licence.
 """
 
-import json
 import os
 import re
 import shutil
@@ -12,9 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from torch import Tensor, nn
 
 from bitsearch.cost import Target
+from bitsearch.deploy.formats.format import ExportRequest, ExportResult
 from bitsearch.deploy.integer.packed_file import RunWidths, read
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.deploy.pack import pack
@@ -39,6 +41,15 @@ CARD, PLAN, WEIGHTS, SPACE, PACKED, REPORT = (
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
+def export(request: ExportRequest) -> ExportResult:
+    """Make the folder ``request.output``; InputError as :func:`export_hub_folder`."""
+    unpacked = export_hub_folder(
+        request.network, request.task.examples, request.output, request.plan, request.task.space, request.report
+    )
+    lines = (f"{request.output}: choose a licence in {CARD}, in place of {LICENCE}",)
+    return ExportResult(lines if unpacked is None else (*lines, f"no packed file: {unpacked}"))
+
+
 def export_hub_folder(
     network: nn.Module, example_input: Tensor, path: Path, plan: BitPlan, space: SearchSpace, report: Path | None = None
 ) -> str | None:
@@ -46,7 +57,7 @@ def export_hub_folder(
 
     Args:
         network: from :func:`bitsearch.apply`, with weights loaded.
-        example_input: as for :func:`bitsearch.deploy.pack`.
+        example_input: as for :func:`bitsearch.pack`.
         path: a folder that is not there yet, or empty.
         plan: the network's.
         space: the plan's; a data folder and the path of a target file are left out of the copy.
@@ -109,97 +120,36 @@ def card(
 
     ``unpacked`` says why there is no packed file; ``widths`` are those of the packed file.
     """
-    files = {
-        PLAN: "bits of every layer, costs, accuracies, provenance",
-        WEIGHTS: "trained weights and step sizes, float32",
-        SPACE: "network, data and training that the plan belongs to",
-        PACKED: None if unpacked is not None else "the network as integers at exactly their bit widths",
-        REPORT: "the whole search: front, trials, the plan layer by layer" if report else None,
-    }
-    own = [name for name in (space.network, space.data) if is_import_path(name)]
-    options = " --trust" if own else ""
-    if "root" in space.data_options:
-        options += " --set data_options.root=DIR"
-    files_options = f"--weights {WEIGHTS} --space {SPACE}{options}"
-    lines = [
-        "---",
-        f"license: {LICENCE}",
-        "library_name: bitsearch",
-        f"tags: {json.dumps(['spiking-neural-network', 'quantization', 'mixed-precision', 'bitsearch'])}",
-        "---",
-        "",
-        f"# {escape(plan.network)} on {escape(space.data)}, {escape(_budget(plan))}",
-        "",
-        f"A spiking neural network whose layers have bit widths and time steps of their own, found by bitsearch "
-        f"{escape(plan.provenance.bitsearch)} in the search space {escape(plan.space)}.",
-        "",
-        f"**Licence: none chosen yet.** Put yours in place of `{LICENCE}` above, and in place of this line.",
-        "",
-        "## Accuracy",
-        "",
-        *_table(
-            ("split", "correctly classified"),
-            [("validation", accuracy(plan.accuracy.validation)), ("test", accuracy(plan.accuracy.test))],
-        ),
-        "",
-        f"Data: {escape(space.data)}, split seed {plan.provenance.split_seed}. The plan was chosen on validation.",
-        "",
-        "## Costs",
-        "",
-        f"For one input, on the hardware target {escape(plan.target)}; the baseline has "
-        f"{plan.baseline.weight_bits} weight bits, {plan.baseline.spike_bits} spike bits and "
-        f"{plan.baseline.time_steps} time steps everywhere.",
-        "",
-        *_table(
-            ("metric", "this plan", "baseline"),
-            [
-                (escape(title(key)), cost(key, value), cost(key, plan.baseline.costs.get(key)))
-                for key, value in plan.costs.items()
-            ],
-        ),
-        "",
-        "## Layers",
-        "",
-        *_table(
-            ("layer", "weight bits", "spike bits", "time steps"),
-            [
-                (escape(name), str(layer.weight_bits), spike_widths(layer), str(layer.time_steps))
-                for name, layer in plan.layers.items()
-            ],
-        ),
-        "",
-        *_integers(widths),
-        "## Files",
-        "",
-        *_table(("file", "what it is"), [(f"`{name}`", what) for name, what in files.items() if what is not None]),
-        "",
-        *([f"There is no packed file: {escape(unpacked)}.", ""] if unpacked is not None else []),
-        "## Use",
-        "",
-        "```sh",
-        "pip install bitsearch",
-        f"bitsearch evaluate {PLAN} {files_options} --split test",
-        *([f"bitsearch verify {PACKED} {files_options} --split test"] if unpacked is None else []),
-        "```",
-        "",
-        *([f"It runs code that is not bitsearch's, {escape(', '.join(own))}; read that before.", ""] if own else []),
-        "In Python:",
-        "",
-        "```python",
-        "from pathlib import Path",
-        "",
-        "import bitsearch",
-        "",
-        f'network, task = bitsearch.rebuild(Path("{PLAN}"), weights=Path("{WEIGHTS}"), space="{SPACE}"'
-        f"{', trust=True' if own else ''})",
-        "```",
-        "",
-        "## Provenance",
-        "",
-        f"Seed {plan.provenance.seed}, torch {escape(plan.provenance.torch)}, method {escape(plan.provenance.method)}, "
-        f"command: {escape(plan.provenance.command)}",
-    ]
-    return "\n".join(lines) + "\n"
+    return (
+        _environment()
+        .get_template("model_card.md.jinja")
+        .render(
+            plan=plan,
+            space=space,
+            licence=LICENCE,
+            budget=_budget(plan),
+            widths=widths,
+            unpacked=unpacked,
+            report=report,
+            files={"plan": PLAN, "weights": WEIGHTS, "space": SPACE, "packed": PACKED, "report": REPORT},
+            factories=[name for name in (space.network, space.data) if is_import_path(name)],
+            needs_root="root" in space.data_options,
+        )
+    )
+
+
+def _environment() -> Environment:
+    """Where the template is read; what it shows is text, unless the template says that it is Markdown."""
+    environment = Environment(  # nosec B701 - Markdown, whose escapes are others than HTML's
+        loader=PackageLoader("bitsearch.deploy", "formats"),
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"accuracy": accuracy, "cost": cost, "spike_widths": spike_widths, "title": title}
+    return environment
 
 
 def escape(text: str) -> str:
@@ -208,42 +158,12 @@ def escape(text: str) -> str:
     return _PUNCTUATION.sub(r"\\\1", shown)
 
 
-def _integers(widths: Mapping[str, RunWidths] | None) -> list[str]:
-    if widths is None:
-        return []
-    rows: list[tuple[str, ...]] = [
-        (
-            escape(name),
-            "—" if found.accumulator is None else f"{found.observed_accumulator} of {found.accumulator}",
-            f"{found.observed_membrane} of {found.membrane}",
-            str(found.output),
-        )
-        for name, found in widths.items()
-    ]
-    return [
-        "## Integers",
-        "",
-        "Bits of signed integers in the packed file's replay: seen on a batch, of those that always suffice.",
-        "",
-        *_table(("layer", "accumulator", "membrane", "output"), rows),
-        "",
-    ]
-
-
 def _budget(plan: BitPlan) -> str:
     budgets = [f"{title(outcome.metric)} {outcome.requested}" for outcome in plan.budget]
     return ", ".join(budgets) or "no budget"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [
-        f"| {' | '.join(heads)} |",
-        f"|{'---|' * len(heads)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-
-
 def _umask() -> int:
-    found = os.umask(0)
-    os.umask(found)
-    return found
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
-from bitsearch.deploy.formats.extras import require
+from bitsearch.deploy.formats.format import ExportRequest, ExportResult
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
@@ -54,6 +54,19 @@ class Agreement:
     """The largest between two logits, as a share of the largest logit."""
 
 
+def export(request: ExportRequest) -> ExportResult:
+    """Write the file and run it beside its network on the test split; InputError as the two functions below."""
+    export_onnx(request.network, request.task.examples, request.output, request.plan)
+    agreement = check_onnx(
+        request.output, request.network, request.task.splits.test, request.task.space.training.at_once
+    )
+    line = (
+        f"{request.output}: {agreement.same} of {agreement.samples} test samples are predicted as by the network; "
+        f"logits differ by at most {agreement.difference:.1e} of the largest"
+    )
+    return ExportResult((line,), equal=agreement.same == agreement.samples)
+
+
 @torch.no_grad()
 def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan) -> None:
     """Write a trained quantized network to ``path`` as ONNX; it takes any batch size and returns ``[N, classes]``.
@@ -65,9 +78,8 @@ def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLi
         plan: kept among the file's ``metadata_props``, with every layer's bits.
 
     Raises:
-        InputError: a package is missing, a layer is not trained, the network cannot be traced, or the file not written.
+        InputError: a layer is not trained, the network cannot be traced, or the file not written.
     """
-    require("onnx", "onnx", "onnxscript")
     import onnx
 
     frames = [layer.frames for layer in trained_layers(network).values()]
@@ -98,9 +110,8 @@ def check_onnx(path: str | os.PathLike[str], network: nn.Module, samples: Sample
     """Run an ONNX file beside its network.
 
     Raises:
-        InputError: ONNX Runtime is missing, or cannot run the file.
+        InputError: ONNX Runtime cannot run the file.
     """
-    require("onnx", "onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from torch import nn
 
-from bitsearch.deploy import read
+from bitsearch import read
 from bitsearch.deploy.formats.hub_folder import LICENCE, card, escape, export_hub_folder, portable
 from bitsearch.errors import InputError
 from bitsearch.layers import convert

@@ -17,7 +17,7 @@ from settled import settle
 from spikingjelly.activation_based import neuron
 from torch import nn
 
-from bitsearch.deploy import pack, read
+from bitsearch import pack, read
 from bitsearch.deploy.integer.packed_file import FORMAT_VERSION
 from bitsearch.errors import InputError
 from bitsearch.layers import convert

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tolerances import rounding
 
-from bitsearch.deploy import pack, read
+from bitsearch import pack, read
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.models import make_network

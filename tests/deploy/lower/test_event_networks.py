@@ -15,9 +15,9 @@ from settled import settle
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
+from bitsearch import pack, read, verify
 from bitsearch.cost import CostModel, trace
 from bitsearch.data import load_data
-from bitsearch.deploy import pack, read, verify
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.operations import RunLayer, SumFrames
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer

@@ -9,8 +9,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from bitsearch import pack, read, verify
 from bitsearch.data import Splits
-from bitsearch.deploy import pack, read, verify
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.operations import Fire
 from bitsearch.deploy.integer.program import NetworkInput, Program

@@ -1,0 +1,76 @@
+"""What an export format is: an entry of a table for the command, and a function of one signature that writes it.
+
+Nothing here needs torch: the command names its formats before it loads a network.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from bitsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bitsearch.plan import BitPlan
+    from bitsearch.train.task import Task
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What there is to export, and where to; a format takes of it what it needs."""
+
+    network: "nn.Module"
+    """Of the plan, with its trained weights, on the CPU."""
+    plan: "BitPlan"
+    task: "Task"
+    """Of the network: examples to trace it with, data to compare the file on, the search space."""
+    output: Path
+    """File or folder to write."""
+    report: Path | None = None
+    """Page of the plan's run, if there is one."""
+    share_steps: bool = False
+    """Whether a layer's spikes are to have one step size for all time steps."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What became of a request."""
+
+    lines: tuple[str, ...]
+    """To print."""
+    equal: bool = True
+    """False where the file was run, and does not compute what its network does."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """An export format."""
+
+    suffix: str
+    """What the name of a file or folder ends in by default."""
+    summary: str
+    """For ``--help``."""
+    function: str
+    """``package.module:name`` of what takes an :class:`ExportRequest` and returns an :class:`ExportResult`."""
+    modules: tuple[str, ...] = ()
+    """That it imports, and that not every installation has."""
+    extra: str | None = None
+    """Of the package, which brings these modules."""
+    options: tuple[str, ...] = ()
+    """Fields of a request that are read by formats that name them alone; the command has an option for each."""
+
+    def export(self, request: ExportRequest) -> ExportResult:
+        """Write what is requested.
+
+        Raises:
+            InputError: a module is not installed, or as the format's own function: a network that the format cannot
+                express, or a file that cannot be written.
+        """
+        missing = [module for module in self.modules if find_spec(module) is None]
+        if missing:
+            raise InputError(f"{', '.join(missing)} is not installed; run: pip install 'bitsearch[{self.extra}]'")
+        module, _, name = self.function.partition(":")
+        return cast(ExportResult, getattr(import_module(module), name)(request))
