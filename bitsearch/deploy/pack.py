@@ -63,18 +63,18 @@ class MinMaxObserver:
     """An observer of a replay: the least and the largest integers that were seen."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+        self._extremes: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def __call__(self, operation: str, what: str, step: int, integers: Tensor) -> None:
+    def __call__(self, operation: str, quantity: str, step: int, integers: Tensor) -> None:
         """Take note of a tensor."""
         if integers.numel():
-            low, high = self._seen.get((operation, what), (0, 0))
+            low, high = self._extremes.get((operation, quantity), (0, 0))
             least, most = torch.aminmax(integers)
-            self._seen[operation, what] = (min(low, int(least)), max(high, int(most)))
+            self._extremes[operation, quantity] = (min(low, int(least)), max(high, int(most)))
 
-    def bits(self, operation: str, what: str) -> int:
+    def bits(self, operation: str, quantity: str) -> int:
         """Width of a signed integer that would have held them."""
-        return signed_bits(*self._seen.get((operation, what), (0, 0)))
+        return signed_bits(*self._extremes.get((operation, quantity), (0, 0)))
 
 
 def _widths(program: Program, analysis: Analysis, maxima: MinMaxObserver) -> dict[str, RunWidths]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.deploy.integer.packed_file import PackedNetwork
+from bitsearch.deploy.integer.packed_layer import PackedLayer
 from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS
@@ -100,69 +101,71 @@ def verify(
     True
     """
     lowered = lower(network, example_input)
-    _check_same(packed, lowered.program.layers)
+    _check_same_network(packed, lowered.program.layers)
     replay, reference = packed.replay(), Float64Reference(lowered)
     fraction = replay.analysis.values[-1].fraction
     maxima = MinMaxObserver()
-    found = {operation.name: Comparison(operation.name) for _, operation in packed.program.neurons()}
-    same, right, right_float, count = True, 0, 0, 0
+    comparisons = {operation.name: Comparison(operation.name) for _, operation in packed.program.neurons()}
+    outputs_equal, correct, float_correct, count = True, 0, 0, 0
     for inputs, labels in batches(samples, batch_size):
-        ours: Spikes = {}
-        theirs: Spikes = {}
+        file_spikes: Spikes = {}
+        network_spikes: Spikes = {}
 
-        def watch(name: str, what: str, t: int, seen: Tensor, ours: Spikes = ours) -> None:
-            if what == "spikes":
-                ours[name, t] = seen
-            maxima(name, what, t, seen)
+        def observe_file(name: str, quantity: str, t: int, integers: Tensor, spikes: Spikes = file_spikes) -> None:
+            if quantity == "spikes":
+                spikes[name, t] = integers
+            maxima(name, quantity, t, integers)
 
-        def keep(name: str, what: str, t: int, seen: Tensor, theirs: Spikes = theirs) -> None:
-            theirs[name, t] = seen
+        def observe_network(name: str, quantity: str, t: int, codes: Tensor, spikes: Spikes = network_spikes) -> None:
+            spikes[name, t] = codes
 
-        outputs = replay(inputs, watch)
-        exact = reference(inputs, keep)
+        outputs = replay(inputs, observe_file)
+        exact = reference(inputs, observe_network)
         with _float_spikes(network) as in_float, eval_mode(network):
             logits = predict(network, inputs)
-        for (name, t), seen in ours.items():
-            other = theirs.get((name, t))
-            float_spikes = in_float.pop(0)
+        for (name, t), codes in file_spikes.items():
+            expected = network_spikes.get((name, t))
+            float_codes = in_float.pop(0)
             # What comes before a static input is repeated runs once.
-            float_spikes = float_spikes.repeat(seen.numel() // float_spikes.numel(), *[1] * (seen.dim() - 1))
-            float_spikes = float_spikes.reshape(seen.shape)
-            unequal = seen.numel() if other is None or other.shape != seen.shape else int((other != seen).sum())
-            found[name].add(t, seen.numel(), unequal, int((float_spikes != seen).sum()))
-        same = same and torch.equal(torch.ldexp(outputs.double(), torch.tensor(-fraction)), exact)
-        right += int((outputs.argmax(-1) == labels).sum())
-        right_float += int((logits.argmax(-1) == labels).sum())
+            float_codes = float_codes.repeat(codes.numel() // float_codes.numel(), *[1] * (codes.dim() - 1))
+            float_codes = float_codes.reshape(codes.shape)
+            if expected is None or expected.shape != codes.shape:
+                unequal = codes.numel()
+            else:
+                unequal = int((expected != codes).sum())
+            comparisons[name].add(t, codes.numel(), unequal, int((float_codes != codes).sum()))
+        outputs_equal = outputs_equal and torch.equal(torch.ldexp(outputs.double(), torch.tensor(-fraction)), exact)
+        correct += int((outputs.argmax(-1) == labels).sum())
+        float_correct += int((logits.argmax(-1) == labels).sum())
         count += len(labels)
-    for name, comparison in found.items():
+    for name, comparison in comparisons.items():
         comparison.accumulator_bits = maxima.bits(name, "accumulator")
         comparison.membrane_bits = maxima.bits(name, "membrane")
-    return Verification(tuple(found.values()), count, same, right / count, right_float / count)
+    return Verification(tuple(comparisons.values()), count, outputs_equal, correct / count, float_correct / count)
 
 
-def _check_same(packed: PackedNetwork, layers: Mapping[str, object]) -> None:
-    ours = packed.program.layers
-    different = sorted(set(ours) ^ set(layers))
+def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer]) -> None:
+    layers = packed.program.layers
+    different = sorted(set(layers) ^ set(lowered))
     if different:
         raise InputError(f"the file is of another network: only one of the two has layer {different[0]!r}")
-    for name, layer in ours.items():
-        other = layers[name]
+    for name, layer in layers.items():
         for part in ("weight_shape", "weight_bits", "spike_bits", "signed", "frames"):
-            if getattr(layer, part) != getattr(other, part):
+            if getattr(layer, part) != getattr(lowered[name], part):
                 raise InputError(
                     f"the file is of another network or plan: layer {name!r} has {part} {getattr(layer, part)}, "
-                    f"the network's {getattr(other, part)}"
+                    f"the network's {getattr(lowered[name], part)}"
                 )
 
 
 @contextmanager
 def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
     """Codes of the float32 network, run by run and step by step, in the order they are made."""
-    found: list[Tensor] = []
+    spikes: list[Tensor] = []
 
-    def before(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+    def record_layer(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, QuantizedLayer)
-        x = given[0]
+        x = inputs[0]
         if layer.frames is not None:
             # Folded frames, [F·N, ...], are in the same order.
             x = bin_frames(x.reshape(layer.frames, -1), layer.active_steps)
@@ -175,15 +178,15 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
             signed=layer.signed_input,
             framed=layer.frames is not None,
         )
-        found.extend(levels.codes.long() for levels, _ in recurrence)
+        spikes.extend(levels.codes.long() for levels, _ in recurrence)
 
-    def behind(neuron: nn.Module, given: tuple[Tensor, ...], spikes: Tensor) -> None:
-        found.extend(spikes.long() if is_multi_step(neuron) else [spikes.long()])
+    def record_neuron(neuron: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
+        spikes.extend(result.long() if is_multi_step(neuron) else [result.long()])
 
     with ExitStack() as hooks:
         for module in network.modules():
             if type(module) in OUTPUT_NEURONS:
-                hooks.callback(module.register_forward_hook(behind).remove)
+                hooks.callback(module.register_forward_hook(record_neuron).remove)
         for layer in quantized_layers(network).values():
-            hooks.callback(layer.register_forward_pre_hook(before).remove)
-        yield found
+            hooks.callback(layer.register_forward_pre_hook(record_layer).remove)
+        yield spikes

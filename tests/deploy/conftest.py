@@ -1,6 +1,6 @@
 import pytest
 import torch
-from settled import settle
+from calibration import calibrate
 
 from bitsearch.choices import FirstLayer
 from bitsearch.cost import CostModel, trace
@@ -24,13 +24,13 @@ def quantized(examples):
         model = CostModel(trace(network, examples))
         if plan is None:
             plan = model.uniform(UniformBits(**bits), FirstLayer(), granularity=granularity, decay=decay)
-        return settle(convert(network, plan), examples), model.cost("weight_memory", plan)
+        return calibrate(convert(network, plan), examples), model.cost("weight_memory", plan)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def whole_plan():
+def make_plan():
     """A plan with these layers, and nothing much else."""
 
     def make(layers, **content):

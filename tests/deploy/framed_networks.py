@@ -1,7 +1,7 @@
 """Networks with a time axis, and whether they are replayed exactly."""
 
 import torch
-from settled import settle
+from calibration import calibrate
 
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.lower.float64_reference import Float64Reference
@@ -29,20 +29,22 @@ def prepared(network, examples, time_steps=3, **bits):
     names = [name for name, module in network.named_modules() if type(module) in (*LAYERS, *LAYERS.values())]
     frames = examples.shape[0]
     plan = {name: framed(min(time_steps, frames), frames=frames, **bits) for name in names}
-    return settle(convert(network, plan), examples)
+    return calibrate(convert(network, plan), examples)
 
 
 def check_equal(network, examples):
     """Replay and network agree on every spike and output; returns the lowered network."""
     lowered = lower(network, examples)
     replay = Replay(lowered.program, lowered.numbers)
-    ours, theirs = {}, {}
-    outputs = replay(examples, lambda name, what, t, seen: what == "spikes" and ours.update({(name, t): seen.long()}))
-    exact = Float64Reference(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, t): seen}))
-    assert ours.keys() == theirs.keys()
-    for key, seen in ours.items():
-        assert torch.equal(seen, theirs[key]), key
-    assert sum(seen.unique().numel() > 1 for seen in ours.values()) > len(ours) / 2, "nothing was compared"
+    replayed, reference = {}, {}
+    outputs = replay(
+        examples, lambda name, quantity, t, codes: quantity == "spikes" and replayed.update({(name, t): codes.long()})
+    )
+    exact = Float64Reference(lowered)(examples, lambda name, quantity, t, codes: reference.update({(name, t): codes}))
+    assert replayed.keys() == reference.keys()
+    for key, codes in replayed.items():
+        assert torch.equal(codes, reference[key]), key
+    assert sum(codes.unique().numel() > 1 for codes in replayed.values()) > len(replayed) / 2, "nothing was compared"
     assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
     # The sum over the frames is F times the prediction, but for rounding.
     with torch.no_grad():

@@ -32,8 +32,8 @@ def bins(layer):
     frames, steps = layer.get("frames"), len(layer["spike_bits"])
     if frames is None:
         return [(0, 1)] * steps, 0
-    found = [(t * frames // steps, ((t + 1) * frames + steps - 1) // steps) for t in range(steps)]
-    return found, (max(end - first for first, end in found) - 1).bit_length()
+    windows = [(t * frames // steps, ((t + 1) * frames + steps - 1) // steps) for t in range(steps)]
+    return windows, (max(end - start for start, end in windows) - 1).bit_length()
 
 
 def spikes(layer, steps, frames, fraction):
@@ -41,8 +41,8 @@ def spikes(layer, steps, frames, fraction):
     windows, finer = bins(layer)
     unit = max(fraction + finer, layer["step_fraction"])
     currents = []
-    for first, end in windows:
-        mean = (2 * sum(frames[first:end]) * 2**finer + end - first) // (2 * (end - first))
+    for start, end in windows:
+        mean = (2 * sum(frames[start:end]) * 2**finer + end - start) // (2 * (end - start))
         currents.append(mean << (unit - fraction - finer))
     residual, codes = 0, []
     for current, bits, mantissa in zip(currents, layer["spike_bits"], steps, strict=True):
@@ -60,21 +60,21 @@ def spikes(layer, steps, frames, fraction):
 
 def fire(operation, currents):
     """Spikes of one neuron, frame by frame."""
-    left, found = 0, []
+    residual, spikes = 0, []
     for current in currents:
-        membrane = left + current
-        found.append(int(membrane >= operation["threshold"]))
-        if found[-1]:
+        membrane = residual + current
+        spikes.append(int(membrane >= operation["threshold"]))
+        if spikes[-1]:
             membrane = 0 if operation["hard"] else membrane - operation["threshold"]
-        left = membrane * operation["decay"] + 2**15 >> 16
-    return found
+        residual = membrane * operation["decay"] + 2**15 >> 16
+    return spikes
 
 
 def run_layer(layer, tensors, name, frames, shape, fraction):
     """A two-dimensional convolution or a linear layer on flat lists of currents, one a frame."""
     if layer.get("frames") is None and len(frames) > 1:
-        each = [run_layer(layer, tensors, name, [values], shape, fraction) for values in frames]
-        return [values for (values,), _ in each], each[0][1]
+        frame_results = [run_layer(layer, tensors, name, [values], shape, fraction) for values in frames]
+        return [values for (values,), _ in frame_results], frame_results[0][1]
     steps = tensors[f"{name}.spike_step"]
     common = math.gcd(*steps)
     weighted = [
@@ -85,8 +85,8 @@ def run_layer(layer, tensors, name, frames, shape, fraction):
         outputs, shape = convolved(layer, tensors, name, [sum(codes) for codes in weighted], shape)
         return [outputs], shape
     results = [convolved(layer, tensors, name, sums, shape) for sums in zip(*weighted, strict=True)]
-    shown = [results[f * len(steps) // layer["frames"]][0] for f in range(layer["frames"])]
-    return shown, results[0][1]
+    held_frames = [results[f * len(steps) // layer["frames"]][0] for f in range(layer["frames"])]
+    return held_frames, results[0][1]
 
 
 def convolved(layer, tensors, name, sums, shape):
@@ -103,35 +103,35 @@ def convolved(layer, tensors, name, sums, shape):
         products = [sum(w * z for w, z in zip(row, sums, strict=True)) for row in rows]
         return [affine(total, channel) for channel, total in enumerate(products)], [outputs]
     _, height, width = shape
-    (rows, columns), (down, right), (above, before) = kernel, layer["stride"], layer["padding"]
-    tall, wide = (height + 2 * above - rows) // down + 1, (width + 2 * before - columns) // right + 1
-    found = []
+    (rows, columns), (down, right), (pad_top, pad_left) = kernel, layer["stride"], layer["padding"]
+    out_height, out_width = (height + 2 * pad_top - rows) // down + 1, (width + 2 * pad_left - columns) // right + 1
+    results = []
     for channel in range(outputs):
-        for y in range(tall):
-            for x in range(wide):
+        for y in range(out_height):
+            for x in range(out_width):
                 total = 0
                 for source in range(inputs):
                     for i in range(rows):
                         for j in range(columns):
-                            at, across = y * down + i - above, x * right + j - before
-                            if 0 <= at < height and 0 <= across < width:
+                            row, column = y * down + i - pad_top, x * right + j - pad_left
+                            if 0 <= row < height and 0 <= column < width:
                                 tap = weight[((channel * inputs + source) * rows + i) * columns + j]
-                                total += tap * sums[(source * height + at) * width + across]
-                found.append(affine(total, channel))
-    return found, [outputs, tall, wide]
+                                total += tap * sums[(source * height + row) * width + column]
+                results.append(affine(total, channel))
+    return results, [outputs, out_height, out_width]
 
 
 def run(path, image):
     """Outputs and their fraction, for one input as a flat list of floats; the operations that digits_cnn has."""
     program, tensors, _ = read(path)
-    given = program["input"]
-    scaled = [math.floor(x * 2.0 ** given["fraction"] + 0.5) for x in image]
-    encoded = [min(max(x, -given["largest"]), given["largest"]) for x in scaled]
-    size = math.prod(given["shape"])
+    network_input = program["input"]
+    scaled = [math.floor(x * 2.0 ** network_input["fraction"] + 0.5) for x in image]
+    encoded = [min(max(x, -network_input["largest"]), network_input["largest"]) for x in scaled]
+    size = math.prod(network_input["shape"])
     frames = [encoded[start : start + size] for start in range(0, len(encoded), size)]
-    frames = frames * given["frames"] if given["repeated"] else frames
-    assert len(frames) == given.get("frames", 1)
-    values = [(frames, given["shape"], given["fraction"])]
+    frames = frames * network_input["frames"] if network_input["repeated"] else frames
+    assert len(frames) == network_input.get("frames", 1)
+    values = [(frames, network_input["shape"], network_input["fraction"])]
     for operation in program["operations"]:
         frames, shape, fraction = values[operation["inputs"][0]]
         if operation["op"] == "layer":
@@ -140,7 +140,9 @@ def run(path, image):
             fraction = layer["fraction"]
         elif operation["op"] == "scale":
             half = (1 << operation["shift"]) >> 1
-            frames = [[(x * operation["multiplier"] + half) >> operation["shift"] for x in each] for each in frames]
+            frames = [
+                [(x * operation["multiplier"] + half) >> operation["shift"] for x in numbers] for numbers in frames
+            ]
             fraction += operation["finer"]
         elif operation["op"] == "relu":
             frames = [[max(x, 0) for x in numbers] for numbers in frames]

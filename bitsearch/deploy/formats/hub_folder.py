@@ -154,7 +154,7 @@ def _environment() -> Environment:
 
 def escape(text: str) -> str:
     """``text`` as Markdown that shows it, whatever it holds, on one line."""
-    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return _PUNCTUATION.sub(r"\\\1", shown)
 
 

@@ -105,8 +105,8 @@ def share_steps(network: nn.Module) -> dict[str, float]:
 def _check(name: str, layer: QuantizedLayer) -> None:
     plan = layer.layer_plan
 
-    def refuse(why: str) -> InputError:
-        return InputError(f"layer {name!r} cannot be expressed in NIR: {why}")
+    def refuse(reason: str) -> InputError:
+        return InputError(f"layer {name!r} cannot be expressed in NIR: {reason}")
 
     if plan.frames is None and plan.time_steps > 1:
         raise refuse(
@@ -177,19 +177,19 @@ class _Nodes:
         """Of one sample at one step."""
         return tuple(node.meta["tensor_meta"].shape[self.leading :])
 
-    def _append(self, node: Node, name: str, made: "nir.NIRNode", sources: list[str]) -> None:
+    def _append(self, node: Node, name: str, nir_node: "nir.NIRNode", sources: list[str]) -> None:
         if name in self.nodes:
             raise InputError(f"{name!r} cannot be expressed in NIR: it runs several times; give each run its own layer")
         if len(set(sources)) < len(sources):
             raise InputError(f"{name!r} cannot be expressed in NIR: it reads the same tensor twice")
-        self.nodes[name] = made
+        self.nodes[name] = nir_node
         self.edges += [(source, name) for source in sources]
         self.sources[node] = [name]
 
     def _map(self, node: Node) -> None:
         module = self.modules[str(node.target)] if node.op == "call_module" else None
         if node.target in (operator.add, torch.add, "add") and len(node.all_input_nodes) == 2 and not node.kwargs:
-            self.sources[node] = [name for given in node.all_input_nodes for name in self.sources[given]]
+            self.sources[node] = [name for operand in node.all_input_nodes for name in self.sources[operand]]
             return
         sources = self.sources[node.all_input_nodes[0]] if node.all_input_nodes else []
         if isinstance(module, QuantizedLayer):
@@ -221,16 +221,16 @@ class _Nodes:
         shape = self._shape(node.all_input_nodes[0])
         if len(shape) != layer.sample_dims:
             raise InputError(f"layer {name!r} cannot be expressed in NIR: its input has shape {shape} at every step")
-        made = neuron(layer, shape)
-        made.metadata = {"spike_bits": 1, "time_steps": plan.time_steps, "reset": "subtract"}
-        self._append(node, f"{name}.neuron", made, sources)
-        made = connection(name, layer, self._norm(node), shape)
-        made.metadata = {
+        nir_node = neuron(layer, shape)
+        nir_node.metadata = {"spike_bits": 1, "time_steps": plan.time_steps, "reset": "subtract"}
+        self._append(node, f"{name}.neuron", nir_node, sources)
+        nir_node = connection(name, layer, self._norm(node), shape)
+        nir_node.metadata = {
             "weight_bits": plan.weight_bits,
             "weight_step": layer.weight_step.detach().flatten().numpy(),
             "spike_step": float(layer.spike_step[0]),
         }
-        self._append(node, name, made, [f"{name}.neuron"])
+        self._append(node, name, nir_node, [f"{name}.neuron"])
 
     def _norm(self, node: Node) -> nn.Module | None:
         """The batch norm that alone reads a layer's output."""

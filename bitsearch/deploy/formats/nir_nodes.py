@@ -24,20 +24,20 @@ def neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":
 
     step = float(layer.spike_step[0])
 
-    def everywhere(value: float) -> np.ndarray:
+    def constant(value: float) -> np.ndarray:
         return np.full(shape, value, dtype=np.float32)
 
     if layer.active_steps == 1:
-        return nir.Threshold(threshold=everywhere(step / 2))
+        return nir.Threshold(threshold=constant(step / 2))
     if layer.decay == 1:
-        return nir.IF(r=everywhere(1 / DT), v_threshold=everywhere(step), v_reset=everywhere(step / 2))
+        return nir.IF(r=constant(1 / DT), v_threshold=constant(step), v_reset=constant(step / 2))
     tau = DT / (1 - layer.decay)
     return nir.LIF(
-        tau=everywhere(tau),
-        r=everywhere(tau / DT),
-        v_leak=everywhere(step / 2),
-        v_threshold=everywhere(step),
-        v_reset=everywhere(step / 2),
+        tau=constant(tau),
+        r=constant(tau / DT),
+        v_leak=constant(step / 2),
+        v_threshold=constant(step),
+        v_reset=constant(step / 2),
     )
 
 

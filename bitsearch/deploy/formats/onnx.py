@@ -48,7 +48,7 @@ class Agreement:
     """What :func:`check_onnx` found."""
 
     samples: int
-    same: int
+    agreeing: int
     """Samples for which file and network predict the same class."""
     difference: float
     """The largest between two logits, as a share of the largest logit."""
@@ -61,10 +61,10 @@ def export(request: ExportRequest) -> ExportResult:
         request.output, request.network, request.task.splits.test, request.task.space.training.at_once
     )
     line = (
-        f"{request.output}: {agreement.same} of {agreement.samples} test samples are predicted as by the network; "
+        f"{request.output}: {agreement.agreeing} of {agreement.samples} test samples are predicted as by the network; "
         f"logits differ by at most {agreement.difference:.1e} of the largest"
     )
-    return ExportResult((line,), equal=agreement.same == agreement.samples)
+    return ExportResult((line,), equal=agreement.agreeing == agreement.samples)
 
 
 @torch.no_grad()
@@ -121,16 +121,16 @@ def check_onnx(path: str | os.PathLike[str], network: nn.Module, samples: Sample
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise InputError(f"ONNX Runtime cannot run {path}, which was written: {_first_line(error)}") from error
-    count, same, difference, largest = 0, 0, 0.0, 0.0
+    count, agreeing, difference, largest = 0, 0, 0.0, 0.0
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size):
             expected = predict(network, inputs)
             logits = torch.from_numpy(session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
             count += len(labels)
-            same += int((logits.argmax(-1) == expected.argmax(-1)).sum())
+            agreeing += int((logits.argmax(-1) == expected.argmax(-1)).sum())
             difference = max(difference, float((logits - expected).abs().max()))
             largest = max(largest, float(expected.abs().max()))
-    return Agreement(count, same, difference / largest if largest else difference)
+    return Agreement(count, agreeing, difference / largest if largest else difference)
 
 
 class _Predicting(nn.Module):

@@ -19,10 +19,10 @@ def pack_bits(values: npt.NDArray[np.integer], bits: int) -> Bytes:
     Raises:
         ValueError: a value does not fit.
     """
-    given = values.reshape(-1)
-    if given.size and (given.min() < 0 or given.max() >= 2**bits):
-        raise ValueError(f"values from {given.min()} to {given.max()} do not fit {bits} bits")
-    flat: Bytes = given.astype(np.uint8, copy=False)
+    integers = values.reshape(-1)
+    if integers.size and (integers.min() < 0 or integers.max() >= 2**bits):
+        raise ValueError(f"values from {integers.min()} to {integers.max()} do not fit {bits} bits")
+    flat: Bytes = integers.astype(np.uint8, copy=False)
     if bits == 8:
         return flat.copy()
     if bits == 1:
@@ -33,18 +33,18 @@ def pack_bits(values: npt.NDArray[np.integer], bits: int) -> Bytes:
     packed = np.empty((padded.size // group, size), dtype=np.uint8)
     for start in range(0, padded.size, _BLOCK):
         words = padded[start : start + _BLOCK].view(f"<u{group}").copy()
-        moved = np.empty_like(words)
-        for shift, stay, move in _stages(bits, group):
+        shifted = np.empty_like(words)
+        for shift, fixed_mask, shifted_mask in _stages(bits, group):
             # Neighbours are joined, then pairs, then fours.
-            np.right_shift(words, shift, out=moved)
+            np.right_shift(words, shift, out=shifted)
             if bits > 4:
-                words &= stay
-                moved &= move
-                words |= moved
+                words &= fixed_mask
+                shifted &= shifted_mask
+                words |= shifted
             else:
                 # At its old place no field reaches into the others' new ones, so that one mask does.
-                words |= moved
-                words &= stay | move
+                words |= shifted
+                words &= fixed_mask | shifted_mask
         packed[start // group : start // group + words.size] = words.view(np.uint8).reshape(-1, group)[:, :size]
     return packed.reshape(-1)[: -(-flat.size * bits // 8)]
 
@@ -72,17 +72,17 @@ def unpack_bits(packed: Bytes, bits: int, count: int) -> Bytes:
         bytes_apart = np.zeros((len(block), group), dtype=np.uint8)
         bytes_apart[:, :size] = block
         words = bytes_apart.reshape(-1).view(f"<u{group}")
-        moved = np.empty_like(words)
-        for shift, stay, move in reversed(_stages(bits, group)):
+        shifted = np.empty_like(words)
+        for shift, fixed_mask, shifted_mask in reversed(_stages(bits, group)):
             if bits > 4:
-                np.bitwise_and(words, move, out=moved)
-                words &= stay
-                moved <<= shift
-                words |= moved
+                np.bitwise_and(words, shifted_mask, out=shifted)
+                words &= fixed_mask
+                shifted <<= shift
+                words |= shifted
             else:
-                np.left_shift(words, shift, out=moved)
-                words |= moved
-                words &= stay | (move << shift)
+                np.left_shift(words, shift, out=shifted)
+                words |= shifted
+                words &= fixed_mask | (shifted_mask << shift)
         values[start * group : (start + len(block)) * group] = words.view(np.uint8)
     return values[:count]
 
@@ -98,8 +98,8 @@ def _stages(bits: int, group: int) -> list[tuple[np.unsignedinteger, np.unsigned
     stages = []
     joined = 1
     while joined < group:
-        field, room = (1 << joined * bits) - 1, 16 * joined
-        stay = sum(field << place for place in range(0, 8 * group, room))
-        stages.append((word(joined * (8 - bits)), word(stay), word(stay << joined * bits)))
+        field, slot = (1 << joined * bits) - 1, 16 * joined
+        fixed_mask = sum(field << place for place in range(0, 8 * group, slot))
+        stages.append((word(joined * (8 - bits)), word(fixed_mask), word(fixed_mask << joined * bits)))
         joined *= 2
     return stages

@@ -44,8 +44,10 @@ class Convolution:
 
     def _windows(self, x: Tensor) -> Tensor:
         """``[N, H', W', groups, kh, kw, C / groups]``, a view of the padded input."""
-        high, wide = self._padding
-        padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, wide, wide, high, high)).contiguous()
+        pad_height, pad_width = self._padding
+        padded = functional.pad(
+            x.permute(0, 2, 3, 1), (0, 0, pad_width, pad_width, pad_height, pad_height)
+        ).contiguous()
         samples, *sizes, channels = padded.shape
         units = (sizes[1] * channels, channels)
         counts = [
@@ -64,7 +66,7 @@ class Convolution:
 def _blocks(samples: int, height: int, row: int) -> Iterator[tuple[slice, slice]]:
     """Samples and rows that are done at a time: several samples, or some rows of one."""
     rows = max(_AT_ONCE // row, 1)
-    together = max(rows // height, 1)
-    for first in range(0, samples, together):
-        for top in range(0, height, rows):
-            yield slice(first, first + together), slice(top, top + rows)
+    samples_at_once = max(rows // height, 1)
+    for first_sample in range(0, samples, samples_at_once):
+        for first_row in range(0, height, rows):
+            yield slice(first_sample, first_sample + samples_at_once), slice(first_row, first_row + rows)

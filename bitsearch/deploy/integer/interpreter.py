@@ -21,7 +21,7 @@ Observer = Callable[[str, str, int, Tensor], None]
 """Gets (operation, what, time step, integers): ``membrane`` and ``spikes`` of every step, then ``accumulator``."""
 
 
-def unobserved(operation: str, what: str, step: int, integers: Tensor) -> None:
+def unobserved(operation: str, quantity: str, step: int, integers: Tensor) -> None:
     """The observer that observes nothing."""
 
 

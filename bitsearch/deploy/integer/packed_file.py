@@ -109,9 +109,9 @@ def _read(container: Any, path: str) -> PackedNetwork:
     metadata = container.metadata() or {}
     version = metadata.get(f"{PREFIX}format")
     if version not in READABLE:
-        what = "no packed file" if version is None else f"a packed file of format {version[:20]!r}"
+        description = "no packed file" if version is None else f"a packed file of format {version[:20]!r}"
         raise InputError(
-            f"{path} is {what}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"
+            f"{path} is {description}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"
         )
     missing = [key for key in (*_PARTS, "sha256") if PREFIX + key not in metadata]
     if missing:

@@ -48,7 +48,7 @@ class Program(Frozen):
     operations: tuple[Annotated[AnyOperation, Field(discriminator="op")], ...] = Field(min_length=1, max_length=1 << 16)
 
     @model_validator(mode="after")
-    def _refers_to_what_exists(self) -> "Program":
+    def _references_exist(self) -> "Program":
         for index, operation in enumerate(self.operations):
             if any(value > index for value in operation.inputs):
                 raise ValueError(f"operation {operation.name!r} reads a value that is made after it")

@@ -72,8 +72,8 @@ def lower_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
     levels = levels.astype(np.int8)
     level_sum = max(int(level_sums(levels).max()), 1)
     codes = max_code_sum(packed, [1] * packed.time_steps)
-    room = ACCUMULATOR_BITS - (level_sum * codes).bit_length()
-    step_bits = max(STEP_BITS[0], min(STEP_BITS[1], room)) if len(set(real_steps)) > 1 else STEP_BITS[1]
+    spare_bits = ACCUMULATOR_BITS - (level_sum * codes).bit_length()
+    step_bits = max(STEP_BITS[0], min(STEP_BITS[1], spare_bits)) if len(set(real_steps)) > 1 else STEP_BITS[1]
     step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
     steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
     common = gcd(*steps.tolist())
@@ -133,10 +133,10 @@ def _geometry(name: str, layer: QuantizedLayer) -> dict[str, Any]:
     if layer.padding == "valid":
         padding = (0,) * len(layer.kernel_size)
     elif layer.padding == "same":
-        both = [far * (size - 1) for size, far in zip(layer.kernel_size, layer.dilation, strict=True)]
-        if any(pad % 2 for pad in both):
+        totals = [spread * (size - 1) for size, spread in zip(layer.kernel_size, layer.dilation, strict=True)]
+        if any(pad % 2 for pad in totals):
             raise InputError(f"layer {name!r} pads one side more than the other; give it the same padding on both")
-        padding = tuple(pad // 2 for pad in both)
+        padding = tuple(pad // 2 for pad in totals)
     else:
         padding = tuple(layer.padding)  # type: ignore[arg-type]
     return {"stride": layer.stride, "padding": padding, "dilation": layer.dilation, "groups": layer.groups}

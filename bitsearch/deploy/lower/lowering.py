@@ -69,7 +69,7 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
     traced = trace(network, example_input)
     static = traced.frames is None or traced.repeated
     lowered = _Lowering(traced, tuple(example_input.shape[1 if static else 2 :])).lowered()
-    if not traced.frames_alone:
+    if not traced.frames_independent:
         raise InputError(
             "the network gives something else when its frames are part of the batch, as they are when it is deployed; "
             "build it of spikingjelly layers and leave the time axis to these"
@@ -84,9 +84,9 @@ def _check(network: nn.Module) -> None:
             raise InputError(f"layer {name!r} is a {type(layer).__name__}; deployed networks hold {_SUPPORTED}")
     owners: dict[int, str] = {}
     for name, layer in layers.items():
-        other = owners.setdefault(id(layer.weight), name)
-        if other != name:
-            raise InputError(f"layers {other!r} and {name!r} share their weight; give each its own to deploy them")
+        owner = owners.setdefault(id(layer.weight), name)
+        if owner != name:
+            raise InputError(f"layers {owner!r} and {name!r} share their weight; give each its own to deploy them")
     unquantized = [
         name or "(the network)"
         for name, module in network.named_modules()
@@ -170,8 +170,8 @@ class _Lowering:
         module = self.modules[str(node.target)] if node.op == "call_module" else None
         if isinstance(module, QuantizedLayer):
             self._layer(node, module)
-        elif node in self.norms.values() or isinstance(module, _NOTHING) or self._passed_on(node):
-            self._same(node)
+        elif node in self.norms.values() or isinstance(module, _NOTHING) or self._is_identity(node):
+            self._pass_through(node)
         elif (rule := rule_of(node, module)) is not None:
             self._operation(node, rule, module)
         elif isinstance(module, OutputNeuron):
@@ -185,10 +185,10 @@ class _Lowering:
         else:
             raise InputError(f"{_title(node, module)} cannot be deployed; deployed networks hold {_SUPPORTED}")
 
-    def _same(self, node: Node) -> None:
+    def _pass_through(self, node: Node) -> None:
         self.values[node] = self._input_values(node)[0]
 
-    def _passed_on(self, node: Node) -> bool:
+    def _is_identity(self, node: Node) -> bool:
         # Dropout as a function is on unless it is told otherwise.
         dropout = node.target in (functional.dropout, functional.dropout2d)
         return node.target == "contiguous" or (
@@ -224,9 +224,9 @@ class _Lowering:
         if not self.layers:
             raise InputError(f"{_title(node, neuron.spiking)} cannot be deployed in front of all quantized layers")
         # The program so far; it does not end as a whole one has to.
-        begun = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
+        unfinished = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
         (value,) = self._input_values(node)
-        fraction = analyse_ranges(begun, self.numbers).values[value].fraction
+        fraction = analyse_ranges(unfinished, self.numbers).values[value].fraction
         self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
 
     def _layer(self, node: Node, layer: QuantizedLayer) -> None:
@@ -245,8 +245,8 @@ class _Lowering:
         self._append(node, RunLayer(name=node.name, inputs=(value,), layer=name))
 
 
-def _same_numbers(one: LayerNumbers, other: LayerNumbers) -> bool:
-    return bool((one.multiplier == other.multiplier).all() and (one.bias == other.bias).all())
+def _same_numbers(first: LayerNumbers, second: LayerNumbers) -> bool:
+    return bool((first.multiplier == second.multiplier).all() and (first.bias == second.bias).all())
 
 
 def _title(node: Node, module: nn.Module | None) -> str:

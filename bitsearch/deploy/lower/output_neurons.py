@@ -51,11 +51,11 @@ class OutputNeuron(nn.Module):
         start = float(module.v)  # type: ignore[arg-type]
         if reset is not None and start != reset:
             raise InputError(f"{title} starts at {start:g} and resets to {reset:g}; a deployed neuron does both at one")
-        above = float(module.v_threshold) - float(reset or 0)  # type: ignore[arg-type]
-        threshold = torch.tensor(above / charge(module), dtype=torch.float64).ldexp(torch.tensor(fraction))
+        distance = float(module.v_threshold) - float(reset or 0)  # type: ignore[arg-type]
+        threshold = torch.tensor(distance / charge(module), dtype=torch.float64).ldexp(torch.tensor(fraction))
         if not 0.5 <= threshold < 2.0**50 - 1:
             raise InputError(
-                f"{title} fires {above:g} above its reset, which is {float(threshold):g} in the "
+                f"{title} fires {distance:g} above its reset, which is {float(threshold):g} in the "
                 "unit of its currents; deployed thresholds are 1 to 2^50 of these"
             )
         return Fire(

@@ -70,8 +70,8 @@ def _scale(call: Call) -> dict[str, Any]:
     # gain = multiplier·2^(exponent − 16); a multiplier of few bits needs no rounding.
     mantissa, exponent = frexp(gain)
     multiplier = round(mantissa * 2**16)
-    even = (multiplier & -multiplier).bit_length() - 1
-    multiplier, places = multiplier >> even, 16 - even
+    trailing_zeros = (multiplier & -multiplier).bit_length() - 1
+    multiplier, places = multiplier >> trailing_zeros, 16 - trailing_zeros
     # What is no power of two is rounded where it was: a current keeps its bits.
     shift = places if multiplier > 1 else 0
     return {"multiplier": multiplier, "shift": shift, "finer": places - shift - exponent}

@@ -17,18 +17,19 @@ def frames_of(network: nn.Module) -> int | None:
     Raises:
         InputError: layers that disagree.
     """
-    found = {layer.frames: name for name, layer in quantized_layers(network).items() if layer.frames is not None}
-    if not found:
+    layer_names = {layer.frames: name for name, layer in quantized_layers(network).items() if layer.frames is not None}
+    if not layer_names:
         multi = next((name for name, module in network.named_modules() if is_multi_step(module)), None)
         if multi is not None:
             raise InputError(f"{multi} takes a time axis, but no layer of the plan has frames; make the plan with it")
         return None
-    if len(found) > 1:
-        (few, one), (many, other) = sorted(found.items())[:2]
+    if len(layer_names) > 1:
+        (few, first_name), (many, second_name) = sorted(layer_names.items())[:2]
         raise InputError(
-            f"layer {one!r} has inputs of {few} frames, layer {other!r} of {many}; deployed networks have one time axis"
+            f"layer {first_name!r} has inputs of {few} frames, layer {second_name!r} of {many}; "
+            "deployed networks have one time axis"
         )
-    (frames,) = found
+    (frames,) = layer_names
     return frames
 
 
@@ -41,9 +42,9 @@ def drop_repeat(graph: GraphModule, frames: int) -> bool:
         source = node.args[0] if node.op == "call_method" and node.target in ("repeat", "expand") else None
         if not isinstance(source, Node) or source.target not in ("unsqueeze", torch.unsqueeze):
             continue
-        first, *others = _sizes(node)
-        kept = (1,) if node.target == "repeat" else (1, -1)
-        if _axis(source) == 0 and first == frames and all(size in kept for size in others):
+        first, *remaining = _sizes(node)
+        unchanged = (1,) if node.target == "repeat" else (1, -1)
+        if _axis(source) == 0 and first == frames and all(size in unchanged for size in remaining):
             node.replace_all_uses_with(source.args[0])
             graph.graph.erase_node(node)
             if not source.users:

@@ -51,7 +51,7 @@ class Traced:
     """F, the length of the time axis."""
     repeated: bool
     """Whether the network's input is static, and its forward pass shows it at every one of the frames."""
-    frames_alone: bool
+    frames_independent: bool
     """The network itself, which sees the time axis, gives the same."""
 
 
@@ -68,8 +68,8 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
     """
     frames = frames_of(network)
     reset_states(network)
-    whole = copy.deepcopy(network).cpu().eval()
-    network = copy.deepcopy(whole)
+    original = copy.deepcopy(network).cpu().eval()
+    network = copy.deepcopy(original)
     example_input = example_input.cpu()
     _to_single_steps(network, frames)
     try:
@@ -80,7 +80,7 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
         ) from error
     if frames is None:
         shapes, _ = _run(graph, example_input, "the examples")
-        return Traced(graph, shapes, None, repeated=False, frames_alone=True)
+        return Traced(graph, shapes, None, repeated=False, frames_independent=True)
     repeated = drop_repeat(graph, frames)
     if not repeated and (example_input.dim() < 3 or example_input.shape[0] != frames):
         raise InputError(
@@ -89,28 +89,30 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
             f"x.unsqueeze(0).repeat({frames}, 1, ...) in its forward pass"
         )
     read_out = drop_read_out(graph)
-    expected = whole(example_input)
+    expected = original(example_input)
     joined = example_input.repeat(frames, *[1] * (example_input.dim() - 1)) if repeated else example_input.flatten(0, 1)
     shapes, result = _run(graph, joined, "frames that are part of the batch, [F·N, ...]")
-    return Traced(graph, shapes, frames, repeated=repeated, frames_alone=_same(expected, result, frames, read_out))
+    return Traced(
+        graph, shapes, frames, repeated=repeated, frames_independent=_agree(expected, result, frames, read_out)
+    )
 
 
-def _run(graph: GraphModule, x: Tensor, what: str) -> tuple[dict[Node, tuple[int, ...]], object]:
+def _run(graph: GraphModule, x: Tensor, description: str) -> tuple[dict[Node, tuple[int, ...]], object]:
     """(shapes of the graph's tensors, result)."""
     recorder = _Recorder(graph)
     try:
         return recorder.shapes, recorder.run(x)
     except Exception as error:  # so may one that is written for a time axis and gets none
-        raise InputError(f"{recorder.running} cannot be run on {what}: {_reason(error)}") from error
+        raise InputError(f"{recorder.running} cannot be run on {description}: {_reason(error)}") from error
 
 
-def _same(whole: object, joined: object, frames: int, read_out: str | None) -> bool:
-    if not isinstance(whole, Tensor) or not isinstance(joined, Tensor) or joined.shape[0] % frames:
+def _agree(original: object, joined: object, frames: int, read_out: str | None) -> bool:
+    if not isinstance(original, Tensor) or not isinstance(joined, Tensor) or joined.shape[0] % frames:
         return False
-    found: Tensor = joined.unflatten(0, (frames, -1))
+    result: Tensor = joined.unflatten(0, (frames, -1))
     if read_out is not None:
-        found = found.mean(0) if read_out == "mean" else found.sum(0)
-    return whole.shape == found.shape and torch.allclose(whole, found, rtol=1e-4, atol=1e-4)
+        result = result.mean(0) if read_out == "mean" else result.sum(0)
+    return original.shape == result.shape and torch.allclose(original, result, rtol=1e-4, atol=1e-4)
 
 
 def _to_single_steps(network: nn.Module, frames: int | None) -> None:
@@ -129,17 +131,19 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
             _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
 
 
-def _replace(network: nn.Module, path: str, made: nn.Module) -> None:
+def _replace(network: nn.Module, path: str, replacement: nn.Module) -> None:
     parent, _, child = path.rpartition(".")
-    setattr(network.get_submodule(parent), child, made)
+    setattr(network.get_submodule(parent), child, replacement)
 
 
 class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Spikingjelly's modules, so that what is refused has a name.
-        whole = isinstance(m, base.StepModule) and not any(isinstance(inner, QuantizedLayer) for inner in m.modules())
-        own = isinstance(m, QuantizedLayer | InputCurrent | OutputNeuron)
-        return own or whole or super().is_leaf_module(m, module_qualified_name)
+        stateful = isinstance(m, base.StepModule) and not any(
+            isinstance(inner, QuantizedLayer) for inner in m.modules()
+        )
+        custom = isinstance(m, QuantizedLayer | InputCurrent | OutputNeuron)
+        return custom or stateful or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Recorder(Interpreter):

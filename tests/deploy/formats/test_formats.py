@@ -33,10 +33,10 @@ def memory(quantized):
 
 
 @pytest.fixture
-def trained(quantized, whole_plan):
+def trained(quantized, make_plan):
     """(network, plan)."""
     network, _ = quantized(weight_bits=3, spike_bits=2, time_steps=2)
-    return network, whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    return network, make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ def network(quantized):
 
 
 @pytest.fixture
-def plan(network, whole_plan):
+def plan(network, make_plan):
     from bitsearch.layers import quantized_layers
 
     layers = {name: layer.layer_plan for name, layer in quantized_layers(network).items()}
-    return whole_plan(layers, accuracy=Accuracy(validation=0.9125), costs={"weight_memory": 2048.0})
+    return make_plan(layers, accuracy=Accuracy(validation=0.9125), costs={"weight_memory": 2048.0})
 
 
 def test_a_folder_holds_all_that_the_network_is_rebuilt_from(network, examples, plan, space, quantized, tmp_path):
@@ -54,19 +54,21 @@ def test_a_folder_holds_all_that_the_network_is_rebuilt_from(network, examples, 
     assert BitPlan.load(folder / "plan.json") == plan
     assert SearchSpace.load(folder / "space.toml") == space
     assert read(folder / "packed.safetensors").plan == plan
-    other = quantized(weight_bits=3, spike_bits=2, time_steps=2)[0]
+    fresh = quantized(weight_bits=3, spike_bits=2, time_steps=2)[0]
     with torch.no_grad():
-        other.conv1.weight.zero_()
-    load_weights(other, folder / "weights.safetensors")
-    assert torch.equal(other(examples), network(examples))
+        fresh.conv1.weight.zero_()
+    load_weights(fresh, folder / "weights.safetensors")
+    assert torch.equal(fresh(examples), network(examples))
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"---\nlicense: {LICENCE}\n")
     for part in ("91.25", "2 KiB", "| conv2 | 3 | 2 | 2 |", "packed.safetensors", "report.html"):
         assert part in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "| test | — |" in text
     widths = read(folder / "packed.safetensors").widths["conv2"]
-    seen = f"{widths.observed_accumulator} of {widths.accumulator} | {widths.observed_membrane} of {widths.membrane}"
-    assert f"| conv2 | {seen} | {widths.output} |" in text
+    observed = (
+        f"{widths.observed_accumulator} of {widths.accumulator} | {widths.observed_membrane} of {widths.membrane}"
+    )
+    assert f"| conv2 | {observed} | {widths.output} |" in text
 
 
 def test_a_folder_with_something_in_it_is_left_alone(network, examples, plan, space, tmp_path):
@@ -82,13 +84,13 @@ def test_a_folder_with_something_in_it_is_left_alone(network, examples, plan, sp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "taken"]
 
 
-def test_a_network_that_cannot_be_packed_is_published_without(whole_plan, space, tmp_path):
+def test_a_network_that_cannot_be_packed_is_published_without(make_plan, space, tmp_path):
     layers = {"0": LayerPlan(weight_bits=3, spike_bits=(2,), time_steps=1)}
     network = convert(nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()), layers)
     with torch.no_grad():
         network(torch.rand(6, 4))
-    why = export_hub_folder(network, torch.rand(6, 4), tmp_path / "folder", whole_plan(layers), space)
-    assert "Sigmoid" in why
+    reason = export_hub_folder(network, torch.rand(6, 4), tmp_path / "folder", make_plan(layers), space)
+    assert "Sigmoid" in reason
     text = (tmp_path / "folder" / "README.md").read_text(encoding="utf-8")
     assert "There is no packed file" in text
     assert "bitsearch verify" not in text
@@ -96,25 +98,25 @@ def test_a_network_that_cannot_be_packed_is_published_without(whole_plan, space,
 
 
 def test_a_copied_space_names_nothing_of_this_machine(space):
-    mine = space.model_copy(
+    local_space = space.model_copy(
         update={"data_options": {"root": "/home/me/data", "frames": 8}, "target": "/home/me/a.toml"}
     )
-    assert portable(mine).data_options == {"frames": 8}
-    assert portable(mine).target == "generic"
+    assert portable(local_space).data_options == {"frames": 8}
+    assert portable(local_space).target == "generic"
     assert portable(space.model_copy(update={"target": "neuromorphic"})).target == "neuromorphic"
 
 
-def test_code_of_ones_own_is_run_with_trust_only(whole_plan, space):
-    mine = space.model_copy(update={"network": "mine:net", "data_options": {"root": "/home/me/data"}})
-    text = card(whole_plan(LAYERS), mine)
+def test_code_of_ones_own_is_run_with_trust_only(make_plan, space):
+    local_space = space.model_copy(update={"network": "mine:net", "data_options": {"root": "/home/me/data"}})
+    text = card(make_plan(LAYERS), local_space)
     assert "--trust --set data_options.root=DIR" in text
     assert "/home/me" not in text
-    assert "--trust" not in card(whole_plan(LAYERS), space)
+    assert "--trust" not in card(make_plan(LAYERS), space)
 
 
-def test_names_of_a_plan_are_text(whole_plan, space):
+def test_names_of_a_plan_are_text(make_plan, space):
     budget = BudgetOutcome(metric=HOSTILE, requested=HOSTILE, limit=1.0, achieved=1.0, met=True)
-    plan = whole_plan(
+    plan = make_plan(
         {HOSTILE: LAYERS["conv1"]},
         network=HOSTILE,
         space=HOSTILE,
@@ -135,15 +137,15 @@ def test_names_of_a_plan_are_text(whole_plan, space):
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30))
 def test_escaped_text_is_shown_as_it_is(text):
-    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     tokens = MarkdownIt("commonmark").parse(f"x{escape(text)}x")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
     assert "".join(child.content for child in tokens[1].children) == f"x{shown}x"
     assert {child.type for child in tokens[1].children} <= {"text", "text_special"}
 
 
-def test_the_front_matter_is_yaml_without_names(whole_plan, space):
-    head = card(whole_plan(LAYERS), space).split("---\n")[1].splitlines()
+def test_the_front_matter_is_yaml_without_names(make_plan, space):
+    head = card(make_plan(LAYERS), space).split("---\n")[1].splitlines()
     values = dict(line.split(": ", 1) for line in head)
     assert values["license"] == LICENCE
     assert "spiking-neural-network" in json.loads(values["tags"])

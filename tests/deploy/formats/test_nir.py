@@ -4,7 +4,7 @@ import nir
 import numpy as np
 import pytest
 import torch
-from settled import NEAR, clearance, settle
+from calibration import MARGIN, boundary_distance, calibrate
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir, import_from_nir
 from tolerances import summed
@@ -24,18 +24,18 @@ def run_nir(path, inputs):
     ``inputs`` are ``[T, N, ...]``; a soft reset subtracts the threshold, and a membrane starts where it is reset to.
     """
     graph = nir.read(path)
-    before = {name: [] for name in graph.nodes}
+    sources = {name: [] for name in graph.nodes}
     for source, target in graph.edges:
-        before[target].append(source)
-    dt, potentials, found = float(graph.metadata["dt"]), {}, {name: [] for name in graph.nodes}
+        sources[target].append(source)
+    dt, potentials, outputs = float(graph.metadata["dt"]), {}, {name: [] for name in graph.nodes}
     for current in inputs:
-        now = {}
-        for name in TopologicalSorter(before).static_order():
+        step_outputs = {}
+        for name in TopologicalSorter(sources).static_order():
             node = graph.nodes[name]
-            given = current if not before[name] else sum(now[source] for source in before[name])
-            now[name] = _step(node, given, name, potentials, dt)
-            found[name].append(now[name])
-    return {name: torch.stack(values) for name, values in found.items()}
+            x = current if not sources[name] else sum(step_outputs[source] for source in sources[name])
+            step_outputs[name] = _step(node, x, name, potentials, dt)
+            outputs[name].append(step_outputs[name])
+    return {name: torch.stack(values) for name, values in outputs.items()}
 
 
 def _step(node, x, name, potentials, dt):
@@ -50,7 +50,7 @@ def _step(node, x, name, potentials, dt):
     if kind == "Affine":
         return nn.functional.linear(x, tensors["weight"], tensors["bias"])
     if kind == "Conv2d":
-        options = [tuple(int(one) for one in np.atleast_1d(getattr(node, part))) for part in ("stride", "padding")]
+        options = [tuple(int(size) for size in np.atleast_1d(getattr(node, part))) for part in ("stride", "padding")]
         return nn.functional.conv2d(x, tensors["weight"], tensors["bias"], *options, groups=int(node.groups))
     if kind == "AvgPool2d":
         return nn.functional.avg_pool2d(x, tuple(node.kernel_size.tolist()), tuple(node.stride.tolist()))
@@ -103,62 +103,64 @@ def quantized(network, inputs, names, **plan):
     functional.set_step_mode(network, "m" if inputs.dim() == 5 else "s")
     content = {"weight_bits": 3, "spike_bits": (1,) * FRAMES, "time_steps": FRAMES, "frames": FRAMES} | plan
     torch.manual_seed(0)
-    made = convert(network, {name: LayerPlan(**content) for name in names})
-    return settle(made, inputs)
+    converted = convert(network, {name: LayerPlan(**content) for name in names})
+    return calibrate(converted, inputs)
 
 
 def spikes_of(network, inputs, names):
     """({layer: its spikes, as 0 and 1}, output) of the quantized network."""
-    found = {}
+    spikes_by_layer = {}
     layers = dict(network.named_modules())
     for name in names:
         step = layers[name].spike_step[0]
-        layers[name].observer = lambda x, spikes, weight, name=name, step=step: found.update({name: spikes / step})
+        layers[name].observer = lambda x, spikes, weight, name=name, step=step: spikes_by_layer.update(
+            {name: spikes / step}
+        )
     with torch.no_grad():
-        return found, network(inputs)
+        return spikes_by_layer, network(inputs)
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.6, 0.0])
 @pytest.mark.parametrize(
     ("make", "names"), [(mlp, ("1", "4")), (scaled_mlp, ("1", "4")), (Branches, ("conv1", "conv2", "conv3"))]
 )
-def test_a_file_spikes_as_its_network_at_every_step(make, names, decay, events, whole_plan, tmp_path):
+def test_a_file_spikes_as_its_network_at_every_step(make, names, decay, events, make_plan, tmp_path):
     network = quantized(make(), events, names, decay=decay)
     share_steps(network)
-    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    plan = make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
     export_nir(network, events, tmp_path / "network.nir", plan)
-    assert clearance(network, events).min() > NEAR
-    found = run_nir(tmp_path / "network.nir", events)
+    assert boundary_distance(network, events).min() > MARGIN
+    outputs = run_nir(tmp_path / "network.nir", events)
     spikes, output = spikes_of(network, events, names)
     for name in names:
-        assert torch.equal(found[f"{name}.neuron"], spikes[name].round()), name
+        assert torch.equal(outputs[f"{name}.neuron"], spikes[name].round()), name
         assert 0 < spikes[name].mean() < 1
-    torch.testing.assert_close(found["output"], output, **summed(64))
+    torch.testing.assert_close(outputs["output"], output, **summed(64))
 
 
 @pytest.mark.parametrize(("make", "names"), [(mlp, ("1", "4")), (Branches, ("conv1", "conv2", "conv3"))])
-def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events, whole_plan, tmp_path):
+def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events, make_plan, tmp_path):
     network = quantized(make(), events, names)
     share_steps(network)
-    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    plan = make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
     export_nir(network, events, tmp_path / "network.nir", plan)
-    assert clearance(network, events).min() > NEAR
-    read = import_from_nir(tmp_path / "network.nir")
-    seen = {f"{name}_neuron": [] for name in names}
-    for name, module in read.named_modules():
+    assert boundary_distance(network, events).min() > MARGIN
+    imported = import_from_nir(tmp_path / "network.nir")
+    trains = {f"{name}_neuron": [] for name in names}
+    for name, module in imported.named_modules():
         if isinstance(module, neuron.IFNode):
             # It knows hard resets only; a soft one is put in its place, as the nodes' metadata say.
             module.v_reset = None
-        elif name in seen:
-            module.register_forward_hook(lambda _, x, result, found=seen[name]: found.append(result[0]))
+        elif name in trains:
+            module.register_forward_hook(lambda _, x, result, train=trains[name]: train.append(result[0]))
     state, outputs = None, []
     with torch.no_grad():
         for frame in events:
-            output, state = read(frame, state)
+            output, state = imported(frame, state)
             outputs.append(output)
     spikes, expected = spikes_of(network, events, names)
     for name in names:
-        assert torch.equal(torch.stack(seen[f"{name}_neuron"]), spikes[name].round()), name
+        assert torch.equal(torch.stack(trains[f"{name}_neuron"]), spikes[name].round()), name
     torch.testing.assert_close(torch.stack(outputs), expected, **summed(64))
 
 
@@ -169,13 +171,13 @@ class Averaging(Branches):
         return super().forward(x).mean(0)
 
 
-def test_a_mean_over_time_at_the_end_is_left_to_the_reader(events, whole_plan, tmp_path):
+def test_a_mean_over_time_at_the_end_is_left_to_the_reader(events, make_plan, tmp_path):
     names = ("conv1", "conv2", "conv3")
     network = quantized(Averaging(), events, names)
     share_steps(network)
-    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    plan = make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
     export_nir(network, events, tmp_path / "network.nir", plan)
-    assert clearance(network, events).min() > NEAR
+    assert boundary_distance(network, events).min() > MARGIN
     output = run_nir(tmp_path / "network.nir", events)["output"]
     assert output.shape == (FRAMES, BATCH, 3)
     torch.testing.assert_close(output.mean(0), network(events).detach(), **summed(64))
@@ -187,20 +189,20 @@ def test_spikingjellys_exporter_refuses_a_soft_reset():
         export_to_nir(nn.Sequential(neuron.IFNode(v_reset=None)), torch.zeros(1, 2))
 
 
-def test_a_single_step_is_a_threshold(whole_plan, tmp_path):
+def test_a_single_step_is_a_threshold(make_plan, tmp_path):
     images = torch.rand(6, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     network = quantized(mlp(), images, ("1", "4"), spike_bits=(1,), time_steps=1, frames=None)
-    export_nir(network, images, tmp_path / "network.nir", whole_plan({"1": network[1].layer_plan}))
+    export_nir(network, images, tmp_path / "network.nir", make_plan({"1": network[1].layer_plan}))
     assert isinstance(nir.read(tmp_path / "network.nir").nodes["4.neuron"], nir.Threshold)
-    assert clearance(network, images).min() > NEAR
-    found = run_nir(tmp_path / "network.nir", images[None])
-    torch.testing.assert_close(found["output"][0], network(images).detach(), **summed(64))
+    assert boundary_distance(network, images).min() > MARGIN
+    outputs = run_nir(tmp_path / "network.nir", images[None])
+    torch.testing.assert_close(outputs["output"][0], network(images).detach(), **summed(64))
 
 
-def test_bits_and_plan_are_in_the_metadata(events, whole_plan, tmp_path):
+def test_bits_and_plan_are_in_the_metadata(events, make_plan, tmp_path):
     network = quantized(mlp(), events, ("1", "4"), granularity="channel")
     share_steps(network)
-    plan = whole_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    plan = make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
     export_nir(network, events, tmp_path / "network.nir", plan)
     graph = nir.read(tmp_path / "network.nir")
     assert BitPlan.from_json(graph.metadata["plan"]) == plan
@@ -218,7 +220,7 @@ def test_sharing_takes_the_geometric_mean(events):
 
 
 @pytest.mark.parametrize(
-    ("plan", "why"),
+    ("plan", "message"),
     [
         ({"frames": None}, "layer '1' cannot be expressed in NIR: it passes on the mean of its 5 time steps"),
         ({"spike_bits": (1, 1), "time_steps": 2}, "layer '1' .*its 2 time steps pool 5 frames"),
@@ -227,17 +229,17 @@ def test_sharing_takes_the_geometric_mean(events):
         ({}, "layer '4' .*step sizes are .* --share-steps"),
     ],
 )
-def test_what_nir_cannot_express_is_refused_by_the_layers_name(plan, why, events, whole_plan, tmp_path):
+def test_what_nir_cannot_express_is_refused_by_the_layers_name(plan, message, events, make_plan, tmp_path):
     inputs = events[0] if plan.get("frames", FRAMES) is None else events
     network = quantized(mlp(), inputs, ("1", "4"), **plan)
-    with pytest.raises(InputError, match=why):
-        export_nir(network, inputs, tmp_path / "no.nir", whole_plan({"1": network[1].layer_plan}))
+    with pytest.raises(InputError, match=message):
+        export_nir(network, inputs, tmp_path / "no.nir", make_plan({"1": network[1].layer_plan}))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rectifier_of_its_own_is_refused(events, whole_plan, tmp_path):
+def test_a_rectifier_of_its_own_is_refused(events, make_plan, tmp_path):
     network = nn.Sequential(*mlp()[:3], nn.ReLU(), layer.Linear(8, 3))
     network = quantized(network, events, ("1", "4"))
     share_steps(network)
     with pytest.raises(InputError, match="layer '3' cannot be expressed in NIR: it is ReLU"):
-        export_nir(network, events, tmp_path / "no.nir", whole_plan({"1": network[1].layer_plan}))
+        export_nir(network, events, tmp_path / "no.nir", make_plan({"1": network[1].layer_plan}))

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from settled import NEAR, clearance
+from calibration import MARGIN, boundary_distance
 from spikingjelly.activation_based import functional, layer, neuron
 from tolerances import rounding
 from torch import nn
@@ -37,41 +37,41 @@ def samples(inputs):
 
 
 @pytest.fixture(scope="module")
-def every_width(quantized, examples, whole_plan, tmp_path_factory):
+def every_width(quantized, examples, make_plan, tmp_path_factory):
     """(network, ONNX file) of digits_cnn with every width of 1 to 8 bits somewhere."""
     network, _ = quantized(plan=WIDTHS)
     file = tmp_path_factory.mktemp("onnx") / "network.onnx"
-    export_onnx(network, examples, file, whole_plan(WIDTHS))
+    export_onnx(network, examples, file, make_plan(WIDTHS))
     return network, file
 
 
 def test_a_file_predicts_what_its_network_does_in_batches_of_any_size(every_width):
     network, file = every_width
     inputs = 2 * torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(7))
-    inputs = inputs[clearance(network, inputs) > NEAR]
+    inputs = inputs[boundary_distance(network, inputs) > MARGIN]
     assert len(inputs) >= 35
-    found = check_onnx(file, network, samples(inputs), batch_size=17)
-    assert (found.samples, found.same) == (len(inputs), len(inputs))
-    assert found.difference < LOGITS
+    agreement = check_onnx(file, network, samples(inputs), batch_size=17)
+    assert (agreement.samples, agreement.agreeing) == (len(inputs), len(inputs))
+    assert agreement.difference < LOGITS
 
 
 def test_weights_are_the_quantized_ones_in_the_narrowest_type_of_onnx(every_width):
     network, file = every_width
     model = onnx.load(file)
-    held = {tensor.name: tensor for tensor in model.graph.initializer}
-    seen = set()
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = set()
     for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in held:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in initializers:
             continue
-        levels, scale = held[node.input[0]], onnx.numpy_helper.to_array(held[node.input[1]])
+        levels, scale = initializers[node.input[0]], onnx.numpy_helper.to_array(initializers[node.input[1]])
         name = node.input[0].split(".")[1]
         small = WIDTHS[name].weight_bits <= 4
         assert levels.data_type == (onnx.TensorProto.INT4 if small else onnx.TensorProto.INT8)
         codes = onnx.numpy_helper.to_array(levels).astype(np.float32)
         values = codes * (scale.reshape(-1, 1, 1, 1) if scale.ndim else scale)
         assert np.array_equal(values, quantized_layers(network)[name].quantized_weight().detach().numpy())
-        seen.add(name)
-    assert seen == set(WIDTHS)
+        names.add(name)
+    assert names == set(WIDTHS)
 
 
 def test_a_convolution_runs_once_whatever_its_time_steps(every_width):
@@ -91,14 +91,14 @@ def test_a_file_says_its_plan_and_nothing_of_the_machine_it_was_made_on(every_wi
 
 
 def test_a_file_of_another_network_does_not_pass_the_check(every_width, quantized):
-    other, _ = quantized(weight_bits=4, spike_bits=2, time_steps=1)
+    foreign, _ = quantized(weight_bits=4, spike_bits=2, time_steps=1)
     with torch.no_grad():
-        other.classifier.bias.neg_()
-        other.conv1.weight.neg_()
+        foreign.classifier.bias.neg_()
+        foreign.conv1.weight.neg_()
     inputs = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(8))
-    found = check_onnx(every_width[1], other, samples(inputs))
-    assert found.same < 40
-    assert found.difference > 0.01
+    agreement = check_onnx(every_width[1], foreign, samples(inputs))
+    assert agreement.agreeing < 40
+    assert agreement.difference > 0.01
 
 
 class Shortcut(nn.Module):
@@ -118,7 +118,7 @@ class Shortcut(nn.Module):
 
 
 @pytest.mark.parametrize("first", [(1,) * 5, (4,)], ids=len)
-def test_frames_of_events_are_pooled_held_and_averaged(first, whole_plan, tmp_path):
+def test_frames_of_events_are_pooled_held_and_averaged(first, make_plan, tmp_path):
     layers = {
         "conv1": LayerPlan(weight_bits=3, spike_bits=first, time_steps=len(first), frames=5, signed_input=True),
         "conv2": LayerPlan(weight_bits=3, spike_bits=(2, 1, 3), time_steps=3, frames=5, decay=0.5),
@@ -131,12 +131,12 @@ def test_frames_of_events_are_pooled_held_and_averaged(first, whole_plan, tmp_pa
     recordings = torch.randn(20, 5, 2, 6, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         predict(network, recordings.transpose(0, 1))
-    export_onnx(network, recordings[:6].transpose(0, 1), tmp_path / "events.onnx", whole_plan(layers))
-    recordings = recordings[clearance(network.eval(), recordings.transpose(0, 1)) > NEAR]
+    export_onnx(network, recordings[:6].transpose(0, 1), tmp_path / "events.onnx", make_plan(layers))
+    recordings = recordings[boundary_distance(network.eval(), recordings.transpose(0, 1)) > MARGIN]
     assert len(recordings) >= 15
-    found = check_onnx(tmp_path / "events.onnx", network, samples(recordings), batch_size=7)
-    assert (found.samples, found.same) == (len(recordings), len(recordings))
-    assert found.difference < LOGITS
+    agreement = check_onnx(tmp_path / "events.onnx", network, samples(recordings), batch_size=7)
+    assert (agreement.samples, agreement.agreeing) == (len(recordings), len(recordings))
+    assert agreement.difference < LOGITS
 
 
 class Undecided(nn.Module):
@@ -148,29 +148,29 @@ class Undecided(nn.Module):
         return self.linear(x) if x.sum() > 0 else -self.linear(x)
 
 
-def test_a_network_that_cannot_be_traced_is_refused_in_one_line(whole_plan, tmp_path):
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(make_plan, tmp_path):
     layers = {"linear": LayerPlan(weight_bits=3, spike_bits=(2,), time_steps=1)}
     network = convert(Undecided(), layers)
     with torch.no_grad():
         network(torch.rand(6, 4))
     with pytest.raises(InputError, match="cannot be exported to ONNX") as caught:
-        export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(layers))
+        export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", make_plan(layers))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_neuron_that_reads_the_network_out_is_refused_by_name(whole_plan, tmp_path):
+def test_a_neuron_that_reads_the_network_out_is_refused_by_name(make_plan, tmp_path):
     layers = {"0": LayerPlan(weight_bits=3, spike_bits=(2,), time_steps=1)}
     network = convert(nn.Sequential(nn.Linear(4, 2), neuron.IFNode()), layers)
     with torch.no_grad():
         network(torch.rand(6, 4))
     with pytest.raises(InputError, match="layer '1' cannot be exported to ONNX: it is IFNode") as caught:
-        export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(layers))
+        export_onnx(network, torch.rand(6, 4), tmp_path / "no.onnx", make_plan(layers))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_untrained_networks_are_refused(whole_plan, tmp_path):
+def test_untrained_networks_are_refused(make_plan, tmp_path):
     fresh = convert(nn.Sequential(nn.Linear(4, 2)), {"0": WIDTHS["conv4"]})
     with pytest.raises(InputError, match="layer '0' is not trained"):
-        export_onnx(fresh, torch.rand(6, 4), tmp_path / "no.onnx", whole_plan(WIDTHS))
+        export_onnx(fresh, torch.rand(6, 4), tmp_path / "no.onnx", make_plan(WIDTHS))

@@ -34,10 +34,10 @@ def test_integer_convolutions_are_torchs(geometry, at_once, dtype, monkeypatch):
     weight = torch.randint(-largest, largest + 1, layer.weight_shape, generator=random).to(dtype)
     x = torch.randint(-largest, largest + 1, (4, 3, *(9, 7)[:axes]), generator=random).to(dtype)
     convolve = functional.conv1d if axes == 1 else functional.conv2d
-    wanted = convolve(x.double(), weight.double(), None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    found = Convolution(layer, weight)(x)
-    assert found.dtype == dtype
-    assert torch.equal(found.double(), wanted)
+    expected = convolve(x.double(), weight.double(), None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    result = Convolution(layer, weight)(x)
+    assert result.dtype == dtype
+    assert torch.equal(result.double(), expected)
 
 
 def test_sums_that_fit_are_right_though_they_overflow_on_the_way():

@@ -11,9 +11,9 @@ from math import prod
 
 import pytest
 import torch
+from calibration import calibrate
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from settled import settle
 from spikingjelly.activation_based import neuron
 from torch import nn
 
@@ -102,18 +102,18 @@ def lying(draw, file):
     """Well-formed files with a fitting checksum, and one or two lies in the header or the payload."""
     parts, payload, entries = dict(file.parts), file.payload, file.entries
     for _ in range(draw(st.integers(1, 2))):
-        what = draw(st.sampled_from(["program", "program", "program", "widths", "payload", "entries"]))
-        if what == "payload":
+        target = draw(st.sampled_from(["program", "program", "program", "widths", "payload", "entries"]))
+        if target == "payload":
             place = draw(st.integers(0, len(payload) - 4))
             payload = payload[:place] + draw(st.binary(min_size=4, max_size=4)) + payload[place + 4 :]
-        elif what == "entries":
+        elif target == "entries":
             name = draw(st.sampled_from(sorted(entries)))
-            other = draw(st.sampled_from(sorted(entries)))
-            entries = {**entries, name: {**entries[name], "dtype": entries[other]["dtype"]}}
+            second_name = draw(st.sampled_from(sorted(entries)))
+            entries = {**entries, name: {**entries[name], "dtype": entries[second_name]["dtype"]}}
         else:
-            path = file.leaves[what][draw(st.integers(0, len(file.leaves[what]) - 1))]
+            path = file.leaves[target][draw(st.integers(0, len(file.leaves[target]) - 1))]
             value = draw(hostile_numbers if draw(st.booleans()) else hostile_values)
-            parts[what] = json.dumps(changed(file.content[what], path, value))
+            parts[target] = json.dumps(changed(file.content[target], path, value))
     return file.bytes(parts, payload, entries)
 
 
@@ -130,7 +130,7 @@ def original(request, quantized, examples, tmp_path_factory):
         plan = LayerPlan(weight_bits=3, spike_bits=(4, 2, 3), time_steps=3, frames=5, decay=0.5)
         network = convert(network, dict.fromkeys(names, plan))
         network[0].relu2 = InputCurrent(0.3)
-        settle(network, examples)
+        calibrate(network, examples)
     path = tmp_path_factory.mktemp("packed") / "packed"
     pack(network, examples, path)
     return path.read_bytes()
@@ -162,11 +162,11 @@ def test_hostile_files_are_refused_or_run(original, tmp_path_factory):
             counts["refused"] += 1
             return
         replay = packed.replay()
-        given_input = packed.program.input
-        if max(prod(value.shape) for value in replay.analysis.values) * (given_input.frames or 1) > SMALL:
+        network_input = packed.program.input
+        if max(prod(value.shape) for value in replay.analysis.values) * (network_input.frames or 1) > SMALL:
             counts["too large to run here"] += 1
             return
-        shape = [2 if axis == "N" else axis for axis in given_input.axes]
+        shape = [2 if axis == "N" else axis for axis in network_input.axes]
         outputs = replay(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
         last = replay.analysis.values[-1]
         assert outputs.shape[1:] == last.shape
@@ -175,11 +175,17 @@ def test_hostile_files_are_refused_or_run(original, tmp_path_factory):
         assert outputs.max() <= last.high
         counts["run"] += 1
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     attempt()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    found = {"seed": SEED, "files": sum(counts.values()), **counts, "MiB more": grown >> 20, "refusals": len(refusals)}
-    print(f"\nhostile files: {json.dumps(found)}")
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024
+    summary = {
+        "seed": SEED,
+        "files": sum(counts.values()),
+        **counts,
+        "MiB more": grown >> 20,
+        "refusals": len(refusals),
+    }
+    print(f"\nhostile files: {json.dumps(summary)}")
     assert grown < MOST_MEMORY
     assert len(refusals) > 1
     assert not any("\n" in refusal for refusal in refusals)

@@ -36,9 +36,9 @@ def one_layer(**changes):
         "fraction": 0,
     }
     layer = PackedLayer(**(setting | changes))
-    given_input = NetworkInput(shape=(1,), fraction=4, largest=(1 << 26) - 1)
+    network_input = NetworkInput(shape=(1,), fraction=4, largest=(1 << 26) - 1)
     return Program(
-        input=given_input, layers={"a": layer}, operations=(RunLayer(name="run", inputs=(0,), layer="a"),)
+        input=network_input, layers={"a": layer}, operations=(RunLayer(name="run", inputs=(0,), layer="a"),)
     ), layer
 
 
@@ -52,10 +52,12 @@ def numbers(levels=((1,),), multiplier=(1,), bias=(0,), steps=(3,)):
 
 def codes_of(program, tensors, currents):
     """Codes by step for currents in the unit of the input."""
-    seen = []
+    codes_by_step = []
     x = torch.tensor(currents, dtype=torch.float32).view(-1, 1) / 16
-    Replay(program, tensors)(x, lambda name, what, t, codes: what == "spikes" and seen.append(codes.flatten().tolist()))
-    return seen
+    Replay(program, tensors)(
+        x, lambda name, quantity, t, codes: quantity == "spikes" and codes_by_step.append(codes.flatten().tolist())
+    )
+    return codes_by_step
 
 
 def test_ties_go_upward_by_hand():
@@ -74,9 +76,9 @@ def test_steps_so_large_that_the_span_of_codes_passes_32_bits_divide_as_well():
     # 255 steps of this size are more than 2^31; the largest input is 5.15 of them.
     step = 13_032_650
     currents = [-(1 << 26), -step // 2 - 1, -step // 2, step // 2 - 1, step // 2, 1 << 26]
-    wanted = [min(max((2 * x + step) // (2 * step), -127), 127) for x in currents]
-    assert wanted == [-5, -1, 0, 0, 1, 5]
-    assert codes_of(program, numbers(steps=(step,)), currents) == [wanted]
+    expected = [min(max((2 * x + step) // (2 * step), -127), 127) for x in currents]
+    assert expected == [-5, -1, 0, 0, 1, 5]
+    assert codes_of(program, numbers(steps=(step,)), currents) == [expected]
 
 
 def test_the_membrane_keeps_what_was_dropped_and_its_decay_rounds_upward_at_ties():
@@ -109,10 +111,10 @@ def test_inputs_round_upward_at_ties_and_saturate():
 @examples(300)
 @given(x=st.floats(width=32, allow_nan=False, allow_infinity=False), fraction=st.integers(-64, 64))
 def test_the_encoding_is_that_of_exact_arithmetic(x, fraction):
-    given_input = NetworkInput(shape=(1,), fraction=fraction, largest=(1 << 26) - 1)
+    network_input = NetworkInput(shape=(1,), fraction=fraction, largest=(1 << 26) - 1)
     exact = floor(Fraction(x) * Fraction(2) ** fraction + Fraction(1, 2))
-    found = encode(torch.tensor([[x]]), given_input).item()
-    assert found == max(min(exact, given_input.largest), -given_input.largest)
+    result = encode(torch.tensor([[x]]), network_input).item()
+    assert result == max(min(exact, network_input.largest), -network_input.largest)
 
 
 class Adversary(nn.Module):
@@ -148,27 +150,33 @@ def test_large_accumulators_and_ties_are_the_same_on_integers_and_in_float64(tim
     assert widths.product >= 1 << 47
     assert widths.accumulator > (1 << 25 if time_steps == 1 else 1 << 30)
     # Inputs on the ties of the first step, one unit below them, and far beyond the range.
-    packed, own = lowered.program.layers["first"], lowered.numbers["first"]
+    packed, tensors = lowered.program.layers["first"], lowered.numbers["first"]
     unit = 2.0**-packed.step_fraction
     odd = 2 * torch.randint(-140, 140, (16, inputs)) + 1
-    ties = torch.ceil(odd * int(own.steps[0]) / 2)
+    ties = torch.ceil(odd * int(tensors.steps[0]) / 2)
     x = torch.cat([ties * unit, (ties - 1) * unit, torch.full((1, inputs), 9.0), torch.full((1, inputs), -9.0)])
-    ours, theirs = {}, {}
+    replayed, reference = {}, {}
     replay = Replay(lowered.program, lowered.numbers)
-    outputs = replay(x, lambda name, what, t, seen: what == "spikes" and ours.update({(name, t): seen.long()}))
-    exact = Float64Reference(lowered)(x, lambda name, what, t, seen: theirs.update({(name, t): seen}))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    outputs = replay(
+        x, lambda name, quantity, t, integers: quantity == "spikes" and replayed.update({(name, t): integers.long()})
+    )
+    exact = Float64Reference(lowered)(x, lambda name, quantity, t, integers: reference.update({(name, t): integers}))
+    assert replayed.keys() == reference.keys()
+    assert all(torch.equal(replayed[key], reference[key]) for key in replayed)
     assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
     # In Python's unlimited integers as well.
-    total = sum(n * ours["first", t].numpy().astype(object) for t, n in enumerate(own.spike_weights))
-    sums = total @ own.levels.T.astype(object)
+    total = sum(n * replayed["first", t].numpy().astype(object) for t, n in enumerate(tensors.spike_weights))
+    sums = total @ tensors.levels.T.astype(object)
     half = 1 << packed.shift >> 1
-    wanted = (sums * own.multiplier.astype(object) + half) // (1 << packed.shift) + own.bias.astype(object)
+    expected = (sums * tensors.multiplier.astype(object) + half) // (1 << packed.shift) + tensors.bias.astype(object)
     currents = []
-    replay(x, lambda name, what, t, seen: (name, what, t) == ("second", "membrane", 0) and currents.append(seen))
+    replay(
+        x,
+        lambda name, quantity, t, integers: (name, quantity, t) == ("second", "membrane", 0)
+        and currents.append(integers),
+    )
     scale = lowered.analysis.operations[1].widths.membrane_fraction - packed.fraction
-    assert (currents[0].numpy().astype(object) == wanted * 2**scale).all()
+    assert (currents[0].numpy().astype(object) == expected * 2**scale).all()
     assert int(np.abs(sums).max()) <= widths.accumulator
 
 
@@ -181,7 +189,7 @@ def test_what_needs_more_than_50_bits_is_refused():
 def test_a_batch_done_in_parts_gives_what_it_gives_at_once(monkeypatch):
     program, _ = one_layer(spike_bits=(2, 1, 3))
     x = torch.arange(-20.0, 80.0).view(-1, 1) / 16
-    whole = Replay(program, numbers(steps=(3, 2, 5)))(x)
+    expected = Replay(program, numbers(steps=(3, 2, 5)))(x)
     monkeypatch.setattr(replay, "_AT_ONCE", 7)
-    assert torch.equal(Replay(program, numbers(steps=(3, 2, 5)))(x), whole)
-    assert whole.unique().numel() > 5
+    assert torch.equal(Replay(program, numbers(steps=(3, 2, 5)))(x), expected)
+    assert expected.unique().numel() > 5

@@ -77,11 +77,11 @@ def test_any_plan_takes_the_bytes_that_the_cost_model_says_and_comes_back_as_it_
     path = tmp_path_factory.mktemp("plans") / "packed"
     assert pack(network, examples, path) == memory
     assert sum(tensor.nbytes for tensor in load_file(path).values()) == memory
-    found = read(path)
+    packed_network = read(path)
     for name, layer in quantized_layers(network).items():
-        levels = torch.from_numpy(found.numbers[name].levels)
+        levels = torch.from_numpy(packed_network.numbers[name].levels)
         assert torch.equal(levels * layer.weight_step, layer.quantized_weight())
-        assert found.program.layers[name].spike_bits == plan[name].spike_bits
+        assert packed_network.program.layers[name].spike_bits == plan[name].spike_bits
 
 
 @examples(3)
@@ -106,11 +106,11 @@ def test_integers_stand_for_the_layer_and_its_batch_norm(quantized, examples, pa
     codes = (network.conv1.spikes(examples) / network.conv1.spike_step[0]).double().round()
     sums = torch.nn.functional.conv2d(codes, levels, padding=1)
     scale = 2.0 ** -(layer["shift"] + layer["fraction"])
-    found = sums * multiplier.view(1, -1, 1, 1) * scale + bias.view(1, -1, 1, 1) * 2.0 ** -layer["fraction"]
+    outputs = sums * multiplier.view(1, -1, 1, 1) * scale + bias.view(1, -1, 1, 1) * 2.0 ** -layer["fraction"]
     # A multiplier has 16 bits, a bias ends at the last bit of the fraction; nine products and a batch norm in float32.
-    largest = found.abs().max().item()
-    off = (2**-16 + 2 * rounding(32)) * largest * 4 + 2.0 ** -layer["fraction"]
-    torch.testing.assert_close(found.float(), network.norm1(network.conv1(examples)), rtol=0, atol=off)
+    largest = outputs.abs().max().item()
+    tolerance = (2**-16 + 2 * rounding(32)) * largest * 4 + 2.0 ** -layer["fraction"]
+    torch.testing.assert_close(outputs.float(), network.norm1(network.conv1(examples)), rtol=0, atol=tolerance)
 
 
 def test_the_same_network_gives_the_same_file(quantized, examples, packed, tmp_path):
@@ -122,9 +122,9 @@ def test_the_same_network_gives_the_same_file(quantized, examples, packed, tmp_p
 def test_widths_in_the_file_hold_what_was_observed(packed):
     widths = read(packed).widths
     assert list(widths) == list(LAYERS)
-    for found in widths.values():
-        assert 1 < found.observed_accumulator <= found.accumulator <= 32
-        assert 1 < found.observed_membrane < found.membrane
+    for run in widths.values():
+        assert 1 < run.observed_accumulator <= run.accumulator <= 32
+        assert 1 < run.observed_membrane < run.membrane
 
 
 def test_a_network_that_is_not_quantized_or_has_no_steps_yet_is_refused(examples, tmp_path):
@@ -151,11 +151,11 @@ def test_a_file_that_cannot_be_written_is_one_line(quantized, examples, tmp_path
 
 
 def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
-    whole = packed.read_bytes()
-    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "longer").write_bytes(whole + b"\0")
+    data = packed.read_bytes()
+    (tmp_path / "cut").write_bytes(data[: len(data) // 2])
+    (tmp_path / "longer").write_bytes(data + b"\0")
     (tmp_path / "empty").write_bytes(b"")
-    (tmp_path / "huge").write_bytes((1 << 40).to_bytes(8, "little") + whole[8:])
+    (tmp_path / "huge").write_bytes((1 << 40).to_bytes(8, "little") + data[8:])
     (tmp_path / "text").write_text("hello, this is not a packed file", encoding="utf-8")
     torch.save({"a": torch.zeros(1)}, tmp_path / "pickle")
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
@@ -174,10 +174,10 @@ def test_a_file_of_the_format_before_is_read(packed, tmp_path):
 
 
 def test_every_flipped_bit_of_the_weights_and_of_the_header_is_noticed(packed, tmp_path):
-    whole = packed.read_bytes()
+    data = packed.read_bytes()
     generator = torch.Generator().manual_seed(0)
-    for bit in torch.randint(0, 8 * len(whole), (300,), generator=generator).tolist():
-        damaged = bytearray(whole)
+    for bit in torch.randint(0, 8 * len(data), (300,), generator=generator).tolist():
+        damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         (tmp_path / "damaged").write_bytes(damaged)
         with pytest.raises(InputError):
@@ -197,7 +197,7 @@ def test_lies_in_a_header_whose_checksum_fits_are_refused(packed, tmp_path):
         place[last] = value
         return signed(packed, tmp_path / "lie", program=json.dumps(changed))
 
-    for path_and_value, said in (
+    for path_and_value, message in (
         (("layers", "conv2", "weight_shape", [1 << 20, 1 << 20, 3, 3]), "tensor 'conv2.weight'"),
         (("layers", "conv2", "weight_shape", [1 << 40, 4, 3, 3]), "less than or equal to 16777216"),
         (("layers", "conv2", "weight_bits", 9), "weight_bits"),
@@ -216,12 +216,12 @@ def test_lies_in_a_header_whose_checksum_fits_are_refused(packed, tmp_path):
     ):
         with pytest.raises(InputError, match="packed file") as refused:
             read(lie(*path_and_value))
-        assert said in str(refused.value)
+        assert message in str(refused.value)
 
 
 def test_lies_in_tensors_whose_checksum_fits_are_refused(packed, tmp_path):
     tensors = load_file(packed)
-    for name, tensor, said in (
+    for name, tensor, message in (
         ("conv2.spike_step", torch.zeros_like(tensors["conv2.spike_step"]), "a step of 0"),
         ("conv2.weight", torch.full_like(tensors["conv2.weight"], 255), "outside of ±3"),
         ("conv2.bias", tensors["conv2.bias"].long(), "is I64"),
@@ -231,4 +231,4 @@ def test_lies_in_tensors_whose_checksum_fits_are_refused(packed, tmp_path):
     ):
         with pytest.raises(InputError, match="packed file") as refused:
             read(signed(packed, tmp_path / "lie", {name: tensor.clone()}))
-        assert said in str(refused.value)
+        assert message in str(refused.value)

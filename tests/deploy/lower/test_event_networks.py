@@ -6,12 +6,12 @@ from math import floor
 import numpy as np
 import pytest
 import torch
+from calibration import calibrate
 from framed_networks import FRAMES, check_equal, events, framed, prepared
 from hypothesis import given
 from hypothesis import strategies as st
 from packed_reader import run as run_by_hand
 from profiles import examples
-from settled import settle
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
@@ -46,7 +46,7 @@ def digits(splits):
     examples = torch.stack([splits.train[index][0] for index in range(16)], 1)
     plan = {name: framed(steps, granularity="channel" if steps == 3 else "layer") for name, steps in STEPS.items()}
     memory = CostModel(trace(network, examples)).cost("weight_memory", plan)
-    return settle(convert(network, plan), examples), memory, examples
+    return calibrate(convert(network, plan), examples), memory, examples
 
 
 def test_every_spike_of_the_whole_test_split_is_the_networks(digits, splits, tmp_path):
@@ -54,13 +54,13 @@ def test_every_spike_of_the_whole_test_split_is_the_networks(digits, splits, tmp
     assert pack(network, examples, tmp_path / "packed") == memory
     packed = read(tmp_path / "packed")
     assert packed.program.input.frames == FRAMES
-    found = verify(packed, network, examples, splits.split("test"), 64)
-    assert found.equal
-    assert [len(layer.spikes) for layer in found.layers] == list(STEPS.values())
+    verification = verify(packed, network, examples, splits.split("test"), 64)
+    assert verification.equal
+    assert [len(layer.spikes) for layer in verification.layers] == list(STEPS.values())
     # Layers see 2×12×12, 4×12×12, 8×6×6, 8×6×6 and 16 currents a frame.
     count = len(splits.split("test"))
-    assert [layer.spikes[0] for layer in found.layers] == [count * size for size in (288, 576, 288, 288, 16)]
-    assert abs(found.accuracy - found.float_accuracy) < 0.05
+    assert [layer.spikes[0] for layer in verification.layers] == [count * size for size in (288, 576, 288, 288, 16)]
+    assert abs(verification.accuracy - verification.float_accuracy) < 0.05
 
 
 def test_a_reader_written_from_the_description_gets_the_same_numbers(digits, tmp_path):
@@ -103,9 +103,9 @@ def watched(program, numbers, x):
     """(membranes, codes by time step, outputs) for frames of one current."""
     membranes, codes = [], []
 
-    def watch(name, what, t, seen):
-        if what in ("membrane", "spikes"):
-            (membranes if what == "membrane" else codes).append(int(seen))
+    def watch(name, quantity, t, integers):
+        if quantity in ("membrane", "spikes"):
+            (membranes if quantity == "membrane" else codes).append(int(integers))
 
     outputs = Replay(program, numbers)(torch.tensor(x, dtype=torch.float32).view(-1, 1, 1), watch)
     return membranes, codes, int(outputs)
@@ -186,7 +186,7 @@ def test_layers_whose_plan_has_no_frames_see_every_frame_as_a_static_input():
         "conv": LayerPlan(weight_bits=3, spike_bits=(2, 3), time_steps=2),
         "head.1": framed(4, frames=4, signed_input=True),
     }
-    check_equal(settle(convert(Residual(), plan), examples), examples)
+    check_equal(calibrate(convert(Residual(), plan), examples), examples)
 
 
 class Changed(Residual):
@@ -201,7 +201,7 @@ class Changed(Residual):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (neuron.ILIFNode(step_mode="m"), r"change (ILIFNode) cannot be deployed: no quantized layer reads it, and"),
         (lambda x: x.mean(0, keepdim=True), "mean (mean)"),
@@ -216,13 +216,13 @@ class Changed(Residual):
         (lambda x: x.unsqueeze(-1).permute(0, 1, 3, 2), "permute cannot be run on frames"),
     ],
 )
-def test_what_does_not_treat_every_frame_alone_is_refused_in_one_line(change, said):
+def test_what_does_not_treat_every_frame_alone_is_refused_in_one_line(change, message):
     torch.manual_seed(1)
     examples = events(4, 3, 2, 8, 8)
     network = prepared(Changed(change), examples)
     with pytest.raises(InputError) as refused:
         lower(network, examples)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -234,10 +234,10 @@ def test_a_mean_or_sum_over_the_frames_at_the_end_is_the_programs_own(read_out):
     examples = events(4, 3, 2, 8, 8)
     network = prepared(Residual(), examples)
     outputs = Replay(*program_of(network, examples))(examples)
-    same = prepared(Changed(read_out), examples)
-    same.load_state_dict(network.state_dict())
-    assert torch.equal(Replay(*program_of(same, examples))(examples), outputs)
-    lowered = lower(same, examples)
+    averaging = prepared(Changed(read_out), examples)
+    averaging.load_state_dict(network.state_dict())
+    assert torch.equal(Replay(*program_of(averaging, examples))(examples), outputs)
+    lowered = lower(averaging, examples)
     exact = Float64Reference(lowered)(examples)
     assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-lowered.analysis.values[-1].fraction)), exact)
 
@@ -264,7 +264,7 @@ def test_neurons_with_thresholds_and_input_decay_are_replayed_exactly(tau, thres
         module.step_mode = "m"
     network = prepared(network, examples)
     lowered = check_equal(network, examples)
-    assert [found.op for found in lowered.program.operations].count("scale") == 2
+    assert [operation.op for operation in lowered.program.operations].count("scale") == 2
     pack(network, examples, tmp_path / "packed")
     outputs, fraction = run_by_hand(tmp_path / "packed", examples[:, 0].flatten().tolist())
     replay = read(tmp_path / "packed").replay()
@@ -295,11 +295,11 @@ def test_a_time_axis_that_the_plan_does_not_know_is_refused():
     examples = events(4, 3, 2, 8, 8)
     plan = {name: LayerPlan(weight_bits=2, spike_bits=(2,), time_steps=1) for name in ("stem.0", "conv", "head.1")}
     with pytest.raises(InputError, match="stem takes a time axis, but no layer of the plan has frames"):
-        lower(settle(convert(Residual(), plan), examples), examples)
+        lower(calibrate(convert(Residual(), plan), examples), examples)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"input": {"frames": None}}, "the input none"),
         ({"layers": {"a": {"frames": 2}}}, "has 2 frames, the input 3"),
@@ -308,7 +308,7 @@ def test_a_time_axis_that_the_plan_does_not_know_is_refused():
         ({"drop": 1}, "ends with sum_frames"),
     ],
 )
-def test_programs_whose_time_axes_do_not_fit_are_refused(changes, said):
+def test_programs_whose_time_axes_do_not_fit_are_refused(changes, message):
     program, _ = one_layer(3, 2)
     content = program.model_dump(mode="json")
     content["input"] |= changes.get("input", {})
@@ -316,4 +316,4 @@ def test_programs_whose_time_axes_do_not_fit_are_refused(changes, said):
     content["operations"] = content["operations"][: 2 - changes.get("drop", 0)] if "operations" not in changes else []
     with pytest.raises(InputError) as refused:
         Program.from_json(Program.model_construct(**content).model_dump_json(warnings=False), "file")
-    assert said in str(refused.value)
+    assert message in str(refused.value)

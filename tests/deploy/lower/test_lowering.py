@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from settled import settle
+from calibration import calibrate
 from torch import nn
 from torch.nn import functional
 
@@ -38,23 +38,27 @@ def prepared(network, shape=(3, 8, 8), **bits):
     torch.manual_seed(1)
     examples = torch.randn(4, *shape)
     names = [name for name, module in network.named_modules() if type(module) in (nn.Conv1d, nn.Conv2d, nn.Linear)]
-    given = {"weight_bits": 4, "spike_bits": (3, 2, 4), "time_steps": 3, "decay": 0.7} | bits
-    plan = {name: LayerPlan(signed_input=index < 2, **given) for index, name in enumerate(names)}
-    return settle(convert(network, plan), examples), examples
+    setting = {"weight_bits": 4, "spike_bits": (3, 2, 4), "time_steps": 3, "decay": 0.7} | bits
+    plan = {name: LayerPlan(signed_input=index < 2, **setting) for index, name in enumerate(names)}
+    return calibrate(convert(network, plan), examples), examples
 
 
 def check_equal(network, examples):
     """Replay and network agree on every spike and output; returns the lowered network."""
     lowered = lower(network, examples)
     replay = Replay(lowered.program, lowered.numbers)
-    ours, theirs = {}, {}
-    outputs = replay(examples, lambda name, what, t, seen: ours.update({(name, what, t): seen.long()}))
-    exact = Float64Reference(lowered)(examples, lambda name, what, t, seen: theirs.update({(name, what, t): seen}))
-    spikes = {key: seen for key, seen in ours.items() if key[1] == "spikes"}
-    assert spikes.keys() == theirs.keys()
-    for key, seen in spikes.items():
-        assert torch.equal(seen, theirs[key]), key
-    varied = [seen.unique().numel() > 1 for seen in spikes.values()]
+    replayed, reference = {}, {}
+    outputs = replay(
+        examples, lambda name, quantity, t, integers: replayed.update({(name, quantity, t): integers.long()})
+    )
+    exact = Float64Reference(lowered)(
+        examples, lambda name, quantity, t, integers: reference.update({(name, quantity, t): integers})
+    )
+    spikes = {key: integers for key, integers in replayed.items() if key[1] == "spikes"}
+    assert spikes.keys() == reference.keys()
+    for key, integers in spikes.items():
+        assert torch.equal(integers, reference[key]), key
+    varied = [integers.unique().numel() > 1 for integers in spikes.values()]
     assert sum(varied) > len(varied) / 2, "most spikes are constant: nothing was compared"
     assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
     # The deployed network is the float one but for rounding: outputs agree on the whole.
@@ -130,13 +134,13 @@ def test_joins_and_shapes_are_replayed_exactly(behind):
 
 
 @pytest.mark.parametrize(
-    ("gain", "wanted"),
+    ("gain", "expected"),
     [(0.5, (1, 0, 1)), (4.0, (1, 0, -2)), (1.5, (3, 2, -1)), (1 / 3, (43691, 16, 1)), (0.9999999, (1, 0, 0))],
 )
-def test_gains_are_a_multiplier_and_a_shift(gain, wanted):
+def test_gains_are_a_multiplier_and_a_shift(gain, expected):
     lowered = check_equal(*prepared(Net(InputCurrent(gain, rectified=False))))
-    (scale,) = (found for found in lowered.program.operations if found.op == "scale")
-    assert (scale.multiplier, scale.shift, scale.finer) == wanted
+    (scale,) = (operation for operation in lowered.program.operations if operation.op == "scale")
+    assert (scale.multiplier, scale.shift, scale.finer) == expected
     assert scale.multiplier * 2.0 ** -(scale.shift + scale.finer) == pytest.approx(gain, rel=2**-16)
 
 
@@ -196,7 +200,7 @@ class Parameterized(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize(
-    ("network", "said"),
+    ("network", "message"),
     [
         (Net(nn.Sigmoid()), "between (Sigmoid)|inner (Sigmoid)"),
         (Net(lambda x: x * 2), "mul"),
@@ -218,14 +222,14 @@ class Parameterized(nn.Module):
         (Parameterized(), "scale"),
     ],
 )
-def test_what_is_outside_of_the_closed_set_is_refused_by_name(network, said):
+def test_what_is_outside_of_the_closed_set_is_refused_by_name(network, message):
     network, examples = prepared(network)
-    if not said:
+    if not message:
         check_equal(network, examples)
         return
     with pytest.raises(InputError) as refused:
         lower(network, examples)
-    assert any(one in str(refused.value) for one in said.split("|")), str(refused.value)
+    assert any(part in str(refused.value) for part in message.split("|")), str(refused.value)
 
 
 def test_a_tensor_changed_in_place_that_others_read_is_refused():

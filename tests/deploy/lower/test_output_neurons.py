@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from calibration import calibrate
 from framed_networks import check_equal, events, framed, prepared
 from packed_reader import run as run_by_hand
-from settled import settle
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -57,17 +57,18 @@ def samples(inputs):
 def program_of(threshold, decay=1 << 16, *, hard=False, frames=4):
     """A neuron alone."""
     fire = Fire(name="fire", inputs=(0,), threshold=threshold, decay=decay, hard=hard)
-    given = NetworkInput(shape=(1,), fraction=0, largest=100, frames=frames)
-    return Program.model_construct(input=given, layers={}, operations=(fire,))
+    network_input = NetworkInput(shape=(1,), fraction=0, largest=100, frames=frames)
+    return Program.model_construct(input=network_input, layers={}, operations=(fire,))
 
 
 def spikes(program, currents):
-    found = []
+    observations = []
     Replay(program, {})(
-        torch.tensor(currents).float().view(-1, 1, 1), lambda *seen: found.append((seen[1], int(seen[3])))
+        torch.tensor(currents).float().view(-1, 1, 1),
+        lambda *observation: observations.append((observation[1], int(observation[3]))),
     )
-    membranes = [value for what, value in found if what == "membrane"]
-    return membranes, [value for what, value in found if what == "spikes"]
+    membranes = [value for quantity, value in observations if quantity == "membrane"]
+    return membranes, [value for quantity, value in observations if quantity == "spikes"]
 
 
 def test_a_neuron_fires_at_its_threshold_and_is_reset_by_hand():
@@ -107,8 +108,8 @@ def test_fire_is_spikingjellys_neuron_but_for_rounding(kind, v_reset):
     currents = 2 * torch.randn(40, 500, 1, dtype=torch.float64)
     module = NEURONS[kind](v_threshold=0.7, v_reset=v_reset, step_mode="m")
     fire = OutputNeuron(module, 40).operation("neuron", "fire", 0, 20)
-    given = NetworkInput(shape=(1,), fraction=20, largest=(1 << 26) - 1, frames=40)
-    program = Program.model_construct(input=given, layers={}, operations=(fire,))
+    network_input = NetworkInput(shape=(1,), fraction=20, largest=(1 << 26) - 1, frames=40)
+    program = Program.model_construct(input=network_input, layers={}, operations=(fire,))
     expected = module.double()(currents).flatten(0, 1)
     assert 0.05 < expected.mean() < 0.6
     assert (Replay(program, {})(currents) == expected).double().mean() > 0.999
@@ -133,19 +134,19 @@ def test_verification_counts_the_read_outs_spikes(tmp_path):
     pack(network, examples, tmp_path / "packed")
     packed = read(tmp_path / "packed")
     data = samples(examples.transpose(0, 1))
-    found = verify(packed, network, examples, data, 4)
-    assert found.equal
-    assert [(run.name, run.spikes) for run in found.layers][-1] == ("_6", [30] * FRAMES)
+    verification = verify(packed, network, examples, data, 4)
+    assert verification.equal
+    assert [(run.name, run.spikes) for run in verification.layers][-1] == ("_6", [30] * FRAMES)
     assert packed.widths["_6"].accumulator is None
-    assert found.layers[-1].membrane_bits <= packed.widths["_6"].membrane
+    assert verification.layers[-1].membrane_bits <= packed.widths["_6"].membrane
     # Where the file's threshold is another, its spikes are.
-    (other,) = (index for index, operation in packed.program.neurons() if operation.name == "_6")
+    (position,) = (index for index, operation in packed.program.neurons() if operation.name == "_6")
     operations = list(packed.program.operations)
-    operations[other] = operations[other].model_copy(update={"threshold": 2 * operations[other].threshold})
+    operations[position] = operations[position].model_copy(update={"threshold": 2 * operations[position].threshold})
     changed = packed.program.model_copy(update={"operations": tuple(operations)})
-    found = verify(type(packed)(changed, packed.numbers, packed.widths, None), network, examples, data, 4)
-    assert [run.name for run in found.layers if not run.equal] == ["_6"]
-    assert not found.outputs_equal
+    verification = verify(type(packed)(changed, packed.numbers, packed.widths, None), network, examples, data, 4)
+    assert [run.name for run in verification.layers if not run.equal] == ["_6"]
+    assert not verification.outputs_equal
 
 
 class StaticImage(nn.Module):
@@ -175,7 +176,7 @@ def test_a_static_image_shown_at_every_step_is_replayed_exactly(show, encoded, t
     plan = {"spiking.0": framed(1, frames=FRAMES), "spiking.5": framed(4, frames=FRAMES)}
     if encoded:
         plan["encoder"] = LayerPlan(weight_bits=4, spike_bits=(3, 4), time_steps=2)
-    network = settle(convert(network, plan), images)
+    network = calibrate(convert(network, plan), images)
     lowered = check_equal(network, images)
     assert (lowered.program.input.axes, lowered.program.input.frames) == (("N", 2, 8, 8), FRAMES)
     pack(network, images, tmp_path / "packed")
@@ -199,7 +200,7 @@ def test_a_single_step_fires_once():
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("make_neuron", "message"),
     [
         (lambda: neuron.ILIFNode(step_mode="m"), "6 (ILIFNode) cannot be deployed: no quantized layer reads it"),
         (lambda: neuron.KLIFNode(step_mode="m"), "6 (KLIFNode) cannot be deployed: no quantized layer reads it"),
@@ -209,13 +210,13 @@ def test_a_single_step_fires_once():
         (lambda: neuron.IFNode(), "6 (IFNode) sees all 5 frames as one step; give it step_mode='m'"),
     ],
 )
-def test_what_fire_does_not_stand_for_is_refused_by_name(made, said):
+def test_what_fire_does_not_stand_for_is_refused_by_name(make_neuron, message):
     examples = events(FRAMES, 6, 2, 8, 8)
-    network = ending_in(made())
-    if "step_mode='m'" in said:
+    network = ending_in(make_neuron())
+    if "step_mode='m'" in message:
         network[6].step_mode = "s"
     network = prepared(network, examples)
     with pytest.raises(InputError) as refused:
         lower(network, examples)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)

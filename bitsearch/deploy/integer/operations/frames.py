@@ -61,16 +61,16 @@ class Fire(Operation):
         """Membranes in 64 bits."""
         spikes: list[Tensor] = []
         currents = _by_frame(inputs[0].long(), evaluation.ranges)
-        left = torch.zeros_like(currents[0])
+        residual = torch.zeros_like(currents[0])
         for t, current in enumerate(currents):
-            membrane = left + current
+            membrane = residual + current
             fired = membrane >= self.threshold
             spikes.append(fired.to(evaluation.ranges.dtype))
             evaluation.observer("membrane", t, membrane)
             evaluation.observer("spikes", t, spikes[-1])
-            left = membrane.masked_fill(fired, 0) if self.hard else membrane - self.threshold * spikes[-1].long()
+            residual = membrane.masked_fill(fired, 0) if self.hard else membrane - self.threshold * spikes[-1].long()
             if self.decay != 1 << DECAY_FRACTION:
-                left = decayed(left, self.decay)
+                residual = decayed(residual, self.decay)
         return torch.cat(spikes)
 
     def float64(self, inputs: Sequence[Tensor], evaluation: Float64Evaluation) -> Tensor:
@@ -83,8 +83,8 @@ class Fire(Operation):
             membrane = membrane + current
             fired = (membrane >= threshold).double()
             evaluation.observer("spikes", t, fired.long())
-            left = membrane * (1 - fired) if self.hard else membrane - threshold * fired
-            membrane = rounded(decay * left, fraction)
+            residual = membrane * (1 - fired) if self.hard else membrane - threshold * fired
+            membrane = rounded(decay * residual, fraction)
             spikes.append(fired)
         return torch.cat(spikes)
 

@@ -96,11 +96,11 @@ def _output_bounds(layer: PackedLayer, numbers: LayerNumbers) -> tuple[int, int]
     """The least and the largest output."""
     unit = max_code_sum(layer, numbers.spike_weights)
     levels = numbers.levels.reshape(layer.outputs, -1).astype(np.int64)
-    above, below = np.clip(levels, 0, None).sum(1), np.clip(levels, None, 0).sum(1)
+    highest, lowest = np.clip(levels, 0, None).sum(1), np.clip(levels, None, 0).sum(1)
     if layer.signed:
-        above, below = above - below, below - above
+        highest, lowest = highest - lowest, lowest - highest
     multiplier, bias = numbers.multiplier.astype(np.int64), numbers.bias.astype(np.int64)
-    ends = np.stack([above * unit * multiplier, below * unit * multiplier])
+    ends = np.stack([highest * unit * multiplier, lowest * unit * multiplier])
     outputs = ((ends + half(layer.shift)) >> layer.shift) + bias
     return int(outputs.min()), int(outputs.max())
 

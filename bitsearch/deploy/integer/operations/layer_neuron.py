@@ -33,11 +33,10 @@ def membrane_bound(name: str, layer: PackedLayer, numbers: LayerNumbers, x: Rang
         # What is left: half a step inside of the range, all that is beyond it outside; at one signed bit a whole step.
         inside = step if layer.signed else step // 2 + 1
         bottom = -top if layer.signed else 0
-        left = (min(u_low - bottom, -inside), max(u_high - top, inside))
+        residual = (min(u_low - bottom, -inside), max(u_high - top, inside))
         if layer.decay != 1 << DECAY_FRACTION:
-            largest = max(largest, max(-left[0], left[1]) * layer.decay + half(DECAY_FRACTION))
-            left = (decayed(left[0], layer.decay), decayed(left[1], layer.decay))
-        residual = left
+            largest = max(largest, max(-residual[0], residual[1]) * layer.decay + half(DECAY_FRACTION))
+            residual = (decayed(residual[0], layer.decay), decayed(residual[1], layer.decay))
         check_width(name, largest)
     return largest, fraction
 
@@ -115,9 +114,11 @@ def float64_spikes(
         step = int(numbers.steps[t]) * 2.0**-layer.step_fraction
         codes = _float64_codes(membrane, step, layer, t)
         observer("spikes", t, codes.long())
-        left = (layer.decay * 2.0**-DECAY_FRACTION) * (membrane - codes * step)
+        residual = (layer.decay * 2.0**-DECAY_FRACTION) * (membrane - codes * step)
         current = currents[min(t + 1, len(currents) - 1)]
-        membrane = current + (left if layer.decay == 1 << DECAY_FRACTION else rounded(left, widths.membrane_fraction))
+        membrane = current + (
+            residual if layer.decay == 1 << DECAY_FRACTION else rounded(residual, widths.membrane_fraction)
+        )
         spikes.append(weight * codes)
     return torch.stack(spikes).sum(0) if layer.frames is None else torch.cat(spikes)
 

@@ -25,10 +25,10 @@ def window_counts(
         raise InputError(f"{name}: windows over {len(kernel)} axes do not fit an input of shape {shape}")
     counts = []
     for length, size, step, pad, spread in zip(shape[1:], kernel, stride, padding, dilation, strict=True):
-        room = length + 2 * pad - spread * (size - 1) - 1
-        if room < 0:
+        span = length + 2 * pad - spread * (size - 1) - 1
+        if span < 0:
             raise InputError(f"{name}: a window of {size} (dilation {spread}) is larger than its padded input")
-        counts.append(room // step + 1)
+        counts.append(span // step + 1)
     padded = shape[0] * prod(length + 2 * pad for length, pad in zip(shape[1:], padding, strict=True))
     if padded > most_elements:
         raise InputError(f"{name}: {padded} currents for one input once it is padded; at most {most_elements}")

@@ -8,11 +8,11 @@ from bitsearch.layers import quantized_layers
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.neuron import membrane_steps
 
-NEAR = rounding(64)
+MARGIN = rounding(64)
 """Of the largest spike: what a sum of a few dozen terms is off by at most, in float32."""
 
 
-def clearance(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+def boundary_distance(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """``[N]``: how far the membranes of each sample are from a rounding boundary, as a share of the largest spike.
 
     Where it is more than :data:`NEAR`, whoever adds up the same currents in another order gets the same spikes.
@@ -52,7 +52,7 @@ def clearance(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     return torch.stack(distances).amin(0)
 
 
-def settle(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
+def calibrate(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
     """Set all steps and batch norm statistics from a batch, as training would."""
     network.train()
     with torch.no_grad():
