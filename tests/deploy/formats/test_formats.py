@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -103,3 +104,9 @@ def test_a_missing_module_is_named_with_the_command_that_installs_it(name, deplo
             with pytest.raises(InputError) as refused:
                 entry.export(ExportRequest(None, None, None, tmp_path / "none"))
         assert str(refused.value) == f"{module} is not installed; run: pip install 'bitsearch[{entry.extra}]'"
+
+
+@pytest.mark.processes
+def test_formats_are_named_without_torch():
+    script = "import sys, bitsearch.cli.deploy; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
