@@ -1,5 +1,6 @@
 """A reader of packed files written from docs/packed-format.md alone: no torch, no numpy, no code of the library."""
 
+import itertools
 import json
 import math
 import struct
@@ -38,10 +39,10 @@ def bins(layer):
 
 def spikes(layer, steps, frames, fraction):
     """Codes of one current, by time step; ``frames`` holds its value in every frame."""
-    windows, finer = bins(layer)
+    frames_by_step, finer = bins(layer)
     unit = max(fraction + finer, layer["step_fraction"])
     currents = []
-    for start, end in windows:
+    for start, end in frames_by_step:
         mean = (2 * sum(frames[start:end]) * 2**finer + end - start) // (2 * (end - start))
         currents.append(mean << (unit - fraction - finer))
     residual, codes = 0, []
@@ -58,20 +59,30 @@ def spikes(layer, steps, frames, fraction):
     return codes
 
 
-def fire(operation, currents):
-    """Spikes of one neuron, frame by frame."""
-    residual, spikes = 0, []
-    for current in currents:
-        membrane = residual + current
-        spikes.append(int(membrane >= operation["threshold"]))
-        if spikes[-1]:
-            membrane = 0 if operation["hard"] else membrane - operation["threshold"]
-        residual = membrane * operation["decay"] + 2**15 >> 16
-    return spikes
+def windows(shape, setting, kernel):
+    """(positions in a channel of the currents of every window, None in the padding; how many there are by axis)."""
+    dilations = setting.get("dilation", [1] * len(kernel))
+    axes = []
+    for length, size, stride, pad, dilation in zip(
+        shape[1:], kernel, setting["stride"], setting["padding"], dilations, strict=True
+    ):
+        count = (length + 2 * pad - dilation * (size - 1) - 1) // stride + 1
+        axes.append([[start * stride + tap * dilation - pad for tap in range(size)] for start in range(count)])
+
+    def position(place):
+        index = 0
+        for coordinate, length in zip(place, shape[1:], strict=True):
+            if not 0 <= coordinate < length:
+                return None
+            index = index * length + coordinate
+        return index
+
+    places = [[position(place) for place in itertools.product(*starts)] for starts in itertools.product(*axes)]
+    return places, [len(axis) for axis in axes]
 
 
 def run_layer(layer, tensors, name, frames, shape, fraction):
-    """A two-dimensional convolution or a linear layer on flat lists of currents, one a frame."""
+    """A convolution or a linear layer on flat lists of currents, one a frame."""
     if layer.get("frames") is None and len(frames) > 1:
         frame_results = [run_layer(layer, tensors, name, [values], shape, fraction) for values in frames]
         return [values for (values,), _ in frame_results], frame_results[0][1]
@@ -102,27 +113,108 @@ def convolved(layer, tensors, name, sums, shape):
         rows = [weight[channel * inputs : (channel + 1) * inputs] for channel in range(outputs)]
         products = [sum(w * z for w, z in zip(row, sums, strict=True)) for row in rows]
         return [affine(total, channel) for channel, total in enumerate(products)], [outputs]
-    _, height, width = shape
-    (rows, columns), (down, right), (pad_top, pad_left) = kernel, layer["stride"], layer["padding"]
-    out_height, out_width = (height + 2 * pad_top - rows) // down + 1, (width + 2 * pad_left - columns) // right + 1
-    results = []
+    places, counts = windows(shape, layer, kernel)
+    plane, taps, results = math.prod(shape[1:]), math.prod(kernel), []
     for channel in range(outputs):
-        for y in range(out_height):
-            for x in range(out_width):
-                total = 0
-                for source in range(inputs):
-                    for i in range(rows):
-                        for j in range(columns):
-                            row, column = y * down + i - pad_top, x * right + j - pad_left
-                            if 0 <= row < height and 0 <= column < width:
-                                tap = weight[((channel * inputs + source) * rows + i) * columns + j]
-                                total += tap * sums[(source * height + row) * width + column]
-                results.append(affine(total, channel))
-    return results, [outputs, out_height, out_width]
+        first = channel // (outputs // layer["groups"]) * inputs
+        for window in places:
+            total = 0
+            for source in range(inputs):
+                row = weight[(channel * inputs + source) * taps : (channel * inputs + source + 1) * taps]
+                total += sum(
+                    w * sums[(first + source) * plane + place]
+                    for w, place in zip(row, window, strict=True)
+                    if place is not None
+                )
+            results.append(affine(total, channel))
+    return results, [outputs, *counts]
+
+
+def relu(operation, inputs):
+    frames, shape, fraction = inputs[0]
+    return [[max(x, 0) for x in currents] for currents in frames], shape, fraction
+
+
+def scale(operation, inputs):
+    frames, shape, fraction = inputs[0]
+    half = (1 << operation["shift"]) >> 1
+    scaled = [[(x * operation["multiplier"] + half) >> operation["shift"] for x in currents] for currents in frames]
+    return scaled, shape, fraction + operation["finer"]
+
+
+def pooled(operation, value, pool):
+    """Every window's ``pool`` of its currents, the padding left out."""
+    frames, shape, _ = value
+    places, counts = windows(shape, operation, operation["kernel"])
+    plane = math.prod(shape[1:])
+    channels = [[x[start : start + plane] for start in range(0, len(x), plane)] for x in frames]
+    results = [
+        [pool([channel[place] for place in window if place is not None]) for channel in frame for window in places]
+        for frame in channels
+    ]
+    return results, [shape[0], *counts]
+
+
+def max_pool(operation, inputs):
+    return *pooled(operation, inputs[0], max), inputs[0][2]
+
+
+def average_pool(operation, inputs):
+    size = math.prod(operation["kernel"])
+    finer = (size - 1).bit_length()
+    frames, shape = pooled(operation, inputs[0], lambda x: (2 * sum(x) * 2**finer + size) // (2 * size))
+    return frames, shape, inputs[0][2] + finer
+
+
+def in_one_unit(inputs):
+    finest = max(fraction for _, _, fraction in inputs)
+    return [
+        [[x << finest - fraction for x in currents] for currents in frames] for frames, _, fraction in inputs
+    ], finest
+
+
+def add(operation, inputs):
+    (left, right), fraction = in_one_unit(inputs)
+    sums = [[x + y for x, y in zip(*pair, strict=True)] for pair in zip(left, right, strict=True)]
+    return sums, inputs[0][1], fraction
+
+
+def concatenate(operation, inputs):
+    values, fraction = in_one_unit(inputs)
+    shape = [sum(shape[0] for _, shape, _ in inputs), *inputs[0][1][1:]]
+    return [list(itertools.chain(*parts)) for parts in zip(*values, strict=True)], shape, fraction
+
+
+def reshape(operation, inputs):
+    return inputs[0][0], operation["shape"], inputs[0][2]
+
+
+def fire(operation, inputs):
+    frames, shape, _ = inputs[0]
+    trains = []
+    for currents in zip(*frames, strict=True):
+        residual, spikes = 0, []
+        for current in currents:
+            membrane = residual + current
+            spikes.append(int(membrane >= operation["threshold"]))
+            if spikes[-1]:
+                membrane = 0 if operation["hard"] else membrane - operation["threshold"]
+            residual = membrane * operation["decay"] + 2**15 >> 16
+        trains.append(spikes)
+    return [list(spikes) for spikes in zip(*trains, strict=True)], shape, 0
+
+
+def sum_frames(operation, inputs):
+    frames, shape, fraction = inputs[0]
+    return [[sum(x) for x in zip(*frames, strict=True)]], shape, fraction
+
+
+OPERATIONS = (relu, scale, max_pool, average_pool, add, concatenate, reshape, fire, sum_frames)
+"""But for ``layer``."""
 
 
 def run(path, image):
-    """Outputs and their fraction, for one input as a flat list of floats; the operations that digits_cnn has."""
+    """Outputs and their fraction, for one input as a flat list of floats; linear layers on one axis alone."""
     program, tensors, _ = read(path)
     network_input = program["input"]
     scaled = [math.floor(x * 2.0 ** network_input["fraction"] + 0.5) for x in image]
@@ -132,35 +224,13 @@ def run(path, image):
     frames = frames * network_input["frames"] if network_input["repeated"] else frames
     assert len(frames) == network_input.get("frames", 1)
     values = [(frames, network_input["shape"], network_input["fraction"])]
+    functions = {function.__name__: function for function in OPERATIONS}
     for operation in program["operations"]:
-        frames, shape, fraction = values[operation["inputs"][0]]
+        inputs = [values[index] for index in operation["inputs"]]
         if operation["op"] == "layer":
             layer = program["layers"][operation["layer"]]
-            frames, shape = run_layer(layer, tensors, operation["layer"], frames, shape, fraction)
-            fraction = layer["fraction"]
-        elif operation["op"] == "scale":
-            half = (1 << operation["shift"]) >> 1
-            frames = [
-                [(x * operation["multiplier"] + half) >> operation["shift"] for x in numbers] for numbers in frames
-            ]
-            fraction += operation["finer"]
-        elif operation["op"] == "relu":
-            frames = [[max(x, 0) for x in numbers] for numbers in frames]
-        elif operation["op"] == "average_pool":
-            size = math.prod(operation["kernel"])
-            assert operation["kernel"] == shape[1:]
-            finer = (size - 1).bit_length()
-            windows = [[x[start : start + size] for start in range(0, len(x), size)] for x in frames]
-            frames = [[(2 * sum(window) * 2**finer + size) // (2 * size) for window in frame] for frame in windows]
-            shape, fraction = [shape[0], 1, 1], fraction + finer
-        elif operation["op"] == "fire":
-            trains = [fire(operation, currents) for currents in zip(*frames, strict=True)]
-            frames, fraction = [list(spikes) for spikes in zip(*trains, strict=True)], 0
-        elif operation["op"] == "sum_frames":
-            frames = [[sum(x) for x in zip(*frames, strict=True)]]
+            values.append((*run_layer(layer, tensors, operation["layer"], *inputs[0]), layer["fraction"]))
         else:
-            assert operation["op"] == "reshape"
-            shape = operation["shape"]
-        values.append((frames, shape, fraction))
+            values.append(functions[operation["op"]](operation, inputs))
     ((numbers,), _, fraction) = values[-1]
     return numbers, fraction

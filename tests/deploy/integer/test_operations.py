@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal, get_args
 
+import packed_reader
 import pytest
 import torch
 
@@ -64,9 +65,10 @@ def test_an_operation_without_a_meaning_on_integers_is_none():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_operation_is_described(operation):
+def test_every_operation_is_described_and_read_independently(operation):
     assert operation.__doc__ != Operation.__doc__
     name = operation.model_fields["op"].default
+    assert name in {"layer", *(function.__name__ for function in packed_reader.OPERATIONS)}
     assert f"\n| `{name}` |" in FORMAT
     for field in set(operation.model_fields) - {"op", "name", "inputs"}:
         assert f"`{field}`" in FORMAT, field

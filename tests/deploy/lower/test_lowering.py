@@ -3,9 +3,11 @@
 import pytest
 import torch
 from calibration import calibrate
+from packed_reader import run as run_by_hand
 from torch import nn
 from torch.nn import functional
 
+from bitsearch import pack, read
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.operations import Relu
 from bitsearch.deploy.lower import rules
@@ -131,6 +133,24 @@ def test_layers_of_every_shape_are_replayed_exactly(second, bits):
 )
 def test_joins_and_shapes_are_replayed_exactly(behind):
     check_equal(*prepared(Net(nn.ReLU(), behind=behind)))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Net(nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(4, 8, (3, 2), groups=2, padding=1, dilation=(1, 2))),
+        Net(lambda x: functional.max_pool2d(x, 3, 1, 1) + functional.avg_pool2d(x, (3, 5), 1, (1, 2))),
+        Net(nn.ReLU(), behind=lambda y, x: torch.cat([functional.relu(y), functional.adaptive_avg_pool2d(y, 6)], 1)),
+        Net(nn.Identity(), nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 3, 5, stride=2, padding=1), nn.MaxPool1d(2))),
+    ],
+)
+def test_a_reader_written_from_the_description_gets_the_same_numbers(network, tmp_path):
+    network, examples = prepared(network)
+    pack(network, examples, tmp_path / "packed")
+    replay = read(tmp_path / "packed").replay()
+    outputs, fraction = run_by_hand(tmp_path / "packed", examples[0].flatten().tolist())
+    assert replay(examples[:1]).flatten().tolist() == outputs
+    assert fraction == replay.analysis.values[-1].fraction
 
 
 @pytest.mark.parametrize(
