@@ -140,7 +140,8 @@ def card(
 
 def _environment() -> Environment:
     """Where the template is read; what it shows is text, unless the template says that it is Markdown."""
-    environment = Environment(  # nosec B701 - Markdown, whose escapes are others than HTML's
+    # Markdown's escapes are others than HTML's, which autoescape would write.
+    environment = Environment(  # nosec B701
         loader=PackageLoader("bitsearch.deploy", "formats"),
         undefined=StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
