@@ -49,7 +49,7 @@ def make_network(name: str, options: Mapping[str, Any], *, input_shape: tuple[in
     """
     factory = find_factory(name, NETWORKS, "network")
     if isinstance(factory, nn.Module):
-        # Resetting its parameters would drop what else its maker did to them, and loaded weights without a word.
+        # Resetting its parameters would silently discard loaded weights and any initialization of the factory's.
         raise InputError(
             f"network {name!r} is a network already, so no seed can give it fresh weights; "
             f"give the class {type(factory).__name__}, or a function that makes one"

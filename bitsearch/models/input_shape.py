@@ -1,4 +1,4 @@
-"""What follows from the shape of a network's input: whether it fits, and which layers take it."""
+"""Shapes of network inputs: checks, and the layers that accept each shape."""
 
 from typing import Any
 
@@ -15,15 +15,17 @@ FEATURES = ("T", "features")
 """Event data without a plane; batches are ``[T, N, features]``."""
 
 
-def check_input_shape(network: str, given: tuple[int, ...], *allowed: tuple[str, ...], least_side: int = 1) -> None:
-    """Raise InputError unless ``given`` has the axes of one of ``allowed``, with H and W of ``least_side`` pixels."""
-    axes = next((axes for axes in allowed if len(axes) == len(given)), ())
-    least = {"H": least_side, "W": least_side}
-    if not axes or any(size < least.get(axis, 1) for axis, size in zip(axes, given, strict=True)):
-        forms = " or ".join(f"({', '.join(axes)})" for axes in allowed)
+def check_input_shape(
+    network: str, input_shape: tuple[int, ...], *layouts: tuple[str, ...], least_side: int = 1
+) -> None:
+    """Raise InputError unless ``input_shape`` has the axes of one of ``layouts``, H and W at least ``least_side``."""
+    axes = next((axes for axes in layouts if len(axes) == len(input_shape)), ())
+    least_sizes = {"H": least_side, "W": least_side}
+    if not axes or any(size < least_sizes.get(axis, 1) for axis, size in zip(axes, input_shape, strict=True)):
+        forms = " or ".join(f"({', '.join(axes)})" for axes in layouts)
         sides = f", H and W at least {least_side}" if least_side > 1 else ""
         raise InputError(
-            f"network {network!r} takes inputs of shape {forms}{sides}; given: {tuple(given)}; "
+            f"network {network!r} takes inputs of shape {forms}{sides}; given: {tuple(input_shape)}; "
             "choose data that have it, or another network"
         )
 

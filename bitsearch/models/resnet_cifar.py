@@ -29,9 +29,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
-        y = self.relu1(self.norm1(self.conv1(x)))
-        out: Tensor = self.relu2(self.norm2(self.conv2(y)) + self.shortcut(x))
-        return out
+        hidden = self.relu1(self.norm1(self.conv1(x)))
+        output: Tensor = self.relu2(self.norm2(self.conv2(hidden)) + self.shortcut(x))
+        return output
 
 
 class ResNet(nn.Module):
@@ -102,14 +102,14 @@ def _resnet(
     input_shape: tuple[int, ...],
     classes: int,
     width: int,
-    times: tuple[int, ...],
+    width_factors: tuple[int, ...],
     blocks: tuple[int, ...],
     hidden: int = 0,
 ) -> nn.Module:
-    """The network whose stages, and hidden layer if there is one, are so many ``times`` as wide as ``width``."""
+    """The network whose stages have ``width_factors`` times ``width`` channels, its hidden layer ``hidden`` times."""
     check_input_shape(name, input_shape, IMAGE, FRAMES)
     check_whole(name, width=width)
-    widths = tuple(factor * width for factor in times)
+    widths = tuple(factor * width for factor in width_factors)
     network = ResNet(
         layers_for(input_shape), input_shape[-3], classes, widths, blocks, hidden * width if hidden else None
     )

@@ -40,7 +40,7 @@ class FloatSpikformer(nn.Module):
         from spikingjelly.activation_based.model import Spikformer
 
         channels, height, columns = input_shape[-3:]
-        self.timed = len(input_shape) == len(FRAMES)
+        self.has_time_axis = len(input_shape) == len(FRAMES)
         self.spikformer = Spikformer(
             T=1,
             in_channels=channels,
@@ -57,9 +57,9 @@ class FloatSpikformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits, with a time axis where the input has one."""
         logits: Tensor = self.spikformer(x)
-        return logits if self.timed else logits.squeeze(0)
+        return logits if self.has_time_axis else logits.squeeze(0)
 
 
 def _relu(**_: Any) -> nn.ReLU:
-    """A ReLU, whatever options the neuron it stands for gets."""
+    """A ReLU in place of a neuron, whose options it ignores."""
     return nn.ReLU()

@@ -29,16 +29,16 @@ def resnet34(*, input_shape: tuple[int, ...] = (3, 224, 224), classes: int = 100
 
 def sew_resnet18(*, input_shape: tuple[int, ...] = (3, 224, 224), classes: int = 1000) -> nn.Module:
     """SEW-ResNet-18, which adds the shortcuts behind the neurons (Fang et al. 2021, arXiv 2102.04159, ADD)."""
-    from spikingjelly.activation_based.model.sew_resnet import sew_resnet18 as make
+    from spikingjelly.activation_based.model.sew_resnet import sew_resnet18 as factory
 
-    return _resnet("sew_resnet18", make, input_shape, classes, cnf="ADD")
+    return _resnet("sew_resnet18", factory, input_shape, classes, cnf="ADD")
 
 
 def sew_resnet34(*, input_shape: tuple[int, ...] = (3, 224, 224), classes: int = 1000) -> nn.Module:
     """SEW-ResNet-34, which adds the shortcuts behind the neurons (Fang et al. 2021, arXiv 2102.04159, ADD)."""
-    from spikingjelly.activation_based.model.sew_resnet import sew_resnet34 as make
+    from spikingjelly.activation_based.model.sew_resnet import sew_resnet34 as factory
 
-    return _resnet("sew_resnet34", make, input_shape, classes, cnf="ADD")
+    return _resnet("sew_resnet34", factory, input_shape, classes, cnf="ADD")
 
 
 def spiking_vgg11(
@@ -48,28 +48,28 @@ def spiking_vgg11(
     from spikingjelly.activation_based.model import spiking_vgg
 
     check_input_shape("spiking_vgg11", input_shape, IMAGE, FRAMES, least_side=32)
-    make = spiking_vgg.spiking_vgg11_bn if batch_norm else spiking_vgg.spiking_vgg11
-    network: Any = make(spiking_neuron=nn.ReLU, num_classes=classes)
+    factory = spiking_vgg.spiking_vgg11_bn if batch_norm else spiking_vgg.spiking_vgg11
+    network: Any = factory(spiking_neuron=nn.ReLU, num_classes=classes)
     network.features[0] = _for_channels(network.features[0], input_shape[-3])
     return time_first(network, input_shape)
 
 
 def _resnet(
-    name: str, make: Callable[..., Any], input_shape: tuple[int, ...], classes: int, **options: str
+    name: str, factory: Callable[..., Any], input_shape: tuple[int, ...], classes: int, **options: str
 ) -> nn.Module:
     check_input_shape(name, input_shape, IMAGE, FRAMES)
-    network = make(spiking_neuron=nn.ReLU, num_classes=classes, **options)
+    network = factory(spiking_neuron=nn.ReLU, num_classes=classes, **options)
     network.conv1 = _for_channels(network.conv1, input_shape[-3])
     return time_first(network, input_shape)
 
 
 def _for_channels(stem: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """The zoo's stem, which is for colour images, or a fresh one like it for so many channels."""
+    """The zoo's stem if it takes ``channels``, or a new layer like it that does."""
     if stem.in_channels == channels:
         return stem
     shape: dict[str, Any] = {name: getattr(stem, name) for name in ("kernel_size", "stride", "padding")}
-    fresh = layer.Conv2d(channels, stem.out_channels, bias=stem.bias is not None, **shape)
-    nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
-    if fresh.bias is not None:
-        nn.init.zeros_(fresh.bias)
-    return fresh
+    replacement = layer.Conv2d(channels, stem.out_channels, bias=stem.bias is not None, **shape)
+    nn.init.kaiming_normal_(replacement.weight, mode="fan_out", nonlinearity="relu")
+    if replacement.bias is not None:
+        nn.init.zeros_(replacement.bias)
+    return replacement

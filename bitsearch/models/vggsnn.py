@@ -6,7 +6,7 @@ from torch import nn
 from bitsearch.models.input_shape import FRAMES, check_input_shape, check_whole, time_first
 
 POOLINGS = 4
-"""Each halves the frame."""
+"""Number of poolings; each halves the frame."""
 
 
 def vggsnn(*, input_shape: tuple[int, ...] = (10, 2, 48, 48), classes: int = 10, width: int = 64) -> nn.Module:
@@ -19,11 +19,11 @@ def vggsnn(*, input_shape: tuple[int, ...] = (10, 2, 48, 48), classes: int = 10,
     check_whole("vggsnn", width=width)
     _, channels, height, columns = input_shape
     modules: list[nn.Module] = []
-    for times in (1, 2, "pool", 4, 4, "pool", 8, 8, "pool", 8, 8, "pool"):
-        if isinstance(times, str):
+    for stage in (1, 2, "pool", 4, 4, "pool", 8, 8, "pool", 8, 8, "pool"):
+        if isinstance(stage, str):
             modules.append(layer.AvgPool2d(2))
             continue
-        outputs = times * width
+        outputs = stage * width
         modules += [layer.Conv2d(channels, outputs, 3, padding=1, bias=False), layer.BatchNorm2d(outputs), nn.ReLU()]
         channels = outputs
     features = channels * (height // 2**POOLINGS) * (columns // 2**POOLINGS)
