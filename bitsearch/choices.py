@@ -1,4 +1,4 @@
-"""What bits a layer may get: the values to choose from, and those that the first layer has."""
+"""The bits that a layer may get: a range or list of values for searched layers, fixed values for the first layer."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,17 @@ from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, TimeSte
 
 
 class Span(Frozen):
-    """Whole numbers from ``low`` to ``high``, both included, or those of a list."""
+    """Whole numbers from ``low`` to ``high``, both included, or the numbers of a list.
+
+    >>> span = bitsearch.Span.model_validate([1, 2, 4, 8])
+    >>> span.values, 3 in span, span.neighbour(4, direction=1), span.nearest(3)
+    ((1, 2, 4, 8), False, 8, 4)
+    """
 
     low: int = Field(ge=1)
     high: int = Field(ge=1)
     only: tuple[int, ...] | None = None
-    """The values, in rising order, where they are not all from low to high."""
+    """The values in rising order if some between low and high are left out; None for every number."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,24 +50,29 @@ class Span(Frozen):
         return self.low <= value <= self.high and (self.only is None or value in self.only)
 
     def neighbour(self, value: int, direction: int) -> int | None:
-        """The next value below (−1) or above (+1); None beyond the bounds."""
-        beyond = [other for other in self.values if (other - value) * direction > 0]
-        return min(beyond, key=lambda other: abs(other - value)) if beyond else None
+        """The nearest value below (``direction`` −1) or above (+1) ``value``; None if there is none."""
+        candidates = [candidate for candidate in self.values if (candidate - value) * direction > 0]
+        return min(candidates, key=lambda candidate: abs(candidate - value)) if candidates else None
 
     def nearest(self, value: float) -> int:
-        """The value that is nearest; the larger of two."""
-        return min(self.values, key=lambda other: (abs(other - value), -other))
+        """The value of the span that is nearest to ``value``; of two equally near ones, the larger."""
+        return min(self.values, key=lambda candidate: (abs(candidate - value), -candidate))
 
-    def within(self, allowed: Iterable[int]) -> "Span | None":
-        """The values that are also ``allowed``; None if there are none."""
-        both = sorted(set(self.values) & set(allowed))
-        if both == list(self.values):
+    def within(self, values: Iterable[int]) -> "Span | None":
+        """The part of the span that is among ``values``; None if no value is."""
+        common_values = sorted(set(self.values) & set(values))
+        if common_values == list(self.values):
             return self
-        return Span(low=both[0], high=both[-1], only=tuple(both)) if both else None
+        return Span(low=common_values[0], high=common_values[-1], only=tuple(common_values)) if common_values else None
 
 
 class Choices(Frozen):
-    """What a searched layer may get: ``{low = 1, high = 8}``, or a list such as ``[1, 2, 4, 8]``."""
+    """Values to choose from for a searched layer; TOML has ``{low = 1, high = 8}``, or a list such as ``[1, 2, 4, 8]``.
+
+    >>> choices = bitsearch.Choices(weight_bits=[2, 4, 8], time_steps=[1, 2])
+    >>> str(choices.smallest), str(choices.nearest(bitsearch.UniformBits(weight_bits=5, spike_bits=4, time_steps=4)))
+    ('2/1/1', '4/4/2')
+    """
 
     weight_bits: Span = Span(low=1, high=8)
     spike_bits: Span = Span(low=1, high=8)
@@ -76,7 +86,7 @@ class Choices(Frozen):
         return self
 
     def nearest(self, bits: UniformBits) -> UniformBits:
-        """The allocation within the choices that is nearest to ``bits``."""
+        """For each of the three numbers, the choice that is nearest to that of ``bits``."""
         spans = {name: getattr(self, name) for name in UniformBits.model_fields}
         return UniformBits(**{name: span.nearest(getattr(bits, name)) for name, span in spans.items()})
 
@@ -89,17 +99,21 @@ class Choices(Frozen):
 
 
 class FirstLayer(Frozen):
-    """The first layer sees the network's input; its bits are fixed."""
+    """The fixed bits of the first layer, whose input is the network's own.
+
+    >>> str(bitsearch.FirstLayer().bits()), str(bitsearch.FirstLayer(weight_bits=4).bits(frames=10))
+    ('8/8/1', '4/8/10')
+    """
 
     weight_bits: Bits = 8
     spike_bits: Bits = 8
     time_steps: TimeSteps | None = None
-    """1 by default, or every frame of an input that changes along a time axis."""
+    """None means 1, or every frame of an input that changes along its time axis."""
     counted: bool = True
     """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
 
     def bits(self, frames: int | None = None) -> UniformBits:
-        """Its bits, for an input with a time axis of ``frames`` or without one."""
+        """The layer's bits for an input of ``frames`` frames; None for an input without a time axis."""
         time_steps = self.time_steps or frames or 1
         return UniformBits(
             weight_bits=self.weight_bits, spike_bits=self.spike_bits, time_steps=min(time_steps, frames or time_steps)

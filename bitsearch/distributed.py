@@ -1,9 +1,9 @@
-"""What processes that train one network together tell each other; in a process of its own nothing happens.
+"""Collective operations of the processes that train one network together; a single process returns its own tensors.
 
-Each process has its share of every batch, and all make the same decisions: what is decided by a batch, such as a step
-size, is decided by sums over all shares. These are the same in every process, bit for bit, as data-parallel training
-relies on; whoever calls one of these functions, all processes have to.
-Of the group that this process is in; :mod:`bitsearch.launch` tells how many a launcher has started.
+Each process has its share of every batch. A decision that depends on a batch, such as a step size, is made from sums
+over all shares, so that it is the same in every process, bit for bit, as data-parallel training requires. If one
+process calls one of these functions, every process of its group has to. :mod:`bitsearch.launch` reads the number of
+processes that a launcher has started.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 
 def world_size() -> int:
-    """How many processes train together, 1 without a process group of torch's."""
+    """The number of processes in torch's default group; 1 without a group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 

@@ -1,58 +1,58 @@
-"""What a user can mend: the exception for it, and what is told in one line, without passwords."""
+"""Exceptions that a user can act on, and their messages in one line, without passwords."""
 
 import re
 import sysconfig
 import traceback
 from pathlib import Path
 
-_LONGEST = 600
-"""Characters of a foreign message that are shown; torch lists every key of two state dicts in one."""
+MAX_MESSAGE_CHARACTERS = 600
+"""Longer messages of other libraries are cut; torch lists every key of two state dicts in one message."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong.
+    """The user's input is wrong.
 
-    The message is one line: what was given, what is allowed, what to do. The command line prints it and exits
+    The message is one line: the input, the values that are allowed, the remedy. The command line prints it and exits
     with code 2; a Python caller can catch it as a ``ValueError``.
     """
 
 
 class StorageError(InputError):
-    """Nothing can be written or read any more: a full disk, a read-only folder, a locked or lost database.
+    """Files or the database cannot be written or read: a full disk, a read-only folder, a locked or lost database.
 
-    What was saved before is whole; once the cause is gone, the same command goes on.
+    Files saved earlier are complete; once the cause is removed, the same command continues the run.
     """
 
 
 class DivergedError(InputError):
-    """A training's loss is no finite number any more; of processes that train together, in all at once."""
+    """The training loss is NaN or infinite; all processes of one training raise it in the same step."""
 
 
 def located(error: BaseException) -> str:
     """An exception in one line, with the place in the user's own code: ``nets.py:12: KeyError: 'width'``.
 
-    That is the innermost place outside of Python, installed packages and bitsearch; where there is none, the innermost.
+    The place is the innermost frame outside of Python, installed packages and bitsearch, or else the innermost frame.
     """
     message = str(error)
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    places = [place for place in places if _is_own(place[0])] or places
+    places = [place for place in places if _is_user_code(place[0])] or places
     if isinstance(error, SyntaxError) and error.filename is not None:
         # The faulty file has not run, so it is not among the frames.
         places, message = [(error.filename, error.lineno)], error.msg
-    where = [f"{_shown(filename)}:{line}" for filename, line in places[-1:]]
-    words = " ".join(message.split())
-    said = words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"
-    return ": ".join([*where, type(error).__name__, *([said] if said else [])])
+    location = [f"{_relative_path(filename)}:{line}" for filename, line in places[-1:]]
+    line_text = " ".join(message.split())
+    excerpt = line_text if len(line_text) <= MAX_MESSAGE_CHARACTERS else line_text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    return ": ".join([*location, type(error).__name__, *([excerpt] if excerpt else [])])
 
 
-def _is_own(filename: str) -> bool:
+def _is_user_code(filename: str) -> bool:
     path = Path(filename)
     libraries = (Path(sysconfig.get_path("stdlib")), Path(__file__).parent)
     installed = {"site-packages", "dist-packages"} & set(path.parts)
     return not (filename.startswith("<") or installed or any(path.is_relative_to(folder) for folder in libraries))
 
 
-def _shown(filename: str) -> str:
+def _relative_path(filename: str) -> str:
     path = Path(filename)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 

@@ -1,4 +1,4 @@
-"""Files that are read with a message, and written whole or not at all."""
+"""Reading text files with one-line errors, and writing files atomically."""
 
 import os
 from contextlib import suppress
@@ -6,27 +6,27 @@ from pathlib import Path
 
 from bitsearch.errors import InputError, StorageError
 
-DRAFT = ".draft-"
-"""How the names of files start that are not whole yet; a kill may leave one behind."""
+DRAFT_PREFIX = ".draft-"
+"""First characters of the names of unfinished files; a killed process may leave one behind."""
 
 
-def read_text(path: Path, what: str) -> str:
-    """The text of a file; InputError, naming ``what`` it was to be, if it cannot be read."""
+def read_text(path: Path, kind: str) -> str:
+    """The text of a file; InputError, which names the ``kind`` of file, if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"no {what} at {path}; give the path of an existing file") from error
+        raise InputError(f"no {kind} at {path}; give the path of an existing file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the {what} {path}: {error}") from error
+        raise InputError(f"cannot read the {kind} {path}: {error}") from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never half of it.
 
     Raises:
-        StorageError: it cannot be written; what was there before is as it was.
+        StorageError: the file cannot be written; an old file at ``path`` is unchanged.
     """
-    draft = path.with_name(f"{DRAFT}{path.name}.{os.getpid()}")
+    draft = path.with_name(f"{DRAFT_PREFIX}{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

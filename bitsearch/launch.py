@@ -1,29 +1,29 @@
-"""Which of the processes that train together this one is, as a launcher tells it in the environment.
+"""The rank of this process and the number of processes, read from the environment variables that a launcher sets.
 
 ``torchrun``, ``bitsearch run --processes`` and a cluster's own wrappers set the variables that torch's ``env://``
-rendezvous reads. This module knows no torch, so that the command line can ask before anything is loaded.
+rendezvous reads. This module does not import torch, so that the command line can call it before anything is loaded.
 """
 
 import os
 
 from bitsearch.errors import InputError
 
-_NEEDED = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_RENDEZVOUS_VARIABLES = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Besides WORLD_SIZE and RANK: without one of these, processes cannot find each other or their devices."""
 
 
 def world_size() -> int:
-    """How many processes were started to train together; 1 for a process of its own.
+    """The number of processes that a launcher started to train together; 1 without a launcher.
 
-    A launcher that sets RANK or WORLD_SIZE alone starts processes that do not know each other: each is one of its own.
+    A launcher that sets only one of RANK and WORLD_SIZE starts independent processes, of which each counts as one.
 
     Raises:
-        InputError: RANK and WORLD_SIZE say that there are several, and what they need to meet is missing.
+        InputError: RANK and WORLD_SIZE are set, and a variable that the rendezvous needs is missing.
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1" or "RANK" not in os.environ:
         return 1
-    missing = [name for name in _NEEDED if name not in os.environ]
+    missing = [name for name in _RENDEZVOUS_VARIABLES if name not in os.environ]
     if missing:
         raise InputError(
             f"WORLD_SIZE={size} and RANK={os.environ['RANK']} say that several processes train together, but "
@@ -43,12 +43,12 @@ def local_rank() -> int:
 
 
 def local_world_size() -> int:
-    """How many of the processes run on this machine."""
+    """The number of the processes on this machine."""
     return _number("LOCAL_WORLD_SIZE") if world_size() > 1 else 1
 
 
 def is_rank_zero() -> bool:
-    """True in the one process that writes, prints and decides."""
+    """True in the process that writes files, prints and decides."""
     return rank() == 0
 
 

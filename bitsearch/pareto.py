@@ -1,4 +1,4 @@
-"""Pareto fronts of points (cost, accuracy): those that no other point beats in one without losing in the other."""
+"""Pareto fronts of points (cost, accuracy): the points that no other point dominates."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ class ParetoFront(Generic[Item]):
         """(cost, accuracy, item), the cheapest first; accuracies rise with costs."""
 
     def add(self, cost: float, accuracy: float, item: Item) -> bool:
-        """Put a point in, in place of those that it dominates; False if one that is there dominates it.
+        """Insert a point and remove those that it dominates; False if a point of the front dominates it.
 
         A point dominates another if it is at most as costly and at least as accurate: of equals, the first stays.
         """
         # Accuracies rise with costs: of all that cost at most as much, the last one is the most accurate.
         place = bisect_left(self.points, cost, key=lambda point: point[0])
-        same = place < len(self.points) and self.points[place][0] == cost
-        best = place if same else place - 1
+        has_equal_cost = place < len(self.points) and self.points[place][0] == cost
+        best = place if has_equal_cost else place - 1
         if best >= 0 and self.points[best][1] >= accuracy:
             return False
         end = place
@@ -55,6 +55,6 @@ def hypervolume(points: Iterable[tuple[float, float]], reference: tuple[float, f
             front.add(cost, accuracy, None)
     costs = [*(cost for cost, _, _ in front.points), largest_cost]
     return sum(
-        (after - here) * (accuracy - least_accuracy)
-        for (here, after), (_, accuracy, _) in zip(pairwise(costs), front.points, strict=True)
+        (next_cost - cost) * (accuracy - least_accuracy)
+        for (cost, next_cost), (_, accuracy, _) in zip(pairwise(costs), front.points, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The bit plan: how many weight bits, spike bits and time steps each layer gets, and what that costs.
+"""The bit plan: weight bits, spike bits and time steps of every layer, and the plan's costs.
 
 A plan is data: frozen, validated, versioned, written and read as JSON. It knows nothing of torch.
 """
@@ -18,7 +18,12 @@ SCHEMA_VERSION = 1
 
 
 class LayerPlan(Frozen):
-    """What one layer gets."""
+    """The bits and time steps of one layer.
+
+    >>> layer = bitsearch.LayerPlan(weight_bits=4, spike_bits=(3, 2), time_steps=2)
+    >>> layer.mean_spike_bits, layer.with_bits(2, (1,)).time_steps
+    (2.5, 1)
+    """
 
     weight_bits: Bits
     spike_bits: tuple[Bits, ...]
@@ -45,7 +50,7 @@ class LayerPlan(Frozen):
         return self
 
     def with_bits(self, weight_bits: int, spike_bits: tuple[int, ...]) -> "LayerPlan":
-        """The same layer with other weight bits, and other spike bits, one a time step."""
+        """A copy of the layer with other weight bits, and with one time step for each of ``spike_bits``."""
         bits = {"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
         return self.model_copy(update=bits)
 
@@ -56,7 +61,11 @@ class LayerPlan(Frozen):
 
 
 class UniformBits(Frozen):
-    """The same weight bits, spike bits and time steps for every layer."""
+    """The same weight bits, spike bits and time steps for every layer.
+
+    >>> str(bitsearch.UniformBits(weight_bits=8, spike_bits=4, time_steps=2))
+    '8/4/2'
+    """
 
     weight_bits: Bits
     spike_bits: Bits
@@ -67,13 +76,13 @@ class UniformBits(Frozen):
 
 
 class Baseline(UniformBits):
-    """The declared starting point, on every layer alike; ``4x`` means a quarter of its cost."""
+    """Uniform bits that a relative budget refers to: ``4x`` means a quarter of their cost."""
 
     costs: dict[Name, Cost]
 
 
 class BudgetOutcome(Frozen):
-    """A budget as asked for, the limit it stands for, and what the plan costs."""
+    """A budget as the user requested it, its limit in the metric's unit, and the plan's cost."""
 
     metric: Name
     requested: Name
@@ -89,7 +98,7 @@ class BudgetOutcome(Frozen):
 
 
 class Unquantized(Frozen):
-    """A layer that keeps 32 bits: it is in every cost, at that width."""
+    """A layer that keeps 32 bits; every cost includes it at that width."""
 
     reason: Name
     weights: int = Field(ge=0)
@@ -103,7 +112,7 @@ class Accuracy(Frozen):
     validation: Share | None = None
     test: Share | None = None
     soft_validation: Share | None = None
-    """With soft weight steps, before they became the hard ones that ``validation`` is of."""
+    """Accuracy with soft weight steps, before training replaced them by the hard steps of ``validation``."""
 
 
 class Provenance(Frozen):
@@ -119,7 +128,12 @@ class Provenance(Frozen):
 
 
 class BitPlan(Frozen):
-    """A per-layer bit plan. Layers are named by their module path in the network, in the order they run."""
+    """A per-layer bit plan. Layers are named by their module path in the network, in the order they run.
+
+    >>> plan = bitsearch.BitPlan.load("run/plan.json")
+    >>> bitsearch.BitPlan.from_json(plan.to_json()) == plan, plan.met, next(iter(plan.layers))
+    (True, True, 'conv1')
+    """
 
     schema_version: Literal[1] = 1
     space: Name
@@ -129,7 +143,7 @@ class BitPlan(Frozen):
     baseline: Baseline
     layers: dict[Name, LayerPlan] = Field(min_length=1)
     unquantized: dict[str, Unquantized] = {}
-    """What cannot be given bits, by module path; products in the network's own forward pass have the empty path."""
+    """Modules without bits, by path; the empty path stands for products in the network's own forward pass."""
     costs: dict[Name, Cost]
     accuracy: Accuracy = Accuracy()
     provenance: Provenance
@@ -164,7 +178,7 @@ class BitPlan(Frozen):
             raise InputError(f"{source}: {explain(error)}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan to ``path``, whole or not at all; it is validated once more before."""
+        """Validate the plan once more and write it to ``path`` atomically."""
         text = self.to_json()
         type(self).from_json(text)
         write_whole(Path(path), text)

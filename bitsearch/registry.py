@@ -1,4 +1,4 @@
-"""Finding a factory by name, or a user's own by ``package.module:name``, and calling it with what it takes."""
+"""Networks and data sets are made by factories: found by a name, or by ``package.module:name``, and called here."""
 
 import importlib
 import inspect
@@ -13,23 +13,23 @@ from bitsearch.errors import InputError, located
 
 Factory = Callable[..., Any]
 
-_WHERE = {"network": "network_options or --model-arg", "data set": "data_options or --data-arg"}
-"""Where the options of each kind of factory are given."""
+_OPTION_SOURCES = {"network": "network_options or --model-arg", "data set": "data_options or --data-arg"}
+"""Where a user sets the options of each kind of factory; for messages."""
 
 
 def is_import_path(name: str) -> bool:
-    """True for a ``package.module:name``, finding which runs code of the user's."""
+    """True for a ``package.module:name``; looking one up runs code that is not bitsearch's."""
     return ":" in name
 
 
-def find_factory(name: str, table: Mapping[str, Factory], what: str) -> Factory:
+def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
     """The factory that ``name`` stands for.
 
     Args:
         name: a key of ``table``, or ``package.module:name`` of an importable callable; the working directory is
             importable as well, behind all that is installed, so that no file in it takes a library's place.
-        table: what bitsearch has by name.
-        what: "network" or "data set", for the message.
+        table: bitsearch's own factories, by name.
+        kind: "network" or "data set", for the message.
 
     Raises:
         InputError: no such name, module or attribute, it is not callable, or its module cannot be run.
@@ -39,82 +39,89 @@ def find_factory(name: str, table: Mapping[str, Factory], what: str) -> Factory:
     module_name, colon, attribute = name.partition(":")
     if not colon:
         raise InputError(
-            f"no {what} named {name!r}; known: {', '.join(sorted(table))}; or give your own as package.module:name"
+            f"no {kind} named {name!r}; known: {', '.join(sorted(table))}; or give your own as package.module:name"
         )
-    module = _import(module_name, f"{what} {name!r}")
+    module = _import(module_name, f"{kind} {name!r}")
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        raise InputError(f"{what} {name!r}: {module_name} has no callable {attribute!r}{_what_it_has(module)}")
-    found: Factory = factory
-    return found
+        raise InputError(f"{kind} {name!r}: {module_name} has no callable {attribute!r}{_available_callables(module)}")
+    result: Factory = factory
+    return result
 
 
 def build(
-    name: str, options: Mapping[str, Any], table: Mapping[str, Factory], what: str, offered: Mapping[str, Any]
+    name: str, options: Mapping[str, Any], table: Mapping[str, Factory], kind: str, defaults: Mapping[str, Any]
 ) -> Any:
     """Find the factory and :func:`call` it."""
-    return call(find_factory(name, table, what), name, options, what, offered)
+    return call(find_factory(name, table, kind), name, options, kind, defaults)
 
 
-def call(factory: Factory, name: str, options: Mapping[str, Any], what: str, offered: Mapping[str, Any]) -> Any:
-    """What ``factory`` makes of keywords.
+def call(factory: Factory, name: str, options: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) -> Any:
+    """Call ``factory`` with those keywords that it accepts, and return its result.
 
     Args:
         factory: function or class.
         name: of the factory, for the message.
-        options: keywords that it has to take.
-        what: "network" or "data set", for the message.
-        offered: keywords that it gets where it takes them and ``options`` does not set them.
+        options: keywords that the factory has to accept.
+        kind: "network" or "data set", for the message.
+        defaults: keywords that the factory gets if it accepts them and ``options`` does not set them.
 
     Raises:
-        InputError: it does not take the options, needs more, or fails; the message has the place in the user's code.
+        InputError: the factory does not accept an option, needs another one, or fails; the message has the place in
+            the user's code.
     """
-    label = f"{what} {name!r}"
+    label = f"{kind} {name!r}"
     parameters = _parameters(factory)
-    named = [parameter.name for parameter in parameters if parameter.kind in (_EITHER, _KEYWORD)]
-    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    unknown = {key: value for key, value in options.items() if key not in named and not takes_all}
+    names = [parameter.name for parameter in parameters if parameter.kind in (_POSITIONAL_OR_KEYWORD, _KEYWORD_ONLY)]
+    has_var_keyword = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    unknown = {key: value for key, value in options.items() if key not in names and not has_var_keyword}
     if unknown:
-        taken = ", ".join(key for key in named if key not in offered) or "none"
-        raise InputError(f"{label} does not take {unknown!r}; its options: {taken}; correct {_WHERE[what]}")
-    surely = {key: value for key, value in offered.items() if key in named} | dict(options)
+        accepted_names = ", ".join(key for key in names if key not in defaults) or "none"
+        raise InputError(
+            f"{label} does not take {unknown!r}; its options: {accepted_names}; correct {_OPTION_SOURCES[kind]}"
+        )
+    keywords = {key: value for key, value in defaults.items() if key in names} | dict(options)
     missing = [
         parameter.name
         for parameter in parameters
         if parameter.default is inspect.Parameter.empty
         and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        and parameter.name not in surely
+        and parameter.name not in keywords
     ]
     if missing:
-        there = ", ".join([*offered, *(key for key in options if key not in offered)])
-        raise InputError(f"{label} needs {', '.join(missing)}, not given; set it in {_WHERE[what]}; there is: {there}")
+        available = ", ".join([*defaults, *(key for key in options if key not in defaults)])
+        raise InputError(
+            f"{label} needs {', '.join(missing)}, not given; set it in {_OPTION_SOURCES[kind]}; there is: {available}"
+        )
     try:
-        if not takes_all:
-            return factory(**surely)
+        if not has_var_keyword:
+            return factory(**keywords)
         try:
-            return factory(**{**offered, **surely})
+            return factory(**{**defaults, **keywords})
         except TypeError as error:
-            # What hands its keywords on, as torchvision's networks do, may refuse there what was only offered.
-            if not any(_refuses(error, key) for key in offered if key not in surely):
+            # A factory that passes its keywords on, as torchvision's networks do, may refuse a default only there.
+            if not any(_refuses(error, key) for key in defaults if key not in keywords):
                 raise
-        return factory(**surely)
+        return factory(**keywords)
     except InputError:
         raise
     except Exception as error:
         if isinstance(error, TypeError) and any(_refuses(error, key) for key in options):
-            raise InputError(f"{label} does not take {dict(options)!r}: {error}; correct {_WHERE[what]}") from error
+            raise InputError(
+                f"{label} does not take {dict(options)!r}: {error}; correct {_OPTION_SOURCES[kind]}"
+            ) from error
         raise InputError(f"{label} failed at {located(error)}") from error
 
 
-_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_POSITIONAL_OR_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
 def _parameters(factory: Factory) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(factory).parameters.values())
     except ValueError:
-        # Written in C, and it does not say.
+        # A factory that is written in C may have no signature.
         return [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
 
 
@@ -137,7 +144,7 @@ def _import(module_name: str, label: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # One that the module itself imports is a fault inside it.
+        # A missing module that the named module imports is a fault inside the latter.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _failed(label, module_name, error) from error
         raise InputError(
@@ -150,37 +157,37 @@ def _import(module_name: str, label: str) -> ModuleType:
 
 
 def _failed(label: str, module_name: str, error: BaseException) -> InputError:
-    culprit = getattr(error, "name", None) if isinstance(error, ImportError) else None
+    faulty_module = getattr(error, "name", None) if isinstance(error, ImportError) else None
     if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
-        culprit = error.obj.__name__
-    clash = _clash(culprit) if culprit else None
+        faulty_module = error.obj.__name__
+    clash = _clash(faulty_module) if faulty_module else None
     return InputError(f"{label}: importing {module_name} failed at {located(error)}{f'; {clash}' if clash else ''}")
 
 
 def _clash(module_name: str) -> str | None:
-    """What to say if a file of the working directory has the name of a module of Python's or an installed one."""
+    """A sentence on the file of the working directory that has the name of an importable module; None without one."""
     top = module_name.partition(".")[0]
-    here = PathFinder.find_spec(top, [str(Path.cwd())])
-    if here is None or here.origin is None:
+    local_spec = PathFinder.find_spec(top, [str(Path.cwd())])
+    if local_spec is None or local_spec.origin is None:
         return None
     if top in sys.stdlib_module_names:
-        other = "a module of Python's own"
+        module_words = "a module of Python's own"
     else:
-        elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != Path.cwd().resolve()]
-        spec = PathFinder.find_spec(top, elsewhere)
-        installed = getattr(sys.modules.get(top), "__file__", None) or (spec.origin if spec else None)
-        if installed is None or Path(installed).resolve() == Path(here.origin).resolve():
+        library_paths = [entry for entry in sys.path if Path(entry or ".").resolve() != Path.cwd().resolve()]
+        spec = PathFinder.find_spec(top, library_paths)
+        installed_file = getattr(sys.modules.get(top), "__file__", None) or (spec.origin if spec else None)
+        if installed_file is None or Path(installed_file).resolve() == Path(local_spec.origin).resolve():
             return None
-        other = f"the installed module {installed}"
-    origin = Path(here.origin)
+        module_words = f"the installed module {installed_file}"
+    origin = Path(local_spec.origin)
     file = origin.parent if origin.name == "__init__.py" else origin
-    return f"{file.name} in the working directory has the name of {other}; rename yours"
+    return f"{file.name} in the working directory has the name of {module_words}; rename yours"
 
 
-def _what_it_has(module: ModuleType) -> str:
-    own = [
+def _available_callables(module: ModuleType) -> str:
+    names = [
         key
         for key, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", None) == module.__name__ and not key.startswith("_")
     ]
-    return f"; it has: {', '.join(own)}" if own else ""
+    return f"; it has: {', '.join(names)}" if names else ""

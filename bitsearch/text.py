@@ -41,7 +41,7 @@ def title(metric: str) -> str:
 
 
 def amount(metric: str, value: float | None, digits: int = 3) -> str:
-    """A cost without its unit, for tables and ticks: ``15.2``, ``1.9 M``; some carry theirs: ``5.4 KiB``, ``2 µJ``."""
+    """A cost for tables and ticks, without its unit: ``15.2``, ``1.9 M``; bytes, pJ and s keep it: ``5.4 KiB``."""
     if value is None:
         return MISSING
     if unit(metric) == "bytes":
@@ -54,7 +54,7 @@ def amount(metric: str, value: float | None, digits: int = 3) -> str:
 
 
 def aligned(metric: str, value: float | None) -> str:
-    """:func:`amount` with three significant digits written out, ``16.0``, so that a column of them lines up."""
+    """:func:`amount` padded to three significant digits, ``16.0``, so that a column of numbers lines up."""
     text = amount(metric, value)
     digits, space, prefix = text.partition(SPACE)
     if value is None or "e" in digits or digits == "0" or len(digits.replace(".", "").lstrip("0")) >= 3:
@@ -72,7 +72,7 @@ def cost(metric: str, value: float | None, digits: int = 3) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """One unit for all costs of a metric, so that they can be compared at a glance."""
+    """One unit for all costs of a metric, so that their numbers compare directly."""
 
     factor: float
     """Costs are divided by it."""
@@ -84,16 +84,16 @@ class Scale:
 
 
 def scale(metric: str, values: Iterable[float]) -> Scale:
-    """The unit in which the middle one of these costs reads best: ``KiB``, ``µJ``, ``M bit operations``."""
+    """The unit in which the median cost has one to three digits before the point: ``KiB``, ``M bit operations``."""
     positive = sorted(value for value in values if value > 0)
     middle = positive[len(positive) // 2] if positive else 1.0
-    own = unit(metric)
+    metric_unit = unit(metric)
     base, units = {
         "bytes": (1024.0, _BINARY),
         "pJ": (1000.0, _ENERGY),
         "s": (1000.0, _TIME[::-1]),
-    }.get(own, (1000.0, tuple(f"{prefix} {own}".strip() for prefix in _DECIMAL)))
-    start = 1e-12 if own == "s" else 1.0
+    }.get(metric_unit, (1000.0, tuple(f"{prefix} {metric_unit}".strip() for prefix in _DECIMAL)))
+    start = 1e-12 if metric_unit == "s" else 1.0
     power = min(max(math.floor(math.log(middle / start, base) + 1e-9), 0), len(units) - 1)
     return Scale(start * base**power, units[power])
 
@@ -110,30 +110,30 @@ def spike_widths(layer: LayerPlan) -> str:
 
 
 def shared_widths(plan: BitPlan) -> str | None:
-    """What every layer but the first, whose bits are fixed, gets alike; None if they differ.
+    """The allocation that all layers but the first, whose bits are fixed, have in common; None if they differ.
 
-    Where only the last one of a uniform plan differs, a hardware target has fixed it as well.
+    The last layer of a uniform plan may differ as well, since a hardware target can fix it.
     """
     layers = list(plan.layers.values())
     parts = [layers[1:] or layers] + ([layers[1:-1]] if plan.provenance.method == "uniform" else [])
     for part in parts:
-        found = {widths(layer) for layer in part}
-        if len(found) == 1:
-            return found.pop().replace("  ", " ")
+        allocations = {widths(layer) for layer in part}
+        if len(allocations) == 1:
+            return allocations.pop().replace("  ", " ")
     return None
 
 
 def plotly_text(text: str) -> str:
-    """Text that plotly shows as it stands; it would read tags and entities in it otherwise."""
+    """``text`` escaped for plotly, which interprets tags and entities."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def shorten(text: str, most: int) -> str:
-    """At most this many characters, cut in the middle, since module paths differ at both ends."""
-    if len(text) <= most:
+def shorten(text: str, max_characters: int) -> str:
+    """``text`` cut in its middle to ``max_characters``, since module paths differ at both ends."""
+    if len(text) <= max_characters:
         return text
-    tail = (most - 1) // 2
-    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+    tail_characters = (max_characters - 1) // 2
+    return f"{text[: max_characters - 1 - tail_characters]}…{text[len(text) - tail_characters :]}"
 
 
 def _prefixed(value: float, digits: int, base: int, prefixes: tuple[str, ...]) -> str:

@@ -1,9 +1,9 @@
-"""What everything that people write or keep is validated by: the base class, common types, one-line errors."""
+"""Validation of all files that people write or keep: the base class, common types, one-line errors."""
 
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,10 +22,16 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
+def _without_examples(schema: dict[str, Any]) -> None:
+    """Cut the examples off a class's description; a JSON Schema is read outside of Python."""
+    if "description" in schema:
+        schema["description"] = schema["description"].partition("\n\n>>> ")[0]
+
+
 class Frozen(BaseModel):
     """Base of everything people write or keep: immutable, and unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_without_examples)
 
 
 def explain(error: ValidationError) -> str:
@@ -40,11 +46,11 @@ def explain(error: ValidationError) -> str:
     if fault["type"] == "missing":
         return f"field {field!r} is missing"
     if not fault["loc"] and fault["type"] == "value_error":
-        # What does not fit together is named in the message itself; the whole content would only be cut off.
+        # The message of a rule over several fields names them; the whole content as the value would be cut off.
         return message
-    given = repr(fault["input"])
-    shown = given if len(given) <= 80 else given[:77] + "..."
-    return f"{field} is {shown}: {message}"
+    value_text = repr(fault["input"])
+    excerpt = value_text if len(value_text) <= 80 else value_text[:77] + "..."
+    return f"{field} is {excerpt}: {message}"
 
 
 _Model = TypeVar("_Model", bound=Frozen)
@@ -63,25 +69,25 @@ def from_toml(model: type[_Model], text: str, source: str) -> _Model:
 
 
 def load_toml(
-    model: type[_Model], name_or_path: str | Path, shipped: Callable[[], Mapping[str, str]], what: str
+    model: type[_Model], name_or_path: str | Path, shipped_texts: Callable[[], Mapping[str, str]], kind: str
 ) -> _Model:
-    """One that came with the package by its name, or any by the path of its file, which ends in ``.toml``.
+    """Load a file that came with the package by its name, or any file by its path, which ends in ``.toml``.
 
     Args:
         model: class to validate by.
         name_or_path: a :class:`pathlib.Path` is a path, whatever it ends in.
-        shipped: gives the text of every shipped one, by name; asked for a name only.
-        what: it is called so in messages.
+        shipped_texts: returns the TOML text of every shipped file, by name; called for a name only.
+        kind: noun for messages, such as "search space".
 
     Raises:
         InputError: no such name or file, or as :func:`from_toml`.
     """
     text = str(name_or_path)
     if text.endswith(".toml") or isinstance(name_or_path, Path):
-        return from_toml(model, read_text(Path(text), what), text)
-    known = shipped()
-    if text not in known:
+        return from_toml(model, read_text(Path(text), kind), text)
+    texts = shipped_texts()
+    if text not in texts:
         raise InputError(
-            f"no {what} named {text!r}; shipped: {', '.join(sorted(known))}; or give the path of a .toml file"
+            f"no {kind} named {text!r}; shipped: {', '.join(sorted(texts))}; or give the path of a .toml file"
         )
-    return from_toml(model, known[text], text)
+    return from_toml(model, texts[text], text)

@@ -1,1 +1,1 @@
-"""What is known of the libraries that people write spiking networks with, one file each."""
+"""Adapters to the libraries that people write spiking networks with, one file for each library."""

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""A context manager that puts a network into evaluation mode and restores its modes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

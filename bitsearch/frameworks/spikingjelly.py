@@ -1,4 +1,4 @@
-"""What is known of SpikingJelly's modules: its layers, its neurons, and the state that they keep between calls."""
+"""SpikingJelly's layers, neurons and membrane states, as the other packages need them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     layer.Conv3d: nn.Conv3d,
     layer.Linear: nn.Linear,
 }
-"""Its layers with weights, and what they are in torch: the same, on a time axis too."""
+"""SpikingJelly's layers with weights, and the torch layer that each one extends by a time axis."""
 
 NEURONS: tuple[type[nn.Module], ...] = (
     neuron.IFNode,
@@ -21,7 +21,7 @@ NEURONS: tuple[type[nn.Module], ...] = (
     neuron.ParametricLIFNode,
     neuron.ILIFNode,
 )
-"""Neurons with one membrane, a linear leak and a reset by their spikes: those that a refined neuron can stand for."""
+"""Neurons with one membrane, a linear leak and a reset by their spikes, which a refined neuron can replace."""
 
 
 def is_multi_step(module: nn.Module) -> bool:
@@ -49,12 +49,12 @@ def decay(module: nn.Module) -> float:
 
 
 def charge(module: nn.Module) -> float:
-    """How much of its input one of :data:`NEURONS` adds to its membrane: 1, or 1/τ where the input decays too."""
+    """The share of its input that one of :data:`NEURONS` adds to its membrane: 1, or 1/τ if the input decays too."""
     return _leak(module) if getattr(module, "decay_input", False) else 1.0
 
 
 def gain(module: nn.Module) -> float:
-    """What a neuron's input is multiplied by, in units of its threshold: 1/θ, or 1/(θ·τ) where the input decays too."""
+    """The factor on a neuron's input, in units of its threshold: 1/θ, or 1/(θ·τ) if the input decays too."""
     threshold: Any = module.v_threshold
     return charge(module) / float(threshold)
 

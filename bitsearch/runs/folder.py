@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
-from bitsearch.files import DRAFT, read_text, write_whole
+from bitsearch.files import DRAFT_PREFIX, read_text, write_whole
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
@@ -152,7 +152,7 @@ class RunFolder:
 
     def clear_drafts(self) -> None:
         """Remove what a killed process was writing; only for the sole owner of the folder."""
-        for draft in self.path.rglob(f"{DRAFT}*"):
+        for draft in self.path.rglob(f"{DRAFT_PREFIX}*"):
             draft.unlink(missing_ok=True)
 
     def forget_checkpoint(self, trial: int | None) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 from commands import Forked, ended, forked
 
-from bitsearch.files import DRAFT
+from bitsearch.files import DRAFT_PREFIX
 from bitsearch.runs.folder import RunFolder
 from bitsearch.space import SearchSpace
 from bitsearch.study.run import search
@@ -71,7 +71,7 @@ def ended_alike(cwd, out):
         assert resumed.weights_file(name).read_bytes() == undisturbed.weights_file(name).read_bytes()
     assert resumed.settings.full_precision == undisturbed.settings.full_precision
     assert [path.name for path in (resumed.path / "checkpoints").iterdir()] == []
-    assert list(resumed.path.rglob(f"{DRAFT}*")) == []
+    assert list(resumed.path.rglob(f"{DRAFT_PREFIX}*")) == []
     assert (resumed.path / "plan.json").read_text().replace(out, "") == (
         undisturbed.path / "plan.json"
     ).read_text().replace("undisturbed", "")
