@@ -49,7 +49,7 @@ def check(
         print(f"bitsearch: {problem}", file=sys.stderr)
     if found.problems:
         raise typer.Exit(2)
-    same = " and ".join(found.same)
+    same = " and ".join(found.matches)
     print(f"{name}: {same} are as published" if same else f"{name}: loaded; nothing is published to compare it with")
 
 

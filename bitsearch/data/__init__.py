@@ -39,7 +39,7 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
     >>> splits.input_shape, splits.classes, len(splits.validation)
     ((1, 8, 8), 10, 360)
     """
-    factories = {known: entry.factory for known, entry in DATA_SETS.items()}
+    factories = {key: entry.factory for key, entry in DATA_SETS.items()}
     return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name)
 
 

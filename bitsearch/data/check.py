@@ -1,4 +1,4 @@
-"""Whether the data in a folder are the data set they are taken for: files, counts, shapes."""
+"""Compare the data in a folder with the published data set: MD5 sums, samples of every class, shapes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from bitsearch.data.splits import Splits, labels_of
 from bitsearch.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 """Bytes of a file that are read at once."""
 
 
 @dataclass
 class Findings:
-    """What was found, and what of it is wrong."""
+    """The result of a check: sample counts, the input's shape, matches with what is published, and problems."""
 
     counts: dict[str, Tensor] = field(default_factory=dict)
-    """Samples of every class, ``[classes]``, of every split; empty if the data cannot be loaded."""
+    """Number of samples of every class, ``[classes]``, by split; empty if the data cannot be loaded."""
     shape: tuple[int, ...] = ()
     """Of one input."""
-    same: list[str] = field(default_factory=list)
-    """What is as published: which files, and whether the counts are."""
+    matches: list[str] = field(default_factory=list)
+    """Noun phrases for what is as published, such as "the counts"."""
     problems: list[str] = field(default_factory=list)
-    """One line each."""
+    """One line for each difference from what is published."""
 
 
 def check_data(name: str, options: Mapping[str, Any]) -> Findings:
@@ -44,43 +44,43 @@ def check_data(name: str, options: Mapping[str, Any]) -> Findings:
     """
     if "limit" in options:
         raise InputError("every sample is counted; leave limit out")
-    found, data_set = Findings(), DATA_SETS.get(name)
+    findings, data_set = Findings(), DATA_SETS.get(name)
     if data_set is not None and data_set.files and isinstance(options.get("root"), str):
-        _compare_sums(data_set, Path(options["root"]).expanduser(), found)
+        _compare_sums(data_set, Path(options["root"]).expanduser(), findings)
     try:
         splits = load_data(name, options, split_seed=0)
-        found.shape = splits.input_shape
+        findings.shape = splits.input_shape
         for split in SPLITS:
             labels = labels_of(splits.split(split))
-            found.counts[split] = labels.bincount(minlength=splits.classes)
+            findings.counts[split] = labels.bincount(minlength=splits.classes)
             _look_at_samples(name, splits, split, labels)
     except InputError as error:
-        found.problems.append(str(error))
-        return found
+        findings.problems.append(str(error))
+        return findings
     if data_set is not None and data_set.counts:
-        _compare_counts(data_set, found)
-    return found
+        _compare_counts(data_set, findings)
+    return findings
 
 
-def _compare_sums(data_set: DataSet, root: Path, found: Findings) -> None:
-    same = 0
+def _compare_sums(data_set: DataSet, root: Path, findings: Findings) -> None:
+    match_count = 0
     for file, published in data_set.files.items():
         path = root / file
         if not published or not path.is_file():
             continue
-        with path.open("rb") as opened:
+        with path.open("rb") as stream:
             digest = hashlib.md5(usedforsecurity=False)
-            while block := opened.read(BLOCK):
+            while block := stream.read(BLOCK_BYTES):
                 digest.update(block)
         if digest.hexdigest() == published:
-            same += 1
+            match_count += 1
         else:
-            found.problems.append(
+            findings.problems.append(
                 f"{data_set.name}: {str(path)!r} is not the published file: its MD5 sum is {digest.hexdigest()}, "
                 f"not {published}; download it again"
             )
-    if same:
-        found.same.append(f"the MD5 sums of {same} files")
+    if match_count:
+        findings.matches.append(f"the MD5 sums of {match_count} files")
 
 
 def _look_at_samples(name: str, splits: Splits, split: str, labels: Tensor) -> None:
@@ -97,28 +97,32 @@ def _look_at_samples(name: str, splits: Splits, split: str, labels: Tensor) -> N
             raise InputError(f"{name}: sample {index} of {split} is not finite")
 
 
-def _compare_counts(data_set: DataSet, found: Findings) -> None:
+def _compare_counts(data_set: DataSet, findings: Findings) -> None:
     parts = {
-        "train": found.counts["train"] + found.counts["validation"],
-        "test": found.counts["test"],
-        "all": torch.stack(list(found.counts.values())).sum(0),
+        "train": findings.counts["train"] + findings.counts["validation"],
+        "test": findings.counts["test"],
+        "all": torch.stack(list(findings.counts.values())).sum(0),
     }
-    before = len(found.problems)
+    problem_count = len(findings.problems)
     for part, published in data_set.counts.items():
         samples = parts[part]
-        where = {"train": "training and validation split", "test": "test split", "all": "all splits"}[part]
+        part_words = {"train": "training and validation split", "test": "test split", "all": "all splits"}[part]
         if len(samples) != data_set.classes:
-            found.problems.append(f"{data_set.name}: {where}: {len(samples)} classes, not {data_set.classes}")
+            findings.problems.append(f"{data_set.name}: {part_words}: {len(samples)} classes, not {data_set.classes}")
         elif isinstance(published, int):
             if int(samples.sum()) != published:
-                found.problems.append(f"{data_set.name}: {where}: {int(samples.sum()):,} samples, not {published:,}")
+                findings.problems.append(
+                    f"{data_set.name}: {part_words}: {int(samples.sum()):,} samples, not {published:,}"
+                )
         else:
-            wrong = [
-                f"{count:,} of class {label}, not {true:,}"
-                for label, (count, true) in enumerate(zip(samples.tolist(), published, strict=True))
-                if count != true
+            differences = [
+                f"{count:,} of class {label}, not {published_count:,}"
+                for label, (count, published_count) in enumerate(zip(samples.tolist(), published, strict=True))
+                if count != published_count
             ]
-            more = f" (other classes that differ: {len(wrong) - 1})" if len(wrong) > 1 else ""
-            found.problems += [f"{data_set.name}: {where}: samples {wrong[0]}{more}"] if wrong else []
-    if len(found.problems) == before:
-        found.same.append("the counts")
+            rest = f" (other classes that differ: {len(differences) - 1})" if len(differences) > 1 else ""
+            findings.problems += (
+                [f"{data_set.name}: {part_words}: samples {differences[0]}{rest}"] if differences else []
+            )
+    if len(findings.problems) == problem_count:
+        findings.matches.append("the counts")

@@ -1,4 +1,4 @@
-"""What there is to know about a data set that has a name: where it comes from, which files it is, what it holds."""
+"""The entry of a named data set: its factory, its files and their source, its sample counts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ from pathlib import Path
 from bitsearch.data.splits import Splits
 from bitsearch.errors import InputError
 
-SHOWN = 3
-"""At most so many files are listed in a message."""
+MAX_LISTED_FILES = 3
+"""Number of files that a message lists at most."""
 
 
 @dataclass(frozen=True)
@@ -17,30 +17,31 @@ class DataSet:
 
     name: str
     factory: Callable[..., Splits]
-    """Takes ``split_seed`` and the data set's options as keywords; where there are files, ``root`` is one of them."""
+    """Takes ``split_seed`` and the data set's options as keywords; ``root`` is an option of a data set with files."""
     summary: str
-    """What it is, in a few words."""
+    """A noun phrase that describes the data set."""
     shape: str
-    """Of one input, to be read: ``3×32×32``."""
+    """Shape of one input as text: ``3×32×32``."""
     classes: int | None = None
-    """None where the files say."""
+    """Number of classes; None if the files decide it."""
     counts: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
-    """True number of samples, in all or of every class, of the official parts: ``train``, which validation is taken
-    from, and ``test``; or ``all`` where there are no official parts. Empty where the files say."""
+    """Published number of samples, in all or of every class, of the official parts: ``train``, from which validation is
+    split, and ``test``; or ``all`` without official parts. Empty if the files decide it."""
     download: str = ""
-    """What to download: archives or files."""
+    """The archives or files to download."""
     source: str = ""
     """The official page to download it from."""
     unpack: bool = True
     """The download is an archive, to be unpacked in ``root``."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """What then lies in ``root``, by its path there, with its published MD5 sum or an empty text. Empty where nothing
-    has to be downloaded."""
+    """MD5 sum of every unpacked file, by its path in ``root``; an empty text if none is published. Empty without a
+    download."""
 
-    def missing(self, path: Path, root: Path) -> InputError:
-        """The error that says that ``path`` is not there, and what to download, from where, into which folder."""
-        more = f" and {len(self.files) - SHOWN} more" if len(self.files) > SHOWN else ""
+    def missing_file_error(self, path: Path, root: Path) -> InputError:
+        """The error for a ``path`` that does not exist; its message says what to download, and into which folder."""
+        rest = f" and {len(self.files) - MAX_LISTED_FILES} more" if len(self.files) > MAX_LISTED_FILES else ""
         return InputError(
             f"{self.name}: no {str(path)!r}; download {'and unpack ' if self.unpack else ''}{self.download} from "
-            f"{self.source}, so that {str(root)!r} holds {', '.join([*self.files][:SHOWN])}{more}; or give another root"
+            f"{self.source}, so that {str(root)!r} holds {', '.join([*self.files][:MAX_LISTED_FILES])}{rest}; "
+            "or give another root"
         )

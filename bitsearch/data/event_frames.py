@@ -11,10 +11,10 @@ from torch.utils.data import Dataset, TensorDataset
 
 from bitsearch.data.splits import Samples
 
-IN_MEMORY = 2 * 1024**3
-"""Bytes; the frames of a split that take more are read whenever they are needed."""
-ROLL = 5
-"""Pixels; frames are shifted by up to this many each way."""
+MAX_BYTES_IN_MEMORY = 2 * 1024**3
+"""The frames of a split that need more bytes are read from the disk for every batch."""
+ROLL_PIXELS = 5
+"""Largest shift of frames, each way, in pixels."""
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -22,14 +22,14 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 def count_events(
     times: np.ndarray, addresses: np.ndarray, frames: int, split_by: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """How many events of one recording fall on each place in each frame.
+    """Count the events of one recording by frame and address.
 
     Args:
         times: of the events ``[E]``, in any unit.
         addresses: of the events ``[E]``, their index in a flattened frame.
         frames: their number, T.
-        split_by: ``number``: every frame takes ⌊E/T⌋ events in the order given, the last one the rest as well.
-            ``time``: every frame lasts a T-th of the time from the first event to the last one.
+        split_by: ``number``: every frame takes ⌊E/T⌋ events in their order, and the last one the remainder as well.
+            ``time``: every frame lasts a T-th of the time from the first event to the last.
         shape: of a frame.
 
     Returns:
@@ -38,23 +38,23 @@ def count_events(
     Raises:
         ValueError: an address outside the frame.
     """
-    places = math.prod(shape)
+    frame_size = math.prod(shape)
     addresses = addresses.astype(np.int64)
-    if len(addresses) and (addresses.min() < 0 or addresses.max() >= places):
+    if len(addresses) and (addresses.min() < 0 or addresses.max() >= frame_size):
         raise ValueError(f"an event lies outside the frame of {' × '.join(map(str, shape))}")
     if split_by == "number":
         bins = np.arange(len(times)) // max(1, len(times) // frames)
     else:
-        since = times.astype(np.float64)
-        since -= since.min(initial=np.inf)
-        lasts = since.max(initial=0)
-        bins = (since * frames / (lasts or 1)).astype(np.int64)
-    counts = np.bincount(np.minimum(bins, frames - 1) * places + addresses, minlength=frames * places)
+        elapsed = times.astype(np.float64)
+        elapsed -= elapsed.min(initial=np.inf)
+        duration = elapsed.max(initial=0)
+        bins = (elapsed * frames / (duration or 1)).astype(np.int64)
+    counts = np.bincount(np.minimum(bins, frames - 1) * frame_size + addresses, minlength=frames * frame_size)
     return counts.reshape(frames, *shape)
 
 
 class EventFrames(TensorDataset):
-    """Frames in memory, in a small format; ``float32`` when they are read.
+    """Frames in memory, in a small format, which are converted to ``float32`` when they are read.
 
     Args:
         frames: event counts ``[N, T, ...]``.
@@ -73,7 +73,7 @@ class EventFrames(TensorDataset):
 
 
 class StoredFrames(Dataset[tuple[Tensor, ...]]):
-    """Frames that are read from the disk one recording at a time, whenever they are asked for.
+    """Frames that are read from the disk one recording at a time, when they are indexed.
 
     Args:
         read: from a recording to its event counts ``[T, ...]``.
@@ -105,30 +105,30 @@ def frame_samples(
     labels: Tensor,
     *,
     shape: tuple[int, ...],
-    whole: bool,
+    integer_counts: bool,
     augment: Augmentation | None = None,
 ) -> Samples:
-    """Frames of some recordings: in memory up to :data:`IN_MEMORY` bytes, else read whenever they are needed.
+    """Frames of recordings: in memory up to :data:`MAX_BYTES_IN_MEMORY` bytes, or else read when they are indexed.
 
     Args:
         read: from a recording to its event counts ``[T, ...]``.
         recordings: what ``read`` takes.
         labels: ``[N]``.
         shape: of the frames of one recording, ``(T, ...)``.
-        whole: whether the counts are whole numbers: they are then kept in one byte each where they are below 256,
+        integer_counts: True if all counts are whole numbers; they are stored in one byte each if they are below 256,
             and in half precision otherwise, which has every whole number up to 2048.
         augment: for shuffled batches.
     """
-    kind = torch.uint8 if whole else torch.float16
-    if len(recordings) * math.prod(shape) * kind.itemsize > IN_MEMORY:
+    dtype = torch.uint8 if integer_counts else torch.float16
+    if len(recordings) * math.prod(shape) * dtype.itemsize > MAX_BYTES_IN_MEMORY:
         return StoredFrames(read, recordings, labels, augment)
-    kept = torch.empty(len(recordings), *shape, dtype=kind)
+    frames = torch.empty(len(recordings), *shape, dtype=dtype)
     for index, recording in enumerate(recordings):
         counts = torch.from_numpy(read(recording))
-        if kept.dtype == torch.uint8 and counts.max() > 255:
-            kept = kept.half()
-        kept[index] = counts
-    return EventFrames(kept, labels, augment)
+        if frames.dtype == torch.uint8 and counts.max() > 255:
+            frames = frames.half()
+        frames[index] = counts
+    return EventFrames(frames, labels, augment)
 
 
 def flip_and_roll(inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -137,11 +137,11 @@ def flip_and_roll(inputs: Tensor, generator: torch.Generator) -> Tensor:
     All frames of a recording move alike. The usual augmentation of CIFAR10-DVS (Deng et al. 2022, arXiv 2202.11946).
     """
     count, *_, height, width = inputs.shape
-    down, right = torch.randint(-ROLL, ROLL + 1, (2, count, 1), generator=generator)
-    mirrored = torch.randint(2, (count, 1), generator=generator).bool()
-    rows = (torch.arange(height) - down) % height
-    columns = (torch.arange(width) - right) % width
-    columns = torch.where(mirrored, width - 1 - columns, columns)
+    row_shifts, column_shifts = torch.randint(-ROLL_PIXELS, ROLL_PIXELS + 1, (2, count, 1), generator=generator)
+    is_mirrored = torch.randint(2, (count, 1), generator=generator).bool()
+    rows = (torch.arange(height) - row_shifts) % height
+    columns = (torch.arange(width) - column_shifts) % width
+    columns = torch.where(is_mirrored, width - 1 - columns, columns)
     # Indices of different axes are broadcast: [N, 1, 1], [N, H, 1] and [N, 1, W] give [N, H, W, T, C].
-    moved = inputs.permute(0, 3, 4, 1, 2)[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 4, 1, 2).contiguous()
+    rolled = inputs.permute(0, 3, 4, 1, 2)[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return rolled.permute(0, 3, 4, 1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""Images kept in memory as ``uint8``: normalized by the training split when they are read, augmented by the batch."""
+"""Images in memory as ``uint8``, normalized by the training split when they are read, and augmented by the batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from torch.utils.data import TensorDataset
 from bitsearch.data.splits import Splits
 from bitsearch.data.stratified import Part, stratified
 
-PADDING = 4
-"""Pixels around an image that a random crop may reach into."""
+PADDING_PIXELS = 4
+"""Width in pixels of the border that a random crop may include."""
 
 
 @dataclass(frozen=True)
 class Crops:
     """How training images are shifted and mirrored at random."""
 
-    padding: int = PADDING
-    """Pixels that an image is shifted each way, at most."""
+    padding: int = PADDING_PIXELS
+    """Largest shift of an image, each way, in pixels."""
     mirror: bool = True
-    """Mirror every other image, left to right."""
+    """Mirror half of the images, left to right, at random."""
     black: bool = False
-    """Black comes in at the edges, as where that is the background; otherwise the mean colour."""
+    """Pad shifted images with black, the background of digits; otherwise with the mean colour."""
 
 
 class Images(TensorDataset):
@@ -58,7 +58,7 @@ class AugmentedImages(Images):
         """As :func:`crop_and_flip`."""
         black = -self.mean / self.deviation
         if self.crops.black:
-            # What is padded with zeros is to be black.
+            # Padding adds zeros; the shift makes them black.
             return crop_and_flip(inputs - black, generator, self.crops) + black
         return crop_and_flip(inputs, generator, self.crops)
 
@@ -68,7 +68,7 @@ def image_splits(parts: Mapping[str, tuple[Tensor, Tensor]], *, classes: int, cr
 
     Args:
         parts: (``uint8`` pixels ``[N, C, H, W]``, labels ``[N]``) of ``train``, ``validation`` and ``test``.
-        classes: how many there are.
+        classes: their number.
         crops: how training batches are augmented; None leaves them as they are.
     """
     statistics = channel_statistics(parts["train"][0])
@@ -94,12 +94,12 @@ def split_images(
 
     As :func:`bitsearch.data.stratified.stratified` chooses them; otherwise as :func:`image_splits`.
     """
-    chosen = stratified(
+    split_indices = stratified(
         name, train[1], test[1], classes, split_seed=split_seed, validation_share=validation_share, limit=limit
     )
     sources = {"train": train, "validation": train, "test": test}
     parts = {}
-    for split, indices in chosen.items():
+    for split, indices in split_indices.items():
         pixels, part = sources[split]
         parts[split] = (pixels[indices], torch.from_numpy(part.labels[indices]))
     return image_splits(parts, classes=len(classes), crops=crops)
@@ -129,8 +129,8 @@ def crop_and_flip(inputs: Tensor, generator: torch.Generator, crops: Crops = Cro
     rows = top + torch.arange(height)
     columns = left + torch.arange(width)
     if crops.mirror:
-        mirrored = torch.randint(2, (count, 1), generator=generator).bool()
-        columns = torch.where(mirrored, columns.flip(1), columns)
+        is_mirrored = torch.randint(2, (count, 1), generator=generator).bool()
+        columns = torch.where(is_mirrored, columns.flip(1), columns)
     padded = torch.nn.functional.pad(inputs, [crops.padding] * 4)
     # Indices of different axes are broadcast: [N, 1, 1], [N, H, 1] and [N, 1, W] give [N, H, W, C].
     return (

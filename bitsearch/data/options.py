@@ -1,4 +1,4 @@
-"""Options that data sets have in common."""
+"""Checks of the options that several data sets take."""
 
 import math
 from pathlib import Path
@@ -7,25 +7,25 @@ from typing import Any
 from bitsearch.data.data_set import DataSet
 from bitsearch.errors import InputError
 
-MAX_SIZE = 4096
-"""Of an image's side, in pixels."""
+MAX_SIZE_PIXELS = 4096
+"""Largest side of an image, in pixels."""
 MAX_FRAMES = 1000
-"""Of a recording."""
+"""Largest number of frames of a recording."""
 
 
 def check_options(name: str, **options: Any) -> None:
-    """InputError, which says what is allowed, unless every option of the data set ``name`` is of its kind."""
+    """Raise InputError, which says what is allowed, unless every option of the data set ``name`` is valid."""
     for option, value in options.items():
-        fits, allowed = _CHECKS[option]
-        if not fits(value):
-            raise InputError(f"{name}: {option} is {value!r}; give {allowed}")
+        is_valid, description = _CHECKS[option]
+        if not is_valid(value):
+            raise InputError(f"{name}: {option} is {value!r}; give {description}")
 
 
-def find_root(data_set: DataSet, root: Any, holds: str) -> Path:
-    """``root`` as a path; InputError, which says what it ``holds``, if there is none."""
+def find_root(data_set: DataSet, root: Any, contents: str) -> Path:
+    """``root`` as a path; InputError, which names the folder's ``contents``, if there is none."""
     if not isinstance(root, str) or not root:
         raise InputError(
-            f"{data_set.name}: no root given; set root in data_options to the folder that holds {holds}, "
+            f"{data_set.name}: no root given; set root in data_options to the folder that holds {contents}, "
             'as in data_options = { root = "path/to/data" } or --set data_options.root=path/to/data'
         )
     try:
@@ -34,20 +34,20 @@ def find_root(data_set: DataSet, root: Any, holds: str) -> Path:
         raise InputError(f"{data_set.name}: cannot read the folder {root!r} ({error}); give another as root") from error
 
 
-def _whole(least: int, most: float = math.inf) -> Any:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def _whole_number(smallest: int, largest: float = math.inf) -> Any:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and smallest <= value <= largest
 
 
-def _or_none(fits: Any) -> Any:
-    return lambda value: value is None or fits(value)
+def _optional(is_valid: Any) -> Any:
+    return lambda value: value is None or is_valid(value)
 
 
 _CHECKS = {
-    "frames": (_whole(1, MAX_FRAMES), f"a whole number of time bins from 1 to {MAX_FRAMES}"),
+    "frames": (_whole_number(1, MAX_FRAMES), f"a whole number of time bins from 1 to {MAX_FRAMES}"),
     "split_by": (lambda value: value in ("number", "time"), "'number' or 'time'"),
-    "size": (_or_none(_whole(1, MAX_SIZE)), f"a whole number of pixels from 1 to {MAX_SIZE}"),
-    "limit": (_or_none(_whole(2)), "a whole number of samples a class, at least 2"),
+    "size": (_optional(_whole_number(1, MAX_SIZE_PIXELS)), f"a whole number of pixels from 1 to {MAX_SIZE_PIXELS}"),
+    "limit": (_optional(_whole_number(2)), "a whole number of samples a class, at least 2"),
     "validation_share": (lambda value: isinstance(value, float) and 0 < value < 1, "a share above 0 and below 1"),
     "augment": (lambda value: isinstance(value, bool), "true or false"),
-    "workers": (_or_none(_whole(0, 1024)), "a whole number of processes, 0 for none besides the main one"),
+    "workers": (_optional(_whole_number(0, 1024)), "a whole number of processes, 0 for none besides the main one"),
 }

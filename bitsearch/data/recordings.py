@@ -1,4 +1,4 @@
-"""Recordings made into SpikingJelly's event files, and these into frames: once, and whole, whoever breaks off."""
+"""Recordings are converted to SpikingJelly's event files and to frames, once; an interrupted conversion restarts."""
 
 import shutil
 from collections.abc import Callable
@@ -20,58 +20,61 @@ if TYPE_CHECKING:
 def find_reader(name: str) -> "type[NeuromorphicDatasetFolder]":
     """SpikingJelly's reader of a data set: ``module.Class`` in ``spikingjelly.datasets``."""
     # Imported where it is needed: it takes seconds that no other data set has to spend.
-    module, _, kind = name.partition(".")
-    found: type[NeuromorphicDatasetFolder] = getattr(import_module(f"spikingjelly.datasets.{module}"), kind)
-    return found
+    module, _, class_name = name.partition(".")
+    reader: type[NeuromorphicDatasetFolder] = getattr(import_module(f"spikingjelly.datasets.{module}"), class_name)
+    return reader
 
 
-def prepare_events(kind: "type[NeuromorphicDatasetFolder]", entry: DataSet, root: Path) -> None:
-    """Make ``ROOT/events_np`` of ``ROOT/extract``.
+def prepare_events(reader: "type[NeuromorphicDatasetFolder]", entry: DataSet, root: Path) -> None:
+    """Convert the recordings in ``ROOT/extract`` to event files in ``ROOT/events_np``.
 
-    SpikingJelly would do it as well, but it looks for archives first, removes those it does not know, and downloads.
+    SpikingJelly's own conversion first looks for archives, removes unknown ones, and downloads.
 
     Raises:
         InputError: a file of the data set is missing.
     """
 
-    def make() -> None:
+    def make_events() -> None:
         marker = _marker(root / "events_np")
         marker.touch()
         (root / "events_np").mkdir()
-        kind.create_raw_from_extracted(root / "extract", root / "events_np")
+        reader.create_raw_from_extracted(root / "extract", root / "events_np")
         marker.unlink()
 
     if not (root / "events_np").is_dir():
         for file in entry.files:
             if not (root / file).exists():
-                raise entry.missing(root / file, root)
-    _once(root / "events_np", make)
+                raise entry.missing_file_error(root / file, root)
+    _make_once(root / "events_np", make_events)
 
 
 def prepare_frames(
-    kind: "type[NeuromorphicDatasetFolder]", published_test: bool, folder: Path, counting: Callable[..., np.ndarray]
+    reader: "type[NeuromorphicDatasetFolder]",
+    published_test: bool,
+    folder: Path,
+    integrate_events: Callable[..., np.ndarray],
 ) -> "list[NeuromorphicDatasetFolder]":
-    """The folders of frames of the published training and test part; or of all recordings, where that is one.
+    """The frames of the published training and test part, or of all recordings as one part.
 
     Args:
-        kind: the reader.
-        published_test: whether there are two parts.
-        folder: of the frames; made unless it is there and whole.
-        counting: what makes frames of a recording, as :func:`integrate`.
+        reader: SpikingJelly's reader of the data set.
+        published_test: True if the data set has a training and a test part.
+        folder: of the frames; made unless it is complete.
+        integrate_events: makes frames of a recording, as :func:`integrate`.
     """
 
-    def parts() -> "list[NeuromorphicDatasetFolder]":
-        given = {
+    def read_parts() -> "list[NeuromorphicDatasetFolder]":
+        options = {
             "data_type": "frame",
-            "custom_integrate_function": counting,
+            "custom_integrate_function": integrate_events,
             "custom_integrated_frames_dir_name": folder.name,
         }
         if not published_test:
-            return [kind(str(folder.parent), **given)]
-        return [kind(str(folder.parent), train=train, **given) for train in (True, False)]
+            return [reader(str(folder.parent), **options)]
+        return [reader(str(folder.parent), train=train, **options) for train in (True, False)]
 
-    _once(folder, parts)
-    return parts()
+    _make_once(folder, read_parts)
+    return read_parts()
 
 
 def integrate(
@@ -84,7 +87,7 @@ def integrate(
         height: H, pixels of the camera.
         width: W.
         frames: T, time bins.
-        split_by: what frames share alike, events or time.
+        split_by: ``number`` for equal numbers of events in the frames, ``time`` for equal durations.
         size: side of the square that counts are averaged to; None leaves H × W.
 
     Raises:
@@ -101,11 +104,11 @@ def integrate(
     return means.half().numpy()
 
 
-def _once(folder: Path, make: Callable[[], object]) -> None:
-    """Call ``make`` unless the folder is there and whole; of several processes, one does.
+def _make_once(folder: Path, make: Callable[[], object]) -> None:
+    """Call ``make`` unless the folder is complete; of several processes, one calls it.
 
-    SpikingJelly's marker lies beside a folder that is being filled: one that is found here was left by a process that
-    broke off.
+    SpikingJelly's marker lies beside a folder that is being filled. Under the lock no process is filling one, so that a
+    marker means an interrupted process, and the folder is removed.
     """
     if folder.is_dir() and not _marker(folder).exists():
         return

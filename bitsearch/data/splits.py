@@ -13,21 +13,27 @@ from bitsearch.errors import InputError
 Samples = Dataset[tuple[Tensor, ...]]
 
 NO_LABEL = -100
-"""What :func:`torch.nn.functional.cross_entropy` leaves out."""
+"""Label that :func:`torch.nn.functional.cross_entropy` ignores."""
 
 
 @dataclass(frozen=True)
 class Splits:
     """A data set in three parts that share no sample.
 
-    Choices are made on ``validation``; ``test`` is read once, for the plans that are shown.
+    Choices are made on ``validation``; ``test`` is read once, for the plans that are reported.
+
+    >>> from torch.utils.data import TensorDataset
+    >>> samples = TensorDataset(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> splits = bitsearch.Splits(samples, samples, samples, input_shape=(1, 8, 8), classes=2)
+    >>> splits.batch_axis, len(splits.split("test"))
+    (0, 4)
     """
 
     train: Samples
     validation: Samples
     test: Samples
     input_shape: tuple[int, ...]
-    """Of one sample, without the batch axis; event data start with their time axis, ``(frames, ...)``."""
+    """Shape of one input, without the batch axis; that of event data starts with the time axis, ``(frames, ...)``."""
     classes: int
     frames: int | None = None
     """Length of the time axis of event data; None for data without one."""
@@ -74,65 +80,65 @@ def batches(
     (torch.Size([64, 1, 8, 8]), torch.Size([64]))
     """
     order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
-    whole: Sampler[list[int]] = BatchSampler(order, batch_size, drop_last=False)
+    sampler: Sampler[list[int]] = BatchSampler(order, batch_size, drop_last=False)
     if share != (0, 1):
-        whole = _Share(whole, *share)
+        sampler = _Share(sampler, *share)
     if isinstance(samples, TensorDataset):
-        found = DataLoader(samples, sampler=whole, batch_size=None)
+        loader = DataLoader(samples, sampler=sampler, batch_size=None)
     else:
         if generator is not None and hasattr(samples, "augmented"):
             samples = _Augmented(samples, generator)
-        found = DataLoader(samples, batch_sampler=whole, num_workers=getattr(samples, "workers", 0))
+        loader = DataLoader(samples, batch_sampler=sampler, num_workers=getattr(samples, "workers", 0))
     augment = getattr(samples, "augment", None) if generator is not None else None
-    timed = getattr(samples, "frames", None) is not None
-    if augment is None and not timed and share == (0, 1) and not found.num_workers:
-        return found
-    number, count = share
-    last = (len(samples) - 1) % batch_size + 1  # type: ignore[arg-type]
+    has_time_axis = getattr(samples, "frames", None) is not None
+    if augment is None and not has_time_axis and share == (0, 1) and not loader.num_workers:
+        return loader
+    share_number, share_count = share
+    last_batch_size = (len(samples) - 1) % batch_size + 1  # type: ignore[arg-type]
 
-    def prepared() -> Iterator[tuple[Tensor, Tensor]]:
-        for index, (inputs, labels) in enumerate(_in_one_line(found), start=1):
+    def prepare() -> Iterator[tuple[Tensor, Tensor]]:
+        for index, (inputs, labels) in enumerate(_with_one_line_errors(loader), start=1):
             if augment is not None:
-                # Shares differ in size: drawing from the common generator would set the processes' orders apart.
-                own = generator if count == 1 else _own_generator(generator, number)
-                inputs = augment(inputs, own)
-            if index == len(found) and number >= last:
+                # Shares differ in size: random numbers from the shared generator would give processes other orders.
+                augment_generator = generator if share_count == 1 else _share_generator(generator, share_number)
+                inputs = augment(inputs, augment_generator)
+            if index == len(loader) and share_number >= last_batch_size:
                 labels = torch.full_like(labels, NO_LABEL)
-            yield _time_first(inputs) if timed else inputs, labels
+            yield _time_first(inputs) if has_time_axis else inputs, labels
 
-    return prepared()
+    return prepare()
 
 
 class _Share(Sampler[list[int]]):
-    """One of ``count`` shares of every batch of indices; no share is empty."""
+    """Share ``number`` of the ``count`` shares of every batch of indices; no share is empty."""
 
-    def __init__(self, whole: Sampler[list[int]], number: int, count: int) -> None:
-        self.whole, self.number, self.count = whole, number, count
+    def __init__(self, batches: Sampler[list[int]], number: int, count: int) -> None:
+        self.batches, self.number, self.count = batches, number, count
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch[self.number :: self.count] or batch[:1] for batch in self.whole)
+        return (batch[self.number :: self.count] or batch[:1] for batch in self.batches)
 
     def __len__(self) -> int:
-        return len(self.whole)  # type: ignore[arg-type]
+        return len(self.batches)  # type: ignore[arg-type]
 
 
-def _own_generator(common: torch.Generator | None, number: int) -> torch.Generator:
-    drawn = int(torch.randint(2**62, (), generator=common))
-    return torch.Generator().manual_seed(drawn + number)
+def _share_generator(generator: torch.Generator | None, number: int) -> torch.Generator:
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.Generator().manual_seed(seed + number)
 
 
 def labels_of(samples: Samples) -> Tensor:
-    """Labels ``[N]`` of all samples: their last tensor, or attribute ``labels``, or else every sample is read."""
+    """Labels ``[N]`` of all samples, from their last tensor or their attribute ``labels``, or else sample by sample."""
     if isinstance(samples, TensorDataset):
         return samples.tensors[-1]
-    found = getattr(samples, "labels", None)
-    if found is None:
-        found = [int(samples[index][1]) for index in range(len(samples))]  # type: ignore[arg-type]
-    return torch.as_tensor(found)
+    labels = getattr(samples, "labels", None)
+    if labels is None:
+        labels = [int(samples[index][1]) for index in range(len(samples))]  # type: ignore[arg-type]
+    return torch.as_tensor(labels)
 
 
 class _Augmented(Dataset[tuple[Tensor, ...]]):
-    """One pass over samples that are changed at random: the generator decides how, whichever process reads them."""
+    """Samples augmented for one pass; seeds from the generator make them the same in whichever process reads them."""
 
     def __init__(self, samples: Any, generator: torch.Generator) -> None:
         self.samples, self.workers = samples, getattr(samples, "workers", 0)
@@ -143,15 +149,15 @@ class _Augmented(Dataset[tuple[Tensor, ...]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = self.samples.augmented(index, self.seed + index)
-        return found
+        sample: tuple[Tensor, ...] = self.samples.augmented(index, self.seed + index)
+        return sample
 
 
-def _in_one_line(found: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def _with_one_line_errors(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     try:
-        yield from found
+        yield from loader
     except InputError as error:
-        # One that comes from another process has that one's whole traceback in its message.
+        # The message of an error from a worker process holds the worker's whole traceback.
         line = str(error).strip().splitlines()[-1]
         raise InputError(line.removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")) from error
 

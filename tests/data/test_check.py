@@ -27,7 +27,7 @@ def publish(monkeypatch, root, name, **counts):
 def test_the_embedded_digits_are_as_published():
     found = check_data("digits", {})
     assert found.problems == []
-    assert found.same == ["the counts"]
+    assert found.matches == ["the counts"]
     assert found.shape == (1, 8, 8)
     assert {split: int(counts.sum()) for split, counts in found.counts.items()} == {
         "train": 1077,
@@ -57,7 +57,7 @@ def test_what_is_published_is_found(root, monkeypatch, counts):
     for share in (0.1, 0.4):
         found = check_data("cifar10", {"root": str(root), "validation_share": share})
         assert found.problems == []
-        assert found.same == ["the MD5 sums of 7 files", "the counts"]
+        assert found.matches == ["the MD5 sums of 7 files", "the counts"]
         assert found.counts["validation"].tolist() == [10 * share] * 10
     monkeypatch.chdir(root.parent)
     assert check_data("cifar10", {"root": root.name}).problems == []
@@ -75,7 +75,7 @@ def test_a_count_that_differs_is_named(root, monkeypatch, counts, problem):
     publish(monkeypatch, root, "cifar10", **counts)
     found = check_data("cifar10", {"root": str(root)})
     assert found.problems == [f"cifar10: {problem}"]
-    assert found.same == ["the MD5 sums of 7 files"]
+    assert found.matches == ["the MD5 sums of 7 files"]
 
 
 def test_a_file_that_cannot_be_read_is_named_beside_its_sum(root, monkeypatch):
@@ -123,7 +123,7 @@ def test_of_data_of_ones_own_shapes_and_values_are_looked_at(tmp_path, monkeypat
     (tmp_path / "checked_data.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     found = check_data("checked_data:make", {})
-    assert (found.problems, found.same, found.shape) == ([], [], (2, 3))
+    assert (found.problems, found.matches, found.shape) == ([], [], (2, 3))
     assert found.counts["test"].tolist() == [2, 2]
     [problem] = check_data("checked_data:make", {"shape": [2, 4]}).problems
     assert problem.endswith("train sample 0 has shape [2, 3], not input_shape [2, 4]")

@@ -5,7 +5,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from bitsearch.data import Splits
-from bitsearch.data.checks import CHECKED, checked_splits
+from bitsearch.data.checks import CHECKED_SAMPLES, checked_splits
 from bitsearch.errors import InputError
 
 
@@ -52,7 +52,7 @@ def test_three_data_sets_become_splits(form):
 
 
 def test_classes_are_counted_over_all_training_labels():
-    labels = [0] * CHECKED + [6]
+    labels = [0] * CHECKED_SAMPLES + [6]
     train = Slow(labels)
     assert checked_splits((train, Slow([0]), Slow([1])), "mine:make").classes == 7
     whole = TensorDataset(torch.zeros(40, 3), torch.tensor([*labels, *[0] * 7]))
@@ -63,11 +63,11 @@ def test_labels_that_stand_beside_the_samples_are_not_read_one_by_one():
     train = Slow([0] * 100 + [6])
     train.targets = train.given
     assert checked_splits((train, Slow([0]), Slow([1])), "mine:make").classes == 7
-    assert train.reads == CHECKED
+    assert train.reads == CHECKED_SAMPLES
     # A transform of the labels makes the kept ones worthless.
     train.target_transform = int
     checked_splits((train, Slow([0]), Slow([1])), "mine:make")
-    assert train.reads == 2 * CHECKED + 101
+    assert train.reads == 2 * CHECKED_SAMPLES + 101
 
 
 def test_event_data_keep_their_time_axis():
@@ -142,8 +142,10 @@ def test_samples_of_different_shapes():
 
 
 def test_labels_beyond_the_classes():
-    splits = Splits(part(), part(CHECKED + 9, classes=CHECKED + 9), part(), input_shape=(2, 3), classes=4)
-    assert f"validation has label {CHECKED + 8}, but there are 4 classes, numbered from 0" in refusal(splits)
+    splits = Splits(
+        part(), part(CHECKED_SAMPLES + 9, classes=CHECKED_SAMPLES + 9), part(), input_shape=(2, 3), classes=4
+    )
+    assert f"validation has label {CHECKED_SAMPLES + 8}, but there are 4 classes, numbered from 0" in refusal(splits)
     assert "test has label 4, but there are 4 classes" in refusal((part(), part(), part(5, classes=5)))
     negative = TensorDataset(torch.zeros(2, 2, 3), torch.tensor([-1, 0]))
     assert "test has label -1" in refusal((part(), part(), negative))

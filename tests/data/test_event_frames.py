@@ -64,7 +64,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 def samples(recordings=RECORDINGS, *, whole=True, augment=None):
     return frame_samples(
-        lambda index: recordings[index], range(6), LABELS, shape=(3, 2, 4, 4), whole=whole, augment=augment
+        lambda index: recordings[index], range(6), LABELS, shape=(3, 2, 4, 4), integer_counts=whole, augment=augment
     )
 
 
@@ -87,9 +87,9 @@ def test_counts_above_a_byte_are_kept():
 
 def test_frames_that_are_too_many_are_read_when_needed_and_are_the_same(monkeypatch):
     kept = samples(augment=flip_and_roll)
-    monkeypatch.setattr(event_frames, "IN_MEMORY", RECORDINGS.size)
+    monkeypatch.setattr(event_frames, "MAX_BYTES_IN_MEMORY", RECORDINGS.size)
     assert isinstance(samples(), EventFrames)
-    monkeypatch.setattr(event_frames, "IN_MEMORY", RECORDINGS.size - 1)
+    monkeypatch.setattr(event_frames, "MAX_BYTES_IN_MEMORY", RECORDINGS.size - 1)
     stored = samples(augment=flip_and_roll)
     assert isinstance(stored, StoredFrames)
     assert torch.equal(labels_of(stored), LABELS)

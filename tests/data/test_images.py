@@ -3,7 +3,14 @@ import torch
 from tolerances import NORMALIZED
 from torchvision.transforms.functional import crop, hflip
 
-from bitsearch.data.images import PADDING, AugmentedImages, Crops, channel_statistics, crop_and_flip, image_splits
+from bitsearch.data.images import (
+    PADDING_PIXELS,
+    AugmentedImages,
+    Crops,
+    channel_statistics,
+    crop_and_flip,
+    image_splits,
+)
 
 
 def test_a_channel_of_one_value_is_centred_and_not_divided_by_zero():
@@ -23,11 +30,11 @@ def test_each_image_is_a_crop_of_the_padded_one_perhaps_mirrored():
     assert found.shape == inputs.shape
     assert found.is_contiguous()
     seen = set()
-    for image, cropped in zip(torch.nn.functional.pad(inputs, [PADDING] * 4), found, strict=True):
+    for image, cropped in zip(torch.nn.functional.pad(inputs, [PADDING_PIXELS] * 4), found, strict=True):
         fitting = [
             (top, left, mirrored)
-            for top in range(2 * PADDING + 1)
-            for left in range(2 * PADDING + 1)
+            for top in range(2 * PADDING_PIXELS + 1)
+            for left in range(2 * PADDING_PIXELS + 1)
             for mirrored in (False, True)
             if torch.equal(cropped, hflip(crop(image, top, left, 5, 6)) if mirrored else crop(image, top, left, 5, 6))
         ]

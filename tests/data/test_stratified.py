@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.data.stratified import Part, one_part, stratified
+from bitsearch.data.stratified import Part, split_one_part, stratified
 from bitsearch.errors import InputError
 
 LABELS = st.lists(st.integers(4, 9), min_size=2, max_size=5).flatmap(
@@ -66,8 +66,8 @@ def test_a_share_that_leaves_none_for_training():
 
 def test_a_data_set_of_one_part_is_dealt_out_by_class():
     labels = np.array([0] * 20 + [1] * 11 + [2] * 2)
-    train, test = one_part(labels, 0.1, split_seed=0)
+    train, test = split_one_part(labels, 0.1, split_seed=0)
     assert sorted([*train, *test]) == list(range(33))
     assert np.bincount(labels[test]).tolist() == [2, 1, 1]
-    again, other = (one_part(labels, 0.1, split_seed=seed)[1] for seed in (0, 1))
+    again, other = (split_one_part(labels, 0.1, split_seed=seed)[1] for seed in (0, 1))
     assert test.tolist() == again.tolist() != other.tolist()

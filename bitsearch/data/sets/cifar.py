@@ -1,10 +1,10 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the files of their Python version.
 
-These are pickles, and unpickling runs whatever a file says. The true files hold arrays, texts, numbers, lists and
-dictionaries only, so nothing else is let in: no file can run code, whoever it comes from.
+The files are pickles, and unpickling can run any code. The published files hold arrays, texts, numbers, lists and
+dictionaries only, so the unpickler here allows nothing else, and no file can run code.
 """
 
-import pickle  # nosec B403  arrays are all that is let in
+import pickle  # nosec B403  only arrays are allowed
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def _cifar(
     folder = find_root(data_set, root, str(Path(names_file).parent))
     for file in data_set.files:
         if not (folder / file).is_file():
-            raise data_set.missing(folder / file, folder)
+            raise data_set.missing_file_error(folder / file, folder)
     train, test = (_read(data_set, [folder / file for file in files]) for files in (train_files, [test_file]))
     return split_images(
         data_set.name,
@@ -145,8 +145,8 @@ def _read(data_set: DataSet, files: Sequence[Path]) -> tuple[Tensor, Part]:
             )
         pixels.append(images.reshape(-1, *SHAPE))
         labels.append(np.array(targets, dtype=np.int64))
-    where = files[0] if len(files) == 1 else files[0].parent
-    return torch.from_numpy(np.concatenate(pixels)), Part(str(where), np.concatenate(labels))
+    source = files[0] if len(files) == 1 else files[0].parent
+    return torch.from_numpy(np.concatenate(pixels)), Part(str(source), np.concatenate(labels))
 
 
 def _class_names(data_set: DataSet, file: Path) -> list[str]:
@@ -161,23 +161,23 @@ def _class_names(data_set: DataSet, file: Path) -> list[str]:
     return names
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Knows what arrays are made of, and no other name."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles arrays and Python's plain types; any other class or function is an error."""
 
-    _KNOWN = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+    _ALLOWED_NAMES = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
     def find_class(self, module: str, name: str) -> Any:
-        # Numpy's own place for it has changed since these files were written.
-        inside = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
-        if (inside, name) not in self._KNOWN:
+        # Numpy has moved the module since these files were written.
+        submodule = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
+        if (submodule, name) not in self._ALLOWED_NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
-        return super().find_class("numpy._core.multiarray" if inside == "multiarray" else module, name)
+        return super().find_class("numpy._core.multiarray" if submodule == "multiarray" else module, name)
 
 
 def _unpickle(name: str, file: Path) -> dict[str, Any]:
     try:
-        with file.open("rb") as opened:
-            content = _ArraysOnly(opened, encoding="latin1").load()
+        with file.open("rb") as stream:
+            content = _ArrayUnpickler(stream, encoding="latin1").load()
     except Exception as error:  # A broken file leads the unpickler to whatever it did not expect.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name}: cannot read {str(file)!r} ({reason}); download it again") from error

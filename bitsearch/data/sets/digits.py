@@ -26,7 +26,7 @@ def digits(*, split_seed: int = 0) -> Splits:
 
 
 def split_indices(labels: np.ndarray, split_seed: int) -> dict[str, np.ndarray]:
-    """Which digits are in ``train``, ``validation`` and ``test``."""
+    """Indices of the digits in ``train``, ``validation`` and ``test``."""
     from sklearn.model_selection import train_test_split
 
     index = np.arange(len(labels))

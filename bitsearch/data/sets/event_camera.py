@@ -1,7 +1,7 @@
 """Recordings of event cameras, read by SpikingJelly: N-MNIST, CIFAR10-DVS, DVS128 Gesture and N-Caltech101.
 
-You download and unpack them; nothing is fetched from here. SpikingJelly turns the recordings into its event files once,
-in ``ROOT/events_np``, and into frames once for each choice of frames, in ``ROOT/frames_…``.
+The user downloads and unpacks them. SpikingJelly converts the recordings to its event files once, in
+``ROOT/events_np``, and to frames once for each choice of frames, in ``ROOT/frames_…``.
 """
 
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ from bitsearch.data.event_frames import flip_and_roll, frame_samples
 from bitsearch.data.options import check_options, find_root
 from bitsearch.data.recordings import find_reader, integrate, prepare_events, prepare_frames
 from bitsearch.data.splits import Splits
-from bitsearch.data.stratified import Part, one_part, stratified
+from bitsearch.data.stratified import Part, split_one_part, stratified
 from bitsearch.errors import InputError
 
 if TYPE_CHECKING:
     from spikingjelly.datasets.base import NeuromorphicDatasetFolder
 
 TEST_SHARE = 0.1
-"""Of every class, where no test recordings were published: the customary nine to one."""
+"""Share of every class for the test split if no test recordings are published: the customary nine to one."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """How a data set is read."""
+    """A data set of an event camera, and how SpikingJelly reads it."""
 
     entry: DataSet
     reader: str
     """``module.Class`` in ``spikingjelly.datasets``."""
     published_test: bool
-    """Whether it comes in a training and a test part."""
+    """True if the data set is published as a training and a test part."""
     mirrored: bool
-    """Whether a mirrored recording is of the same class."""
+    """True if a mirrored recording is of the same class."""
 
 
 def event_camera(
@@ -51,16 +51,16 @@ def event_camera(
     limit: int | None = None,
     augment: bool = False,
 ) -> Splits:
-    """Recordings as frames ``[T, 2, H, W]``: OFF and ON events as they were counted, so that no event is zero.
+    """Recordings as frames ``[T, 2, H, W]`` of OFF and ON event counts, so that no event is zero.
 
-    Published test recordings are the test split; where there are none, a tenth of every class is, by ``split_seed``.
+    Published test recordings are the test split; without them, a tenth of every class is, by ``split_seed``.
 
     Args:
         name: a key of :data:`CAMERAS`.
         split_seed: fixes which recordings are held back, and which a ``limit`` keeps.
         root: the data set's folder; what is made of its recordings is kept there as well.
         frames: T, time bins.
-        split_by: what the frames of a recording share alike: the ``number`` of events, or the length of ``time``.
+        split_by: the frames of a recording have equal numbers of events (``number``) or equal durations (``time``).
         size: frames are averaged down to ``size`` × ``size``, without regard to their proportions; None leaves them.
         validation_share: share of every class of the training recordings that is held back for validation.
         limit: at most this many recordings a class of the training part (validation included) and of the test part.
@@ -75,12 +75,12 @@ def event_camera(
     if augment and not camera.mirrored:
         raise InputError(f"{name}: augment is true; leave it out: mirrored recordings are of another class")
     root_path = find_root(camera.entry, root, "extract/").absolute()
-    kind = find_reader(camera.reader)
+    reader = find_reader(camera.reader)
     try:
-        prepare_events(kind, camera.entry, root_path)
-        counting = partial(integrate, frames=frames, split_by=split_by, size=size)
+        prepare_events(reader, camera.entry, root_path)
+        integrate_recording = partial(integrate, frames=frames, split_by=split_by, size=size)
         folder = f"frames_{frames}_by_{split_by}" + ("" if size is None else f"_{size}x{size}")
-        found = prepare_frames(kind, camera.published_test, root_path / folder, counting)
+        parts_on_disk = prepare_frames(reader, camera.published_test, root_path / folder, integrate_recording)
     except InputError:
         raise
     except Exception as error:  # Broken recordings lead a reader to whatever it did not expect.
@@ -89,16 +89,16 @@ def event_camera(
             f"{name}: cannot read the recordings in {root!r} ({reason}); unpack "
             f"{camera.entry.download} anew, and remove {str(root_path / 'events_np')!r} if it is there"
         ) from error
-    train, test, chosen = _split(name, found, split_seed, validation_share, limit)
-    height, width = kind.get_H_W() if size is None else (size, size)
+    train, test, split_indices = _split(name, parts_on_disk, split_seed, validation_share, limit)
+    height, width = reader.get_H_W() if size is None else (size, size)
     shape = (frames, 2, height, width)
     parts = {
         split: frame_samples(
             train.loader,
-            [source.samples[index][0] for index in chosen[split]],
-            torch.tensor([source.targets[index] for index in chosen[split]]),
+            [source.samples[index][0] for index in split_indices[split]],
+            torch.tensor([source.targets[index] for index in split_indices[split]]),
             shape=shape,
-            whole=size is None,
+            integer_counts=size is None,
             augment=flip_and_roll if augment and split == "train" else None,
         )
         for split, source in (("train", train), ("validation", train), ("test", test))
@@ -115,22 +115,22 @@ def event_camera(
 
 def _split(
     name: str,
-    found: "list[NeuromorphicDatasetFolder]",
+    parts_on_disk: "list[NeuromorphicDatasetFolder]",
     split_seed: int,
     validation_share: float,
     limit: int | None,
 ) -> "tuple[NeuromorphicDatasetFolder, NeuromorphicDatasetFolder, dict[str, np.ndarray]]":
-    """(training part, test part, indices into them of each split); of one part, it is both."""
-    train, test = found[0], found[-1]
+    """(training part, test part, indices of each split into them); a single part is both."""
+    train, test = parts_on_disk[0], parts_on_disk[-1]
     if train.classes != test.classes:
         raise InputError(f"{name}: the training and the test recordings are not of the same classes")
     if len(train.classes) < 2:
         raise InputError(f"{name}: the recordings are of one class, {train.classes[0]!r}; at least 2 needed")
-    whole = [np.arange(len(part)) for part in (train, test)]
+    part_indices = [np.arange(len(part)) for part in (train, test)]
     if train is test:
-        whole = list(one_part(np.array(train.targets), TEST_SHARE, split_seed))
-    labels = [np.array(part.targets)[indices] for part, indices in zip((train, test), whole, strict=True)]
-    chosen = stratified(
+        part_indices = list(split_one_part(np.array(train.targets), TEST_SHARE, split_seed))
+    labels = [np.array(part.targets)[indices] for part, indices in zip((train, test), part_indices, strict=True)]
+    split_indices = stratified(
         name,
         Part(str(train.root), labels[0]),
         Part(str(test.root), labels[1]),
@@ -139,7 +139,7 @@ def _split(
         validation_share=validation_share,
         limit=limit,
     )
-    return train, test, {split: whole[split == "test"][indices] for split, indices in chosen.items()}
+    return train, test, {split: part_indices[split == "test"][indices] for split, indices in split_indices.items()}
 
 
 _MNIST_TRAIN = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)

@@ -19,8 +19,8 @@ from bitsearch.errors import InputError
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
 
-SHOWN = 5
-"""At most so many names are listed in a message."""
+MAX_LISTED_NAMES = 5
+"""Number of names that a message lists at most."""
 
 
 def image_folder(
@@ -52,7 +52,7 @@ def image_folder(
     folder = find_root(IMAGE_FOLDER, root, "train/CLASS/ and test/CLASS/")
     check_options("image_folder", size=size, limit=limit, validation_share=validation_share, augment=augment)
     train, test = find_folders("image_folder", folder, ("train", "test"))
-    chosen = stratified(
+    split_indices = stratified(
         "image_folder",
         Part(str(train.root), np.array(train.targets)),
         Part(str(test.root), np.array(test.targets)),
@@ -62,7 +62,7 @@ def image_folder(
         limit=limit,
     )
     sources = {"train": train, "validation": train, "test": test}
-    samples = {name: [sources[name].samples[index] for index in indices] for name, indices in chosen.items()}
+    samples = {name: [sources[name].samples[index] for index in indices] for name, indices in split_indices.items()}
     pixels = _decode([file for part in samples.values() for file, _ in part], size)
     pieces = pixels.split([len(part) for part in samples.values()])
     parts = {
@@ -84,13 +84,13 @@ def find_folders(name: str, root: Path, parts: tuple[str, str]) -> "tuple[ImageF
 
 
 def read_image(name: str, file: str) -> Image.Image:
-    """An image of 8-bit colour; InputError if there is none in ``file``. ``name`` is the data set's, for messages."""
+    """An image of 8-bit colour; InputError if ``file`` holds none. ``name`` is the data set's, for messages."""
     try:
-        with Image.open(file) as found:
-            mode, image = found.mode, found.convert("RGB")
+        with Image.open(file) as picture:
+            mode, image = picture.mode, picture.convert("RGB")
     except Exception as error:  # A broken file leads decoders to whatever they did not expect.
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "its format is unknown" if unknown else " ".join(str(error).split()) or type(error).__name__
+        has_unknown_format = isinstance(error, UnidentifiedImageError)
+        reason = "its format is unknown" if has_unknown_format else " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name}: cannot read the image {file!r} ({reason}); mend or remove it") from error
     if mode.startswith(("I", "F")):
         raise InputError(f"{name}: {file!r} has more than 8 bits a channel; convert it to 8")
@@ -106,23 +106,28 @@ def _image_folders(data_set: str, root: Path, parts: tuple[str, str]) -> "tuple[
     folders = {}
     for name in parts:
         if not (root / name).is_dir():
-            inside = _listed(sorted(entry.name for entry in root.iterdir()))
-            needed = " and ".join(map(repr, parts))
-            raise InputError(f"{data_set}: {str(root)!r} needs the folders {needed}; in it: {inside}")
+            contents = _name_list(sorted(entry.name for entry in root.iterdir()))
+            folder_names = " and ".join(map(repr, parts))
+            raise InputError(f"{data_set}: {str(root)!r} needs the folders {folder_names}; in it: {contents}")
         try:
             folders[name] = ImageFolder(str(root / name), allow_empty=True)
         except FileNotFoundError as error:
             raise InputError(
                 f"{data_set}: no folders in {str(root / name)!r}; put the images in one folder a class"
             ) from error
-    (first, first_classes), (second, second_classes) = ((name, set(found.classes)) for name, found in folders.items())
+    (first, first_classes), (second, second_classes) = ((name, set(folder.classes)) for name, folder in folders.items())
     if first_classes != second_classes:
-        only = {first: sorted(first_classes - second_classes), second: sorted(second_classes - first_classes)}
-        differences = "; ".join(f"only in {name}: {_listed(classes)}" for name, classes in only.items() if classes)
+        unshared_classes = {
+            first: sorted(first_classes - second_classes),
+            second: sorted(second_classes - first_classes),
+        }
+        differences = "; ".join(
+            f"only in {name}: {_name_list(classes)}" for name, classes in unshared_classes.items() if classes
+        )
         raise InputError(f"{data_set}: {first} and {second} in {str(root)!r} must have the same classes; {differences}")
     if len(first_classes) < 2:
         raise InputError(
-            f"{data_set}: {str(root)!r} has the one class {_listed(sorted(first_classes))}; at least 2 needed"
+            f"{data_set}: {str(root)!r} has the one class {_name_list(sorted(first_classes))}; at least 2 needed"
         )
     return folders[first], folders[second]
 
@@ -133,9 +138,9 @@ def _decode(files: Sequence[str], size: int | None) -> Tensor:
     try:
         pixels = np.empty((len(files), *first.shape), dtype=np.uint8)
     except MemoryError as error:
-        needed = len(files) * first.size / 1e9
+        gigabytes = len(files) * first.size / 1e9
         raise InputError(
-            f"image_folder: {needed:.0f} GB of images do not fit into memory; give size or limit"
+            f"image_folder: {gigabytes:.0f} GB of images do not fit into memory; give size or limit"
         ) from error
     for index, file in enumerate(files):
         image = _read(file, size)
@@ -157,9 +162,11 @@ def _read(file: str, size: int | None) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:SHOWN])
-    return (shown or "nothing") + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _name_list(names: Sequence[str]) -> str:
+    listing = ", ".join(repr(name) for name in names[:MAX_LISTED_NAMES])
+    return (listing or "nothing") + (
+        f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
+    )
 
 
 IMAGE_FOLDER = DataSet(

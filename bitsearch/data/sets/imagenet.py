@@ -18,13 +18,13 @@ from bitsearch.data.stratified import Part, stratified
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-"""Of the training images' channels, from 0 to 1; the figures that all published networks were trained with."""
-WORKERS = 8
-"""At most so many processes read images, unless an option says otherwise."""
+"""Statistics of the training images' channels, from 0 to 1; the values that published networks were trained with."""
+MAX_WORKERS = 8
+"""Largest number of processes that read images by default."""
 
 
 class LazyImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images that are read and decoded when they are asked for.
+    """Images that are read and decoded when they are indexed.
 
     Args:
         files: paths.
@@ -42,7 +42,7 @@ class LazyImages(Dataset[tuple[Tensor, Tensor]]):
         random_transform: Callable[[Any], Tensor] | None,
         workers: int,
     ) -> None:
-        # No list: every process that reads from one counts references in it, and so gets a copy of its own.
+        # An array, not a list: reading a list changes its reference counts, so every process would copy its memory.
         self.files, self.labels = np.array([os.fsencode(file) for file in files]), labels
         self.transform, self.random_transform = transform, random_transform
         self.workers = workers
@@ -54,11 +54,11 @@ class LazyImages(Dataset[tuple[Tensor, Tensor]]):
         return self.transform(read_image("imagenet", os.fsdecode(self.files[index]))), self.labels[index]
 
     def augmented(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The same sample for training, changed at random as ``seed`` says."""
+        """The sample augmented at random by ``seed``."""
         if self.random_transform is None:
             return self[index]
         image = read_image("imagenet", os.fsdecode(self.files[index]))
-        # Torchvision draws from the global generator, which others draw from as well.
+        # Torchvision uses the global generator, which other code uses as well.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.random_transform(image), self.labels[index]
@@ -99,13 +99,13 @@ def imagenet(
 
     options = {"size": size, "limit": limit, "validation_share": validation_share, "augment": augment}
     check_options("imagenet", **options, workers=workers)
-    processes = min(WORKERS, os.cpu_count() or 1) if workers is None else workers
+    processes = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else workers
     folder = find_root(IMAGENET, root, "train/CLASS/ and val/CLASS/")
     for part in ("train", "val"):
         if not (folder / part).is_dir():
-            raise IMAGENET.missing(folder / part, folder)
+            raise IMAGENET.missing_file_error(folder / part, folder)
     train, val = find_folders("imagenet", folder, ("train", "val"))
-    chosen = stratified(
+    split_indices = stratified(
         "imagenet",
         Part(str(train.root), np.array(train.targets)),
         Part(str(val.root), np.array(val.targets)),
@@ -117,11 +117,11 @@ def imagenet(
     to_input = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
     transform = v2.Compose([v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size), *to_input])
     random_transform = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *to_input])
-    part_of = partial(_part, transform=transform, workers=processes)
+    make_part = partial(_part, transform=transform, workers=processes)
     return Splits(
-        train=part_of(train.samples, chosen["train"], random_transform=random_transform if augment else None),
-        validation=part_of(train.samples, chosen["validation"]),
-        test=part_of(val.samples, chosen["test"]),
+        train=make_part(train.samples, split_indices["train"], random_transform=random_transform if augment else None),
+        validation=make_part(train.samples, split_indices["validation"]),
+        test=make_part(val.samples, split_indices["test"]),
         input_shape=(3, size, size),
         classes=len(train.classes),
     )
@@ -129,13 +129,13 @@ def imagenet(
 
 def _part(
     samples: Sequence[tuple[str, int]],
-    chosen: np.ndarray,
+    indices: np.ndarray,
     *,
     transform: Callable[[Any], Tensor],
     random_transform: Callable[[Any], Tensor] | None = None,
     workers: int,
 ) -> LazyImages:
-    files, labels = zip(*(samples[index] for index in chosen), strict=True)
+    files, labels = zip(*(samples[index] for index in indices), strict=True)
     return LazyImages(files, torch.tensor(labels), transform, random_transform, workers)
 
 

@@ -115,9 +115,9 @@ def _mnist(
         pixels = _read(data_set, folder, images, read_image_file)
         labels = _read(data_set, folder, targets, read_label_file)
         if pixels.shape[1:] != (SIDE, SIDE):
-            shown = " × ".join(map(str, pixels.shape[1:]))
+            size_text = " × ".join(map(str, pixels.shape[1:]))
             raise InputError(
-                f"{data_set.name}: {str(folder / images)!r} has images of {shown} pixels, not {SIDE} × {SIDE}"
+                f"{data_set.name}: {str(folder / images)!r} has images of {size_text} pixels, not {SIDE} × {SIDE}"
             )
         if len(labels) != len(pixels) or (labels >= CLASSES).any():
             raise InputError(
@@ -138,20 +138,20 @@ def _mnist(
     )
 
 
-def _read(data_set: DataSet, folder: Path, packed: str, reader: Callable[[str], Tensor]) -> Tensor:
-    """What torchvision's ``reader`` finds in the packed file, or beside it in the unpacked one."""
-    file = folder / packed
+def _read(data_set: DataSet, folder: Path, packed_name: str, reader: Callable[[str], Tensor]) -> Tensor:
+    """The tensor that torchvision's ``reader`` reads from the packed file, or from the unpacked file beside it."""
+    file = folder / packed_name
     if not file.is_file():
         file = file.with_suffix("")
     if not file.is_file():
-        raise data_set.missing(folder / packed, folder)
+        raise data_set.missing_file_error(folder / packed_name, folder)
     try:
         if file.suffix != ".gz":
             return reader(str(file))
-        with tempfile.TemporaryDirectory() as place:
-            unpacked = Path(place) / "idx"
-            unpacked.write_bytes(gzip.decompress(file.read_bytes()))
-            return reader(str(unpacked))
+        with tempfile.TemporaryDirectory() as temporary_folder:
+            unpacked_file = Path(temporary_folder) / "idx"
+            unpacked_file.write_bytes(gzip.decompress(file.read_bytes()))
+            return reader(str(unpacked_file))
     except Exception as error:  # A broken file leads the reader to whatever it did not expect.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{data_set.name}: cannot read {str(file)!r} ({reason}); download it again") from error

@@ -32,14 +32,14 @@ def shd(
 ) -> Splits:
     """Spikes of each channel counted in frames ``[T, 700]``; the published test recordings are the test split.
 
-    The files are read as they are. SpikingJelly's own frames are the same where it makes them: by time it stops at a
-    recording with a silent frame.
+    The published files are read directly. SpikingJelly would make the same frames, but by time it fails at a recording
+    with a silent frame.
 
     Args:
         split_seed: fixes which recordings are held back, and which a ``limit`` keeps.
         root: the folder of the two files.
         frames: T, time bins.
-        split_by: what the frames of a recording share alike: the ``number`` of spikes, or the length of ``time``.
+        split_by: the frames of a recording have equal numbers of spikes (``number``) or equal durations (``time``).
         validation_share: share of every class of the training recordings that is held back for validation.
         limit: at most this many recordings a class of the training part (validation included) and of the test part.
 
@@ -49,7 +49,7 @@ def shd(
     check_options("shd", frames=frames, split_by=split_by, validation_share=validation_share, limit=limit)
     folder = find_root(SHD, root, ", ".join(SHD.files))
     train, test = (_Recordings(folder / name, folder) for name in SHD.files)
-    chosen = stratified(
+    split_indices = stratified(
         "shd",
         train.part,
         test.part,
@@ -61,10 +61,10 @@ def shd(
     parts = {
         split: frame_samples(
             partial(source.frames, frames=frames, split_by=split_by),
-            chosen[split].tolist(),
-            torch.from_numpy(source.part.labels[chosen[split]]),
+            split_indices[split].tolist(),
+            torch.from_numpy(source.part.labels[split_indices[split]]),
             shape=(frames, CHANNELS),
-            whole=True,
+            integer_counts=True,
         )
         for split, source in (("train", train), ("validation", train), ("test", test))
     }
@@ -83,10 +83,10 @@ class _Recordings:
 
     def __init__(self, path: Path, root: Path) -> None:
         if not path.is_file():
-            raise SHD.missing(path, root)
+            raise SHD.missing_file_error(path, root)
         self.path = path
         try:
-            with _opened(path) as file:
+            with _open(path) as file:
                 self.part = Part(str(path), file["labels"][:].astype(np.int64))
                 lengths = {len(file["spikes"][name]) for name in ("times", "units")}
         except (OSError, KeyError, AttributeError) as error:
@@ -101,16 +101,16 @@ class _Recordings:
     def frames(self, index: int, *, frames: int, split_by: str) -> np.ndarray:
         """Spike counts ``[T, 700]`` of a recording."""
         try:
-            with _opened(self.path) as file:
+            with _open(self.path) as file:
                 times, units = (file["spikes"][name][index] for name in ("times", "units"))
             return count_events(times, units, frames, split_by, (CHANNELS,))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"shd: cannot read recording {index} of {self.part.where!r} ({error}); unpack it anew"
+                f"shd: cannot read recording {index} of {self.part.source!r} ({error}); unpack it anew"
             ) from error
 
 
-def _opened(path: Path) -> "h5py.File":
+def _open(path: Path) -> "h5py.File":
     # Imported where it is needed: it takes half a second that no other data set has to spend.
     import h5py
 

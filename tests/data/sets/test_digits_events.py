@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from bitsearch.data import batches, load_data
 from bitsearch.data.sets.digits import digits
-from bitsearch.data.sets.digits_events import DARK, MAX_FRAMES, SIDE, digits_events, positions, record
+from bitsearch.data.sets.digits_events import DARK_INTENSITY, MAX_FRAMES, SIDE, digits_events, positions, record
 from bitsearch.errors import InputError
 
 PARTS = ("train", "validation", "test")
@@ -59,7 +59,7 @@ def test_events_of_a_bright_field_that_appears_and_leaves_by_hand():
     path = torch.tensor([[100.0, 0.0], [0.0, 0.0], [100.0, 0.0]])
     field = torch.ones(1, 8, 8)
     counts = record(field, path, torch.full((1, SIDE, SIDE), 0.5), 2)
-    assert DARK == 0.1
+    assert DARK_INTENSITY == 0.1
     assert counts[0, :, :, 5, 5].tolist() == [[0, 4], [4, 0]]
     assert record(field, path, torch.full((1, SIDE, SIDE), 2.5), 2).sum() == 0
 
