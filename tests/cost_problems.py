@@ -13,7 +13,7 @@ EVERY_WIDTH = tuple(range(1, 9))
 
 
 def layer(name, macs, weights, inputs, outputs, *, first=False, fixed=None):
-    return LayerGeometry(name, macs, weights, inputs, outputs, signed_input=first, first=first, fixed=fixed)
+    return LayerGeometry(name, macs, weights, inputs, outputs, signed_input=first, first=first, fixed_reason=fixed)
 
 
 def make_target(name="drawn", **fields):
@@ -169,7 +169,7 @@ def largest(model, rules):
 def projection_problems(draw, infeasible=False):
     """(model, rules, budgets, activity, start plan); with ``infeasible``, some budget may be too small."""
     layers, fields = draw(geometries()), draw(target_fields())
-    learnable = [entry for entry in layers if entry.fixed is None]
+    learnable = [entry for entry in layers if entry.fixed_reason is None]
     counted = draw(st.booleans()) or learnable[0].first is False or len(learnable) == 1
     target = make_target(**fields)
     choices = draw(some_choices(target))

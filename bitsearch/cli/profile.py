@@ -79,7 +79,7 @@ def profile(
         print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
         _print(what, table, totals, model)
-        unquantized = {layer.name: layer.fixed or "" for layer in model.unquantized}
+        unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
         print_conversion(conversion(network, convert(network, layers), unquantized), Console())
         if csv is not None:
             print(csv)

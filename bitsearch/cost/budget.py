@@ -1,4 +1,4 @@
-"""Budgets: what ``--budget 4x`` and ``--budget memory=64KiB`` mean."""
+"""Budgets such as ``4x`` and ``memory=64KiB``: parsing, limits of the hardware target, feasibility."""
 
 import math
 import re
@@ -18,20 +18,21 @@ from bitsearch.validation import Cost, Name
 _REQUEST = re.compile(
     r"\s*(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)\s*(?:(?P<ratio>[xX×])|(?P<unit>[^\W\d]\w*))?\s*"
 )
-_FORM = "write a ratio such as 4x (a quarter of the baseline's cost) or a positive number in the metric's unit"
+_REQUEST_ADVICE = (
+    "write a ratio such as 4x (a quarter of the baseline's cost) or a positive number in the metric's unit"
+)
 
 UNITS: dict[str, dict[str, float]] = {
     "bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "pJ": {"pJ": 1, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12},
     "s": {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1},
 }
-"""Units that a budget may be written in, by the unit of its metric, and how much of that they are; other metrics are
-plain numbers."""
+"""Factors of the units that a budget may have, by the unit of its metric; other budgets are plain numbers."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on one metric, as it was asked for and what it stands for; ``run.toml`` holds it so.
+    """A limit on one metric, as the user requested it and in the metric's unit; ``run.toml`` stores it.
 
     >>> Budget("weight_memory", "64KiB", 65536.0).outcome(50000.0).met
     True
@@ -44,17 +45,17 @@ class Budget:
     limit: Cost
     """In the metric's unit."""
     of_target: bool = False
-    """True for a limit that the hardware target sets, not the user."""
+    """True for a limit of the hardware target."""
 
     @classmethod
     def parse(cls, request: str, metric: str, model: CostModel, baseline: UniformBits) -> "Budget":
-        """Read ``4x`` (at most baseline/4) or a number, with or without a unit: ``65536``, ``64KiB``, ``2uJ``.
+        """Parse ``4x`` (at most baseline/4) or a number, with or without a unit: ``65536``, ``64KiB``, ``2uJ``.
 
         Args:
-            request: what the user wrote; ``memory=64KiB`` names its metric itself.
-            metric: name or alias in :data:`bitsearch.cost.metrics.METRICS`, where the request names none.
+            request: the user's text; ``memory=64KiB`` names its metric.
+            metric: name or alias in :data:`bitsearch.cost.metrics.METRICS`, for a request that names none.
             model: costs of the network.
-            baseline: uniform bits on every layer, the first one too; its cost is what ``4x`` divides.
+            baseline: uniform bits on every layer, the first one included; ``4x`` is a quarter of their cost.
 
         Raises:
             InputError: malformed, zero or negative, a wrong unit, or a metric that a budget cannot bind.
@@ -72,27 +73,27 @@ class Budget:
     def check_feasible(self, model: CostModel, rules: AllowedBits, activity: Activity | None = None) -> None:
         """Raise InputError, naming the smallest feasible budget, if the cheapest plan costs more.
 
-        A metric that depends on how often neurons fire cannot be judged without ``activity``.
+        A metric that depends on firing rates is not checked without ``activity``.
         """
-        fires = model.needs_activity(self.metric)
-        if fires and activity is None:
+        needs_activity = model.needs_activity(self.metric)
+        if needs_activity and activity is None:
             return
-        least = model.cost(self.metric, rules.smallest(model), activity)
-        if least <= self.limit:
+        least_cost = model.cost(self.metric, rules.smallest(model), activity)
+        if least_cost <= self.limit:
             return
         unit = METRICS[self.metric].unit
-        measured = ", at the firing rates measured" if fires else ""
-        what = f"budget {self.requested}"
+        rates_text = ", at the firing rates measured" if needs_activity else ""
+        subject = f"budget {self.requested}"
         advice = "allow more, widen the choices of the search space, or give its first layer fewer bits"
         if self.of_target:
-            what, advice = self.requested, "take another target, or a smaller network"
+            subject, advice = self.requested, "take another target, or a smaller network"
         raise InputError(
-            f"{what} ({self.metric} ≤ {self.limit:.6g} {unit}) is infeasible: the smallest feasible value is "
-            f"{_round_up(least)} {unit} (the fewest bits allowed on every layer{measured}); {advice}"
+            f"{subject} ({self.metric} ≤ {self.limit:.6g} {unit}) is infeasible: the smallest feasible value is "
+            f"{_round_up(least_cost)} {unit} (the fewest bits allowed on every layer{rates_text}); {advice}"
         )
 
     def check_counted(self, model: CostModel, activity: Activity | None) -> None:
-        """Raise InputError if the metric depends on how often neurons fire, and no spikes have been counted."""
+        """Raise InputError if the metric depends on firing rates and ``activity`` is None."""
         if activity is None and model.needs_activity(self.metric):
             raise InputError(
                 f"budget {self.requested}: {self.metric} depends on how often neurons fire; count spikes first, "
@@ -100,7 +101,7 @@ class Budget:
             )
 
     def outcome(self, achieved: float) -> BudgetOutcome:
-        """This budget beside what a plan achieves."""
+        """The budget and a plan's cost ``achieved``."""
         return BudgetOutcome(
             metric=self.metric,
             requested=self.requested,
@@ -115,7 +116,7 @@ class Budget:
 
 
 def parse_budgets(requests: str | Iterable[str], metric: str, model: CostModel, baseline: UniformBits) -> list[Budget]:
-    """Every budget that was asked for, then the limits of the hardware target; arguments as for :meth:`Budget.parse`.
+    """The requested budgets, then the limits of the hardware target; arguments as for :meth:`Budget.parse`.
 
     Raises:
         InputError: as :meth:`Budget.parse`, or one metric twice.
@@ -125,13 +126,13 @@ def parse_budgets(requests: str | Iterable[str], metric: str, model: CostModel, 
         raise InputError("no budget is given; give one such as 4x or memory=64KiB")
     budgets = [Budget.parse(request, metric, model, baseline) for request in requests]
     for index, budget in enumerate(budgets):
-        if any(other.metric == budget.metric for other in budgets[:index]):
+        if any(earlier_budget.metric == budget.metric for earlier_budget in budgets[:index]):
             raise InputError(f"two budgets limit {budget.metric}; give the tighter one alone")
     return budgets + target_limits(model.target)
 
 
 def target_limits(target: Target) -> list[Budget]:
-    """What fits the target at all: its memory and its cores."""
+    """The limits of the hardware target: its memory and its cores."""
     source = f"target {target.name}"
     limits = []
     if target.memory is not None and target.memory.weight_bytes is not None:
@@ -144,49 +145,50 @@ def target_limits(target: Target) -> list[Budget]:
 
 
 def split_request(request: str, metric: str, target: Target) -> tuple[str, str]:
-    """(metric, amount) of ``memory=64KiB``; of ``4x``, the given metric. InputError if a budget cannot bind it."""
+    """(metric, amount) of ``memory=64KiB``, or (``metric``, amount) of ``4x``; InputError if no budget can bind it."""
     name, equals, amount = request.partition("=")
     return check_metric(name.strip() if equals else metric, target), amount if equals else request
 
 
 def parse_request(request: str, metric: str) -> tuple[bool, float]:
-    """(is it a ratio, its number in the metric's unit); InputError if malformed, zero or negative, or a wrong unit."""
+    """(True for a ratio, number in the metric's unit); InputError if malformed, zero, negative, or of a wrong unit."""
     match = _REQUEST.fullmatch(request) if len(request) <= 100 else None
     if match is None:
-        shown = request if len(request) <= 100 else request[:97] + "..."
-        raise InputError(f"budget {shown!r} is not understood; {_FORM}")
+        excerpt = request if len(request) <= 100 else request[:97] + "..."
+        raise InputError(f"budget {excerpt!r} is not understood; {_REQUEST_ADVICE}")
     value = float(match["number"])
     if not (value > 0 and math.isfinite(value)):
-        raise InputError(f"budget {request!r} is not positive and finite; {_FORM}")
+        raise InputError(f"budget {request!r} is not positive and finite; {_REQUEST_ADVICE}")
     if match["unit"]:
-        value = _converted(value, match["unit"], METRICS[metric].unit, request, metric)
+        value = _convert(value, match["unit"], METRICS[metric].unit, request, metric)
     return bool(match["ratio"]), value
 
 
-def _converted(value: float, unit: str, into: str, request: str, metric: str) -> float:
-    allowed = UNITS.get(into, {})
-    if unit not in allowed:
-        right = f"one of {', '.join(allowed)}, or none for {into}" if allowed else f"no unit (it counts {into})"
-        raise InputError(f"budget {request!r}: {unit!r} is no unit of {metric}; give {right}")
-    return value * allowed[unit]
+def _convert(value: float, unit: str, metric_unit: str, request: str, metric: str) -> float:
+    factors = UNITS.get(metric_unit, {})
+    if unit not in factors:
+        units = ", ".join(factors)
+        advice = f"one of {units}, or none for {metric_unit}" if factors else f"no unit (it counts {metric_unit})"
+        raise InputError(f"budget {request!r}: {unit!r} is no unit of {metric}; give {advice}")
+    return value * factors[unit]
 
 
 def check_metric(metric: str, target: Target) -> str:
-    """The metric's name, of its name or alias; InputError if a budget cannot bind it."""
+    """The metric's name for its name or alias; InputError if no budget can bind it."""
     name = next((entry.name for entry in METRICS.values() if metric in (entry.name, entry.alias)), None)
-    usable = [entry.name for entry in METRICS.values() if entry.available(target)]
-    if name in usable:
+    names = [entry.name for entry in METRICS.values() if entry.available(target)]
+    if name in names:
         return str(name)
     if name is None:
-        raise InputError(f"{metric!r} is not a cost metric; a budget can bind: {', '.join(usable)}")
+        raise InputError(f"{metric!r} is not a cost metric; a budget can bind: {', '.join(names)}")
     raise InputError(
         f"{metric!r} needs a hardware target with a table [{METRICS[name].table}], which {target.name!r} has not; "
-        f"on it, a budget can bind: {', '.join(usable)}"
+        f"on it, a budget can bind: {', '.join(names)}"
     )
 
 
 def _round_up(value: float) -> str:
-    """Six significant digits, never below ``value``, so that what the message says is feasible indeed."""
+    """``value`` rounded up to six significant digits, so that the number in the message is feasible."""
     digits = 6 - math.ceil(math.log10(value))
     text = f"{math.ceil(value * 10**digits) / 10**digits:.10g}"
     return text if float(text) >= value else repr(value)

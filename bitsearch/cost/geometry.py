@@ -13,37 +13,37 @@ from bitsearch.errors import InputError, located
 from bitsearch.frameworks.spikingjelly import decay, is_neuron
 
 NEVER_CALLED = "never called"
-"""``LayerGeometry.fixed`` of a layer whose weights are only stored."""
-ASKED = ("not included", "excluded")
-"""``LayerGeometry.fixed`` of a layer that the user leaves out."""
+"""``LayerGeometry.fixed_reason`` of a layer that the example's forward pass does not call."""
+EXCLUSION_REASONS = ("not included", "excluded")
+"""``LayerGeometry.fixed_reason`` of a layer that no ``include``, or an ``exclude``, matches."""
 
 
 @dataclass(frozen=True)
 class LayerGeometry:
-    """What one layer costs before any bits are chosen: counts for one input and one time step."""
+    """Counts of one layer for one input and one time step, from which the cost of any bits follows."""
 
     name: str
     """Module path in the network."""
     macs: int
     """Multiply-accumulates; conventions in :func:`bitsearch.cost.operations.record`."""
     weights: int
-    """Weight elements, without biases; those shared with an earlier layer are not counted again."""
+    """Weight elements, without biases and without weights that an earlier layer shares."""
     inputs: int
-    """Input features, each of which is a spike; 0 where nothing is multiplied."""
+    """Input features, each of which is a spike; 0 for a module without multiplications."""
     outputs: int
-    """Output channels, each of which has a bias; in a module that is no such layer, its biases."""
+    """Output channels, each of which has a bias; of a module without channels, its biases."""
     signed_input: bool
-    """True if the example's values at this layer went below zero."""
+    """True if the layer's input had negative values in the example."""
     first: bool
-    """True for the layer that ran first among all with weights."""
-    fixed: str | None = None
-    """Why it cannot be given bits; None if it can."""
+    """True for the first layer with weights in the forward pass."""
+    fixed_reason: str | None = None
+    """The reason for which the layer cannot be given bits; None if it can."""
     frames: int | None = None
-    """Length of its input's time axis; None without one."""
+    """Length of the time axis of the layer's input; None without one."""
     is_static_input: bool = False
-    """True if the example did not change along that axis: a static input, repeated."""
+    """True if the example was constant along the time axis: a repeated static input."""
     decay: float | None = None
-    """Membrane decay of the spiking neuron that ran last before it; None if there was none."""
+    """Membrane decay of the last spiking neuron before the layer; None without one."""
 
 
 def trace(
@@ -58,80 +58,80 @@ def trace(
     """Run ``example_input`` (``[N, ...]``) through ``network`` once and measure every layer, as :func:`measure` does.
 
     Args:
-        network: any module; its mode, weights and buffers are left as they were.
-        example_input: a batch as the network gets in use.
-        names: module paths of the layers to measure; None takes everything that :func:`measure` finds.
-        time_axis: True if the example has one, ``[T, N, ...]``.
+        network: any module; its mode, weights and buffers are unchanged.
+        example_input: a batch of the network's inputs.
+        names: module paths of the layers to return; None for all that :func:`measure` returns.
+        time_axis: True if the example has a time axis, ``[T, N, ...]``.
         include: globs of module paths; a layer gets bits if it, or a module around it, matches one.
-        exclude: globs of module paths that do not get any; they win over ``include``.
+        exclude: globs of module paths without bits; they take precedence over ``include``.
 
     Returns:
-        With ``names``, these layers, the first of them marked as such. Without, the layers that can be given bits and
-        all that is ``fixed``; warnings then list what is kept at 32 bits and what never ran.
+        With ``names``, these layers, of which the first is marked as ``first``. Without, the layers that can be given
+        bits and those with a ``fixed_reason``; warnings then list the layers that keep 32 bits and those never called.
 
     Raises:
-        InputError: the network cannot run the example, holds no layer that can be given bits, or no module that one of
-            the globs matches.
+        InputError: the network cannot run the example, has no layer that can be given bits, or a glob has no match.
     """
-    layers = _chosen(measure(network, example_input, time_axis=time_axis), network, include, exclude)
+    layers = _with_exclusions(measure(network, example_input, time_axis=time_axis), network, include, exclude)
     if names is not None:
-        wanted = set(names)
-        chosen = [layer for layer in layers if layer.fixed is None and layer.name in wanted]
-        layers = [replace(layer, first=index == 0) for index, layer in enumerate(chosen)]
-    if all(layer.fixed for layer in layers):
-        why = "".join(f"; {layer.name or '(the network)'}: {layer.fixed}" for layer in layers[:3])
-        raise InputError(f"the network has no convolution or linear layer that could be quantized{why}")
+        name_set = set(names)
+        measured_layers = [layer for layer in layers if layer.fixed_reason is None and layer.name in name_set]
+        layers = [replace(layer, first=index == 0) for index, layer in enumerate(measured_layers)]
+    if all(layer.fixed_reason for layer in layers):
+        reasons = "".join(f"; {layer.name or '(the network)'}: {layer.fixed_reason}" for layer in layers[:3])
+        raise InputError(f"the network has no convolution or linear layer that could be quantized{reasons}")
     if names is None:
-        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed not in (None, NEVER_CALLED, *ASKED)])
-        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed == NEVER_CALLED])
+        silent = (None, NEVER_CALLED, *EXCLUSION_REASONS)
+        _warn("kept at 32 bits", [layer for layer in layers if layer.fixed_reason not in silent])
+        _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed_reason == NEVER_CALLED])
     return layers
 
 
-def _chosen(
+def _with_exclusions(
     layers: list[LayerGeometry], network: nn.Module, include: Sequence[str], exclude: Sequence[str]
 ) -> list[LayerGeometry]:
-    """The layers, those that the globs leave out fixed."""
+    """The layers, with a ``fixed_reason`` for those that the globs exclude."""
     paths = [name for name, _ in network.named_modules()]
     for glob in (*include, *exclude):
         if not any(fnmatchcase(path, glob) for path in paths):
-            found = ", ".join(layer.name for layer in layers if layer.fixed is None)
-            raise InputError(f"no module matches {glob!r}; the layers that can be given bits: {found}")
+            names = ", ".join(layer.name for layer in layers if layer.fixed_reason is None)
+            raise InputError(f"no module matches {glob!r}; the layers that can be given bits: {names}")
 
     def matches(name: str, globs: Sequence[str]) -> bool:
         parts = name.split(".")
         return any(fnmatchcase(".".join(parts[:end]), glob) for end in range(1, len(parts) + 1) for glob in globs)
 
     def reason(layer: LayerGeometry) -> str | None:
-        if layer.fixed is None and not matches(layer.name, include):
-            return ASKED[0]
-        if layer.fixed is None and matches(layer.name, exclude):
-            return ASKED[1]
-        return layer.fixed
+        if layer.fixed_reason is None and not matches(layer.name, include):
+            return EXCLUSION_REASONS[0]
+        if layer.fixed_reason is None and matches(layer.name, exclude):
+            return EXCLUSION_REASONS[1]
+        return layer.fixed_reason
 
-    return [replace(layer, fixed=reason(layer)) for layer in layers]
+    return [replace(layer, fixed_reason=reason(layer)) for layer in layers]
 
 
-def _warn(what: str, layers: list[LayerGeometry]) -> None:
+def _warn(message: str, layers: list[LayerGeometry]) -> None:
     if layers:
         # An operation between the layers of the whole network has the empty path.
         names = ", ".join(layer.name or "(the network)" for layer in layers)
-        warnings.warn(f"{what}: {names}", stacklevel=3)
+        warnings.warn(f"{message}: {names}", stacklevel=3)
 
 
 def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = False) -> list[LayerGeometry]:
-    """Everything in ``network`` that holds weights or multiplies, whether it can be given bits or not.
+    """Measure every module of ``network`` that has weights or multiplies, whether it can be given bits or not.
 
-    That is every layer of :data:`bitsearch.cost.operations.QUANTIZABLE`; and, with the reason in ``fixed``, every other
-    module with parameters of two or more dimensions, products outside of layers (such as attention's q·k) under the
-    module they happen in, and modules with weights that never run.
+    The entries are the layers of :data:`bitsearch.cost.operations.QUANTIZABLE`; and, with a ``fixed_reason``, other
+    modules with parameters of two or more dimensions, modules with products outside of layers (such as attention's
+    q·k), and modules with weights that are never called.
 
-    A module under several names, or called several times, is one entry: all calls count, its weights once. Counts are
-    for one input: one called once a time step counts every step. Where there is a time axis, ``[T, N, ...]``, that of
-    the example or one that spikingjelly's modules in multi-step mode work on, they are for one input and one time step.
-    Not counted: modules inside TorchScript modules, and matrix products in kernels that FlopCounterMode does not know.
+    A module under several names, or called several times, is one entry: every call counts, its weights once. Counts are
+    for one input, over all calls; with a time axis, ``[T, N, ...]``, of the example or of spikingjelly's modules in
+    multi-step mode, they are for one input and one time step. Modules inside TorchScript modules are not counted, nor
+    matrix products in kernels that FlopCounterMode does not know.
 
-    Arguments and errors as for :func:`trace`, except that a network without layers to quantize is no error. Returns
-    them in the order of their first calls, a block after the layers inside it; those never called come last.
+    Arguments and errors as for :func:`trace`, except that a network without layers to quantize is no error. Entries are
+    in the order of their first calls, a block after the layers inside it; modules that are never called come last.
     """
     try:
         recording = record(network, example_input, time_axis=time_axis)
@@ -141,11 +141,11 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
     names = {module: name for name, module in network.named_modules()}
     never_called = [module for module in names if module not in recording.calls]
     layers: list[LayerGeometry] = []
-    counted: set[Tensor] = set()
-    leak: float | None = None
+    counted_weights: set[Tensor] = set()
+    neuron_decay: float | None = None
     for module in [*recording.calls, *never_called]:
         if is_neuron(module):
-            leak = decay(module)
+            neuron_decay = decay(module)
         calls, weights = recording.calls.get(module, []), _weights(module)
         macs = _per_sample(recording, calls, [call.macs for call in calls])
         if not weights and not macs:
@@ -154,18 +154,18 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
             LayerGeometry(
                 name=names[module],
                 macs=macs,
-                weights=sum(weight.numel() for weight in weights if weight not in counted),
+                weights=sum(weight.numel() for weight in weights if weight not in counted_weights),
                 inputs=_per_sample(recording, calls, [prod(call.shape) for call in calls]) if macs else 0,
                 outputs=_channels(module),
                 signed_input=any(call.negative for call in calls),
-                first=bool(weights) and bool(calls) and not counted,
-                fixed=_why_fixed(module, recording, macs),
+                first=bool(weights) and bool(calls) and not counted_weights,
+                fixed_reason=_fixed_reason(module, recording, macs),
                 frames=next((recording.frames(call.shape) for call in calls), None),
                 is_static_input=bool(calls) and all(call.is_static_input for call in calls),
-                decay=leak,
+                decay=neuron_decay,
             )
         )
-        counted.update(weights)
+        counted_weights.update(weights)
     return layers
 
 
@@ -174,9 +174,9 @@ def _per_sample(recording: Recording, calls: list[Call], counts: list[int]) -> i
 
 
 def _weights(module: nn.Module) -> list[Tensor]:
-    """Its own weight matrices and kernels."""
+    """Weight matrices and kernels of the module itself, without those of its submodules."""
     if type(module) in QUANTIZABLE:
-        # With weight norm, this is not a parameter but made of two.
+        # With weight norm, the weight is no parameter but is computed from two.
         assert isinstance(module.weight, Tensor)
         return [module.weight]
     return [parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2]
@@ -189,17 +189,17 @@ def _channels(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters(recurse=False) if parameter.dim() == 1)
 
 
-def _why_fixed(module: nn.Module, recording: Recording, macs: int) -> str | None:
-    kind = type(module)
+def _fixed_reason(module: nn.Module, recording: Recording, macs: int) -> str | None:
+    layer_type = type(module)
     weights = _weights(module)
     if module not in recording.calls:
-        used = any(weight in recording.used for weight in weights)
-        return "its weights are used without calling it" if used else NEVER_CALLED
-    if kind in QUANTIZABLE:
+        is_used = any(weight in recording.used_parameters for weight in weights)
+        return "its weights are used without calling it" if is_used else NEVER_CALLED
+    if layer_type in QUANTIZABLE:
         return None
-    for parent in QUANTIZABLE:
-        if isinstance(module, parent):
-            return f"a subclass of {parent.__name__} ({kind.__module__}.{kind.__qualname__})"
+    for base_type in QUANTIZABLE:
+        if isinstance(module, base_type):
+            return f"a subclass of {base_type.__name__} ({layer_type.__module__}.{layer_type.__qualname__})"
     if not weights:
         return "matrix products outside of layers"
-    return f"{kind.__name__} cannot be given bits" + ("" if macs else "; no matrix products were seen in it")
+    return f"{layer_type.__name__} cannot be given bits" + ("" if macs else "; no matrix products were seen in it")

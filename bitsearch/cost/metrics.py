@@ -1,8 +1,7 @@
-r"""Cost metrics: each one function, for numbers (NumPy float64, exact) and for tensors (differentiable) alike.
+r"""Cost metrics: one function for each, for numbers (NumPy float64, exact) and for tensors (differentiable) alike.
 
-A metric is made of terms a layer, which are added up over the layers (or, for a peak, of which the largest counts), and
-of what is made of these totals. So a single layer's cost, the network's, and what a change of one layer does to it all
-follow from the same formula.
+A metric has terms for every layer, which are summed over the layers (or, for a peak, of which the largest counts), and
+a function of these totals. One formula gives a layer's cost, the network's cost, and the effect of changing a layer.
 
 Symbols, vectors over the layers: w weight bits, s spike bits averaged over a layer's time steps, T time steps, MACs and
 N_w, N_s from :class:`bitsearch.cost.geometry.LayerGeometry`, r firing rates (share of non-zero spikes). A layer that is
@@ -31,18 +30,18 @@ CHANNEL_BYTES = 8
 
 @dataclass(frozen=True)
 class Geometry:
-    """What every layer brings along, as vectors of shape [L], and the hardware that it runs on."""
+    """Counts and rates of all layers as vectors of shape [L], and the hardware target."""
 
     macs: Vector
     weights: Vector
     inputs: Vector
     outputs: Vector
     counted: Vector
-    """1 where the layer enters the bit and operation counts, 0 where not."""
+    """1 for a layer in the bit and operation counts, 0 for a layer left out of them."""
     firing_rates: Vector
-    """Share of non-zero spikes; NaN where not measured."""
+    """Share of non-zero spikes; NaN if not measured."""
     synaptic_rates: Vector
-    """Share of the MACs that a non-zero spike goes into; NaN where not measured."""
+    """Share of the MACs whose spike is not zero; NaN if not measured."""
     target: Target
 
 
@@ -58,22 +57,22 @@ class Bits:
 
 @dataclass(frozen=True)
 class Metric:
-    """One entry of the table."""
+    """A cost metric: its name, unit and formula."""
 
     name: str
     unit: str
     title: str
     definition: str
-    """What it is, in one sentence that the report shows."""
+    """One sentence for the report."""
     terms: Callable[[Geometry, Bits], Terms]
     total: Callable[..., Vector] = lambda term: term
-    """Makes the network's cost of the totals of the terms."""
+    """Computes the network's cost from the totals of the terms."""
     peak: bool = False
-    """The largest layer counts instead of the sum."""
+    """True if the network's total is the largest layer's term instead of the sum."""
     table: str | None = None
-    """The table of the hardware target without which there is no such metric."""
+    """Name of the hardware target's table that the metric needs."""
     activity: Callable[[Target], bool] = lambda target: False
-    """Whether it is only known once spikes have been counted."""
+    """Returns True if the metric needs firing rates on a target."""
     alias: str | None = None
 
     def cost(self, geometry: Geometry, bits: Bits) -> Vector:
@@ -87,7 +86,7 @@ class Metric:
         return not self.peak and self.total is Metric.total
 
     def available(self, target: Target) -> bool:
-        """True if the target gives what the metric needs."""
+        """True if the target has the table that the metric needs."""
         return self.table is None or getattr(target, self.table) is not None
 
 
@@ -95,21 +94,21 @@ def _largest(term: Vector) -> Vector:
     return term.amax(-1) if isinstance(term, torch.Tensor) else term.max(-1)
 
 
-def _whole(values: Vector) -> Vector:
-    """Rounded up; straight-through for tensors."""
+def _round_up(values: Vector) -> Vector:
+    """``values`` rounded up; tensors get the gradient of the identity."""
     if isinstance(values, torch.Tensor):
         return values + (values.ceil() - values).detach()
     return np.ceil(values)
 
 
 def mean_bits(geometry: Geometry, bits: Bits) -> Terms:
-    """What W̄, S̄ and T̄ are made of: means over the counted layers, W̄ by N_w, S̄ and T̄ by N_s (Yao et al. 2025)."""
+    """Terms of W̄, S̄ and T̄: means over the counted layers, W̄ by N_w, S̄ and T̄ by N_s (Yao et al. 2025)."""
     weights, inputs = geometry.weights * geometry.counted, geometry.inputs * geometry.counted
     return bits.weights * weights, weights, bits.spikes * inputs, bits.time_steps * inputs, inputs
 
 
 def means(weight_bits: Vector, weights: Vector, spike_bits: Vector, time_steps: Vector, inputs: Vector) -> Terms:
-    """(W̄, S̄, T̄) of the totals of :func:`mean_bits`."""
+    """(W̄, S̄, T̄) from the totals of :func:`mean_bits`."""
     return weight_bits / weights, spike_bits / inputs, time_steps / inputs
 
 
@@ -144,25 +143,27 @@ def synops(geometry: Geometry, bits: Bits) -> Terms:
 
 
 def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
-    """Bytes of the stored network: weights packed to whole bytes a layer, spike steps, and what a channel needs.
+    """Bytes of the stored network: weights packed to whole bytes a layer, spike steps, multipliers and biases.
 
     Σ_l ⌈N_w·w/8⌉ + 4·T + 8·outputs: a float32 step a time step; a multiplier and a bias an output channel, into which
     the weight step, the layer's bias and batch norm are folded. All layers count, the first one too.
     """
-    packed = _whole(geometry.weights * bits.weights / 8)
-    return (packed + STEP_BYTES * bits.time_steps + CHANNEL_BYTES * geometry.outputs,)
+    weight_bytes = _round_up(geometry.weights * bits.weights / 8)
+    return (weight_bytes + STEP_BYTES * bits.time_steps + CHANNEL_BYTES * geometry.outputs,)
 
 
 def working_memory(geometry: Geometry, bits: Bits) -> Terms:
-    """Bytes that running needs besides the weights, the largest layer's: layers run one after another.
+    """Bytes at run time besides the weights; the largest layer counts, since layers run one after another.
 
     N_s·m/8 for the input currents, as much again for the membrane potentials where T > 1 (at T = 1 they are the
     currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``.
     """
     later_steps = bits.time_steps - 1
-    kept = 1 + (later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1))
-    states = geometry.inputs * (geometry.target.membrane_bits / 8) * kept
-    return (states + _whole(geometry.inputs * bits.time_steps * bits.spikes / 8),)
+    states_per_input = 1 + (
+        later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
+    )
+    states = geometry.inputs * (geometry.target.membrane_bits / 8) * states_per_input
+    return (states + _round_up(geometry.inputs * bits.time_steps * bits.spikes / 8),)
 
 
 def energy(geometry: Geometry, bits: Bits) -> Terms:
@@ -170,15 +171,15 @@ def energy(geometry: Geometry, bits: Bits) -> Terms:
 
     Σ over the layers of a·MACs·T·(e_bit·w·s + e_acc) for operations, where a is the firing rate on an event-driven
     target and 1 elsewhere; e_weight·⌈N_w·w/8⌉, every weight read once; e_state·2·N_s·T·(m + s)/8, membrane potentials
-    and spikes written and read once a time step. What control, clock and leakage take is not in it.
+    and spikes written and read once a time step. Control, clock and leakage are not included.
     """
     table = geometry.target.energy
     assert table is not None
-    active = geometry.firing_rates if table.event_driven else 1.0
+    operation_share = geometry.firing_rates if table.event_driven else 1.0
     operations = geometry.macs * bits.time_steps * (table.bit_operation * bits.weights * bits.spikes + table.accumulate)
-    weights = _whole(geometry.weights * bits.weights / 8)
+    weights = _round_up(geometry.weights * bits.weights / 8)
     states = 2 * geometry.inputs * bits.time_steps * (geometry.target.membrane_bits + bits.spikes) / 8
-    return (active * operations + table.weight_byte * weights + table.state_byte * states,)
+    return (operation_share * operations + table.weight_byte * weights + table.state_byte * states,)
 
 
 def latency(geometry: Geometry, bits: Bits) -> Terms:
@@ -193,14 +194,14 @@ def latency(geometry: Geometry, bits: Bits) -> Terms:
 
 
 def cores(geometry: Geometry, bits: Bits) -> Terms:
-    """Cores taken: of every layer, weights and states divided by a core's memory, rounded up.
+    """Number of cores: every layer's weights and states divided by a core's memory, rounded up.
 
     A layer that does not fit one core is split over several; two layers never share one.
     """
     table = geometry.target.cores
     assert table is not None
-    held = weight_memory(geometry, bits)[0] + working_memory(geometry, bits)[0]
-    return (_whole(held / table.bytes_each),)
+    layer_bytes = weight_memory(geometry, bits)[0] + working_memory(geometry, bits)[0]
+    return (_round_up(layer_bytes / table.bytes_each),)
 
 
 METRICS: dict[str, Metric] = {

@@ -21,12 +21,12 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True)
 class Activity:
-    """What spikes were counted, by layer name."""
+    """Measured firing rates, by layer name."""
 
     firing: Mapping[str, float] = field(default_factory=dict)
     """Share of the spikes that are not zero."""
     synaptic: Mapping[str, float] = field(default_factory=dict)
-    """Share of the MACs that a non-zero spike goes into."""
+    """Share of the MACs whose spike is not zero."""
 
 
 class CostModel:
@@ -41,13 +41,13 @@ class CostModel:
     def __init__(
         self, layers: Sequence[LayerGeometry], *, first_layer_counted: bool = True, target: Target | None = None
     ) -> None:
-        self.layers = tuple(layer for layer in layers if layer.fixed is None)
+        self.layers = tuple(layer for layer in layers if layer.fixed_reason is None)
         """The layers that get bits."""
-        self.unquantized = tuple(layer for layer in layers if layer.fixed is not None)
-        """All others; their cost, at 32 bits, is in every total."""
+        self.unquantized = tuple(layer for layer in layers if layer.fixed_reason is not None)
+        """The layers without bits; every total includes their cost at 32 bits."""
         self.first_layer_counted = first_layer_counted
         self.target = target or Target.load("generic")
-        if not any(self._counted(layer) for layer in self.layers):
+        if not any(self._is_counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
         self._numbers = self._geometry(Activity())
         self._tensors: dict[torch.device, tuple[Activity | None, Geometry]] = {}
@@ -58,14 +58,14 @@ class CostModel:
         return {name: metric for name, metric in METRICS.items() if metric.available(self.target)}
 
     def needs_activity(self, metric: str) -> bool:
-        """True if a metric is only known once spikes have been counted."""
+        """True if a metric needs firing rates."""
         return METRICS[metric].activity(self.target)
 
-    def _counted(self, layer: LayerGeometry) -> bool:
+    def _is_counted(self, layer: LayerGeometry) -> bool:
         return self.first_layer_counted or not layer.first
 
     def geometry(self, activity: Activity | None = None) -> Geometry:
-        """The counts as float64 NumPy vectors, layers with bits first; rates NaN where not given."""
+        """The counts as float64 NumPy vectors, layers with bits first; rates that ``activity`` lacks are NaN."""
         return self._numbers if activity is None else self._geometry(activity)
 
     def _geometry(self, activity: Activity) -> Geometry:
@@ -74,17 +74,17 @@ class CostModel:
         def vector(values: Sequence[float]) -> Vector:
             return np.asarray(values, dtype=np.float64)
 
-        def rates(measured: Mapping[str, float]) -> Vector:
-            # What is not quantized has no spikes: all of its inputs count.
-            unknown = {layer.name: 1.0 if layer.fixed else math.nan for layer in layers}
-            return vector([measured.get(name, unknown[name]) for name in unknown])
+        def rates(rates_by_layer: Mapping[str, float]) -> Vector:
+            # A layer that is not quantized gets no spikes: all of its inputs count.
+            default_rates = {layer.name: 1.0 if layer.fixed_reason else math.nan for layer in layers}
+            return vector([rates_by_layer.get(name, default_rates[name]) for name in default_rates])
 
         return Geometry(
             macs=vector([layer.macs for layer in layers]),
             weights=vector([layer.weights for layer in layers]),
             inputs=vector([layer.inputs for layer in layers]),
             outputs=vector([layer.outputs for layer in layers]),
-            counted=vector([float(self._counted(layer)) for layer in layers]),
+            counted=vector([float(self._is_counted(layer)) for layer in layers]),
             firing_rates=rates(activity.firing),
             synaptic_rates=rates(activity.synaptic),
             target=self.target,
@@ -93,8 +93,8 @@ class CostModel:
     def _geometry_on(self, device: torch.device, activity: Activity | None) -> Geometry:
         if device not in self._tensors or self._tensors[device][0] is not activity:
             vectors = {name: value for name, value in vars(self.geometry(activity)).items() if name != "target"}
-            moved = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in vectors.items()}
-            self._tensors[device] = (activity, Geometry(**moved, target=self.target))
+            tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in vectors.items()}
+            self._tensors[device] = (activity, Geometry(**tensors, target=self.target))
         return self._tensors[device][1]
 
     def vectors(self, weight_bits: Vector, spike_bits: Vector, time_steps: Vector) -> Bits:
@@ -102,13 +102,13 @@ class CostModel:
         if not self.unquantized:
             return Bits(weight_bits, spike_bits, time_steps)
 
-        def appended(values: Vector, constant: float) -> Vector:
+        def append(values: Vector, constant: float) -> Vector:
             shape = (*values.shape[:-1], len(self.unquantized))
             if isinstance(values, Tensor):
                 return torch.cat([values, values.new_full(shape, constant)], -1)
             return np.concatenate([values, np.full(shape, constant)], -1)
 
-        return Bits(appended(weight_bits, FLOAT_BITS), appended(spike_bits, FLOAT_BITS), appended(time_steps, 1.0))
+        return Bits(append(weight_bits, FLOAT_BITS), append(spike_bits, FLOAT_BITS), append(time_steps, 1.0))
 
     def cost_tensor(
         self,
@@ -120,7 +120,7 @@ class CostModel:
     ) -> Tensor:
         """A metric as a scalar tensor, differentiable in the three ``[L]`` tensors (spike bits averaged over time).
 
-        ``activity`` is taken as constant. Memory and cores are whole numbers with the gradient of what was rounded.
+        ``activity`` is constant. Memory and cores are whole numbers with the gradient of the number before rounding.
         """
         geometry = self._geometry_on(weight_bits.device, activity)
         cost: Tensor = METRICS[metric].cost(geometry, self.vectors(weight_bits, spike_bits, time_steps))
@@ -143,19 +143,19 @@ class CostModel:
             faults = [f"names {name!r}, which is not in the network" for name in unknown[:1]]
             faults += [f"does not name {name!r}" for name in missing[:1]]
             raise InputError(f"the plan {' and '.join(faults)}; the network's layers: {names}")
-        chosen = [plan[layer.name] for layer in self.layers]
+        layer_plans = [plan[layer.name] for layer in self.layers]
         return self.vectors(
-            np.asarray([layer.weight_bits for layer in chosen], dtype=np.float64),
-            np.asarray([layer.mean_spike_bits for layer in chosen], dtype=np.float64),
-            np.asarray([layer.time_steps for layer in chosen], dtype=np.float64),
+            np.asarray([layer.weight_bits for layer in layer_plans], dtype=np.float64),
+            np.asarray([layer.mean_spike_bits for layer in layer_plans], dtype=np.float64),
+            np.asarray([layer.time_steps for layer in layer_plans], dtype=np.float64),
         )
 
     def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> float:
-        """One metric of a plan; NaN if it needs spike counts that are not given."""
+        """One metric of a plan; NaN if it needs ``activity`` and this is None."""
         return float(METRICS[metric].cost(self.geometry(activity), self._bits(plan)))
 
     def costs(self, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> dict[str, float]:
-        """Every metric of a plan by name; those that need spike counts only if these are given."""
+        """Every metric of a plan by name; without ``activity``, only the metrics that do not need it."""
         geometry, bits = self.geometry(activity), self._bits(plan)
         return {
             name: float(metric.cost(geometry, bits))
@@ -166,12 +166,12 @@ class CostModel:
     def layer_costs(
         self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None
     ) -> dict[str, float]:
-        """A metric of every layer by itself, those without bits included; NaN where spike counts are missing."""
+        """A metric of every layer alone, layers without bits included; NaN for a layer without a firing rate."""
         terms = METRICS[metric].terms(self.geometry(activity), self._bits(plan))
         with np.errstate(invalid="ignore", divide="ignore"):
             values = METRICS[metric].total(*terms)
         if not self.needs_activity(metric):
-            # A layer that is not counted has no mean of its own; a cost that is not known stays NaN.
+            # A layer that is not counted has no mean; an unknown cost stays NaN.
             values = np.nan_to_num(values, nan=0.0)
         names = [layer.name for layer in (*self.layers, *self.unquantized)]
         return dict(zip(names, values.tolist(), strict=True))
@@ -182,9 +182,9 @@ class CostModel:
         return float(weights), float(spikes), float(time_steps)
 
     def first_bits(self, layer: LayerGeometry, first_layer: FirstLayer) -> UniformBits:
-        """The first layer's own bits; by default one time step, or as many as there are frames that differ."""
-        moving = layer.frames is not None and not (layer.is_static_input and first_layer.time_steps is None)
-        return first_layer.bits(min(layer.frames or 1, self.target.max_time_steps) if moving else None)
+        """The first layer's fixed bits; time steps default to the frames of a moving input, or to one."""
+        has_moving_input = layer.frames is not None and not (layer.is_static_input and first_layer.time_steps is None)
+        return first_layer.bits(min(layer.frames or 1, self.target.max_time_steps) if has_moving_input else None)
 
     def uniform(
         self,
@@ -194,19 +194,19 @@ class CostModel:
         granularity: str = "layer",
         decay: float | None = None,
     ) -> dict[str, LayerPlan]:
-        """``bits`` on every layer; the first keeps its own fixed bits, or gets ``bits`` if ``first_layer`` is None.
+        """A plan with ``bits`` on every layer; the first layer has ``first_layer``'s bits if this is not None.
 
-        No layer gets more time steps than its input has frames. Without ``decay``, membranes decay as the network's own
+        No layer gets more time steps than its input has frames. Without ``decay``, membranes decay as the network's
         neurons do, or not at all.
         """
         plan = {}
         for layer in self.layers:
-            own = self.first_bits(layer, first_layer) if layer.first and first_layer is not None else bits
-            time_steps = own.time_steps if layer.frames is None else min(own.time_steps, layer.frames)
+            layer_bits = self.first_bits(layer, first_layer) if layer.first and first_layer is not None else bits
+            time_steps = layer_bits.time_steps if layer.frames is None else min(layer_bits.time_steps, layer.frames)
             plan[layer.name] = LayerPlan.model_validate(
                 {
-                    "weight_bits": own.weight_bits,
-                    "spike_bits": (own.spike_bits,) * time_steps,
+                    "weight_bits": layer_bits.weight_bits,
+                    "spike_bits": (layer_bits.spike_bits,) * time_steps,
                     "time_steps": time_steps,
                     "granularity": granularity,
                     "signed_input": layer.signed_input,

@@ -1,7 +1,7 @@
-"""What a network does in one forward pass, call by call: multiply-accumulates, input shapes, parameters in use.
+"""Recording of one forward pass, call by call: multiply-accumulates, input shapes, parameters in use.
 
-Convolutions, linear and recurrent layers are counted by a formula. Everything else, and whatever happens between the
-layers, is found by torch's flop counter, so that no product goes missing because nobody thought of its module.
+Formulas count convolutions, linear and recurrent layers. Torch's flop counter counts all other modules and the
+operations between layers, so that no product is missed for being in an unexpected module.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,41 +21,40 @@ from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.spikingjelly import LAYERS, is_multi_step, reset_states
 
 QUANTIZABLE: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *LAYERS)
-"""The layers that can be given bits, SpikingJelly's own among them. Other subclasses compute something else, so they
-are left as they are."""
+"""The layers that can be given bits, SpikingJelly's included; a subclass may compute something else."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one module, for the whole batch and without what the modules it called did."""
+    """One call of one module on the whole batch, without the calls of other modules inside it."""
 
     shape: tuple[int, ...]
     """Shape of the first tensor among its arguments; empty if there is none."""
     macs: int
     negative: bool
-    """True if that tensor went below zero."""
+    """True if the first tensor had negative values."""
     is_static_input: bool
-    """True if that tensor has a time axis on which nothing changes."""
+    """True if the first tensor has a time axis along which it is constant."""
 
 
 @dataclass
 class Recording:
-    """What :func:`record` saw."""
+    """The calls, parameters and time axes of one forward pass, from :func:`record`."""
 
     batch: int
-    """Inputs in the example, as far as its first axis tells."""
+    """Length of the example's first axis."""
     calls: dict[nn.Module, list[Call]] = field(default_factory=dict)
-    """In the order in which the modules first finished: a layer before the block it belongs to."""
-    used: set[nn.Parameter] = field(default_factory=set)
-    """Parameters that some operation took, inside their own module or outside."""
+    """Calls by module, in the order in which the modules first finished: a layer before its block."""
+    used_parameters: set[nn.Parameter] = field(default_factory=set)
+    """Parameters that an operation took, inside their module or outside."""
     sequences: set[tuple[int, int]] = field(default_factory=set)
-    """(T, N) of the example's time axis, or that modules in spikingjelly's multi-step mode saw."""
+    """(T, N) of the example's time axis, and of the inputs of spikingjelly's modules in multi-step mode."""
 
     def samples(self, shape: tuple[int, ...]) -> int:
-        """How many inputs, times time steps, a tensor of this shape holds.
+        """The number of inputs, times time steps, in a tensor of this shape.
 
-        T·N if it is ``[T, N, ...]`` or ``[T·N·…, ...]`` and modules in multi-step mode told T; else N if it is
-        ``[N·…, ...]`` or ``[…, N, ...]``; else 1, for it does not depend on the batch.
+        T·N for ``[T, N, ...]`` or ``[T·N·…, ...]`` if T is known from :attr:`sequences`; else N for ``[N·…, ...]`` or
+        ``[…, N, ...]``; else 1, for a tensor that does not depend on the batch.
         """
         leading = shape[:1]
         frames = self.frames(shape)
@@ -63,25 +62,25 @@ class Recording:
             if steps == frames:
                 return steps * batch
         for batch in {batch for _, batch in self.sequences} or {self.batch}:
-            if batch in shape[:2] or _multiple(leading, batch):
+            if batch in shape[:2] or _has_multiple(leading, batch):
                 return batch
         return 1
 
     def frames(self, shape: tuple[int, ...]) -> int | None:
         """T if a tensor of this shape has a time axis, ``[T, N, ...]`` or folded, ``[T·N·…, ...]``; else None.
 
-        A single frame is no time axis: it is as good as a static input.
+        A single frame counts as a static input, without a time axis.
         """
         for steps, batch in self.sequences:
             if steps == 1:
                 continue
-            if shape[:2] == (steps, batch) or _multiple(shape[:1], steps * batch):
+            if shape[:2] == (steps, batch) or _has_multiple(shape[:1], steps * batch):
                 return steps
         return None
 
 
-def _multiple(leading: tuple[int, ...], of: int) -> bool:
-    return any(size % of == 0 for size in leading)
+def _has_multiple(leading: tuple[int, ...], divisor: int) -> bool:
+    return any(size % divisor == 0 for size in leading)
 
 
 def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False) -> Recording:
@@ -100,34 +99,34 @@ def record(network: nn.Module, example_input: Tensor, *, time_axis: bool = False
     counter = FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS)
     running: list[_Running] = []
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def start_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = _first_tensor((args, kwargs))
         if is_multi_step(module) and x is not None and x.dim() >= 2:
             recording.sequences.add((x.shape[0], x.shape[1]))
         running.append(_Running(counter.get_total_flops()))
 
-    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        this = running.pop()
+    def finish_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        running_call = running.pop()
         # The flop counter counts a multiply-accumulate as two operations.
-        own = (counter.get_total_flops() - this.flops_before) // 2 - this.inside
+        module_macs = (counter.get_total_flops() - running_call.flops_before) // 2 - running_call.inner_macs
         x, formula = _first_tensor((args, kwargs)), _formula(module, (args, kwargs), output)
-        # A hook's products do not belong to a layer that can be given bits: they go to the module around it.
-        macs = formula if type(module) in QUANTIZABLE else max(formula, own)
+        # The products of a hook on a layer that can be given bits count for the module around the layer.
+        macs = formula if type(module) in QUANTIZABLE else max(formula, module_macs)
         if running:
-            running[-1].inside += this.inside + min(own, macs)
+            running[-1].inner_macs += running_call.inner_macs + min(module_macs, macs)
         shape = () if x is None else tuple(x.shape)
         negative = x is not None and bool((x < 0).any())
         is_static_input = x is not None and _is_static(x, recording.frames(shape))
         call = Call(shape, macs, negative, is_static_input)
         recording.calls.setdefault(module, []).append(call)
 
-    with ExitStack() as hooks, torch.no_grad(), eval_mode(network), _products_in_sight():
+    with ExitStack() as hooks, torch.no_grad(), eval_mode(network), _unfused_attention():
         for module in network.modules():
-            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+            hooks.callback(module.register_forward_pre_hook(start_call, with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(finish_call, with_kwargs=True).remove)
         reset_states(network)
         hooks.callback(reset_states, network)
-        with counter, _ParametersInUse(recording.used):
+        with counter, _ParametersInUse(recording.used_parameters):
             network(example_input)
     return recording
 
@@ -137,37 +136,37 @@ class _Running:
     """A call that has not returned yet."""
 
     flops_before: int
-    inside: int = 0
-    """Multiply-accumulates that the calls inside it account for."""
+    inner_macs: int = 0
+    """Multiply-accumulates of the calls inside this call."""
 
 
 class _ParametersInUse(TorchFunctionMode):
-    """Collects the parameters that operations take, so that weights in use are not mistaken for spare ones."""
+    """Collects the parameters that operations take, so that weights used outside of their module are known."""
 
-    def __init__(self, used: set[nn.Parameter]) -> None:
+    def __init__(self, parameters: set[nn.Parameter]) -> None:
         super().__init__()
-        self.used = used
+        self.parameters = parameters
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        # Asking for a parameter's shape or type is no use of it.
+        # Reading a parameter's shape or type returns no tensor and does not use it.
         if _first_tensor(result) is not None:
-            self.used.update(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, nn.Parameter))
+            self.parameters.update(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, nn.Parameter))
         return result
 
 
 @contextmanager
-def _products_in_sight() -> Iterator[None]:
-    """Attention as single matrix products, since the flop counter knows none of the fused kernels on a CPU."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+def _unfused_attention() -> Iterator[None]:
+    """Run attention as single matrix products, since the flop counter counts no fused kernel on a CPU."""
+    has_fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mha.set_fastpath_enabled(has_fast_path)
 
 
 def _is_static(x: Tensor, frames: int | None) -> bool:
@@ -182,7 +181,7 @@ def _first_tensor(tree: Any) -> Tensor | None:
 
 
 def _formula(module: nn.Module, arguments: Any, output: Any) -> int:
-    """Multiply-accumulates of a call by the formulas of :func:`record`; 0 for modules that have none there."""
+    """Multiply-accumulates of a call by the formulas of :func:`record`; 0 for modules without a formula."""
     x, y = _first_tensor(arguments), _first_tensor(output)
     if x is None or y is None:
         return 0
@@ -210,4 +209,4 @@ _VECTOR_PRODUCTS = {
     torch.ops.aten.dot: _vector_product,
     torch.ops.aten.addmv: _added_product,
 }
-"""Flops of the products that the flop counter leaves out; the shapes are those of the operands."""
+"""Flops of products that the flop counter does not count, from the operands' shapes."""

@@ -10,12 +10,12 @@ from bitsearch.plan import LayerPlan
 
 
 def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan]) -> pd.DataFrame:
-    """One row a layer, and every metric that is known without counting spikes.
+    """One row a layer, with every metric that does not need firing rates.
 
     Args:
         network: the float network that ``model`` was traced on.
-        model: its costs.
-        plan: bits of its layers.
+        model: cost model of the network.
+        plan: bits of the layers.
 
     Returns:
         Columns ``layer``, ``kind``, ``shape`` (of its weight), ``macs``, ``weights``, ``inputs``, ``weight_bits``,
@@ -25,7 +25,7 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
     modules = dict(network.named_modules())
     rows: list[dict[str, object]] = []
     for layer in (*model.layers, *model.unquantized):
-        module, own = modules[layer.name], plan.get(layer.name)
+        module, layer_plan = modules[layer.name], plan.get(layer.name)
         weight = getattr(module, "weight", None)
         rows.append(
             {
@@ -35,10 +35,10 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
                 "macs": layer.macs,
                 "weights": layer.weights,
                 "inputs": layer.inputs,
-                "weight_bits": FLOAT_BITS if own is None else own.weight_bits,
-                "spike_bits": str(FLOAT_BITS) if own is None else " ".join(str(bits) for bits in own.spike_bits),
-                "time_steps": 1 if own is None else own.time_steps,
-                "note": layer.fixed or "",
+                "weight_bits": FLOAT_BITS if layer_plan is None else layer_plan.weight_bits,
+                "spike_bits": " ".join(map(str, (FLOAT_BITS,) if layer_plan is None else layer_plan.spike_bits)),
+                "time_steps": 1 if layer_plan is None else layer_plan.time_steps,
+                "note": layer.fixed_reason or "",
             }
         )
     table = pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Hardware targets: the bit widths a chip runs, the memory it has, and what its operations cost.
+"""Hardware targets: a chip's bit widths, its memory, and the costs of its operations.
 
 A target is a commented TOML file. Those shipped with bitsearch are found by name, others by path. Every figure names
 its source, so that an estimate made from it can be checked.
@@ -41,10 +41,10 @@ FIGURES: dict[str, str] = {
     "latency.macs_per_cycle": "MACs a cycle",
     "latency.layer_overhead_cycles": "cycles",
 }
-"""Every figure that a target may give, and its unit; one that is given needs an entry under ``[sources]``."""
+"""Units of the figures that a target may have; every figure needs an entry under ``[sources]``."""
 
 
-def _expand(value: object) -> object:
+def _expand_range(value: object) -> object:
     if isinstance(value, list | tuple):
         return value
     try:
@@ -54,13 +54,13 @@ def _expand(value: object) -> object:
     return tuple(range(span.low, min(span.high, MAX_BITS + 1) + 1))
 
 
-def _rising(widths: tuple[int, ...]) -> tuple[int, ...]:
+def _check_rising(widths: tuple[int, ...]) -> tuple[int, ...]:
     if list(widths) != sorted(set(widths)):
         raise ValueError("list every width once, in rising order")
     return widths
 
 
-def _text(source: object) -> object:
+def _check_source(source: object) -> object:
     if isinstance(source, dict):
         raise ValueError('put the whole key into quotation marks, such as "energy.bit_operation" = "…"')
     return source
@@ -69,31 +69,31 @@ def _text(source: object) -> object:
 Widths = Annotated[
     tuple[Bits, ...],
     Field(min_length=1, strict=False),
-    BeforeValidator(_expand, json_schema_input_type=Annotated[tuple[Bits, ...], Field(min_length=1)] | Span),
-    AfterValidator(_rising),
+    BeforeValidator(_expand_range, json_schema_input_type=Annotated[tuple[Bits, ...], Field(min_length=1)] | Span),
+    AfterValidator(_check_rising),
 ]
 """Bit widths in rising order; ``{low = 1, high = 8}`` stands for all from 1 to 8."""
-Source = Annotated[str, Field(pattern=r"\S", max_length=2000), BeforeValidator(_text)]
+Source = Annotated[str, Field(pattern=r"\S", max_length=2000), BeforeValidator(_check_source)]
 
 
-class Part(Frozen):
-    """A table of a target: ``"8"`` is not 8, and ``true`` is not 1."""
+class TargetTable(Frozen):
+    """Base of a target's tables, with strict types: ``"8"`` is not 8, and ``true`` is not 1."""
 
     model_config = ConfigDict(strict=True)
 
 
-class Some(Part):
-    """A table of which at least one entry is given."""
+class NonEmptyTable(TargetTable):
+    """Base of a target's tables with optional entries, of which a table needs at least one."""
 
     @model_validator(mode="after")
-    def _not_empty(self) -> "Some":
+    def _not_empty(self) -> "NonEmptyTable":
         if all(value is None for _, value in self):
             raise ValueError(f"give at least one of {', '.join(type(self).model_fields)}, or leave the table out")
         return self
 
 
-class LayerRule(Some):
-    """What the target requires of its first or last layer, though it may allow it to no other layer."""
+class LayerRule(NonEmptyTable):
+    """Numbers that the target requires of the first or last layer; other layers need not allow them."""
 
     weight_bits: Bits | None = None
     """Bits a weight."""
@@ -103,17 +103,17 @@ class LayerRule(Some):
     """Time steps."""
 
 
-class Memory(Some):
-    """Limits of the whole chip."""
+class Memory(NonEmptyTable):
+    """Memory of the whole chip."""
 
     weight_bytes: Count | None = None
-    """Bytes for the stored weights and what they need."""
+    """Bytes for the stored weights, step sizes, multipliers and biases."""
     working_bytes: Count | None = None
     """Bytes for membrane potentials and spikes."""
 
 
-class Cores(Part):
-    """Cores with memory of their own, for a layer's weights and states; one that needs more takes several cores."""
+class Cores(TargetTable):
+    """Cores with separate memories for a layer's weights and states; a layer that needs more takes several cores."""
 
     count: Count
     """Cores on the chip."""
@@ -121,7 +121,7 @@ class Cores(Part):
     """Bytes of memory of one core."""
 
 
-class Energy(Part):
+class Energy(TargetTable):
     """Energy of single operations, for an estimate of the energy of one input."""
 
     bit_operation: Cost = 0.0
@@ -133,7 +133,7 @@ class Energy(Part):
     state_byte: Cost = 0.0
     """pJ a byte of membrane potentials or spikes moved."""
     event_driven: bool = False
-    """True where only non-zero spikes cost operations; the estimate then needs firing rates."""
+    """True if only non-zero spikes cost operations; the estimate then needs firing rates."""
 
     @model_validator(mode="after")
     def _costs_something(self) -> "Energy":
@@ -142,17 +142,17 @@ class Energy(Part):
         return self
 
 
-class Latency(Part):
+class Latency(TargetTable):
     """Time of the operations, for an estimate of the time of one input; layers run one after another."""
 
     clock: Positive
     """Hz."""
     bit_operations_per_cycle: Positive | None = None
-    """Bit operations a cycle, where fewer bits take less time."""
+    """Bit operations a cycle, on hardware where fewer bits take less time."""
     macs_per_cycle: Positive | None = None
-    """MACs a cycle, where they take the same time at any width."""
+    """MACs a cycle, on hardware where a MAC takes the same time at any width."""
     layer_overhead_cycles: int = Field(default=0, ge=0)
-    """Cycles that every layer takes besides."""
+    """Additional cycles of every layer."""
 
     @model_validator(mode="after")
     def _one_speed(self) -> "Latency":
@@ -161,8 +161,13 @@ class Latency(Part):
         return self
 
 
-class Target(Part):
-    """A hardware target."""
+class Target(TargetTable):
+    """A hardware target.
+
+    >>> target = bitsearch.Target.load("generic")
+    >>> target.weight_bits, target.max_time_steps, "generic" in bitsearch.Target.names()
+    ((1, 2, 3, 4, 5, 6, 7, 8), 64, True)
+    """
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")
@@ -186,9 +191,9 @@ class Target(Part):
     energy: Energy | None = None
     latency: Latency | None = None
     sources: dict[str, Source]
-    """Where every figure comes from, by its key such as ``energy.bit_operation``: a citation, or "assumption: …".
+    """The source of every figure, by its key such as ``energy.bit_operation``: a citation, or "assumption: …".
 
-    A figure that is at its default, such as 32 membrane bits, may do without.
+    A figure at its default, such as 32 membrane bits, needs none.
     """
 
     @field_validator("sources")
@@ -205,7 +210,7 @@ class Target(Part):
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Every figure that the target gives, by its key in :data:`FIGURES`."""
+        """The target's figures, by their keys in :data:`FIGURES`."""
         return {key: value for key, (value, _) in _figures(dict(self)).items()}
 
     def to_json(self) -> str:
@@ -220,12 +225,12 @@ class Target(Part):
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Target":
         """A shipped target by name, or any by the path of its TOML file (it ends in ``.toml``)."""
-        return load_toml(cls, name_or_path, _shipped, "hardware target")
+        return load_toml(cls, name_or_path, _shipped_texts, "hardware target")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The targets that came with the package."""
-        return tuple(_shipped())
+        return tuple(_shipped_texts())
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
@@ -234,18 +239,18 @@ class Target(Part):
 
 
 def _figures(fields: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """(value, default) of the figures that are there, by key."""
-    found = {}
+    """(value, default) of the figures that ``fields`` has, by key."""
+    figures = {}
     for key in FIGURES:
         table, _, name = key.rpartition(".")
-        owner = type(fields[table]) if fields.get(table) else Target
+        table_class = type(fields[table]) if fields.get(table) else Target
         value = getattr(fields.get(table), name, None) if table else fields.get(name)
         if value is not None:
-            found[key] = (value, owner.model_fields[name].default)
-    return found
+            figures[key] = (value, table_class.model_fields[name].default)
+    return figures
 
 
-def _shipped() -> dict[str, str]:
+def _shipped_texts() -> dict[str, str]:
     """The TOML text of every target that came with the package, by name in alphabetical order."""
     folder = resources.files("bitsearch").joinpath("cost", "targets")
     files = {entry.name: entry for entry in folder.iterdir() if entry.name.endswith(".toml")}

@@ -64,7 +64,7 @@ class QuantizedNetwork(nn.Module):
         searched = {name: rules.choices[name] for name in rules.searched}
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
-        unquantized = {layer.name: layer.fixed for layer in model.unquantized if layer.fixed is not None}
+        unquantized = {layer.name: layer.fixed_reason for layer in model.unquantized if layer.fixed_reason is not None}
         quantized.conversion = conversion(network, converted, unquantized)
         return quantized
 

@@ -147,7 +147,7 @@ class Objective:
             baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
             layers=layers,
             unquantized={
-                layer.name: Unquantized(reason=layer.fixed or "", weights=layer.weights, macs=layer.macs)
+                layer.name: Unquantized(reason=layer.fixed_reason or "", weights=layer.weights, macs=layer.macs)
                 for layer in model.unquantized
             },
             costs=costs,

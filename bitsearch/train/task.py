@@ -47,7 +47,7 @@ class Task:
     def conversion(self) -> list[Converted]:
         """What becomes of the network's layers and neurons, what is left, and why."""
         network = _fresh_network(self.space, self.splits, 0)
-        unquantized = {layer.name: layer.fixed or "" for layer in self.model.unquantized}
+        unquantized = {layer.name: layer.fixed_reason or "" for layer in self.model.unquantized}
         return conversion(network, convert(network, self.rules.smallest(self.model)), unquantized)
 
 

@@ -88,7 +88,7 @@ def test_spikes_do_not_change_the_count(name):
 
 def test_attention_between_the_layers_is_found():
     layers = measure(small_spikformer(), torch.rand(3, 3, 32, 32))
-    products = {layer.name: layer.macs for layer in layers if layer.fixed == "matrix products outside of layers"}
+    products = {layer.name: layer.macs for layer in layers if layer.fixed_reason == "matrix products outside of layers"}
     # v·kᵀ and (v·kᵀ)·q over 8×8 tokens: 4 heads of 16 channels.
     assert products == {f"blocks.{block}.attn": 2 * 4 * 16 * 16 * 64 for block in range(2)}
 

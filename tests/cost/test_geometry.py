@@ -211,7 +211,7 @@ def test_transposed_convolution():
     layer = found(network, torch.rand(2, 4, 5, 5))[""]
     # Each of 4 × 5×5 inputs meets 6 / 2 output channels × 3×3 weights, whatever the padding crops.
     assert (layer.macs, layer.weights, layer.inputs, layer.outputs) == (100 * 3 * 9, 4 * 3 * 9, 100, 6)
-    assert layer.fixed == "ConvTranspose2d cannot be given bits"
+    assert layer.fixed_reason == "ConvTranspose2d cannot be given bits"
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_an_embedding_tied_to_the_output_layer():
     layers = found(network, torch.randint(9, (2, 5)))
     assert (layers["0"].weights, layers["0"].macs, layers["0"].inputs, layers["0"].first) == (36, 0, 0, True)
     assert (layers["1"].weights, layers["1"].macs, layers["1"].first) == (0, 5 * 36, False)
-    assert layers["0"].fixed == "Embedding cannot be given bits; no matrix products were seen in it"
+    assert layers["0"].fixed_reason == "Embedding cannot be given bits; no matrix products were seen in it"
 
 
 def test_a_residual_add_takes_no_products():
@@ -321,7 +321,7 @@ def test_a_layer_that_never_runs_is_named_in_a_warning_and_stored():
     assert [layer.name for layer in layers] == ["early", "late", "spare", "blocks.0"]
     spare = layers[2]
     assert (spare.macs, spare.weights, spare.inputs, spare.outputs) == (0, 16, 0, 4)
-    assert (spare.fixed, spare.first, spare.signed_input) == (NEVER_CALLED, False, False)
+    assert (spare.fixed_reason, spare.first, spare.signed_input) == (NEVER_CALLED, False, False)
 
 
 def test_weights_used_without_a_call_are_not_taken_for_spare():
@@ -336,11 +336,11 @@ def test_weights_used_without_a_call_are_not_taken_for_spare():
 
     with pytest.warns(UserWarning, match=r"^kept at 32 bits: \(the network\), layer$"):
         last, network, layer = geometry(Functional(), 5, 4)
-    assert (last.name, last.macs, last.fixed) == ("last", 6, None)
+    assert (last.name, last.macs, last.fixed_reason) == ("last", 6, None)
     assert (network.name, network.macs, network.weights) == ("", 12, 0)
-    assert network.fixed == "matrix products outside of layers"
+    assert network.fixed_reason == "matrix products outside of layers"
     assert (layer.name, layer.macs, layer.weights) == ("layer", 0, 12)
-    assert layer.fixed == "its weights are used without calling it"
+    assert layer.fixed_reason == "its weights are used without calling it"
 
 
 def test_asking_for_a_weight_s_type_is_no_use_of_it():
@@ -352,7 +352,7 @@ def test_asking_for_a_weight_s_type_is_no_use_of_it():
         def forward(self, x):
             return x.to(self.spare.weight.dtype).reshape(-1, self.spare.weight.shape[1])
 
-    assert found(Asking(), torch.rand(2, 4))["spare"].fixed == NEVER_CALLED
+    assert found(Asking(), torch.rand(2, 4))["spare"].fixed_reason == NEVER_CALLED
 
 
 def test_a_subclass_is_counted_and_kept():
@@ -363,9 +363,9 @@ def test_a_subclass_is_counted_and_kept():
     with pytest.warns(UserWarning, match="^kept at 32 bits: 0$"):
         special, last = geometry(network, 1, 4)
     assert (special.macs, special.weights, special.first) == (8, 8, True)
-    assert special.fixed is not None
-    assert special.fixed.startswith("a subclass of Linear (")
-    assert last.fixed is None
+    assert special.fixed_reason is not None
+    assert special.fixed_reason.startswith("a subclass of Linear (")
+    assert last.fixed_reason is None
 
 
 def test_a_network_of_subclasses_alone_is_refused_but_measured():
@@ -389,7 +389,7 @@ def test_products_of_a_subclass_beyond_its_layer_are_counted():
             return super().forward(x) + self.down(x) @ self.up + x @ x.new_ones(4, 4)
 
     layers = found(LowRank(), torch.rand(3, 4))
-    assert (layers["down"].macs, layers["down"].fixed) == (4, None)
+    assert (layers["down"].macs, layers["down"].fixed_reason) == (4, None)
     assert (layers[""].macs, layers[""].weights) == (16 + 4 + 16, 16 + 4)
 
 
@@ -432,9 +432,9 @@ def test_attention_counts_its_projections_and_its_products(batch_first, need_wei
     # Projections of 5 tokens to q, k, v and out; q·k and attention·v for every pair of tokens.
     attention = layers["attention"]
     assert (attention.macs, attention.weights) == (5 * 8 * 24 + 5 * 8 * 8 + 2 * 5 * 5 * 8, 8 * 24)
-    assert attention.fixed == "MultiheadAttention cannot be given bits"
+    assert attention.fixed_reason == "MultiheadAttention cannot be given bits"
     out = layers["attention.out_proj"]
-    assert (out.macs, out.weights, out.fixed) == (0, 64, "its weights are used without calling it")
+    assert (out.macs, out.weights, out.fixed_reason) == (0, 64, "its weights are used without calling it")
 
 
 def test_a_transformer_layer_hides_nothing_in_a_fused_kernel():
@@ -442,7 +442,7 @@ def test_a_transformer_layer_hides_nothing_in_a_fused_kernel():
     network = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     layers = found(network, torch.rand(3, 5, 8))
     assert sum(layer.macs for layer in layers.values()) == 5 * 8 * 32 + 2 * 5 * 5 * 8 + 2 * 5 * 8 * 16
-    assert layers["linear1"].fixed is None
+    assert layers["linear1"].fixed_reason is None
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
@@ -463,7 +463,7 @@ def test_recurrent_layers(kind, gates, batch_first):
     # Both directions of both layers; the second layer sees both directions of the first.
     weights = 2 * gates * 6 * (4 + 6) + 2 * gates * 6 * (12 + 6)
     assert (layer.macs, layer.weights, layer.outputs) == (5 * weights, weights, 2 * 2 * 2 * gates * 6)
-    assert layer.fixed == f"{kind.__name__} cannot be given bits"
+    assert layer.fixed_reason == f"{kind.__name__} cannot be given bits"
 
 
 def test_what_multiplies_without_a_matrix_product_says_so():
@@ -477,7 +477,7 @@ def test_what_multiplies_without_a_matrix_product_says_so():
 
     layer = found(Pair(), torch.rand(3, 5))["pair"]
     assert (layer.macs, layer.weights) == (0, 24)
-    assert layer.fixed == "Bilinear cannot be given bits; no matrix products were seen in it"
+    assert layer.fixed_reason == "Bilinear cannot be given bits; no matrix products were seen in it"
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_multi_step_layers_count_one_input_and_one_time_step(steps):
     layers = found(network, torch.rand(steps, 2, 1, 4, 4))
     assert {name: layer.macs for name, layer in layers.items()} == {"0": 2 * 4 * 9, "1.0": 2 * 8, "2": 6}
     assert layers["1.0"].inputs == 8
-    assert {layer.fixed for layer in layers.values()} == {None}
+    assert {layer.fixed_reason for layer in layers.values()} == {None}
     # A single frame is as good as a static input.
     assert {layer.frames for layer in layers.values()} == {steps if steps > 1 else None}
 
@@ -548,4 +548,4 @@ def test_old_weight_norm_keeps_the_layer_s_geometry():
         warnings.simplefilter("ignore")
         network = nn.utils.weight_norm(nn.Linear(4, 3))
     layer = only(network, 2, 4)
-    assert (layer.macs, layer.weights, layer.fixed) == (12, 12, None)
+    assert (layer.macs, layer.weights, layer.fixed_reason) == (12, 12, None)

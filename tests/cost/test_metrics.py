@@ -299,7 +299,7 @@ def test_gradients_are_difference_quotients_of_what_was_not_rounded(network, met
     found = torch.autograd.grad(total, getattr(moved, field), allow_unused=True)[0]
     found = 0.0 if found is None else found[layer].item()
     costs = []
-    with mock.patch.object(metrics, "_whole", lambda values: values):
+    with mock.patch.object(metrics, "_round_up", lambda values: values):
         for shift in (1e-5, -1e-5):
             values = {name: value.copy() for name, value in vars(bits).items()}
             values[field][layer] += shift

@@ -72,7 +72,7 @@ def test_a_layer_with_nothing_to_choose_is_not_searched():
 
 
 def test_the_last_layer_is_the_last_that_gets_bits():
-    assert LAYERS[-1].fixed
+    assert LAYERS[-1].fixed_reason
     _, rules = rules_of(make_target(last_layer={"weight_bits": 3}))
     assert allowed(rules, "fc")[0] == (3,)
     assert allowed(rules, "conv2")[0] == tuple(range(1, 9))

@@ -147,7 +147,7 @@ def test_an_excluded_layer_keeps_its_neuron_and_its_weights():
     rows = {row.name: (row.became, row.why) for row in quantized.conversion}
     assert rows["4"] == ("left", "excluded")
     assert rows["2"] == ("left", "no quantized layer reads it")
-    assert quantized.model.unquantized[0].fixed == "excluded"
+    assert quantized.model.unquantized[0].fixed_reason == "excluded"
 
 
 def test_what_no_refined_neuron_can_stand_for_is_left_and_named():

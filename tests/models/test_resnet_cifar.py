@@ -59,7 +59,7 @@ def test_size_and_shape_are_the_published_ones(name, weights, layers):
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     found = trace(network, torch.randn(2, 3, 32, 32))
     assert len(found) == layers
-    assert not any(layer.fixed for layer in found)
+    assert not any(layer.fixed_reason for layer in found)
     assert [layer.signed_input for layer in found] == [True] + [False] * (layers - 1)
 
 
