@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitsearch.distributed import all_reduce_sum, world_size
-from bitsearch.quant.uniform import as_given, working_precision
+from bitsearch.quant.uniform import cast_like, working_precision
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -76,7 +76,7 @@ class _Normalize(torch.autograd.Function):
         grad_bias, grad_weight = working.sum(others), (working * normalized).sum(others)
         common_bias, common_weight = all_reduce_sum(torch.stack([grad_bias, grad_weight])) / count
         passed = working - channels(common_bias) - normalized * channels(common_weight)
-        return as_given(passed * channels(scale * weight), x), grad_weight, grad_bias, *[None] * 4
+        return cast_like(passed * channels(scale * weight), x), grad_weight, grad_bias, *[None] * 4
 
 
 @functools.cache

@@ -1,7 +1,7 @@
-r"""The time axis of event data: a layer bins its frames into its own time steps, and holds what it computed.
+r"""The time axis of event data: a layer bins frames into its time steps, and holds each result over the bin's frames.
 
-A layer with T time steps and an input of F ≥ T frames averages the frames of every bin, computes T times, and holds
-each result over its bin's frames, so that every layer sees F frames and has only T of them to compute:
+A layer with T time steps and an input of F ≥ T frames averages the frames of every bin, computes T time steps, and
+repeats each result for the frames of its bin, so that every layer's input and output have F frames:
 
 .. math::
     \bar x_t = \frac{1}{|B_t|} \sum_{f \in B_t} x_f, \qquad y_f = y(\bar x)_{\lfloor f T / F \rfloor}
@@ -20,7 +20,7 @@ from bitsearch.quant.uniform import working_precision
 
 
 def bins(frames: int, time_steps: int) -> list[tuple[int, int]]:
-    """The frames of every bin, first … end − 1."""
+    """(first frame, last frame + 1) of every bin."""
     return [(t * frames // time_steps, -((t + 1) * frames // -time_steps)) for t in range(time_steps)]
 
 
@@ -32,8 +32,8 @@ def bin_weights(frames: int, time_steps: int, device: torch.device | None = None
     return weights
 
 
-def held(frames: int, time_steps: int, device: torch.device | None = None) -> Tensor:
-    """``[F]``: the time step whose result every frame shows."""
+def step_indices(frames: int, time_steps: int, device: torch.device | None = None) -> Tensor:
+    """``[F]``: index of the time step that each frame of the output repeats."""
     return torch.arange(frames, device=device) * time_steps // frames
 
 
@@ -48,24 +48,24 @@ def bin_frames(x: Tensor, time_steps: int) -> Tensor:
 
 
 def hold_frames(y: Tensor, frames: int) -> Tensor:
-    """``[T, ...]`` to ``[F, ...]``: every time step's result, held over its frames; differentiable."""
+    """``[T, ...]`` to ``[F, ...]``: every time step's result, repeated for its frames; differentiable."""
     time_steps = y.shape[0]
-    return y if time_steps == frames else y[held(frames, time_steps, y.device)]
+    return y if time_steps == frames else y[step_indices(frames, time_steps, y.device)]
 
 
 class _TimeGradient(torch.autograd.Function):
-    """Passes spikes on, and gives T̂ the change that one time step more or less makes to them."""
+    """Identity on spikes, whose backward gives T̂ the difference to the spikes of one time step more or less."""
 
     @staticmethod
-    def forward(ctx: Any, spikes: Tensor, time_latent: Tensor, other: Tensor, sign: float) -> Tensor:
-        ctx.save_for_backward(spikes, other)
+    def forward(ctx: Any, spikes: Tensor, time_latent: Tensor, neighbour: Tensor, sign: float) -> Tensor:
+        ctx.save_for_backward(spikes, neighbour)
         ctx.sign = sign
         return spikes.view_as(spikes)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        spikes, other = ctx.saved_tensors
-        change = working_precision(spikes) - working_precision(other)
+        spikes, neighbour = ctx.saved_tensors
+        change = working_precision(spikes) - working_precision(neighbour)
         return grad, ctx.sign * (working_precision(grad) * change).sum(), None, None
 
 
@@ -81,21 +81,26 @@ def with_time_gradient(
 ) -> Tensor:
     """``spikes`` (``[T, ...]``, of the frames ``x``, ``[F, ...]``) with a gradient for T̂ (our reading).
 
-    T appears in no differentiable expression, so its gradient is a finite difference of what the layer computes: its
-    spikes at T minus those at T − 1, seen through the bins of T (at T = 1: those at 2 minus those at 1; none where the
-    input has one frame). ``steps`` and ``bits`` are ``[T_max]``; a step that is not in use yet is taken for the one
-    before it.
+    T appears in no differentiable expression, so its gradient is a finite difference of the layer's output: spikes at T
+    minus spikes at T − 1, averaged over the bins of T (at T = 1: spikes at 2 minus spikes at 1; for an input of one
+    frame there is no gradient). ``steps`` and ``bits`` are ``[T_max]``; time step T + 1 uses the step and bits of T.
     """
     time_steps, frames = spikes.shape[0], x.shape[0]
-    nearby = time_steps - 1 if time_steps > 1 else 2
-    if nearby > frames:
+    neighbour_steps = time_steps - 1 if time_steps > 1 else 2
+    if neighbour_steps > frames:
         return spikes
     with torch.no_grad():
-        in_use = torch.arange(nearby, device=steps.device).clamp_max(time_steps - 1)
-        binned = bin_frames(x, nearby)
-        other = mean_spikes(
-            binned, steps[in_use], bits[in_use], time_steps=nearby, decay=decay, signed=signed, framed=True
+        indices = torch.arange(neighbour_steps, device=steps.device).clamp_max(time_steps - 1)
+        bin_means = bin_frames(x, neighbour_steps)
+        neighbour = mean_spikes(
+            bin_means,
+            steps[indices],
+            bits[indices],
+            time_steps=neighbour_steps,
+            decay=decay,
+            signed=signed,
+            framed=True,
         )
-        other = bin_frames(hold_frames(other, frames), time_steps)
-    result: Tensor = _TimeGradient.apply(spikes, time_latent, other, 1.0 if nearby < time_steps else -1.0)
+        neighbour = bin_frames(hold_frames(neighbour, frames), time_steps)
+    result: Tensor = _TimeGradient.apply(spikes, time_latent, neighbour, 1.0 if neighbour_steps < time_steps else -1.0)
     return result

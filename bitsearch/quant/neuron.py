@@ -5,13 +5,13 @@ r"""The refined spiking neuron: multi-bit spikes over T time steps, averaged (te
     u_{t+1} = \lambda\,\mathrm{stopgrad}(u_t - o_t) + x, \quad
     \bar o = \frac{1}{T} \sum_{t=1}^{T} o_t
 
-With decay λ = 1 the membrane carries what quantization dropped, so more steps mean more effective levels. A
-convolution is linear, so it runs once on ō whatever T is. Source: Yao et al. 2025 (arXiv 2506.23717).
+With decay λ = 1 the membrane carries the quantization error to the next step, so more steps mean more effective levels.
+A convolution is linear, so it runs once, on ō, for any T. Source: Yao et al. 2025 (arXiv 2506.23717).
 
 One bit, λ = 1 and a shared step is an integrate-and-fire neuron with soft reset, threshold s and a membrane that
 starts at s/2.
 
-Event data have a real time axis: the same recurrence then runs over its frames (``framed``), and nothing is averaged,
+Event data have a time axis: the same recurrence then runs over the frames (``framed``), without an average,
 
 .. math::
     u_1 = x_1, \quad u_{t+1} = \lambda\,\mathrm{stopgrad}(u_t - o_t) + x_{t+1}
@@ -28,7 +28,7 @@ from torch.nn import functional
 from bitsearch.quant.compilation import compilable
 from bitsearch.quant.uniform import (
     Levels,
-    as_given,
+    cast_like,
     inside_range,
     level_gradients,
     q_max,
@@ -50,7 +50,7 @@ def membrane_steps(
 ) -> Iterator[tuple[Levels, Tensor]]:
     """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
 
-    ``steps``, ``bits`` and ``largest`` (q_max of the bits where known already) are ``[T_max]`` tensors with
+    ``steps``, ``bits`` and ``largest`` (q_max of the bits; None computes it) are ``[T_max]`` tensors with
     T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
     current of every step, and the items are shaped like one frame.
     """
@@ -97,30 +97,30 @@ def _neuron_backward(
     signed: bool,
     framed: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (x, the steps in use, their bits, T̂); that of T̂ is for a static input only."""
+    """Gradients of (x, the first ``time_steps`` steps, their bits, T̂); the gradient of T̂ needs a static input."""
     grad = working_precision(grad)
-    share = grad / time_steps if time_steps > 1 and not framed else grad
-    by_step, by_bits, fired, frames = [], [], [], []
-    passed = None
+    grad_share = grad / time_steps if time_steps > 1 and not framed else grad
+    grad_steps, grad_bits_list, spike_products, frame_grads = [], [], [], []
+    grad_x = None
     recurrence = membrane_steps(
         x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
     )
     for t, (levels, spikes) in enumerate(recurrence):
-        given = share[t] if framed else share
-        now = given * inside_range(levels)
-        grad_step, grad_bits = level_gradients(given, now, levels, steps[t], bits[t], signed=signed)
-        by_step.append(grad_step)
-        by_bits.append(grad_bits)
+        step_grad = grad_share[t] if framed else grad_share
+        inside_grad = step_grad * inside_range(levels)
+        grad_step, grad_bits = level_gradients(step_grad, inside_grad, levels, steps[t], bits[t], signed=signed)
+        grad_steps.append(grad_step)
+        grad_bits_list.append(grad_bits)
         if framed:
-            frames.append(now)
+            frame_grads.append(inside_grad)
         else:
-            fired.append((given * spikes).sum())
-            passed = now if passed is None else passed.add_(now)
-    by_time = grad.new_zeros(()) if framed else -torch.stack(fired).sum() / time_steps
+            spike_products.append((step_grad * spikes).sum())
+            grad_x = inside_grad if grad_x is None else grad_x.add_(inside_grad)
+    grad_time = grad.new_zeros(()) if framed else -torch.stack(spike_products).sum() / time_steps
     if framed:
-        passed = torch.stack(frames)
-    assert passed is not None
-    return as_given(passed, x), torch.stack(by_step), torch.stack(by_bits), by_time
+        grad_x = torch.stack(frame_grads)
+    assert grad_x is not None
+    return cast_like(grad_x, x), torch.stack(grad_steps), torch.stack(grad_bits_list), grad_time
 
 
 class _RefinedNeuron(torch.autograd.Function):
@@ -147,11 +147,18 @@ class _RefinedNeuron(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, steps, bits, largest = ctx.saved_tensors
-        passed, by_step, by_bits, by_time = _neuron_backward(grad, x, steps, bits, largest, *ctx.settings)
-        unused = (0, len(steps) - len(by_step))
-        grad_steps, grad_bits = (functional.pad(found, unused) for found in (by_step, by_bits))
-        needed = ctx.needs_input_grad
-        return passed, grad_steps, None, grad_bits if needed[3] else None, by_time if needed[4] else None, *[None] * 4
+        grad_x, grad_steps, grad_bits, grad_time = _neuron_backward(grad, x, steps, bits, largest, *ctx.settings)
+        padding = (0, len(steps) - len(grad_steps))
+        grad_steps, grad_bits = (functional.pad(gradients, padding) for gradients in (grad_steps, grad_bits))
+        _, _, _, needs_bits, needs_time, *_ = ctx.needs_input_grad
+        return (
+            grad_x,
+            grad_steps,
+            None,
+            grad_bits if needs_bits else None,
+            grad_time if needs_time else None,
+            *[None] * 4,
+        )
 
 
 def mean_spikes(
@@ -165,14 +172,14 @@ def mean_spikes(
     framed: bool = False,
     largest: Tensor | None = None,
 ) -> Tensor:
-    """ō, or every o_t with ``framed``, without gradients of its own; shapes as in :func:`membrane_steps`."""
+    """ō, or every o_t with ``framed``, without analytic gradients; shapes as in :func:`membrane_steps`."""
     recurrence = membrane_steps(
         x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
     )
     if framed:
-        return as_given(torch.stack([spikes for _, spikes in recurrence]), x)
-    total = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
-    return as_given(total if time_steps == 1 else total / time_steps, x)
+        return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)
+    spike_sum = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
+    return cast_like(spike_sum if time_steps == 1 else spike_sum / time_steps, x)
 
 
 def refined_neuron(
@@ -191,15 +198,15 @@ def refined_neuron(
 
     Args:
         x: input current (after batch norm and ReLU), any shape, the same at every time step; with ``framed``
-            ``[time_steps, ...]``, that of each.
+            ``[time_steps, ...]``, the current of each time step.
         steps: ``[T_max]`` positive step sizes, one per time step.
         bits: ``[T_max]`` rounded spike bit widths.
         bits_latent: ``[T_max]`` latents that receive the bit widths' gradients, or None.
         time_latent: scalar latent T̂ that receives ∂ō/∂T̂ = −ō/T, or None; for a static input only.
         time_steps: T, from 1 to T_max.
         decay: membrane decay λ; 1 keeps the whole residual.
-        signed: True where x may be negative (the network's input).
-        framed: True where x has a time axis.
+        signed: True if x may be negative, as the network's input.
+        framed: True if x has a time axis.
 
     Gradients: dō/dx = (1/T)·Σ_t I_t, with ``framed`` do_t/dx_t = I_t; steps and bits as for
     :func:`bitsearch.quant.uniform.quantize`, per time step; zero for the time steps beyond T. Half-precision ``x`` runs

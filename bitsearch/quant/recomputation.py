@@ -1,7 +1,7 @@
-"""Recomputation: what a quantizer returns is computed again in backward instead of being kept.
+"""Recomputation: backward computes a quantizer's output again, instead of saving it in forward.
 
 A convolution saves both operands for its backward pass. Spikes and quantized weights are functions of tensors that are
-kept anyway, so that keeping them too costs a network half as much memory again.
+saved anyway, so that saving them too costs half as much memory again.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,50 +13,51 @@ from torch.autograd.graph import saved_tensors_hooks
 
 Recompute = Callable[[], Tensor]
 
-SMALLEST = 2**16
-"""Elements from which an operand is recomputed; a smaller one takes longer to compute than it saves."""
+MIN_ELEMENTS = 2**16
+"""Number of elements from which an operand is recomputed; for a smaller one, the time outweighs the memory."""
 
-_active = False
+_is_active = False
 
 
 @contextmanager
 def recomputed_operands() -> Iterator[None]:
-    """Inside, quantized layers train with less memory, for a few percent of the time; the result is the same."""
-    global _active
-    before, _active = _active, True
+    """A context in which quantized layers train with less memory and a few percent more time, with the same result."""
+    global _is_active
+    was_active, _is_active = _is_active, True
     try:
         yield
     finally:
-        _active = before
+        _is_active = was_active
 
 
 def recomputed(*operands: tuple[Tensor, Recompute]) -> AbstractContextManager[object]:
-    """Inside :func:`recomputed_operands`, operations in here keep only how to compute the given tensors again.
+    """A context whose operations save a function that recomputes an operand instead of the operand.
 
-    The function is called once a saved use, without gradients; what it reads must not change before backward.
+    It has no effect outside of :func:`recomputed_operands`. The function runs once for every saved use, without
+    gradients; the tensors that it reads must not change before backward.
     """
-    # A compiler of the whole network decides itself what to keep.
-    if not _active or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    # A compiler of the whole network decides itself which tensors to save.
+    if not _is_active or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return nullcontext()
     # Known by address: the hooks live as long as the graph, and must not keep the operands alive themselves.
-    known = {
+    recompute_by_address = {
         (operand.data_ptr(), operand.numel()): recompute
         for operand, recompute in operands
-        if operand.numel() >= SMALLEST
+        if operand.numel() >= MIN_ELEMENTS
     }
 
     def pack(saved: Tensor) -> Tensor | Recompute:
-        recompute = known.get((saved.data_ptr(), saved.numel()))
+        recompute = recompute_by_address.get((saved.data_ptr(), saved.numel()))
         if recompute is None:
             return saved
-        # It may be a view of the operand, as the transposed weight of a linear layer is.
+        # The saved tensor may be a view of the operand, as the transposed weight of a linear layer is.
         size, stride = saved.size(), saved.stride()
         return lambda: recompute().as_strided(size, stride)
 
-    def unpack(kept: Tensor | Recompute) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
+    def unpack(packed: Tensor | Recompute) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
         with torch.no_grad():
-            return kept()
+            return packed()
 
     return saved_tensors_hooks(pack, unpack)

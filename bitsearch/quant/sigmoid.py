@@ -5,8 +5,8 @@ r"""Differentiable quantization of weights: a sum of sigmoids that sharpen into 
     h_i = y_{i+1} - y_i, \quad o = \tfrac12 \sum_i h_i
 
 over the sorted levels y (Yang et al. 2019, Quantization Networks; Shymyrbay et al. 2023, arXiv 2305.19295). The
-temperature τ rises while training; with the unit step for σ, what is left is :math:`\alpha y`, a uniform grid of step
-size α. Levels are those of the signed grid of :mod:`bitsearch.quant.uniform`: b bits have {−q, …, q} with
+temperature τ rises while training; with the unit step for σ, Q is :math:`\alpha y`, a uniform grid of step size α.
+Levels are those of the signed grid of :mod:`bitsearch.quant.uniform`: b bits have {−q, …, q} with
 q = 2^(b−1) − 1, so that ternary is 2 bits, and ±2 or ±4, as a ``largest`` level, 3 or 4 bits; one bit is {−1, 1}.
 """
 
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from bitsearch.quant.uniform import q_max
 
-CLAMP = 10.0
-"""Bound of a sigmoid's argument; beyond it, no gradient."""
+MAX_ARGUMENT = 10.0
+"""Bound of a sigmoid's argument, beyond which it has no gradient."""
 MAX_TEMPERATURE = 2000.0
-"""τ stays at or below this."""
-SCALE = 1.25
-"""β starts at this times max|y| / max|w|."""
-TERNARY = 0.05
-"""Thresholds of the ternary grid, on both sides of zero."""
-CLUSTERED = 5_000
-"""At most this many weights are clustered."""
+"""Bound of the temperature τ."""
+SCALE_FACTOR = 1.25
+"""Factor on max|y| / max|w| in the initial β."""
+TERNARY_THRESHOLD = 0.05
+"""Distance of the ternary grid's two thresholds from zero."""
+MAX_CLUSTERED_WEIGHTS = 5_000
+"""Number of weights, at most, that k-means clusters."""
 
 
 def sigmoid_levels(bits: int, largest: int | None = None) -> Tensor:
@@ -39,41 +39,41 @@ def sigmoid_levels(bits: int, largest: int | None = None) -> Tensor:
 
 
 def sigmoid_scale(weight: Tensor, levels: Tensor) -> Tensor:
-    """Where β starts, 1.25·max|y| / max|w|, a scalar; α starts at 1/β."""
-    return SCALE * levels.abs().max() / weight.detach().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    """The initial β, 1.25·max|y| / max|w|, a scalar; the initial α is 1/β."""
+    return SCALE_FACTOR * levels.abs().max() / weight.detach().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def sigmoid_thresholds(scaled: Tensor, levels: Tensor) -> Tensor:
-    """Where the steps lie, c, ``[n − 1]``: 0 for two levels, ±0.05 for three, else midpoints of k-means centres.
+    """The thresholds c, ``[n − 1]``: 0 for two levels, ±0.05 for three, else midpoints of k-means centres.
 
     Args:
         scaled: β·w, any shape.
-        levels: ``[n]``. Where the weights have fewer different values than that, the midpoints are the levels' own.
+        levels: ``[n]``; their midpoints are the thresholds of weights with at most n different values.
     """
     if len(levels) == 2:
         return torch.zeros(1, device=scaled.device)
     if len(levels) == 3:
-        return torch.tensor([-TERNARY, TERNARY], device=scaled.device)
+        return torch.tensor([-TERNARY_THRESHOLD, TERNARY_THRESHOLD], device=scaled.device)
     # Only trainings with sigmoids need it, and it takes half a second to import.
     from sklearn.cluster import KMeans
 
     values = scaled.detach().flatten().float().cpu().sort().values
-    values = values[torch.linspace(0, len(values) - 1, min(len(values), CLUSTERED)).long()]
+    values = values[torch.linspace(0, len(values) - 1, min(len(values), MAX_CLUSTERED_WEIGHTS)).long()]
     centres = levels
     if len(values.unique()) > len(levels):
         start = values[torch.linspace(0, len(values) - 1, len(levels)).long()]
-        found = KMeans(len(levels), init=start[:, None].numpy(), n_init=1).fit(values[:, None].numpy())
-        centres = torch.from_numpy(found.cluster_centers_[:, 0]).float().sort().values
+        clusters = KMeans(len(levels), init=start[:, None].numpy(), n_init=1).fit(values[:, None].numpy())
+        centres = torch.from_numpy(clusters.cluster_centers_[:, 0]).float().sort().values
     return ((centres[1:] + centres[:-1]) / 2).to(scaled.device)
 
 
 def temperature(epoch: int, rate: float) -> float:
-    """τ in an epoch, counted from 1: ``rate`` times as much, at most :data:`MAX_TEMPERATURE`."""
+    """The temperature τ = min(``rate``·``epoch``, :data:`MAX_TEMPERATURE`); epochs count from 1."""
     return min(rate * epoch, MAX_TEMPERATURE)
 
 
 class _SumOfSigmoids(torch.autograd.Function):
-    """One pass over the steps each way, so that the memory does not grow with their number."""
+    """Loops over the thresholds in forward and backward, so that the memory does not grow with their number."""
 
     @staticmethod
     def forward(
@@ -81,7 +81,7 @@ class _SumOfSigmoids(torch.autograd.Function):
     ) -> Tensor:
         total = torch.zeros_like(x) - heights.sum() / 2
         for height, threshold in zip(heights, thresholds, strict=True):
-            total += height * torch.sigmoid((tau * (beta * x - threshold)).clamp(-CLAMP, CLAMP))
+            total += height * torch.sigmoid((tau * (beta * x - threshold)).clamp(-MAX_ARGUMENT, MAX_ARGUMENT))
         ctx.save_for_backward(x, alpha, beta, thresholds, heights, total)
         ctx.tau = tau
         return alpha * total
@@ -93,8 +93,8 @@ class _SumOfSigmoids(torch.autograd.Function):
         for height, threshold in zip(heights, thresholds, strict=True):
             argument = ctx.tau * (beta * x - threshold)
             value = torch.sigmoid(argument)
-            slope += height * value * (1 - value) * (argument.abs() <= CLAMP)
-        # By βx; x and β share it.
+            slope += height * value * (1 - value) * (argument.abs() <= MAX_ARGUMENT)
+        # The derivative by βx, from which those by x and β follow.
         slope = grad * alpha * ctx.tau * slope
         return slope * beta, (grad * total).sum(), (slope * x).sum(), None, None, None
 
@@ -115,5 +115,5 @@ def soft_quantize(x: Tensor, alpha: Tensor, beta: Tensor, thresholds: Tensor, le
 
 
 def hard_codes(x: Tensor, beta: Tensor, thresholds: Tensor, levels: Tensor) -> Tensor:
-    """What Q becomes with the unit step for σ, before α: the level of each element, shaped like ``x``; 1 at a step."""
+    """The level of each element, shaped like ``x``: Q/α with the unit step for σ, which is 1 at a threshold."""
     return levels[torch.bucketize((beta * x).detach().contiguous(), thresholds, right=True)]

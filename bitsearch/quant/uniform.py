@@ -21,11 +21,11 @@ from bitsearch.quant.compilation import compilable
 
 LN2 = math.log(2.0)
 SMALLEST_STEP = 1e-8
-"""Step sizes are kept at or above this, so that a division by a step is always finite."""
+"""Lower bound of step sizes, which keeps a division by a step finite."""
 
 
 class Levels(NamedTuple):
-    """What quantizing one tensor yields, before it is scaled back by the step; all but ``largest`` shaped like x."""
+    """The integer levels of a tensor and the numbers they come from; all but ``largest`` are shaped like x."""
 
     codes: Tensor
     """Integer levels x̄, of float dtype."""
@@ -38,12 +38,12 @@ class Levels(NamedTuple):
 
 
 def working_precision(x: Tensor) -> Tensor:
-    """``x``, in float32 if it comes in half precision (bfloat16 or float16, as under autocast)."""
+    """``x``, cast to float32 from half precision (bfloat16 or float16, as under autocast)."""
     return x.float() if x.dtype.itemsize < 4 else x
 
 
-def as_given(result: Tensor, x: Tensor) -> Tensor:
-    """``result`` in the dtype of ``x``, after work in :func:`working_precision`."""
+def cast_like(result: Tensor, x: Tensor) -> Tensor:
+    """``result`` in the dtype of ``x``, after computation in :func:`working_precision`."""
     # A cast to the same dtype at the end of an autograd function cuts its gradients off under torch.compile (2.11).
     return result if result.dtype == x.dtype else result.to(x.dtype)
 
@@ -75,7 +75,7 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool, largest: T
         step: positive; a scalar, or broadcastable to ``x`` (one per output channel).
         bits: scalar tensor holding a whole number of at least 1.
         signed: weights and signed inputs True, spikes False.
-        largest: q_max of ``bits`` where it is known already.
+        largest: q_max of ``bits``; None computes it.
     """
     scaled = working_precision(x) / step
     if largest is None:
@@ -91,7 +91,7 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool, largest: T
 
 
 def inside_range(levels: Levels) -> Tensor:
-    """Boolean mask of the elements with q_min ≤ x/s ≤ q_max, shaped like x: those that the gradient passes."""
+    """Boolean mask of the elements with q_min ≤ x/s ≤ q_max, shaped like x, through which the gradient passes."""
     return levels.scaled == levels.clipped
 
 
@@ -112,21 +112,21 @@ def edge_derivative(step: Tensor, bits: Tensor, *, signed: bool) -> Tensor:
 
 
 def level_gradients(
-    grad: Tensor, passed: Tensor, levels: Levels, step: Tensor, bits: Tensor, *, signed: bool
+    grad: Tensor, inside_grad: Tensor, levels: Levels, step: Tensor, bits: Tensor, *, signed: bool
 ) -> tuple[Tensor, Tensor]:
-    """(ds, db) of s·x̄: ds shaped like ``step``, with LSQ's gradient scale, applied here and nowhere else; db a scalar.
+    """(ds, db) of s·x̄: ds shaped like ``step``, with LSQ's gradient scale, applied only here; db a scalar.
 
     Args:
         grad: incoming gradient g, shaped like x.
-        passed: g·I, what goes on to x.
+        inside_grad: g·I, the gradient of x.
         levels: of x.
         step: as for :func:`to_levels`.
         bits: as for :func:`to_levels`.
         signed: as for :func:`to_levels`.
     """
     # Outside the range x̄ is ±q_max or 0, so that x̄/q_max is its sign and both gradients share one sum.
-    edge = ((grad - passed) * levels.codes).sum_to_size(step.shape)
-    rounding = ((levels.codes - levels.clipped) * passed).sum_to_size(step.shape)
+    edge = ((grad - inside_grad) * levels.codes).sum_to_size(step.shape)
+    rounding = ((levels.codes - levels.clipped) * inside_grad).sum_to_size(step.shape)
     scale = step_gradient_scale(grad.numel() // max(step.numel(), 1), levels.largest)
     grad_bits = (edge / levels.largest * edge_derivative(step, bits, signed=signed)).sum()
     return (edge + rounding) * scale, grad_bits
@@ -135,8 +135,8 @@ def level_gradients(
 # The kernels get q_max as an input: a compiled loop would take a power of two for every eight elements.
 @compilable
 def quantized(x: Tensor, step: Tensor, bits: Tensor, largest: Tensor, *, signed: bool) -> Tensor:
-    """The values of :func:`quantize`, without gradients of their own; ``largest`` is q_max of ``bits``."""
-    return as_given(to_levels(x, step, bits, signed=signed, largest=largest).codes * step, x)
+    """The values of :func:`quantize`, without analytic gradients; ``largest`` is q_max of ``bits``."""
+    return cast_like(to_levels(x, step, bits, signed=signed, largest=largest).codes * step, x)
 
 
 @compilable
@@ -145,8 +145,8 @@ def _quantized_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     levels = to_levels(x, step, bits, signed=signed, largest=largest)
     grad = working_precision(grad)
-    passed = grad * inside_range(levels)
-    return as_given(passed, x), *level_gradients(grad, passed, levels, step, bits, signed=signed)
+    grad_x = grad * inside_range(levels)
+    return cast_like(grad_x, x), *level_gradients(grad, grad_x, levels, step, bits, signed=signed)
 
 
 class _Quantize(torch.autograd.Function):
@@ -161,8 +161,8 @@ class _Quantize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        passed, grad_step, grad_bits = _quantized_backward(grad, *ctx.saved_tensors, signed=ctx.signed)
-        return passed, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
+        grad_x, grad_step, grad_bits = _quantized_backward(grad, *ctx.saved_tensors, signed=ctx.signed)
+        return grad_x, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
 
 
 def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None, *, signed: bool) -> Tensor:
@@ -172,20 +172,20 @@ def quantize(x: Tensor, step: Tensor, bits: Tensor, latent: Tensor | None = None
         x: tensor of any shape.
         step: positive scalar, or one per output channel as ``[C, 1, ...]``.
         bits: scalar tensor, the rounded bit width that the forward pass uses.
-        latent: scalar tensor b̂ that receives the bit width's gradient; None where the bits are fixed.
+        latent: scalar tensor b̂ that receives the bit width's gradient; None for fixed bits.
         signed: True for weights and signed inputs, False for spikes.
 
     Gradients: dx = g·I; ds = Σ g·(x̄ − (x/s)·I)/√(numel·q_max); db̂ = Σ over clipped elements of
     g·sign(x̄)·∂(s·q_max)/∂b. NaN stays NaN. Half-precision ``x`` is quantized in float32, the result has its dtype.
     """
     if not torch.is_grad_enabled():
-        return as_given(to_levels(x, step, bits, signed=signed).codes * step, x)
+        return cast_like(to_levels(x, step, bits, signed=signed).codes * step, x)
     result: Tensor = _Quantize.apply(x, step, bits, latent, signed)
     return result
 
 
 def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False, shared: bool = False) -> Tensor:
-    """LSQ's starting step 2·mean|x|/√q_max, of x clipped at zero where unsigned.
+    """LSQ's initial step 2·mean|x|/√q_max, of x clipped at zero on an unsigned grid.
 
     A scalar, or ``[C, 1, ...]`` over x's first axis with ``per_channel``; ``shared`` as for
     :func:`bitsearch.quant.renewal.renew_step`.
@@ -195,8 +195,8 @@ def initial_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = F
     if per_channel:
         mean = magnitude.flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
     elif shared and world_size() > 1:
-        summed, count = all_reduce_sum(torch.stack([magnitude.sum(), magnitude.new_tensor(float(magnitude.numel()))]))
-        mean = summed / count
+        total, count = all_reduce_sum(torch.stack([magnitude.sum(), magnitude.new_tensor(float(magnitude.numel()))]))
+        mean = total / count
     else:
         mean = magnitude.mean()
     return (2 * mean / q_max(bits, signed=signed).sqrt()).clamp_min(SMALLEST_STEP)

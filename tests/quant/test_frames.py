@@ -8,7 +8,7 @@ from profiles import examples
 from tolerances import FLOAT64, rounding, summed
 from torch.nn import functional as F
 
-from bitsearch.quant.frames import bin_frames, bin_weights, held, hold_frames, with_time_gradient
+from bitsearch.quant.frames import bin_frames, bin_weights, hold_frames, step_indices, with_time_gradient
 from bitsearch.quant.neuron import refined_neuron
 
 QUICK = examples(80)
@@ -41,8 +41,8 @@ def test_every_frame_shows_the_time_step_that_it_falls_into(lengths, seed):
     for frame in range(frames):
         assert torch.equal(shown[frame], y[int(frame * time_steps / frames + 1e-9)])
     # No time step goes unseen, and none is seen before an earlier one.
-    assert sorted(held(frames, time_steps).tolist()) == held(frames, time_steps).tolist()
-    assert set(held(frames, time_steps).tolist()) == set(range(time_steps))
+    assert sorted(step_indices(frames, time_steps).tolist()) == step_indices(frames, time_steps).tolist()
+    assert set(step_indices(frames, time_steps).tolist()) == set(range(time_steps))
     if frames % time_steps == 0:
         torch.testing.assert_close(bin_frames(shown, time_steps), y, **summed(8, y.abs().amax().item()))
 

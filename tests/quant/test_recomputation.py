@@ -35,7 +35,7 @@ COPIES_ITS_INPUT = "circular"
 @pytest.fixture
 def any_size(monkeypatch):
     """Operands of any size are recomputed."""
-    monkeypatch.setattr(recomputation, "SMALLEST", 1)
+    monkeypatch.setattr(recomputation, "MIN_ELEMENTS", 1)
 
 
 def is_learnable(kind, granularity="layer"):
@@ -207,7 +207,7 @@ def test_what_changed_before_backward_is_refused_as_torch_does(changed):
 def test_smaller_operands_are_kept(smallest_is_more, monkeypatch):
     layer, x = is_learnable("conv2d")
     assert x.numel() > layer.weight.numel()
-    monkeypatch.setattr(recomputation, "SMALLEST", x.numel() + smallest_is_more)
+    monkeypatch.setattr(recomputation, "MIN_ELEMENTS", x.numel() + smallest_is_more)
     with recomputed_operands():
         _, output, (spikes, weight) = forward(layer, x)
     assert output.grad_fn is not None

@@ -9,7 +9,7 @@ from profiles import examples
 from tolerances import FLOAT64, summed
 
 from bitsearch.quant.sigmoid import (
-    CLAMP,
+    MAX_ARGUMENT,
     hard_codes,
     sigmoid_levels,
     sigmoid_scale,
@@ -24,7 +24,7 @@ BITS = st.integers(1, 5)
 def reference(x, alpha, beta, thresholds, levels, tau):
     """The published formula in float64, term by term."""
     heights = np.diff(levels)
-    steps = np.clip(tau * (beta * x[..., None] - thresholds), -CLAMP, CLAMP)
+    steps = np.clip(tau * (beta * x[..., None] - thresholds), -MAX_ARGUMENT, MAX_ARGUMENT)
     return alpha * ((heights / (1 + np.exp(-steps))).sum(-1) - heights.sum() / 2)
 
 
@@ -99,7 +99,7 @@ def test_the_hotter_the_nearer_to_hard_steps(bits, seed):
     ]
     assert distance[1] <= distance[0]
     # At 0.02 from a step and a temperature of 2000 every sigmoid is at its clamp, by less than e^-10 from its end.
-    assert distance[1] < math.exp(-CLAMP) * float(alpha) * float(levels[-1] - levels[0])
+    assert distance[1] < math.exp(-MAX_ARGUMENT) * float(alpha) * float(levels[-1] - levels[0])
 
 
 def test_the_temperature_rises_with_the_epochs_up_to_its_cap():

@@ -45,8 +45,8 @@ def test_the_guard_catches_every_way_of_reading(no_good_cuts):
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
 @pytest.mark.parametrize("metric", ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory"])
 def test_forward_backward_and_penalty_read_no_value(no_good_cuts, monkeypatch, metric, granularity, recompute):
-    monkeypatch.setattr(recomputation, "SMALLEST", 1)
-    monkeypatch.setattr(recomputation, "_active", recompute)
+    monkeypatch.setattr(recomputation, "MIN_ELEMENTS", 1)
+    monkeypatch.setattr(recomputation, "_is_active", recompute)
     torch.manual_seed(0)
     network = make_network("resnet20", {"width": 4}, input_shape=(3, 8, 8), classes=10)
     images, labels = torch.randn(4, 3, 8, 8), torch.randint(10, (4,))

@@ -17,7 +17,7 @@ from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import all_gather, all_reduce_sum, rank, world_size
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer
-from bitsearch.quant.frames import held
+from bitsearch.quant.frames import step_indices
 from bitsearch.train.predict import predict
 from bitsearch.train.state import to_device
 
@@ -221,7 +221,7 @@ def fisher_slopes(logits: Tensor, signs: Tensor) -> Tensor:
 
 def _by_frame(grad: Tensor, frames: int) -> Tensor:
     """``[T, ...]`` to ``[F, ...]``: each time step's gradient, in equal parts to the frames that show it."""
-    shown = held(frames, grad.shape[0], grad.device)
+    shown = step_indices(frames, grad.shape[0], grad.device)
     return (grad / torch.bincount(shown).view(-1, *[1] * (grad.dim() - 1)))[shown]
 
 
