@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bitsearch import text as shown_as
 from bitsearch.report.comparison import comparison_table
-from bitsearch.report.plans_table import shown_metrics
+from bitsearch.report.plans_table import table_metrics
 
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
@@ -23,7 +23,7 @@ SHOWN_BASELINES = 8
 def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     """The chosen plan beside the uniform baselines and full precision, its layers, and where everything is."""
     best, settings = result.best, result.folder.settings
-    shown = shown_metrics(settings, list(best.costs))
+    shown = table_metrics(settings, list(best.costs))
     title = f"{settings.space.name} at {settings.request}"
     table = Table(title=title, title_justify="left")
     table.add_column("plan", no_wrap=True)

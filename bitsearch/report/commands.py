@@ -1,4 +1,4 @@
-"""What to type to take a plan on from its page."""
+"""Command lines for a plan, which its page shows."""
 
 import shlex
 
@@ -8,30 +8,32 @@ from bitsearch.runs.folder import RunFolder
 
 
 def commands(folder: RunFolder, plan: BitPlan) -> list[tuple[str, str]]:
-    """(what for, command line) to export, measure, train on, deploy and verify a plan, and to run the search again.
+    """(purpose, command line) to export, measure, train, deploy and verify a plan, and to run the search again.
 
-    They write beside the plan's run, where its search space and weights are found. A plan without a trial, or whose
-    weights are gone, only has those that can work.
+    The commands write to the plan's run folder, where its search space and weights are. A plan without a trial, or
+    without a weights file, has only the commands that work without them.
     """
     space, trial = folder.settings.space, plan.provenance.trial
-    again = [("Run the whole search again", plan.provenance.command)]
+    search_command = [("Run the whole search again", plan.provenance.command)]
     if trial is None:
-        return again
+        return search_command
     file, weights, stem = folder.plan_file(trial), folder.weights_file(trial), f"trial-{trial:04d}"
-    packed, trained = folder.path / f"{stem}.packed.safetensors", folder.path / f"{stem}.trained.json"
-    # What the plan's network or data are made by is no part of bitsearch; it runs only if the user says so.
-    trust = ["--trust"] if is_import_path(space.network) or is_import_path(space.data) else []
-    epochs = ["--epochs", space.training.epochs, "-o", trained, *trust]
-    found: list[tuple[str, list[object]]] = [
+    packed_file, trained_file = folder.path / f"{stem}.packed.safetensors", folder.path / f"{stem}.trained.json"
+    # A factory of the user's own runs only with the user's consent.
+    trust_option = ["--trust"] if is_import_path(space.network) or is_import_path(space.data) else []
+    training_options = ["--epochs", space.training.epochs, "-o", trained_file, *trust_option]
+    command_lines: list[tuple[str, list[object]]] = [
         ("Write its plan", ["export", folder.path, "--trial", trial, "-o", "plan.json"]),
     ]
     if weights.is_file():
-        found += [
-            ("Measure it on the test split", ["evaluate", file, "--split", "test", *trust]),
-            ("Train it on", ["train", file, "--from", weights, *epochs]),
-            ("Deploy it as packed integers", ["deploy", file, "-o", packed, *trust]),
-            ("Check the packed integers, spike by spike", ["verify", packed, *trust]),
+        command_lines += [
+            ("Measure it on the test split", ["evaluate", file, "--split", "test", *trust_option]),
+            ("Train it on", ["train", file, "--from", weights, *training_options]),
+            ("Deploy it as packed integers", ["deploy", file, "-o", packed_file, *trust_option]),
+            ("Check the packed integers, spike by spike", ["verify", packed_file, *trust_option]),
         ]
     else:
-        found.append(("Train it", ["train", file, *epochs]))
-    return [(title, shlex.join(["bitsearch", *map(str, words)])) for title, words in found] + again
+        command_lines.append(("Train it", ["train", file, *training_options]))
+    return [
+        (purpose, shlex.join(["bitsearch", *map(str, arguments)])) for purpose, arguments in command_lines
+    ] + search_command

@@ -20,62 +20,62 @@ from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.study import load_study
 from bitsearch.text import accuracy, cost, title
 
-SECONDS = 5.0
-"""Between two looks for trials that have finished."""
+POLL_SECONDS = 5.0
+"""Time between two updates of a followed run."""
 
 
 class LiveStudy:
-    """Keeps what optuna-dashboard shows of a run up to date."""
+    """The study of a run in optuna-dashboard, with the plans, figures and page that bitsearch attaches to it."""
 
     def __init__(self, folder: RunFolder) -> None:
-        found = load_study(folder.storage_url) if (folder.path / "study.db").is_file() else None
-        if found is None:
+        study = load_study(folder.storage_url) if (folder.path / "study.db").is_file() else None
+        if study is None:
             raise InputError(
                 f"{folder.path} has no study yet; start the run first, or give the folder of one that runs"
             )
-        self.folder, self.study = folder, found
+        self.folder, self.study = folder, study
         path = folder.path / "artifacts"
         path.mkdir(exist_ok=True)
         self.artifacts = FileSystemArtifactStore(path)
-        self.attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(found)}
-        """Identity of every attached file, by its name."""
-        self._shown = 0
+        self.artifact_ids = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+        """Artifact id of every attached file, by the file's name."""
+        self._plan_count = 0
 
     def update(self) -> int:
-        """With new plans: attach the plan files of the front, write the page and attach it, draw the figures anew.
+        """If there are new plans, attach the front's plan files and a new page, and save new figures.
 
-        They hang on the study, since Optuna lets nobody change a trial that has finished.
+        Files are attached to the study, since Optuna does not allow changes to a finished trial.
 
         Returns:
-            How many plans were new on the front.
+            Number of plan files that were attached.
         """
         plans, settings = self.folder.plans(), self.folder.settings
-        if len(plans) == self._shown:
+        if len(plans) == self._plan_count:
             return 0
         trials = [plan.provenance.trial for plan in pareto_front(plans, settings.metric)]
         files = [self.folder.plan_file(trial) for trial in trials if trial is not None]
-        new = [file for file in files if file.name not in self.attached]
-        for file in new:
+        new_files = [file for file in files if file.name not in self.artifact_ids]
+        for file in new_files:
             self._attach(file, "application/json")
-        # Without a plan within the budget, there is no page yet.
+        # The page needs a plan within the budget.
         if best_plan(plans, settings.metric) is not None:
             self._attach(write_report(self.folder), "text/html")
-        self._draw(plans)
-        self._shown = len(plans)
-        return len(new)
+        self._save_figures(plans)
+        self._plan_count = len(plans)
+        return len(new_files)
 
     def _attach(self, file: Path, mimetype: str) -> None:
-        """Attach a file, in place of the one of its name."""
-        known = self.attached.get(file.name)
-        if known is not None:
+        """Attach a file, and replace an attached file of the same name."""
+        artifact_id = self.artifact_ids.get(file.name)
+        if artifact_id is not None:
             with file.open("rb") as content:
-                self.artifacts.write(known, content)
+                self.artifacts.write(artifact_id, content)
             return
-        self.attached[file.name] = upload_artifact(
+        self.artifact_ids[file.name] = upload_artifact(
             artifact_store=self.artifacts, file_path=str(file), study_or_trial=self.study, mimetype=mimetype
         )
 
-    def _draw(self, plans: list[BitPlan]) -> None:
+    def _save_figures(self, plans: list[BitPlan]) -> None:
         from optuna_dashboard import save_note, save_plotly_graph_object
         from optuna_dashboard.artifact import get_artifact_path
 
@@ -90,30 +90,30 @@ class LiveStudy:
         for key, (heading, figure) in figures.items():
             figure.update_layout(title=heading, margin_t=70)
             save_plotly_graph_object(self.study, figure, graph_object_id=f"bitsearch-{key}")
-        links = {name: get_artifact_path(self.study, identity) for name, identity in self.attached.items()}
+        links = {name: get_artifact_path(self.study, artifact_id) for name, artifact_id in self.artifact_ids.items()}
         save_note(self.study, front_note(plans, self.folder, links))
 
 
 def front_note(plans: list[BitPlan], folder: RunFolder, links: Mapping[str, str]) -> str:
-    """The front so far as a Markdown table; ``links`` by the name of an attached file."""
+    """The current front as a Markdown table; ``links`` has addresses by the name of an attached file."""
     metric, page = folder.settings.metric, folder.report_file.name
 
-    def linked(words: str, file: str) -> str:
-        return f"[{words}]({links[file]})" if file in links else words
+    def link(label: str, file: str) -> str:
+        return f"[{label}]({links[file]})" if file in links else label
 
-    lines = [f"The front after {len(plans)} plans; the report is {linked(page, page)} in the run folder.", ""]
+    lines = [f"The front after {len(plans)} plans; the report is {link(page, page)} in the run folder.", ""]
     lines += [f"| plan | validation | {title(metric)} | budget met |", "|---|---|---|---|"]
     for plan in pareto_front(plans, metric):
         file = folder.plan_file(plan.provenance.trial).name if plan.provenance.trial is not None else ""
         lines.append(
-            f"| {linked(name(plan), file)} | {accuracy(plan.accuracy.validation)} | "
+            f"| {link(name(plan), file)} | {accuracy(plan.accuracy.validation)} | "
             f"{cost(metric, plan.costs[metric], 4)} | {'yes' if plan.met else 'no'} |"
         )
     return "\n".join(lines)
 
 
 def serve(folder: RunFolder, host: str, port: int) -> None:
-    """Show the run at ``http://host:port`` until interrupted, following it as it goes on.
+    """Serve the run at ``http://host:port`` until interrupted, and update it while it goes on.
 
     Raises:
         InputError: optuna-dashboard is not installed, the run has no study, or the address cannot be used.
@@ -122,24 +122,24 @@ def serve(folder: RunFolder, host: str, port: int) -> None:
         from optuna_dashboard import run_server
     except ImportError as error:
         raise InputError("optuna-dashboard is not installed; run: pip install 'bitsearch[dashboard]'") from error
-    live = LiveStudy(folder)
-    live.update()
-    ended = threading.Event()
-    follower = threading.Thread(target=_follow, args=(live, ended), daemon=True)
+    live_study = LiveStudy(folder)
+    live_study.update()
+    end_event = threading.Event()
+    follower = threading.Thread(target=_follow, args=(live_study, end_event), daemon=True)
     follower.start()
     try:
-        run_server(storage_of(live.study), host=host, port=port, artifact_store=live.artifacts)
+        run_server(storage_of(live_study.study), host=host, port=port, artifact_store=live_study.artifacts)
     except OSError as error:
         raise InputError(f"cannot serve at {host}:{port}: {error.strerror or error}; give another --port") from error
     finally:
-        ended.set()
+        end_event.set()
         follower.join()
 
 
-def _follow(live: LiveStudy, ended: threading.Event) -> None:
-    while not ended.wait(SECONDS):
+def _follow(live_study: LiveStudy, end_event: threading.Event) -> None:
+    while not end_event.wait(POLL_SECONDS):
         try:
-            live.update()
+            live_study.update()
         except (StorageInternalError, InputError):
-            # The run is writing at this moment; the next look finds what this one missed.
+            # The run is writing at this moment; the next update reads it.
             continue

@@ -1,4 +1,4 @@
-"""What each figure of merit means, in one sentence each."""
+"""Definitions of the terms and metrics on the page, one sentence each."""
 
 from bitsearch.cost import METRICS
 from bitsearch.text import title
@@ -37,12 +37,12 @@ _TERMS = {
 
 
 def definition(metric: str) -> str:
-    """One sentence on a metric; a plan of another version may have one that this one does not know."""
+    """One sentence on a metric; a plan of another version may have a metric that this version does not know."""
     if metric in METRICS:
         return METRICS[metric].definition
     return "A cost of the plans that this version of bitsearch does not know."
 
 
 def definitions(metrics: list[str]) -> dict[str, str]:
-    """Term to sentence: the given metrics first, then the words that the page uses."""
+    """Sentences by term: the metrics first, then the terms of the page."""
     return {title(name): definition(name) for name in metrics} | _TERMS

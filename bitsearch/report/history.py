@@ -1,4 +1,4 @@
-"""What ``log.jsonl`` says about each trial: its epochs, and what was measured at its end."""
+"""The records of each trial in ``log.jsonl``: its epochs, and the measurements at its end."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,37 +8,37 @@ from typing import Any
 
 @dataclass
 class TrialHistory:
-    """One trial's records; anything that is not what a run writes is left out."""
+    """One trial's records; records of another form are left out."""
 
     epochs: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
-    """By phase and number, in the order they were first logged; of an epoch logged twice, the later record."""
+    """Records by phase and epoch, in the order of their first record; a repeated epoch has its last record."""
     firing_rates: dict[str, float] = field(default_factory=dict)
     """Share of non-zero spikes, by layer."""
     layer_costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By metric and layer, those without bits included; only metrics that add up over the layers."""
+    """Costs by metric and layer, layers without bits included; only of metrics that are sums over the layers."""
 
 
 def histories(log: Iterable[Any]) -> dict[int | None, TrialHistory]:
-    """By trial; None is the full-precision training."""
-    found: dict[int | None, TrialHistory] = {}
+    """Histories by trial; None is the full-precision training."""
+    histories_by_trial: dict[int | None, TrialHistory] = {}
     for record in log:
         if not isinstance(record, Mapping) or not isinstance(record.get("trial"), (int, type(None))):
             continue
-        own = found.setdefault(record.get("trial"), TrialHistory())
+        history = histories_by_trial.setdefault(record.get("trial"), TrialHistory())
         phase, epoch = record.get("phase"), record.get("epoch")
         if phase == "measured":
-            own.firing_rates = _numbers(record.get("firing_rates"))
+            history.firing_rates = _numbers(record.get("firing_rates"))
             costs = record.get("layer_costs")
-            own.layer_costs = (
+            history.layer_costs = (
                 {str(name): _numbers(cost) for name, cost in costs.items()} if isinstance(costs, Mapping) else {}
             )
         elif isinstance(phase, str) and isinstance(epoch, int):
-            own.epochs[phase, epoch] = record
-    return found
+            history.epochs[phase, epoch] = record
+    return histories_by_trial
 
 
 def sample_counts(log: Iterable[Any]) -> dict[str, int]:
-    """Samples in each split of the data; empty where the run did not log them."""
+    """Number of samples in each split of the data; empty if the run did not log them."""
     for record in log:
         if isinstance(record, Mapping) and record.get("phase") == "data":
             return {name: int(count) for name, count in _numbers(record.get("samples")).items()}
@@ -52,5 +52,5 @@ def _numbers(content: object) -> dict[str, float]:
 
 
 def is_number(value: object) -> bool:
-    """True for what JSON can write: neither NaN nor infinite."""
+    """True for a finite number, which JSON can represent."""
     return isinstance(value, (int, float)) and math.isfinite(value)

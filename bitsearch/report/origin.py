@@ -1,4 +1,4 @@
-"""Where the results come from: what was asked for, of which version, with which seed."""
+"""The origin of a run's results, in sentences and facts: command, version, seed, baseline, first layer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from bitsearch.text import cost, title
 
 
 def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int]) -> dict[str, str]:
-    """What it takes to run the search again; ``samples`` by split, ``seeds`` of the plans."""
+    """The facts from which the search can be run again; ``samples`` by split, ``seeds`` of the plans."""
     space = settings.space
     methods = " and ".join(space.search.methods or (space.allocation.method,)).replace("_", " ")
-    counted = ", ".join(f"{count:,} for {name}" for name, count in samples.items())
+    sample_text = ", ".join(f"{count:,} for {name}" for name, count in samples.items())
     return {
         "Command": settings.command,
         "Seed": ", ".join(str(seed) for seed in sorted({settings.seed, *seeds})),
-        "Data": f"{space.data}{f', {counted}' if counted else ''} (split seed {space.split_seed})",
+        "Data": f"{space.data}{f', {sample_text}' if sample_text else ''} (split seed {space.split_seed})",
         "Versions": f"bitsearch {settings.bitsearch}, torch {settings.torch}",
         "Device": f"{settings.device}, {settings.threads} thread{'s' if settings.threads > 1 else ''}",
         "Space": f"{space.name}: network {space.network}",
@@ -31,16 +31,16 @@ def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int
 
 
 def baseline_words(settings: RunSettings) -> str:
-    """What the budget asked for stood for, in one or two sentences."""
-    declared = settings.space.baseline
+    """Sentences on the baseline and on the limit of every budget."""
+    baseline = settings.space.baseline
     bits = (
-        f"w{declared.weight_bits} s{declared.spike_bits} T{declared.time_steps} "
-        f"({declared.weight_bits}-bit weights, {declared.spike_bits}-bit spikes, {declared.time_steps} time steps)"
+        f"w{baseline.weight_bits} s{baseline.spike_bits} T{baseline.time_steps} "
+        f"({baseline.weight_bits}-bit weights, {baseline.spike_bits}-bit spikes, {baseline.time_steps} time steps)"
     )
-    words = f"The declared baseline is {bits} on every layer, the first one included."
+    sentences = f"The declared baseline is {bits} on every layer, the first one included."
     for budget in settings.budgets:
-        words += " " + _budget_words(budget, settings.baseline_costs.get(budget.metric))
-    return words
+        sentences += " " + _budget_words(budget, settings.baseline_costs.get(budget.metric))
+    return sentences
 
 
 def _budget_words(budget: Budget, baseline: float | None) -> str:
@@ -52,24 +52,24 @@ def _budget_words(budget: Budget, baseline: float | None) -> str:
     except InputError:
         ratio, value = False, 0.0
     if ratio and baseline is not None:
-        whole = cost(budget.metric, baseline, 4)
-        divided = f"a budget of {budget.requested} is that divided by {value:g}: at most {limit}."
-        return f"The baseline's {name} is {whole}; {divided}"
+        baseline_cost = cost(budget.metric, baseline, 4)
+        limit_text = f"a budget of {budget.requested} is that divided by {value:g}: at most {limit}."
+        return f"The baseline's {name} is {baseline_cost}; {limit_text}"
     return f"The budget on {name} was given as {budget.requested}: at most {limit}."
 
 
 def first_layer_words(settings: RunSettings) -> str:
-    """How the first layer is treated."""
+    """A sentence on the first layer's bits and on the counts that include it."""
     first = settings.space.first_layer
     rule = settings.target.first_layer
-    required = {} if rule is None else {name: value for name, value in rule if value is not None}
-    bits = first.model_copy(update=required)
-    counted = (
+    fixed_bits = {} if rule is None else {name: value for name, value in rule if value is not None}
+    bits = first.model_copy(update=fixed_bits)
+    counting_text = (
         "it counts in every cost"
         if first.counted
         else "it is left out of bit and operation counts, but not of the memory"
     )
     return (
         f"The first layer sees the signed network input: its bits are fixed at w{bits.weight_bits} "
-        f"s{bits.spike_bits} T{bits.time_steps} in every plan, and {counted}."
+        f"s{bits.spike_bits} T{bits.time_steps} in every plan, and {counting_text}."
     )

@@ -1,4 +1,4 @@
-"""The page: everything a run folder holds, in one HTML file that needs nothing else, network included."""
+"""The page: the content of a run folder in one HTML file, which needs no other file and no connection."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ from bitsearch.report.front_figure import front_figure
 from bitsearch.report.history import TrialHistory, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
-from bitsearch.report.plans_table import plans_table, shown_metrics
+from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.study_figures import (
     correlation_figure,
     curves_figure,
@@ -40,7 +40,7 @@ from bitsearch.study.study import finished_trials
 def write_report(folder: RunFolder) -> Path:
     """Write ``pareto.html`` of a run and return its path.
 
-    The file holds all it shows: styles, scripts, figures, every plan. Opening it makes no request.
+    The file contains its styles, scripts, figures and all plans. Opening it makes no request.
 
     Raises:
         InputError: no finished trial meets the budget yet, a file of the run cannot be read, or the page not written.
@@ -55,16 +55,19 @@ def write_report(folder: RunFolder) -> Path:
 def render(folder: RunFolder) -> str:
     """The page's HTML."""
     settings, plans = folder.settings, folder.plans()
-    # Where there is none, the folder says why.
-    chosen = best_plan(plans, settings.metric) or folder.chosen()
+    # Without such a plan, the folder raises the InputError that says why.
+    chosen_plan = best_plan(plans, settings.metric) or folder.chosen()
     log = folder.log()
-    front, views = front_figure(plans, chosen, settings)
+    front, views = front_figure(plans, chosen_plan, settings)
     names = list(views)
-    data = page_data(folder, plans, chosen, views)
-    own = histories(log)
+    data = page_data(folder, plans, chosen_plan, views)
+    histories_by_trial = histories(log)
     islands: dict[str, Any] = {
         "data": data,
-        "details": [packed_details(folder, plan, own.get(plan.provenance.trial, TrialHistory())) for plan in plans],
+        "details": [
+            packed_details(folder, plan, histories_by_trial.get(plan.provenance.trial, TrialHistory()))
+            for plan in plans
+        ],
         "heat-data": front_heat_figure(data["layers"]),
         "curves-data": curves_figure(data["layers"]),
         "front-data": front,
@@ -78,15 +81,15 @@ def render(folder: RunFolder) -> str:
         .render(
             settings=settings,
             plans=plans,
-            chosen=chosen,
-            chosen_name=name(chosen),
+            chosen=chosen_plan,
+            chosen_name=name(chosen_plan),
             uniform_count=sum(is_uniform(plan) for plan in plans),
-            headline=headline(chosen),
-            reason=reason(plans, chosen, settings.metric),
+            headline=headline(chosen_plan),
+            reason=reason(plans, chosen_plan, settings.metric),
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
             facts=facts(settings, sample_counts(log), [plan.provenance.seed for plan in plans]),
-            table=plans_table(plans, chosen, settings, shown_metrics(settings, names)),
+            table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names)),
             definitions=definitions(names),
             data=data,
             figures=figures,
@@ -101,10 +104,11 @@ def render(folder: RunFolder) -> str:
 
 
 def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figure]:
-    """Those that there are enough trials for."""
+    """The figures over all trials for which there are enough trials."""
     metric = folder.settings.metric
     measured = [plan for plan in plans if plan.accuracy.validation is not None]
-    figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), [hover_name(p, False) for p in measured])}
+    names = [hover_name(plan, several_seeds=False) for plan in measured]
+    figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), names)}
     correlations = layer_correlations(plans)
     if len(correlations):
         figures["correlations"] = correlation_figure(correlations)
@@ -115,34 +119,34 @@ def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figu
 
 
 def data_island(content: Any) -> Markup:
-    """JSON for a ``<script type="application/json">``; none of its text can end that script or open a tag."""
+    """JSON for a ``<script type="application/json">``, escaped so that it can neither end the script nor open a tag."""
     if isinstance(content, go.Figure):
-        written: str = plotly.io.to_json(content, validate=False) or "null"
+        json_text: str = plotly.io.to_json(content, validate=False) or "null"
     else:
-        written = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        json_text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
-        written = written.replace(character, f"\\u{ord(character):04x}")
-    return Markup(written)  # nosec B704
+        json_text = json_text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(json_text)  # nosec B704
 
 
 def script(source: str) -> Markup:
-    """A script's text as it stands in the page."""
+    """The text of a script for the page; AssertionError if the text would end its script element."""
     if "</script" in source.lower():
         raise AssertionError("a script of the report would end early")
     return Markup(source.replace("\r\n", "\n"))  # nosec B704
 
 
 def digest(source: str) -> str:
-    """What the page's content security policy knows a script by."""
+    """The hash of a script for the page's content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
 def page_part(name: str) -> str:
-    """A style sheet or script beside this module."""
+    """The text of a style sheet or script in this package's ``assets``."""
     return resources.files("bitsearch.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def environment() -> Environment:
-    """Where templates are read; what they show is escaped."""
+    """The templates' environment, which escapes all values."""
     loader = PackageLoader("bitsearch.report", "assets")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

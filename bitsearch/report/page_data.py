@@ -1,4 +1,4 @@
-"""What the page's script works on: every trial's numbers and bits, and how to show each metric."""
+"""The data of the page's script: the numbers and bits of every trial, and the view over each metric."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.definitions import definition
 from bitsearch.report.front_figure import View, accuracy_ranges, methods
-from bitsearch.report.study_figures import DIVIDER, LABEL
+from bitsearch.report.study_figures import DIVIDER, LABEL_CHARACTERS
 from bitsearch.report.verdict import hover_name, name
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.study.analysis import KINDS
@@ -20,24 +20,26 @@ CONFIG = {
     # No image: plotly knows few of the points, and `bitsearch report --figures` draws better ones.
     "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]],
 }
-"""Of every figure."""
-ADDITIVE_STAND_IN = "s_ace"
-"""Whose shares stand for those of a metric that is no sum over the layers."""
+"""Plotly's configuration of every figure."""
+ADDITIVE_SUBSTITUTE = "s_ace"
+"""Metric whose shares replace the shares of a metric that is no sum over the layers."""
 
 
-def page_data(folder: RunFolder, plans: Sequence[BitPlan], chosen: BitPlan, views: dict[str, View]) -> dict[str, Any]:
-    """Columns by trial; index into them is a trial's identity on the page."""
+def page_data(
+    folder: RunFolder, plans: Sequence[BitPlan], chosen_plan: BitPlan, views: dict[str, View]
+) -> dict[str, Any]:
+    """Columns of trials; a trial's index in them identifies it on the page."""
     settings = folder.settings
-    own = methods(plans)
+    method_names = methods(plans)
     seeds = {plan.provenance.seed for plan in plans}
     layers = list(dict.fromkeys(layer for plan in plans for layer in plan.layers))
     return {
         "metric": settings.metric,
-        "chosen": plans.index(chosen),
+        "chosen": plans.index(chosen_plan),
         "metrics": {metric: _metric(metric, view, settings) for metric, view in views.items()},
-        "methods": own,
+        "methods": method_names,
         "layers": layers,
-        "layer_labels": [plotly_text(shorten(layer, LABEL)) for layer in layers],
+        "layer_labels": [plotly_text(shorten(layer, LABEL_CHARACTERS)) for layer in layers],
         "kinds": list(KINDS),
         "most": [
             max(max(layer.weight_bits for plan in plans for layer in plan.layers.values()), 2),
@@ -48,7 +50,7 @@ def page_data(folder: RunFolder, plans: Sequence[BitPlan], chosen: BitPlan, view
         "hover_names": [hover_name(plan, len(seeds) > 1) for plan in plans],
         "trials": {
             "trial": [plan.provenance.trial for plan in plans],
-            "method": [own.index(plan.provenance.method) for plan in plans],
+            "method": [method_names.index(plan.provenance.method) for plan in plans],
             "validation": [plan.accuracy.validation for plan in plans],
             "test": [plan.accuracy.test for plan in plans],
             "met": [plan.met for plan in plans],
@@ -57,7 +59,7 @@ def page_data(folder: RunFolder, plans: Sequence[BitPlan], chosen: BitPlan, view
         },
         "bits": [
             [
-                [_whole(value(plan.layers[layer])) if layer in plan.layers else None for layer in layers]
+                [_compact_number(value(plan.layers[layer])) if layer in plan.layers else None for layer in layers]
                 for plan in plans
             ]
             for value in KINDS.values()
@@ -71,7 +73,7 @@ def page_data(folder: RunFolder, plans: Sequence[BitPlan], chosen: BitPlan, view
 
 def _metric(metric: str, view: View, settings: RunSettings) -> dict[str, Any]:
     limits = [budget.limit for budget in settings.budgets if budget.metric == metric]
-    shares = metric if metric not in METRICS or METRICS[metric].additive else ADDITIVE_STAND_IN
+    share_metric = metric if metric not in METRICS or METRICS[metric].additive else ADDITIVE_SUBSTITUTE
     return {
         "title": title(metric),
         "definition": definition(metric),
@@ -79,8 +81,8 @@ def _metric(metric: str, view: View, settings: RunSettings) -> dict[str, Any]:
         "unit": view.scale.unit,
         "baseline": settings.baseline_costs.get(metric),
         "limit": min(limits, default=None),
-        "shares": shares,
-        "share_title": f"Share of {title(shares).split(',')[0].split(' (')[0]}",
+        "shares": share_metric,
+        "share_title": f"Share of {title(share_metric).split(',')[0].split(' (')[0]}",
         "hover": view.hover,
         "spread": view.spread,
         "axes": {kind: view.axis(kind) for kind in ("log", "linear")},
@@ -93,11 +95,11 @@ def _label(plan: BitPlan, several_seeds: bool) -> str:
 
 
 def _fits_target(plan: BitPlan, settings: RunSettings) -> bool:
-    """Whether a plan runs on the hardware, whatever the budget asked for."""
-    own = [budget for budget in settings.budgets if budget.of_target]
-    return all(plan.costs.get(budget.metric, 0.0) <= budget.limit for budget in own)
+    """True if a plan is within the limits of the hardware target."""
+    target_limits = [budget for budget in settings.budgets if budget.of_target]
+    return all(plan.costs.get(budget.metric, 0.0) <= budget.limit for budget in target_limits)
 
 
-def _whole(value: float) -> float:
-    """An integer where it is one, which takes fewer characters."""
+def _compact_number(value: float) -> float:
+    """An integer for a whole number and three decimals otherwise, to save characters."""
     return int(value) if value == int(value) else round(value, 3)

@@ -16,16 +16,17 @@ from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.front_figure import methods
 from bitsearch.report.history import histories
-from bitsearch.report.plans_table import plans_table, shown_metrics
+from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.trial_details import curves
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.pareto import best_plan, pareto_front, validation_accuracy
 from bitsearch.text import MISSING, SPACE, Scale, scale, shorten, title
 
 FORMATS = ("pdf", "svg", "png")
-COLUMN = 3.5
-"""Inches: one column of a two-column page."""
+COLUMN_INCHES = 3.5
+"""Width of a column of a two-column page."""
 DPI = 600
+"""Dots per inch of an image."""
 _MARKERS = {
     "circle": "o",
     "square": "s",
@@ -53,12 +54,12 @@ _STYLE: Any = {
 
 
 def parse_formats(text: str) -> list[str]:
-    """``pdf,svg`` as a list; InputError for any other format."""
-    found = [part.strip().lower() for part in text.split(",") if part.strip()]
-    wrong = [part for part in found if part not in FORMATS]
-    if wrong or not found:
+    """The formats of a text such as ``pdf,svg``; InputError for an unknown format."""
+    formats = [part.strip().lower() for part in text.split(",") if part.strip()]
+    unknown_formats = [part for part in formats if part not in FORMATS]
+    if unknown_formats or not formats:
         raise InputError(f"--figures is {text!r}; give some of {', '.join(FORMATS)}, separated by commas")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(formats))
 
 
 def write_paper(folder: RunFolder, formats: Sequence[str]) -> list[Path]:
@@ -71,55 +72,59 @@ def write_paper(folder: RunFolder, formats: Sequence[str]) -> list[Path]:
         InputError: no plan meets the budget yet, or a file cannot be written.
     """
     settings, plans = folder.settings, folder.plans()
-    chosen = best_plan(plans, settings.metric) or folder.chosen()
-    target = folder.path / "figures"
-    names = shown_metrics(settings, list(chosen.costs))
-    table = plans_table(plans, chosen, settings, names)
+    chosen_plan = best_plan(plans, settings.metric) or folder.chosen()
+    figures_folder = folder.path / "figures"
+    names = table_metrics(settings, list(chosen_plan.costs))
+    table = plans_table(plans, chosen_plan, settings, names)
     drawings: dict[str, Callable[[], Figure]] = {
-        "front": lambda: front(plans, chosen, settings),
-        "plan": lambda: plan_bars(chosen),
+        "front": lambda: front(plans, chosen_plan, settings),
+        "plan": lambda: plan_bars(chosen_plan),
         "bits": lambda: front_bits(pareto_front(plans, settings.metric)),
     }
-    own = histories(folder.log()).get(chosen.provenance.trial)
-    if own is not None and own.epochs:
-        lines = curves(own)["lines"]
+    history = histories(folder.log()).get(chosen_plan.provenance.trial)
+    if history is not None and history.epochs:
+        lines = curves(history)["lines"]
         drawings["curves"] = lambda: epochs(lines)
-    written = []
+    files = []
     try:
-        target.mkdir(exist_ok=True)
+        figures_folder.mkdir(exist_ok=True)
         with mpl.rc_context(_STYLE):
             for name, draw in drawings.items():
                 figure = draw()
                 for kind in formats:
-                    written.append(target / f"{name}.{kind}")
-                    dated = {"pdf": "CreationDate", "svg": "Date"}
-                    metadata = {dated[kind]: None} if kind in dated else None
-                    figure.savefig(written[-1], dpi=DPI, metadata=metadata)
+                    files.append(figures_folder / f"{name}.{kind}")
+                    date_keys = {"pdf": "CreationDate", "svg": "Date"}
+                    metadata = {date_keys[kind]: None} if kind in date_keys else None
+                    figure.savefig(files[-1], dpi=DPI, metadata=metadata)
     except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {figures_folder}: {error.strerror or error}") from error
     rows = [[row.label, *(cell.text for cell in row.cells)] for row in table.rows]
-    heads = ["Plan", *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
-    for name, text in (("table.tex", latex(heads, rows)), ("table.md", markdown(heads, rows))):
-        written.append(target / name)
-        write_whole(written[-1], text)
-    return written
+    titles = ["Plan", *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
+    for name, text in (("table.tex", latex(titles, rows)), ("table.md", markdown(titles, rows))):
+        files.append(figures_folder / name)
+        write_whole(files[-1], text)
+    return files
 
 
-def front(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> Figure:
+def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings) -> Figure:
     """Accuracy against the run's cost."""
     metric = settings.metric
     measured = [plan for plan in plans if plan.accuracy.validation is not None]
-    own = scale(metric, (plan.costs[metric] for plan in measured))
-    best = pareto_front(measured, metric)
-    figure, axes = _axes(COLUMN, 2.6)
-    axes.step(*_points(best, metric, own), where="post", color=style.GREEN, linewidth=1.2, label="Pareto front")
+    cost_scale = scale(metric, (plan.costs[metric] for plan in measured))
+    front_plans = pareto_front(measured, metric)
+    figure, axes = _axes(COLUMN_INCHES, 2.6)
+    x, y = _points(front_plans, metric, cost_scale)
+    axes.step(x, y, where="post", color=style.GREEN, linewidth=1.2, label="Pareto front")
     for number, method in enumerate(methods(plans)):
-        look = style.LOOKS[number % len(style.LOOKS)]
-        mine = [plan for plan in measured if plan.provenance.method == method]
-        on = {id(plan) for plan in best}
-        mark: dict[str, Any] = {"marker": _MARKERS[look["symbol"]], "s": 14, "color": look["color"], "linewidths": 0}
-        axes.scatter(*_points([p for p in mine if id(p) not in on], metric, own), alpha=style.FADED, **mark)
-        axes.scatter(*_points([p for p in mine if id(p) in on], metric, own), label=shorten(method, 24), **mark)
+        colour_and_symbol = style.LOOKS[number % len(style.LOOKS)]
+        method_plans = [plan for plan in measured if plan.provenance.method == method]
+        front_ids = {id(plan) for plan in front_plans}
+        colour, symbol = colour_and_symbol["color"], _MARKERS[colour_and_symbol["symbol"]]
+        marker: dict[str, Any] = {"marker": symbol, "s": 14, "color": colour, "linewidths": 0}
+        dominated = [plan for plan in method_plans if id(plan) not in front_ids]
+        non_dominated = [plan for plan in method_plans if id(plan) in front_ids]
+        axes.scatter(*_points(dominated, metric, cost_scale), alpha=style.FADED, **marker)
+        axes.scatter(*_points(non_dominated, metric, cost_scale), label=shorten(method, 24), **marker)
     star: dict[str, Any] = {
         "marker": "*",
         "s": 90,
@@ -128,11 +133,11 @@ def front(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> F
         "linewidths": 0.6,
         "zorder": 4,
     }
-    axes.scatter(*_points([chosen], metric, own), label="chosen", **star)
+    axes.scatter(*_points([chosen_plan], metric, cost_scale), label="chosen", **star)
     if metric in settings.limits:
         limit = settings.limits[metric]
         name = "hardware limit" if limit.of_target else f"budget {shorten(limit.requested, 16)}"
-        axes.axvline(limit.limit / own.factor, color=style.PURPLE, linewidth=1, linestyle="--", label=name)
+        axes.axvline(limit.limit / cost_scale.factor, color=style.PURPLE, linewidth=1, linestyle="--", label=name)
     if settings.full_precision.validation is not None:
         level = 100 * settings.full_precision.validation
         axes.axhline(level, color=style.GREY, linewidth=0.8, linestyle="-.", label="full precision")
@@ -141,7 +146,7 @@ def front(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> F
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.tick_params(axis="x", which="minor", labelsize=6)
-    axes.set_xlabel(f"{title(metric)} ({own.unit})" if own.unit else title(metric))
+    axes.set_xlabel(f"{title(metric)} ({cost_scale.unit})" if cost_scale.unit else title(metric))
     axes.set_ylabel("Validation accuracy (%)")
     figure.legend(loc="outside upper center", ncols=3)
     return figure
@@ -150,18 +155,18 @@ def front(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings) -> F
 def plan_bars(plan: BitPlan) -> Figure:
     """Weight bits, mean spike bits and time steps of every layer."""
     layers = list(plan.layers.values())
-    figure, axes = _axes(COLUMN if len(layers) <= 16 else 2 * COLUMN, 2.0)
+    figure, axes = _axes(COLUMN_INCHES if len(layers) <= 16 else 2 * COLUMN_INCHES, 2.0)
     kinds: tuple[tuple[str, str, str, list[float]], ...] = (
         ("weight bits", style.BLUE, "", [layer.weight_bits for layer in layers]),
         ("spike bits (mean)", style.VERMILION, "///", [layer.mean_spike_bits for layer in layers]),
         ("time steps", style.GREEN, "...", [layer.time_steps for layer in layers]),
     )
     for number, (name, colour, hatch, values) in enumerate(kinds):
-        places = [index + (number - 1) * 0.27 for index in range(len(layers))]
-        axes.bar(places, values, width=0.25, label=name, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
-    every = max(1, len(layers) // 40 + 1)
-    labels = [shorten(name, 14) for name in plan.layers][::every]
-    axes.set_xticks(range(0, len(layers), every), labels, rotation=90 if len(layers) > 6 else 0)
+        positions = [index + (number - 1) * 0.27 for index in range(len(layers))]
+        axes.bar(positions, values, width=0.25, label=name, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
+    tick_step = max(1, len(layers) // 40 + 1)
+    labels = [shorten(name, 14) for name in plan.layers][::tick_step]
+    axes.set_xticks(range(0, len(layers), tick_step), labels, rotation=90 if len(layers) > 6 else 0)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.3 * max(max(values) for _, _, _, values in kinds))
     axes.legend(ncols=3, loc="upper center")
@@ -171,15 +176,15 @@ def plan_bars(plan: BitPlan) -> Figure:
 def front_bits(plans: Sequence[BitPlan]) -> Figure:
     """Weight bits, layer by plan of the front, cheapest first."""
     names = list(plans[0].layers)
-    figure, axes = _axes(COLUMN, min(max(0.13 * len(names) + 0.8, 1.6), 8))
+    figure, axes = _axes(COLUMN_INCHES, min(max(0.13 * len(names) + 0.8, 1.6), 8))
     rows = [
         [plan.layers[name].weight_bits if name in plan.layers else float("nan") for plan in plans] for name in names
     ]
     image = axes.imshow(rows, aspect="auto", cmap="cividis", vmin=1, vmax=8, interpolation="nearest")
-    every = max(1, len(names) // 50 + 1)
-    axes.set_yticks(range(0, len(names), every), [shorten(name, 18) for name in names][::every], fontsize=6)
-    every = max(1, len(plans) // 12 + 1)
-    axes.set_xticks(range(0, len(plans), every), [str(place + 1) for place in range(0, len(plans), every)])
+    tick_step = max(1, len(names) // 50 + 1)
+    axes.set_yticks(range(0, len(names), tick_step), [shorten(name, 18) for name in names][::tick_step], fontsize=6)
+    tick_step = max(1, len(plans) // 12 + 1)
+    axes.set_xticks(range(0, len(plans), tick_step), [str(index + 1) for index in range(0, len(plans), tick_step)])
     axes.set_xlabel("plans of the front, cheapest first")
     figure.colorbar(image, label="weight bits", pad=0.02)
     return figure
@@ -187,13 +192,13 @@ def front_bits(plans: Sequence[BitPlan]) -> Figure:
 
 def epochs(lines: dict[str, list[float | None]]) -> Figure:
     """Loss, and mean bits and time steps, over the epochs of the chosen trial."""
-    with_bits = any(value is not None for value in lines["mean_weight_bits"])
-    figure = Figure(figsize=(COLUMN, 2.6 if with_bits else 1.6), layout="constrained")
-    panels = figure.subplots(2 if with_bits else 1, 1, sharex=True, squeeze=False)[:, 0]
+    has_bits = any(value is not None for value in lines["mean_weight_bits"])
+    figure = Figure(figsize=(COLUMN_INCHES, 2.6 if has_bits else 1.6), layout="constrained")
+    panels = figure.subplots(2 if has_bits else 1, 1, sharex=True, squeeze=False)[:, 0]
     x = range(1, len(lines["loss"]) + 1)
     _line(panels[0], x, lines["loss"], "training loss", style.BLACK, "o")
     panels[0].set_ylabel("Loss")
-    if with_bits:
+    if has_bits:
         _line(panels[1], x, lines["mean_weight_bits"], "weight bits", style.BLUE, "o")
         _line(panels[1], x, lines["mean_spike_bits"], "spike bits", style.VERMILION, "s")
         _line(panels[1], x, lines["mean_time_steps"], "time steps", style.GREEN, "h")
@@ -204,29 +209,30 @@ def epochs(lines: dict[str, list[float | None]]) -> Figure:
     return figure
 
 
-def latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A booktabs table, without what pdfLaTeX has no letters for."""
+def latex(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A booktabs table, without the characters that pdfLaTeX lacks."""
 
-    def plain(text: str) -> str:
+    def plain_text(text: str) -> str:
         # Macrons over letters are combining characters.
         return text.replace(" W̄·S̄·T̄", "").replace(SPACE, " ").replace(MISSING, "--").replace("×", "x")
 
-    table = pd.DataFrame([[plain(cell) for cell in row] for row in rows], columns=[plain(head) for head in heads])
-    text: str = table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(heads) - 1))
+    columns = [plain_text(column) for column in titles]
+    table = pd.DataFrame([[plain_text(cell) for cell in row] for row in rows], columns=columns)
+    text: str = table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(titles) - 1))
     return text
 
 
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; bars and tags in names stay text."""
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; bars and tags in names are escaped."""
 
     def line(cells: Sequence[str]) -> str:
-        safe = (
+        escaped_cells = (
             cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells
         )
-        return f"| {' | '.join(safe)} |"
+        return f"| {' | '.join(escaped_cells)} |"
 
-    rule = f"|---|{'---:|' * (len(heads) - 1)}"
-    return "\n".join([line(heads), rule, *(line(row) for row in rows)]) + "\n"
+    separator = f"|---|{'---:|' * (len(titles) - 1)}"
+    return "\n".join([line(titles), separator, *(line(row) for row in rows)]) + "\n"
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -234,10 +240,11 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _points(plans: Sequence[BitPlan], metric: str, own: Scale) -> tuple[list[float], list[float]]:
-    return [plan.costs[metric] / own.factor for plan in plans], [100 * validation_accuracy(plan) for plan in plans]
+def _points(plans: Sequence[BitPlan], metric: str, cost_scale: Scale) -> tuple[list[float], list[float]]:
+    costs = [plan.costs[metric] / cost_scale.factor for plan in plans]
+    return costs, [100 * validation_accuracy(plan) for plan in plans]
 
 
-def _line(axes: Axes, x: Sequence[int], values: Sequence[float | None], name: str, colour: str, mark: str) -> None:
-    known = [float("nan") if value is None else value for value in values]
-    axes.plot(x, known, color=colour, marker=mark, markersize=2.5, linewidth=1, label=name)
+def _line(axes: Axes, x: Sequence[int], values: Sequence[float | None], name: str, colour: str, symbol: str) -> None:
+    numbers = [float("nan") if value is None else value for value in values]
+    axes.plot(x, numbers, color=colour, marker=symbol, markersize=2.5, linewidth=1, label=name)

@@ -1,4 +1,4 @@
-"""The table that sets the chosen plan beside the uniform baselines and full precision."""
+"""The table of the chosen plan, the uniform baselines and full precision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from bitsearch.runs.pareto import pareto_front
 from bitsearch.text import MISSING, accuracy, aligned, shared_widths, title, unit
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
-COST_COLUMNS = 3
-MOST_UNIFORM = 20
-"""Of more uniform plans, the front of these is shown."""
+MIN_COST_COLUMNS = 3
+"""Number of cost columns, unless more metrics have a budget."""
+MAX_UNIFORM_ROWS = 20
+"""Number of uniform plans above which only their front is in the table."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, as it is read."""
+    """The text of one number, and True if no plan of the table within the budget has a better number."""
 
     text: str
     best: bool = False
@@ -25,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One plan."""
+    """The row of one plan."""
 
     label: str
     note: str
@@ -35,69 +36,72 @@ class Row:
 
 @dataclass(frozen=True)
 class PlansTable:
-    """Column headings, each with its unit, and rows."""
+    """(title, unit) of the columns, and the rows."""
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
 
 
-def shown_metrics(settings: RunSettings, known: Sequence[str]) -> list[str]:
-    """The costs that matter most in a run: the front's axis, what has a budget, then the usual ones, as room allows."""
-    asked = [budget.metric for budget in settings.budgets if not budget.of_target]
-    names = [name for name in dict.fromkeys([settings.metric, *asked, *USUAL_METRICS]) if name in known]
-    return names[: max(COST_COLUMNS, len(set(asked)))]
+def table_metrics(settings: RunSettings, metrics: Sequence[str]) -> list[str]:
+    """The metrics of the table's cost columns: the front's axis, those with a budget, then the usual ones."""
+    budget_metrics = [budget.metric for budget in settings.budgets if not budget.of_target]
+    names = [name for name in dict.fromkeys([settings.metric, *budget_metrics, *USUAL_METRICS]) if name in metrics]
+    return names[: max(MIN_COST_COLUMNS, len(set(budget_metrics)))]
 
 
-def plans_table(plans: Sequence[BitPlan], chosen: BitPlan, settings: RunSettings, metrics: Sequence[str]) -> PlansTable:
-    """Full precision, the chosen plan, the best of the other kind, and the best uniform plans from cheap to dear.
+def plans_table(
+    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, metrics: Sequence[str]
+) -> PlansTable:
+    """Full precision, the chosen plan, the uniform plans from cheap to dear, and the best plan of the other kind.
 
-    A number is best if no plan shown that meets the budget has a better one.
+    A number is best if no plan of the table within the budget has a better number.
     """
-    shown = _shown(plans, chosen, settings.metric)
+    table_plans = _table_plans(plans, chosen_plan, settings.metric)
     values = [
-        [plan.accuracy.validation, plan.accuracy.test, *(plan.costs.get(name) for name in metrics)] for plan in shown
+        [plan.accuracy.validation, plan.accuracy.test, *(plan.costs.get(name) for name in metrics)]
+        for plan in table_plans
     ]
     best = [
-        _best([row[column] for row, plan in zip(values, shown, strict=True) if plan.met], highest=column < 2)
+        _best([row[column] for row, plan in zip(values, table_plans, strict=True) if plan.met], highest=column < 2)
         for column in range(2 + len(metrics))
     ]
     rows = []
-    for plan, row in zip(shown, values, strict=True):
+    for plan, row in zip(table_plans, values, strict=True):
         texts = [accuracy(row[0]), accuracy(row[1])]
         texts += [aligned(name, value) for name, value in zip(metrics, row[2:], strict=True)]
         cells = tuple(
-            Cell(text, best=plan.met and value is not None and value == top)
-            for text, value, top in zip(texts, row, best, strict=True)
+            Cell(text, best=plan.met and value is not None and value == best_value)
+            for text, value, best_value in zip(texts, row, best, strict=True)
         )
-        rows.append(Row(_label(plan), _note(plan, plan == chosen), cells, plan == chosen))
+        rows.append(Row(_label(plan), _note(plan, plan == chosen_plan), cells, plan == chosen_plan))
     reference = settings.full_precision
     blanks = tuple(Cell(MISSING) for _ in metrics)
     cells = (Cell(accuracy(reference.validation)), Cell(accuracy(reference.test)), *blanks)
-    heads = (("Validation accuracy", ""), ("Test accuracy", ""), *((title(name), _unit(name)) for name in metrics))
-    return PlansTable(heads, (Row("Full precision", "32-bit floats, no spikes", cells), *rows))
+    titles = (("Validation accuracy", ""), ("Test accuracy", ""), *((title(name), _unit(name)) for name in metrics))
+    return PlansTable(titles, (Row("Full precision", "32-bit floats, no spikes", cells), *rows))
 
 
-def _shown(plans: Sequence[BitPlan], chosen: BitPlan, metric: str) -> list[BitPlan]:
-    others = [plan for plan in plans if is_uniform(plan) and plan != chosen]
-    if len(others) > MOST_UNIFORM:
-        others = pareto_front(others, metric)
-    other = rival(plans, chosen, metric)
-    if other is not None and other not in others:
-        others.append(other)
-    return [chosen, *sorted(others, key=lambda plan: (is_uniform(plan), plan.costs.get(metric, 0.0)))]
+def _table_plans(plans: Sequence[BitPlan], chosen_plan: BitPlan, metric: str) -> list[BitPlan]:
+    uniform_plans = [plan for plan in plans if is_uniform(plan) and plan != chosen_plan]
+    if len(uniform_plans) > MAX_UNIFORM_ROWS:
+        uniform_plans = pareto_front(uniform_plans, metric)
+    rival_plan = rival(plans, chosen_plan, metric)
+    if rival_plan is not None and rival_plan not in uniform_plans:
+        uniform_plans.append(rival_plan)
+    return [chosen_plan, *sorted(uniform_plans, key=lambda plan: (is_uniform(plan), plan.costs.get(metric, 0.0)))]
 
 
 def _best(values: Sequence[float | None], highest: bool) -> float | None:
-    known = [value for value in values if value is not None]
-    return (max if highest else min)(known, default=None)
+    numbers = [value for value in values if value is not None]
+    return (max if highest else min)(numbers, default=None)
 
 
 def _label(plan: BitPlan) -> str:
     return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else kind(plan).capitalize()
 
 
-def _note(plan: BitPlan, chosen: bool) -> str:
-    parts = ["chosen"] if chosen else []
+def _note(plan: BitPlan, is_chosen: bool) -> str:
+    parts = ["chosen"] if is_chosen else []
     parts += [f"trial {plan.provenance.trial}"]
     parts += [] if plan.met else ["over the budget"]
     return ", ".join(parts)

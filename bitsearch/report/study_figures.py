@@ -1,4 +1,4 @@
-"""What the trials say together: importances, correlations of layers with accuracy, how the front grew."""
+"""Figures over all trials: importances, correlations of layers with accuracy, the growth of the front."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from bitsearch.report import style
 from bitsearch.report.verdict import hover_name
 from bitsearch.text import plotly_text, shorten
 
-ROW = 26
-"""Pixels a row."""
-MOST_CELLS = 300
-"""Of more, no number is written into each."""
-LABEL = 26
-"""Characters of a layer's name on an axis."""
+ROW_PIXELS = 26
+"""Height of a row of a figure."""
+MAX_LABELLED_CELLS = 300
+"""Number of cells up to which a heat map shows its numbers."""
+LABEL_CHARACTERS = 26
+"""Length to which a layer's name on an axis is cut."""
 
 
 def importance_figure(shares: Mapping[str, tuple[float, float]]) -> go.Figure:
-    """Bars of each parameter's share of the variance of accuracy and of cost."""
+    """Bars of the share that each parameter has in the variance of accuracy and of cost."""
     names = list(shares)[::-1]
     bars = [
         go.Bar(
@@ -35,9 +35,9 @@ def importance_figure(shares: Mapping[str, tuple[float, float]]) -> go.Figure:
         )
         for index, (title, colour) in enumerate((("validation accuracy", style.BLUE), ("cost", style.ORANGE)))
     ]
-    labels = [plotly_text(shorten(name, LABEL)) for name in names]
+    labels = [plotly_text(shorten(name, LABEL_CHARACTERS)) for name in names]
     layout = style.layout(
-        height=90 + 2 * ROW * len(names),
+        height=90 + 2 * ROW_PIXELS * len(names),
         legend={**style.LEGEND, "traceorder": "normal"},
         dragmode=False,
         bargap=0.3,
@@ -48,16 +48,16 @@ def importance_figure(shares: Mapping[str, tuple[float, float]]) -> go.Figure:
 
 
 def correlation_figure(table: pd.DataFrame) -> go.Figure:
-    """A row a layer, a column a kind of bits: blue where more goes with accuracy, orange with less."""
+    """Heat map of rank correlations, a row a layer and a column a kind of bits: +1 is blue, −1 orange."""
     rows = [[None if math.isnan(value) else float(value) for value in row] for row in table.to_numpy(dtype=float)]
-    few = len(rows) <= 40
+    has_few_rows = len(rows) <= 40
     heat = go.Heatmap(
         z=rows,
         x=list(table.columns),
         y=list(range(len(rows))),
         customdata=[[plotly_text(shorten(str(name), 60))] * len(table.columns) for name in table.index],
         hovertemplate="%{customdata}, %{x}: %{z:+.2f}<extra></extra>",
-        texttemplate="%{z:+.2f}" if few else None,
+        texttemplate="%{z:+.2f}" if has_few_rows else None,
         colorscale=[[0, style.VERMILION], [0.5, "#f2f2f0"], [1, style.BLUE]],
         zmin=-1,
         zmax=1,
@@ -75,7 +75,7 @@ def correlation_figure(table: pd.DataFrame) -> go.Figure:
 
 
 def hypervolume_figure(volumes: Sequence[float], names: Sequence[str]) -> go.Figure:
-    """The dominated share after each trial."""
+    """Line of the hypervolume after each trial."""
     line = go.Scatter(
         x=list(range(1, len(volumes) + 1)),
         y=[100 * volume for volume in volumes],
@@ -96,7 +96,7 @@ def hypervolume_figure(volumes: Sequence[float], names: Sequence[str]) -> go.Fig
 
 
 def front_heat_figure(layers: Sequence[str]) -> go.Figure:
-    """Layer by trial, empty: the page fills in the bits of the front over the metric that is looked at."""
+    """Empty heat map of layers by trials; the page's script fills in the front's bits over the selected metric."""
     layout = style.layout(
         height=layers_height(len(layers)),
         dragmode=False,
@@ -107,15 +107,15 @@ def front_heat_figure(layers: Sequence[str]) -> go.Figure:
 
 
 def front_bits_figure(front: Sequence[BitPlan]) -> go.Figure:
-    """:func:`front_heat_figure` with the weight bits of a front's plans, cheapest first."""
+    """:func:`front_heat_figure` with the weight bits of the front's plans, cheapest first."""
     layers = list(dict.fromkeys(layer for plan in front for layer in plan.layers))
     figure = front_heat_figure(layers)
     names = [hover_name(plan, several_seeds=False) for plan in front]
     figure.update_traces(
         z=[[plan.layers[name].weight_bits if name in plan.layers else None for plan in front] for name in layers],
-        customdata=[[plotly_text(shorten(name, LABEL))] * len(front) for name in layers],
+        customdata=[[plotly_text(shorten(name, LABEL_CHARACTERS))] * len(front) for name in layers],
         text=[names] * len(layers),
-        texttemplate="%{z}" if len(front) * len(layers) <= MOST_CELLS else None,
+        texttemplate="%{z}" if len(front) * len(layers) <= MAX_LABELLED_CELLS else None,
     )
     trials = ["—" if plan.provenance.trial is None else str(plan.provenance.trial) for plan in front]
     figure.update_xaxes(tickvals=list(range(len(front))), ticktext=trials, showticklabels=len(front) <= 30)
@@ -123,21 +123,21 @@ def front_bits_figure(front: Sequence[BitPlan]) -> go.Figure:
 
 
 def layers_height(count: int) -> int:
-    """Pixels for a figure with a row a layer."""
-    return 70 + min(max(ROW * count, 120), 900)
+    """Height in pixels of a figure with a row for each layer."""
+    return 70 + min(max(ROW_PIXELS * count, 120), 900)
 
 
-def layer_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
-    """A vertical axis with the first layer on top; of many layers not every one is named."""
-    every = math.ceil(len(names) / 40)
-    places = list(range(0, len(names), every))
-    # Rows are numbered, since names cut short may coincide and plotly would take some names for numbers or dates.
-    labels = [plotly_text(shorten(names[place], LABEL)) for place in places]
-    ends: Any = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True}
-    return style.axis(**ends, tickvals=places, ticktext=labels, **more)
+def layer_axis(names: Sequence[str], **options: Any) -> dict[str, Any]:
+    """A vertical axis with the first layer on top; at most 40 layers have a label."""
+    step = math.ceil(len(names) / 40)
+    rows = list(range(0, len(names), step))
+    # Rows have numbers, since shortened names may coincide, and plotly reads some names as numbers or dates.
+    labels = [plotly_text(shorten(names[row], LABEL_CHARACTERS)) for row in rows]
+    axis_range: Any = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True}
+    return style.axis(**axis_range, tickvals=rows, ticktext=labels, **options)
 
 
-def _heat(**more: object) -> go.Heatmap:
+def _heat(**options: object) -> go.Heatmap:
     return go.Heatmap(
         hovertemplate="%{customdata} %{z:.3~g}<br>%{text}<extra></extra>",
         colorscale="Cividis",
@@ -146,38 +146,41 @@ def _heat(**more: object) -> go.Heatmap:
         xgap=1,
         ygap=1,
         colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 11}},
-        **more,
+        **options,
     )
 
 
 def curves_figure(layers: Sequence[str]) -> go.Figure:
-    """Loss, accuracy, mean bits, renewals and each layer's bits over the epochs, empty: the page fills in a trial's."""
-    heat = min(max(20 * len(layers), 90), 500)
+    """Empty panels of loss, accuracy, mean bits, renewals and layers' bits; the page's script fills in a trial."""
+    heat_height = min(max(20 * len(layers), 90), 500)
     traces: list[Any] = []
-    for key, name, axis, look in _CURVES:
-        line = {"line": {"color": look["color"], "width": 2}, "marker": {"symbol": look["symbol"], "size": 6}}
-        words = f"%{{text}}<br>{name} %{{y:.4~g}}<extra></extra>"
-        own = {"name": name, "yaxis": axis, "hovertemplate": words, "meta": key}
-        traces.append(go.Scatter(mode="lines+markers", **own, **line))
-    words = "%{text}<br>%{y} step sizes renewed<extra></extra>"
+    for key, name, axis, colour_and_symbol in _CURVES:
+        marker = {"symbol": colour_and_symbol["symbol"], "size": 6}
+        line = {"line": {"color": colour_and_symbol["color"], "width": 2}, "marker": marker}
+        hover = f"%{{text}}<br>{name} %{{y:.4~g}}<extra></extra>"
+        trace_options = {"name": name, "yaxis": axis, "hovertemplate": hover, "meta": key}
+        traces.append(go.Scatter(mode="lines+markers", **trace_options, **line))
+    hover = "%{text}<br>%{y} step sizes renewed<extra></extra>"
     colour = {"color": style.ORANGE}
-    traces.append(go.Bar(name="step renewals", meta="renewals", yaxis="y4", marker=colour, hovertemplate=words))
+    traces.append(go.Bar(name="step renewals", meta="renewals", yaxis="y4", marker=colour, hovertemplate=hover))
     traces.append(_heat(showscale=False, yaxis="y5"))
-    own_heights = {"Renewals": 90, "Mean bits, T": 150, "Accuracy, %": 110, "Loss": 110}
-    panels = [("5", "", heat), *zip(("4", "3", "2", ""), own_heights, own_heights.values(), strict=True)]
+    panel_heights = {"Renewals": 90, "Mean bits, T": 150, "Accuracy, %": 110, "Loss": 110}
+    panels = [("5", "", heat_height), *zip(("4", "3", "2", ""), panel_heights, panel_heights.values(), strict=True)]
     total, gap, bottom = sum(height for _, _, height in panels), 28, 0
     axes = {}
     for number, title, height in panels:
-        place: Any = {"size": 12, "standoff": 6, "domain": [bottom / total, (bottom + height - gap) / total]}
+        axis_options: Any = {"size": 12, "standoff": 6, "domain": [bottom / total, (bottom + height - gap) / total]}
         bottom += height
         if number == "5":
-            axes["yaxis5"] = layer_axis(layers, **place)
+            axes["yaxis5"] = layer_axis(layers, **axis_options)
         else:
             mode = "normal" if number == "2" else "tozero"
-            axes[f"yaxis{number}"] = style.axis(title, fixedrange=True, rangemode=mode, **place)
-    # Tied to no panel: the lowest one is missing where a run logged no bits.
-    free: Any = {"anchor": "free", "position": 0, "fixedrange": True, "showgrid": False, "tickformat": "d"}
-    layout = style.layout(height=total + 60, dragmode=False, legend=style.LEGEND, xaxis=style.axis("Epoch", **free))
+            axes[f"yaxis{number}"] = style.axis(title, fixedrange=True, rangemode=mode, **axis_options)
+    # The axis is anchored to no panel, since the lowest panel is missing if a run logged no bits.
+    epoch_axis: Any = {"anchor": "free", "position": 0, "fixedrange": True, "showgrid": False, "tickformat": "d"}
+    layout = style.layout(
+        height=total + 60, dragmode=False, legend=style.LEGEND, xaxis=style.axis("Epoch", **epoch_axis)
+    )
     return go.Figure(traces, layout | axes)
 
 
@@ -188,7 +191,7 @@ _CURVES = (
     ("mean_spike_bits", "mean spike bits", "y3", style.LOOKS[1]),
     ("mean_time_steps", "mean time steps", "y3", style.LOOKS[6]),
 )
-"""Key in the log, name, axis and look of each line."""
+"""(key in the log, name, axis, colour and symbol) of each line."""
 DIVIDER = {
     "type": "line",
     "xref": "x",
@@ -197,4 +200,4 @@ DIVIDER = {
     "y1": 1,
     "line": {"color": style.GREY, "width": 1, "dash": "dot"},
 }
-"""Between two phases of a trial."""
+"""Line between two phases of a trial."""

@@ -1,4 +1,4 @@
-"""How every figure looks. Text, grid and hover colours come from the page's style sheet, which knows light and dark."""
+"""Colours, axes and layout of the figures; the page's style sheet sets text, grid and hover colours, light and dark."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ LOOKS = (
     {"color": "#8a6d00", "symbol": "pentagon"},
     {"color": GREEN, "symbol": "hexagon"},
 )
-"""A colour and a shape for each method, told apart by either."""
+"""Colour and symbol of each method; no two methods share either."""
 SEED_VARIANTS = ("", "-open", "-dot", "-open-dot")
-"""Of a method's shape, for the seeds of a run that has several."""
+"""Suffixes of a method's symbol for the seeds of a run with several seeds."""
 FADED = 0.3
 """Opacity of dominated trials."""
 EDGE = "#4a3300"
@@ -38,19 +38,19 @@ AXIS = {
     "ticks": "",
     "automargin": True,
     "ticklabelstandoff": 6,
-    # The measuring of every label's place takes longer than all the rest of an axis.
+    # Measuring the labels' positions takes longer than the rest of an axis.
     "ticklabeloverflow": "allow",
 }
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
 
 
-def axis(title: str = "", *, size: int = 13, standoff: int = 10, **more: Any) -> dict[str, Any]:
-    """An axis as all figures have it, with some of it added or replaced."""
-    return {**AXIS, "title": {"text": title, "font": {"size": size}, "standoff": standoff}, **more}
+def axis(title: str = "", *, size: int = 13, standoff: int = 10, **options: Any) -> dict[str, Any]:
+    """The axis of all figures, with ``options`` added or replaced."""
+    return {**AXIS, "title": {"text": title, "font": {"size": size}, "standoff": standoff}, **options}
 
 
-def layout(**more: Any) -> dict[str, Any]:
-    """The layout that all figures share, with some of it replaced."""
+def layout(**options: Any) -> dict[str, Any]:
+    """The layout of all figures, with ``options`` added or replaced."""
     return {
         "template": "none",
         "font": {**FONT, "color": "#4a5361"},
@@ -59,5 +59,5 @@ def layout(**more: Any) -> dict[str, Any]:
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "modebar": {"bgcolor": CLEAR, "color": GREY, "activecolor": BLUE},
         "hoverlabel": {"font": FONT, "align": "left", "namelength": -1},
-        **more,
+        **options,
     }
