@@ -14,6 +14,11 @@ class InputError(ValueError):
 
     The message is one line: the input, the values that are allowed, the remedy. The command line prints it and exits
     with code 2; a Python caller can catch it as a ``ValueError``.
+
+    >>> bitsearch.RunFolder.open("x")
+    Traceback (most recent call last):
+        ...
+    bitsearch.errors.InputError: x is not a run folder (it has no run.toml); give the folder that `bitsearch run` wrote
     """
 
 
@@ -21,6 +26,11 @@ class StorageError(InputError):
     """Files or the database cannot be written or read: a full disk, a read-only folder, a locked or lost database.
 
     Files saved earlier are complete; once the cause is removed, the same command continues the run.
+
+    >>> bitsearch.BitPlan.load("run/plan.json").save("missing/plan.json")
+    Traceback (most recent call last):
+        ...
+    bitsearch.errors.StorageError: cannot write missing/plan.json: No such file or directory
     """
 
 

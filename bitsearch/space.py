@@ -158,7 +158,12 @@ class Search(Frozen):
 
 
 class SearchSpace(Frozen):
-    """Everything that defines a search, apart from the budget and the seed."""
+    """Everything that defines a search, apart from the budget and the seed.
+
+    >>> space = bitsearch.SearchSpace.load("digits").override(["training.epochs=3"])
+    >>> space.network, space.training.epochs, str(space.baseline)
+    ('digits_cnn', 3, '8/4/2')
+    """
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")

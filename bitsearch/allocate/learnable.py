@@ -13,7 +13,15 @@ from bitsearch.plan import LayerPlan, UniformBits
 
 
 class LearnableNetwork(QuantizedNetwork):
-    """A quantized network that reads budgets, is drawn to them by a penalty, and is projected onto them."""
+    """A quantized network with learnable bits, a penalty that moves them to a budget, and a projection onto budgets.
+
+    >>> network = bitsearch.make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
+    >>> learnable = bitsearch.quantize(network, torch.rand(16, 1, 8, 8))
+    >>> loss = learnable(torch.rand(16, 1, 8, 8)).square().mean() + learnable.penalty("8x", steps=10)
+    >>> loss.backward()
+    >>> learnable.budget("8x").met_by(learnable.model, learnable.project("8x"))
+    True
+    """
 
     def __init__(self, network: nn.Module, model: CostModel, rules: AllowedBits, baseline: UniformBits) -> None:
         super().__init__(network, model, rules, baseline)

@@ -34,7 +34,7 @@ UNITS: dict[str, dict[str, float]] = {
 class Budget:
     """A limit on one metric, as the user requested it and in the metric's unit; ``run.toml`` stores it.
 
-    >>> Budget("weight_memory", "64KiB", 65536.0).outcome(50000.0).met
+    >>> bitsearch.Budget("weight_memory", "64KiB", 65536.0).outcome(50000.0).met
     True
     """
 

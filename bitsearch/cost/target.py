@@ -166,7 +166,7 @@ class Target(TargetTable):
 
     >>> target = bitsearch.Target.load("generic")
     >>> target.weight_bits, target.max_time_steps, "generic" in bitsearch.Target.names()
-    ((1, 2, 3, 4, 5, 6, 7, 8), 64, True)
+    ((1, 2, 3, 4, 5, 6, 7, 8), 8, True)
     """
 
     schema_version: Literal[1] = 1

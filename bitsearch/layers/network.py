@@ -29,6 +29,11 @@ class QuantizedNetwork(nn.Module):
         model: costs of the float network it was made from.
         rules: what each layer may get.
         baseline: what a budget such as ``4x`` is a part of.
+
+    >>> network = bitsearch.make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
+    >>> quantized = bitsearch.quantize(network, torch.rand(16, 1, 8, 8))
+    >>> isinstance(quantized, bitsearch.QuantizedNetwork), list(quantized.layers)[:2]
+    (True, ['conv1', 'conv2'])
     """
 
     def __init__(self, network: nn.Module, model: CostModel, rules: AllowedBits, baseline: UniformBits) -> None:

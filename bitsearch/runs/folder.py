@@ -70,7 +70,12 @@ class RunSettings(Frozen):
 
 
 class RunFolder:
-    """Paths and contents of ``reports/<run>/``."""
+    """Paths and contents of ``reports/<run>/``.
+
+    >>> folder = bitsearch.RunFolder.open("run")
+    >>> folder.settings.metric, folder.chosen() in folder.plans()
+    ('bit_budget', True)
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -54,7 +54,12 @@ from bitsearch.version import __version__
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found; everything is also in its run folder."""
+    """The plans of a finished search, read from its run folder.
+
+    >>> result = bitsearch.SearchResult(bitsearch.RunFolder.open("run"))
+    >>> result.best.met, len(result.front) <= len(result.trials)
+    (True, True)
+    """
 
     folder: RunFolder
 

@@ -64,7 +64,14 @@ WIDTHS = TypeAdapter(dict[Name, RunWidths])
 
 @dataclass(frozen=True)
 class PackedNetwork:
-    """What a packed file holds."""
+    """The content of a packed file: an integer program, its numbers, and the bit plan.
+
+    >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
+    >>> size = bitsearch.pack(network, task.examples, "network.packed", bitsearch.BitPlan.load("run/plan.json"))
+    >>> packed = bitsearch.read("network.packed")
+    >>> packed.plan.network, packed.replay()(task.examples).shape == network(task.examples).shape
+    ('digits_cnn', True)
+    """
 
     program: Program
     numbers: Mapping[str, LayerNumbers]

@@ -45,7 +45,7 @@ def test_names_are_listed_and_unknown_ones_refused():
         bitsearch.serach  # noqa: B018
 
 
-def test_the_door_opens_without_torch():
+def test_the_package_imports_without_torch():
     script = "import sys, bitsearch; dir(bitsearch); bitsearch.BitPlan; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
@@ -88,18 +88,25 @@ def test_messages_and_cards_name_what_is_exported():
 
 
 @pytest.fixture(scope="module")
-def names(tiny_space, finished_run, tmp_path_factory):
-    """(folder that the examples run in, what they speak of): a small search space, and a finished run in ``run``."""
-    cwd = tmp_path_factory.mktemp("examples")
-    shutil.copytree(finished_run.folder.path, cwd / "run")
-    return cwd, {"bitsearch": bitsearch, "torch": torch, "Path": Path, "space": tiny_space}
+def examples(tiny_space, finished_run, tmp_path_factory):
+    """(folder that the examples run in, names that they use): a small search space, and a finished run in ``run``."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(finished_run.folder.path, folder / "run")
+    return folder, {"bitsearch": bitsearch, "torch": torch, "Path": Path, "space": tiny_space}
 
 
-@pytest.mark.parametrize("name", [name for name in bitsearch.__all__ if inspect.isfunction(getattr(bitsearch, name))])
-def test_every_function_of_the_door_has_an_example_that_runs(name, names, monkeypatch):
-    cwd, known = names
-    monkeypatch.chdir(cwd)
-    run_examples(getattr(bitsearch, name), known)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in bitsearch.__all__
+        if inspect.isfunction(value := getattr(bitsearch, name)) or inspect.isclass(value)
+    ],
+)
+def test_every_function_and_class_has_an_example_that_runs(name, examples, monkeypatch):
+    folder, example_names = examples
+    monkeypatch.chdir(folder)
+    run_examples(getattr(bitsearch, name), example_names)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +115,18 @@ def test_every_function_of_the_door_has_an_example_that_runs(name, names, monkey
 def test_other_examples_run(module):
     if module == "bitsearch.__main__":
         return
-    found = importlib.import_module(module)
-    own = [value for value in vars(found).values() if getattr(value, "__module__", None) == module]
+    names = vars(importlib.import_module(module))
+    defined = [value for value in names.values() if getattr(value, "__module__", None) == module]
     exported = {id(getattr(bitsearch, name)) for name in bitsearch.__all__}
-    for value in own:
+    for value in defined:
         if id(value) not in exported and ">>>" in (inspect.getdoc(value) or ""):
-            run_examples(value, vars(found))
+            run_examples(value, names)
 
 
 def run_examples(value, names):
     tests = [test for test in doctest.DocTestFinder(recurse=False).find(value, globs=dict(names)) if test.examples]
     assert tests, f"{value} has no example"
     for test in tests:
-        said = []
-        results = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=said.append)
-        assert results.failed == 0, "".join(said)
+        output = []
+        results = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=output.append)
+        assert results.failed == 0, "".join(output)
