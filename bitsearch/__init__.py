@@ -2,7 +2,7 @@
 
 ``bitsearch.search(space, budget=...)`` searches, ``bitsearch.quantize(network, example_input)`` makes the bits of your
 own network learnable, ``bitsearch.apply(plan, network)`` rebuilds a network from a plan. Everything that users, docs,
-messages and published files name is exported here; what is behind it may move.
+messages and published files name is exported here; the modules that define it may move.
 """
 
 from importlib import import_module
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bitsearch.study.run import search as search
     from bitsearch.train.evaluate import measure_activity as measure_activity
 
-_HOMES = {
+_MODULES = {
     "DATA_SETS": "bitsearch.data",
     "METRICS": "bitsearch.cost.metrics",
     "NETWORKS": "bitsearch.models",
@@ -88,16 +88,16 @@ _HOMES = {
     "verify": "bitsearch.deploy.verify",
     "write_report": "bitsearch.report",
 }
-"""Where every public name lives."""
+"""Module that defines each public name."""
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that the command line answers --help without loading torch.
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'bitsearch' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class ParetoFront(Generic[Item]):
-    """A front that grows point by point, each with an item of the caller's.
+    """A Pareto front that grows point by point; every point carries an item of the caller's.
 
     >>> front = ParetoFront()
     >>> front.add(2.0, 0.9, "large"), front.add(1.0, 0.8, "small"), front.add(2.5, 0.9, "dear")

@@ -1,6 +1,6 @@
 """The bit plan: weight bits, spike bits and time steps of every layer, and the plan's costs.
 
-A plan is data: frozen, validated, versioned, written and read as JSON. It knows nothing of torch.
+A plan is data: frozen, validated, versioned, written and read as JSON. This module does not import torch.
 """
 
 import json
@@ -116,7 +116,7 @@ class Accuracy(Frozen):
 
 
 class Provenance(Frozen):
-    """Where a plan comes from."""
+    """The origin of a plan: versions, seeds, method and command."""
 
     bitsearch: str
     torch: str

@@ -14,7 +14,7 @@ from bitsearch.errors import InputError, located
 Factory = Callable[..., Any]
 
 _OPTION_SOURCES = {"network": "network_options or --model-arg", "data set": "data_options or --data-arg"}
-"""Where a user sets the options of each kind of factory; for messages."""
+"""Settings for the options of each kind of factory, named in messages."""
 
 
 def is_import_path(name: str) -> bool:
@@ -23,7 +23,7 @@ def is_import_path(name: str) -> bool:
 
 
 def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
-    """The factory that ``name`` stands for.
+    """Look up or import the factory with this name.
 
     Args:
         name: a key of ``table``, or ``package.module:name`` of an importable callable; the working directory is

@@ -31,12 +31,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def unit(metric: str) -> str:
-    """The unit a cost of this metric is in; empty for a metric that this bitsearch does not know."""
+    """The unit of a metric's costs; empty for a metric that this version does not know."""
     return METRICS[metric].unit if metric in METRICS else ""
 
 
 def title(metric: str) -> str:
-    """What people call the metric."""
+    """The metric's title for people."""
     return METRICS[metric].title if metric in METRICS else metric
 
 

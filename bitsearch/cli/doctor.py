@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bitsearch.version import __version__
 
-REQUIRED = (
+REQUIRED_PACKAGES = (
     "torch",
     "torchvision",
     "torchaudio",
@@ -33,7 +33,7 @@ def doctor() -> None:
     table.add_column("found")
     table.add_row("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     missing = []
-    for package in REQUIRED:
+    for package in REQUIRED_PACKAGES:
         try:
             table.add_row(package, metadata.version(package))
         except metadata.PackageNotFoundError:

@@ -43,7 +43,7 @@ class Budget:
     metric: Name
     requested: Name
     limit: Cost
-    """In the metric's unit."""
+    """Largest cost, in the metric's unit."""
     of_target: bool = False
     """True for a limit of the hardware target."""
 

@@ -36,7 +36,7 @@ class Geometry:
     weights: Vector
     inputs: Vector
     outputs: Vector
-    counted: Vector
+    count_mask: Vector
     """1 for a layer in the bit and operation counts, 0 for a layer left out of them."""
     firing_rates: Vector
     """Share of non-zero spikes; NaN if not measured."""
@@ -103,7 +103,7 @@ def _round_up(values: Vector) -> Vector:
 
 def mean_bits(geometry: Geometry, bits: Bits) -> Terms:
     """Terms of W̄, S̄ and T̄: means over the counted layers, W̄ by N_w, S̄ and T̄ by N_s (Yao et al. 2025)."""
-    weights, inputs = geometry.weights * geometry.counted, geometry.inputs * geometry.counted
+    weights, inputs = geometry.weights * geometry.count_mask, geometry.inputs * geometry.count_mask
     return bits.weights * weights, weights, bits.spikes * inputs, bits.time_steps * inputs, inputs
 
 
@@ -120,12 +120,12 @@ def _product_of_means(*totals: Vector) -> Vector:
 
 def s_ace(geometry: Geometry, bits: Bits) -> Terms:
     """S-ACE = Σ_l Σ_t MACs_l·w_l·s_{l,t}, in bit operations for one input (Shen et al. 2024, arXiv 2311.10802)."""
-    return (geometry.macs * geometry.counted * bits.weights * bits.spikes * bits.time_steps,)
+    return (geometry.macs * geometry.count_mask * bits.weights * bits.spikes * bits.time_steps,)
 
 
 def bit_budget_mac(geometry: Geometry, bits: Bits) -> Terms:
     """Mean Bit Budget of a MAC, Σ MACs·T·w·s / Σ MACs = S-ACE / MACs."""
-    return (*s_ace(geometry, bits), geometry.macs * geometry.counted)
+    return (*s_ace(geometry, bits), geometry.macs * geometry.count_mask)
 
 
 def ns_ace(geometry: Geometry, bits: Bits) -> Terms:
@@ -139,7 +139,7 @@ def synops(geometry: Geometry, bits: Bits) -> Terms:
     A spike of several bits is one operation. Connections are counted one by one, padded edges and all, as
     spikingjelly's ``SynOpCounter`` does. The first layer's input counts like spikes: every value that is not zero.
     """
-    return (geometry.macs * geometry.counted * bits.time_steps * geometry.synaptic_rates,)
+    return (geometry.macs * geometry.count_mask * bits.time_steps * geometry.synaptic_rates,)
 
 
 def weight_memory(geometry: Geometry, bits: Bits) -> Terms:

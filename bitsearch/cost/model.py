@@ -84,7 +84,7 @@ class CostModel:
             weights=vector([layer.weights for layer in layers]),
             inputs=vector([layer.inputs for layer in layers]),
             outputs=vector([layer.outputs for layer in layers]),
-            counted=vector([float(self._is_counted(layer)) for layer in layers]),
+            count_mask=vector([float(self._is_counted(layer)) for layer in layers]),
             firing_rates=rates(activity.firing),
             synaptic_rates=rates(activity.synaptic),
             target=self.target,

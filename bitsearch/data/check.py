@@ -25,7 +25,7 @@ class Findings:
     counts: dict[str, Tensor] = field(default_factory=dict)
     """Number of samples of every class, ``[classes]``, by split; empty if the data cannot be loaded."""
     shape: tuple[int, ...] = ()
-    """Of one input."""
+    """Shape of one input."""
     matches: list[str] = field(default_factory=list)
     """Noun phrases for what is as published, such as "the counts"."""
     problems: list[str] = field(default_factory=list)
@@ -120,9 +120,9 @@ def _compare_counts(data_set: DataSet, findings: Findings) -> None:
                 for label, (count, published_count) in enumerate(zip(samples.tolist(), published, strict=True))
                 if count != published_count
             ]
-            rest = f" (other classes that differ: {len(differences) - 1})" if len(differences) > 1 else ""
+            suffix = f" (other classes that differ: {len(differences) - 1})" if len(differences) > 1 else ""
             findings.problems += (
-                [f"{data_set.name}: {part_words}: samples {differences[0]}{rest}"] if differences else []
+                [f"{data_set.name}: {part_words}: samples {differences[0]}{suffix}"] if differences else []
             )
     if len(findings.problems) == problem_count:
         findings.matches.append("the counts")

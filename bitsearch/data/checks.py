@@ -136,7 +136,7 @@ def _check_sample(sample: object, place: str) -> None:
 
 
 def _is_label(label: object) -> bool:
-    """Whether a batch of such labels is an ``int64`` tensor ``[N]``."""
+    """True if a batch of such labels is an ``int64`` tensor ``[N]``."""
     try:
         tensor = torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError):

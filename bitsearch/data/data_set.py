@@ -39,9 +39,9 @@ class DataSet:
 
     def missing_file_error(self, path: Path, root: Path) -> InputError:
         """The error for a ``path`` that does not exist; its message says what to download, and into which folder."""
-        rest = f" and {len(self.files) - MAX_LISTED_FILES} more" if len(self.files) > MAX_LISTED_FILES else ""
+        suffix = f" and {len(self.files) - MAX_LISTED_FILES} more" if len(self.files) > MAX_LISTED_FILES else ""
         return InputError(
             f"{self.name}: no {str(path)!r}; download {'and unpack ' if self.unpack else ''}{self.download} from "
-            f"{self.source}, so that {str(root)!r} holds {', '.join([*self.files][:MAX_LISTED_FILES])}{rest}; "
+            f"{self.source}, so that {str(root)!r} holds {', '.join([*self.files][:MAX_LISTED_FILES])}{suffix}; "
             "or give another root"
         )

@@ -17,7 +17,7 @@ PADDING_PIXELS = 4
 
 @dataclass(frozen=True)
 class Crops:
-    """How training images are shifted and mirrored at random."""
+    """Random shifts and reflections of training images."""
 
     padding: int = PADDING_PIXELS
     """Largest shift of an image, each way, in pixels."""

@@ -73,9 +73,9 @@ def front_figure(
             marker = _marker(method_index, seed_index if len(seeds) > 1 else 0)
             name = f"{method_name(method)}, seed {seed}" if len(seeds) > 1 else method_name(method)
             traces += [_points(group, name, marker, len(seeds) > 1, settings.metric, view)] if group else []
-    traces += [_spread(seed_spreads, view)] if seed_spreads else []
+    traces += [_spread_points(seed_spreads, view)] if seed_spreads else []
     traces.append(
-        _chosen([(index, plan) for index, plan in measured if plan == chosen_plan][:1], settings.metric, view)
+        _chosen_points([(index, plan) for index, plan in measured if plan == chosen_plan][:1], settings.metric, view)
     )
     on_front = {id(plan) for plan in pareto_front([plan for _, plan in measured], settings.metric)}
     for trace in traces:
@@ -95,9 +95,9 @@ def front_figure(
     return go.Figure(traces, layout=layout | view.axis("log")), views
 
 
-def metrics(plans: Sequence[BitPlan], first: str) -> list[str]:
+def metrics(plans: Sequence[BitPlan], run_metric: str) -> list[str]:
     """The metrics of all plans' costs, the run's metric first."""
-    return list(dict.fromkeys([first, *(name for plan in plans for name in plan.costs)]))
+    return list(dict.fromkeys([run_metric, *(name for plan in plans for name in plan.costs)]))
 
 
 def methods(plans: Sequence[BitPlan]) -> list[str]:
@@ -172,7 +172,7 @@ def _points(
     )
 
 
-def _chosen(group: Sequence[tuple[int, BitPlan]], metric: str, view: View) -> go.Scatter:
+def _chosen_points(group: Sequence[tuple[int, BitPlan]], metric: str, view: View) -> go.Scatter:
     plans = [plan for _, plan in group]
     edge = {"color": style.EDGE, "width": 1.5}
     return go.Scatter(
@@ -188,7 +188,7 @@ def _chosen(group: Sequence[tuple[int, BitPlan]], metric: str, view: View) -> go
     )
 
 
-def _spread(seed_spreads: Sequence[Spread], view: View) -> go.Scatter:
+def _spread_points(seed_spreads: Sequence[Spread], view: View) -> go.Scatter:
     hover_lines = [
         f"{spread.method}, {spread.seeds} seeds, within {spread.requested}: mean of each seed's best"
         for spread in seed_spreads

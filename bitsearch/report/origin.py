@@ -60,13 +60,13 @@ def _budget_words(budget: Budget, baseline: float | None) -> str:
 
 def first_layer_words(settings: RunSettings) -> str:
     """A sentence on the first layer's bits and on the counts that include it."""
-    first = settings.space.first_layer
+    first_layer = settings.space.first_layer
     rule = settings.target.first_layer
     fixed_bits = {} if rule is None else {name: value for name, value in rule if value is not None}
-    bits = first.model_copy(update=fixed_bits)
+    bits = first_layer.model_copy(update=fixed_bits)
     counting_text = (
         "it counts in every cost"
-        if first.counted
+        if first_layer.counted
         else "it is left out of bit and operation counts, but not of the memory"
     )
     return (

@@ -29,7 +29,7 @@ HAND = Geometry(
     weights=vector(18, 72, 48, 5),
     inputs=vector(16, 32, 16, 6),
     outputs=vector(2, 4, 3, 2),
-    counted=vector(1, 1, 1, 1),
+    count_mask=vector(1, 1, 1, 1),
     firing_rates=vector(1.0, 0.25, 0.5, 1.0),
     synaptic_rates=vector(0.75, 0.125, 0.5, 1.0),
     target=HARDWARE,
@@ -148,7 +148,7 @@ def test_a_layer_that_just_fits_its_cores_takes_no_more():
 
 
 def test_the_first_layer_uncounted_by_hand():
-    geometry = changed(counted=vector(0, 1, 1, 1))
+    geometry = changed(count_mask=vector(0, 1, 1, 1))
     # W̄ = (72·3 + 48·2 + 5·32) / 125, S̄ = (32·2.5 + 16·4 + 6·32) / 54, T̄ = (32·2 + 16 + 6) / 54.
     assert cost("bit_budget", geometry) == pytest.approx(472 / 125 * 336 / 54 * 86 / 54)
     assert cost("s_ace", geometry) == sum(S_ACE[1:])
@@ -203,13 +203,15 @@ def networks(draw, *, whole=True):
     def row(elements):
         return np.asarray(draw(st.lists(elements, min_size=size, max_size=size)), dtype=np.float64)
 
-    counted = row(st.integers(0, 1))
-    counted[-1] = 1
+    count_mask = row(st.integers(0, 1))
+    count_mask[-1] = 1
     counts = st.integers(1, 10**4) | st.sampled_from([8, 64])
     defaults = {"energy": ENERGY, "latency": LATENCY, "cores": {"count": 9, "bytes_each": 100}}
     fields = draw(target_fields())
     target = make_target(**{key: defaults.get(key) if value is None else value for key, value in fields.items()})
-    geometry = Geometry(row(counts), row(counts), row(counts), row(counts), counted, row(SHARES), row(SHARES), target)
+    geometry = Geometry(
+        row(counts), row(counts), row(counts), row(counts), count_mask, row(SHARES), row(SHARES), target
+    )
     if whole:
         return geometry, Bits(row(st.integers(1, 8)), row(st.integers(4, 32)) / 4, row(st.integers(1, 4)))
     # Membrane potentials come in between one time step and two: there the slope has a kink.
@@ -252,7 +254,7 @@ def test_many_plans_at_once_cost_what_each_costs(network, metric):
 @given(networks())
 def test_bit_budget_mac_is_s_ace_over_macs(network):
     geometry, bits = network
-    macs = (geometry.macs * geometry.counted).sum()
+    macs = (geometry.macs * geometry.count_mask).sum()
     assert cost("bit_budget_mac", geometry, bits) == pytest.approx(cost("s_ace", geometry, bits) / macs, rel=FLOAT64)
 
 
@@ -276,7 +278,7 @@ def test_a_network_costs_what_its_layers_cost_alone(network, metric):
 def test_means_are_weighted_over_the_counted_layers(network):
     geometry, bits = network
     mean_weights, mean_spikes, mean_steps = means(*(term.sum() for term in mean_bits(geometry, bits)))
-    weights, inputs = geometry.weights * geometry.counted, geometry.inputs * geometry.counted
+    weights, inputs = geometry.weights * geometry.count_mask, geometry.inputs * geometry.count_mask
     assert mean_weights == pytest.approx(np.average(bits.weights, weights=weights), rel=FLOAT64)
     assert mean_spikes == pytest.approx(np.average(bits.spikes, weights=inputs), rel=FLOAT64)
     assert mean_steps == pytest.approx(np.average(bits.time_steps, weights=inputs), rel=FLOAT64)

@@ -271,7 +271,7 @@ def test_a_uniform_plan_without_a_first_layer_costs_the_product_of_its_bits():
 def test_geometry_holds_one_number_a_layer():
     model = CostModel(LAYERS, first_layer_counted=False, target=HARDWARE)
     geometry = model.geometry(ACTIVITY)
-    assert geometry.counted.tolist() == [0, 1, 1, 1]
+    assert geometry.count_mask.tolist() == [0, 1, 1, 1]
     assert geometry.firing_rates.tolist() == [1.0, 0.25, 0.5, 1.0]
     assert geometry.synaptic_rates.tolist() == [0.75, 0.125, 0.5, 1.0]
     assert geometry.macs.dtype == np.float64

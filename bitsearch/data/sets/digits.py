@@ -30,8 +30,8 @@ def split_indices(labels: np.ndarray, split_seed: int) -> dict[str, np.ndarray]:
     from sklearn.model_selection import train_test_split
 
     index = np.arange(len(labels))
-    rest, test = train_test_split(index, test_size=0.2, stratify=labels, random_state=split_seed)
-    train, validation = train_test_split(rest, test_size=0.25, stratify=labels[rest], random_state=split_seed)
+    remainder, test = train_test_split(index, test_size=0.2, stratify=labels, random_state=split_seed)
+    train, validation = train_test_split(remainder, test_size=0.25, stratify=labels[remainder], random_state=split_seed)
     return {"train": train, "validation": validation, "test": test}
 
 
