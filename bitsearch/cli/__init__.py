@@ -37,19 +37,19 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's ends it with one line and exit code 2, Ctrl-C with 130.
+    """Run the command; an InputError ends it with one line and exit code 2, Ctrl-C with 130.
 
-    Of several processes that were started together, the first one speaks.
+    Of several processes of one training, the first prints errors.
     """
     warnings.showwarning = _one_line
-    speaks = True
+    is_first_process = True
     try:
-        speaks = is_rank_zero()
+        is_first_process = is_rank_zero()
         # Torch's C++ warns about its own choices, once a process.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         app()
     except InputError as error:
-        if speaks:
+        if is_first_process:
             print(f"bitsearch: {redact(str(error))}", file=sys.stderr)
         sys.exit(2)
 

@@ -44,7 +44,7 @@ def compare(
     verbose: VerboseOption = False,
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
-    asked = space_from_options(space, overrides=overrides or ())
+    search_space = space_from_options(space, overrides=overrides or ())
     errors = make_console(quiet=quiet, verbose=verbose)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_comparison
@@ -55,8 +55,8 @@ def compare(
     bars = Bars(errors, epochs=verbose)
     try:
         with bars:
-            found = run_comparison(
-                asked,
+            comparison = run_comparison(
+                search_space,
                 budget or ["4x"],
                 [name.strip() for name in methods.split(",")],
                 seeds=seeds,
@@ -72,4 +72,4 @@ def compare(
         folder = bars.folder.parent if bars.folder is not None else None
         errors.print(f"Interrupted. To go on, give the same command with --out {folder}", highlight=False)
         raise typer.Exit(130) from None
-    print_comparison(found, write_comparison(found), Console())
+    print_comparison(comparison, write_comparison(comparison), Console())

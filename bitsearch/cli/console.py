@@ -1,4 +1,4 @@
-"""How a command starts: its console on stderr, and its processes where several train together."""
+"""The start of a command: its console on stderr, and the processes of a training in several processes."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ from bitsearch.launch import world_size
 
 
 def make_console(*, quiet: bool, verbose: bool) -> Console:
-    """The console on stderr, which says as much as was asked for."""
+    """The console on stderr; ``quiet`` silences it and warnings, ``verbose`` adds the libraries' logs."""
     if quiet and verbose:
         raise typer.BadParameter("--quiet and --verbose were both given; give one of them")
     console = Console(stderr=True, quiet=quiet)
@@ -25,15 +25,17 @@ def make_console(*, quiet: bool, verbose: bool) -> Console:
 
 
 def train_together(processes: int | None) -> None:
-    """Run this command in so many processes, and leave with their exit code; return in each of them, and in one alone.
+    """Run the command in ``processes`` new processes and exit with their code; return in these, or without several.
 
     Raises:
-        InputError: a launcher has started another number of them already.
+        InputError: a launcher has started another number of processes.
     """
-    started = world_size()
-    if started > 1 and processes not in (None, started):
-        raise InputError(f"--processes is {processes}, but a launcher started {started} of them; leave the option out")
-    if started > 1 or processes in (None, 1):
+    process_count = world_size()
+    if process_count > 1 and processes not in (None, process_count):
+        raise InputError(
+            f"--processes is {processes}, but a launcher started {process_count} of them; leave the option out"
+        )
+    if process_count > 1 or processes in (None, 1):
         return
     from bitsearch.train.launcher import run_processes
 

@@ -42,15 +42,17 @@ def check(
     from bitsearch.data.check import check_data
     from bitsearch.override import override
 
-    found = check_data(name, override({} if root is None else {"root": str(root)}, overrides or ()))
-    if found.counts:
-        Console().print(_table(name, found))
-    for problem in found.problems:
+    findings = check_data(name, override({} if root is None else {"root": str(root)}, overrides or ()))
+    if findings.counts:
+        Console().print(_table(name, findings))
+    for problem in findings.problems:
         print(f"bitsearch: {problem}", file=sys.stderr)
-    if found.problems:
+    if findings.problems:
         raise typer.Exit(2)
-    same = " and ".join(found.matches)
-    print(f"{name}: {same} are as published" if same else f"{name}: loaded; nothing is published to compare it with")
+    matches = " and ".join(findings.matches)
+    print(
+        f"{name}: {matches} are as published" if matches else f"{name}: loaded; nothing is published to compare it with"
+    )
 
 
 def _origin(entry: "DataSet") -> str:
@@ -68,13 +70,13 @@ def _sizes(entry: "DataSet") -> str:
     )
 
 
-def _table(name: str, found: "Findings") -> Table:
-    shape = "×".join(map(str, found.shape))
+def _table(name: str, findings: "Findings") -> Table:
+    shape = "×".join(map(str, findings.shape))
     table = Table(title=f"{name}, {shape} each", title_justify="left")
     for column in ("split", "samples", "classes", "samples a class"):
         table.add_column(column, justify="left" if column == "split" else "right")
-    for split, counts in found.counts.items():
-        least, most = int(counts.min()), int(counts.max())
-        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        table.add_row(split, f"{int(counts.sum()):,}", f"{int((counts > 0).sum()):,}", each)
+    for split, counts in findings.counts.items():
+        smallest, largest = int(counts.min()), int(counts.max())
+        range_text = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
+        table.add_row(split, f"{int(counts.sum()):,}", f"{int((counts > 0).sum()):,}", range_text)
     return table

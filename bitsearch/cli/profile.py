@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from bitsearch.cost import CostModel
     from bitsearch.space import SearchSpace
 
-SHOWN = ("s_ace", "weight_memory", "energy")
-"""Metrics in the terminal's table, each beside its share; files have all of them."""
-WIDE = 110
-"""Columns of a terminal from which the whole table fits."""
+TABLE_METRICS = ("s_ace", "weight_memory", "energy")
+"""Metrics in the terminal's table, each beside its share; CSV and JSON have all metrics."""
+WIDE_COLUMNS = 110
+"""Width of a terminal, in characters, from which the whole table fits."""
 
 
 def profile(
-    what: Annotated[
+    name: Annotated[
         str,
         typer.Argument(
             metavar="MODEL|SPACE",
@@ -56,21 +56,21 @@ def profile(
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
     from bitsearch.cli.progress import print_conversion
-    from bitsearch.cost.profile import profile as profiled
+    from bitsearch.cost.profile import profile as layer_table
     from bitsearch.files import write_whole
     from bitsearch.layers import conversion, convert
     from bitsearch.plan import BitPlan
     from bitsearch.train.task import cost_preview
 
     shape = _shape(input_shape)
-    asked = _asked(what, model_arg or (), data, data_arg or (), overrides or ())
+    source = _space_or_network(name, model_arg or (), data, data_arg or (), overrides or ())
     options = override({}, model_arg or ())
     network, model, layers = cost_preview(
-        asked, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
+        source, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
     )
     if plan is not None:
         layers = BitPlan.load(plan).layers
-    table = profiled(network, model, layers)
+    table = layer_table(network, model, layers)
     totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}
     if csv is not None:
         write_whole(csv, table.to_csv(index=False))
@@ -78,27 +78,27 @@ def profile(
         rows = json.loads(table.to_json(orient="records"))
         print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
-        _print(what, table, totals, model)
+        _print(name, table, totals, model)
         unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
         print_conversion(conversion(network, convert(network, layers), unquantized), Console())
         if csv is not None:
             print(csv)
 
 
-def _asked(
-    what: str, model_args: Sequence[str], data: str | None, data_args: Sequence[str], overrides: Sequence[str]
+def _space_or_network(
+    name: str, model_args: Sequence[str], data: str | None, data_args: Sequence[str], overrides: Sequence[str]
 ) -> "SearchSpace | str":
     """The search space to profile, or the name of a bare network."""
-    if is_space(what) or data is not None:
-        space, model = (what, None) if is_space(what) else (None, what)
+    if is_space(name) or data is not None:
+        space, model = (name, None) if is_space(name) else (None, name)
         return space_from_options(
             space, model=model, data=data, model_args=model_args, data_args=data_args, overrides=overrides
         )
     if data_args:
         raise InputError(f"{data_args[0]!r} is an option of data that nobody named; give --data as well")
     if overrides:
-        raise InputError(f"{overrides[0]!r} changes a search space, and {what!r} is none; profile a space instead")
-    return what
+        raise InputError(f"{overrides[0]!r} changes a search space, and {name!r} is none; profile a space instead")
+    return name
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -108,32 +108,32 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def _print(what: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:
-    from bitsearch import text as shown_as
+def _print(title: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:
+    from bitsearch import text as formats
 
     console = Console()
-    wide = console.width >= WIDE
-    shown = [name for name in SHOWN if name in table][: None if wide else 2]
-    screen = Table(title=f"{what} on {model.target.name}", title_justify="left")
-    for column in ("layer", *(["shape"] if wide else []), "MACs", "weights", "w", "s", "T"):
+    is_wide = console.width >= WIDE_COLUMNS
+    metrics = [name for name in TABLE_METRICS if name in table][: None if is_wide else 2]
+    screen = Table(title=f"{title} on {model.target.name}", title_justify="left")
+    for column in ("layer", *(["shape"] if is_wide else []), "MACs", "weights", "w", "s", "T"):
         screen.add_column(column, justify="left" if column in ("layer", "shape") else "right")
-    for name in shown:
-        screen.add_column(shown_as.title(name).split(",")[0], justify="right")
+    for name in metrics:
+        screen.add_column(formats.title(name).split(",")[0], justify="right")
         screen.add_column("%", justify="right")
     for row in table.to_dict("records"):
         costs = []
-        for name in shown:
-            costs += [shown_as.amount(name, row[name]), f"{100 * row[f'share.{name}']:.1f}"]
+        for name in metrics:
+            costs += [formats.amount(name, row[name]), f"{100 * row[f'share.{name}']:.1f}"]
         spikes = row["spike_bits"].split()
         widths = (str(row["weight_bits"]), spikes[0] if len(set(spikes)) == 1 else ",".join(spikes))
-        counts = (shown_as.number(row["macs"]), shown_as.number(row["weights"]))
-        shape = [row["shape"]] if wide else []
+        counts = (formats.number(row["macs"]), formats.number(row["weights"]))
+        shape = [row["shape"]] if is_wide else []
         screen.add_row(Text(row["layer"]), *shape, *counts, *widths, str(row["time_steps"]), *costs)
     screen.add_section()
-    counts = (shown_as.number(totals["macs"]), shown_as.number(totals["weights"]))
-    sums = [cell for name in shown for cell in (shown_as.amount(name, totals[name]), "100")]
-    screen.add_row("total", *([""] if wide else []), *counts, "", "", "", *sums, style="bold")
+    counts = (formats.number(totals["macs"]), formats.number(totals["weights"]))
+    total_cells = [cell for name in metrics for cell in (formats.amount(name, totals[name]), "100")]
+    screen.add_row("total", *([""] if is_wide else []), *counts, "", "", "", *total_cells, style="bold")
     console.print(screen)
     for name, metric in model.metrics.items():
         if name in totals:
-            console.print(f"{metric.title}: {shown_as.cost(name, totals[name], 4)}", highlight=False)
+            console.print(f"{metric.title}: {formats.cost(name, totals[name], 4)}", highlight=False)

@@ -1,4 +1,4 @@
-"""What a command shows while it works: progress bars, the front so far, and how the network was converted."""
+"""The progress of a command in the terminal: bars, the current front, and the conversion of the network."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -22,14 +22,11 @@ if TYPE_CHECKING:
     from bitsearch.train.loop import EpochRecord
 
 FRONT_ROWS = 8
-"""The best plans of the front; a terminal has few lines."""
+"""Number of the front's most accurate plans in the table; a terminal has few lines."""
 
 
 class Bars(Progress):
-    """Draws a run's progress on ``console``.
-
-    With ``epochs``, every one gets a line that stays.
-    """
+    """A run's progress on ``console``; with ``epochs``, every epoch gets a permanent line."""
 
     def __init__(self, console: Console, *, epochs: bool = False) -> None:
         self._every_epoch = epochs
@@ -42,7 +39,7 @@ class Bars(Progress):
             TextColumn("{task.fields[note]}"),
         )
         self._front: ParetoFront[str] = ParetoFront()
-        self._live = Live(console=console, get_renderable=self._shown, transient=True)
+        self._live = Live(console=console, get_renderable=self._renderable, transient=True)
         self._console = console
         self.folder: Path | None = None
         """The run folder, once the run has started."""
@@ -59,11 +56,11 @@ class Bars(Progress):
         self._live.stop()
 
     def converted(self, rows: "Sequence[Converted]") -> None:
-        """Print how the network is converted, as a table that stays."""
+        """Print the conversion of the network as a permanent table."""
         print_conversion(rows, self._console)
 
     def started(self, folder: Path, trials: int, done: int) -> None:
-        """Show the bar of the trials."""
+        """Show the bar of the trials, and the front of the finished ones."""
         self.folder = folder
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
@@ -80,7 +77,7 @@ class Bars(Progress):
         self._bars.reset(self._epochs, total=epochs, visible=True, description=label, note="")
 
     def epoch(self, record: "EpochRecord") -> None:
-        """Advance it; a trial's phases share one bar."""
+        """Advance the bar of the epochs, which a trial's phases share."""
         note = f"{record.phase}, loss {record.loss:.3f}, validation {record.validation_accuracy:.1%}"
         if record.micro_batch is not None:
             note += f", {record.micro_batch} samples at once"
@@ -89,18 +86,18 @@ class Bars(Progress):
             self.note(f"  epoch {record.epoch} of {record.epochs}: {note}")
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
-        """Print a line that stays."""
-        spent = "" if cost is None else f"   cost {cost:.6g}"
-        self._console.print(f"{label:<18} validation {accuracy:6.2%}{spent}", highlight=False)
+        """Print a permanent line for the trial, and add its plan to the front."""
+        cost_text = "" if cost is None else f"   cost {cost:.6g}"
+        self._console.print(f"{label:<18} validation {accuracy:6.2%}{cost_text}", highlight=False)
         if cost is not None:
             self._bars.advance(self._trials)
             self._front.add(cost, accuracy, label)
 
-    def _shown(self) -> ConsoleRenderable:
+    def _renderable(self) -> ConsoleRenderable:
         return Group(self._front_table(), self._bars) if self._front.points else Group(self._bars)
 
     def _front_table(self) -> Table:
@@ -109,26 +106,26 @@ class Bars(Progress):
         table.add_column("validation", justify="right")
         table.add_column("cost", justify="right")
         table.add_column()
-        shown = self._front.points[-FRONT_ROWS:]
-        dearest = max(cost for cost, _, _ in shown) or 1.0
-        for cost, accuracy, label in shown:
-            bar = Bar(dearest, 0, cost, width=24, color="green")
+        points = self._front.points[-FRONT_ROWS:]
+        max_cost = max(cost for cost, _, _ in points) or 1.0
+        for cost, accuracy, label in points:
+            bar = Bar(max_cost, 0, cost, width=24, color="green")
             table.add_row(Text(label), f"{accuracy:.2%}", f"{cost:.6g}", bar)
         return table
 
 
 def print_conversion(rows: "Iterable[Converted]", console: Console) -> None:
-    """A row for every kind of module that became the same; what is left is listed one by one, with the reason."""
+    """Print a row for all modules of one type with one conversion, and a row with the reason for every module left."""
     screen = Table(title="Conversion", title_justify="left")
     for column in ("module", "type", "became"):
         screen.add_column(column)
-    by_fate = sorted(rows, key=lambda row: (row.became == "left", row.became, row.kind))
-    for (became, kind), group in groupby(by_fate, key=lambda row: (row.became, row.kind)):
-        found = list(group)
+    sorted_rows = sorted(rows, key=lambda row: (row.became == "left", row.became, row.kind))
+    for (became, kind), group in groupby(sorted_rows, key=lambda row: (row.became, row.kind)):
+        members = list(group)
         if became == "left":
-            for row in found:
+            for row in members:
                 screen.add_row(Text(row.name or "(the network)"), kind, Text(f"left as it is: {row.why}"))
         else:
-            names = found[0].name if len(found) == 1 else f"{found[0].name} … {found[-1].name} ({len(found)})"
+            names = members[0].name if len(members) == 1 else f"{members[0].name} … {members[-1].name} ({len(members)})"
             screen.add_row(Text(names), kind, became)
     console.print(screen)

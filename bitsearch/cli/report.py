@@ -8,7 +8,7 @@ import typer
 from bitsearch.errors import InputError
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 def report(
@@ -48,7 +48,7 @@ def dashboard(
     if not host.strip():
         raise InputError("--host is empty; give an address such as 127.0.0.1")
     folder = RunFolder.open(run)
-    if host not in LOOPBACK:
+    if host not in LOOPBACK_HOSTS:
         typer.echo(f"bitsearch: anyone who can reach {host}:{port} can change or delete this study", err=True)
     typer.echo(f"http://{host}:{port}  (Ctrl-C ends it)", err=True)
     serve(folder, host, port)

@@ -85,7 +85,7 @@ def run(
     Several machines for one network: torchrun --nnodes 2 ... -m bitsearch run ...
     """
     train_together(processes)
-    searched = space_from_options(
+    search_space = space_from_options(
         space,
         model=model,
         data=data,
@@ -93,10 +93,10 @@ def run(
         data_args=data_arg or (),
         overrides=overrides or (),
     )
-    searched = searched if method is None else searched.with_method(method)
-    # Of several processes the first one writes and prints.
-    leads = is_rank_zero()
-    errors = make_console(quiet=quiet or not leads, verbose=verbose and leads)
+    search_space = search_space if method is None else search_space.with_method(method)
+    # Of several processes, only the first writes and prints.
+    is_first_process = is_rank_zero()
+    errors = make_console(quiet=quiet or not is_first_process, verbose=verbose and is_first_process)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report
@@ -107,7 +107,7 @@ def run(
     try:
         with bars:
             result = search(
-                searched,
+                search_space,
                 budget or ["4x"],
                 metric=metric,
                 objective=objective,
@@ -126,7 +126,7 @@ def run(
     except KeyboardInterrupt:
         errors.print(f"Interrupted. {_how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    if not leads:
+    if not is_first_process:
         return
     page = write_report(result.folder)
     if as_json:

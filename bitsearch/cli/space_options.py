@@ -1,4 +1,4 @@
-"""The search space that a command's options ask for."""
+"""The search space of a command, from its options."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace, shipped_spaces
 
-DEFAULT = "digits"
+DEFAULT_SPACE = "digits"
 """The search space of a command that names none."""
 
 
@@ -22,33 +22,33 @@ def space_from_options(
     """A search space with another network, other data and other settings.
 
     Args:
-        space: name or path; without it, the settings of :data:`DEFAULT` under a name of the network's or the data's.
-        model: network that stands for the space's; the space's options are those of its own network, so they go.
-        data: likewise.
-        model_args: ``KEY=VALUE`` among the network's options.
-        data_args: ``KEY=VALUE`` among the data's.
-        overrides: ``KEY=VALUE`` of the whole space, put in last.
+        space: name or path; None takes the settings of :data:`DEFAULT_SPACE`, named after the network or the data.
+        model: network in place of the space's, whose options are removed.
+        data: data set in place of the space's, whose options are removed.
+        model_args: ``KEY=VALUE`` options of the network.
+        data_args: ``KEY=VALUE`` options of the data.
+        overrides: ``KEY=VALUE`` settings of the whole space, which are applied last.
 
     Raises:
         InputError: as :meth:`SearchSpace.load` and :meth:`SearchSpace.override` do.
     """
-    found = SearchSpace.load(space or DEFAULT)
+    search_space = SearchSpace.load(space or DEFAULT_SPACE)
     if model is not None:
-        found = found.model_copy(update={"network": model, "network_options": {}})
+        search_space = search_space.model_copy(update={"network": model, "network_options": {}})
     if data is not None:
-        found = found.model_copy(update={"data": data, "data_options": {}})
+        search_space = search_space.model_copy(update={"data": data, "data_options": {}})
     if space is None and (model or data):
-        found = found.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
-    settings = [*_among("network_options", model_args), *_among("data_options", data_args), *overrides]
-    return found.override(settings)
+        search_space = search_space.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
+    settings = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args), *overrides]
+    return search_space.override(settings)
 
 
-def is_space(what: str) -> bool:
-    """True for the path of a search space, and for the name of a shipped one."""
-    return what.endswith(".toml") or what in shipped_spaces()
+def is_space(name_or_path: str) -> bool:
+    """True for the path of a search space, and for the name of a shipped search space."""
+    return name_or_path.endswith(".toml") or name_or_path in shipped_spaces()
 
 
-def _among(options: str, args: Sequence[str]) -> list[str]:
+def _prefixed(options: str, args: Sequence[str]) -> list[str]:
     for arg in args:
         key, equals, _ = arg.partition("=")
         if not equals or not key.strip():
@@ -57,5 +57,5 @@ def _among(options: str, args: Sequence[str]) -> list[str]:
 
 
 def _name_after(factory: str) -> str:
-    """``mynets:csnn`` gives ``mynets-csnn``: what a folder and a search space may be called."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", factory).lstrip("-.")[:100] or DEFAULT
+    """A valid name of a search space and folder: ``mynets:csnn`` becomes ``mynets-csnn``."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", factory).lstrip("-.")[:100] or DEFAULT_SPACE

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch import text as shown_as
+from bitsearch import text as formats
 from bitsearch.report.comparison import comparison_table
 from bitsearch.report.plans_table import table_metrics
 
@@ -17,66 +17,67 @@ if TYPE_CHECKING:
     from bitsearch.study.compare import Comparison
     from bitsearch.study.run import SearchResult
 
-SHOWN_BASELINES = 8
+MAX_BASELINE_ROWS = 8
+"""Number of uniform baselines that the table has at most."""
 
 
 def print_result(result: "SearchResult", page: Path, console: Console) -> None:
-    """The chosen plan beside the uniform baselines and full precision, its layers, and where everything is."""
+    """Print the chosen plan, uniform baselines and full precision, the plan's layers, and the paths of the results."""
     best, settings = result.best, result.folder.settings
-    shown = table_metrics(settings, list(best.costs))
+    metrics = table_metrics(settings, list(best.costs))
     title = f"{settings.space.name} at {settings.request}"
     table = Table(title=title, title_justify="left")
     table.add_column("plan", no_wrap=True)
     for column in ("validation", "test"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in map(shown_as.title, shown):
+    for column in map(formats.title, metrics):
         table.add_column(column, justify="right")
 
-    def add(label: str, plan: "BitPlan", style: str = "") -> None:
+    def add_row(label: str, plan: "BitPlan", style: str = "") -> None:
         accuracy = plan.accuracy
-        costs = [shown_as.amount(name, plan.costs[name]) for name in shown]
-        measured = (shown_as.accuracy(accuracy.validation), shown_as.accuracy(accuracy.test))
+        costs = [formats.amount(name, plan.costs[name]) for name in metrics]
+        measured = (formats.accuracy(accuracy.validation), formats.accuracy(accuracy.test))
         table.add_row(Text(label), *measured, *costs, style=style)
 
-    add(f"chosen: {describe(best)}", best, "bold green")
-    for plan in result.uniform[:SHOWN_BASELINES]:
-        add(describe(plan), plan)
-    full = settings.full_precision
-    measured = (shown_as.accuracy(full.validation), shown_as.accuracy(full.test))
-    table.add_row("full precision", *measured, *[shown_as.MISSING] * len(shown))
+    add_row(f"chosen: {describe(best)}", best, "bold green")
+    for plan in result.uniform[:MAX_BASELINE_ROWS]:
+        add_row(describe(plan), plan)
+    full_precision = settings.full_precision
+    measured = (formats.accuracy(full_precision.validation), formats.accuracy(full_precision.test))
+    table.add_row("full precision", *measured, *[formats.MISSING] * len(metrics))
     console.print(table)
-    if len(result.uniform) > SHOWN_BASELINES:
-        console.print(f"({len(result.uniform) - SHOWN_BASELINES} more uniform baselines in the report.)")
+    if len(result.uniform) > MAX_BASELINE_ROWS:
+        console.print(f"({len(result.uniform) - MAX_BASELINE_ROWS} more uniform baselines in the report.)")
     console.print(_layers(best))
     for budget, outcome in zip(settings.budgets, best.budget, strict=True):
-        achieved, limit = (shown_as.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
-        asked = outcome.requested if budget.of_target else f"budget {outcome.requested}"
-        console.print(f"{asked}: {shown_as.title(outcome.metric)} {achieved} of at most {limit}", highlight=False)
+        achieved, limit = (formats.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
+        budget_text = outcome.requested if budget.of_target else f"budget {outcome.requested}"
+        console.print(f"{budget_text}: {formats.title(outcome.metric)} {achieved} of at most {limit}", highlight=False)
     console.print(_verdict(result), highlight=False)
-    for what, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
-        console.print(f"{what:<7}{path}", highlight=False, soft_wrap=True)
+    for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
+        console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
 
 
-def print_comparison(found: "Comparison", page: Path, console: Console) -> None:
-    """One line a method, and where everything is."""
-    settings = found.runs[0].folder.settings
-    heads, rows = comparison_table(found)
+def print_comparison(comparison: "Comparison", page: Path, console: Console) -> None:
+    """Print one line a method, and the paths of the results."""
+    settings = comparison.runs[0].folder.settings
+    titles, rows = comparison_table(comparison)
     table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
     table.add_column("method", no_wrap=True)
-    for head in heads:
-        table.add_column(head, justify="right")
+    for title in titles:
+        table.add_column(title, justify="right")
     for row in rows:
         table.add_row(row.method, *(Text(cell.text, style="bold green" if cell.best else "") for cell in row.cells))
     console.print(table)
-    for what, path in (("table", found.path / "comparison.csv"), ("page", page), ("runs", found.path)):
-        console.print(f"{what:<7}{path}", highlight=False, soft_wrap=True)
+    for label, path in (("table", comparison.path / "comparison.csv"), ("page", page), ("runs", comparison.path)):
+        console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
 
 
 def describe(plan: "BitPlan") -> str:
-    """``uniform 1/3/1``, or ``adaptive 4``, with its trial."""
+    """The method with a uniform plan's bits, ``uniform 1/3/1``, or with the trial, ``adaptive 4``."""
     if plan.provenance.method != "uniform":
         return f"{plan.provenance.method} {plan.provenance.trial}"
-    # The first layer has bits of its own, and a hardware target may fix the last one's.
+    # The first layer has fixed bits, and a hardware target may fix those of the last layer.
     layers = list(plan.layers.values())[1:] or list(plan.layers.values())
     bits = Counter(f"{layer.weight_bits}/{layer.spike_bits[0]}/{layer.time_steps}" for layer in layers)
     return f"uniform {bits.most_common(1)[0][0]}"
@@ -98,7 +99,7 @@ def _verdict(result: "SearchResult") -> str:
         return "A uniform plan won: no learned allocation was better on validation."
     if not uniform:
         return "No uniform baseline within the budget has been trained."
-    gain = (best.accuracy.validation or 0.0) - (uniform[0].accuracy.validation or 0.0)
-    if gain == 0:
+    accuracy_gain = (best.accuracy.validation or 0.0) - (uniform[0].accuracy.validation or 0.0)
+    if accuracy_gain == 0:
         return "As accurate on validation as the best uniform plan, and no dearer."
-    return f"{100 * gain:.2f} points above the best uniform plan on validation."
+    return f"{100 * accuracy_gain:.2f} points above the best uniform plan on validation."

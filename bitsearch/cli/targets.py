@@ -27,7 +27,7 @@ def list_targets() -> None:
     table.add_column("what it is", overflow="fold")
     for name in Target.names():
         target = Target.load(name)
-        widths = (shown(target.weight_bits), shown(target.spike_bits), f"≤ {target.max_time_steps}")
+        widths = (figure_text(target.weight_bits), figure_text(target.spike_bits), f"≤ {target.max_time_steps}")
         table.add_row(Text(name, style="bold"), *widths, Text(target.description))
     Console().print(table)
 
@@ -40,11 +40,11 @@ def show(
     """Show everything about a target, with units and sources."""
     from bitsearch.cost.target import Target
 
-    found = Target.load(target)
+    loaded_target = Target.load(target)
     if as_json:
-        print(found.to_json(), end="")
+        print(loaded_target.to_json(), end="")
         return
-    for line in _lines(found):
+    for line in _lines(loaded_target):
         Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -59,11 +59,11 @@ def check(
     print(f"{path}: a valid target")
 
 
-def shown(value: Any) -> str:
-    """A figure in a form to read: ``1–8`` or ``1, 2, 4`` for widths, thousands separated in large numbers."""
+def figure_text(value: Any) -> str:
+    """A figure as text: ``1–8`` or ``1, 2, 4`` for widths, large numbers with separated thousands."""
     if isinstance(value, tuple):
-        whole = len(value) > 2 and value == tuple(range(value[0], value[-1] + 1))
-        return f"{value[0]}–{value[-1]}" if whole else ", ".join(str(width) for width in value)
+        is_range = len(value) > 2 and value == tuple(range(value[0], value[-1] + 1))
+        return f"{value[0]}–{value[-1]}" if is_range else ", ".join(str(width) for width in value)
     return f"{int(value):,}" if value == int(value) else f"{value:.10g}"
 
 
@@ -75,16 +75,16 @@ def _lines(target: "Target") -> list[str]:
     lines += [f"first layer: {_rule(target.first_layer)}"] if target.first_layer else []
     lines += [f"last layer: {_rule(target.last_layer)}"] if target.last_layer else []
     if target.energy:
-        counted = (
+        counting_text = (
             "only non-zero spikes cost operations" if target.energy.event_driven else "every spike costs operations"
         )
-        lines.append(f"energy: an estimate; {counted}")
+        lines.append(f"energy: an estimate; {counting_text}")
     lines.append("")
     for key, value in target.figures.items():
-        lines += [f"{key} ({FIGURES[key]}): {shown(value)}", f"    {target.sources.get(key, 'by default')}"]
+        lines += [f"{key} ({FIGURES[key]}): {figure_text(value)}", f"    {target.sources.get(key, 'by default')}"]
     return lines
 
 
 def _rule(rule: "LayerRule") -> str:
-    required = [f"{name.replace('_', ' ')} {value}" for name, value in rule if value is not None]
-    return ", ".join(required)
+    numbers = [f"{name.replace('_', ' ')} {value}" for name, value in rule if value is not None]
+    return ", ".join(numbers)

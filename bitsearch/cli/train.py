@@ -39,7 +39,7 @@ def train(
     bars = Bars(errors, epochs=verbose)
     try:
         with bars:
-            found = train_plan(
+            result = train_plan(
                 plan,
                 epochs=epochs,
                 start=start,
@@ -54,7 +54,7 @@ def train(
     except KeyboardInterrupt:
         errors.print("Interrupted. The same command goes on after the last whole epoch.")
         raise typer.Exit(130) from None
-    accuracy = found.plan.accuracy
+    accuracy = result.plan.accuracy
     print(f"validation accuracy {accuracy.validation:.4f}, test accuracy {accuracy.test:.4f}")
-    print(f"plan    {found.plan_file}")
-    print(f"weights {found.weights_file}")
+    print(f"plan    {result.plan_file}")
+    print(f"weights {result.weights_file}")

@@ -47,9 +47,9 @@ def worker(
     train_together(processes)
     if storage is None:
         raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
-    # Of several processes the first one writes and prints.
-    leads = is_rank_zero()
-    errors = make_console(quiet=quiet or not leads, verbose=verbose and leads)
+    # Of several processes, only the first writes and prints.
+    is_first_process = is_rank_zero()
+    errors = make_console(quiet=quiet or not is_first_process, verbose=verbose and is_first_process)
     with errors.status("Loading torch"):
         from bitsearch.runs.folder import RunFolder
         from bitsearch.study.worker import work
@@ -58,7 +58,7 @@ def worker(
         path = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitsearch-")))
         bars = stack.enter_context(Bars(errors, epochs=verbose))
         try:
-            ended = work(
+            trial_count = work(
                 storage,
                 study,
                 RunFolder(path),
@@ -71,7 +71,7 @@ def worker(
         except KeyboardInterrupt:
             errors.print("Interrupted; the trial goes back to the others.", highlight=False)
             raise typer.Exit(130) from None
-    errors.print(f"Nothing is left to do; {ended} trials ended here.", highlight=False)
+    errors.print(f"Nothing is left to do; {trial_count} trials ended here.", highlight=False)
 
 
 def proxy(

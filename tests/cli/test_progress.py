@@ -6,7 +6,7 @@ from bitsearch.cli.progress import FRONT_ROWS, Bars
 def shown(bars):
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(bars._shown())
+        console.print(bars._renderable())
     return capture.get()
 
 
