@@ -3,7 +3,7 @@
 Each process has its share of every batch, and all make the same decisions: what is decided by a batch, such as a step
 size, is decided by sums over all shares. These are the same in every process, bit for bit, as data-parallel training
 relies on; whoever calls one of these functions, all processes have to.
-Of the group that this process is in; :mod:`bitsearch.launch` tells how many a launcher has started.
+They speak of the group that this process is in; before there is one, :mod:`bitsearch.launch` asks the environment.
 """
 
 from typing import Any

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from bitsearch.errors import InputError
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 
 
 def make_console(*, quiet: bool, verbose: bool) -> Console:
@@ -30,7 +30,7 @@ def train_together(processes: int | None) -> None:
     Raises:
         InputError: a launcher has started another number of them already.
     """
-    started = world_size()
+    started = launched_world_size()
     if started > 1 and processes not in (None, started):
         raise InputError(f"--processes is {processes}, but a launcher started {started} of them; leave the option out")
     if started > 1 or processes in (None, 1):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
@@ -126,9 +126,9 @@ def compare(
     """
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
     searched = _checked(methods)
-    if world_size() > 1:
+    if launched_world_size() > 1:
         raise InputError(
-            f"a comparison runs in one process, not {world_size()}; start it without torchrun, "
+            f"a comparison runs in one process, not {launched_world_size()}; start it without torchrun, "
             "or compare runs of single methods (bitsearch run --method), which train in several"
         )
     if seeds < 1:

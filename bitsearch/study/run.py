@@ -16,7 +16,7 @@ from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, redact
-from bitsearch.launch import is_rank_zero, world_size
+from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.command_line import python_command
@@ -170,7 +170,7 @@ def search(
                 seed=seed,
                 device=str(task.device),
                 threads=threads_for(task.activations),
-                processes=world_size(),
+                processes=launched_world_size(),
                 storage=None if storage is None else redact(storage),
                 command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
                 bitsearch=__version__,

@@ -3,7 +3,7 @@
 import torch
 
 from bitsearch.errors import InputError
-from bitsearch.launch import local_rank, world_size
+from bitsearch.launch import launched_world_size, local_rank
 
 
 def find_device(name: str) -> torch.device:
@@ -14,9 +14,9 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if world_size() == 1:
+        if launched_world_size() == 1:
             return torch.device(name)
-    if world_size() > 1 and name != "cpu":
+    if launched_world_size() > 1 and name != "cpu":
         if name != "cuda":
             raise InputError(f"device is {name!r}; several processes take cuda, each a GPU of its own, or cpu")
         name = f"cuda:{local_rank()}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
@@ -37,7 +37,7 @@ class Task:
     @property
     def activations(self) -> int:
         """Input features of all layers, for a process's share of a batch."""
-        share = math.ceil(self.space.training.batch_size / world_size())
+        share = math.ceil(self.space.training.batch_size / launched_world_size())
         return sum(layer.inputs for layer in self.model.layers) * share
 
     def fresh_network(self, seed: int) -> nn.Module:
