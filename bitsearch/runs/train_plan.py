@@ -17,8 +17,9 @@ from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
-from bitsearch.train.evaluate import evaluate, evaluate_with_activity
+from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task
 from bitsearch.train.threads import limited_threads
 from bitsearch.version import __version__
@@ -71,8 +72,8 @@ def train_plan(
     """
     plan = BitPlan.load(path)
     task, _ = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
-    training, seed = task.space.training, plan.provenance.seed
-    epochs = training.epochs if epochs is None else epochs
+    seed = plan.provenance.seed
+    epochs = task.space.training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
     progress = progress or Progress()
     stop = Stop(lambda: progress.note("stopping after this epoch; Ctrl-C again stops at once"))
@@ -90,18 +91,10 @@ def train_plan(
     )
     network = _network(plan, task, start)
     progress.trial("train", epochs - checkpoint.done)
+    session = TrainingSession(task.splits, task.space.training, progress.epoch, checkpoint)
     with stop.handle_signals(), limited_threads(task.activations), checkpoint:
-        train(
-            network,
-            task.splits,
-            training,
-            epochs=epochs,
-            seed=seed,
-            phase="train",
-            on_epoch=progress.epoch,
-            checkpoints=checkpoint,
-        )
-        trained = _measured(plan, network, task, command)
+        train(network, session, epochs=epochs, seed=seed, phase="train")
+        trained = _measured(plan, network, session, command)
     weights = output.with_suffix(".safetensors")
     save_weights(network.network, weights)
     trained.save(output)
@@ -141,11 +134,10 @@ def _digest(path: Path) -> str:
         raise InputError(f"no weights at {path}: {error.strerror or error}") from error
 
 
-def _measured(plan: BitPlan, network: QuantizedNetwork, task: Task, command: str) -> BitPlan:
-    batch_size = task.space.training.batch_size
-    validation, activity = evaluate_with_activity(network, task.splits.validation, batch_size)
-    test = evaluate(network, task.splits.test, batch_size)
-    costs = task.model.costs(network.layer_plans, activity)
+def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession, command: str) -> BitPlan:
+    validation, activity = session.measure(network)
+    test = evaluate(network, session.splits.test, session.settings.at_once)
+    costs = network.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:
         achieved = costs.get(outcome.metric, outcome.achieved)

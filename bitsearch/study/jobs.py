@@ -13,31 +13,20 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
-from bitsearch.train.checkpoint import Checkpoint
-from bitsearch.train.evaluate import evaluate, evaluate_with_activity
-from bitsearch.train.loop import OnEpoch, train
+from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 
 
 @dataclass(frozen=True)
 class TrainFullPrecision:
     """Train a float network; its validation accuracy."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> float:
         """This process's part."""
-        splits, training = processes.task.splits, processes.task.space.training
         processes.network = processes.task.fresh_network(processes.seed)
-        train(
-            processes.network,
-            splits,
-            training,
-            epochs=training.full_precision_epochs,
-            seed=processes.seed,
-            phase="full precision",
-            on_epoch=on_epoch,
-            fabric=processes.fabric,
-            checkpoints=checkpoint,
-        )
-        return evaluate(processes.network, splits.validation, training.at_once, shared=True)
+        epochs = session.settings.full_precision_epochs
+        train(processes.network, session, epochs=epochs, seed=processes.seed, phase="full precision")
+        return session.accuracy(processes.network)
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ class LoadWeights:
 
     weights: dict[str, Tensor]
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> None:
         """This process's part."""
         processes.network = processes.task.fresh_network(processes.seed)
         processes.network.load_state_dict(self.weights)
@@ -56,12 +45,12 @@ class LoadWeights:
 class MeasureInitialActivity:
     """Count spikes before anything is trained at few bits, at the bits where every search starts."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Activity:
         """This process's part."""
         task = processes.task
         space = task.space
         start = make_learnable_copy(processes.network, task.model, task.rules, space, space.allocation)
-        return evaluate_with_activity(start, task.splits.validation, space.training.at_once, shared=True)[1]
+        return session.measure(start)[1]
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ class TrainUniform:
 
     bits: UniformBits
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
         """This process's part."""
         task, knobs = processes.task, processes.task.space.allocation
         model, rules = task.model, task.rules
@@ -91,14 +80,11 @@ class TrainUniform:
             model,
             rules,
             plan,
-            task.splits,
+            session,
             task.space,
             seed=processes.seed,
-            on_epoch=on_epoch,
-            fabric=processes.fabric,
-            checkpoints=checkpoint,
         )
-        return _measured(processes, quantized, checkpoint.seconds)
+        return _measured(session, quantized, session.seconds)
 
 
 @dataclass(frozen=True)
@@ -109,30 +95,25 @@ class Allocate:
     draw: int
     """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.draw`."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
         task = processes.task
         problem = AllocationProblem(
             processes.network,
             task.model,
             task.rules,
-            task.splits,
+            session,
             task.space,
             self.knobs,
             processes.budgets,
             seed=processes.seed,
             draw=self.draw,
-            on_epoch=on_epoch,
-            fabric=processes.fabric,
-            checkpoints=checkpoint,
         )
         # All are trained before any is measured, which is no part of the training.
-        ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
-        return [_measured(processes, network, seconds) for network, seconds in ready]
+        ready = [(network, session.seconds) for network in METHODS[self.knobs.method](problem)]
+        return [_measured(session, network, seconds) for network, seconds in ready]
 
 
-def _measured(processes: ProcessGroup, network: QuantizedNetwork, seconds: float) -> Trained:
-    task = processes.task
-    at_once = task.space.training.at_once
-    found = evaluate_with_activity(network, task.splits.validation, at_once, shared=True)
-    return Trained(network, *found, seconds)
+def _measured(session: TrainingSession, network: QuantizedNetwork, seconds: float) -> Trained:
+    accuracy, activity = session.measure(network)
+    return Trained(network, accuracy, activity, seconds)

@@ -19,7 +19,7 @@ from bitsearch.study.processes import Job, ProcessGroup
 from bitsearch.study.sampler import suggest
 from bitsearch.study.study import add_intermediate
 from bitsearch.study.trial_roles import Assignment
-from bitsearch.train.loop import EpochRecord
+from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.task import Task
 from bitsearch.version import __version__
 

@@ -45,8 +45,8 @@ from bitsearch.study.study import (
 )
 from bitsearch.study.trial_loop import TrialRunner
 from bitsearch.study.trial_roles import StudyPlan, baselines, searched
+from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.fabric import make_fabric, process_group
-from bitsearch.train.loop import EpochRecord
 from bitsearch.train.task import load_task
 from bitsearch.train.threads import threads_for
 from bitsearch.version import __version__

@@ -29,6 +29,10 @@ class Checkpoints(Protocol):
     the state they ended with. What lies between phases is done again, to the same result.
     """
 
+    @property
+    def seconds(self) -> float:
+        """That this training has taken so far, those before an interruption included."""
+
     def restore(self, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> int:
         """Start the next phase: bring ``parts`` to where they were kept last; how many epochs are done, 0 if none.
 

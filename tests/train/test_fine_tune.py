@@ -11,6 +11,7 @@ from bitsearch.quant.uniform import to_levels
 from bitsearch.space import Allocation, Training
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fine_tune import SoftSteps, fine_tune
+from bitsearch.train.session import TrainingSession
 
 TRAINING = Training(batch_size=64, learning_rate=5e-3)
 SOFT = Allocation(quantizer="sigmoid")
@@ -27,7 +28,8 @@ def quantized(network, model, rules, space):
 
 
 def tuned(quantized, splits, knobs=SOFT, epochs=3, on_epoch=None):
-    fine_tune(quantized, splits, TRAINING, knobs, epochs=epochs, seed=0, phase="fine-tune", on_epoch=on_epoch)
+    session = TrainingSession(splits, TRAINING, on_epoch=on_epoch)
+    fine_tune(quantized, session, knobs, epochs=epochs, seed=0, phase="fine-tune")
     return quantized
 
 
@@ -49,7 +51,7 @@ def test_what_is_left_is_an_ordinary_layer_with_the_hard_accuracy(quantized, spl
 
 def test_training_learns(quantized, splits):
     before = quantized(2)
-    soft = SoftSteps(before, splits, TRAINING, SOFT)
+    soft = SoftSteps(before, TrainingSession(splits, TRAINING), SOFT)
     start = soft.accuracy()
     network = tuned(quantized(2), splits, epochs=5)
     assert network.soft_accuracy > start
@@ -58,7 +60,7 @@ def test_training_learns(quantized, splits):
 
 def test_soft_and_hard_differ_in_evaluation_only_when_asked(quantized, splits):
     network = quantized(3)
-    soft = SoftSteps(network, splits, TRAINING, SOFT)
+    soft = SoftSteps(network, TrainingSession(splits, TRAINING), SOFT)
     layer = network.layers["3"]
     network.eval()
     hard = layer.quantized_weight()

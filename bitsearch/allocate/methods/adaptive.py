@@ -16,28 +16,22 @@ from bitsearch.cost import Activity, AllowedBits, CostModel
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace
-from bitsearch.train.evaluate import evaluate_with_activity
-from bitsearch.train.fabric import make_fabric
 
 
 def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """Search, project, freeze and fine-tune."""
-    model, rules, space, training = problem.model, problem.rules, problem.space, problem.space.training
-    # One for all phases.
-    device = next(problem.network.parameters()).device
-    problem = replace(problem, fabric=problem.fabric or make_fabric(device, training.precision))
+    model, rules, space, session = problem.model, problem.rules, problem.space, problem.session
     start = search_start(problem, expected_activity(problem))
     knobs = problem.knobs.model_copy(update={"start": start})
     quantized = make_learnable_copy(problem.network, model, rules, space, knobs)
     if problem.activity_budgets:
-        validation = problem.splits.validation
-        _, quantized.activity = evaluate_with_activity(quantized, validation, training.at_once, shared=True)
-    search_epochs = max(1, round(training.epochs * knobs.search_share))
+        _, quantized.activity = session.measure(quantized)
+    search_epochs = max(1, round(session.settings.epochs * knobs.search_share))
     aims, loss = search(quantized, problem, search_epochs)
     project_and_fine_tune(
         quantized,
         problem,
-        epochs=training.epochs - search_epochs,
+        epochs=session.settings.epochs - search_epochs,
         seed=problem.seed + 1,
         limits=aims,
         loss=loss,

@@ -11,7 +11,6 @@ from bitsearch.cost import Activity, Budget
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fine_tune import fine_tune
 from bitsearch.train.loop import Callback
 
@@ -55,10 +54,10 @@ def project_and_fine_tune(
         callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
     """
     model, rules, activity_budgets = problem.model, problem.rules, problem.activity_budgets
-    splits, training = problem.splits, problem.space.training
+    session = problem.session
     aims = list(limits or problem.budgets)
     if activity_budgets and quantized.activity is None:
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
+        _, quantized.activity = session.measure(quantized)
 
     def tune(epochs: int, seed: int) -> None:
         # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
@@ -81,21 +80,17 @@ def project_and_fine_tune(
         if epochs > 0:
             fine_tune(
                 quantized,
-                splits,
-                training,
+                session,
                 problem.knobs,
                 epochs=epochs,
                 seed=seed,
                 phase=phase,
                 callbacks=callbacks(),
-                on_epoch=problem.on_epoch,
-                fabric=problem.fabric,
-                checkpoints=problem.checkpoints,
             )
 
     tune(epochs, seed)
     for correction in range(MAX_CORRECTIONS if activity_budgets else 0):
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
+        _, quantized.activity = session.measure(quantized)
         if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in activity_budgets):
             break
         for index, aim in enumerate(aims):
@@ -108,7 +103,7 @@ def train_at_plan(problem: AllocationProblem, plan: Mapping[str, LayerPlan], pha
     """A copy of the problem's network with the bits of a plan that meets the budgets, trained all epochs at them."""
     network = convert(problem.network, plan)
     quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    epochs = problem.space.training.epochs
+    epochs = problem.session.settings.epochs
     project_and_fine_tune(quantized, problem, epochs=epochs, seed=problem.seed, use_slack=False, phase=phase)
     return quantized
 
@@ -122,5 +117,4 @@ def expected_activity(problem: AllocationProblem) -> Activity | None:
         return None
     network = convert(problem.network, problem.plan(problem.knobs.start))
     quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    at_once = problem.space.training.at_once
-    return evaluate_with_activity(quantized, problem.splits.validation, at_once, shared=True)[1]
+    return problem.session.measure(quantized)[1]

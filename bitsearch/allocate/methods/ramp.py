@@ -21,7 +21,6 @@ from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fine_tune import fine_tune
 
 LENGTH = 2
@@ -32,13 +31,11 @@ SEARCHED = 0.5
 
 def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """A network at each of ``ramp_steps`` budgets, the given ones last."""
-    knobs, training = problem.knobs, problem.space.training
+    knobs, session = problem.knobs, problem.session
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
     if problem.activity_budgets:
-        _, quantized.activity = evaluate_with_activity(
-            quantized, problem.splits.validation, training.at_once, shared=True
-        )
-    epochs = max(2, math.ceil(LENGTH * training.epochs / knobs.ramp_steps))
+        _, quantized.activity = session.measure(quantized)
+    epochs = max(2, math.ceil(LENGTH * session.settings.epochs / knobs.ramp_steps))
     search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
     for number in range(1, knobs.ramp_steps + 1):
@@ -89,14 +86,10 @@ def _tune(quantized: QuantizedNetwork, step: AllocationProblem, epochs: int) -> 
         layer.straight_through = False
     return fine_tune(
         quantized,
-        step.splits,
-        step.space.training,
+        step.session,
         step.knobs,
         epochs=epochs,
         seed=step.seed + 1,
         phase="fine-tune",
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
-        on_epoch=step.on_epoch,
-        fabric=step.fabric,
-        checkpoints=step.checkpoints,
     )

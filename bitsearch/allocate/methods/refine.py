@@ -19,7 +19,6 @@ from bitsearch.allocate.solvers.greedy import GreedySearch
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fine_tune import fine_tune
 
 Plan = dict[str, LayerPlan]
@@ -28,7 +27,7 @@ Plan = dict[str, LayerPlan]
 def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
     uniform = train_at_plan(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
-    accuracy, activity = _measured(problem, uniform)
+    accuracy, activity = problem.session.measure(uniform)
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
     tried = {_key(best.layer_plans)}
@@ -44,15 +43,11 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
             _, to_beat, _ = _shortly_trained(problem, best, plan)
     if best is not uniform:
         refined = train_at_plan(problem, best.layer_plans, "fine-tune")
-        reached, spikes = _measured(problem, refined)
+        reached, spikes = problem.session.measure(refined)
         if reached > accuracy and _met(problem, refined, spikes):
             yield refined
             return
     yield uniform
-
-
-def _measured(problem: AllocationProblem, network: QuantizedNetwork) -> tuple[float, Activity]:
-    return evaluate_with_activity(network, problem.splits.validation, problem.space.training.at_once, shared=True)
 
 
 def _met(problem: AllocationProblem, network: QuantizedNetwork, spikes: Activity) -> bool:
@@ -67,17 +62,13 @@ def _shortly_trained(
     network.fix(plan)
     fine_tune(
         network,
-        problem.splits,
-        problem.space.training,
+        problem.session,
         problem.knobs,
         epochs=problem.knobs.refine_epochs,
         seed=problem.seed + 1,
         phase="refine",
-        on_epoch=problem.on_epoch,
-        fabric=problem.fabric,
-        checkpoints=problem.checkpoints,
     )
-    return network, *_measured(problem, network)
+    return network, *problem.session.measure(network)
 
 
 def _exchanged(plan: Plan, problem: AllocationProblem, loss: LossModel, activity: Activity | None) -> Iterator[Plan]:

@@ -24,15 +24,15 @@ def search(
 
     ``quantized`` has learnable bits and, where a budget depends on how often neurons fire, spike counts.
     """
-    knobs, splits, training = problem.knobs, problem.splits, problem.space.training
-    steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
+    knobs, session = problem.knobs, problem.session
+    splits = session.splits
+    steps = epochs * math.ceil(len(splits.train) / session.settings.batch_size)  # type: ignore[arg-type]
     pull = BudgetPenaltyCallback(quantized, problem.budgets, knobs, steps)
     signal = LatentGradientCallback(quantized, knobs, problem.seed, splits.batch_axis)
     meters: Sequence[Callback] = [SpikeCounter(quantized, knobs.probe_every)] if problem.activity_budgets else []
     train(
         quantized,
-        splits,
-        training,
+        session,
         epochs=epochs,
         seed=problem.seed,
         phase="search",
@@ -42,9 +42,6 @@ def search(
             "bits_learning_rate": knobs.bits_learning_rate,
             "time_learning_rate": knobs.time_learning_rate,
         },
-        on_epoch=problem.on_epoch,
-        fabric=problem.fabric,
-        checkpoints=problem.checkpoints,
     )
     limits = pull.budget_penalty.limits
     aims = [replace(budget, limit=limit) for budget, limit in zip(problem.budgets, limits, strict=True)]

@@ -32,7 +32,7 @@ PROBES = 8
 
 def score(problem: AllocationProblem) -> FisherLossModel:
     """A loss model of every searched layer at any bits; it serves any number of budgets."""
-    knobs, splits = problem.knobs, problem.splits
+    knobs, splits, training = problem.knobs, problem.session.splits, problem.session.settings
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
     device = next(problem.network.parameters()).device
     curvature = FisherLossModel(
@@ -48,7 +48,6 @@ def score(problem: AllocationProblem) -> FisherLossModel:
     names = list(quantized.searched_layers)
     # By the weights and by the input of every layer, summed over samples; the last row counts these.
     traces = torch.zeros(len(names) + 1, 2, device=device)
-    training = problem.space.training
     micro = MicroBatches(training.micro_batch, splits.batch_axis, world_size())
     left = len(splits.train)  # type: ignore[arg-type]
     probes = batches(splits.train, training.batch_size, order, share=(rank(), world_size()))
@@ -85,9 +84,9 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
         for budget in problem.budgets
     ]
     found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
-    if problem.fabric is not None:
+    if problem.session.fabric is not None:
         # Where time runs out, each process has come to another plan.
-        found = problem.fabric.broadcast(found)
+        found = problem.session.fabric.broadcast(found)
     if not found.optimal and rank() == 0:
         warnings.warn(
             f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "

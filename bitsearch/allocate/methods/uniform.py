@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import Activity, AllowedBits, CostModel
-from bitsearch.data import Splits
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
 from bitsearch.train.fine_tune import fine_tune
-from bitsearch.train.loop import OnEpoch
-from bitsearch.train.state import Checkpoints
+from bitsearch.train.session import TrainingSession
 
 
 def train_fixed(
@@ -25,28 +22,21 @@ def train_fixed(
     model: CostModel,
     rules: AllowedBits,
     plan: Mapping[str, LayerPlan],
-    splits: Splits,
+    session: TrainingSession,
     space: SearchSpace,
     *,
     seed: int,
     phase: str = "uniform",
-    on_epoch: OnEpoch | None = None,
-    fabric: Fabric | None = None,
-    checkpoints: Checkpoints | None = None,
 ) -> QuantizedNetwork:
     """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
     quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
     fine_tune(
         quantized,
-        splits,
-        space.training,
+        session,
         space.allocation,
-        epochs=space.training.epochs,
+        epochs=session.settings.epochs,
         seed=seed,
         phase=phase,
-        on_epoch=on_epoch,
-        fabric=fabric,
-        checkpoints=checkpoints,
     )
     return quantized
 

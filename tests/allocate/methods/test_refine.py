@@ -6,6 +6,7 @@ from bitsearch.allocate.methods.uniform import allocate_uniformly
 from bitsearch.cost import Budget
 from bitsearch.space import Allocation, Training
 from bitsearch.train.evaluate import evaluate
+from bitsearch.train.session import TrainingSession
 
 
 @pytest.fixture
@@ -14,8 +15,9 @@ def problem(network, model, rules, splits, space):
         knobs = Allocation(**knobs)
         start = model.cost("bit_budget", rules.nearest(model, knobs.start, granularity="layer"))
         short = space.model_copy(update={"training": Training(epochs=2, batch_size=64)})
+        session = TrainingSession(splits, short.training)
         return AllocationProblem(
-            network, model, rules, splits, short, knobs, [Budget("bit_budget", "given", 0.5 * start)], seed=0
+            network, model, rules, session, short, knobs, [Budget("bit_budget", "given", 0.5 * start)], seed=0
         )
 
     return make

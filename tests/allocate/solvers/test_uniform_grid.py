@@ -13,6 +13,7 @@ from bitsearch.cost import Activity, AllowedBits, Budget, CostModel, Target, tra
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
+from bitsearch.train.session import TrainingSession
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,8 @@ def test_a_fixed_plan_is_trained_for_all_epochs_and_kept(network, model, rules, 
     plan = model.uniform(UniformBits(weight_bits=2, spike_bits=3, time_steps=2), space.first_layer)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     records = []
-    quantized = train_fixed(network, model, rules, plan, splits, space, seed=0, on_epoch=records.append)
+    session = TrainingSession(splits, space.training, on_epoch=records.append)
+    quantized = train_fixed(network, model, rules, plan, session, space, seed=0)
     assert quantized.layer_plans == plan
     assert [record.epoch for record in records] == [1, 2, 3, 4]
     assert records[-1].loss < records[0].loss
