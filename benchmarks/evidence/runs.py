@@ -12,7 +12,6 @@ from torch import nn
 
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork
@@ -21,6 +20,7 @@ from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import evaluate
+from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task, load_task
@@ -126,8 +126,8 @@ class Stage:
         return next(self._measured(problem, lambda problem: iter([self._train_fixed(problem, plan)])))
 
     def _train_fixed(self, problem: AllocationProblem, plan: Plan) -> QuantizedNetwork:
-        model, rules, session = problem.model, problem.rules, problem.session
-        return train_fixed(problem.network, model, rules, plan, session, self.space, seed=self.seed)
+        quantized, session, epochs = problem.quantized(plan), problem.session, self.space.training.epochs
+        return train_at_plan(quantized, plan, session, problem.knobs, epochs=epochs, seed=self.seed, phase="fixed")
 
     def run(self, knobs: Allocation, budgets: Sequence[Budget], draw: int = 0) -> list[Row]:
         """Every network that the method ``knobs.method`` leaves; costs of computing stand in the first row."""

@@ -1,5 +1,6 @@
 """A quantized network: layers whose bits are learned while it trains, or fixed. It knows no budget."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -67,6 +68,10 @@ class QuantizedNetwork(nn.Module):
         unquantized = {layer.name: layer.fixed for layer in model.unquantized if layer.fixed is not None}
         quantized.conversion = conversion(network, converted, unquantized)
         return quantized
+
+    def copy(self) -> "QuantizedNetwork":
+        """A network of its own with the same weights and bits, of which nothing is measured yet."""
+        return QuantizedNetwork(copy.deepcopy(self.network), self.model, self.rules, self.baseline)
 
     @property
     def searched_layers(self) -> dict[str, QuantizedLayer]:

@@ -16,9 +16,10 @@ from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
+from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.loop import train
+from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task
 from bitsearch.train.threads import limited_threads
@@ -93,7 +94,8 @@ def train_plan(
     progress.trial("train", epochs - checkpoint.done)
     session = TrainingSession(task.splits, task.space.training, progress.epoch, checkpoint)
     with stop.handle_signals(), limited_threads(task.activations), checkpoint:
-        train(network, session, epochs=epochs, seed=seed, phase="train")
+        # Weights that were trained through sigmoids are on the grid of their plan: they go on as any others do.
+        train_at_plan(network, plan.layers, session, Allocation(), epochs=epochs, seed=seed, phase="train")
         trained = _measured(plan, network, session, command)
     weights = output.with_suffix(".safetensors")
     save_weights(network.network, weights)

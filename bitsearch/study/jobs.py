@@ -7,12 +7,12 @@ from torch import Tensor
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
+from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
 
@@ -66,24 +66,18 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainUniform:
-    """Train one uniform plan."""
+    """Train one uniform plan as it is: where firing makes it too dear, the method ``uniform`` would take bits away."""
 
     bits: UniformBits
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
         """This process's part."""
-        task, knobs = processes.task, processes.task.space.allocation
-        model, rules = task.model, task.rules
-        plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
-        quantized = train_fixed(
-            processes.network,
-            model,
-            rules,
-            plan,
-            session,
-            task.space,
-            seed=processes.seed,
-        )
+        knobs = processes.task.space.allocation
+        problem = _problem(processes, session, knobs)
+        plan = problem.plan(self.bits)
+        quantized = problem.quantized(plan)
+        epochs = session.settings.epochs
+        train_at_plan(quantized, plan, session, knobs, epochs=epochs, seed=processes.seed, phase="uniform")
         return _measured(session, quantized, session.seconds)
 
 
@@ -97,21 +91,15 @@ class Allocate:
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
-        task = processes.task
-        problem = AllocationProblem(
-            processes.network,
-            task.model,
-            task.rules,
-            session,
-            task.space,
-            self.knobs,
-            processes.budgets,
-            seed=processes.seed,
-            draw=self.draw,
-        )
+        problem = _problem(processes, session, self.knobs, self.draw)
         # All are trained before any is measured, which is no part of the training.
         ready = [(network, session.seconds) for network in METHODS[self.knobs.method](problem)]
         return [_measured(session, network, seconds) for network, seconds in ready]
+
+
+def _problem(processes: ProcessGroup, session: TrainingSession, knobs: Allocation, draw: int = 0) -> AllocationProblem:
+    task, budgets, seed = processes.task, processes.budgets, processes.seed
+    return AllocationProblem(processes.network, task.model, task.rules, session, task.space, knobs, budgets, seed, draw)
 
 
 def _measured(session: TrainingSession, network: QuantizedNetwork, seconds: float) -> Trained:

@@ -5,7 +5,7 @@ once the bits are frozen. Its steps sharpen from epoch to epoch and end as real 
 those of a uniform grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.soft_weights import SoftWeights
+from bitsearch.plan import LayerPlan
 from bitsearch.quant.sigmoid import temperature
 from bitsearch.space import Allocation
 from bitsearch.train.loop import Callback, train
@@ -100,3 +101,31 @@ def fine_tune(
         for layer in quantized.layers.values():
             layer.harden()
     return real
+
+
+def train_at_plan(
+    quantized: QuantizedNetwork,
+    plan: Mapping[str, LayerPlan],
+    session: TrainingSession,
+    knobs: Allocation,
+    *,
+    epochs: int,
+    seed: int,
+    phase: str,
+    callbacks: Callable[[], Sequence[Callback]] = tuple,
+) -> QuantizedNetwork:
+    """Freeze the bits of ``quantized`` at a plan's and train its weights, in place; with no epochs, freeze alone.
+
+    Whoever trains a plan, be it a baseline, the end of a method or one that a user brings, does so here.
+
+    Args:
+        quantized: with the layers of the plan; its bits may be others, and may be learnable.
+        plan: bits of every layer.
+        session: as for :func:`bitsearch.train.loop.train`; so are ``epochs``, ``seed`` and ``phase``.
+        knobs: name the quantizer of the weights.
+        callbacks: makes a method's own parts of the training, once the bits are frozen.
+    """
+    quantized.fix(plan)
+    if epochs > 0:
+        fine_tune(quantized, session, knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks())
+    return quantized

@@ -1,12 +1,13 @@
 """What an allocation method is given, and what it gives back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import nn
 
 from bitsearch.cost import AllowedBits, Budget, CostModel
+from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation, SearchSpace
@@ -40,6 +41,10 @@ class AllocationProblem:
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
         return self.rules.nearest(self.model, bits, granularity=self.knobs.granularity, decay=self.knobs.decay)
+
+    def quantized(self, plan: Mapping[str, LayerPlan]) -> QuantizedNetwork:
+        """A copy of the network with a plan's bits."""
+        return QuantizedNetwork(convert(self.network, plan), self.model, self.rules, self.space.baseline)
 
 
 class Method(Protocol):

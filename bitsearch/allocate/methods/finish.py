@@ -8,10 +8,9 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.cost import Activity, Budget
-from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.train.fine_tune import fine_tune
+from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import Callback
 
 MAX_CORRECTIONS = 3
@@ -76,17 +75,9 @@ def project_and_fine_tune(
             activity=quantized.activity,
             use_slack=use_slack,
         )
-        quantized.fix(plan)
-        if epochs > 0:
-            fine_tune(
-                quantized,
-                session,
-                problem.knobs,
-                epochs=epochs,
-                seed=seed,
-                phase=phase,
-                callbacks=callbacks(),
-            )
+        train_at_plan(
+            quantized, plan, session, problem.knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks
+        )
 
     tune(epochs, seed)
     for correction in range(MAX_CORRECTIONS if activity_budgets else 0):
@@ -99,11 +90,9 @@ def project_and_fine_tune(
         tune(max(1, epochs // 2), seed + 1 + correction)
 
 
-def train_at_plan(problem: AllocationProblem, plan: Mapping[str, LayerPlan], phase: str) -> QuantizedNetwork:
+def train_within_budgets(problem: AllocationProblem, plan: Mapping[str, LayerPlan], phase: str) -> QuantizedNetwork:
     """A copy of the problem's network with the bits of a plan that meets the budgets, trained all epochs at them."""
-    network = convert(problem.network, plan)
-    quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    epochs = problem.session.settings.epochs
+    quantized, epochs = problem.quantized(plan), problem.session.settings.epochs
     project_and_fine_tune(quantized, problem, epochs=epochs, seed=problem.seed, use_slack=False, phase=phase)
     return quantized
 
@@ -115,6 +104,4 @@ def expected_activity(problem: AllocationProblem) -> Activity | None:
     """
     if not problem.activity_budgets:
         return None
-    network = convert(problem.network, problem.plan(problem.knobs.start))
-    quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    return problem.session.measure(quantized)[1]
+    return problem.session.measure(problem.quantized(problem.plan(problem.knobs.start)))[1]

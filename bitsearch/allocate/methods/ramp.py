@@ -6,7 +6,6 @@ are tuned; the next step goes on from these weights. All steps together take twi
 front of K plans costs about what two single ones do.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +45,7 @@ def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
         _search(quantized, step, search_epochs)
         real = _tune(quantized, step, epochs - search_epochs)
-        left = QuantizedNetwork(copy.deepcopy(quantized.network), problem.model, problem.rules, problem.space.baseline)
+        left = quantized.copy()
         left.soft_accuracy = quantized.soft_accuracy
         project_and_fine_tune(left, step, epochs=0, seed=step.seed, use_slack=False)
         yield left

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
 from bitsearch.allocate.solvers.random_plan import random_plan
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
@@ -17,4 +17,4 @@ def allocate_randomly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     generator = np.random.default_rng((problem.seed, problem.draw))
     activity = expected_activity(problem)
     plan = random_plan(smallest, problem.model, problem.rules, problem.budgets, generator, activity)
-    yield train_at_plan(problem, plan, "random")
+    yield train_within_budgets(problem, plan, "random")

@@ -7,26 +7,25 @@ that was trained shortly would always lose to a plan that has had its whole trai
 any other plan, and stands if it is then more accurate on validation than the uniform one.
 """
 
-import copy
 from collections.abc import Iterator
 
 from bitsearch.allocate.loss_model import LossModel
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
 from bitsearch.allocate.methods.sensitivity import score
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.solvers.greedy import GreedySearch
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.train.fine_tune import fine_tune
+from bitsearch.train.fine_tune import train_at_plan
 
 Plan = dict[str, LayerPlan]
 
 
 def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
-    uniform = train_at_plan(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
+    uniform = train_within_budgets(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
     accuracy, activity = problem.session.measure(uniform)
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
@@ -42,7 +41,7 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
             best, activity = candidate, spikes
             _, to_beat, _ = _shortly_trained(problem, best, plan)
     if best is not uniform:
-        refined = train_at_plan(problem, best.layer_plans, "fine-tune")
+        refined = train_within_budgets(problem, best.layer_plans, "fine-tune")
         reached, spikes = problem.session.measure(refined)
         if reached > accuracy and _met(problem, refined, spikes):
             yield refined
@@ -58,10 +57,9 @@ def _shortly_trained(
     problem: AllocationProblem, start: QuantizedNetwork, plan: Plan
 ) -> tuple[QuantizedNetwork, float, Activity]:
     """A copy of the start trained shortly at a plan, on the same batches as any other; what validation says of it."""
-    network = QuantizedNetwork(copy.deepcopy(start.network), problem.model, problem.rules, problem.space.baseline)
-    network.fix(plan)
-    fine_tune(
-        network,
+    network = train_at_plan(
+        start.copy(),
+        plan,
         problem.session,
         problem.knobs,
         epochs=problem.knobs.refine_epochs,

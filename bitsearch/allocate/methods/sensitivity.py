@@ -15,7 +15,7 @@ import torch
 from bitsearch.allocate.budget_control import target_limit
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.hessian import hessian_traces
 from bitsearch.allocate.solvers.integer_program import SECONDS, solve
@@ -93,4 +93,4 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
             "is trained",
             stacklevel=2,
         )
-    yield train_at_plan(problem, found.plan, "sensitivity")
+    yield train_within_budgets(problem, found.plan, "sensitivity")

@@ -1,44 +1,14 @@
 """Uniform allocation: the same bits for every searched layer. The baseline that any other method has to beat."""
 
-from collections.abc import Iterator, Mapping
-
-from torch import nn
+from collections.abc import Iterator
 
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, AllowedBits, CostModel
+from bitsearch.cost import Activity
 from bitsearch.errors import InputError
-from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import SearchSpace
-from bitsearch.train.fine_tune import fine_tune
-from bitsearch.train.session import TrainingSession
-
-
-def train_fixed(
-    network: nn.Module,
-    model: CostModel,
-    rules: AllowedBits,
-    plan: Mapping[str, LayerPlan],
-    session: TrainingSession,
-    space: SearchSpace,
-    *,
-    seed: int,
-    phase: str = "uniform",
-) -> QuantizedNetwork:
-    """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
-    quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
-    fine_tune(
-        quantized,
-        session,
-        space.allocation,
-        epochs=session.settings.epochs,
-        seed=seed,
-        phase=phase,
-    )
-    return quantized
+from bitsearch.plan import UniformBits
 
 
 def best_uniform(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
@@ -61,4 +31,4 @@ def best_uniform(problem: AllocationProblem, activity: Activity | None) -> Unifo
 def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """The method ``uniform``: train :func:`best_uniform`."""
     bits = best_uniform(problem, expected_activity(problem))
-    yield train_at_plan(problem, problem.plan(bits), "uniform")
+    yield train_within_budgets(problem, problem.plan(bits), "uniform")
