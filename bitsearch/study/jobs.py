@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
@@ -43,14 +43,11 @@ class LoadWeights:
 
 @dataclass(frozen=True)
 class MeasureInitialActivity:
-    """Count spikes before anything is trained at few bits, at the bits where every search starts."""
+    """Count the spikes that uniform plans are chosen by; None where no budget asks."""
 
-    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Activity:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Activity | None:
         """This process's part."""
-        task = processes.task
-        space = task.space
-        start = make_learnable_copy(processes.network, task.model, task.rules, space, space.allocation)
-        return session.measure(start)[1]
+        return ActivityEstimate(_problem(processes, session, processes.task.space.allocation)).from_start()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bitsearch.allocate.learnable import quantize
-from bitsearch.allocate.methods.search_phase import SpikeCounter
+from bitsearch.allocate.methods.activity import SpikeCounter
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.errors import InputError

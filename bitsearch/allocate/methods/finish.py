@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.projection import project
-from bitsearch.cost import Activity, Budget
+from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
 from bitsearch.train.fine_tune import train_at_plan
@@ -53,10 +54,10 @@ def project_and_fine_tune(
         callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
     """
     model, rules, activity_budgets = problem.model, problem.rules, problem.activity_budgets
-    session = problem.session
     aims = list(limits or problem.budgets)
-    if activity_budgets and quantized.activity is None:
-        _, quantized.activity = session.measure(quantized)
+    estimate = ActivityEstimate(problem)
+    if quantized.activity is None:
+        estimate.at_plan(quantized)
 
     def tune(epochs: int, seed: int) -> None:
         # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
@@ -76,12 +77,12 @@ def project_and_fine_tune(
             use_slack=use_slack,
         )
         train_at_plan(
-            quantized, plan, session, problem.knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks
+            quantized, plan, problem.session, problem.knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks
         )
 
     tune(epochs, seed)
     for correction in range(MAX_CORRECTIONS if activity_budgets else 0):
-        _, quantized.activity = session.measure(quantized)
+        estimate.at_plan(quantized)
         if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in activity_budgets):
             break
         for index, aim in enumerate(aims):
@@ -95,13 +96,3 @@ def train_within_budgets(problem: AllocationProblem, plan: Mapping[str, LayerPla
     quantized, epochs = problem.quantized(plan), problem.session.settings.epochs
     project_and_fine_tune(quantized, problem, epochs=epochs, seed=problem.seed, use_slack=False, phase=phase)
     return quantized
-
-
-def expected_activity(problem: AllocationProblem) -> Activity | None:
-    """How often neurons fire before anything is trained at few bits, where every search starts; None if no budget asks.
-
-    Methods that choose a plan in one step use it as their spike statistics.
-    """
-    if not problem.activity_budgets:
-        return None
-    return problem.session.measure(problem.quantized(problem.plan(problem.knobs.start)))[1]

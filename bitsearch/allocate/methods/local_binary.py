@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, project_and_fine_tune
+from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.choices import Span
@@ -211,7 +212,7 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
     Raises:
         InputError: one weight bit on every layer does not meet the budgets, and neither does a uniform plan.
     """
-    activity = expected_activity(problem)
+    activity = ActivityEstimate(problem).from_start()
     start = _start(problem, activity)
     session, knobs = problem.session, problem.knobs
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import project_and_fine_tune
@@ -30,11 +31,10 @@ SEARCHED = 0.5
 
 def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """A network at each of ``ramp_steps`` budgets, the given ones last."""
-    knobs, session = problem.knobs, problem.session
+    knobs = problem.knobs
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
-    if problem.activity_budgets:
-        _, quantized.activity = session.measure(quantized)
-    epochs = max(2, math.ceil(LENGTH * session.settings.epochs / knobs.ramp_steps))
+    ActivityEstimate(problem).at_plan(quantized)
+    epochs = max(2, math.ceil(LENGTH * problem.session.settings.epochs / knobs.ramp_steps))
     search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
     for number in range(1, knobs.ramp_steps + 1):

@@ -10,8 +10,9 @@ any other plan, and stands if it is then more accurate on validation than the un
 from collections.abc import Iterator
 
 from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
+from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.methods.sensitivity import score
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.solvers.greedy import GreedySearch
@@ -25,7 +26,8 @@ Plan = dict[str, LayerPlan]
 
 def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
-    uniform = train_within_budgets(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
+    bits = best_uniform(problem, ActivityEstimate(problem).from_start())
+    uniform = train_within_budgets(problem, problem.plan(bits), "uniform")
     accuracy, activity = problem.session.measure(uniform)
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)

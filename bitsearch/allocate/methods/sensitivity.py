@@ -13,9 +13,10 @@ from itertools import islice
 import torch
 
 from bitsearch.allocate.budget_control import target_limit
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
+from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.hessian import hessian_traces
 from bitsearch.allocate.solvers.integer_program import SECONDS, solve
@@ -76,7 +77,7 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
     ``budget_share``, the prices and ``depth_preference`` count as they do elsewhere.
     """
     model, rules, knobs = problem.model, problem.rules, problem.knobs
-    activity = expected_activity(problem)
+    activity = ActivityEstimate(problem).from_start()
     start = problem.plan(knobs.start)
     smallest = rules.smallest(model)
     aims = [

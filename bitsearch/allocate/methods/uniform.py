@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_within_budgets
+from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import Activity
 from bitsearch.errors import InputError
@@ -30,5 +31,5 @@ def best_uniform(problem: AllocationProblem, activity: Activity | None) -> Unifo
 
 def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """The method ``uniform``: train :func:`best_uniform`."""
-    bits = best_uniform(problem, expected_activity(problem))
+    bits = best_uniform(problem, ActivityEstimate(problem).from_start())
     yield train_within_budgets(problem, problem.plan(bits), "uniform")
