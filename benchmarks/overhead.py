@@ -139,8 +139,8 @@ def _epoch(network: nn.Module, splits: Splits, space: SearchSpace, callbacks: li
 
 def digits(space: SearchSpace) -> tuple[nn.Module, Splits]:
     """The default space's network, untrained, and its data."""
-    task = load_task(space, device="cpu")
-    return task.fresh_network(SEED), task.splits
+    task = load_task(space, seed=SEED, device="cpu")
+    return task.fresh_network(), task.splits
 
 
 def thin_resnet(images: int) -> tuple[nn.Module, Splits]:

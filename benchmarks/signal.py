@@ -61,10 +61,10 @@ def networks(
 ) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch]]]:
     """(seed, bits, trained quantized network, two batches of training images)."""
     for seed in range(seeds):
-        task = load_task(space.model_copy(update={"split_seed": seed}), device="cpu")
+        task = load_task(space.model_copy(update={"split_seed": seed}), seed=seed, device="cpu")
         training, splits = space.training, task.splits
         session = TrainingSession(splits, training)
-        network = task.fresh_network(seed)
+        network = task.fresh_network()
         train(network, session, epochs=training.full_precision_epochs, seed=seed, phase="")
         batches = [Batch(*splits.train[start : start + SAMPLES]) for start in (0, SAMPLES)]
         for bits in widths:

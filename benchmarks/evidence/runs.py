@@ -82,9 +82,9 @@ class Stage:
     """
 
     def __init__(self, space: SearchSpace, seed: int, kept: Path) -> None:
-        self.task: Task = load_task(space)
+        self.task: Task = load_task(space, seed=seed)
         self.space, self.seed, self.kept = space, seed, kept
-        self.network: nn.Module = self.task.fresh_network(seed)
+        self.network: nn.Module = self.task.fresh_network()
         file = kept / f"{space.name}-{seed}.safetensors"
         if file.is_file():
             load_weights(self.network, file)

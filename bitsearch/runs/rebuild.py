@@ -63,7 +63,7 @@ def restore(
         if folder is None or plan.provenance.trial is None:
             raise InputError(f"{path} is not inside a run folder; give its weights")
         weights = folder.weights_file(plan.provenance.trial)
-    network = apply(plan, task.fresh_network(plan.provenance.seed))
+    network = apply(plan, task.fresh_network())
     load_weights(network, weights)
     return network, task
 
@@ -94,7 +94,7 @@ def find_task(
     if not trust:
         require_trust(found, str(path))
     target = folder.settings.target if folder is not None else None
-    return load_task(found, device=device, target=target), folder
+    return load_task(found, seed=plan.provenance.seed, device=device, target=target), folder
 
 
 def evaluate_plan(

@@ -109,7 +109,7 @@ def _refuse(reason: str) -> None:
 
 
 def _network(plan: BitPlan, task: Task, start: Path | None) -> QuantizedNetwork:
-    network = task.fresh_network(plan.provenance.seed)
+    network = task.fresh_network()
     own = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
     if start is not None and not own:
         load_weights(network, start)

@@ -23,7 +23,7 @@ class TrainFullPrecision:
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> float:
         """This process's part."""
-        processes.network = processes.task.fresh_network(processes.seed)
+        processes.network = processes.task.fresh_network()
         epochs = session.settings.full_precision_epochs
         train(processes.network, session, epochs=epochs, seed=processes.seed, phase="full precision")
         return session.accuracy(processes.network)
@@ -37,7 +37,7 @@ class LoadWeights:
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> None:
         """This process's part."""
-        processes.network = processes.task.fresh_network(processes.seed)
+        processes.network = processes.task.fresh_network()
         processes.network.load_state_dict(self.weights)
 
 

@@ -144,7 +144,7 @@ def search(
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
-    task = load_task(space, device=device)
+    task = load_task(space, seed=seed, device=device)
     model = task.model
     bare = check_metric(metric or space.metric, model.target)
     budgets = parse_budgets(budget, bare, model, space.baseline)
@@ -287,6 +287,6 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
 
 def load_pretrained(processes: ProcessGroup, path: Path) -> None:
     """Let all processes make the float network from weights that a run has already."""
-    network = processes.task.fresh_network(processes.seed)
+    network = processes.task.fresh_network()
     load_weights(network, path)
     processes.do(LoadWeights({name: value.cpu() for name, value in network.state_dict().items()}))

@@ -64,7 +64,7 @@ def work(
         settings, wanted = config.settings, config.wanted
         if not trust:
             require_trust(settings.space, f"study {study!r}")
-        task = load_task(settings.space, device=device, target=settings.target)
+        task = load_task(settings.space, seed=settings.seed, device=device, target=settings.target)
         fabric = make_fabric(task.device, settings.space.training.precision)
         processes = ProcessGroup(task, settings.budgets, settings.seed, fabric, stop)
         with runtime_context(task, compiled=settings.compiled):

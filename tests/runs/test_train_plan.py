@@ -104,7 +104,7 @@ def test_a_training_stopped_twice_ends_with_the_weights_of_an_undisturbed_one(pl
 
 
 def test_training_starts_from_full_precision_or_from_the_plans_own_weights(plan, task):
-    network = task.fresh_network(17)
+    network = task.fresh_network()
     save_weights(network, plan.with_name("float.safetensors"))
     first = trained(plan, epochs=1, start=plan.with_name("float.safetensors"))
     own = plan.with_name("own.safetensors")
