@@ -24,6 +24,6 @@ def python_command(
     seed: int,
 ) -> str:
     """A call of :func:`bitsearch.study.run.search` as one would type it."""
-    given = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
-    options = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    arguments = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
+    options = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
     return f"bitsearch.search({space.name!r}, {options}, target={space.target!r})"

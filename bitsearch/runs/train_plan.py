@@ -110,11 +110,11 @@ def _refuse(reason: str) -> None:
 
 def _network(plan: BitPlan, task: Task, start: Path | None) -> QuantizedNetwork:
     network = task.fresh_network()
-    own = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
-    if start is not None and not own:
+    quantized_start = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
+    if start is not None and not quantized_start:
         load_weights(network, start)
     quantized = apply(plan, network)
-    if start is not None and own:
+    if start is not None and quantized_start:
         load_weights(quantized, start)
     return QuantizedNetwork(quantized, task.model, task.rules, task.space.baseline)
 

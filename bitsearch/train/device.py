@@ -31,10 +31,10 @@ def find_device(name: str) -> torch.device:
 
 def device_report() -> list[tuple[str, str]]:
     """(device, what it is) of everything torch can compute on here."""
-    found = [("cpu", f"{torch.get_num_threads()} threads")]
-    found += [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
+    rows = [("cpu", f"{torch.get_num_threads()} threads")]
+    rows += [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append(("mps", "Apple GPU"))
-    if len(found) == 1:
-        found.append(("GPU", "none that torch can use; the CPU is enough for the digits space"))
-    return found
+        rows.append(("mps", "Apple GPU"))
+    if len(rows) == 1:
+        rows.append(("GPU", "none that torch can use; the CPU is enough for the digits space"))
+    return rows

@@ -133,10 +133,10 @@ def train(
             seed_epoch(seed, epoch, fabric.global_rank)
             network.train()
             summed = torch.zeros((), device=device)
-            left = samples
+            remaining = samples
             for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
-                batch = min(left, training.batch_size)
-                left -= batch
+                batch = min(remaining, training.batch_size)
+                remaining -= batch
                 inputs, labels = inputs.to(device), labels.to(device)
                 loss = None
                 while loss is None:
