@@ -122,7 +122,9 @@ def require_trust(space: SearchSpace, source: str) -> None:
     named = {"network": space.network, "data": space.data}
     imports = [f"{what} {name!r}" for what, name in named.items() if is_import_path(name)]
     if imports:
-        raise InputError(f"{source} runs code that is not bitsearch's: {', '.join(imports)}; if you trust it, add --trust")
+        raise InputError(
+            f"{source} runs code that is not bitsearch's: {', '.join(imports)}; if you trust it, add --trust"
+        )
 
 
 def run_folder_of(path: Path) -> RunFolder | None:

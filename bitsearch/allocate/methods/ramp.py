@@ -45,10 +45,10 @@ def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
         _search(quantized, step, search_epochs)
         real = _tune(quantized, step, epochs - search_epochs)
-        left = quantized.copy()
-        left.soft_accuracy = quantized.soft_accuracy
-        project_and_fine_tune(left, step, epochs=0, seed=step.seed, use_slack=False)
-        yield left
+        snapshot = quantized.copy()
+        snapshot.soft_accuracy = quantized.soft_accuracy
+        project_and_fine_tune(snapshot, step, epochs=0, seed=step.seed, use_slack=False)
+        yield snapshot
         with torch.no_grad():
             for name, weight in real.items():
                 # Bits move with uniform steps, so that these are found anew.

@@ -15,7 +15,7 @@ from bitsearch.plan import UniformBits
 def best_uniform(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
     """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
     limit = problem.space.search.uniform_trials
-    found = uniform_plans(
+    candidates = uniform_plans(
         problem.model,
         problem.rules,
         problem.budgets,
@@ -23,10 +23,10 @@ def best_uniform(problem: AllocationProblem, activity: Activity | None) -> Unifo
         weight_tolerance=problem.knobs.weight_tolerance,
         activity=activity,
     )
-    if not found:
-        asked = ", ".join(budget.requested for budget in problem.budgets)
-        raise InputError(f"no uniform plan meets the budget {asked}; allow more, or take another method")
-    return found[problem.draw % len(found)]
+    if not candidates:
+        requests = ", ".join(budget.requested for budget in problem.budgets)
+        raise InputError(f"no uniform plan meets the budget {requests}; allow more, or take another method")
+    return candidates[problem.draw % len(candidates)]
 
 
 def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:

@@ -167,11 +167,11 @@ class GreedySearch:
     def add_bits(self) -> bool:
         """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
         now, after = self._costs_after(1, self._bits(), pressure=False)
-        left = np.array([budget.limit for budget in self.budgets]) - now
+        slack = np.array([budget.limit for budget in self.budgets]) - now
         spent = (after - now[:, None, None]).clip(min=0.0)
         fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(spent > 0, spent / left[:, None, None], 0.0).max(0).clip(min=1e-12)
+            share = np.where(spent > 0, spent / slack[:, None, None], 0.0).max(0).clip(min=1e-12)
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
         return self._make(1, score, share, 0.5)
 
