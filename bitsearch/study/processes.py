@@ -68,7 +68,7 @@ class ProcessGroup:
         job: Job[_Result],
         on_epoch: OnEpoch = lambda record: None,
         *,
-        kept: Path | None = None,
+        checkpoint_file: Path | None = None,
         misfit: Callable[[str], None] = lambda reason: None,
     ) -> _Result:
         """For the leader: send a job to the others and do it with them.
@@ -76,7 +76,7 @@ class ProcessGroup:
         Args:
             job: likewise.
             on_epoch: gets a record after every epoch.
-            kept: file of its checkpoint, from which it goes on.
+            checkpoint_file: from which it goes on.
             misfit: as for :class:`bitsearch.train.checkpoint.Checkpoint`.
 
         Raises:
@@ -84,7 +84,7 @@ class ProcessGroup:
         """
         self.fabric.broadcast(job)
         self._others_busy = True
-        with Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
+        with Checkpoint(checkpoint_file, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
             try:
                 result = job(self, self._session(on_epoch, checkpoint))
             except DivergedError:

@@ -276,8 +276,8 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
         folder.append_log({"event": "epoch", "trial": None, **vars(record)})
         progress.epoch(record)
 
-    kept = folder.checkpoint_file(None)
-    accuracy = processes.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
+    checkpoint = folder.checkpoint_file(None)
+    accuracy = processes.do(TrainFullPrecision(), on_epoch, checkpoint_file=checkpoint, misfit=progress.note)
     save_weights(processes.network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
     folder.forget_checkpoint(None)
