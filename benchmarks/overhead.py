@@ -40,6 +40,7 @@ from bitsearch.files import write_whole
 from bitsearch.models import make_network
 from bitsearch.space import SearchSpace
 from bitsearch.train.loop import Callback, train
+from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import load_task
 
 SEED = 0
@@ -126,8 +127,7 @@ def epochs(network: nn.Module, splits: Splits, space: SearchSpace, rounds: int) 
 def _epoch(network: nn.Module, splits: Splits, space: SearchSpace, callbacks: list[Callback], number: int) -> None:
     train(
         network,
-        splits,
-        space.training,
+        TrainingSession(splits, space.training),
         epochs=1,
         seed=number,
         phase="",
@@ -139,8 +139,8 @@ def _epoch(network: nn.Module, splits: Splits, space: SearchSpace, callbacks: li
 
 def digits(space: SearchSpace) -> tuple[nn.Module, Splits]:
     """The default space's network, untrained, and its data."""
-    task = load_task(space, device="cpu")
-    return task.fresh_network(SEED), task.splits
+    task = load_task(space, seed=SEED, device="cpu")
+    return task.fresh_network(), task.splits
 
 
 def thin_resnet(images: int) -> tuple[nn.Module, Splits]:

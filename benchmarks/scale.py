@@ -32,6 +32,7 @@ from bitsearch.models import make_network
 from bitsearch.space import Precision, Training
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import Callback, train
+from bitsearch.train.session import TrainingSession
 
 PROCESSES, CLASSES, SHAPE = 2, 1000, (3, 224, 224)
 MICRO_BATCH = 8
@@ -67,9 +68,8 @@ def measure(precision: Precision, batch: int, micro_batch: int | None, steps: in
     idle, meter = resident_peak(), Meter(network)
     # An epoch a step; latents are trained too, at a rate of zero, so that every step has the same bits.
     rates = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
-    train(
-        network, splits, training, epochs=steps, seed=0, phase="", callbacks=[meter], latent_rates=rates, fabric=fabric
-    )
+    session = TrainingSession(splits, training, fabric=fabric)
+    train(network, session, epochs=steps, seed=0, phase="", callbacks=[meter], latent_rates=rates)
     times = [*meter.starts, time.perf_counter()]
     found = {"seconds": [b - a for a, b in itertools.pairwise(times)], "bytes": resident_peak() - idle}
     peaks = fabric.all_gather(torch.tensor(found["bytes"])).max()

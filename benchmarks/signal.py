@@ -36,6 +36,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
 from bitsearch.train.loop import train
 from bitsearch.train.predict import predict
+from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import load_task
 
 ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "probed", "kl_128", "other_images")
@@ -60,10 +61,11 @@ def networks(
 ) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch]]]:
     """(seed, bits, trained quantized network, two batches of training images)."""
     for seed in range(seeds):
-        task = load_task(space.model_copy(update={"split_seed": seed}), device="cpu")
+        task = load_task(space.model_copy(update={"split_seed": seed}), seed=seed, device="cpu")
         training, splits = space.training, task.splits
-        network = task.fresh_network(seed)
-        train(network, splits, training, epochs=training.full_precision_epochs, seed=seed, phase="")
+        session = TrainingSession(splits, training)
+        network = task.fresh_network()
+        train(network, session, epochs=training.full_precision_epochs, seed=seed, phase="")
         batches = [Batch(*splits.train[start : start + SAMPLES]) for start in (0, SAMPLES)]
         for bits in widths:
             start = UniformBits(weight_bits=bits, spike_bits=bits, time_steps=TIME_STEPS)
@@ -71,7 +73,7 @@ def networks(
                 network, task.model, task.rules, space, space.allocation_with({"start": start})
             )
             still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
-            train(quantized, splits, training, epochs=training.epochs, seed=seed, phase="", latent_rates=still)
+            train(quantized, session, epochs=training.epochs, seed=seed, phase="", latent_rates=still)
             yield seed, bits, quantized.train(), batches
 
 

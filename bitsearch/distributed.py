@@ -2,8 +2,8 @@
 
 Each process has its share of every batch. A decision that depends on a batch, such as a step size, is made from sums
 over all shares, so that it is the same in every process, bit for bit, as data-parallel training requires. If one
-process calls one of these functions, every process of its group has to. :mod:`bitsearch.launch` reads the number of
-processes that a launcher has started.
+process calls one of these functions, every process of its group has to. Before there is a group,
+:mod:`bitsearch.launch` asks the environment.
 """
 
 from typing import Any

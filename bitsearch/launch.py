@@ -12,7 +12,7 @@ _RENDEZVOUS_VARIABLES = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTE
 """Besides WORLD_SIZE and RANK: without one of these, processes cannot find each other or their devices."""
 
 
-def world_size() -> int:
+def launched_world_size() -> int:
     """The number of processes that a launcher started to train together; 1 without a launcher.
 
     A launcher that sets only one of RANK and WORLD_SIZE starts independent processes, of which each counts as one.
@@ -32,24 +32,24 @@ def world_size() -> int:
     return _number("WORLD_SIZE")
 
 
-def rank() -> int:
-    """This process's number among all of them, from 0."""
-    return _number("RANK") if world_size() > 1 else 0
+def launched_rank() -> int:
+    """This process's number among all that were started, from 0."""
+    return _number("RANK") if launched_world_size() > 1 else 0
 
 
 def local_rank() -> int:
     """This process's number among those on this machine, from 0: that of its GPU."""
-    return _number("LOCAL_RANK") if world_size() > 1 else 0
+    return _number("LOCAL_RANK") if launched_world_size() > 1 else 0
 
 
 def local_world_size() -> int:
     """The number of the processes on this machine."""
-    return _number("LOCAL_WORLD_SIZE") if world_size() > 1 else 1
+    return _number("LOCAL_WORLD_SIZE") if launched_world_size() > 1 else 1
 
 
 def is_rank_zero() -> bool:
     """True in the process that writes files, prints and decides."""
-    return rank() == 0
+    return launched_rank() == 0
 
 
 def _number(name: str) -> int:

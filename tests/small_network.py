@@ -11,6 +11,7 @@ from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.space import SearchSpace, Training
 from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 
 
 def tiny_network(seed=0):
@@ -47,7 +48,8 @@ def splits():
 def trained(splits):
     """The tiny network after a few epochs in full precision; copy before changing it."""
     network = tiny_network()
-    train(network, splits, Training(batch_size=32, learning_rate=1e-2), epochs=6, seed=0, phase="full precision")
+    session = TrainingSession(splits, Training(batch_size=32, learning_rate=1e-2))
+    train(network, session, epochs=6, seed=0, phase="full precision")
     return network
 
 

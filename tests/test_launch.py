@@ -1,6 +1,6 @@
 import pytest
 
-from bitsearch import launch
+from bitsearch import distributed, launch
 from bitsearch.errors import InputError
 
 TOGETHER = {
@@ -27,7 +27,8 @@ def environment(monkeypatch):
 
 
 def told():
-    return launch.world_size(), launch.rank(), launch.local_rank(), launch.local_world_size(), launch.is_rank_zero()
+    numbers = (launch.launched_world_size, launch.launched_rank, launch.local_rank, launch.local_world_size)
+    return *(number() for number in numbers), launch.is_rank_zero()
 
 
 ALONE = (1, 0, 0, 1, True)
@@ -66,4 +67,9 @@ def test_processes_that_cannot_find_each_other_are_told_what_is_missing(environm
 def test_a_number_that_is_none_is_named(environment):
     environment(**TOGETHER | {"RANK": "first"})
     with pytest.raises(InputError, match="RANK is 'first'"):
-        launch.rank()
+        launch.launched_rank()
+
+
+def test_what_was_launched_and_what_is_in_the_group_have_no_name_in_common():
+    launched, joined = ({name for name in vars(module) if name.islower()} for module in (launch, distributed))
+    assert not {name for name in launched & joined if "rank" in name or "world" in name}

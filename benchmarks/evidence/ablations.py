@@ -84,7 +84,7 @@ def run(base: Stage, variant: Variant, request: str) -> list[Row]:
     space = base.space
     stage = Stage(space_of(space, variant), base.seed, base.kept)
     if not variant.warm:
-        stage.network = stage.task.fresh_network(stage.seed)
+        stage.network = stage.task.fresh_network()
     model, rules = stage.task.model, stage.task.rules
     budget = Budget.parse(request, variant.metric or space.metric, model, space.baseline)
     budget.check_feasible(model, rules)

@@ -23,6 +23,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.train.loop import train
 from bitsearch.train.predict import predict
+from bitsearch.train.session import TrainingSession
 
 SAMPLES = 512
 PROBES = 8
@@ -101,8 +102,8 @@ def quantized_at(stage: Stage, bits: UniformBits, *, trained: bool) -> Quantized
     network = make_learnable_copy(stage.network, own.task.model, own.task.rules, own.space, knobs)
     if trained:
         still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
-        splits, training = stage.task.splits, space.training
-        train(network, splits, training, epochs=training.epochs, seed=stage.seed, phase="", latent_rates=still)
+        session = TrainingSession(stage.task.splits, space.training)
+        train(network, session, epochs=space.training.epochs, seed=stage.seed, phase="", latent_rates=still)
     network.train()
     with torch.no_grad():
         # The first batch in training mode settles every step size.

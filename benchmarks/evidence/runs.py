@@ -12,15 +12,17 @@ from torch import nn
 
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation, SearchSpace
+from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.loop import EpochRecord, train
+from bitsearch.train.fine_tune import train_at_plan
+from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task, load_task
 
 SMALL = Path(__file__).with_name("small.toml")
@@ -80,16 +82,15 @@ class Stage:
     """
 
     def __init__(self, space: SearchSpace, seed: int, kept: Path) -> None:
-        self.task: Task = load_task(space)
+        self.task: Task = load_task(space, seed=seed)
         self.space, self.seed, self.kept = space, seed, kept
-        self.network: nn.Module = self.task.fresh_network(seed)
+        self.network: nn.Module = self.task.fresh_network()
         file = kept / f"{space.name}-{seed}.safetensors"
         if file.is_file():
             load_weights(self.network, file)
             return
-        training = space.training
-        epochs = training.full_precision_epochs
-        train(self.network, self.task.splits, training, epochs=epochs, seed=seed, phase="full precision")
+        session, epochs = TrainingSession(self.task.splits, space.training), space.training.full_precision_epochs
+        train(self.network, session, epochs=epochs, seed=seed, phase="full precision")
         kept.mkdir(parents=True, exist_ok=True)
         save_weights(self.network, file)
 
@@ -111,7 +112,7 @@ class Stage:
             self.network,
             task.model,
             task.rules,
-            task.splits,
+            TrainingSession(task.splits, self.space.training),
             self.space,
             knobs,
             budgets,
@@ -125,10 +126,8 @@ class Stage:
         return next(self._measured(problem, lambda problem: iter([self._train_fixed(problem, plan)])))
 
     def _train_fixed(self, problem: AllocationProblem, plan: Plan) -> QuantizedNetwork:
-        model, rules, splits = problem.model, problem.rules, problem.splits
-        return train_fixed(
-            problem.network, model, rules, plan, splits, self.space, seed=self.seed, on_epoch=problem.on_epoch
-        )
+        quantized, session, epochs = problem.quantized(plan), problem.session, self.space.training.epochs
+        return train_at_plan(quantized, plan, session, problem.knobs, epochs=epochs, seed=self.seed, phase="fixed")
 
     def run(self, knobs: Allocation, budgets: Sequence[Budget], draw: int = 0) -> list[Row]:
         """Every network that the method ``knobs.method`` leaves; costs of computing stand in the first row."""
@@ -143,7 +142,7 @@ class Stage:
             curve.append(record.validation_accuracy)
 
         started = time.process_time()
-        networks = list(method(replace(problem, on_epoch=on_epoch)))
+        networks = list(method(replace(problem, session=replace(problem.session, on_epoch=on_epoch))))
         spent = {"epochs": len(curve), "cpu_seconds": round(time.process_time() - started, 3)}
         for network in networks:
             plans = network.layer_plans

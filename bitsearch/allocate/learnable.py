@@ -126,10 +126,10 @@ def quantize(
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     hardware = target if isinstance(target, Target) else Target.load(target or "generic")
     check_granularity(granularity, hardware)
+    check_first_layer(first_layer, hardware)
     layers = trace(network, example_input, time_axis=time_axis, include=include, exclude=exclude)
     model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
     rules = AllowedBits.make(model, choices or Choices(), first_layer)
-    check_first_layer(first_layer, hardware)
     return LearnableNetwork.learnable(
         network,
         model,

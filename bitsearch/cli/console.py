@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from bitsearch.errors import InputError
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 
 
 def make_console(*, quiet: bool, verbose: bool) -> Console:
@@ -30,7 +30,7 @@ def train_together(processes: int | None) -> None:
     Raises:
         InputError: a launcher has started another number of processes.
     """
-    process_count = world_size()
+    process_count = launched_world_size()
     if process_count > 1 and processes not in (None, process_count):
         raise InputError(
             f"--processes is {processes}, but a launcher started {process_count} of them; leave the option out"

@@ -19,7 +19,7 @@ from bitsearch.runs.progress import Progress
 
 if TYPE_CHECKING:
     from bitsearch.layers import Converted
-    from bitsearch.train.loop import EpochRecord
+    from bitsearch.train.epoch_record import EpochRecord
 
 FRONT_ROWS = 8
 """Number of the front's most accurate plans in the table; a terminal has few lines."""

@@ -1,5 +1,6 @@
 """A quantized network: layers whose bits are learned while it trains, or fixed. It knows no budget."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -72,6 +73,10 @@ class QuantizedNetwork(nn.Module):
         unquantized = {layer.name: layer.fixed_reason for layer in model.unquantized if layer.fixed_reason is not None}
         quantized.conversion = conversion(network, converted, unquantized)
         return quantized
+
+    def copy(self) -> "QuantizedNetwork":
+        """A network of its own with the same weights and bits, of which nothing is measured yet."""
+        return QuantizedNetwork(copy.deepcopy(self.network), self.model, self.rules, self.baseline)
 
     @property
     def searched_layers(self) -> dict[str, QuantizedLayer]:

@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 from bitsearch.space import SearchSpace
 
 
 def shell_command(arguments: Iterable[str]) -> str:
     """A command line as one would type it."""
-    words, processes = list(arguments), world_size()
+    words, processes = list(arguments), launched_world_size()
     by_torchrun = processes > 1 and not any(word.partition("=")[0] == "--processes" for word in words)
     start = ["torchrun", f"--nproc-per-node={processes}", "-m", "bitsearch"] if by_torchrun else ["bitsearch"]
     return shlex.join([*start, *words])
@@ -24,6 +24,6 @@ def python_command(
     seed: int,
 ) -> str:
     """A call of :func:`bitsearch.study.run.search` as one would type it."""
-    given = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
-    options = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    arguments = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
+    options = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
     return f"bitsearch.search({space.name!r}, {options}, target={space.target!r})"

@@ -56,17 +56,17 @@ class RunSettings(Frozen):
     @property
     def request(self) -> str:
         """The budgets as they were asked for, the target's own limits left out."""
-        own = [budget for budget in self.budgets if not budget.of_target]
-        if len(own) == 1 and own[0].metric == self.metric:
-            return own[0].requested
-        return ", ".join(f"{budget.metric}={budget.requested}" for budget in own)
+        requested = [budget for budget in self.budgets if not budget.of_target]
+        if len(requested) == 1 and requested[0].metric == self.metric:
+            return requested[0].requested
+        return ", ".join(f"{budget.metric}={budget.requested}" for budget in requested)
 
     def defining(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the first."""
-        found = self.model_dump()
+        content = self.model_dump()
         # The whole target is compared, not how its file was named.
-        del found["space"]["target"]
-        return {name: found[name] for name in ("target", "space", "metric", "budgets", "seed")}
+        del content["space"]["target"]
+        return {name: content[name] for name in ("target", "space", "metric", "budgets", "seed")}
 
 
 class RunFolder:

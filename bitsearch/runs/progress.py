@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bitsearch.layers import Converted
-    from bitsearch.train.loop import EpochRecord
+    from bitsearch.train.epoch_record import EpochRecord
 
 
 class Progress:

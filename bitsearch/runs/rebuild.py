@@ -63,7 +63,7 @@ def restore(
         if folder is None or plan.provenance.trial is None:
             raise InputError(f"{path} is not inside a run folder; give its weights")
         weights = folder.weights_file(plan.provenance.trial)
-    network = apply(plan, task.fresh_network(plan.provenance.seed))
+    network = apply(plan, task.fresh_network())
     load_weights(network, weights)
     return network, task
 
@@ -80,21 +80,21 @@ def find_task(
     """The task of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
     folder = run_folder_of(path)
     if space is not None:
-        found = SearchSpace.load(space)
+        search_space = SearchSpace.load(space)
     elif folder is not None:
-        found = folder.settings.space
+        search_space = folder.settings.space
     else:
-        found = SearchSpace.load(plan.space)
-    if found.name != plan.space or found.network != plan.network:
+        search_space = SearchSpace.load(plan.space)
+    if search_space.name != plan.space or search_space.network != plan.network:
         raise InputError(
             f"{path} is for space {plan.space!r} and network {plan.network!r}, "
-            f"not {found.name!r} and {found.network!r}; give its own space with --space"
+            f"not {search_space.name!r} and {search_space.network!r}; give its own space with --space"
         )
-    found = found.override(overrides)
+    search_space = search_space.override(overrides)
     if not trust:
-        require_trust(found, str(path))
+        require_trust(search_space, str(path))
     target = folder.settings.target if folder is not None else None
-    return load_task(found, device=device, target=target), folder
+    return load_task(search_space, seed=plan.provenance.seed, device=device, target=target), folder
 
 
 def evaluate_plan(
@@ -120,9 +120,11 @@ def evaluate_plan(
 def require_trust(space: SearchSpace, source: str) -> None:
     """InputError if a space that comes from ``source`` names code that is no part of bitsearch."""
     named = {"network": space.network, "data": space.data}
-    own = [f"{what} {name!r}" for what, name in named.items() if is_import_path(name)]
-    if own:
-        raise InputError(f"{source} runs code that is not bitsearch's: {', '.join(own)}; if you trust it, add --trust")
+    imports = [f"{what} {name!r}" for what, name in named.items() if is_import_path(name)]
+    if imports:
+        raise InputError(
+            f"{source} runs code that is not bitsearch's: {', '.join(imports)}; if you trust it, add --trust"
+        )
 
 
 def run_folder_of(path: Path) -> RunFolder | None:

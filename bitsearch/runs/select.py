@@ -28,8 +28,8 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
     if ratio and metric not in settings.baseline_costs:
         raise InputError(f"{metric} of the baseline is not known; give a number in {METRICS[metric].unit}")
     limit = settings.baseline_costs[metric] / value if ratio else value
-    asked = Budget(metric, amount.strip(), limit)
-    budgets = (asked, *(own for own in settings.budgets if own.of_target))
+    limited = Budget(metric, amount.strip(), limit)
+    budgets = (limited, *(fixed for fixed in settings.budgets if fixed.of_target))
     plans = [_with_budgets(plan, budgets) for plan in folder.plans()]
     best = best_plan(plans, metric)
     if best is None:

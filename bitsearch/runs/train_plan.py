@@ -16,9 +16,11 @@ from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
+from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
-from bitsearch.train.evaluate import evaluate, evaluate_with_activity
-from bitsearch.train.loop import train
+from bitsearch.train.evaluate import evaluate
+from bitsearch.train.fine_tune import train_at_plan
+from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task
 from bitsearch.train.threads import limited_threads
 from bitsearch.version import __version__
@@ -71,8 +73,8 @@ def train_plan(
     """
     plan = BitPlan.load(path)
     task, _ = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
-    training, seed = task.space.training, plan.provenance.seed
-    epochs = training.epochs if epochs is None else epochs
+    seed = plan.provenance.seed
+    epochs = task.space.training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
     progress = progress or Progress()
     stop = Stop(lambda: progress.note("stopping after this epoch; Ctrl-C again stops at once"))
@@ -90,18 +92,11 @@ def train_plan(
     )
     network = _network(plan, task, start)
     progress.trial("train", epochs - checkpoint.done)
+    session = TrainingSession(task.splits, task.space.training, progress.epoch, checkpoint)
     with stop.handle_signals(), limited_threads(task.activations), checkpoint:
-        train(
-            network,
-            task.splits,
-            training,
-            epochs=epochs,
-            seed=seed,
-            phase="train",
-            on_epoch=progress.epoch,
-            checkpoints=checkpoint,
-        )
-        trained = _measured(plan, network, task, command)
+        # Weights that were trained through sigmoids are on the grid of their plan: they go on as any others do.
+        train_at_plan(network, plan.layers, session, Allocation(), epochs=epochs, seed=seed, phase="train")
+        trained = _measured(plan, network, session, command)
     weights = output.with_suffix(".safetensors")
     save_weights(network.network, weights)
     trained.save(output)
@@ -114,12 +109,12 @@ def _refuse(reason: str) -> None:
 
 
 def _network(plan: BitPlan, task: Task, start: Path | None) -> QuantizedNetwork:
-    network = task.fresh_network(plan.provenance.seed)
-    own = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
-    if start is not None and not own:
+    network = task.fresh_network()
+    quantized_start = start is not None and any(name.endswith(".weight_log_step") for name in _tensors(start))
+    if start is not None and not quantized_start:
         load_weights(network, start)
     quantized = apply(plan, network)
-    if start is not None and own:
+    if start is not None and quantized_start:
         load_weights(quantized, start)
     return QuantizedNetwork(quantized, task.model, task.rules, task.space.baseline)
 
@@ -141,11 +136,10 @@ def _digest(path: Path) -> str:
         raise InputError(f"no weights at {path}: {error.strerror or error}") from error
 
 
-def _measured(plan: BitPlan, network: QuantizedNetwork, task: Task, command: str) -> BitPlan:
-    batch_size = task.space.training.batch_size
-    validation, activity = evaluate_with_activity(network, task.splits.validation, batch_size)
-    test = evaluate(network, task.splits.test, batch_size)
-    costs = task.model.costs(network.layer_plans, activity)
+def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession, command: str) -> BitPlan:
+    validation, activity = session.measure(network)
+    test = evaluate(network, session.splits.test, session.settings.at_once)
+    costs = network.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:
         achieved = costs.get(outcome.metric, outcome.achieved)

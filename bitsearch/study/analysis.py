@@ -61,18 +61,18 @@ def layer_correlations(plans: Sequence[BitPlan]) -> pd.DataFrame:
         One row a layer, columns :data:`KINDS`; NaN where a layer always got the same. Uniform plans, in which all
         layers move together, are left out. No rows for fewer than :data:`LEAST_TRIALS`.
     """
-    own = [plan for plan in plans if plan.provenance.method != "uniform" and plan.accuracy.validation is not None]
-    if len(own) < LEAST_TRIALS:
+    searched = [plan for plan in plans if plan.provenance.method != "uniform" and plan.accuracy.validation is not None]
+    if len(searched) < LEAST_TRIALS:
         return pd.DataFrame(columns=list(KINDS))
-    accuracy = pd.Series([validation_accuracy(plan) for plan in own]).rank()
-    columns = {kind: _given(own, value).rank() for kind, value in KINDS.items()}
+    accuracy = pd.Series([validation_accuracy(plan) for plan in searched]).rank()
+    columns = {kind: _given(searched, value).rank() for kind, value in KINDS.items()}
     # A layer that never varies has no correlation; it is left out before pandas divides by zero.
     return pd.DataFrame(
         {
             kind: ranks.loc[:, ranks.nunique() > 1].corrwith(accuracy) if accuracy.nunique() > 1 else float("nan")
             for kind, ranks in columns.items()
         },
-        index=list(own[0].layers),
+        index=list(searched[0].layers),
     )
 
 
@@ -101,13 +101,13 @@ def hypervolumes(plans: Sequence[BitPlan], metric: str) -> list[float]:
 
 def _study(trials: Iterable[FrozenTrial]) -> optuna.Study:
     """In memory: Optuna's analyses work on studies, and a run's own also holds trials that do not belong in them."""
-    told = optuna.logging.get_verbosity()
+    verbosity = optuna.logging.get_verbosity()
     # Optuna would tell of a new study, which is none to the user.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(directions=["maximize", "minimize"])
     finally:
-        optuna.logging.set_verbosity(told)
+        optuna.logging.set_verbosity(verbosity)
     study.add_trials(trials)
     return study
 
@@ -116,15 +116,15 @@ def spreads(plans: Sequence[BitPlan], metric: str) -> list[Spread]:
     """One for every method and budget that at least two seeds were run with."""
     groups: dict[tuple[str, str], dict[int, list[BitPlan]]] = {}
     for plan in plans:
-        asked = ", ".join(f"{outcome.metric}={outcome.requested}" for outcome in plan.budget)
-        seeds = groups.setdefault((plan.provenance.method, asked), {})
+        request = ", ".join(f"{outcome.metric}={outcome.requested}" for outcome in plan.budget)
+        seeds = groups.setdefault((plan.provenance.method, request), {})
         seeds.setdefault(plan.provenance.seed, []).append(plan)
-    found = []
-    for (method, asked), seeds in groups.items():
-        best = [top for own in seeds.values() if (top := best_plan(own, metric)) is not None]
+    rows = []
+    for (method, request), seeds in groups.items():
+        best = [top for seed_plans in seeds.values() if (top := best_plan(seed_plans, metric)) is not None]
         if len(best) < 2:
             continue
         table = pd.DataFrame([{"": validation_accuracy(plan), **plan.costs} for plan in best])
         pairs = {str(name): (float(table[name].mean()), float(table[name].std())) for name in table}
-        found.append(Spread(method, asked, len(best), pairs.pop(""), pairs))
-    return found
+        rows.append(Spread(method, request, len(best), pairs.pop(""), pairs))
+    return rows

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
@@ -51,14 +51,14 @@ class Comparison:
                     reference = settings.full_precision
                     rows.append(row | {"validation_accuracy": reference.validation, "test_accuracy": reference.test})
                     continue
-                own = [plan for plan in plans if plan.provenance.method == method]
-                best = best_plan(own, settings.metric)
+                method_plans = [plan for plan in plans if plan.provenance.method == method]
+                best = best_plan(method_plans, settings.metric)
                 if best is not None:
                     measured = {
                         "validation_accuracy": best.accuracy.validation,
                         "test_accuracy": best.accuracy.test,
                         settings.metric: best.costs[settings.metric],
-                        "seconds": sum(seconds.get(plan.provenance.trial, 0.0) for plan in own),
+                        "seconds": sum(seconds.get(plan.provenance.trial, 0.0) for plan in method_plans),
                         "trial": best.provenance.trial,
                     }
                     rows.append(row | measured)
@@ -69,8 +69,8 @@ class Comparison:
     @property
     def summary(self) -> pd.DataFrame:
         """One row a method: ``mean``, ``std`` (of a sample) and ``count`` over the seeds of every measure."""
-        found = self.results.drop(columns=["seed", "trial"])
-        numbers = found.set_index("method").astype(float)
+        measures = self.results.drop(columns=["seed", "trial"])
+        numbers = measures.set_index("method").astype(float)
         grouped = numbers.groupby(level=0, sort=False).agg(["mean", "std", "count"])
         summary: pd.DataFrame = grouped.reindex(list(self.methods))
         return summary
@@ -82,8 +82,8 @@ class Comparison:
 
 def training_seconds(folder: RunFolder) -> dict[int | None, float]:
     """By trial, how long it trained; plans that a trial left on its way took no time of their own."""
-    own = finished_trials(folder.storage_url)
-    return {trial.number: float(trial.user_attrs["seconds"]) for trial in own if "seconds" in trial.user_attrs}
+    trials = finished_trials(folder.storage_url)
+    return {trial.number: float(trial.user_attrs["seconds"]) for trial in trials if "seconds" in trial.user_attrs}
 
 
 def compare(
@@ -126,9 +126,9 @@ def compare(
     """
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
     searched = _checked(methods)
-    if world_size() > 1:
+    if launched_world_size() > 1:
         raise InputError(
-            f"a comparison runs in one process, not {world_size()}; start it without torchrun, "
+            f"a comparison runs in one process, not {launched_world_size()}; start it without torchrun, "
             "or compare runs of single methods (bitsearch run --method), which train in several"
         )
     if seeds < 1:
@@ -150,9 +150,9 @@ def compare(
         )
         for seed in range(seeds)
     )
-    found = Comparison(path, tuple(methods), runs)
-    write_whole(path / "comparison.csv", found.results.to_csv(index=False))
-    return found
+    comparison = Comparison(path, tuple(methods), runs)
+    write_whole(path / "comparison.csv", comparison.results.to_csv(index=False))
+    return comparison
 
 
 def _checked(methods: Sequence[str]) -> tuple[str, ...]:

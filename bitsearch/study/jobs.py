@@ -5,39 +5,28 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.cost import Activity
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
-from bitsearch.train.checkpoint import Checkpoint
-from bitsearch.train.evaluate import evaluate, evaluate_with_activity
-from bitsearch.train.loop import OnEpoch, train
+from bitsearch.train.fine_tune import train_at_plan
+from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 
 
 @dataclass(frozen=True)
 class TrainFullPrecision:
     """Train a float network; its validation accuracy."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> float:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> float:
         """This process's part."""
-        splits, training = processes.task.splits, processes.task.space.training
-        processes.network = processes.task.fresh_network(processes.seed)
-        train(
-            processes.network,
-            splits,
-            training,
-            epochs=training.full_precision_epochs,
-            seed=processes.seed,
-            phase="full precision",
-            on_epoch=on_epoch,
-            fabric=processes.fabric,
-            checkpoints=checkpoint,
-        )
-        return evaluate(processes.network, splits.validation, training.at_once, shared=True)
+        processes.network = processes.task.fresh_network()
+        epochs = session.settings.full_precision_epochs
+        train(processes.network, session, epochs=epochs, seed=processes.seed, phase="full precision")
+        return session.accuracy(processes.network)
 
 
 @dataclass(frozen=True)
@@ -46,22 +35,19 @@ class LoadWeights:
 
     weights: dict[str, Tensor]
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> None:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> None:
         """This process's part."""
-        processes.network = processes.task.fresh_network(processes.seed)
+        processes.network = processes.task.fresh_network()
         processes.network.load_state_dict(self.weights)
 
 
 @dataclass(frozen=True)
 class MeasureInitialActivity:
-    """Count spikes before anything is trained at few bits, at the bits where every search starts."""
+    """Count the spikes that uniform plans are chosen by; None where no budget asks."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Activity | None:
         """This process's part."""
-        task = processes.task
-        space = task.space
-        start = make_learnable_copy(processes.network, task.model, task.rules, space, space.allocation)
-        return evaluate_with_activity(start, task.splits.validation, space.training.at_once, shared=True)[1]
+        return ActivityEstimate(_problem(processes, session, processes.task.space.allocation)).from_start()
 
 
 @dataclass(frozen=True)
@@ -77,28 +63,19 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainUniform:
-    """Train one uniform plan."""
+    """Train one uniform plan as it is: where firing makes it too dear, the method ``uniform`` would take bits away."""
 
     bits: UniformBits
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
         """This process's part."""
-        task, knobs = processes.task, processes.task.space.allocation
-        model, rules = task.model, task.rules
-        plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
-        quantized = train_fixed(
-            processes.network,
-            model,
-            rules,
-            plan,
-            task.splits,
-            task.space,
-            seed=processes.seed,
-            on_epoch=on_epoch,
-            fabric=processes.fabric,
-            checkpoints=checkpoint,
-        )
-        return _measured(processes, quantized, checkpoint.seconds)
+        knobs = processes.task.space.allocation
+        problem = _problem(processes, session, knobs)
+        plan = problem.plan(self.bits)
+        quantized = problem.quantized(plan)
+        epochs = session.settings.epochs
+        train_at_plan(quantized, plan, session, knobs, epochs=epochs, seed=processes.seed, phase="uniform")
+        return _measured(session, quantized, session.seconds)
 
 
 @dataclass(frozen=True)
@@ -109,30 +86,19 @@ class Allocate:
     draw: int
     """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.draw`."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
-        task = processes.task
-        problem = AllocationProblem(
-            processes.network,
-            task.model,
-            task.rules,
-            task.splits,
-            task.space,
-            self.knobs,
-            processes.budgets,
-            seed=processes.seed,
-            draw=self.draw,
-            on_epoch=on_epoch,
-            fabric=processes.fabric,
-            checkpoints=checkpoint,
-        )
+        problem = _problem(processes, session, self.knobs, self.draw)
         # All are trained before any is measured, which is no part of the training.
-        ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
-        return [_measured(processes, network, seconds) for network, seconds in ready]
+        ready = [(network, session.seconds) for network in METHODS[self.knobs.method](problem)]
+        return [_measured(session, network, seconds) for network, seconds in ready]
 
 
-def _measured(processes: ProcessGroup, network: QuantizedNetwork, seconds: float) -> Trained:
-    task = processes.task
-    at_once = task.space.training.at_once
-    found = evaluate_with_activity(network, task.splits.validation, at_once, shared=True)
-    return Trained(network, *found, seconds)
+def _problem(processes: ProcessGroup, session: TrainingSession, knobs: Allocation, draw: int = 0) -> AllocationProblem:
+    task, budgets, seed = processes.task, processes.budgets, processes.seed
+    return AllocationProblem(processes.network, task.model, task.rules, session, task.space, knobs, budgets, seed, draw)
+
+
+def _measured(session: TrainingSession, network: QuantizedNetwork, seconds: float) -> Trained:
+    accuracy, activity = session.measure(network)
+    return Trained(network, accuracy, activity, seconds)

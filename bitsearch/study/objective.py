@@ -19,7 +19,7 @@ from bitsearch.study.processes import Job, ProcessGroup
 from bitsearch.study.sampler import suggest
 from bitsearch.study.study import add_intermediate
 from bitsearch.study.trial_roles import Assignment
-from bitsearch.train.loop import EpochRecord
+from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.task import Task
 from bitsearch.version import __version__
 
@@ -53,8 +53,8 @@ class Objective:
             method, label = "uniform", f"uniform {assignment.bits}"
             last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label)
         else:
-            given = {} if assignment.method is None else {"method": assignment.method}
-            knobs = space.allocation_with(suggest(trial, space) | given)
+            turn = {} if assignment.method is None else {"method": assignment.method}
+            knobs = space.allocation_with(suggest(trial, space) | turn)
             method, label = knobs.method, f"{knobs.method} {trial.number}"
             *on_the_way, last = self._do(Allocate(knobs, assignment.draw), trial, assignment, method, label)
         result = self._write(last, trial.number, method)
@@ -90,7 +90,7 @@ class Objective:
         return accuracy, cost
 
     def _do(self, job: Job[_Result], trial: optuna.Trial, assignment: Assignment, method: str, label: str) -> _Result:
-        kept = self.folder.checkpoint_file(assignment.origin)
+        checkpoint = self.folder.checkpoint_file(assignment.origin)
 
         def on_epoch(record: EpochRecord) -> None:
             self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})
@@ -100,11 +100,11 @@ class Objective:
             self.progress.note(f"trial {trial.number} trains a phase anew: {reason}")
 
         self.progress.trial(label, self.task.space.training.epochs)
-        resumed = kept.is_file()
+        resumed = checkpoint.is_file()
         if resumed:
             self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
         self.folder.append_log({"event": "started", "trial": trial.number, "method": method, "resumed": resumed})
-        return self.processes.do(job, on_epoch, kept=kept, misfit=starts_anew)
+        return self.processes.do(job, on_epoch, checkpoint_file=checkpoint, misfit=starts_anew)
 
     def _values(self, plan: BitPlan) -> tuple[float, float]:
         assert plan.accuracy.validation is not None

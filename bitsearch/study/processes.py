@@ -19,7 +19,8 @@ from bitsearch.cost import Budget
 from bitsearch.errors import DivergedError, InputError
 from bitsearch.runs.interruption import Interrupted, Stop
 from bitsearch.train.checkpoint import Checkpoint
-from bitsearch.train.loop import EpochRecord, OnEpoch
+from bitsearch.train.epoch_record import EpochRecord, OnEpoch
+from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task
 
 EXIT_SECONDS = 1.0
@@ -44,7 +45,7 @@ _NOTHING: Any = None
 class Job(Protocol[_Result]):
     """Something that all processes of a run do together; the same in each."""
 
-    def __call__(self, processes: "ProcessGroup", on_epoch: OnEpoch, checkpoint: Checkpoint) -> _Result:
+    def __call__(self, processes: "ProcessGroup", session: TrainingSession) -> _Result:
         """This process's part."""
 
 
@@ -67,7 +68,7 @@ class ProcessGroup:
         job: Job[_Result],
         on_epoch: OnEpoch = lambda record: None,
         *,
-        kept: Path | None = None,
+        checkpoint_file: Path | None = None,
         misfit: Callable[[str], None] = lambda reason: None,
     ) -> _Result:
         """For the leader: send a job to the others and do it with them.
@@ -75,7 +76,7 @@ class ProcessGroup:
         Args:
             job: likewise.
             on_epoch: gets a record after every epoch.
-            kept: file of its checkpoint, from which it goes on.
+            checkpoint_file: from which it goes on.
             misfit: as for :class:`bitsearch.train.checkpoint.Checkpoint`.
 
         Raises:
@@ -83,9 +84,9 @@ class ProcessGroup:
         """
         self.fabric.broadcast(job)
         self._others_busy = True
-        with Checkpoint(kept, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
+        with Checkpoint(checkpoint_file, fabric=self.fabric, misfit=misfit, after=self._check_stop) as checkpoint:
             try:
-                result = job(self, on_epoch, checkpoint)
+                result = job(self, self._session(on_epoch, checkpoint))
             except DivergedError:
                 # In all processes at once: the others listen again.
                 self._others_busy = False
@@ -93,6 +94,9 @@ class ProcessGroup:
             # Before the disk is waited for, which is the leader's alone.
             self._others_busy = False
         return result
+
+    def _session(self, on_epoch: OnEpoch, checkpoint: Checkpoint) -> TrainingSession:
+        return TrainingSession(self.task.splits, self.task.space.training, on_epoch, checkpoint, self.fabric)
 
     def can_continue(self, error: Exception) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""
@@ -136,7 +140,7 @@ class ProcessGroup:
                     if job.exit_code:
                         sys.exit(job.exit_code)
                     return job.folder
-                job(self, _nobody, Checkpoint(None, fabric=self.fabric, after=self._check_stop))
+                job(self, self._session(_nobody, Checkpoint(None, fabric=self.fabric, after=self._check_stop)))
             except DivergedError:
                 # The leader knows.
                 continue

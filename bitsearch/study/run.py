@@ -16,7 +16,7 @@ from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, redact
-from bitsearch.launch import is_rank_zero, world_size
+from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.command_line import python_command
@@ -45,8 +45,8 @@ from bitsearch.study.study import (
 )
 from bitsearch.study.trial_loop import TrialRunner
 from bitsearch.study.trial_roles import StudyPlan, baselines, searched
+from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.fabric import make_fabric, process_group
-from bitsearch.train.loop import EpochRecord
 from bitsearch.train.task import load_task
 from bitsearch.train.threads import threads_for
 from bitsearch.version import __version__
@@ -149,7 +149,7 @@ def search(
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
-    task = load_task(space, device=device)
+    task = load_task(space, seed=seed, device=device)
     model = task.model
     bare = check_metric(metric or space.metric, model.target)
     budgets = parse_budgets(budget, bare, model, space.baseline)
@@ -175,7 +175,7 @@ def search(
                 seed=seed,
                 device=str(task.device),
                 threads=threads_for(task.activations),
-                processes=world_size(),
+                processes=launched_world_size(),
                 storage=None if storage is None else redact(storage),
                 command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
                 bitsearch=__version__,
@@ -281,8 +281,8 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
         folder.append_log({"event": "epoch", "trial": None, **vars(record)})
         progress.epoch(record)
 
-    kept = folder.checkpoint_file(None)
-    accuracy = processes.do(TrainFullPrecision(), on_epoch, kept=kept, misfit=progress.note)
+    checkpoint = folder.checkpoint_file(None)
+    accuracy = processes.do(TrainFullPrecision(), on_epoch, checkpoint_file=checkpoint, misfit=progress.note)
     save_weights(processes.network, folder.full_precision_weights)
     folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
     folder.forget_checkpoint(None)
@@ -292,6 +292,6 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
 
 def load_pretrained(processes: ProcessGroup, path: Path) -> None:
     """Let all processes make the float network from weights that a run has already."""
-    network = processes.task.fresh_network(processes.seed)
+    network = processes.task.fresh_network()
     load_weights(network, path)
     processes.do(LoadWeights({name: value.cpu() for name, value in network.state_dict().items()}))

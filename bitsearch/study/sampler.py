@@ -28,9 +28,9 @@ class TrialSampler(BaseSampler):
     alternate or are sampled.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, wanted: StudyPlan) -> None:
+    def __init__(self, space: SearchSpace, seed: int, plan: StudyPlan) -> None:
         self.space, self.seed = space, seed
-        self._schedule, self._history = TrialSchedule(wanted), _History()
+        self._schedule, self._history = TrialSchedule(plan), _History()
         self._excerpt: Study | None = None
         self._made_for: int | None = None
         self._own: dict[str, Any] | None = None
@@ -47,8 +47,8 @@ class TrialSampler(BaseSampler):
             self._own = (
                 points[assignment.draw] if assignment.role == SEARCHED and assignment.draw < len(points) else None
             )
-            seen = self._history.seen(trials, self._schedule.ended)
-            self._excerpt = cast(Study, _TrialWindow(study, seen))
+            window = self._history.seen(trials, self._schedule.ended)
+            self._excerpt = cast(Study, _TrialWindow(study, window))
             self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()
         return self._sampler, self._excerpt
@@ -56,17 +56,17 @@ class TrialSampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the space's sampler; nothing for a first trial."""
         sampler, excerpt = self._of(study, trial)
-        found = sampler.infer_relative_search_space(excerpt, trial)
-        return found if self._own is None else {}
+        distributions = sampler.infer_relative_search_space(excerpt, trial)
+        return distributions if self._own is None else {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the space's sampler."""
         sampler, excerpt = self._of(study, trial)
-        found = sampler.sample_relative(excerpt, trial, search_space)
-        self._relative = set(found)
-        return found
+        values = sampler.sample_relative(excerpt, trial, search_space)
+        self._relative = set(values)
+        return values
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -159,10 +159,10 @@ def starting_points(space: SearchSpace) -> list[dict[str, Any]]:
     Those outside their range are left to the sampler.
     """
     parameters = space.search.parameters
-    own = {name: getattr(space.allocation, name) for name in parameters}
-    own = {name: value for name, value in own.items() if value in parameters[name]}
+    point = {name: getattr(space.allocation, name) for name in parameters}
+    point = {name: value for name, value in point.items() if value in parameters[name]}
     if "method" not in parameters:
-        return [own]
+        return [point]
     # The space's own comes first, where it is among them.
     methods = sorted(parameters["method"].choices or (), key=lambda method: method != space.allocation.method)
-    return [own | {"method": method} for method in methods]
+    return [point | {"method": method} for method in methods]

@@ -49,33 +49,33 @@ class SharedStudy:
 
     def __init__(self, study: optuna.Study, artifacts: str | None, fallback: str) -> None:
         self.study = study
-        found = read_worker_config(study)
-        self.artifacts = Artifacts(artifacts or (fallback if found is None else found.artifacts))
+        config = read_worker_config(study)
+        self.artifacts = Artifacts(artifacts or (fallback if config is None else config.artifacts))
 
     def check_same(self, settings: RunSettings) -> None:
         """InputError if the study is of another search."""
-        found = read_worker_config(self.study)
-        if found is not None and found.settings.defining() != settings.defining():
+        config = read_worker_config(self.study)
+        if config is not None and config.settings.defining() != settings.defining():
             raise InputError(
                 f"the storage has a study {self.study.study_name!r} of another search; give another name with --study"
             )
 
     def import_pretrained(self, folder: RunFolder) -> None:
         """Give a new run folder the full-precision network of a study that has one already."""
-        found = read_worker_config(self.study)
-        if found is not None and folder.settings.full_precision.validation is None:
+        config = read_worker_config(self.study)
+        if config is not None and folder.settings.full_precision.validation is None:
             self.artifacts.fetch(self.study, storage_of(self.study), folder.full_precision_weights)
-            full_precision = found.settings.full_precision
+            full_precision = config.settings.full_precision
             folder.write_settings(folder.settings.model_copy(update={"full_precision": full_precision}))
 
-    def publish(self, settings: RunSettings, wanted: StudyPlan, weights: Path) -> None:
+    def publish(self, settings: RunSettings, plan: StudyPlan, weights: Path) -> None:
         """Let workers begin: hand out the settings and the full-precision weights."""
         if read_worker_config(self.study) is None:
             self.artifacts.upload(self.study, weights)
         config = WorkerConfig(
             settings=settings,
-            searched=wanted.searched,
-            uniform=tuple(wanted.uniform),
+            searched=plan.searched,
+            uniform=tuple(plan.uniform),
             artifacts=self.artifacts.location,
         )
         self.study.set_user_attr(_ATTRIBUTE, config.model_dump(mode="json", exclude_none=True))

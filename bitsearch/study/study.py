@@ -49,8 +49,8 @@ def finished_trials(storage_url: str) -> list[FrozenTrial]:
     """The complete trials of a run's study without what these left on their way; none where it has no study."""
     study = load_study(storage_url)
     # Optuna's trials are only read here; copying them all takes longer than reading them.
-    found = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in found if not is_intermediate(trial)]
+    trials = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in trials if not is_intermediate(trial)]
 
 
 def add_intermediate(

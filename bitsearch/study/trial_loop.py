@@ -161,8 +161,8 @@ class _StoppedError(BaseException):
 
 def cause_of(error: BaseException) -> str:
     """What went wrong, in one line."""
-    said = redact(" ".join(str(error).split()) if isinstance(error, InputError) else located(error))
-    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
+    text = redact(" ".join(str(error).split()) if isinstance(error, InputError) else located(error))
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
 def check_causes(trials: Iterable[FrozenTrial]) -> None:

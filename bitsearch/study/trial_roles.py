@@ -69,7 +69,7 @@ class TrialSchedule:
         """So many first trials of the study have all ended, by what was last asked about."""
         self._roles: list[tuple[str, int]] = []
         """By number: the role, and how many of it were begun before."""
-        self._given: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._retaken: set[int] = set()
 
     def roles(self, trials: Sequence[FrozenTrial]) -> list[str]:
@@ -83,8 +83,8 @@ class TrialSchedule:
 
     def begun(self, trials: Sequence[FrozenTrial]) -> int:
         """How many of those that are wanted have been begun, in whatever state they are."""
-        given = self._read(trials)
-        return min(given[SEARCHED], self.wanted.searched) + min(given[BASELINE], len(self.wanted.uniform))
+        counts = self._read(trials)
+        return min(counts[SEARCHED], self.wanted.searched) + min(counts[BASELINE], len(self.wanted.uniform))
 
     def assignment(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
         """What the trial ``number`` is to be."""
@@ -98,33 +98,33 @@ class TrialSchedule:
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
         """How many trials of every role have been begun."""
         del self._roles[self.ended :]
-        rest = trials[self.ended :]
-        ended = list(takewhile(lambda trial: trial.state.is_finished(), rest))
+        open_trials = trials[self.ended :]
+        ended = list(takewhile(lambda trial: trial.state.is_finished(), open_trials))
         for trial in ended:
-            self._append(trial, self._given, self._retaken)
+            self._append(trial, self._counts, self._retaken)
         self.ended += len(ended)
-        given, retaken = self._given.copy(), self._retaken.copy()
-        for trial in rest[len(ended) :]:
-            self._append(trial, given, retaken)
-        return given
+        counts, retaken = self._counts.copy(), self._retaken.copy()
+        for trial in open_trials[len(ended) :]:
+            self._append(trial, counts, retaken)
+        return counts
 
-    def _append(self, trial: FrozenTrial, given: Counter[str], retaken: set[int]) -> None:
+    def _append(self, trial: FrozenTrial, counts: Counter[str], retaken: set[int]) -> None:
         origin = first_number(trial)
         if is_intermediate(trial):
             self._roles.append((INTERMEDIATE, 0))
         elif origin == trial.number:
-            role = trial.user_attrs.get(ROLE) or self._next(given)
-            self._roles.append((role, given[role]))
-            given[role] += 1
+            role = trial.user_attrs.get(ROLE) or self._next(counts)
+            self._roles.append((role, counts[role]))
+            counts[role] += 1
         else:
             # Only the first retry of a lost trial counts; later ones are duplicates.
-            taken = origin in retaken and trial.state != TrialState.COMPLETE
-            self._roles.append((DUPLICATE, 0) if taken else self._roles[origin])
+            is_retaken = origin in retaken and trial.state != TrialState.COMPLETE
+            self._roles.append((DUPLICATE, 0) if is_retaken else self._roles[origin])
             if trial.state in (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE):
                 retaken.add(origin)
 
-    def _next(self, given: Counter[str]) -> str:
-        searched, uniform, wanted = given[SEARCHED], given[BASELINE], self.wanted
+    def _next(self, counts: Counter[str]) -> str:
+        searched, uniform, wanted = counts[SEARCHED], counts[BASELINE], self.wanted
         if searched >= wanted.searched and uniform >= len(wanted.uniform):
             return DUPLICATE
         takes_turn = uniform < len(wanted.uniform) and (uniform < searched or searched >= wanted.searched)

@@ -58,13 +58,13 @@ def work(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group(), stop.handle_signals(), closing(open_shared(storage)) as database:
-        found = wait_for_study(database, study, patience, stop)
-        config = read_worker_config(found)
+        shared_study = wait_for_study(database, study, patience, stop)
+        config = read_worker_config(shared_study)
         assert config is not None
         settings, wanted = config.settings, config.wanted
         if not trust:
             require_trust(settings.space, f"study {study!r}")
-        task = load_task(settings.space, device=device, target=settings.target)
+        task = load_task(settings.space, seed=settings.seed, device=device, target=settings.target)
         fabric = make_fabric(task.device, settings.space.training.precision)
         processes = ProcessGroup(task, settings.budgets, settings.seed, fabric, stop)
         with runtime_context(task, compiled=settings.compiled):
@@ -75,14 +75,14 @@ def work(
                 store = Artifacts(artifacts or config.artifacts)
                 folder.make()
                 folder.write_settings(settings)
-                store.fetch(found, storage_of(found), folder.full_precision_weights)
+                store.fetch(shared_study, storage_of(shared_study), folder.full_precision_weights)
                 load_pretrained(processes, folder.full_precision_weights)
-                before = found.get_trials(deepcopy=False)
+                before = shared_study.get_trials(deepcopy=False)
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
                 told.started(folder.path, wanted.total, done)
-                found.sampler = TrialSampler(settings.space, settings.seed, wanted)
+                shared_study.sampler = TrialSampler(settings.space, settings.seed, wanted)
                 objective = Objective(folder, task, settings.budgets, processes, told, store)
-                runner = TrialRunner(found, wanted, objective, folder, told, stop, processes.can_continue)
+                runner = TrialRunner(shared_study, wanted, objective, folder, told, stop, processes.can_continue)
                 runner.run_all()
                 processes.shutdown(str(folder.path))
     return runner.ended

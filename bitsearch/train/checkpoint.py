@@ -140,12 +140,12 @@ class Checkpoint:
             return
         self._wait()
         numbered = re.compile(re.escape(self.path.stem) + r"(?:\.(\d+))?\.safetensors")
-        found = [
+        files = [
             (int(match[1] or 0), path)
             for path in self.path.parent.iterdir()
             if (match := numbered.fullmatch(path.name))
         ]
-        for number, path in sorted(found, reverse=True):
+        for number, path in sorted(files, reverse=True):
             if number >= phase:
                 path.unlink(missing_ok=True)
 
@@ -214,19 +214,19 @@ def _encode(value: Any, tensors: dict[str, list[Tensor]]) -> Any:
     raise TypeError(f"a training's state holds a {type(value).__name__}; tensors and plain values can be kept")
 
 
-def _decode(value: Any, joined: Mapping[str, Tensor], taken: dict[str, int]) -> Any:
-    """What :func:`_encode` made JSON of, in its order; ``taken`` counts the elements of every type so far."""
+def _decode(value: Any, joined: Mapping[str, Tensor], positions: dict[str, int]) -> Any:
+    """What :func:`_encode` made JSON of, in its order; ``positions`` counts the elements of every type so far."""
     if isinstance(value, list):
-        return [_decode(item, joined, taken) for item in value]
+        return [_decode(item, joined, positions) for item in value]
     if isinstance(value, dict):
         ((kind, content),) = value.items()
         if kind == "tensor":
             dtype, shape = content
-            start = taken[dtype]
-            taken[dtype] += math.prod(shape)
+            start = positions[dtype]
+            positions[dtype] += math.prod(shape)
             # A copy: what the library returns lies in the file itself.
-            return joined[dtype][start : taken[dtype]].view(shape).clone()
+            return joined[dtype][start : positions[dtype]].view(shape).clone()
         if kind == "dict":
-            return {_decode(key, joined, taken): _decode(item, joined, taken) for key, item in content}
-        return tuple(_decode(item, joined, taken) for item in content)
+            return {_decode(key, joined, positions): _decode(item, joined, positions) for key, item in content}
+        return tuple(_decode(item, joined, positions) for item in content)
     return value

@@ -3,7 +3,7 @@
 import torch
 
 from bitsearch.errors import InputError
-from bitsearch.launch import local_rank, world_size
+from bitsearch.launch import launched_world_size, local_rank
 
 
 def find_device(name: str) -> torch.device:
@@ -14,9 +14,9 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if world_size() == 1:
+        if launched_world_size() == 1:
             return torch.device(name)
-    if world_size() > 1 and name != "cpu":
+    if launched_world_size() > 1 and name != "cpu":
         if name != "cuda":
             raise InputError(f"device is {name!r}; several processes take cuda, each a GPU of its own, or cpu")
         name = f"cuda:{local_rank()}"
@@ -31,10 +31,10 @@ def find_device(name: str) -> torch.device:
 
 def device_report() -> list[tuple[str, str]]:
     """(device, what it is) of everything torch can compute on here."""
-    found = [("cpu", f"{torch.get_num_threads()} threads")]
-    found += [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
+    rows = [("cpu", f"{torch.get_num_threads()} threads")]
+    rows += [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append(("mps", "Apple GPU"))
-    if len(found) == 1:
-        found.append(("GPU", "none that torch can use; the CPU is enough for the digits space"))
-    return found
+        rows.append(("mps", "Apple GPU"))
+    if len(rows) == 1:
+        rows.append(("GPU", "none that torch can use; the CPU is enough for the digits space"))
+    return rows

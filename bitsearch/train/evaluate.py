@@ -95,8 +95,10 @@ def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool
     if shared and world_size() > 1:
         # On the device that the processes' backend speaks of.
         device = next(network.parameters()).device
-        own = torch.tensor([[count.nonzero, count.spikes, count.operations] for count in counts.values()])
-        counts = {name: _Count(*row) for name, row in zip(counts, all_reduce_sum(own.to(device)).tolist(), strict=True)}
+        table = torch.tensor([[count.nonzero, count.spikes, count.operations] for count in counts.values()])
+        counts = {
+            name: _Count(*row) for name, row in zip(counts, all_reduce_sum(table.to(device)).tolist(), strict=True)
+        }
     firing, synaptic = {}, {}
     for geometry in network.model.layers:
         count = counts[geometry.name]

@@ -12,7 +12,7 @@ from lightning_fabric.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import distributed
 
 from bitsearch import space
-from bitsearch.launch import local_world_size, world_size
+from bitsearch.launch import launched_world_size, local_world_size
 from bitsearch.train.state import Stateful
 
 # It announces on stderr what a run's own output says.
@@ -26,7 +26,7 @@ def make_fabric(device: torch.device, precision: space.Precision = "32-true") ->
     """
     # By itself Fabric takes bfloat16 for float16 on a CPU.
     digits = Precision() if precision == "32-true" else MixedPrecision(precision, device.type)
-    if world_size() == 1:
+    if launched_world_size() == 1:
         return Fabric(
             accelerator=device.type,
             devices=1 if device.type == "cpu" else [device.index or 0],
@@ -39,7 +39,7 @@ def make_fabric(device: torch.device, precision: space.Precision = "32-true") ->
     fabric = Fabric(
         accelerator=device.type,
         devices=local_world_size(),
-        num_nodes=world_size() // local_world_size(),
+        num_nodes=launched_world_size() // local_world_size(),
         strategy=strategy,
         plugins=[TorchElasticEnvironment(), digits],
     )

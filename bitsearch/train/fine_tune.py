@@ -5,21 +5,19 @@ once the bits are frozen. Its steps sharpen from epoch to epoch and end as real 
 those of a uniform grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
-from bitsearch.data import Splits
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.soft_weights import SoftWeights
+from bitsearch.plan import LayerPlan
 from bitsearch.quant.sigmoid import temperature
-from bitsearch.space import Allocation, Training
-from bitsearch.train.evaluate import evaluate
-from bitsearch.train.loop import Callback, OnEpoch, train
-from bitsearch.train.state import Checkpoints
+from bitsearch.space import Allocation
+from bitsearch.train.loop import Callback, train
+from bitsearch.train.session import TrainingSession
 
 
 class SoftSteps(Callback):
@@ -28,8 +26,8 @@ class SoftSteps(Callback):
     The records' own validation accuracy is that of hard steps, as every measurement outside of training is.
     """
 
-    def __init__(self, network: QuantizedNetwork, splits: Splits, training: Training, knobs: Allocation) -> None:
-        self.network, self.splits, self.training, self.knobs = network, splits, training, knobs
+    def __init__(self, network: QuantizedNetwork, session: TrainingSession, knobs: Allocation) -> None:
+        self.network, self.session, self.knobs = network, session, knobs
         for layer in network.layers.values():
             bits = layer.layer_plan.weight_bits
             layer.soft_weights = SoftWeights(layer.weight.detach(), bits, knobs.largest_level)
@@ -57,7 +55,7 @@ class SoftSteps(Callback):
         for soft in self._soft:
             soft.soft_in_evaluation = True
         try:
-            return evaluate(self.network, self.splits.validation, self.training.at_once, shared=True)
+            return self.session.accuracy(self.network)
         finally:
             for soft in self._soft:
                 soft.soft_in_evaluation = False
@@ -72,8 +70,7 @@ class SoftSteps(Callback):
 
 def fine_tune(
     quantized: QuantizedNetwork,
-    splits: Splits,
-    training: Training,
+    session: TrainingSession,
     knobs: Allocation,
     *,
     epochs: int,
@@ -81,28 +78,21 @@ def fine_tune(
     phase: str,
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
-    on_epoch: OnEpoch | None = None,
-    fabric: Fabric | None = None,
-    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Tensor]:
     """Train in place while no bits move; arguments as for :func:`bitsearch.train.loop.train`.
 
     Returns:
         The real-valued weights by layer, where hard ones have taken their place: what further training starts from.
     """
-    soft = [SoftSteps(quantized, splits, training, knobs)] if knobs.quantizer == "sigmoid" else []
+    soft = [SoftSteps(quantized, session, knobs)] if knobs.quantizer == "sigmoid" else []
     train(
         quantized,
-        splits,
-        training,
+        session,
         epochs=epochs,
         seed=seed,
         phase=phase,
         callbacks=[*callbacks, *soft],
         latent_rates=latent_rates,
-        on_epoch=on_epoch,
-        fabric=fabric,
-        checkpoints=checkpoints,
     )
     if not soft:
         return {}
@@ -111,3 +101,31 @@ def fine_tune(
         for layer in quantized.layers.values():
             layer.harden()
     return real
+
+
+def train_at_plan(
+    quantized: QuantizedNetwork,
+    plan: Mapping[str, LayerPlan],
+    session: TrainingSession,
+    knobs: Allocation,
+    *,
+    epochs: int,
+    seed: int,
+    phase: str,
+    callbacks: Callable[[], Sequence[Callback]] = tuple,
+) -> QuantizedNetwork:
+    """Freeze the bits of ``quantized`` at a plan's and train its weights, in place; with no epochs, freeze alone.
+
+    Whoever trains a plan, be it a baseline, the end of a method or one that a user brings, does so here.
+
+    Args:
+        quantized: with the layers of the plan; its bits may be others, and may be learnable.
+        plan: bits of every layer.
+        session: as for :func:`bitsearch.train.loop.train`; so are ``epochs``, ``seed`` and ``phase``.
+        knobs: name the quantizer of the weights.
+        callbacks: makes a method's own parts of the training, once the bits are frozen.
+    """
+    quantized.fix(plan)
+    if epochs > 0:
+        fine_tune(quantized, session, knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks())
+    return quantized

@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,39 +10,20 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
-from bitsearch.data import Splits, batches
+from bitsearch.data import batches
 from bitsearch.distributed import all_reduce_sum
 from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training
+from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.fabric import make_fabric, reset_loss_scale
+from bitsearch.train.fabric import reset_loss_scale
 from bitsearch.train.micro_batch import MicroBatches, Part
 from bitsearch.train.predict import predict
-from bitsearch.train.state import Checkpoints, GeneratorState, NetworkState, Stateful, seed_epoch
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch ended with."""
-
-    phase: str
-    epoch: int
-    epochs: int
-    loss: float
-    """Mean training loss, penalties not included."""
-    validation_accuracy: float
-    measures: dict[str, float] = field(default_factory=dict)
-    """What the callbacks measured: cost, mean bits, renewals."""
-    micro_batch: int | None = None
-    """Most samples that a process passed through the network at once; None for all of a batch."""
-    bits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    """Every layer's weight bits, and spike bits step by step; empty where none have changed since the last record."""
-
-
-OnEpoch = Callable[[EpochRecord], None]
+from bitsearch.train.session import TrainingSession
+from bitsearch.train.state import GeneratorState, NetworkState, Stateful, seed_epoch
 
 
 class Callback:
@@ -84,8 +64,7 @@ class Callback:
 
 def train(
     network: nn.Module,
-    splits: Splits,
-    training: Training,
+    session: TrainingSession,
     *,
     epochs: int,
     seed: int,
@@ -93,9 +72,6 @@ def train(
     anneal: bool = True,
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
-    on_epoch: OnEpoch | None = None,
-    checkpoints: Checkpoints | None = None,
-    fabric: Fabric | None = None,
 ) -> None:
     """Train ``network`` in place with Adam.
 
@@ -103,24 +79,21 @@ def train(
 
     Args:
         network: on its device; a :class:`QuantizedNetwork` brings its own parameter groups.
-        splits: trained on ``train``; ``validation`` is measured after every epoch if ``on_epoch`` is given.
-        training: batch size, learning rate, weight decay, precision.
+        session: data, settings, processes, and what is done after every epoch.
         epochs: number of passes.
         seed: of the batches' order.
         phase: name for the records.
         anneal: cosine learning rate to zero; False keeps it.
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
-        on_epoch: gets a record after every epoch.
-        checkpoints: keeps the state after every epoch, and brings back the last one before the first.
-        fabric: device, precision and processes, as :func:`bitsearch.train.fabric.make_fabric` makes them.
 
     Raises:
         InputError: memory does not suffice, however small the parts of a batch.
         DivergedError: the loss is not a finite number any more.
     """
+    splits, training, checkpoints = session.splits, session.settings, session.checkpoints
     device = next(network.parameters()).device
-    fabric = fabric or make_fabric(device, training.precision)
+    fabric = session.fabric_on(device)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(_parameter_groups(network, training, latent_rates or {}), fused=True)
     if isinstance(network, QuantizedNetwork):
@@ -160,10 +133,10 @@ def train(
             seed_epoch(seed, epoch, fabric.global_rank)
             network.train()
             summed = torch.zeros((), device=device)
-            left = samples
+            remaining = samples
             for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
-                batch = min(left, training.batch_size)
-                left -= batch
+                batch = min(remaining, training.batch_size)
+                remaining -= batch
                 inputs, labels = inputs.to(device), labels.to(device)
                 loss = None
                 while loss is None:
@@ -195,11 +168,11 @@ def train(
             measures: dict[str, float] = {}
             for callback in callbacks:
                 measures |= callback.after_epoch(epoch, mean)
-            if on_epoch is not None:
+            if session.on_epoch is not None:
                 accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
                 bits = _bits(network)
                 new, shown = [] if bits == shown else bits, bits
-                on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
+                session.on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
             if checkpoints is not None:
                 checkpoints.keep(lasting if epoch == epochs else lasting | passing, epoch)
 

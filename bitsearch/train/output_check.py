@@ -46,13 +46,13 @@ def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:
 
 
 def _check_output(output: object, samples: int, classes: int, label: str) -> None:
-    wanted = "logits [N, classes] or [T, N, classes]"
+    form = "logits [N, classes] or [T, N, classes]"
     if not isinstance(output, Tensor):
-        raise InputError(f"{label} returns {type(output).__name__}; it must return one tensor, {wanted}")
+        raise InputError(f"{label} returns {type(output).__name__}; it must return one tensor, {form}")
     if output.dim() not in (2, 3) or tuple(output.shape[-2:]) != (samples, classes):
         shape = list(output.shape)
         raise InputError(
-            f"{label} returns shape {shape} for {samples} samples of {classes} classes; it must return {wanted}"
+            f"{label} returns shape {shape} for {samples} samples of {classes} classes; it must return {form}"
         )
     if not output.is_floating_point():
         kind = str(output.dtype).removeprefix("torch.")

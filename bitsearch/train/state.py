@@ -29,6 +29,10 @@ class Checkpoints(Protocol):
     the state they ended with. What lies between phases is done again, to the same result.
     """
 
+    @property
+    def seconds(self) -> float:
+        """That this training has taken so far, those before an interruption included."""
+
     def restore(self, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> int:
         """Start the next phase: bring ``parts`` to where they were kept last; how many epochs are done, 0 if none.
 
@@ -49,16 +53,16 @@ class NetworkState:
 
     def state_dict(self) -> dict[str, Any]:
         """Both."""
-        found: dict[str, Any] = {"tensors": self.network.state_dict()}
+        state: dict[str, Any] = {"tensors": self.network.state_dict()}
         if isinstance(self.network, QuantizedNetwork):
             activity = self.network.activity
-            found |= {
-                "activity": None if activity is None else {name: dict(own) for name, own in vars(activity).items()},
+            state |= {
+                "activity": None if activity is None else {name: dict(rates) for name, rates in vars(activity).items()},
                 "soft_accuracy": self.network.soft_accuracy,
                 "changes": self.network.changes,
                 "renewals": {name: layer.renewals for name, layer in self.network.layers.items()},
             }
-        return found
+        return state
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Take both."""

@@ -1,5 +1,6 @@
 """The task of a search: data, network, costs and device, made from a search space."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
-from bitsearch.launch import world_size
+from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
@@ -33,41 +34,51 @@ class Task:
     device: torch.device
     examples: Tensor
     """A few training inputs, ``[N, ...]`` or ``[T, N, ...]``, to trace networks with."""
+    untrained: nn.Module
+    """The float network with fresh weights of the task's seed, on the CPU; it was checked and traced, and stays so."""
 
     @property
     def activations(self) -> int:
         """Input features of all layers, for a process's share of a batch."""
-        share = math.ceil(self.space.training.batch_size / world_size())
+        share = math.ceil(self.space.training.batch_size / launched_world_size())
         return sum(layer.inputs for layer in self.model.layers) * share
 
-    def fresh_network(self, seed: int) -> nn.Module:
-        """The float network with fresh weights, on the device."""
-        return _fresh_network(self.space, self.splits, seed).to(self.device)
+    def fresh_network(self) -> nn.Module:
+        """A copy of the untrained network, on the device."""
+        return copy.deepcopy(self.untrained).to(self.device)
 
     def conversion(self) -> list[Converted]:
         """What becomes of the network's layers and neurons, what is left, and why."""
-        network = _fresh_network(self.space, self.splits, 0)
         unquantized = {layer.name: layer.fixed_reason or "" for layer in self.model.unquantized}
-        return conversion(network, convert(network, self.rules.smallest(self.model)), unquantized)
+        converted = convert(self.untrained, self.rules.smallest(self.model))
+        return conversion(self.untrained, converted, unquantized)
 
 
-def load_task(space: SearchSpace, *, device: str = "auto", target: Target | None = None) -> Task:
-    """Load the data and trace the network that a space names; InputError if either cannot be had or fails a check.
+def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target: Target | None = None) -> Task:
+    """Load the data, and make and trace the network that a space names.
 
-    ``target`` stands for the space's own where it has been read already.
+    Args:
+        space: what to search.
+        seed: of the network's fresh weights.
+        device: as :func:`bitsearch.train.device.find_device` takes it.
+        target: stands for the space's own where it has been read already.
+
+    Raises:
+        InputError: data or network cannot be had or fail a check, or the target does not allow what the space asks for.
     """
     target = target or Target.load(space.target)
     check_granularity(space.allocation.granularity, target)
-    found = find_device(device)
+    check_first_layer(space.first_layer, target)
+    torch_device = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
-    network = _fresh_network(space, splits, seed=0)
+    torch.manual_seed(seed)
+    network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)
     check_outputs(network, splits, space.network)
     examples, _ = next(iter(batches(splits.train, EXAMPLES)))
     layers = trace(network, examples, time_axis=splits.frames is not None, include=space.include, exclude=space.exclude)
     model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
     rules = AllowedBits.make(model, space.choices, space.first_layer)
-    check_first_layer(space.first_layer, target)
-    return Task(space, splits, model, rules, found, examples)
+    return Task(space, splits, model, rules, torch_device, examples, network)
 
 
 def cost_preview(
@@ -96,15 +107,10 @@ def cost_preview(
     if isinstance(what, SearchSpace):
         task = load_task(what, device="cpu", target=hardware)
         bits = task.rules.nearest(task.model, what.baseline, granularity="layer")
-        return task.fresh_network(0), task.model, bits
+        return task.untrained, task.model, bits
     torch.manual_seed(0)
     network = make_network(what, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)
     layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
     model = CostModel(layers, target=hardware)
     return network, model, model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
-
-
-def _fresh_network(space: SearchSpace, splits: Splits, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)

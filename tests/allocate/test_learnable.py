@@ -222,7 +222,11 @@ def test_a_target_decides_what_the_layers_get(network, batch):
 def test_a_target_refuses_what_it_cannot_do_in_one_line(network, batch):
     for options, said in (
         ({"granularity": "channel"}, "one weight step size a layer"),
-        ({"choices": Choices(weight_bits=[3])}, "are none of the hardware target 'coarse'"),
+        ({}, "first_layer.weight_bits is 8, but the hardware target 'coarse' allows 1, 2"),
+        (
+            {"choices": Choices(weight_bits=[3]), "first_layer": FirstLayer(weight_bits=2)},
+            "are none of the hardware target",
+        ),
     ):
         target = make_target("coarse", weight_bits=[1, 2], granularity=["layer"])
         with pytest.raises(InputError) as caught:

@@ -8,6 +8,7 @@ from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, Provenance, Uniform
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import evaluate_plan
 from bitsearch.runs.train_plan import train_plan
+from bitsearch.train.predict import predict
 from bitsearch.train.task import load_task
 
 
@@ -103,7 +104,7 @@ def test_a_training_stopped_twice_ends_with_the_weights_of_an_undisturbed_one(pl
 
 
 def test_training_starts_from_full_precision_or_from_the_plans_own_weights(plan, task):
-    network = task.fresh_network(17)
+    network = task.fresh_network()
     save_weights(network, plan.with_name("float.safetensors"))
     first = trained(plan, epochs=1, start=plan.with_name("float.safetensors"))
     own = plan.with_name("own.safetensors")
@@ -137,3 +138,16 @@ def test_what_does_not_fit_is_refused(plan, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
     with pytest.raises(InputError, match="belongs to another network"):
         trained(plan, epochs=1, start=tmp_path / "foreign")
+
+
+def test_no_more_samples_are_measured_at_once_than_a_micro_batch_has(plan, monkeypatch):
+    sizes = []
+
+    def counting(network, inputs):
+        sizes.append(len(inputs))
+        return predict(network, inputs)
+
+    for module in ("evaluate", "loop"):
+        monkeypatch.setattr(f"bitsearch.train.{module}.predict", counting)
+    trained(plan, epochs=1, overrides=["training.micro_batch=16"])
+    assert max(sizes) == 16

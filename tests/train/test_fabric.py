@@ -18,6 +18,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.space import Allocation, Training
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import Callback, train
+from bitsearch.train.session import TrainingSession
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 DOUBLE = (
@@ -148,7 +149,8 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     network.insert(9, Seen(dtypes))
     training = Training(epochs=4, batch_size=32, learning_rate=5e-3, precision=precision)
     plain = Watch(network)
-    train(network, splits, training, epochs=2, seed=0, phase="", callbacks=[plain], on_epoch=records.append)
+    session = TrainingSession(splits, training, on_epoch=records.append)
+    train(network, session, epochs=2, seed=0, phase="", callbacks=[plain])
     assert plain.dtypes == {torch.float32}
     # Training in half precision, evaluation (of 100 samples by 32) in float32.
     assert dtypes == ([dtype] * 8 + [torch.float32] * 4) * 2
@@ -157,7 +159,8 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     space = space.model_copy(update={"training": training})
     budgets = [Budget.parse("8x", "bit_budget", model, space.baseline)]
     knobs = Allocation(probe_every=2)
-    problem = AllocationProblem(network, model, rules, splits, space, knobs, budgets, seed=0, on_epoch=records.append)
+    session = TrainingSession(splits, space.training, on_epoch=records.append)
+    problem = AllocationProblem(network, model, rules, session, space, knobs, budgets, seed=0)
     (quantized,) = allocate_adaptively(problem)
     assert isinstance(quantized, QuantizedNetwork)
     assert {value.dtype for value in quantized.state_dict().values()} <= {torch.float32, torch.int64}

@@ -4,13 +4,16 @@ import pytest
 import torch
 from tolerances import chained
 
+from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.quant.uniform import to_levels
 from bitsearch.space import Allocation, Training
 from bitsearch.train.evaluate import evaluate
-from bitsearch.train.fine_tune import SoftSteps, fine_tune
+from bitsearch.train.fine_tune import SoftSteps, fine_tune, train_at_plan
+from bitsearch.train.loop import Callback
+from bitsearch.train.session import TrainingSession
 
 TRAINING = Training(batch_size=64, learning_rate=5e-3)
 SOFT = Allocation(quantizer="sigmoid")
@@ -27,7 +30,8 @@ def quantized(network, model, rules, space):
 
 
 def tuned(quantized, splits, knobs=SOFT, epochs=3, on_epoch=None):
-    fine_tune(quantized, splits, TRAINING, knobs, epochs=epochs, seed=0, phase="fine-tune", on_epoch=on_epoch)
+    session = TrainingSession(splits, TRAINING, on_epoch=on_epoch)
+    fine_tune(quantized, session, knobs, epochs=epochs, seed=0, phase="fine-tune")
     return quantized
 
 
@@ -49,7 +53,7 @@ def test_what_is_left_is_an_ordinary_layer_with_the_hard_accuracy(quantized, spl
 
 def test_training_learns(quantized, splits):
     before = quantized(2)
-    soft = SoftSteps(before, splits, TRAINING, SOFT)
+    soft = SoftSteps(before, TrainingSession(splits, TRAINING), SOFT)
     start = soft.accuracy()
     network = tuned(quantized(2), splits, epochs=5)
     assert network.soft_accuracy > start
@@ -58,7 +62,7 @@ def test_training_learns(quantized, splits):
 
 def test_soft_and_hard_differ_in_evaluation_only_when_asked(quantized, splits):
     network = quantized(3)
-    soft = SoftSteps(network, splits, TRAINING, SOFT)
+    soft = SoftSteps(network, TrainingSession(splits, TRAINING), SOFT)
     layer = network.layers["3"]
     network.eval()
     hard = layer.quantized_weight()
@@ -83,3 +87,40 @@ def test_levels_stay_within_the_largest(quantized, splits):
 def test_the_uniform_quantizer_measures_nothing_soft(quantized, splits):
     network = tuned(quantized(2), splits, Allocation(), epochs=1)
     assert network.soft_accuracy is None
+
+
+def test_a_plan_is_trained_for_all_epochs_and_kept(quantized, rules, model, splits):
+    plan = rules.nearest(model, UniformBits(weight_bits=3, spike_bits=2, time_steps=2), granularity="layer")
+    records = []
+    session = TrainingSession(splits, TRAINING, on_epoch=records.append)
+    network = quantized(2)
+    found = train_at_plan(network, plan, session, Allocation(), epochs=4, seed=0, phase="here")
+    assert found is network
+    assert network.layer_plans == plan
+    assert [(record.phase, record.epoch) for record in records] == [("here", epoch) for epoch in (1, 2, 3, 4)]
+    assert records[-1].loss < records[0].loss
+
+
+def test_parts_of_a_method_see_frozen_bits(network, model, rules, space, splits):
+    learnable = make_learnable_copy(network, model, rules, space, Allocation())
+    plan = learnable.layer_plans
+
+    def parts():
+        assert not learnable.searched_layers
+        return [part]
+
+    part = Callback()
+    part.after_epoch = lambda epoch, loss: {"seen": 1.0}
+    records = []
+    session = TrainingSession(splits, TRAINING, on_epoch=records.append)
+    train_at_plan(learnable, plan, session, Allocation(), epochs=1, seed=0, phase="", callbacks=parts)
+    assert records[0].measures == {"seen": 1.0}
+
+
+@pytest.mark.parametrize("quantizer", ["uniform", "sigmoid"])
+def test_without_epochs_bits_are_frozen_and_weights_left(quantized, splits, quantizer):
+    network = quantized(2)
+    before = {name: layer.weight.clone() for name, layer in network.layers.items()}
+    knobs = Allocation(quantizer=quantizer)
+    train_at_plan(network, network.layer_plans, TrainingSession(splits), knobs, epochs=0, seed=0, phase="")
+    assert all(torch.equal(layer.weight, before[name]) for name, layer in network.layers.items())

@@ -8,6 +8,7 @@ from bitsearch.plan import UniformBits
 from bitsearch.space import Training
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import Callback, train
+from bitsearch.train.session import TrainingSession
 
 TRAINING = Training(batch_size=32, learning_rate=5e-3)
 
@@ -22,7 +23,7 @@ def states_equal(one, other):
 
 def test_training_lowers_the_loss_and_reports_every_epoch(fresh_network, splits):
     network, records = fresh_network(), []
-    train(network, splits, TRAINING, epochs=4, seed=0, phase="here", on_epoch=records.append)
+    train(network, TrainingSession(splits, TRAINING, on_epoch=records.append), epochs=4, seed=0, phase="here")
     assert [(record.phase, record.epoch, record.epochs) for record in records] == [("here", n, 4) for n in (1, 2, 3, 4)]
     assert records[-1].loss < 0.8 * records[0].loss
     # It is about 0.6 and chance is 0.1; another order of summation decides single samples.
@@ -35,7 +36,7 @@ def test_a_quantized_network_recovers_by_training(network, splits, batch):
     quantized, records = quantize(network, batch[0][:32], start=start), []
     quantized.fix(quantized.layer_plans)
     training = Training(batch_size=32, learning_rate=1e-3)
-    train(quantized, splits, training, epochs=6, seed=0, phase="", on_epoch=records.append)
+    train(quantized, TrainingSession(splits, training, on_epoch=records.append), epochs=6, seed=0, phase="")
     assert records[-1].loss < 0.85 * records[0].loss
     # By six of a hundred samples; another order of summation decides one or two of them.
     assert records[-1].validation_accuracy > records[0].validation_accuracy
@@ -48,7 +49,7 @@ def test_no_step_collapses_in_training_from_scratch(fresh_network, splits, batch
     quantized(batch[0])
     before = {name: layer.weight_step.item() for name, layer in quantized.layers.items()}
     training = Training(batch_size=32, learning_rate=learning_rate)
-    train(quantized, splits, training, epochs=6, seed=0, phase="", on_epoch=records.append)
+    train(quantized, TrainingSession(splits, training, on_epoch=records.append), epochs=6, seed=0, phase="")
     for name, layer in quantized.layers.items():
         assert layer.weight_step.item() > 0.01 * before[name], name
         assert layer.spike_step.min() > 1e-4, name
@@ -59,7 +60,7 @@ def test_no_step_collapses_in_training_from_scratch(fresh_network, splits, batch
 def test_training_is_identical_for_identical_seeds(fresh_network, splits, batch, quantized):
     def run(seed):
         network = learnable(fresh_network(1), batch) if quantized else fresh_network(1)
-        train(network, splits, TRAINING, epochs=2, seed=seed, phase="")
+        train(network, TrainingSession(splits, TRAINING), epochs=2, seed=seed, phase="")
         return network
 
     assert states_equal(run(3), run(3))
@@ -70,7 +71,7 @@ def test_the_seed_of_training_is_independent_of_torchs_own(fresh_network, splits
     networks = [fresh_network(), fresh_network()]
     for global_seed, network in enumerate(networks):
         torch.manual_seed(global_seed)
-        train(network, splits, TRAINING, epochs=1, seed=0, phase="")
+        train(network, TrainingSession(splits, TRAINING), epochs=1, seed=0, phase="")
     assert states_equal(*networks)
 
 
@@ -93,7 +94,8 @@ class Recorder(Callback):
 def test_callbacks_see_every_batch_and_add_to_the_record(fresh_network, splits):
     network, records = fresh_network(), []
     recorder = Recorder(network)
-    train(network, splits, TRAINING, epochs=2, seed=0, phase="", callbacks=[recorder], on_epoch=records.append)
+    session = TrainingSession(splits, TRAINING, on_epoch=records.append)
+    train(network, session, epochs=2, seed=0, phase="", callbacks=[recorder])
     assert recorder.sizes == [32] * 16
     assert recorder.epochs == [1, 2]
     assert [record.measures for record in records] == [{"seen": 8.0}, {"seen": 16.0}]
@@ -104,7 +106,8 @@ def test_penalties_are_trained_on_but_not_reported_as_loss(fresh_network, splits
     for penalty in (None, 0.0, 10.0):
         network, records = fresh_network(), []
         callbacks = [Recorder(network, penalty)]
-        train(network, splits, TRAINING, epochs=2, seed=0, phase="", callbacks=callbacks, on_epoch=records.append)
+        session = TrainingSession(splits, TRAINING, on_epoch=records.append)
+        train(network, session, epochs=2, seed=0, phase="", callbacks=callbacks)
         losses.append(records[-1].loss)
         norms.append(network[0].weight.norm().item())
     assert losses[0] == losses[1]
@@ -123,7 +126,7 @@ def test_annealing_brings_the_learning_rate_to_zero(fresh_network, splits):
             def before_batch(self, inputs, network=network, last=last):
                 last.append(network[9 + 1].weight.detach().clone())
 
-        train(network, splits, TRAINING, epochs=2, seed=0, phase="", anneal=anneal, callbacks=[Last()])
+        train(network, TrainingSession(splits, TRAINING), epochs=2, seed=0, phase="", anneal=anneal, callbacks=[Last()])
         moved[anneal] = [(network[10].weight - last[-1]).norm().item(), (last[1] - last[0]).norm().item()]
     assert moved[True][1] == moved[False][1]
     assert moved[True][0] < 0.1 * moved[False][0]
@@ -141,7 +144,8 @@ def test_bits_move_at_their_own_rates_and_the_last_step_is_followed(network, spl
     for layer in quantized.layers.values():
         layer.straight_through = False
     rates = {"bits_learning_rate": 0.1, "time_learning_rate": 1e-9}
-    train(quantized, splits, TRAINING, epochs=1, seed=0, phase="", callbacks=[Push(quantized)], latent_rates=rates)
+    session = TrainingSession(splits, TRAINING)
+    train(quantized, session, epochs=1, seed=0, phase="", callbacks=[Push(quantized)], latent_rates=rates)
     for layer in quantized.searched_layers.values():
         # Eight steps of Adam against a constant slope: 0.1 each, slower at the end.
         assert 2.2 < layer.weight_latent < 2.6
@@ -154,15 +158,10 @@ def test_bits_move_at_their_own_rates_and_the_last_step_is_followed(network, spl
 def test_training_ends_in_the_allocation_it_reports(network, splits, batch):
     quantized = learnable(network, batch)
     plans = []
-    train(
-        quantized,
-        splits,
-        TRAINING,
-        epochs=1,
-        seed=0,
-        phase="",
-        on_epoch=lambda record: plans.append(copy.deepcopy(quantized.layer_plans)),
+    session = TrainingSession(
+        splits, TRAINING, on_epoch=lambda record: plans.append(copy.deepcopy(quantized.layer_plans))
     )
+    train(quantized, session, epochs=1, seed=0, phase="")
     assert plans == [quantized.layer_plans]
     quantized.round_latents()
     assert plans == [quantized.layer_plans]

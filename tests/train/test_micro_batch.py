@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bitsearch.allocate.learnable import quantize
-from bitsearch.allocate.methods.search_phase import SpikeCounter
+from bitsearch.allocate.methods.activity import SpikeCounter
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.errors import InputError
@@ -15,6 +15,7 @@ from bitsearch.space import Allocation, Training
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import train
 from bitsearch.train.micro_batch import MicroBatches
+from bitsearch.train.session import TrainingSession
 
 
 def plain_network():
@@ -100,7 +101,7 @@ def test_training_in_parts_is_training_on_the_whole_batch(splits, batch, quantiz
             # Where steps are set is the one thing that a part decides.
             network(images)
         training = Training(batch_size=32, learning_rate=1e-3, micro_batch=micro_batch)
-        train(network, splits, training, epochs=2, seed=0, phase="", on_epoch=records.append)
+        train(network, TrainingSession(splits, training, on_epoch=records.append), epochs=2, seed=0, phase="")
         losses.append([record.loss for record in records])
         networks.append(network)
         assert [record.micro_batch for record in records] == [micro_batch] * 2
@@ -142,8 +143,9 @@ def test_spikes_are_counted_over_all_parts(batch):
 def test_out_of_memory_halves_the_parts_and_goes_on(splits):
     splits = double(splits)
     network, records = Small(most=9), []
+    session = TrainingSession(splits, Training(batch_size=32), on_epoch=records.append)
     with pytest.warns(RuntimeWarning, match="out of memory on") as said:
-        train(network, splits, Training(batch_size=32), epochs=2, seed=0, phase="", on_epoch=records.append)
+        train(network, session, epochs=2, seed=0, phase="")
     assert [str(warning.message).partition(";")[0] for warning in said] == [
         "out of memory on 32 samples at once",
         "out of memory on 16 samples at once",
@@ -151,7 +153,8 @@ def test_out_of_memory_halves_the_parts_and_goes_on(splits):
     assert [record.micro_batch for record in records] == [8, 8]
     assert network.given == [32, 16] + [8] * (256 // 8) * 2
     whole, whole_records = Small(most=32), []
-    train(whole, splits, Training(batch_size=32), epochs=2, seed=0, phase="", on_epoch=whole_records.append)
+    session = TrainingSession(splits, Training(batch_size=32), on_epoch=whole_records.append)
+    train(whole, session, epochs=2, seed=0, phase="")
     losses = [record.loss for record in whole_records]
     assert [record.loss for record in records] == pytest.approx(losses, rel=RECORDED)
 
@@ -159,15 +162,16 @@ def test_out_of_memory_halves_the_parts_and_goes_on(splits):
 def test_out_of_memory_in_the_search_phase_leaves_every_layer_learnable(splits, batch):
     quantized = quantize(Small(most=20).float(), batch[0][:16])
     signal = LatentGradientCallback(quantized, Allocation(), 0)
+    session = TrainingSession(splits, Training(batch_size=32))
     with pytest.warns(RuntimeWarning, match="going on with 16"):
-        train(quantized, splits, Training(batch_size=32), epochs=1, seed=0, phase="", callbacks=[signal])
+        train(quantized, session, epochs=1, seed=0, phase="", callbacks=[signal])
     assert signal.curvature.states.keys() == quantized.searched_layers.keys()
     assert all(state.weight_fisher.sum() > 0 for state in signal.curvature.states.values())
 
 
 def test_out_of_memory_on_one_sample_ends_training(splits):
     with pytest.warns(RuntimeWarning), pytest.raises(InputError, match="single sample"):
-        train(Small(most=0), double(splits), Training(batch_size=4), epochs=1, seed=0, phase="")
+        train(Small(most=0), TrainingSession(double(splits), Training(batch_size=4)), epochs=1, seed=0, phase="")
 
 
 def test_processes_that_train_together_say_what_to_set():

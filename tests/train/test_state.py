@@ -15,6 +15,7 @@ from bitsearch.errors import DivergedError
 from bitsearch.space import Allocation, Training
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 
 
 class _KilledError(Exception):
@@ -48,7 +49,8 @@ def test_a_full_precision_training(fresh_network, splits, tmp_path):
 
     def attempt(checkpoints):
         network = with_dropout(fresh_network())
-        train(network, splits, training, epochs=4, seed=0, phase="full precision", checkpoints=checkpoints)
+        session = TrainingSession(splits, training, checkpoints=checkpoints)
+        train(network, session, epochs=4, seed=0, phase="full precision")
         return network.state_dict()
 
     undisturbed = attempt(None)
@@ -94,10 +96,8 @@ def test_a_method(case, network, splits, space, tmp_path):
 
     def attempt(checkpoints, kind="resumed"):
         given = copy.deepcopy(network)
-        problem = AllocationProblem(
-            given, model, rules, splits, short, knobs, budgets, seed=0,
-            on_epoch=records[kind].append, checkpoints=checkpoints,
-        )  # fmt: skip
+        session = TrainingSession(splits, short.training, on_epoch=records[kind].append, checkpoints=checkpoints)
+        problem = AllocationProblem(given, model, rules, session, short, knobs, budgets, seed=0)
         return list(METHODS[method](problem))
 
     undisturbed = attempt(None, "undisturbed")
@@ -121,12 +121,12 @@ def test_batches_that_were_cut_for_memory_stay_cut(fresh_network, splits, tmp_pa
             raise _KilledError
 
     cut = whole.model_copy(update={"micro_batch": 16})
-    with pytest.raises(_KilledError), Checkpoint(path) as checkpoint:
-        train(fresh_network(), splits, cut, epochs=3, seed=0, phase="a", on_epoch=first, checkpoints=checkpoint)
-    train(
-        fresh_network(), splits, whole, epochs=3, seed=0, phase="a",
-        on_epoch=records.append, checkpoints=Checkpoint(path),
-    )  # fmt: skip
+    with Checkpoint(path) as checkpoint:
+        session = TrainingSession(splits, cut, on_epoch=first, checkpoints=checkpoint)
+        with pytest.raises(_KilledError):
+            train(fresh_network(), session, epochs=3, seed=0, phase="a")
+    session = TrainingSession(splits, whole, on_epoch=records.append, checkpoints=Checkpoint(path))
+    train(fresh_network(), session, epochs=3, seed=0, phase="a")
     assert [(record.epoch, record.micro_batch) for record in records] == [(1, 16), (2, 16), (2, 16), (3, 16)]
 
 
@@ -135,4 +135,4 @@ def test_a_training_that_diverges_says_when(fresh_network, splits):
     with torch.no_grad():
         broken[0].weight[0] = math.nan
     with pytest.raises(DivergedError, match=r"loss is nan in epoch 1 of 2 \(full precision\); lower"):
-        train(broken, splits, Training(batch_size=32), epochs=2, seed=0, phase="full precision")
+        train(broken, TrainingSession(splits, Training(batch_size=32)), epochs=2, seed=0, phase="full precision")

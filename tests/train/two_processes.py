@@ -31,6 +31,7 @@ from bitsearch.space import Allocation, SearchSpace, Training
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 
 LEARNING_RATE = 5e-3
 
@@ -98,8 +99,8 @@ def fixed(
     splits, records = digits(samples, dtype), []
     training = Training(batch_size=32, learning_rate=LEARNING_RATE, **options)
     plain = network(norm, dtype)
-    everything = {"seed": 0, "on_epoch": records.append, "fabric": fabric}
-    train(plain, splits, training, epochs=epochs, phase="float", **everything)
+    session = TrainingSession(splits, training, records.append, fabric=fabric)
+    train(plain, session, epochs=epochs, seed=0, phase="float")
     quantized = quantize(plain, splits.train[:32][0], start=UniformBits(weight_bits=4, spike_bits=4, time_steps=2))
     quantized.fix(quantized.layer_plans)
     steps_in(dtype, quantized)
@@ -109,7 +110,7 @@ def fixed(
     for own in quantized.layers.values():
         own.weight_log_step.requires_grad_(steps_learned)
         own.spike_log_step.requires_grad_(steps_learned)
-    train(quantized, splits, training, epochs=epochs, phase="quantized", **everything)
+    train(quantized, session, epochs=epochs, seed=0, phase="quantized")
     return outcome(quantized, records)
 
 
@@ -119,22 +120,21 @@ def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoi
     training = Training(batch_size=64, epochs=epochs, learning_rate=LEARNING_RATE)
     space = SearchSpace(name="tiny", network="none", data="digits", training=training)
     plain = network(norm, dtype)
-    train(plain, splits, training, epochs=4, seed=0, phase="float", on_epoch=records.append, fabric=fabric)
+    session = TrainingSession(splits, training, on_epoch=records.append, fabric=fabric)
+    train(plain, session, epochs=4, seed=0, phase="float")
     model = CostModel(trace(plain, splits.train[:32][0]))
     rules = AllowedBits.make(model, space.choices, space.first_layer)
     budgets = [Budget.parse(budget[1], budget[0], model, space.baseline)]
+    session = TrainingSession(splits, space.training, on_epoch=records.append, fabric=fabric, checkpoints=checkpoints)
     problem = AllocationProblem(
         plain,
         model,
         rules,
-        splits,
+        session,
         space,
         Allocation(probe_every=2, search_share=0.5, headroom=100.0, **knobs),
         budgets,
         seed=0,
-        on_epoch=records.append,
-        fabric=fabric,
-        checkpoints=checkpoints,
     )
     make = adaptive.make_learnable_copy
     with (

@@ -8,36 +8,31 @@ from dataclasses import replace
 
 from torch import nn
 
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, project_and_fine_tune
+from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import Activity, AllowedBits, CostModel
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace
-from bitsearch.train.evaluate import evaluate_with_activity
-from bitsearch.train.fabric import make_fabric
 
 
 def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """Search, project, freeze and fine-tune."""
-    model, rules, space, training = problem.model, problem.rules, problem.space, problem.space.training
-    # One for all phases.
-    device = next(problem.network.parameters()).device
-    problem = replace(problem, fabric=problem.fabric or make_fabric(device, training.precision))
-    start = search_start(problem, expected_activity(problem))
+    estimate = ActivityEstimate(problem)
+    start = search_start(problem, estimate.from_start())
     knobs = problem.knobs.model_copy(update={"start": start})
-    quantized = make_learnable_copy(problem.network, model, rules, space, knobs)
-    if problem.activity_budgets:
-        validation = problem.splits.validation
-        _, quantized.activity = evaluate_with_activity(quantized, validation, training.at_once, shared=True)
-    search_epochs = max(1, round(training.epochs * knobs.search_share))
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    estimate.at_plan(quantized)
+    epochs = problem.session.settings.epochs
+    search_epochs = max(1, round(epochs * knobs.search_share))
     aims, loss = search(quantized, problem, search_epochs)
     project_and_fine_tune(
         quantized,
         problem,
-        epochs=training.epochs - search_epochs,
+        epochs=epochs - search_epochs,
         seed=problem.seed + 1,
         limits=aims,
         loss=loss,

@@ -1,19 +1,17 @@
 """What an allocation method is given, and what it gives back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from bitsearch.cost import AllowedBits, Budget, CostModel
-from bitsearch.data import Splits
+from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation, SearchSpace
-from bitsearch.train.loop import OnEpoch
-from bitsearch.train.state import Checkpoints
+from bitsearch.train.session import TrainingSession
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,8 @@ class AllocationProblem:
     """Trained in full precision, on its device; methods leave it as it is."""
     model: CostModel
     rules: AllowedBits
-    splits: Splits
+    session: TrainingSession
+    """Its processes allocate together; done again where it was interrupted, a method goes on after its last epoch."""
     space: SearchSpace
     knobs: Allocation
     budgets: Sequence[Budget]
@@ -33,11 +32,6 @@ class AllocationProblem:
     """Of batches and of what is sampled."""
     draw: int = 0
     """Counts the attempts of a method that has a choice of its own: a random plan, the next uniform one."""
-    on_epoch: OnEpoch | None = None
-    fabric: Fabric | None = None
-    """As for :func:`bitsearch.train.loop.train`; all of its processes allocate together."""
-    checkpoints: Checkpoints | None = None
-    """Where the method was interrupted: done again, it goes on after its last whole epoch."""
 
     @property
     def activity_budgets(self) -> list[Budget]:
@@ -47,6 +41,10 @@ class AllocationProblem:
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
         return self.rules.nearest(self.model, bits, granularity=self.knobs.granularity, decay=self.knobs.decay)
+
+    def quantized(self, plan: Mapping[str, LayerPlan]) -> QuantizedNetwork:
+        """A copy of the network with a plan's bits."""
+        return QuantizedNetwork(convert(self.network, plan), self.model, self.rules, self.space.baseline)
 
 
 class Method(Protocol):

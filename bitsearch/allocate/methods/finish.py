@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bitsearch.allocate.loss_model import LossModel
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.projection import project
-from bitsearch.cost import Activity, Budget
-from bitsearch.layers import convert
+from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.train.evaluate import evaluate_with_activity
-from bitsearch.train.fine_tune import fine_tune
+from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import Callback
 
 MAX_CORRECTIONS = 3
@@ -55,10 +54,10 @@ def project_and_fine_tune(
         callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
     """
     model, rules, activity_budgets = problem.model, problem.rules, problem.activity_budgets
-    splits, training = problem.splits, problem.space.training
     aims = list(limits or problem.budgets)
-    if activity_budgets and quantized.activity is None:
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
+    estimate = ActivityEstimate(problem)
+    if quantized.activity is None:
+        estimate.at_plan(quantized)
 
     def tune(epochs: int, seed: int) -> None:
         # Nothing can be asked for below the cheapest plan; where firing makes that too dear, the budget is not met.
@@ -77,25 +76,13 @@ def project_and_fine_tune(
             activity=quantized.activity,
             use_slack=use_slack,
         )
-        quantized.fix(plan)
-        if epochs > 0:
-            fine_tune(
-                quantized,
-                splits,
-                training,
-                problem.knobs,
-                epochs=epochs,
-                seed=seed,
-                phase=phase,
-                callbacks=callbacks(),
-                on_epoch=problem.on_epoch,
-                fabric=problem.fabric,
-                checkpoints=problem.checkpoints,
-            )
+        train_at_plan(
+            quantized, plan, problem.session, problem.knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks
+        )
 
     tune(epochs, seed)
     for correction in range(MAX_CORRECTIONS if activity_budgets else 0):
-        _, quantized.activity = evaluate_with_activity(quantized, splits.validation, training.at_once, shared=True)
+        estimate.at_plan(quantized)
         if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in activity_budgets):
             break
         for index, aim in enumerate(aims):
@@ -104,23 +91,8 @@ def project_and_fine_tune(
         tune(max(1, epochs // 2), seed + 1 + correction)
 
 
-def train_at_plan(problem: AllocationProblem, plan: Mapping[str, LayerPlan], phase: str) -> QuantizedNetwork:
+def train_within_budgets(problem: AllocationProblem, plan: Mapping[str, LayerPlan], phase: str) -> QuantizedNetwork:
     """A copy of the problem's network with the bits of a plan that meets the budgets, trained all epochs at them."""
-    network = convert(problem.network, plan)
-    quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    epochs = problem.space.training.epochs
+    quantized, epochs = problem.quantized(plan), problem.session.settings.epochs
     project_and_fine_tune(quantized, problem, epochs=epochs, seed=problem.seed, use_slack=False, phase=phase)
     return quantized
-
-
-def expected_activity(problem: AllocationProblem) -> Activity | None:
-    """How often neurons fire before anything is trained at few bits, where every search starts; None if no budget asks.
-
-    Methods that choose a plan in one step use it as their spike statistics.
-    """
-    if not problem.activity_budgets:
-        return None
-    network = convert(problem.network, problem.plan(problem.knobs.start))
-    quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
-    at_once = problem.space.training.at_once
-    return evaluate_with_activity(quantized, problem.splits.validation, at_once, shared=True)[1]

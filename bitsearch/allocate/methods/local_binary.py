@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, project_and_fine_tune
+from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.choices import Span
@@ -211,33 +212,29 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
     Raises:
         InputError: one weight bit on every layer does not meet the budgets, and neither does a uniform plan.
     """
-    activity = expected_activity(problem)
+    activity = ActivityEstimate(problem).from_start()
     start = _start(problem, activity)
-    training, knobs = problem.space.training, problem.knobs
+    session, knobs = problem.session, problem.knobs
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
     for name, layer in quantized.searched_layers.items():
         layer.straight_through = False
         layer.set_bits(start[name])
     quantized.activity = activity
-    search_epochs = max(1, round(training.epochs * knobs.search_share))
+    search_epochs = max(1, round(session.settings.epochs * knobs.search_share))
     train(
         quantized,
-        problem.splits,
-        training,
+        session,
         epochs=search_epochs,
         seed=problem.seed,
         phase="binarize",
         anneal=False,
         callbacks=[Binarization(quantized, problem, search_epochs)],
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
-        on_epoch=problem.on_epoch,
-        fabric=problem.fabric,
-        checkpoints=problem.checkpoints,
     )
     project_and_fine_tune(
         quantized,
         problem,
-        epochs=training.epochs - search_epochs,
+        epochs=session.settings.epochs - search_epochs,
         seed=problem.seed + 1,
         use_slack=False,
         # Sharp sigmoids pass binary weights no gradient to flip by.

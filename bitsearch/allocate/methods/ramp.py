@@ -6,7 +6,6 @@ are tuned; the next step goes on from these weights. All steps together take twi
 front of K plans costs about what two single ones do.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,13 +14,13 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened_limit
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.fine_tune import fine_tune
 
 LENGTH = 2
@@ -32,13 +31,10 @@ SEARCHED = 0.5
 
 def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """A network at each of ``ramp_steps`` budgets, the given ones last."""
-    knobs, training = problem.knobs, problem.space.training
+    knobs = problem.knobs
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
-    if problem.activity_budgets:
-        _, quantized.activity = evaluate_with_activity(
-            quantized, problem.splits.validation, training.at_once, shared=True
-        )
-    epochs = max(2, math.ceil(LENGTH * training.epochs / knobs.ramp_steps))
+    ActivityEstimate(problem).at_plan(quantized)
+    epochs = max(2, math.ceil(LENGTH * problem.session.settings.epochs / knobs.ramp_steps))
     search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
     for number in range(1, knobs.ramp_steps + 1):
@@ -49,10 +45,10 @@ def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
         _search(quantized, step, search_epochs)
         real = _tune(quantized, step, epochs - search_epochs)
-        left = QuantizedNetwork(copy.deepcopy(quantized.network), problem.model, problem.rules, problem.space.baseline)
-        left.soft_accuracy = quantized.soft_accuracy
-        project_and_fine_tune(left, step, epochs=0, seed=step.seed, use_slack=False)
-        yield left
+        snapshot = quantized.copy()
+        snapshot.soft_accuracy = quantized.soft_accuracy
+        project_and_fine_tune(snapshot, step, epochs=0, seed=step.seed, use_slack=False)
+        yield snapshot
         with torch.no_grad():
             for name, weight in real.items():
                 # Bits move with uniform steps, so that these are found anew.
@@ -89,14 +85,10 @@ def _tune(quantized: QuantizedNetwork, step: AllocationProblem, epochs: int) -> 
         layer.straight_through = False
     return fine_tune(
         quantized,
-        step.splits,
-        step.space.training,
+        step.session,
         step.knobs,
         epochs=epochs,
         seed=step.seed + 1,
         phase="fine-tune",
         latent_rates={"bits_learning_rate": 0.0, "time_learning_rate": 0.0},
-        on_epoch=step.on_epoch,
-        fabric=step.fabric,
-        checkpoints=step.checkpoints,
     )

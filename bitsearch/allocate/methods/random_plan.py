@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.solvers.random_plan import random_plan
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
@@ -15,6 +16,6 @@ def allocate_randomly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """The method ``random``: train one :func:`random_plan`, another one at every draw."""
     smallest = problem.plan(UniformBits(weight_bits=1, spike_bits=1, time_steps=1))
     generator = np.random.default_rng((problem.seed, problem.draw))
-    activity = expected_activity(problem)
+    activity = ActivityEstimate(problem).from_start()
     plan = random_plan(smallest, problem.model, problem.rules, problem.budgets, generator, activity)
-    yield train_at_plan(problem, plan, "random")
+    yield train_within_budgets(problem, plan, "random")

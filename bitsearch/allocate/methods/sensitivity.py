@@ -13,9 +13,10 @@ from itertools import islice
 import torch
 
 from bitsearch.allocate.budget_control import target_limit
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.hessian import hessian_traces
 from bitsearch.allocate.solvers.integer_program import SECONDS, solve
@@ -32,7 +33,7 @@ PROBES = 8
 
 def score(problem: AllocationProblem) -> FisherLossModel:
     """A loss model of every searched layer at any bits; it serves any number of budgets."""
-    knobs, splits = problem.knobs, problem.splits
+    knobs, splits, training = problem.knobs, problem.session.splits, problem.session.settings
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
     device = next(problem.network.parameters()).device
     curvature = FisherLossModel(
@@ -48,20 +49,19 @@ def score(problem: AllocationProblem) -> FisherLossModel:
     names = list(quantized.searched_layers)
     # By the weights and by the input of every layer, summed over samples; the last row counts these.
     traces = torch.zeros(len(names) + 1, 2, device=device)
-    training = problem.space.training
     micro = MicroBatches(training.micro_batch, splits.batch_axis, world_size())
-    left = len(splits.train)  # type: ignore[arg-type]
+    remaining = len(splits.train)  # type: ignore[arg-type]
     probes = batches(splits.train, training.batch_size, order, share=(rank(), world_size()))
     seed_epoch(problem.seed, 0, rank())
     quantized.train()
     with shared_batch_norm(quantized):
         for inputs, labels in islice(probes, PROBES):
-            parts = micro.parts(inputs.to(device), labels.to(device), min(left, training.batch_size))
-            left -= training.batch_size
+            parts = micro.parts(inputs.to(device), labels.to(device), min(remaining, training.batch_size))
+            remaining -= training.batch_size
             curvature.probe(*(part for part, _ in parts))
-            for part, own in parts if knobs.sensitivity == "hessian" else ():
-                found = hessian_traces(problem.network, names, part, own, signs)
-                traces += len(own) * torch.tensor([*found.values(), (1.0, 1.0)], device=device)
+            for part, part_labels in parts if knobs.sensitivity == "hessian" else ():
+                layer_traces = hessian_traces(problem.network, names, part, part_labels, signs)
+                traces += len(part_labels) * torch.tensor([*layer_traces.values(), (1.0, 1.0)], device=device)
     if knobs.sensitivity == "hessian":
         traces = all_reduce_sum(traces)
         # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
@@ -77,21 +77,21 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
     ``budget_share``, the prices and ``depth_preference`` count as they do elsewhere.
     """
     model, rules, knobs = problem.model, problem.rules, problem.knobs
-    activity = expected_activity(problem)
+    activity = ActivityEstimate(problem).from_start()
     start = problem.plan(knobs.start)
     smallest = rules.smallest(model)
     aims = [
         replace(budget, limit=target_limit(budget, model, smallest, knobs.budget_share, activity))
         for budget in problem.budgets
     ]
-    found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
-    if problem.fabric is not None:
+    solution = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
+    if problem.session.fabric is not None:
         # Where time runs out, each process has come to another plan.
-        found = problem.fabric.broadcast(found)
-    if not found.optimal and rank() == 0:
+        solution = problem.session.fabric.broadcast(solution)
+    if not solution.optimal and rank() == 0:
         warnings.warn(
             f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "
             "is trained",
             stacklevel=2,
         )
-    yield train_at_plan(problem, found.plan, "sensitivity")
+    yield train_within_budgets(problem, solution.plan, "sensitivity")

@@ -1,60 +1,21 @@
 """Uniform allocation: the same bits for every searched layer. The baseline that any other method has to beat."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from lightning_fabric import Fabric
-from torch import nn
-
+from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
+from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, AllowedBits, CostModel
-from bitsearch.data import Splits
+from bitsearch.cost import Activity
 from bitsearch.errors import InputError
-from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import SearchSpace
-from bitsearch.train.fine_tune import fine_tune
-from bitsearch.train.loop import OnEpoch
-from bitsearch.train.state import Checkpoints
-
-
-def train_fixed(
-    network: nn.Module,
-    model: CostModel,
-    rules: AllowedBits,
-    plan: Mapping[str, LayerPlan],
-    splits: Splits,
-    space: SearchSpace,
-    *,
-    seed: int,
-    phase: str = "uniform",
-    on_epoch: OnEpoch | None = None,
-    fabric: Fabric | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> QuantizedNetwork:
-    """Train a fixed plan for as many epochs as any other trial gets; ``network`` (full precision) is left as it is."""
-    quantized = QuantizedNetwork(convert(network, plan), model, rules, space.baseline)
-    fine_tune(
-        quantized,
-        splits,
-        space.training,
-        space.allocation,
-        epochs=space.training.epochs,
-        seed=seed,
-        phase=phase,
-        on_epoch=on_epoch,
-        fabric=fabric,
-        checkpoints=checkpoints,
-    )
-    return quantized
+from bitsearch.plan import UniformBits
 
 
 def best_uniform(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
     """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
     limit = problem.space.search.uniform_trials
-    found = uniform_plans(
+    candidates = uniform_plans(
         problem.model,
         problem.rules,
         problem.budgets,
@@ -62,13 +23,13 @@ def best_uniform(problem: AllocationProblem, activity: Activity | None) -> Unifo
         weight_tolerance=problem.knobs.weight_tolerance,
         activity=activity,
     )
-    if not found:
-        asked = ", ".join(budget.requested for budget in problem.budgets)
-        raise InputError(f"no uniform plan meets the budget {asked}; allow more, or take another method")
-    return found[problem.draw % len(found)]
+    if not candidates:
+        requests = ", ".join(budget.requested for budget in problem.budgets)
+        raise InputError(f"no uniform plan meets the budget {requests}; allow more, or take another method")
+    return candidates[problem.draw % len(candidates)]
 
 
 def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
     """The method ``uniform``: train :func:`best_uniform`."""
-    bits = best_uniform(problem, expected_activity(problem))
-    yield train_at_plan(problem, problem.plan(bits), "uniform")
+    bits = best_uniform(problem, ActivityEstimate(problem).from_start())
+    yield train_within_budgets(problem, problem.plan(bits), "uniform")

@@ -86,16 +86,16 @@ class Fisher(Generic[_Layer]):
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        kept = {name: state.kept() for name, state in self.states.items()}
-        return {"generator": self.generator.get_state(), "layers": kept}
+        layers = {name: state.kept() for name, state in self.states.items()}
+        return {"generator": self.generator.get_state(), "layers": layers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there, on the layers' own devices."""
         self.generator.set_state(state["generator"])
-        for name, kept in state["layers"].items():
+        for name, fields in state["layers"].items():
             device = self.network.layers[name].weight.device
             self.states[name] = type(self.states[name])(
-                **{key: to_device(value, device) for key, value in kept.items()}
+                **{key: to_device(value, device) for key, value in fields.items()}
             )
 
     def probe(self, *parts: Tensor) -> None:
@@ -104,8 +104,8 @@ class Fisher(Generic[_Layer]):
         ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through
         the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
         """
-        own = sum(part.shape[self.batch_axis] for part in parts)
-        batch = int(all_reduce_sum(torch.tensor(own, device=parts[0].device)))
+        share = sum(part.shape[self.batch_axis] for part in parts)
+        batch = int(all_reduce_sum(torch.tensor(share, device=parts[0].device)))
         noise: Tensor | None = None
         calls: dict[tuple[str, int], _Call] = {}
         for part in parts:
@@ -155,15 +155,17 @@ class Fisher(Generic[_Layer]):
         keep_graph: bool = False,
     ) -> None:
         """Add what the calls watched and a backward pass of random slopes show to ``calls``."""
-        seen, self.calls = self.calls, {}
+        watched, self.calls = self.calls, {}
         logits = logits.float()
         slopes = fisher_slopes(logits.detach(), noise.to(logits.device))
         loss = (logits * slopes).sum() * (LOSS_SCALE / batch)
-        found = [((name, index), *call) for name, own in seen.items() for index, call in enumerate(own)]
-        operands = [operand for _, _, spikes, weight in found for operand in (spikes, weight)]
+        rows = [
+            ((name, index), *call) for name, layer_calls in watched.items() for index, call in enumerate(layer_calls)
+        ]
+        operands = [operand for _, _, spikes, weight in rows for operand in (spikes, weight)]
         gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
         with torch.no_grad():
-            for index, (key, x, _, _) in enumerate(found):
+            for index, (key, x, _, _) in enumerate(rows):
                 spike_grad, weight_grad = (grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2])
                 if self.network.layers[key[0]].frames is None:
                     x, spike_grad = x[None], spike_grad[None]

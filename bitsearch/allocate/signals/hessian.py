@@ -44,13 +44,13 @@ def hessian_traces(
             "the Hessian of a network with spiking neurons is not defined, since their gradients are surrogates; "
             'set allocation.sensitivity = "fisher"'
         )
-    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    layer_inputs: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def capture(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             # The network's own input carries no gradient yet.
             x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-            seen[name].append(x)
+            layer_inputs[name].append(x)
             return (x, *args[1:])
 
         return hook
@@ -59,7 +59,7 @@ def hessian_traces(
         for name in names:
             hooks.callback(modules[name].register_forward_pre_hook(capture(name)).remove)
         loss = nn.functional.cross_entropy(predict(network, inputs), labels)
-        groups = [[modules[name].weight] for name in names] + [seen[name] for name in names]
+        groups = [[modules[name].weight] for name in names] + [layer_inputs[name] for name in names]
         tensors: list[Tensor] = [tensor for group in groups for tensor in group]  # type: ignore[misc]
         traces = [0.0] * len(groups)
         gradients = torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
@@ -71,8 +71,8 @@ def hessian_traces(
                 slope = _along(gradients[start : start + len(group)], vectors)
                 start += len(group)
                 if slope.requires_grad:
-                    found = torch.autograd.grad(slope, group, retain_graph=True, materialize_grads=True)
-                    traces[index] += float(_along(found, vectors)) / VECTORS
+                    products = torch.autograd.grad(slope, group, retain_graph=True, materialize_grads=True)
+                    traces[index] += float(_along(products, vectors)) / VECTORS
     # By an input, the mean loss of N samples has a block a sample, each divided by N: their mean comes out.
     return {name: (traces[index], traces[len(names) + index]) for index, name in enumerate(names)}
 

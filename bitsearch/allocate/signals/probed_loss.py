@@ -86,7 +86,7 @@ class CalibratedFisher(FisherLossModel):
 
     def _factor(self, name: str, operand: Operand) -> float:
         # What has not had its turn yet counts as the others do on the average, or it would look cheap beside them.
-        others = [found for (_, kind), found in self.corrections.items() if kind == operand]
+        others = [correction for (_, kind), correction in self.corrections.items() if kind == operand]
         return math.exp(self.corrections.get((name, operand), sum(others) / max(len(others), 1)))
 
     def correct(self, inputs: Tensor) -> None:
@@ -103,10 +103,10 @@ class CalibratedFisher(FisherLossModel):
         if other is None:
             return
         predicted = abs(self._uncorrected(name, operand, other) - self._uncorrected(name, operand, plan))
-        found = self.divergence(name, other, inputs)
-        if found < LEAST or not predicted:
+        divergence = self.divergence(name, other, inputs)
+        if divergence < LEAST or not predicted:
             return
-        new = max(-LARGEST, min(LARGEST, math.log(found / predicted)))
+        new = max(-LARGEST, min(LARGEST, math.log(divergence / predicted)))
         past = self.corrections.get((name, operand))
         self.corrections[name, operand] = moving_average(past, new, SMOOTHING)
 
@@ -164,13 +164,13 @@ def _neighbour(layer: QuantizedLayer, operand: Operand) -> LayerPlan | None:
 @contextmanager
 def _as_before(layer: QuantizedLayer) -> Iterator[None]:
     """Whatever happens to the layer inside, its state is the same afterwards."""
-    kept = {name: value.clone() for name, value in layer.state_dict().items()}
+    tensors = {name: value.clone() for name, value in layer.state_dict().items()}
     flags = layer.renew_weights, layer.renew_spikes, layer.renewals
     try:
         yield
     finally:
         state = layer.state_dict()
-        for name, value in kept.items():
+        for name, value in tensors.items():
             state[name].copy_(value)
         layer.renew_weights, layer.renew_spikes, layer.renewals = flags
         layer.refresh_cache()

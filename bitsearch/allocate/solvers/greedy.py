@@ -1,6 +1,7 @@
 """Greedy search from a plan: down until every budget is met, up while something is left, and by exchanges."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,18 @@ MAX_PAIRED_MOVES = 24
 """So many moves down, those that cost least, are tried in an exchange with every move up of another layer."""
 MIN_RELATIVE_GAIN = 1e-6
 """An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A move up of one layer's number, and the move down of another layer's that pays for it, if one has to."""
+
+    change: float
+    """Predicted loss after it minus that before it."""
+    lost: float
+    """What the move down adds to the predicted loss."""
+    moves: tuple[tuple[int, Move], ...]
+    """(index of the layer, its move), the one down first."""
 
 
 class GreedySearch:
@@ -154,11 +167,11 @@ class GreedySearch:
     def add_bits(self) -> bool:
         """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
         now, after = self._costs_after(1, self._bits(), pressure=False)
-        left = np.array([budget.limit for budget in self.budgets]) - now
+        slack = np.array([budget.limit for budget in self.budgets]) - now
         spent = (after - now[:, None, None]).clip(min=0.0)
         fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(spent > 0, spent / left[:, None, None], 0.0).max(0).clip(min=1e-12)
+            share = np.where(spent > 0, spent / slack[:, None, None], 0.0).max(0).clip(min=1e-12)
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
         return self._make(1, score, share, 0.5)
 
@@ -177,32 +190,50 @@ class GreedySearch:
 
         False if none does.
         """
+        for exchange in self.exchanges():
+            if exchange.change >= 0:
+                break
+            if exchange.change < -MIN_RELATIVE_GAIN * abs(exchange.lost):
+                for index, move in exchange.moves:
+                    self._set(index, move)
+                    self._refresh(index)
+                return True
+        return False
+
+    def exchanges(self, *, single: bool = False) -> Iterator[Exchange]:
+        """Every exchange within the budgets, the lowest predicted loss first.
+
+        It is judged by what it does to the plan's predicted loss, as whole plans are. With ``single``, moves up that
+        the budgets have room for are among them.
+        """
         limits = np.array([budget.limit for budget in self.budgets])[:, None, None, None]
-        # An exchange is judged by what it does to the plan's predicted loss, as whole plans are.
         losses = {direction: self.change[direction] / self.loss_price for direction in (-1, 1)}
         flat = losses[-1].ravel()
         downs = np.argsort(flat, kind="stable")[:MAX_PAIRED_MOVES]
         downs = downs[~np.isnan(flat[downs])]
-        if not len(downs):
-            return False
         slots, layers = np.divmod(downs, len(self.names))
-        lost = flat[downs]
-        numbers = np.repeat(self._numbers()[:, None], len(downs), axis=1)
-        numbers[:, np.arange(len(downs)), layers] = self.after[-1][:, slots, layers]
+        numbers = np.repeat(self._numbers()[:, None], single + len(downs), axis=1)
+        numbers[:, single + np.arange(len(downs)), layers] = self.after[-1][:, slots, layers]
         _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
-        others = layers[:, None, None] != np.arange(len(self.names))
+        # A first row without a move down, where such are asked for: it is no layer's, and loses nothing.
+        payers, lost = (np.concatenate([[none] * single, row]) for none, row in ((-1, layers), (0.0, flat[downs])))
+        others = payers[:, None, None] != np.arange(len(self.names))
         allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & others
-        change = (np.where(allowed, losses[1], np.inf) + lost[:, None, None]).reshape(len(downs), -1)
-        least = change.min(1)
-        best = int(np.where(least < -MIN_RELATIVE_GAIN * abs(lost), least, np.inf).argmin())
-        if not least[best] < -MIN_RELATIVE_GAIN * abs(lost[best]):
-            return False
-        pair = int(downs[best]), int(change[best].argmin())
-        for place, direction in zip(pair, (-1, 1), strict=True):
-            latent_index, index = divmod(place, len(self.names))
-            self._set(index, self.options[direction][latent_index, index])
-            self._refresh(index)
-        return True
+        change = np.where(allowed, losses[1], np.inf) + lost[:, None, None]
+        for place in np.argsort(change, axis=None, kind="stable")[: int(allowed.sum())]:
+            row, slot, index = (int(part) for part in np.unravel_index(place, change.shape))
+            pair = [(index, self.options[1][slot, index])]
+            if row >= single:
+                payer = int(layers[row - single])
+                pair.insert(0, (payer, self.options[-1][int(slots[row - single]), payer]))
+            yield Exchange(float(change[row, slot, index]), float(lost[row]), tuple(pair))
+
+    def plan_after(self, exchange: Exchange) -> dict[str, LayerPlan]:
+        """The plan that an exchange would lead to."""
+        names = {self.names[index]: move for index, move in exchange.moves}
+        return self.plan() | {
+            name: self.start[name].with_bits(move.weight_bits, move.spike_bits) for name, move in names.items()
+        }
 
     def _set(self, index: int, move: Move) -> tuple[int, tuple[int, ...]]:
         """Make a move of one layer; its weight bits and spike bits before."""

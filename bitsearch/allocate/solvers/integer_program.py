@@ -115,9 +115,9 @@ class _Program:
         for index, name in enumerate(self.names):
             options = list(_options(name, rules, loss, prices))
             table = self._rows(index, options)
-            kept = self._drop_dominated(index, options, table)
-            columns.append([options[o] for o in kept])
-            rows.append(table[:, kept])
+            undominated = self._drop_dominated(index, options, table)
+            columns.append([options[o] for o in undominated])
+            rows.append(table[:, undominated])
         self.columns = [(index, option) for index, options in enumerate(columns) for option in options]
         self.rows = np.concatenate(rows, axis=1)
         """``[means and linear budgets, columns]``: a mean in its unit, a cost as a share of its limit."""
@@ -151,16 +151,16 @@ class _Program:
         """Rows of what is not quantized."""
         geometry = self.model.geometry(self.activity)
         bits = self.model.vectors(*np.zeros((3, len(self.names))))
-        rest = slice(len(self.names), None)
+        fixed = slice(len(self.names), None)
         rows: list[Numbers] = []
         if self.limits:
             weight, weights, spike, steps, inputs = mean_bits(geometry, bits)
-            totals = (weight[rest].sum(), weights.sum(), spike[rest].sum(), steps[rest].sum(), inputs.sum())
+            totals = (weight[fixed].sum(), weights.sum(), spike[fixed].sum(), steps[fixed].sum(), inputs.sum())
             rows += means(*totals)
         for budget in self.linear:
             metric = METRICS[budget.metric]
             first, *others = metric.terms(geometry, bits)
-            rows.append(metric.total(first[rest].sum(), *(other.sum() for other in others)) / budget.limit)
+            rows.append(metric.total(first[fixed].sum(), *(other.sum() for other in others)) / budget.limit)
         return np.array(rows, dtype=np.float64)
 
     def _drop_dominated(self, index: int, options: Sequence[_Option], rows: Numbers) -> list[int]:
@@ -174,11 +174,11 @@ class _Program:
                 bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
                 fits &= metric.total(*(term[:, index] for term in metric.terms(geometry, bits))) <= budget.limit
         everything = np.vstack([rows, [option.loss for option in options]])
-        kept: list[int] = []
+        undominated: list[int] = []
         for o in sorted(np.flatnonzero(fits).tolist(), key=lambda o: (options[o].loss, *rows[:, o])):
-            if not any((everything[:, other] <= everything[:, o]).all() for other in kept):
-                kept.append(o)
-        return kept
+            if not any((everything[:, other] <= everything[:, o]).all() for other in undominated):
+                undominated.append(o)
+        return undominated
 
     def solve(self) -> Solution:
         """Best-first over boxes of means; without a product there is one box."""
@@ -196,10 +196,10 @@ class _Program:
             box = heapq.heappop(queue)[2].tightened_limit()
             if box is None:
                 continue
-            found = self._solve_milp(box, constants)
-            if found is None or found[0] >= best - 1e-6:
+            relaxed = self._solve_milp(box, constants)
+            if relaxed is None or relaxed[0] >= best - 1e-6:
                 continue
-            value, chosen = found
+            value, chosen = relaxed
             tried = self._plan(chosen)
             if all(budget.met_by(self.model, tried, self.activity) for budget in self.budgets):
                 best, plan = value, tried
@@ -240,13 +240,13 @@ class _Program:
         if self.no_good_cuts:
             cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
             constraints.append(LinearConstraint(cuts, -np.inf, len(self.names) - 1))
-        left = self.deadline - time.monotonic()
+        seconds = self.deadline - time.monotonic()
         result = milp(
             self.losses,
             integrality=np.ones(len(self.losses)),
             bounds=Bounds(0, 1),
             constraints=constraints,
-            options={"mip_rel_gap": 0.0, "time_limit": max(left, 1e-3)},
+            options={"mip_rel_gap": 0.0, "time_limit": max(seconds, 1e-3)},
         )
         # Anything but an optimum or infeasibility: the time is up.
         self.stopped = self.stopped or result.status not in (0, 2)

@@ -77,7 +77,7 @@ def project(
     def predicted(plan: Mapping[str, LayerPlan]) -> float:
         return predicted_loss(loss, plan, rules.searched, weights)
 
-    found, starts = [state.plan()], []
+    plans, starts = [state.plan()], []
     for uniform in uniform_plans(
         model, rules, limits, RESTART_CANDIDATES, weight_tolerance=loss.weight_tolerance, activity=activity
     ):
@@ -88,5 +88,5 @@ def project(
         other = GreedySearch(start, model, limits, rules, loss, weights, activity)
         if other.log_violation() <= 0:
             other.fill_budget(exchanges)
-            found.append(other.plan())
-    return min(found, key=predicted)
+            plans.append(other.plan())
+    return min(plans, key=predicted)

@@ -26,8 +26,8 @@ def random_plan(
     while True:
         choices: dict[str, list[Move]] = {}
         for name in rules.searched:
-            found = moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], 1)
-            choices[name] = [move for move in found if (name, move) not in full]
+            steps_up = moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], 1)
+            choices[name] = [move for move in steps_up if (name, move) not in full]
         names = [name for name in choices if choices[name]]
         if not names:
             return plan

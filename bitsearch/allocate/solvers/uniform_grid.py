@@ -40,7 +40,7 @@ def uniform_plans(
         return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
 
     fits = _feasible(grid, model, rules, budgets, activity)
-    found = {point for point, fit in zip(product(*grid), fits, strict=True) if fit}
+    feasible = {point for point, fit in zip(product(*grid), fits, strict=True) if fit}
 
     def can_grow(point: tuple[int, ...]) -> bool:
         larger = (
@@ -48,13 +48,13 @@ def uniform_plans(
             for axis, values in enumerate(grid)
             if point[axis] < values[-1]
         )
-        return any(other in found for other in larger)
+        return any(other in feasible for other in larger)
 
     def error(point: tuple[int, ...]) -> float:
         weight_bits, spike_bits, time_steps = point
         return levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
 
-    maximal = [point for point in found if not can_grow(point)]
+    maximal = [point for point in feasible if not can_grow(point)]
     return [bits(point) for point in sorted(maximal, key=lambda point: (error(point), point))[:limit]]
 
 

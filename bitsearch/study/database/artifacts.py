@@ -33,7 +33,7 @@ class Artifacts:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        kind, separator, rest = location.partition("://")
+        kind, separator, address = location.partition("://")
         self._store: Any
         if not separator:
             try:
@@ -48,7 +48,7 @@ class Artifacts:
                 raise InputError("artifacts in S3 need boto3: pip install 'bitsearch[s3]'")
             from optuna.artifacts import Boto3ArtifactStore
 
-            self._store = Boto3ArtifactStore(rest.rstrip("/"))
+            self._store = Boto3ArtifactStore(address.rstrip("/"))
         else:
             raise InputError(f"artifacts is {redact(location)!r}; give a folder, or s3://bucket")
 
@@ -70,10 +70,10 @@ class Artifacts:
         if not missing:
             return
         # Names are compared, never followed: a database may hold any.
-        found = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(owner, storage=storage)}
+        ids = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(owner, storage=storage)}
         for path in missing:
             try:
-                with self._store.open_reader(found[path.name]) as reader:
+                with self._store.open_reader(ids[path.name]) as reader:
                     write_whole(path, reader.read())
             except (KeyError, ArtifactNotFound, OSError) as error:
                 raise StorageError(

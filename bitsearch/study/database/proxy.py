@@ -38,18 +38,18 @@ THREADS = 16
 """Calls that the proxy answers at once, each with a connection to the database."""
 
 
-def open_shared(given: str) -> "RetryingStorage | ProxiedStorage":
+def open_shared(address: str) -> "RetryingStorage | ProxiedStorage":
     """A study's storage as a worker reaches it: the database, or ``grpc://host:port``, a proxy in front of it.
 
     Raises:
         InputError: neither, or what it takes is not installed.
         StorageError: nobody answers there.
     """
-    if not given.startswith(SCHEME):
-        return open_storage(database_url(given))
-    host, separator, port = given.removeprefix(SCHEME).rstrip("/").rpartition(":")
+    if not address.startswith(SCHEME):
+        return open_storage(database_url(address))
+    host, separator, port = address.removeprefix(SCHEME).rstrip("/").rpartition(":")
     if not (separator and host and port.isdigit()):
-        raise InputError(f"storage is {given!r}; give a proxy as grpc://host:port")
+        raise InputError(f"storage is {address!r}; give a proxy as grpc://host:port")
     _require_grpc()
     return ProxiedStorage(host, int(port))
 

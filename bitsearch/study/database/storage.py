@@ -47,23 +47,25 @@ MOUNTS = Path("/proc/mounts")
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "lustre", "beegfs", "gpfs", "ceph", "glusterfs", "9p", "afs")
 
 
-def database_url(given: str) -> str:
+def database_url(address: str) -> str:
     """A storage URL as SQLAlchemy takes it: ``postgresql://`` gets its driver.
 
     Raises:
         InputError: no URL, another database, or a driver that is not installed; a password is not shown.
     """
     try:
-        url = make_url(given)
+        url = make_url(address)
     except ArgumentError as error:
-        raise InputError(f"storage is {redact(given)!r}; give a URL such as postgresql://user@host/database") from error
+        raise InputError(
+            f"storage is {redact(address)!r}; give a URL such as postgresql://user@host/database"
+        ) from error
     kind = url.get_backend_name()
     if kind != "postgresql":
         hint = {
             "sqlite": "SQLite serves one process, and lies in the run folder by default",
             "grpc": "A proxy is for workers; the run itself needs the database",
         }.get(kind, "Other databases are not tested")
-        raise InputError(f"storage is {redact(given)!r}; allowed: postgresql://user@host/database. {hint}")
+        raise InputError(f"storage is {redact(address)!r}; allowed: postgresql://user@host/database. {hint}")
     if find_spec("psycopg") is None:
         raise InputError("PostgreSQL needs its driver: pip install 'bitsearch[postgres]'")
     return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -220,8 +222,8 @@ class RetryingStorage(RDBStorage):
             " WHERE trials.study_id = :study AND trials.state = 'RUNNING' AND trial_heartbeats.trial_id IS NULL"
         )
         with self.engine.connect() as connection:
-            found = connection.execute(query, {"study": study_id, "beat": BEAT})
-            return [(int(trial), beat) for trial, beat in found]
+            rows = connection.execute(query, {"study": study_id, "beat": BEAT})
+            return [(int(trial), beat) for trial, beat in rows]
 
     @retry_transient
     def _set_state(self, trial_id: int, state: TrialState, values: Any, tried: list[None]) -> bool:

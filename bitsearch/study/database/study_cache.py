@@ -30,8 +30,8 @@ class StudyCache(CachedStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """As Optuna's, also for a trial that was begun elsewhere, as a proxy that is started anew has them."""
-        known = trial_id in self._trial_id_to_study_id_and_number
-        setter = super().set_trial_param if known else self._backend.set_trial_param
+        is_cached = trial_id in self._trial_id_to_study_id_and_number
+        setter = super().set_trial_param if is_cached else self._backend.set_trial_param
         setter(trial_id, param_name, param_value_internal, distribution)
 
     def get_all_trials(
@@ -49,8 +49,8 @@ class StudyCache(CachedStorage):
             return [study.trials[number] for number in numbers if study.trials[number].state in states]
 
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
-        kept = self._studies[study_id].trials
-        new, known = [trial.number for trial in trials if trial.number not in kept], len(kept)
+        cached = self._studies[study_id].trials
+        new, count = [trial.number for trial in trials if trial.number not in cached], len(cached)
         super()._add_trials_to_cache(study_id, trials)
-        if new != list(range(known, known + len(new))):
-            self._studies[study_id].trials = dict(sorted(kept.items()))
+        if new != list(range(count, count + len(new))):
+            self._studies[study_id].trials = dict(sorted(cached.items()))

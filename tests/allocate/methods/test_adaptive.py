@@ -9,6 +9,7 @@ from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate_with_activity
+from bitsearch.train.session import TrainingSession
 
 KNOBS = {
     "curvature": {},
@@ -33,9 +34,8 @@ def budget_of(model, space, ratio=2.0, metric="bit_budget"):
 def run(network, model, splits, space, budget, seed=0, on_epoch=None, **knobs):
     rules = AllowedBits.make(model, space.choices, space.first_layer)
     budgets = budget if isinstance(budget, list) else [budget]
-    problem = AllocationProblem(
-        network, model, rules, splits, space, Allocation(**knobs), budgets, seed, on_epoch=on_epoch
-    )
+    session = TrainingSession(splits, space.training, on_epoch=on_epoch)
+    problem = AllocationProblem(network, model, rules, session, space, Allocation(**knobs), budgets, seed)
     (quantized,) = allocate_adaptively(problem)
     return quantized
 
@@ -184,7 +184,8 @@ def test_a_search_starts_near_its_budget(network, model, rules, splits, space):
         given = Allocation(**knobs)
         own = model.cost("bit_budget", rules.nearest(model, given.start, granularity="layer"))
         budget = Budget("bit_budget", "given", own / ratio)
-        problem = AllocationProblem(network, model, rules, splits, space, given, [budget], seed=0)
+        session = TrainingSession(splits, space.training)
+        problem = AllocationProblem(network, model, rules, session, space, given, [budget], seed=0)
         bits = search_start(problem, None)
         return bits, model.cost("bit_budget", problem.plan(bits)) / budget.limit
 
@@ -207,5 +208,6 @@ def times_of(model, rules, bits):
 def test_a_search_starts_where_it_is_told_to_where_no_uniform_plan_is_near(network, model, rules, splits, space):
     # The first layer alone costs more than twice this.
     tight = Budget("weight_memory", "given", 0.4 * least_cost(model, space, "weight_memory"))
-    problem = AllocationProblem(network, model, rules, splits, space, Allocation(), [tight], seed=0)
+    session = TrainingSession(splits, space.training)
+    problem = AllocationProblem(network, model, rules, session, space, Allocation(), [tight], seed=0)
     assert search_start(problem, None) == Allocation().start

@@ -12,6 +12,7 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target
 from bitsearch.space import Allocation, MethodName, Training
 from bitsearch.train.evaluate import evaluate_with_activity
+from bitsearch.train.session import TrainingSession
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,8 @@ def problem(trained, model, rules, splits, space):
             budgets = [Budget(metric, "given", share * model.cost(metric, start))]
         short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": knobs})
         network = copy.deepcopy(trained)
-        return AllocationProblem(
-            network, model, rules, splits, short, knobs, budgets, seed=0, draw=draw, on_epoch=on_epoch
-        )
+        session = TrainingSession(splits, short.training, on_epoch=on_epoch)
+        return AllocationProblem(network, model, rules, session, short, knobs, budgets, seed=0, draw=draw)
 
     return make
 

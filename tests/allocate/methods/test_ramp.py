@@ -5,6 +5,7 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.ramp import allocate_by_ramp
 from bitsearch.cost import Budget
 from bitsearch.space import Allocation, Training
+from bitsearch.train.session import TrainingSession
 
 
 @pytest.mark.parametrize("estimator", ["curvature", "straight_through"])
@@ -14,7 +15,8 @@ def test_every_step_leaves_a_plan_within_its_budget(network, model, rules, split
     budget = Budget("bit_budget", "given", 0.4 * start)
     short = space.model_copy(update={"training": Training(epochs=3, batch_size=64)})
     records = []
-    problem = AllocationProblem(network, model, rules, splits, short, knobs, [budget], seed=0, on_epoch=records.append)
+    session = TrainingSession(splits, short.training, on_epoch=records.append)
+    problem = AllocationProblem(network, model, rules, session, short, knobs, [budget], seed=0)
     found = list(allocate_by_ramp(problem))
     assert len(found) == 3
     costs = [model.cost("bit_budget", left.layer_plans) for left in found]

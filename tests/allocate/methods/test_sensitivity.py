@@ -11,6 +11,7 @@ from bitsearch.allocate.solvers.integer_program import solve
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.space import Allocation
+from bitsearch.train.session import TrainingSession
 
 
 def exact_traces(network, x, labels):
@@ -52,7 +53,8 @@ def test_spiking_neurons_are_refused_with_the_way_out():
 @pytest.fixture
 def problem(network, model, rules, splits, space):
     def make(**knobs):
-        return AllocationProblem(network, model, rules, splits, space, Allocation(**knobs), [], seed=0)
+        session = TrainingSession(splits, space.training)
+        return AllocationProblem(network, model, rules, session, space, Allocation(**knobs), [], seed=0)
 
     return make
 

@@ -23,6 +23,7 @@ from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
 from bitsearch.space import Allocation, Training
 from bitsearch.train.loop import train
+from bitsearch.train.session import TrainingSession
 
 
 def learnable(network, images, bits=3, time_steps=1, **options):
@@ -230,10 +231,11 @@ def test_the_prediction_ranks_layers_as_the_training_loss_really_changes():
     correlations = {"weight": [], "spike": []}
     for seed in (0, 2):
         network = deep_network(seed)
-        train(network, splits, Training(learning_rate=5e-3), epochs=4, seed=seed, phase="float")
+        train(network, TrainingSession(splits, Training(learning_rate=5e-3)), epochs=4, seed=seed, phase="float")
         quantized = learnable(network, images, bits=3, time_steps=2)
         still = {"bits_learning_rate": 1e-9, "time_learning_rate": 1e-9}
-        train(quantized, splits, Training(), epochs=3, seed=seed, phase="quantized", latent_rates=still)
+        session = TrainingSession(splits, Training())
+        train(quantized, session, epochs=3, seed=seed, phase="quantized", latent_rates=still)
         plans = quantized.layer_plans
         curvature = FisherLossModel(quantized, seed)
         quantized.train()

@@ -6,7 +6,6 @@ from cost_problems import projection_problems
 from hypothesis import given
 from profiles import examples
 
-from bitsearch.allocate.methods.uniform import train_fixed
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans as ranked_plans
 from bitsearch.choices import Choices, Span
 from bitsearch.cost import Activity, AllowedBits, Budget, CostModel, Target, trace
@@ -143,18 +142,6 @@ def test_plans_stay_within_the_spaces_choices(digits):
     choices = Choices(weight_bits=Span(low=2, high=3), spike_bits=Span(low=1, high=2), time_steps=Span(low=2, high=2))
     rules = AllowedBits.make(model, choices, space.first_layer)
     assert as_tuples(uniform_plans(model, rules, [Budget("bit_budget", "", 1e6)], limit=9)) == [(3, 2, 2)]
-
-
-def test_a_fixed_plan_is_trained_for_all_epochs_and_kept(network, model, rules, splits, space):
-    plan = model.uniform(UniformBits(weight_bits=2, spike_bits=3, time_steps=2), space.first_layer)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    records = []
-    quantized = train_fixed(network, model, rules, plan, splits, space, seed=0, on_epoch=records.append)
-    assert quantized.layer_plans == plan
-    assert [record.epoch for record in records] == [1, 2, 3, 4]
-    assert records[-1].loss < records[0].loss
-    for name, value in before.items():
-        assert torch.equal(network.state_dict()[name], value)
 
 
 @examples(60)
