@@ -47,7 +47,7 @@ class Training(Frozen):
 
 
 class Allocation(Frozen):
-    """The knobs of the inner loop. Each may be fixed here or varied by the outer loop under ``[search.parameters]``."""
+    """The settings of the inner loop. Each may be fixed here, or varied by the outer loop: ``[search.parameters]``."""
 
     method: MethodName = "adaptive"
     """How bits are found; see :data:`bitsearch.allocate.methods.METHODS`."""
@@ -110,7 +110,7 @@ class Allocation(Frozen):
 
 
 class Parameter(Frozen):
-    """A knob that the outer loop varies: a real number from ``low`` to ``high``, or one of ``choices``."""
+    """A setting that the outer loop varies: a real number from ``low`` to ``high``, or one of ``choices``."""
 
     low: float | None = None
     high: float | None = None
@@ -206,7 +206,7 @@ class SearchSpace(Frozen):
         for name, parameter in self.search.parameters.items():
             if name not in Allocation.model_fields:
                 allowed = ", ".join(Allocation.model_fields)
-                raise ValueError(f"search.parameters.{name} is not a knob of [allocation]; allowed: {allowed}")
+                raise ValueError(f"search.parameters.{name} is not a setting of [allocation]; allowed: {allowed}")
             if parameter.range is not None and Allocation.model_fields[name].annotation not in (float, float | None):
                 raise ValueError(f"search.parameters.{name} takes no range of real numbers; list its choices")
             for value in parameter.range or parameter.choices or ():
@@ -214,7 +214,7 @@ class SearchSpace(Frozen):
         return self
 
     def allocation_with(self, parameters: dict[str, Any]) -> Allocation:
-        """The inner loop's knobs, with some of them set to a trial's values; ValueError if one is not allowed."""
+        """The inner loop's settings, with some of them set to a trial's values; ValueError if one is not allowed."""
         try:
             return Allocation.model_validate(self.allocation.model_dump() | parameters)
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.evidence.ablations --out reports/evidence/ablations
 
-Every variant runs once a seed and budget, with the knobs of the space but for its own. Budgets are ratios of the
+Every variant runs once a seed and budget, with the settings of the space but for its own. Budgets are ratios of the
 space's own baseline, whatever a variant allows, so that all of one metric meet the same limit.
 """
 
@@ -39,7 +39,7 @@ SECONDS = 20.0
 class Variant:
     """What differs from the method as it is."""
 
-    knobs: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, Any] = field(default_factory=dict)
     """The only values allowed of a number, in place of the space's."""
     start: dict[str, int] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def run(base: Stage, variant: Variant, request: str) -> list[Row]:
         spent = time.process_time() - started
         row = stage.fixed(plan)
         return [row | {"cpu_seconds": row["cpu_seconds"] + round(spent, 3)}]
-    return stage.run(stage.space.allocation_with(variant.knobs), [budget])
+    return stage.run(stage.space.allocation_with(variant.settings), [budget])
 
 
 def report(table: pd.DataFrame, space: SearchSpace, requests: Sequence[str], out: Path) -> str:

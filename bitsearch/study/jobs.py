@@ -8,7 +8,7 @@ from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.uniform import train_fixed
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
@@ -56,7 +56,7 @@ class LoadWeights:
 class MeasureInitialActivity:
     """Count spikes before anything is trained at few bits, at the bits where every search starts."""
 
-    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Activity:
+    def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> SpikeStatistics:
         """This process's part."""
         task = processes.task
         space = task.space
@@ -70,7 +70,7 @@ class Trained:
 
     network: QuantizedNetwork
     accuracy: float
-    activity: Activity
+    activity: SpikeStatistics
     seconds: float
     """Of training, until it was ready."""
 
@@ -83,9 +83,9 @@ class TrainUniform:
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> Trained:
         """This process's part."""
-        task, knobs = processes.task, processes.task.space.allocation
+        task, settings = processes.task, processes.task.space.allocation
         model, rules = task.model, task.rules
-        plan = rules.nearest(model, self.bits, granularity=knobs.granularity, decay=knobs.decay)
+        plan = rules.nearest(model, self.bits, granularity=settings.granularity, decay=settings.decay)
         quantized = train_fixed(
             processes.network,
             model,
@@ -103,11 +103,11 @@ class TrainUniform:
 
 @dataclass(frozen=True)
 class Allocate:
-    """Find one allocation by the method that the knobs name; the last network meets every budget."""
+    """Find one allocation by the method that the settings name; the last network meets every budget."""
 
-    knobs: Allocation
-    draw: int
-    """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.draw`."""
+    settings: Allocation
+    attempt: int
+    """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.attempt`."""
 
     def __call__(self, processes: ProcessGroup, on_epoch: OnEpoch, checkpoint: Checkpoint) -> list[Trained]:
         """This process's part."""
@@ -118,16 +118,16 @@ class Allocate:
             task.rules,
             task.splits,
             task.space,
-            self.knobs,
+            self.settings,
             processes.budgets,
             seed=processes.seed,
-            draw=self.draw,
+            attempt=self.attempt,
             on_epoch=on_epoch,
             fabric=processes.fabric,
             checkpoints=checkpoint,
         )
         # All are trained before any is measured, which is no part of the training.
-        ready = [(network, checkpoint.seconds) for network in METHODS[self.knobs.method](problem)]
+        ready = [(network, checkpoint.seconds) for network in METHODS[self.settings.method](problem)]
         return [_measured(processes, network, seconds) for network, seconds in ready]
 
 

@@ -24,7 +24,7 @@ class TrialSampler(BaseSampler):
     """Seeds the space's sampler by the run's seed and the trial's number.
 
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
-    first trial that searches gets the space's own knobs, and so does the first of every method, whether methods
+    first trial that searches gets the space's own settings, and so does the first of every method, whether methods
     alternate or are sampled.
     """
 
@@ -45,7 +45,7 @@ class TrialSampler(BaseSampler):
             trials = study.get_trials(deepcopy=False)
             assignment, points = self._schedule.assignment(trials, trial.number), starting_points(self.space)
             self._own = (
-                points[assignment.draw] if assignment.role == SEARCHED and assignment.draw < len(points) else None
+                points[assignment.attempt] if assignment.role == SEARCHED and assignment.attempt < len(points) else None
             )
             seen = self._history.seen(trials, self._schedule.ended)
             self._excerpt = cast(Study, _TrialWindow(study, seen))
@@ -154,7 +154,7 @@ def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
 
 
 def starting_points(space: SearchSpace) -> list[dict[str, Any]]:
-    """The space's own knobs as parameters, once for each method that may vary, for the first trials.
+    """The space's own settings as parameters, once for each method that may vary, for the first trials.
 
     Those outside their range are left to the sampler.
     """

@@ -28,11 +28,11 @@ class SoftSteps(Callback):
     The records' own validation accuracy is that of hard steps, as every measurement outside of training is.
     """
 
-    def __init__(self, network: QuantizedNetwork, splits: Splits, training: Training, knobs: Allocation) -> None:
-        self.network, self.splits, self.training, self.knobs = network, splits, training, knobs
+    def __init__(self, network: QuantizedNetwork, splits: Splits, training: Training, settings: Allocation) -> None:
+        self.network, self.splits, self.training, self.settings = network, splits, training, settings
         for layer in network.layers.values():
             bits = layer.layer_plan.weight_bits
-            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, knobs.largest_level)
+            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, settings.largest_level)
         self._heat(1)
 
     @property
@@ -41,7 +41,7 @@ class SoftSteps(Callback):
 
     def _heat(self, epoch: int) -> None:
         for soft in self._soft:
-            soft.temperature = temperature(epoch, self.knobs.temperature_rate)
+            soft.temperature = temperature(epoch, self.settings.temperature_rate)
 
     def state_dict(self) -> dict[str, Any]:
         """The temperature; what soft weights have learned are parameters of the network."""
@@ -74,7 +74,7 @@ def fine_tune(
     quantized: QuantizedNetwork,
     splits: Splits,
     training: Training,
-    knobs: Allocation,
+    settings: Allocation,
     *,
     epochs: int,
     seed: int,
@@ -90,7 +90,7 @@ def fine_tune(
     Returns:
         The real-valued weights by layer, where hard ones have taken their place: what further training starts from.
     """
-    soft = [SoftSteps(quantized, splits, training, knobs)] if knobs.quantizer == "sigmoid" else []
+    soft = [SoftSteps(quantized, splits, training, settings)] if settings.quantizer == "sigmoid" else []
     train(
         quantized,
         splits,

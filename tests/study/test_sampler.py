@@ -56,13 +56,13 @@ def test_trials_interrupted_between_two_parameters_try_what_they_would_have_trie
     assert len({values["weight_price"] for values in undisturbed}) == 8
 
 
-def test_the_first_trial_gets_the_spaces_own_knobs(tiny_space, tmp_path):
+def test_the_first_trial_gets_the_spaces_own_settings(tiny_space, tmp_path):
     [own] = starting_points(tiny_space)
     assert own == {"budget_share": 1.0, "weight_price": 1.0, "estimator": "curvature"}
     assert sampled(tmp_path, tiny_space, 1) == [own]
 
 
-def test_each_method_that_may_vary_is_tried_once_with_the_spaces_own_knobs(tiny_space, tmp_path):
+def test_each_method_that_may_vary_is_tried_once_with_the_spaces_own_settings(tiny_space, tmp_path):
     methods = Parameter(choices=["sensitivity", "random", "adaptive"])
     search = tiny_space.search.model_copy(update={"parameters": tiny_space.search.parameters | {"method": methods}})
     space = tiny_space.model_copy(update={"search": search})
@@ -90,7 +90,7 @@ def test_a_lost_trial_taken_again_tries_the_same(tiny_space, tmp_path):
     assert suggest(again, tiny_space) == expected
 
 
-def test_the_first_trial_of_every_method_gets_the_spaces_own_knobs_whatever_others_have_found(tiny_space, tmp_path):
+def test_the_first_trial_of_every_method_gets_the_spaces_own_settings_whatever_others_have_found(tiny_space, tmp_path):
     space = space_with(tiny_space, "nsga2")
     study = opened(tmp_path, space, wanted=StudyPlan(6, (), ("adaptive", "random")))
     tried = []

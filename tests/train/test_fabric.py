@@ -156,8 +156,10 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     del network[9]
     space = space.model_copy(update={"training": training})
     budgets = [Budget.parse("8x", "bit_budget", model, space.baseline)]
-    knobs = Allocation(probe_every=2)
-    problem = AllocationProblem(network, model, rules, splits, space, knobs, budgets, seed=0, on_epoch=records.append)
+    settings = Allocation(probe_every=2)
+    problem = AllocationProblem(
+        network, model, rules, splits, space, settings, budgets, seed=0, on_epoch=records.append
+    )
     (quantized,) = allocate_adaptively(problem)
     assert isinstance(quantized, QuantizedNetwork)
     assert {value.dtype for value in quantized.state_dict().values()} <= {torch.float32, torch.int64}

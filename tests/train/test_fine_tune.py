@@ -26,8 +26,8 @@ def quantized(network, model, rules, space):
     return make
 
 
-def tuned(quantized, splits, knobs=SOFT, epochs=3, on_epoch=None):
-    fine_tune(quantized, splits, TRAINING, knobs, epochs=epochs, seed=0, phase="fine-tune", on_epoch=on_epoch)
+def tuned(quantized, splits, settings=SOFT, epochs=3, on_epoch=None):
+    fine_tune(quantized, splits, TRAINING, settings, epochs=epochs, seed=0, phase="fine-tune", on_epoch=on_epoch)
     return quantized
 
 

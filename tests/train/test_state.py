@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from bitsearch.allocate.learnable import quantize
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.choices import Choices
-from bitsearch.cost import AllowedBits, Budget, CostModel, trace
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics, trace
 from bitsearch.errors import DivergedError
 from bitsearch.space import Allocation, Training
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import train
+from bitsearch.train.state import NetworkState
 
 
 class _KilledError(Exception):
@@ -77,25 +79,25 @@ def test_every_method_is_interrupted_somewhere():
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_method(case, network, splits, space, tmp_path):
-    metric, knobs = CASES[case]
+    metric, settings = CASES[case]
     method = case.partition(",")[0]
     network = with_dropout(network)
     model = CostModel(trace(network, splits.train.tensors[0][:32]))
     few = {"weight_bits": [1, 2, 4, 8], "spike_bits": [1, 2, 4], "time_steps": [1, 2]}
     rules = AllowedBits.make(model, Choices.model_validate(few), space.first_layer)
-    knobs = Allocation(method=method, **knobs)
+    settings = Allocation(method=method, **settings)
     share, of = (0.2, "s_ace") if metric == "ns_ace" else (0.6, metric)
-    limit = share * model.cost(of, rules.nearest(model, knobs.start, granularity="layer"))
+    limit = share * model.cost(of, rules.nearest(model, settings.start, granularity="layer"))
     budgets = [Budget(metric, "given", limit)]
     short = space.model_copy(
-        update={"training": Training(epochs=2 if method == "sensitivity" else 3, batch_size=64), "allocation": knobs}
+        update={"training": Training(epochs=2 if method == "sensitivity" else 3, batch_size=64), "allocation": settings}
     )
     records = {"undisturbed": [], "resumed": []}
 
     def attempt(checkpoints, kind="resumed"):
         given = copy.deepcopy(network)
         problem = AllocationProblem(
-            given, model, rules, splits, short, knobs, budgets, seed=0,
+            given, model, rules, splits, short, settings, budgets, seed=0,
             on_epoch=records[kind].append, checkpoints=checkpoints,
         )  # fmt: skip
         return list(METHODS[method](problem))
@@ -136,3 +138,13 @@ def test_a_training_that_diverges_says_when(fresh_network, splits):
         broken[0].weight[0] = math.nan
     with pytest.raises(DivergedError, match=r"loss is nan in epoch 1 of 2 \(full precision\); lower"):
         train(broken, splits, Training(batch_size=32), epochs=2, seed=0, phase="full precision")
+
+
+def test_what_was_counted_of_spikes_stands_in_a_checkpoint_under_its_first_names(fresh_network, splits):
+    network = quantize(fresh_network(), splits.train.tensors[0][:8])
+    network.activity = SpikeStatistics({"3": 0.5}, {"3": 0.25})
+    state = NetworkState(network).state_dict()
+    assert state["activity"] == {"firing": {"3": 0.5}, "synaptic": {"3": 0.25}}
+    network.activity = None
+    NetworkState(network).load_state_dict(state)
+    assert network.activity == SpikeStatistics({"3": 0.5}, {"3": 0.25})

@@ -26,12 +26,12 @@ class AllocationProblem:
     rules: AllowedBits
     splits: Splits
     space: SearchSpace
-    knobs: Allocation
+    settings: Allocation
     budgets: Sequence[Budget]
     """Feasible ones; all are to be met."""
     seed: int
     """Of batches and of what is sampled."""
-    draw: int = 0
+    attempt: int = 0
     """Counts the attempts of a method that has a choice of its own: a random plan, the next uniform one."""
     on_epoch: OnEpoch | None = None
     fabric: Fabric | None = None
@@ -46,7 +46,7 @@ class AllocationProblem:
 
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
-        return self.rules.nearest(self.model, bits, granularity=self.knobs.granularity, decay=self.knobs.decay)
+        return self.rules.nearest(self.model, bits, granularity=self.settings.granularity, decay=self.settings.decay)
 
 
 class Method(Protocol):

@@ -7,7 +7,7 @@ from bitsearch.allocate.loss_model import LossModel
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.projection import project
-from bitsearch.cost import Activity, Budget
+from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
@@ -83,7 +83,7 @@ def project_and_fine_tune(
                 quantized,
                 splits,
                 training,
-                problem.knobs,
+                problem.settings,
                 epochs=epochs,
                 seed=seed,
                 phase=phase,
@@ -113,14 +113,14 @@ def train_at_plan(problem: AllocationProblem, plan: Mapping[str, LayerPlan], pha
     return quantized
 
 
-def expected_activity(problem: AllocationProblem) -> Activity | None:
+def expected_activity(problem: AllocationProblem) -> SpikeStatistics | None:
     """How often neurons fire before anything is trained at few bits, where every search starts; None if no budget asks.
 
     Methods that choose a plan in one step use it as their spike statistics.
     """
     if not problem.activity_budgets:
         return None
-    network = convert(problem.network, problem.plan(problem.knobs.start))
+    network = convert(problem.network, problem.plan(problem.settings.start))
     quantized = QuantizedNetwork(network, problem.model, problem.rules, problem.space.baseline)
     at_once = problem.space.training.at_once
     return evaluate_with_activity(quantized, problem.splits.validation, at_once, shared=True)[1]

@@ -16,7 +16,7 @@ from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
 from bitsearch.allocate.methods.sensitivity import score
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.moves import Move, moves
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
 from bitsearch.train.evaluate import evaluate_with_activity
@@ -35,7 +35,7 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
     tried = {_key(best.layer_plans)}
-    for _ in range(problem.knobs.refine_tries):
+    for _ in range(problem.settings.refine_tries):
         near = exchanges(best.layer_plans, problem, loss, activity)
         plan = next((plan for plan in near if _key(plan) not in tried), None)
         if plan is None:
@@ -54,17 +54,17 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
     yield uniform
 
 
-def _measured(problem: AllocationProblem, network: QuantizedNetwork) -> tuple[float, Activity]:
+def _measured(problem: AllocationProblem, network: QuantizedNetwork) -> tuple[float, SpikeStatistics]:
     return evaluate_with_activity(network, problem.splits.validation, problem.space.training.at_once, shared=True)
 
 
-def _met(problem: AllocationProblem, network: QuantizedNetwork, spikes: Activity) -> bool:
+def _met(problem: AllocationProblem, network: QuantizedNetwork, spikes: SpikeStatistics) -> bool:
     return all(budget.met_by(problem.model, network.layer_plans, spikes) for budget in problem.budgets)
 
 
 def _shortly_trained(
     problem: AllocationProblem, start: QuantizedNetwork, plan: Plan
-) -> tuple[QuantizedNetwork, float, Activity]:
+) -> tuple[QuantizedNetwork, float, SpikeStatistics]:
     """A copy of the start trained shortly at a plan, on the same batches as any other; what validation says of it."""
     network = QuantizedNetwork(copy.deepcopy(start.network), problem.model, problem.rules, problem.space.baseline)
     network.fix(plan)
@@ -72,8 +72,8 @@ def _shortly_trained(
         network,
         problem.splits,
         problem.space.training,
-        problem.knobs,
-        epochs=problem.knobs.refine_epochs,
+        problem.settings,
+        epochs=problem.settings.refine_epochs,
         seed=problem.seed + 1,
         phase="refine",
         on_epoch=problem.on_epoch,
@@ -83,7 +83,9 @@ def _shortly_trained(
     return network, *_measured(problem, network)
 
 
-def exchanges(plan: Plan, problem: AllocationProblem, loss: LossModel, activity: Activity | None) -> Iterator[Plan]:
+def exchanges(
+    plan: Plan, problem: AllocationProblem, loss: LossModel, activity: SpikeStatistics | None
+) -> Iterator[Plan]:
     """Plans within the budgets one exchange away, the least predicted loss first: a number up, one elsewhere down.
 
     Where a budget has room, a number goes up alone.
@@ -104,7 +106,7 @@ def exchanges(plan: Plan, problem: AllocationProblem, loss: LossModel, activity:
 def _promising(
     plan: Plan, problem: AllocationProblem, loss: LossModel, direction: int
 ) -> list[tuple[float, str, Move]]:
-    prices = problem.knobs.prices
+    prices = problem.settings.prices
     found: list[tuple[float, str, Move]] = []
     for name in problem.rules.searched:
         weight_bits, spike_bits = plan[name].weight_bits, plan[name].spike_bits

@@ -24,11 +24,11 @@ def search(
 
     ``quantized`` has learnable bits and, where a budget depends on how often neurons fire, spike counts.
     """
-    knobs, splits, training = problem.knobs, problem.splits, problem.space.training
+    settings, splits, training = problem.settings, problem.splits, problem.space.training
     steps = epochs * math.ceil(len(splits.train) / training.batch_size)  # type: ignore[arg-type]
-    pull = BudgetPenaltyCallback(quantized, problem.budgets, knobs, steps)
-    signal = LatentGradientCallback(quantized, knobs, problem.seed, splits.batch_axis)
-    meters: Sequence[Callback] = [SpikeCounter(quantized, knobs.probe_every)] if problem.activity_budgets else []
+    pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
+    signal = LatentGradientCallback(quantized, settings, problem.seed, splits.batch_axis)
+    meters: Sequence[Callback] = [SpikeCounter(quantized, settings.probe_every)] if problem.activity_budgets else []
     train(
         quantized,
         splits,
@@ -37,10 +37,10 @@ def search(
         seed=problem.seed,
         phase="search",
         anneal=False,
-        callbacks=[*meters, pull, Renewal(quantized, pull.budget_penalty.targets, knobs), signal],
+        callbacks=[*meters, pull, Renewal(quantized, pull.budget_penalty.targets, settings), signal],
         latent_rates={
-            "bits_learning_rate": knobs.bits_learning_rate,
-            "time_learning_rate": knobs.time_learning_rate,
+            "bits_learning_rate": settings.bits_learning_rate,
+            "time_learning_rate": settings.time_learning_rate,
         },
         on_epoch=problem.on_epoch,
         fabric=problem.fabric,

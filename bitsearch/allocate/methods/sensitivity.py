@@ -32,16 +32,16 @@ PROBES = 8
 
 def score(problem: AllocationProblem) -> FisherLossModel:
     """A loss model of every searched layer at any bits; it serves any number of budgets."""
-    knobs, splits = problem.knobs, problem.splits
-    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    settings, splits = problem.settings, problem.splits
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     device = next(problem.network.parameters()).device
     curvature = FisherLossModel(
         quantized,
         problem.seed,
-        knobs.depth_preference,
+        settings.depth_preference,
         splits.batch_axis,
-        weight_tolerance=knobs.weight_tolerance,
-        time_tolerance=knobs.time_tolerance,
+        weight_tolerance=settings.weight_tolerance,
+        time_tolerance=settings.time_tolerance,
     )
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)
@@ -59,10 +59,10 @@ def score(problem: AllocationProblem) -> FisherLossModel:
             parts = micro.parts(inputs.to(device), labels.to(device), min(left, training.batch_size))
             left -= training.batch_size
             curvature.probe(*(part for part, _ in parts))
-            for part, own in parts if knobs.sensitivity == "hessian" else ():
+            for part, own in parts if settings.sensitivity == "hessian" else ():
                 found = hessian_traces(problem.network, names, part, own, signs)
                 traces += len(own) * torch.tensor([*found.values(), (1.0, 1.0)], device=device)
-    if knobs.sensitivity == "hessian":
+    if settings.sensitivity == "hessian":
         traces = all_reduce_sum(traces)
         # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
         means = (traces[:-1] / traces[-1]).clamp_min(0).tolist()
@@ -76,15 +76,15 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
 
     ``budget_share``, the prices and ``depth_preference`` count as they do elsewhere.
     """
-    model, rules, knobs = problem.model, problem.rules, problem.knobs
+    model, rules, settings = problem.model, problem.rules, problem.settings
     activity = expected_activity(problem)
-    start = problem.plan(knobs.start)
+    start = problem.plan(settings.start)
     smallest = rules.smallest(model)
     aims = [
-        replace(budget, limit=target_limit(budget, model, smallest, knobs.budget_share, activity))
+        replace(budget, limit=target_limit(budget, model, smallest, settings.budget_share, activity))
         for budget in problem.budgets
     ]
-    found = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
+    found = solve(start, model, aims, rules, score(problem), prices=settings.prices, activity=activity)
     if problem.fabric is not None:
         # Where time runs out, each process has come to another plan.
         found = problem.fabric.broadcast(found)

@@ -8,7 +8,7 @@ from torch import nn
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import expected_activity, train_at_plan
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, AllowedBits, CostModel
+from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
 from bitsearch.data import Splits
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
@@ -51,21 +51,21 @@ def train_fixed(
     return quantized
 
 
-def best_uniform(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
-    """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
+def best_uniform(problem: AllocationProblem, activity: SpikeStatistics | None) -> UniformBits:
+    """The first of :func:`uniform_plans`, at the next attempt the next; InputError if none meets the budgets."""
     limit = problem.space.search.uniform_trials
     found = uniform_plans(
         problem.model,
         problem.rules,
         problem.budgets,
         limit,
-        weight_tolerance=problem.knobs.weight_tolerance,
+        weight_tolerance=problem.settings.weight_tolerance,
         activity=activity,
     )
     if not found:
         asked = ", ".join(budget.requested for budget in problem.budgets)
         raise InputError(f"no uniform plan meets the budget {asked}; allow more, or take another method")
-    return found[problem.draw % len(found)]
+    return found[problem.attempt % len(found)]
 
 
 def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:

@@ -18,15 +18,17 @@ from bitsearch.train.evaluate import evaluate_with_activity
 def problem(trained, model, rules, splits, space):
     """Of two epochs a trial, at half of what the start of the search costs; changed by keywords."""
 
-    def make(metric="bit_budget", share=0.5, draw=0, on_epoch=None, budgets=None, model=model, rules=rules, **knobs):
-        knobs = Allocation(**knobs)
+    def make(
+        metric="bit_budget", share=0.5, attempt=0, on_epoch=None, budgets=None, model=model, rules=rules, **settings
+    ):
+        settings = Allocation(**settings)
         if budgets is None:
-            start = rules.nearest(model, knobs.start, granularity="layer")
+            start = rules.nearest(model, settings.start, granularity="layer")
             budgets = [Budget(metric, "given", share * model.cost(metric, start))]
-        short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": knobs})
+        short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": settings})
         network = copy.deepcopy(trained)
         return AllocationProblem(
-            network, model, rules, splits, short, knobs, budgets, seed=0, draw=draw, on_epoch=on_epoch
+            network, model, rules, splits, short, settings, budgets, seed=0, attempt=attempt, on_epoch=on_epoch
         )
 
     return make
@@ -84,7 +86,7 @@ def test_the_same_seed_gives_the_same_network(problem, found, method):
 @pytest.mark.parametrize("method", ["sensitivity", "random"])
 def test_a_budget_on_firing_is_met_as_counted(problem, method, splits):
     start = problem(method=method)
-    budget = Budget("ns_ace", "given", 0.25 * start.model.cost("s_ace", start.plan(start.knobs.start)))
+    budget = Budget("ns_ace", "given", 0.25 * start.model.cost("s_ace", start.plan(start.settings.start)))
     *_, last = METHODS[method](problem(budgets=[budget], method=method))
     _, activity = evaluate_with_activity(last, splits.validation, 64)
     assert budget.met_by(start.model, last.layer_plans, activity)
@@ -92,7 +94,7 @@ def test_a_budget_on_firing_is_met_as_counted(problem, method, splits):
 
 def test_another_draw_is_another_plan(problem):
     for method in ("random", "uniform"):
-        plans = [list(METHODS[method](problem(method=method, draw=draw)))[-1].layer_plans for draw in range(2)]
+        plans = [list(METHODS[method](problem(method=method, attempt=attempt)))[-1].layer_plans for attempt in range(2)]
         assert plans[0] != plans[1], method
 
 

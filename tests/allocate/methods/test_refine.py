@@ -13,12 +13,12 @@ from bitsearch.train.evaluate import evaluate
 
 @pytest.fixture
 def problem(network, model, rules, splits, space):
-    def make(**knobs):
-        knobs = Allocation(**knobs)
-        start = model.cost("bit_budget", rules.nearest(model, knobs.start, granularity="layer"))
+    def make(**settings):
+        settings = Allocation(**settings)
+        start = model.cost("bit_budget", rules.nearest(model, settings.start, granularity="layer"))
         short = space.model_copy(update={"training": Training(epochs=2, batch_size=64)})
         return AllocationProblem(
-            network, model, rules, splits, short, knobs, [Budget("bit_budget", "given", 0.5 * start)], seed=0
+            network, model, rules, splits, short, settings, [Budget("bit_budget", "given", 0.5 * start)], seed=0
         )
 
     return make

@@ -51,8 +51,8 @@ def test_spiking_neurons_are_refused_with_the_way_out():
 
 @pytest.fixture
 def problem(network, model, rules, splits, space):
-    def make(**knobs):
-        return AllocationProblem(network, model, rules, splits, space, Allocation(**knobs), [], seed=0)
+    def make(**settings):
+        return AllocationProblem(network, model, rules, splits, space, Allocation(**settings), [], seed=0)
 
     return make
 
@@ -61,7 +61,7 @@ def problem(network, model, rules, splits, space):
 def test_one_scoring_serves_several_budgets_and_more_budget_never_loses(problem, model, rules, sensitivity):
     given = problem(sensitivity=sensitivity)
     loss = score(given)
-    start = given.plan(given.knobs.start)
+    start = given.plan(given.settings.start)
     top = model.cost("bit_budget", start)
     found = [
         solve(start, model, [Budget("bit_budget", "given", share * top)], rules, loss) for share in (0.4, 0.7, 1.0)
