@@ -24,7 +24,7 @@ def test_the_shipped_space_loads_by_name():
     space = SearchSpace.load("digits")
     assert (space.name, space.network, space.data) == ("digits", "digits_cnn", "digits")
     assert space.metric == "bit_budget"
-    assert set(space.search.parameters) <= set(Allocation.model_fields)
+    assert set(space.search.parameters) <= set(Allocation.types())
     assert "digits" in shipped_spaces()
 
 
@@ -144,7 +144,7 @@ def test_hostile_toml_is_refused(value):
 def test_a_parameter_that_is_no_setting_lists_the_settings():
     message = refusal(LEAST + "[search.parameters]\nweight_prize = { low = 0.1, high = 1.0 }")
     assert "search.parameters.weight_prize" in message
-    for setting in Allocation.model_fields:
+    for setting in Allocation.types():
         assert setting in message.split("allowed:")[1]
 
 
@@ -155,7 +155,7 @@ def test_a_parameter_that_is_no_setting_lists_the_settings():
         ("weight_price = { low = -1.0, high = 1.0 }", "weight_price is -1.0", "greater than 0"),
         ("depth_preference = { low = -9, high = 0 }", "depth_preference is -9", "greater than or equal to -4"),
         ("estimator = { choices = ['curvature', 'exact'] }", "estimator is 'exact'", "'straight_through'"),
-        ("renewal = { choices = [true, 'often'] }", "renewal is 'often'", "boolean"),
+        ("renewal.enabled = { choices = [true, 'often'] }", "renewal.enabled is 'often'", "boolean"),
         ("probe_every = { choices = [4, 0] }", "probe_every is 0", "greater than or equal to 1"),
         ("probe_every = { choices = [4, 4.5] }", "probe_every is 4.5", "integer"),
         ("start = { choices = [4] }", "start is 4", "dictionary"),
@@ -183,7 +183,7 @@ def test_an_empty_list_of_choices_is_refused():
     assert "at least 1" in refusal(f"{LEAST}[search.parameters]\nestimator = {{ choices = [] }}")
 
 
-@pytest.mark.parametrize("setting", ["probe_every", "renewal_epochs"])
+@pytest.mark.parametrize("setting", ["probe_every", "renewal.epochs"])
 def test_a_real_range_for_a_setting_of_whole_numbers_is_refused(setting):
     assert setting in refusal(f"{LEAST}[search.parameters]\n{setting} = {{ low = 2, high = 9 }}")
 

@@ -61,7 +61,7 @@ VARIANTS = {
     "start far from the budget": Variant({"headroom": 1e6}),
     "half the epochs search": Variant({"search_share": 0.5}),
     "binning's loss in full": Variant({"time_tolerance": 1.0}),
-    "no renewal": Variant({"renewal": False}),
+    "no renewal": Variant({"renewal.enabled": False}),
     "T fixed at 1": Variant(choices={"time_steps": [1]}, start={"time_steps": 1}),
     "T fixed at 2": Variant(choices={"time_steps": [2]}, start={"time_steps": 2}),
     "spike bits fixed at 2": Variant(choices={"spike_bits": [2]}, start={"spike_bits": 2}),

@@ -75,7 +75,7 @@ def measure(
                         yield f"uniform grid at {request}"
                     continue
                 key = {"seed": stage.seed, "method": method, "budget": request}
-                settings = {"method": method, "ramp_steps": len(requests)}
+                settings = {"method": method, "ramp.steps": len(requests)}
                 own = attempts(
                     stage, key, lambda _, budget=budgets[request]: [budget], ledger, searched=True, settings=settings
                 )

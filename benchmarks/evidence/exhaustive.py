@@ -38,7 +38,7 @@ CAMPAIGNS: dict[str, tuple[bool, dict[str, object]]] = {
     "adaptive": (False, {"method": "adaptive"}),
     "adaptive, searched": (True, {"method": "adaptive"}),
     "adaptive, weights in full": (False, {"method": "adaptive", "weight_tolerance": 1.0}),
-    "ramp": (True, {"method": "ramp", "ramp_steps": 4}),
+    "ramp": (True, {"method": "ramp", "ramp.steps": 4}),
     "sensitivity": (False, {"method": "sensitivity"}),
     "sensitivity, weights in full": (False, {"method": "sensitivity", "weight_tolerance": 1.0}),
     "refine": (False, {"method": "refine"}),

@@ -162,7 +162,7 @@ def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]
     # How much of the weights' part counts is tried afterwards.
     given = {
         "Fisher as `sensitivity` has it": {},
-        "Hessian as `sensitivity` has it": {"sensitivity": "hessian"},
+        "Hessian as `sensitivity` has it": {"sensitivity.metric": "hessian"},
         # Without a time axis the same as the first.
         "Fisher, binning of frames in full": {"time_tolerance": 1.0},
     }

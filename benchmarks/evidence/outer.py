@@ -7,6 +7,7 @@ import optuna
 
 from benchmarks.evidence.runs import Ledger, Row, Stage
 from bitsearch.cost import Budget
+from bitsearch.renamed import current_name
 from bitsearch.study.sampler import make_sampler, starting_points, suggest
 
 Choose = Callable[[int], Sequence[Budget]]
@@ -31,7 +32,8 @@ def attempts(
         if searched:
             study.sampler = make_sampler(space, stage.seed, attempt)
             if known:
-                study.enqueue_trial(json.loads(known[-1]["parameters"]))
+                before = json.loads(known[-1]["parameters"])
+                study.enqueue_trial({current_name(name): value for name, value in before.items()})
             elif attempt == 0:
                 study.enqueue_trial(starting_points(space)[0])
         trial = study.ask()

@@ -85,6 +85,9 @@ def run(
     Several machines for one network: torchrun --nnodes 2 ... -m bitsearch run ...
     """
     train_together(processes)
+    # Of several processes the first one writes and prints.
+    leads = is_rank_zero()
+    errors = make_console(quiet=quiet or not leads, verbose=verbose and leads)
     searched = space_from_options(
         space,
         model=model,
@@ -94,9 +97,6 @@ def run(
         overrides=overrides or (),
     )
     searched = searched if method is None else searched.with_method(method)
-    # Of several processes the first one writes and prints.
-    leads = is_rank_zero()
-    errors = make_console(quiet=quiet or not leads, verbose=verbose and leads)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report

@@ -85,7 +85,7 @@ class TrainUniform:
         """This process's part."""
         task, settings = processes.task, processes.task.space.allocation
         model, rules = task.model, task.rules
-        plan = rules.nearest(model, self.bits, granularity=settings.granularity, decay=settings.decay)
+        plan = rules.nearest(model, self.bits, granularity=settings.quantizer.granularity, decay=settings.decay)
         quantized = train_fixed(
             processes.network,
             model,

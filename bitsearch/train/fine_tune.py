@@ -1,4 +1,4 @@
-"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer`` names.
+"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer.form`` names.
 
 While bits move, every method quantizes weights uniformly; ``sigmoid`` (:mod:`bitsearch.quant.sigmoid`) trains them
 once the bits are frozen. Its steps sharpen from epoch to epoch and end as real ones, so that plans, costs and files are
@@ -32,7 +32,7 @@ class SoftSteps(Callback):
         self.network, self.splits, self.training, self.settings = network, splits, training, settings
         for layer in network.layers.values():
             bits = layer.layer_plan.weight_bits
-            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, settings.largest_level)
+            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, settings.quantizer.max_level)
         self._heat(1)
 
     @property
@@ -41,7 +41,7 @@ class SoftSteps(Callback):
 
     def _heat(self, epoch: int) -> None:
         for soft in self._soft:
-            soft.temperature = temperature(epoch, self.settings.temperature_rate)
+            soft.temperature = temperature(epoch, self.settings.quantizer.temperature_rate)
 
     def state_dict(self) -> dict[str, Any]:
         """The temperature; what soft weights have learned are parameters of the network."""
@@ -90,7 +90,7 @@ def fine_tune(
     Returns:
         The real-valued weights by layer, where hard ones have taken their place: what further training starts from.
     """
-    soft = [SoftSteps(quantized, splits, training, settings)] if settings.quantizer == "sigmoid" else []
+    soft = [SoftSteps(quantized, splits, training, settings)] if settings.quantizer.form == "sigmoid" else []
     train(
         quantized,
         splits,

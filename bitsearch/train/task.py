@@ -57,7 +57,7 @@ def load_task(space: SearchSpace, *, device: str = "auto", target: Target | None
     ``target`` stands for the space's own where it has been read already.
     """
     target = target or Target.load(space.target)
-    check_granularity(space.allocation.granularity, target)
+    check_granularity(space.allocation.quantizer.granularity, target)
     found = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
     network = _fresh_network(space, splits, seed=0)

@@ -13,7 +13,7 @@ from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fine_tune import SoftSteps, fine_tune
 
 TRAINING = Training(batch_size=64, learning_rate=5e-3)
-SOFT = Allocation(quantizer="sigmoid")
+SOFT = Allocation(quantizer={"form": "sigmoid"})
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_soft_and_hard_differ_in_evaluation_only_when_asked(quantized, splits):
 
 
 def test_levels_stay_within_the_largest(quantized, splits):
-    network = tuned(quantized(4), splits, Allocation(quantizer="sigmoid", largest_level=4), epochs=1)
+    network = tuned(quantized(4), splits, Allocation(quantizer={"form": "sigmoid", "max_level": 4}), epochs=1)
     for name in network.rules.searched:
         layer = network.layers[name]
         codes = (layer.weight / layer.weight_step).round()

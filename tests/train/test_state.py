@@ -61,13 +61,13 @@ def test_a_full_precision_training(fresh_network, splits, tmp_path):
 
 
 CASES = {
-    "adaptive": ("bit_budget", {"estimator": "straight_through", "renewal_epochs": 1}),
+    "adaptive": ("bit_budget", {"estimator": "straight_through", "renewal": {"epochs": 1}}),
     "adaptive, probed": ("bit_budget", {"estimator": "probed", "probe_every": 1}),
     "adaptive, by firing": ("ns_ace", {"probe_every": 3}),
     "local_binary": ("bit_budget", {}),
-    "ramp": ("bit_budget", {"ramp_steps": 2, "quantizer": "sigmoid"}),
-    "refine": ("bit_budget", {"refine_tries": 2, "refine_epochs": 2}),
-    "sensitivity": ("bit_budget", {"quantizer": "sigmoid"}),
+    "ramp": ("bit_budget", {"ramp": {"steps": 2}, "quantizer": {"form": "sigmoid"}}),
+    "refine": ("bit_budget", {"refine": {"tries": 2, "epochs": 2}}),
+    "sensitivity": ("bit_budget", {"quantizer": {"form": "sigmoid"}}),
     "uniform": ("bit_budget", {}),
     "random": ("ns_ace", {}),
 }

@@ -70,6 +70,6 @@ def make_learnable_copy(
         rules=rules,
         start=settings.start,
         baseline=space.baseline,
-        granularity=settings.granularity,
+        granularity=settings.quantizer.granularity,
         decay=settings.decay,
     )

@@ -46,7 +46,8 @@ class AllocationProblem:
 
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
-        return self.rules.nearest(self.model, bits, granularity=self.settings.granularity, decay=self.settings.decay)
+        settings = self.settings
+        return self.rules.nearest(self.model, bits, granularity=settings.quantizer.granularity, decay=settings.decay)
 
 
 class Method(Protocol):

@@ -62,7 +62,7 @@ class Renewal(Callback):
     def __init__(self, network: QuantizedNetwork, targets: Sequence[float], settings: Allocation) -> None:
         self.network, self.targets, self.settings = network, targets[:2], settings
         self.starts = network.model.means(network.layer_plans)[:2]
-        self._set(weights=settings.renewal, spikes=settings.renewal)
+        self._set(weights=settings.renewal.enabled, spikes=settings.renewal.enabled)
 
     def _set(self, *, weights: bool | None = None, spikes: bool | None = None) -> None:
         for layer in self.network.layers.values():
@@ -80,7 +80,7 @@ class Renewal(Callback):
 
     def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
         """Stop where the mean has come close enough."""
-        if epoch >= self.settings.renewal_epochs:
+        if epoch >= self.settings.renewal.epochs:
             near = [
                 mean - target < RENEWAL_STOPS_AT * (start - target)
                 for mean, target, start in zip(

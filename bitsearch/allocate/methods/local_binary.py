@@ -241,7 +241,7 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
         seed=problem.seed + 1,
         use_slack=False,
         # Sharp sigmoids pass binary weights no gradient to flip by.
-        callbacks=lambda: [BinaryFlips(quantized)] if settings.quantizer == "uniform" else [],
+        callbacks=lambda: [BinaryFlips(quantized)] if settings.quantizer.form == "uniform" else [],
     )
     yield quantized
 

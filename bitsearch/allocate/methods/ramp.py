@@ -31,19 +31,19 @@ SEARCHED = 0.5
 
 
 def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
-    """A network at each of ``ramp_steps`` budgets, the given ones last."""
+    """A network at each of ``ramp.steps`` budgets, the given ones last."""
     settings, training = problem.settings, problem.space.training
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     if problem.activity_budgets:
         _, quantized.activity = evaluate_with_activity(
             quantized, problem.splits.validation, training.at_once, shared=True
         )
-    epochs = max(2, math.ceil(LENGTH * training.epochs / settings.ramp_steps))
+    epochs = max(2, math.ceil(LENGTH * training.epochs / settings.ramp.steps))
     search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
-    for number in range(1, settings.ramp_steps + 1):
+    for number in range(1, settings.ramp.steps + 1):
         budgets = [
-            replace(budget, limit=tightened_limit(first, budget.limit, number / settings.ramp_steps))
+            replace(budget, limit=tightened_limit(first, budget.limit, number / settings.ramp.steps))
             for budget, first in zip(problem.budgets, start, strict=True)
         ]
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)

@@ -29,13 +29,13 @@ Plan = dict[str, LayerPlan]
 
 
 def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
-    """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
+    """At most ``refine.tries`` tries of ``refine.epochs`` epochs each, between two whole trainings."""
     uniform = train_at_plan(problem, problem.plan(best_uniform(problem, expected_activity(problem))), "uniform")
     accuracy, activity = _measured(problem, uniform)
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
     tried = {_key(best.layer_plans)}
-    for _ in range(problem.settings.refine_tries):
+    for _ in range(problem.settings.refine.tries):
         near = exchanges(best.layer_plans, problem, loss, activity)
         plan = next((plan for plan in near if _key(plan) not in tried), None)
         if plan is None:
@@ -73,7 +73,7 @@ def _shortly_trained(
         problem.splits,
         problem.space.training,
         problem.settings,
-        epochs=problem.settings.refine_epochs,
+        epochs=problem.settings.refine.epochs,
         seed=problem.seed + 1,
         phase="refine",
         on_epoch=problem.on_epoch,

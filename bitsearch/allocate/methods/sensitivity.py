@@ -59,10 +59,10 @@ def score(problem: AllocationProblem) -> FisherLossModel:
             parts = micro.parts(inputs.to(device), labels.to(device), min(left, training.batch_size))
             left -= training.batch_size
             curvature.probe(*(part for part, _ in parts))
-            for part, own in parts if settings.sensitivity == "hessian" else ():
+            for part, own in parts if settings.sensitivity.metric == "hessian" else ():
                 found = hessian_traces(problem.network, names, part, own, signs)
                 traces += len(own) * torch.tensor([*found.values(), (1.0, 1.0)], device=device)
-    if settings.sensitivity == "hessian":
+    if settings.sensitivity.metric == "hessian":
         traces = all_reduce_sum(traces)
         # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
         means = (traces[:-1] / traces[-1]).clamp_min(0).tolist()

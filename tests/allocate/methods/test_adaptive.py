@@ -15,8 +15,8 @@ SETTINGS = {
     "straight_through": {"estimator": "straight_through"},
     "means": {"regularizer": "means"},
     "published": {"estimator": "straight_through", "regularizer": "means"},
-    "channel": {"granularity": "channel"},
-    "no_renewal": {"renewal": False},
+    "channel": {"quantizer": {"granularity": "channel"}},
+    "no_renewal": {"renewal": {"enabled": False}},
     "leaky": {"decay": 0.5, "depth_preference": 1.0, "probe_every": 1},
     "priced": {"weight_price": 0.2, "spike_price": 5.0, "time_price": 2.0, "budget_share": 0.8},
 }
@@ -53,7 +53,7 @@ def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, sp
     assert (first.weight_bits, first.spike_bits) == (8, (8,))
     assert len({(plan.weight_bits, plan.spike_bits) for plan in searched}) > 1
     for plan in searched:
-        assert plan.granularity == settings.get("granularity", "layer")
+        assert plan.granularity == settings.get("quantizer", {}).get("granularity", "layer")
         assert plan.decay == settings.get("decay", 1.0)
         assert plan.weight_bits in space.choices.weight_bits
         assert plan.time_steps in space.choices.time_steps

@@ -79,7 +79,7 @@ def test_the_record_of_an_epoch_holds_every_budget(network, model, rules, space)
 def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have_passed(
     network, model, rules, space, batch
 ):
-    settings = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal_epochs=2)
+    settings = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal={"epochs": 2})
     quantized = make_learnable_copy(network, model, rules, space, settings)
     weights, spikes, _ = model.means(quantized.layer_plans)
     renewal = Renewal(quantized, (weights - 4, spikes - 4, 1.0), settings)
@@ -110,5 +110,5 @@ def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have
 
 def test_renewal_may_be_off_from_the_start(network, model, rules, space):
     quantized = make_learnable_copy(network, model, rules, space, Allocation())
-    Renewal(quantized, (1.0, 1.0, 1.0), Allocation(renewal=False))
+    Renewal(quantized, (1.0, 1.0, 1.0), Allocation(renewal={"enabled": False}))
     assert not any(layer.renew_weights or layer.renew_spikes for layer in quantized.layers.values())

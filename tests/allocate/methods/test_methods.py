@@ -118,6 +118,6 @@ def test_the_best_uniform_plan_is_uniform(problem):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_through_sigmoids_if_asked(problem, method):
-    *_, last = METHODS[method](problem(method=method, share=0.7, quantizer="sigmoid"))
+    *_, last = METHODS[method](problem(method=method, share=0.7, quantizer={"form": "sigmoid"}))
     assert all(layer.soft_weights is None for layer in last.layers.values())
     assert 0 <= last.soft_accuracy <= 1

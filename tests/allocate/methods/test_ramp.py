@@ -9,7 +9,7 @@ from bitsearch.space import Allocation, Training
 
 @pytest.mark.parametrize("estimator", ["curvature", "straight_through"])
 def test_every_step_leaves_a_plan_within_its_budget(network, model, rules, splits, space, estimator):
-    settings = Allocation(ramp_steps=3, estimator=estimator)
+    settings = Allocation(ramp={"steps": 3}, estimator=estimator)
     start = model.cost("bit_budget", rules.nearest(model, settings.start, granularity="layer"))
     budget = Budget("bit_budget", "given", 0.4 * start)
     short = space.model_copy(update={"training": Training(epochs=3, batch_size=64)})

@@ -25,7 +25,7 @@ def problem(network, model, rules, splits, space):
 
 
 def test_the_end_is_never_worse_on_validation_than_the_uniform_start(problem, splits):
-    given = problem(refine_tries=4)
+    given = problem(refine={"tries": 4})
     (start,), (end,) = allocate_uniformly(given), allocate_by_refinement(given)
     assert evaluate(end, splits.validation, 64) >= evaluate(start, splits.validation, 64)
     # What was kept was better, and what was not better was not kept.
