@@ -4,17 +4,19 @@ A search space is a commented TOML file. Those shipped with bitsearch are found 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.errors import InputError
 from bitsearch.override import override
+from bitsearch.parameters import Parameter, nest, put
 from bitsearch.plan import UniformBits
+from bitsearch.renamed import rename_content, rename_settings
 from bitsearch.validation import Count, Frozen, Name, Positive, explain, from_toml, load_toml
 
 MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
@@ -46,8 +48,56 @@ class Training(Frozen):
         return min(self.batch_size, self.micro_batch or self.batch_size)
 
 
+class AllocationPart(Frozen):
+    """Settings that one part of the inner loop has to itself: a table in ``[allocation]``."""
+
+
+class QuantizerSettings(AllocationPart):
+    """The weights' quantizer."""
+
+    form: Literal["uniform", "sigmoid"] = "uniform"
+    """Once bits are frozen: straight-through rounding, or a sum of sigmoids that sharpen into steps."""
+    granularity: Literal["layer", "channel"] = "layer"
+    """One weight step size for the whole layer, or one per output channel."""
+    temperature_rate: Positive = 10.0
+    """``sigmoid``: by how much the temperature rises an epoch; 5 to 20 in the literature."""
+    max_level: int | None = Field(default=None, ge=2)
+    """``sigmoid``: no weight levels beyond ±this from three bits on, such as 2 or 4; the whole grid by default."""
+
+
+class RenewalSettings(AllocationPart):
+    """Renewing a quantizer's step size at the moment its bit width changes."""
+
+    enabled: bool = True
+    epochs: Count = 2
+    """Least number of epochs before it may stop."""
+
+
+class SensitivitySettings(AllocationPart):
+    """The method ``sensitivity``."""
+
+    metric: Literal["fisher", "hessian"] = "fisher"
+    """What weights a quantization error: the true Fisher, or the trace of the Hessian."""
+
+
+class RampSettings(AllocationPart):
+    """The method ``ramp``."""
+
+    steps: Count = 4
+    """Plans that it leaves, at budgets in equal ratios from the start's cost to the limit."""
+
+
+class RefineSettings(AllocationPart):
+    """The method ``refine``."""
+
+    tries: Count = 8
+    """Exchanges of bits that are tried between the uniform plan's training and that of the end."""
+    epochs: Count = 1
+    """That each of them is trained, and what it is compared with."""
+
+
 class Allocation(Frozen):
-    """The knobs of the inner loop. Each may be fixed here or varied by the outer loop under ``[search.parameters]``."""
+    """The settings of the inner loop. Each may be fixed here, or varied by the outer loop: ``[search.parameters]``."""
 
     method: MethodName = "adaptive"
     """How bits are found; see :data:`bitsearch.allocate.methods.METHODS`."""
@@ -81,62 +131,30 @@ class Allocation(Frozen):
     """Share of a trial's epochs in which the bits move; the rest fine-tunes with bits frozen."""
     probe_every: Count = 8
     """Training steps between two curvature measurements."""
-    renewal: bool = True
-    """Renew a quantizer's step size at the moment its bit width changes."""
-    renewal_epochs: Count = 2
-    """Least number of epochs before renewal may stop."""
-    granularity: Literal["layer", "channel"] = "layer"
     decay: float | None = Field(default=None, ge=0, le=1)
     """Membrane decay; by default that of the network's own spiking neurons, or 1, which keeps the whole residual."""
-    quantizer: Literal["uniform", "sigmoid"] = "uniform"
-    """Of the weights once bits are frozen: straight-through rounding, or a sum of sigmoids that sharpen into steps."""
-    temperature_rate: Positive = 10.0
-    """``sigmoid``: by how much the temperature rises an epoch; 5 to 20 in the literature."""
-    largest_level: int | None = Field(default=None, ge=2)
-    """``sigmoid``: no weight levels beyond ±this from three bits on, such as 2 or 4; the whole grid by default."""
-    sensitivity: Literal["fisher", "hessian"] = "fisher"
-    """``sensitivity``: what weights a quantization error, the true Fisher or the trace of the Hessian."""
-    ramp_steps: Count = 4
-    """``ramp``: plans that it leaves, at budgets in equal ratios from the start's cost to the limit."""
-    refine_tries: Count = 8
-    """``refine``: exchanges of bits that are tried between the uniform plan's training and that of the end."""
-    refine_epochs: Count = 1
-    """``refine``: epochs that each of them is trained, and what it is compared with."""
+    quantizer: QuantizerSettings = QuantizerSettings()
+    renewal: RenewalSettings = RenewalSettings()
+    sensitivity: SensitivitySettings = SensitivitySettings()
+    ramp: RampSettings = RampSettings()
+    refine: RefineSettings = RefineSettings()
 
     @property
     def prices(self) -> dict[str, float]:
         """Regularizer weights by the kind of number that they make dear."""
         return {"weight": self.weight_price, "spike": self.spike_price, "time": self.time_price}
 
-
-class Parameter(Frozen):
-    """A knob that the outer loop varies: a real number from ``low`` to ``high``, or one of ``choices``."""
-
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    choices: tuple[str | int | float | bool, ...] | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _one_form(self) -> "Parameter":
-        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
-            raise ValueError("give either low and high, or choices")
-        if self.low is not None and self.high is not None:
-            if not self.low < self.high:
-                raise ValueError(f"low {self.low} is not below high {self.high}")
-            if self.log and self.low <= 0:
-                raise ValueError(f"a log range needs a positive low, not {self.low}")
-        return self
-
-    @property
-    def range(self) -> tuple[float, float] | None:
-        """(low, high), or None where there are choices."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-    def __contains__(self, value: object) -> bool:
-        if self.range is None:
-            return value in (self.choices or ())
-        return isinstance(value, int | float) and self.range[0] <= value <= self.range[1]
+    @classmethod
+    def types(cls) -> dict[str, Any]:
+        """The type of every setting by its name, that of a table's as ``ramp.steps``."""
+        types: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            part = field.annotation
+            if isinstance(part, type) and issubclass(part, AllocationPart):
+                types |= {f"{name}.{key}": inner.annotation for key, inner in part.model_fields.items()}
+            else:
+                types[name] = part
+        return types
 
 
 class Search(Frozen):
@@ -150,6 +168,7 @@ class Search(Frozen):
     uniform_trials: Count = 16
     """At most this many uniform plans are trained as baselines."""
     parameters: dict[str, Parameter] = {}
+    """By the name of a setting of ``[allocation]``, that of a table's as ``ramp.steps``."""
 
     def with_methods(self, *methods: str) -> "Search":
         """This outer loop with methods that take turns, or one without any; it no longer varies the method."""
@@ -189,6 +208,14 @@ class SearchSpace(Frozen):
     allocation: Allocation = Allocation()
     search: Search = Search()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_current_names(cls, content: object, info: ValidationInfo) -> object:
+        if not isinstance(content, Mapping):
+            return content
+        source = (info.context or {}).get("source", f"search space {content.get('name')!r}")
+        return rename_content(content, source)
+
     @field_validator("data_options")
     @classmethod
     def _root_from_anywhere(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -208,20 +235,24 @@ class SearchSpace(Frozen):
             raise ValueError("search.methods lists a method twice")
         if self.search.methods and "method" in self.search.parameters:
             raise ValueError("search.methods and search.parameters.method were both given; give one of them")
+        types = Allocation.types()
         for name, parameter in self.search.parameters.items():
-            if name not in Allocation.model_fields:
-                allowed = ", ".join(Allocation.model_fields)
-                raise ValueError(f"search.parameters.{name} is not a knob of [allocation]; allowed: {allowed}")
-            if parameter.range is not None and Allocation.model_fields[name].annotation not in (float, float | None):
+            if name not in types:
+                allowed = ", ".join(types)
+                raise ValueError(f"search.parameters.{name} is not a setting of [allocation]; allowed: {allowed}")
+            if parameter.range is not None and types[name] not in (float, float | None):
                 raise ValueError(f"search.parameters.{name} takes no range of real numbers; list its choices")
             for value in parameter.range or parameter.choices or ():
                 self.allocation_with({name: value})
         return self
 
     def allocation_with(self, parameters: dict[str, Any]) -> Allocation:
-        """The inner loop's knobs, with some of them set to a trial's values; ValueError if one is not allowed."""
+        """The inner loop's settings, with some of them set to a trial's values; ValueError if one is not allowed."""
+        content = self.allocation.model_dump()
+        for name, value in parameters.items():
+            put(content, name, value)
         try:
-            return Allocation.model_validate(self.allocation.model_dump() | parameters)
+            return Allocation.model_validate(content)
         except ValidationError as error:
             raise ValueError(f"search.parameters: {explain(error)}") from error
 
@@ -233,7 +264,9 @@ class SearchSpace(Frozen):
         """
         if not settings:
             return self
-        content = override(self.model_dump(exclude_none=True), settings)
+        content = self.model_dump(exclude_none=True)
+        content["search"]["parameters"] = nest(content["search"]["parameters"])
+        content = override(content, rename_settings(settings))
         try:
             return SearchSpace.model_validate(content)
         except ValidationError as error:

@@ -63,7 +63,7 @@ def from_toml(model: type[_Model], text: str, source: str) -> _Model:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source}: not TOML ({error})") from error
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"source": source})
     except ValidationError as error:
         raise InputError(f"{source}: {explain(error)}") from error
 

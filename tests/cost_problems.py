@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from bitsearch.choices import Choices, FirstLayer, Span
-from bitsearch.cost import Activity, AllowedBits, Budget, CostModel, LayerGeometry, Target
+from bitsearch.cost import AllowedBits, Budget, CostModel, LayerGeometry, SpikeStatistics, Target
 from bitsearch.cost.budget import target_limits
 from bitsearch.cost.target import FIGURES
 from bitsearch.plan import LayerPlan, UniformBits
@@ -46,8 +46,8 @@ PLAN = {
     "conv2": LayerPlan(weight_bits=3, spike_bits=(3, 2), time_steps=2),
     "fc": LayerPlan(weight_bits=2, spike_bits=(4,), time_steps=1),
 }
-ACTIVITY = Activity(
-    firing={"conv1": 1.0, "conv2": 0.25, "fc": 0.5}, synaptic={"conv1": 0.75, "conv2": 0.125, "fc": 0.5}
+ACTIVITY = SpikeStatistics(
+    firing_rate={"conv1": 1.0, "conv2": 0.25, "fc": 0.5}, synaptic_rate={"conv1": 0.75, "conv2": 0.125, "fc": 0.5}
 )
 
 COUNTS = st.integers(1, 3000) | st.sampled_from([8, 64])
@@ -150,7 +150,7 @@ def plans(draw, names):
 @st.composite
 def activities(draw, names):
     """Any shares of non-zero spikes."""
-    return Activity(*({name: draw(SHARES) for name in names} for _ in range(2)))
+    return SpikeStatistics(*({name: draw(SHARES) for name in names} for _ in range(2)))
 
 
 def largest(model, rules):

@@ -12,9 +12,12 @@ import torch
 
 import bitsearch
 from bitsearch.deploy.verify import verify
+from bitsearch.renamed import RENAMED
 from bitsearch.runs.select import select_plan
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run-before-rooms"
+OLD_NAMES = "settings by old names"
+pytestmark = pytest.mark.filterwarnings(f"ignore:.*{OLD_NAMES}:FutureWarning")
 
 
 @pytest.fixture
@@ -37,9 +40,20 @@ def test_the_settings_say_whose_a_budget_is(folder):
         ("weight_memory", "target power_of_two", 65536.0, True),
         ("working_memory", "target power_of_two", 49152.0, True),
     ]
+
+
+def test_the_settings_are_written_by_the_names_of_today(folder):
+    with pytest.warns(FutureWarning, match=OLD_NAMES) as records:
+        settings = folder.settings
+    (told,) = records
     before = folder.settings_file.read_text(encoding="utf-8")
-    folder.write_settings(folder.settings)
-    assert folder.settings_file.read_text(encoding="utf-8") == before
+    for old, new in RENAMED.items():
+        assert (f"\n{old} = " in before) == (f"{old} is now {new}" in str(told.message))
+    folder.write_settings(settings)
+    text = folder.settings_file.read_text(encoding="utf-8")
+    assert not any(f"\n{old} = " in text for old in set(RENAMED) - {"granularity", "temperature_rate"})
+    assert bitsearch.RunFolder.open(folder.path).settings == settings
+    assert len(text.splitlines()) == len(before.splitlines()) + 2 * 5
 
 
 def test_a_run_folder_opens_and_its_networks_are_rebuilt(folder):

@@ -24,7 +24,7 @@ def test_the_shipped_space_loads_by_name():
     space = SearchSpace.load("digits")
     assert (space.name, space.network, space.data) == ("digits", "digits_cnn", "digits")
     assert space.metric == "bit_budget"
-    assert set(space.search.parameters) <= set(Allocation.model_fields)
+    assert set(space.search.parameters) <= set(Allocation.types())
     assert "digits" in shipped_spaces()
 
 
@@ -141,11 +141,11 @@ def test_hostile_toml_is_refused(value):
     refusal(f"{LEAST}description = {value}\n")
 
 
-def test_a_parameter_that_is_no_knob_lists_the_knobs():
+def test_a_parameter_that_is_no_setting_lists_the_settings():
     message = refusal(LEAST + "[search.parameters]\nweight_prize = { low = 0.1, high = 1.0 }")
     assert "search.parameters.weight_prize" in message
-    for knob in Allocation.model_fields:
-        assert knob in message.split("allowed:")[1]
+    for setting in Allocation.types():
+        assert setting in message.split("allowed:")[1]
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_a_parameter_that_is_no_knob_lists_the_knobs():
         ("weight_price = { low = -1.0, high = 1.0 }", "weight_price is -1.0", "greater than 0"),
         ("depth_preference = { low = -9, high = 0 }", "depth_preference is -9", "greater than or equal to -4"),
         ("estimator = { choices = ['curvature', 'exact'] }", "estimator is 'exact'", "'straight_through'"),
-        ("renewal = { choices = [true, 'often'] }", "renewal is 'often'", "boolean"),
+        ("renewal.enabled = { choices = [true, 'often'] }", "renewal.enabled is 'often'", "boolean"),
         ("probe_every = { choices = [4, 0] }", "probe_every is 0", "greater than or equal to 1"),
         ("probe_every = { choices = [4, 4.5] }", "probe_every is 4.5", "integer"),
         ("start = { choices = [4] }", "start is 4", "dictionary"),
     ],
 )
-def test_a_parameter_value_that_its_knob_does_not_allow_is_refused(parameter, field, allowed):
+def test_a_parameter_value_that_its_setting_does_not_allow_is_refused(parameter, field, allowed):
     message = refusal(f"{LEAST}[search.parameters]\n{parameter}")
     assert field in message
     assert allowed in message
@@ -183,9 +183,9 @@ def test_an_empty_list_of_choices_is_refused():
     assert "at least 1" in refusal(f"{LEAST}[search.parameters]\nestimator = {{ choices = [] }}")
 
 
-@pytest.mark.parametrize("knob", ["probe_every", "renewal_epochs"])
-def test_a_real_range_for_a_knob_of_whole_numbers_is_refused(knob):
-    assert knob in refusal(f"{LEAST}[search.parameters]\n{knob} = {{ low = 2, high = 9 }}")
+@pytest.mark.parametrize("setting", ["probe_every", "renewal.epochs"])
+def test_a_real_range_for_a_setting_of_whole_numbers_is_refused(setting):
+    assert setting in refusal(f"{LEAST}[search.parameters]\n{setting} = {{ low = 2, high = 9 }}")
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_a_time_start_outside_the_choices_is_refused():
     assert "allocation.start.time_steps is outside" in refusal(LEAST + text)
 
 
-def test_a_trials_values_replace_the_knobs():
+def test_a_trials_values_replace_the_settings():
     space = SearchSpace.from_toml(LEAST + "[allocation]\nweight_price = 2.0\nspike_price = 3.0")
-    knobs = space.allocation_with({"weight_price": 5.0, "estimator": "straight_through"})
-    assert (knobs.weight_price, knobs.spike_price, knobs.estimator) == (5.0, 3.0, "straight_through")
+    settings = space.allocation_with({"weight_price": 5.0, "estimator": "straight_through"})
+    assert (settings.weight_price, settings.spike_price, settings.estimator) == (5.0, 3.0, "straight_through")
     assert space.allocation.weight_price == 2.0
     with pytest.raises(ValueError, match="weight_price is 0"):
         space.allocation_with({"weight_price": 0})

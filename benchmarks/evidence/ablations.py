@@ -2,7 +2,7 @@
 
     python -m benchmarks.evidence.ablations --out reports/evidence/ablations
 
-Every variant runs once a seed and budget, with the knobs of the space but for its own. Budgets are ratios of the
+Every variant runs once a seed and budget, with the settings of the space but for its own. Budgets are ratios of the
 space's own baseline, whatever a variant allows, so that all of one metric meet the same limit.
 """
 
@@ -39,7 +39,7 @@ SECONDS = 20.0
 class Variant:
     """What differs from the method as it is."""
 
-    knobs: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, Any] = field(default_factory=dict)
     """The only values allowed of a number, in place of the space's."""
     start: dict[str, int] = field(default_factory=dict)
@@ -61,7 +61,7 @@ VARIANTS = {
     "start far from the budget": Variant({"headroom": 1e6}),
     "half the epochs search": Variant({"search_share": 0.5}),
     "binning's loss in full": Variant({"time_tolerance": 1.0}),
-    "no renewal": Variant({"renewal": False}),
+    "no renewal": Variant({"renewal.enabled": False}),
     "T fixed at 1": Variant(choices={"time_steps": [1]}, start={"time_steps": 1}),
     "T fixed at 2": Variant(choices={"time_steps": [2]}, start={"time_steps": 2}),
     "spike bits fixed at 2": Variant(choices={"spike_bits": [2]}, start={"spike_bits": 2}),
@@ -99,7 +99,7 @@ def run(base: Stage, variant: Variant, request: str) -> list[Row]:
         spent = time.process_time() - started
         row = stage.fixed(plan)
         return [row | {"cpu_seconds": row["cpu_seconds"] + round(spent, 3)}]
-    return stage.run(stage.space.allocation_with(variant.knobs), [budget])
+    return stage.run(stage.space.allocation_with(variant.settings), [budget])
 
 
 def report(table: pd.DataFrame, space: SearchSpace, requests: Sequence[str], out: Path) -> str:

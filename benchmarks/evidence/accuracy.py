@@ -6,10 +6,10 @@ r"""Accuracy of every method against the best of the whole uniform grid, at seve
         --set training.full_precision_epochs=8 --set training.epochs=4 --seeds 1 --trials 2 --compile --out DIR
 
 All runs of a seed start from the same float network. A method has so many trials at every budget, the first with its
-own knobs, the others with knobs that the outer loop's sampler chooses; ``ramp`` runs at the tightest budget and passes
-the others on its way. Of the uniform grid every plan is trained to which nothing can be added within a budget. What
-stands for a method at a budget is the plan that is best on validation among all of its plans that meet the budget; the
-test accuracy shown is that one's.
+own settings, the others with settings that the outer loop's sampler chooses; ``ramp`` runs at the tightest budget and
+passes the others on its way. Of the uniform grid every plan is trained to which nothing can be added within a budget.
+What stands for a method at a budget is the plan that is best on validation among all of its plans that meet the budget;
+the test accuracy shown is that one's.
 """
 
 import argparse
@@ -75,9 +75,9 @@ def measure(
                         yield f"uniform grid at {request}"
                     continue
                 key = {"seed": stage.seed, "method": method, "budget": request}
-                knobs = {"method": method, "ramp_steps": len(requests)}
+                settings = {"method": method, "ramp.steps": len(requests)}
                 own = attempts(
-                    stage, key, lambda _, budget=budgets[request]: [budget], ledger, searched=True, knobs=knobs
+                    stage, key, lambda _, budget=budgets[request]: [budget], ledger, searched=True, settings=settings
                 )
                 try:
                     next(islice(own, attempt, None))

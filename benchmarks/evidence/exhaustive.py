@@ -36,14 +36,14 @@ AIM = 0.98
 RANDOM_ORDERS = 50
 CAMPAIGNS: dict[str, tuple[bool, dict[str, object]]] = {
     "adaptive": (False, {"method": "adaptive"}),
-    "adaptive, knobs searched": (True, {"method": "adaptive"}),
+    "adaptive, searched": (True, {"method": "adaptive"}),
     "adaptive, weights in full": (False, {"method": "adaptive", "weight_tolerance": 1.0}),
-    "ramp": (True, {"method": "ramp", "ramp_steps": 4}),
+    "ramp": (True, {"method": "ramp", "ramp.steps": 4}),
     "sensitivity": (False, {"method": "sensitivity"}),
     "sensitivity, weights in full": (False, {"method": "sensitivity", "weight_tolerance": 1.0}),
     "refine": (False, {"method": "refine"}),
 }
-"""By name: whether the outer loop varies the knobs after the first attempt, and knobs that are fixed."""
+"""By name: whether the outer loop varies the settings after the first attempt, and settings that are fixed."""
 
 
 def allocations(stage: Stage) -> Iterator[Plan]:
@@ -90,10 +90,10 @@ def budgets_of(stage: Stage, method: str) -> Callable[[int], Sequence[Budget]]:
 
 def run_methods(stage: Stage, all_seconds: float, ledger: Ledger) -> None:
     """Every campaign until it has used its share."""
-    for name, (searched, knobs) in CAMPAIGNS.items():
+    for name, (searched, settings) in CAMPAIGNS.items():
         spent, key = 0.0, {"seed": stage.seed, "campaign": name}
-        budgets = budgets_of(stage, str(knobs["method"]))
-        for rows in attempts(stage, key, budgets, ledger, searched=searched, knobs=knobs):
+        budgets = budgets_of(stage, str(settings["method"]))
+        for rows in attempts(stage, key, budgets, ledger, searched=searched, settings=settings):
             spent += sum(row["cpu_seconds"] for row in rows)
             if spent >= UNTIL * all_seconds:
                 break

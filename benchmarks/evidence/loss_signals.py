@@ -98,8 +98,8 @@ def quantized_at(stage: Stage, bits: UniformBits, *, trained: bool) -> Quantized
     space = stage.space
     wide = space.model_copy(update={"choices": Choices()})
     own = Stage(wide, stage.seed, stage.kept) if bits not in _Within(space.choices) else stage
-    knobs = own.space.allocation_with({"start": bits.model_dump()})
-    network = make_learnable_copy(stage.network, own.task.model, own.task.rules, own.space, knobs)
+    settings = own.space.allocation_with({"start": bits.model_dump()})
+    network = make_learnable_copy(stage.network, own.task.model, own.task.rules, own.space, settings)
     if trained:
         still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
         session = TrainingSession(stage.task.splits, space.training)
@@ -163,12 +163,12 @@ def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]
     # How much of the weights' part counts is tried afterwards.
     given = {
         "Fisher as `sensitivity` has it": {},
-        "Hessian as `sensitivity` has it": {"sensitivity": "hessian"},
+        "Hessian as `sensitivity` has it": {"sensitivity.metric": "hessian"},
         # Without a time axis the same as the first.
         "Fisher, binning of frames in full": {"time_tolerance": 1.0},
     }
-    for name, knobs in given.items():
-        problem = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0} | knobs))
+    for name, settings in given.items():
+        problem = stage.problem(stage.space.allocation_with({"weight_tolerance": 1.0} | settings))
         makers[name] = lambda problem=problem: score(problem)  # type: ignore[misc]
     for place, network in places.items():
         makers |= {

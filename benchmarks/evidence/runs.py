@@ -105,7 +105,7 @@ class Stage:
             "test": evaluate(network, splits.test, at_once),
         }
 
-    def problem(self, knobs: Allocation, budgets: Sequence[Budget] = (), draw: int = 0) -> AllocationProblem:
+    def problem(self, settings: Allocation, budgets: Sequence[Budget] = (), attempt: int = 0) -> AllocationProblem:
         """What a method is given."""
         task = self.task
         return AllocationProblem(
@@ -114,10 +114,10 @@ class Stage:
             task.rules,
             TrainingSession(task.splits, self.space.training),
             self.space,
-            knobs,
+            settings,
             budgets,
             seed=self.seed,
-            draw=draw,
+            attempt=attempt,
         )
 
     def fixed(self, plan: Plan) -> Row:
@@ -129,9 +129,9 @@ class Stage:
         quantized, session, epochs = problem.quantized(plan), problem.session, self.space.training.epochs
         return train_at_plan(quantized, plan, session, problem.knobs, epochs=epochs, seed=self.seed, phase="fixed")
 
-    def run(self, knobs: Allocation, budgets: Sequence[Budget], draw: int = 0) -> list[Row]:
-        """Every network that the method ``knobs.method`` leaves; costs of computing stand in the first row."""
-        return list(self._measured(self.problem(knobs, budgets, draw), METHODS[knobs.method]))
+    def run(self, settings: Allocation, budgets: Sequence[Budget], attempt: int = 0) -> list[Row]:
+        """Every network that the method ``settings.method`` leaves; costs of computing stand in the first row."""
+        return list(self._measured(self.problem(settings, budgets, attempt), METHODS[settings.method]))
 
     def _measured(
         self, problem: AllocationProblem, method: Callable[[AllocationProblem], Iterator[QuantizedNetwork]]

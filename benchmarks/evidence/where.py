@@ -5,8 +5,8 @@
 Scenarios differ in what mixing could be worth: layers of equal or of very unequal price, one budget or two at once,
 hardware with few widths, spikes of one bit so that only time steps are left to choose, event data, a deep network. In
 each, every plan of the uniform (w, s, T) grid is trained to which nothing can be added within the budgets, and
-``adaptive`` has a few trials whose knobs the outer loop's sampler chooses. The best of either kind on validation stands
-for it; the test accuracy shown is that one's.
+``adaptive`` has a few trials whose settings the outer loop's sampler chooses. The best of either kind on validation
+stands for it; the test accuracy shown is that one's.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def measure(name: str, seed: int, trials: int, ledger: Ledger, kept: Path) -> It
             ledger.add(own, [stage.fixed(task.rules.nearest(task.model, bits, granularity="layer"))])
     yield f"{len(grid)} uniform plans"
     mixed = attempts(
-        stage, key | {"method": "adaptive"}, lambda _: budgets, ledger, searched=True, knobs={"method": "adaptive"}
+        stage, key | {"method": "adaptive"}, lambda _: budgets, ledger, searched=True, settings={"method": "adaptive"}
     )
     for number, _ in enumerate(islice(mixed, trials), start=1):
         yield f"adaptive, trial {number}"

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from bitsearch.cost import Activity, AllowedBits, Budget, CostModel
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.layers.network import Allocation
 from bitsearch.plan import LayerPlan
 
@@ -17,7 +17,7 @@ class Allocated(Protocol):
 
     model: CostModel
     rules: AllowedBits
-    activity: Activity | None
+    activity: SpikeStatistics | None
 
     @property
     def allocation(self) -> "Allocation":
@@ -64,7 +64,7 @@ Prices = tuple[float, float, float]
 
 
 def target_limit(
-    budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], share: float, activity: Activity | None
+    budget: Budget, model: CostModel, smallest: Mapping[str, LayerPlan], share: float, activity: SpikeStatistics | None
 ) -> float:
     """What a method aims at: a share of a budget's limit, but nothing below the cheapest plan's cost."""
     return min(budget.limit, max(budget.limit * share, model.cost(budget.metric, smallest, activity)))
@@ -89,7 +89,7 @@ def metric_penalty(
     limit: float,
     allocation: Allocation,
     prices: Prices,
-    activity: Activity | None = None,
+    activity: SpikeStatistics | None = None,
 ) -> Tensor:
     """log(cost/limit) of the budget's own metric, a scalar; its weight is the controller's Λ."""
     cost = model.cost_tensor(metric, *scale_gradients(allocation, prices), activity)

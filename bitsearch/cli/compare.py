@@ -44,8 +44,8 @@ def compare(
     verbose: VerboseOption = False,
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
-    search_space = space_from_options(space, overrides=overrides or ())
     errors = make_console(quiet=quiet, verbose=verbose)
+    search_space = space_from_options(space, overrides=overrides or ())
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_comparison
         from bitsearch.report import write_comparison

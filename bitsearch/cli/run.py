@@ -85,6 +85,9 @@ def run(
     Several machines for one network: torchrun --nnodes 2 ... -m bitsearch run ...
     """
     train_together(processes)
+    # Of several processes, only the first writes and prints.
+    is_first_process = is_rank_zero()
+    errors = make_console(quiet=quiet or not is_first_process, verbose=verbose and is_first_process)
     search_space = space_from_options(
         space,
         model=model,
@@ -94,9 +97,6 @@ def run(
         overrides=overrides or (),
     )
     search_space = search_space if method is None else search_space.with_method(method)
-    # Of several processes, only the first writes and prints.
-    is_first_process = is_rank_zero()
-    errors = make_console(quiet=quiet or not is_first_process, verbose=verbose and is_first_process)
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.tables import print_result
         from bitsearch.report import write_report

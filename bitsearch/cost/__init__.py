@@ -3,17 +3,17 @@
 from bitsearch.cost.budget import Budget, parse_budgets
 from bitsearch.cost.geometry import LayerGeometry, measure, trace
 from bitsearch.cost.metrics import METRICS
-from bitsearch.cost.model import Activity, CostModel
+from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits, check_first_layer, check_granularity
 from bitsearch.cost.target import Target
 
 __all__ = [
     "METRICS",
-    "Activity",
     "AllowedBits",
     "Budget",
     "CostModel",
     "LayerGeometry",
+    "SpikeStatistics",
     "Target",
     "check_first_layer",
     "check_granularity",

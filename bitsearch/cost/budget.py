@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ConfigDict
 
 from bitsearch.cost.metrics import METRICS
-from bitsearch.cost.model import Activity, CostModel
+from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
@@ -70,7 +70,7 @@ class Budget:
         limit = model.cost(metric, model.uniform(baseline, None)) / value if ratio else value
         return cls(metric, amount.strip(), limit)
 
-    def check_feasible(self, model: CostModel, rules: AllowedBits, activity: Activity | None = None) -> None:
+    def check_feasible(self, model: CostModel, rules: AllowedBits, activity: SpikeStatistics | None = None) -> None:
         """Raise InputError, naming the smallest feasible budget, if the cheapest plan costs more.
 
         A metric that depends on firing rates is not checked without ``activity``.
@@ -92,7 +92,7 @@ class Budget:
             f"{_round_up(least_cost)} {unit} (the fewest bits allowed on every layer{rates_text}); {advice}"
         )
 
-    def check_counted(self, model: CostModel, activity: Activity | None) -> None:
+    def check_counted(self, model: CostModel, activity: SpikeStatistics | None) -> None:
         """Raise InputError if the metric depends on firing rates and ``activity`` is None."""
         if activity is None and model.needs_activity(self.metric):
             raise InputError(
@@ -110,7 +110,7 @@ class Budget:
             met=achieved <= self.limit,
         )
 
-    def met_by(self, model: CostModel, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> bool:
+    def met_by(self, model: CostModel, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> bool:
         """True if the plan costs at most the limit."""
         return model.cost(self.metric, plan, activity) <= self.limit
 

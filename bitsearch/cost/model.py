@@ -20,12 +20,12 @@ FLOAT_BITS = 32
 
 
 @dataclass(frozen=True)
-class Activity:
+class SpikeStatistics:
     """Measured firing rates, by layer name."""
 
-    firing: Mapping[str, float] = field(default_factory=dict)
+    firing_rate: Mapping[str, float] = field(default_factory=dict)
     """Share of the spikes that are not zero."""
-    synaptic: Mapping[str, float] = field(default_factory=dict)
+    synaptic_rate: Mapping[str, float] = field(default_factory=dict)
     """Share of the MACs whose spike is not zero."""
 
 
@@ -49,8 +49,8 @@ class CostModel:
         self.target = target or Target.load("generic")
         if not any(self._is_counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
-        self._numbers = self._geometry(Activity())
-        self._tensors: dict[torch.device, tuple[Activity | None, Geometry]] = {}
+        self._numbers = self._geometry(SpikeStatistics())
+        self._tensors: dict[torch.device, tuple[SpikeStatistics | None, Geometry]] = {}
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -64,11 +64,11 @@ class CostModel:
     def _is_counted(self, layer: LayerGeometry) -> bool:
         return self.first_layer_counted or not layer.first
 
-    def geometry(self, activity: Activity | None = None) -> Geometry:
+    def geometry(self, activity: SpikeStatistics | None = None) -> Geometry:
         """The counts as float64 NumPy vectors, layers with bits first; rates that ``activity`` lacks are NaN."""
         return self._numbers if activity is None else self._geometry(activity)
 
-    def _geometry(self, activity: Activity) -> Geometry:
+    def _geometry(self, activity: SpikeStatistics) -> Geometry:
         layers = (*self.layers, *self.unquantized)
 
         def vector(values: Sequence[float]) -> Vector:
@@ -85,12 +85,12 @@ class CostModel:
             inputs=vector([layer.inputs for layer in layers]),
             outputs=vector([layer.outputs for layer in layers]),
             count_mask=vector([float(self._is_counted(layer)) for layer in layers]),
-            firing_rates=rates(activity.firing),
-            synaptic_rates=rates(activity.synaptic),
+            firing_rates=rates(activity.firing_rate),
+            synaptic_rates=rates(activity.synaptic_rate),
             target=self.target,
         )
 
-    def _geometry_on(self, device: torch.device, activity: Activity | None) -> Geometry:
+    def _geometry_on(self, device: torch.device, activity: SpikeStatistics | None) -> Geometry:
         if device not in self._tensors or self._tensors[device][0] is not activity:
             vectors = {name: value for name, value in vars(self.geometry(activity)).items() if name != "target"}
             tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in vectors.items()}
@@ -116,7 +116,7 @@ class CostModel:
         weight_bits: Tensor,
         spike_bits: Tensor,
         time_steps: Tensor,
-        activity: Activity | None = None,
+        activity: SpikeStatistics | None = None,
     ) -> Tensor:
         """A metric as a scalar tensor, differentiable in the three ``[L]`` tensors (spike bits averaged over time).
 
@@ -150,11 +150,11 @@ class CostModel:
             np.asarray([layer.time_steps for layer in layer_plans], dtype=np.float64),
         )
 
-    def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> float:
+    def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> float:
         """One metric of a plan; NaN if it needs ``activity`` and this is None."""
         return float(METRICS[metric].cost(self.geometry(activity), self._bits(plan)))
 
-    def costs(self, plan: Mapping[str, LayerPlan], activity: Activity | None = None) -> dict[str, float]:
+    def costs(self, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> dict[str, float]:
         """Every metric of a plan by name; without ``activity``, only the metrics that do not need it."""
         geometry, bits = self.geometry(activity), self._bits(plan)
         return {
@@ -164,7 +164,7 @@ class CostModel:
         }
 
     def layer_costs(
-        self, metric: str, plan: Mapping[str, LayerPlan], activity: Activity | None = None
+        self, metric: str, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None
     ) -> dict[str, float]:
         """A metric of every layer alone, layers without bits included; NaN for a layer without a firing rate."""
         terms = METRICS[metric].terms(self.geometry(activity), self._bits(plan))

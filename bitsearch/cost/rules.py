@@ -76,7 +76,7 @@ def check_granularity(granularity: str, target: Target) -> None:
     if granularity not in target.granularity:
         raise InputError(
             f"granularity is {granularity!r}, but the hardware target {target.name!r} has one weight step size a "
-            f"{' or a '.join(target.granularity)}; set allocation.granularity to that"
+            f"{' or a '.join(target.granularity)}; set allocation.quantizer.granularity to that"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from bitsearch.cost import Activity, AllowedBits, CostModel
+from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
 from bitsearch.layers.conversion import Converted, conversion
 from bitsearch.layers.convert import convert, fix_allocation, quantized_layers
 from bitsearch.layers.quantized import QuantizedLayer
@@ -41,7 +41,7 @@ class QuantizedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.model, self.rules, self.baseline = model, rules, baseline
-        self.activity: Activity | None = None
+        self.activity: SpikeStatistics | None = None
         """Spike counts, for budgets that depend on how often neurons fire."""
         self.soft_accuracy: float | None = None
         """Validation accuracy before soft weight steps became hard ones, where there were any."""

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from bitsearch.pareto import ParetoFront, hypervolume
 from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.renamed import current_name
 from bitsearch.runs.pareto import best_plan, validation_accuracy
 
 LEAST_TRIALS = 4
@@ -51,7 +52,7 @@ def importances(trials: Sequence[FrozenTrial]) -> dict[str, tuple[float, float]]
     if any(len({trial.values[objective] for trial in varied}) == 1 for objective in range(2)):
         return {}
     accuracy, cost = shares(0), shares(1)
-    return {name: (share, cost[name]) for name, share in accuracy.items()}
+    return {current_name(name): (share, cost[name]) for name, share in accuracy.items()}
 
 
 def layer_correlations(plans: Sequence[BitPlan]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from torch import Tensor
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
@@ -45,7 +45,7 @@ class LoadWeights:
 class MeasureInitialActivity:
     """Count the spikes that uniform plans are chosen by; None where no budget asks."""
 
-    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Activity | None:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> SpikeStatistics | None:
         """This process's part."""
         return ActivityEstimate(_problem(processes, session, processes.task.space.allocation)).from_start()
 
@@ -56,7 +56,7 @@ class Trained:
 
     network: QuantizedNetwork
     accuracy: float
-    activity: Activity
+    activity: SpikeStatistics
     seconds: float
     """Of training, until it was ready."""
 
@@ -69,34 +69,38 @@ class TrainUniform:
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
         """This process's part."""
-        knobs = processes.task.space.allocation
-        problem = _problem(processes, session, knobs)
+        settings = processes.task.space.allocation
+        problem = _problem(processes, session, settings)
         plan = problem.plan(self.bits)
         quantized = problem.quantized(plan)
         epochs = session.settings.epochs
-        train_at_plan(quantized, plan, session, knobs, epochs=epochs, seed=processes.seed, phase="uniform")
+        train_at_plan(quantized, plan, session, settings, epochs=epochs, seed=processes.seed, phase="uniform")
         return _measured(session, quantized, session.seconds)
 
 
 @dataclass(frozen=True)
 class Allocate:
-    """Find one allocation by the method that the knobs name; the last network meets every budget."""
+    """Find one allocation by the method that the settings name; the last network meets every budget."""
 
-    knobs: Allocation
-    draw: int
-    """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.draw`."""
+    settings: Allocation
+    attempt: int
+    """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.attempt`."""
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
-        problem = _problem(processes, session, self.knobs, self.draw)
+        problem = _problem(processes, session, self.settings, self.attempt)
         # All are trained before any is measured, which is no part of the training.
-        ready = [(network, session.seconds) for network in METHODS[self.knobs.method](problem)]
+        ready = [(network, session.seconds) for network in METHODS[self.settings.method](problem)]
         return [_measured(session, network, seconds) for network, seconds in ready]
 
 
-def _problem(processes: ProcessGroup, session: TrainingSession, knobs: Allocation, draw: int = 0) -> AllocationProblem:
+def _problem(
+    processes: ProcessGroup, session: TrainingSession, settings: Allocation, attempt: int = 0
+) -> AllocationProblem:
     task, budgets, seed = processes.task, processes.budgets, processes.seed
-    return AllocationProblem(processes.network, task.model, task.rules, session, task.space, knobs, budgets, seed, draw)
+    return AllocationProblem(
+        processes.network, task.model, task.rules, session, task.space, settings, budgets, seed, attempt
+    )
 
 
 def _measured(session: TrainingSession, network: QuantizedNetwork, seconds: float) -> Trained:

@@ -54,9 +54,9 @@ class Objective:
             last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label)
         else:
             turn = {} if assignment.method is None else {"method": assignment.method}
-            knobs = space.allocation_with(suggest(trial, space) | turn)
-            method, label = knobs.method, f"{knobs.method} {trial.number}"
-            *on_the_way, last = self._do(Allocate(knobs, assignment.draw), trial, assignment, method, label)
+            settings = space.allocation_with(suggest(trial, space) | turn)
+            method, label = settings.method, f"{settings.method} {trial.number}"
+            *on_the_way, last = self._do(Allocate(settings, assignment.attempt), trial, assignment, method, label)
         result = self._write(last, trial.number, method)
         with warnings.catch_warnings():
             # A trial that was killed after this point sets them again, to the same values.
@@ -123,7 +123,7 @@ class Objective:
                 "event": "measured",
                 "trial": trial,
                 "phase": "measured",
-                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing.items()},
+                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing_rate.items()},
                 "layer_costs": {
                     name: model.layer_costs(name, layers, trained.activity)
                     for name, metric in model.metrics.items()

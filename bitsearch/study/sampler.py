@@ -1,6 +1,7 @@
 """What a trial tries: the space's sampler, made anew for every trial with a seed of its own."""
 
 from collections.abc import Container, Sequence
+from operator import attrgetter
 from typing import Any, cast
 
 from optuna import Study
@@ -9,6 +10,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bitsearch.pareto import ParetoFront
+from bitsearch.renamed import current_name, old_name
 from bitsearch.space import SearchSpace
 from bitsearch.study.study import SEARCHED, first_number
 from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
@@ -24,7 +26,7 @@ class TrialSampler(BaseSampler):
     """Seeds the space's sampler by the run's seed and the trial's number.
 
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
-    first trial that searches gets the space's own knobs, and so does the first of every method, whether methods
+    first trial that searches gets the space's own settings, and so does the first of every method, whether methods
     alternate or are sampled.
     """
 
@@ -45,7 +47,7 @@ class TrialSampler(BaseSampler):
             trials = study.get_trials(deepcopy=False)
             assignment, points = self._schedule.assignment(trials, trial.number), starting_points(self.space)
             self._own = (
-                points[assignment.draw] if assignment.role == SEARCHED and assignment.draw < len(points) else None
+                points[assignment.attempt] if assignment.role == SEARCHED and assignment.attempt < len(points) else None
             )
             window = self._history.seen(trials, self._schedule.ended)
             self._excerpt = cast(Study, _TrialWindow(study, window))
@@ -73,8 +75,8 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         """As the space's sampler; for a first trial what the space itself says."""
         sampler, excerpt = self._of(study, trial)
-        if self._own is not None and param_name in self._own:
-            return self._own[param_name]
+        if self._own is not None and current_name(param_name) in self._own:
+            return self._own[current_name(param_name)]
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
             if name not in self._relative | self._skipped:
@@ -146,20 +148,30 @@ def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """This trial's values of the parameters that the space lets vary."""
     values: dict[str, Any] = {}
     for name, parameter in space.search.parameters.items():
+        recorded = _recorded_name(name, trial)
         if parameter.range is not None:
-            values[name] = trial.suggest_float(name, *parameter.range, log=parameter.log)
+            values[name] = trial.suggest_float(recorded, *parameter.range, log=parameter.log)
         else:
-            values[name] = trial.suggest_categorical(name, parameter.choices or ())
+            values[name] = trial.suggest_categorical(recorded, parameter.choices or ())
     return values
 
 
+def _recorded_name(name: str, trial: Trial) -> str:
+    """A parameter's name in the trial's study: its old one, where an earlier version began the study."""
+    old = old_name(name)
+    if old is None:
+        return name
+    trials = trial.study.get_trials(deepcopy=False)
+    return old if any(old in other.distributions for other in trials) else name
+
+
 def starting_points(space: SearchSpace) -> list[dict[str, Any]]:
-    """The space's own knobs as parameters, once for each method that may vary, for the first trials.
+    """The space's own settings as parameters, once for each method that may vary, for the first trials.
 
     Those outside their range are left to the sampler.
     """
     parameters = space.search.parameters
-    point = {name: getattr(space.allocation, name) for name in parameters}
+    point = {name: attrgetter(name)(space.allocation) for name in parameters}
     point = {name: value for name, value in point.items() if value in parameters[name]}
     if "method" not in parameters:
         return [point]

@@ -48,7 +48,7 @@ class Assignment:
     """:data:`SEARCHED`, :data:`BASELINE` or :data:`DUPLICATE`."""
     origin: int
     """The number under which it was first begun."""
-    draw: int = 0
+    attempt: int = 0
     """How many like it were begun before: of its method, where methods take turns, or else of its role."""
     method: str | None = None
     """Where methods take turns."""
@@ -91,8 +91,8 @@ class TrialSchedule:
         self._read(trials)
         (role, before), origin, wanted = self._roles[number], first_number(trials[number]), self.wanted
         if role == SEARCHED and wanted.methods:
-            draw, index = divmod(before, len(wanted.methods))
-            return Assignment(role, origin, draw, method=wanted.methods[index])
+            attempt, index = divmod(before, len(wanted.methods))
+            return Assignment(role, origin, attempt, method=wanted.methods[index])
         return Assignment(role, origin, before, bits=wanted.uniform[before] if role == BASELINE else None)
 
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.distributed import all_reduce_sum, rank, world_size
@@ -35,7 +35,7 @@ def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: b
 
 def evaluate_with_activity(
     network: QuantizedNetwork, samples: Samples, batch_size: int, *, shared: bool = False
-) -> tuple[float, Activity]:
+) -> tuple[float, SpikeStatistics]:
     """(accuracy, what spikes were counted over all samples and time steps); ``shared`` as for :func:`evaluate`."""
     with _counted(network) as counts:
         accuracy = evaluate(network, samples, batch_size, shared=shared)
@@ -43,7 +43,7 @@ def evaluate_with_activity(
 
 
 @torch.no_grad()
-def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = False) -> Activity:
+def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = False) -> SpikeStatistics:
     """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``, or on its parts; modes stay as they were.
 
     ``shared``: the parts are this process's share of a batch, and all get the whole batch's counts.
@@ -53,7 +53,7 @@ def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = F
     >>> network = torch.nn.Sequential(*layers)
     >>> quantized = bitsearch.quantize(network, images)
     >>> quantized.activity = bitsearch.measure_activity(quantized, images)
-    >>> 0.0 <= quantized.activity.firing["3"] <= 1.0
+    >>> 0.0 <= quantized.activity.firing_rate["3"] <= 1.0
     True
     """
     with _counted(network) as counts, eval_mode(network):
@@ -91,7 +91,7 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
         yield counts
 
 
-def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool) -> Activity:
+def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool) -> SpikeStatistics:
     if shared and world_size() > 1:
         # On the device that the processes' backend speaks of.
         device = next(network.parameters()).device
@@ -106,4 +106,4 @@ def _activity(network: QuantizedNetwork, counts: dict[str, _Count], shared: bool
         connections = count.spikes / max(geometry.inputs, 1) * geometry.macs
         firing[geometry.name] = count.nonzero / max(count.spikes, 1)
         synaptic[geometry.name] = count.operations / max(connections, 1)
-    return Activity(firing, synaptic)
+    return SpikeStatistics(firing, synaptic)

@@ -1,4 +1,4 @@
-"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer`` names.
+"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer.form`` names.
 
 While bits move, every method quantizes weights uniformly; ``sigmoid`` (:mod:`bitsearch.quant.sigmoid`) trains them
 once the bits are frozen. Its steps sharpen from epoch to epoch and end as real ones, so that plans, costs and files are
@@ -26,11 +26,11 @@ class SoftSteps(Callback):
     The records' own validation accuracy is that of hard steps, as every measurement outside of training is.
     """
 
-    def __init__(self, network: QuantizedNetwork, session: TrainingSession, knobs: Allocation) -> None:
-        self.network, self.session, self.knobs = network, session, knobs
+    def __init__(self, network: QuantizedNetwork, session: TrainingSession, settings: Allocation) -> None:
+        self.network, self.session, self.settings = network, session, settings
         for layer in network.layers.values():
             bits = layer.layer_plan.weight_bits
-            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, knobs.largest_level)
+            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, settings.quantizer.max_level)
         self._heat(1)
 
     @property
@@ -39,7 +39,7 @@ class SoftSteps(Callback):
 
     def _heat(self, epoch: int) -> None:
         for soft in self._soft:
-            soft.temperature = temperature(epoch, self.knobs.temperature_rate)
+            soft.temperature = temperature(epoch, self.settings.quantizer.temperature_rate)
 
     def state_dict(self) -> dict[str, Any]:
         """The temperature; what soft weights have learned are parameters of the network."""
@@ -71,7 +71,7 @@ class SoftSteps(Callback):
 def fine_tune(
     quantized: QuantizedNetwork,
     session: TrainingSession,
-    knobs: Allocation,
+    settings: Allocation,
     *,
     epochs: int,
     seed: int,
@@ -84,7 +84,7 @@ def fine_tune(
     Returns:
         The real-valued weights by layer, where hard ones have taken their place: what further training starts from.
     """
-    soft = [SoftSteps(quantized, session, knobs)] if knobs.quantizer == "sigmoid" else []
+    soft = [SoftSteps(quantized, session, settings)] if settings.quantizer.form == "sigmoid" else []
     train(
         quantized,
         session,
@@ -107,7 +107,7 @@ def train_at_plan(
     quantized: QuantizedNetwork,
     plan: Mapping[str, LayerPlan],
     session: TrainingSession,
-    knobs: Allocation,
+    settings: Allocation,
     *,
     epochs: int,
     seed: int,
@@ -122,10 +122,10 @@ def train_at_plan(
         quantized: with the layers of the plan; its bits may be others, and may be learnable.
         plan: bits of every layer.
         session: as for :func:`bitsearch.train.loop.train`; so are ``epochs``, ``seed`` and ``phase``.
-        knobs: name the quantizer of the weights.
+        settings: name the quantizer of the weights.
         callbacks: makes a method's own parts of the training, once the bits are frozen.
     """
     quantized.fix(plan)
     if epochs > 0:
-        fine_tune(quantized, session, knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks())
+        fine_tune(quantized, session, settings, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks())
     return quantized

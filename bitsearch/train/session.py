@@ -6,7 +6,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.data import Splits
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.space import Training
@@ -46,6 +46,6 @@ class TrainingSession:
         """On the validation split; all processes call this, and get the same."""
         return evaluate(network, self.splits.validation, self.settings.at_once, shared=True)
 
-    def measure(self, network: QuantizedNetwork) -> tuple[float, Activity]:
+    def measure(self, network: QuantizedNetwork) -> tuple[float, SpikeStatistics]:
         """(accuracy, what spikes were counted) on the validation split; all processes call this, and get the same."""
         return evaluate_with_activity(network, self.splits.validation, self.settings.at_once, shared=True)

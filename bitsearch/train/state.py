@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 
 
@@ -57,7 +57,9 @@ class NetworkState:
         if isinstance(self.network, QuantizedNetwork):
             activity = self.network.activity
             state |= {
-                "activity": None if activity is None else {name: dict(rates) for name, rates in vars(activity).items()},
+                "activity": None
+                if activity is None
+                else {"firing": dict(activity.firing_rate), "synaptic": dict(activity.synaptic_rate)},
                 "soft_accuracy": self.network.soft_accuracy,
                 "changes": self.network.changes,
                 "renewals": {name: layer.renewals for name, layer in self.network.layers.items()},
@@ -68,7 +70,10 @@ class NetworkState:
         """Take both."""
         self.network.load_state_dict(state["tensors"])
         if isinstance(self.network, QuantizedNetwork):
-            self.network.activity = None if state["activity"] is None else Activity(**state["activity"])
+            activity = state["activity"]
+            self.network.activity = (
+                None if activity is None else SpikeStatistics(activity["firing"], activity["synaptic"])
+            )
             self.network.soft_accuracy, self.network.changes = state["soft_accuracy"], state["changes"]
             for name, layer in self.network.layers.items():
                 layer.renewals = state["renewals"][name]

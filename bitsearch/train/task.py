@@ -67,7 +67,7 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
         InputError: data or network cannot be had or fail a check, or the target does not allow what the space asks for.
     """
     target = target or Target.load(space.target)
-    check_granularity(space.allocation.granularity, target)
+    check_granularity(space.allocation.quantizer.granularity, target)
     check_first_layer(space.first_layer, target)
     torch_device = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)

@@ -15,7 +15,7 @@ from bitsearch.allocate.budget_control import (
 from bitsearch.allocate.learnable import LearnableNetwork, quantize
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation
 from bitsearch.train.evaluate import measure_activity
@@ -201,7 +201,7 @@ def test_the_penalty_follows_the_firing_rates(network, batch):
     quantized = learnable(network, batch[0])
     budget = quantized.budget("ns_ace=5000")
     for rate in (0.5, 0.25):
-        quantized.activity = Activity(dict.fromkeys(quantized.layers, rate))
+        quantized.activity = SpikeStatistics(dict.fromkeys(quantized.layers, rate))
         cost = rate * quantized.model.cost("s_ace", quantized.layer_plans)
         penalty = quantized.penalty(budget, steps=1)
         weight = quantized._penalties[budget, 1, (1.0, 1.0, 1.0)].controllers[0].weight
@@ -218,11 +218,11 @@ def test_a_fixed_layer_enters_the_penalty_without_gradient(network, batch):
 
 def test_the_networks_own_penalty_is_that_of_a_run(network, model, rules, space):
     """Schedule, prices and controller: the README's loop is drawn to its budget as ``bitsearch run`` draws its bits."""
-    knobs = Allocation(weight_price=0.5, spike_price=2.0, time_price=3.0)
-    options = {"start": knobs.start, "baseline": space.baseline, "granularity": "layer", "decay": None}
+    settings = Allocation(weight_price=0.5, spike_price=2.0, time_price=3.0)
+    options = {"start": settings.start, "baseline": space.baseline, "granularity": "layer", "decay": None}
     by_hand = LearnableNetwork.learnable(network, model, rules=rules, **options)
-    by_run = make_learnable_copy(network, model, rules, space, knobs)
-    pull = BudgetPenaltyCallback(by_run, [by_hand.budget("8x")], knobs, steps=6)
+    by_run = make_learnable_copy(network, model, rules, space, settings)
+    pull = BudgetPenaltyCallback(by_run, [by_hand.budget("8x")], settings, steps=6)
     for _ in range(8):
         penalties = [by_hand.penalty("8x", steps=6, prices=(0.5, 2.0, 3.0)), pull.penalty()]
         assert penalties[0].item() == penalties[1].item()

@@ -136,3 +136,23 @@ def test_warnings_are_one_line_on_stderr(monkeypatch, capsys):
     assert call(["run"], monkeypatch) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert lines == ["bitsearch: left in full precision and not counted: attention", "bitsearch: enough"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_old_name_is_told_in_one_line_before_the_run(monkeypatch, capsys):
+    def stopped(space, budget, **options):
+        assert (space.allocation.ramp.steps, space.allocation.renewal.enabled) == (3, False)
+        raise InputError("enough")
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("bitsearch.study.run.search", stopped)
+    overrides = ["--set", "allocation.ramp_steps=3", "--set", "allocation.renewal=false"]
+    assert call(["run", *overrides], monkeypatch) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert lines == [
+        "bitsearch: allocation.ramp_steps=3, allocation.renewal=false: settings by old names: "
+        "ramp_steps is now ramp.steps, renewal is now renewal.enabled",
+        "bitsearch: enough",
+    ]
+    assert call(["run", "--quiet", *overrides], monkeypatch) == 2
+    assert [line for line in capsys.readouterr().err.splitlines() if line.strip()] == ["bitsearch: enough"]

@@ -21,7 +21,7 @@ from profiles import examples
 from tolerances import FLOAT64, rounding
 
 from bitsearch.choices import FirstLayer
-from bitsearch.cost import Activity, Target
+from bitsearch.cost import SpikeStatistics, Target
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.errors import InputError
@@ -160,7 +160,7 @@ def test_spike_counts_decide_which_costs_are_known():
     assert not CostModel(LAYERS, target=HARDWARE).needs_activity("energy")
     for metric in needed:
         assert math.isnan(model.cost(metric, PLAN))
-    partly = Activity({"conv1": 1.0, "conv2": 0.25, "fc": 0.5}, {"conv1": 1.0})
+    partly = SpikeStatistics({"conv1": 1.0, "conv2": 0.25, "fc": 0.5}, {"conv1": 1.0})
     assert math.isnan(model.cost("synops", PLAN, partly))
     assert model.cost("ns_ace", PLAN, partly) == 19704 + S_ACE["attention"]
 
@@ -190,7 +190,7 @@ def test_the_differentiable_cost_equals_the_exact_one(target, counted):
 def test_the_differentiable_cost_follows_new_spike_counts():
     model = CostModel(LAYERS)
     for rate in (1.0, 0.25, 0.5):
-        activity = Activity(dict.fromkeys(PLAN, rate))
+        activity = SpikeStatistics(dict.fromkeys(PLAN, rate))
         expected = rate * (sum(S_ACE.values()) - S_ACE["attention"]) + S_ACE["attention"]
         assert model.cost_tensor("ns_ace", *latents(), activity).item() == pytest.approx(expected)
     assert math.isnan(model.cost_tensor("ns_ace", *latents()).item())

@@ -204,7 +204,7 @@ def test_granularity_is_checked_against_the_target():
         check_granularity("channel", make_target("coarse", granularity=["layer"]))
     assert str(caught.value) == (
         "granularity is 'channel', but the hardware target 'coarse' has one weight step size a layer; "
-        "set allocation.granularity to that"
+        "set allocation.quantizer.granularity to that"
     )
 
 

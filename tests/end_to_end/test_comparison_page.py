@@ -28,8 +28,8 @@ full_precision_epochs = 2
 epochs = 2
 [allocation]
 start = { weight_bits = 4, spike_bits = 4, time_steps = 2 }
-ramp_steps = 2
-refine_tries = 1
+ramp.steps = 2
+refine.tries = 1
 """
 METHODS = ["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random", "full_precision"]
 
@@ -123,7 +123,7 @@ def test_wrong_methods_end_with_one_line_and_write_nothing(call, tmp_path, argum
 def test_one_method_of_a_run_is_chosen_on_the_command_line(call, tmp_path):
     (tmp_path / "tiny.toml").write_text(SPACE, encoding="utf-8")
     options = ["--space", "tiny.toml", "--budget", "s_ace=4x", "--set", "search.uniform_trials=1", "--trials", 1]
-    finished = call("run", "--method", "random", *options, "--set", "allocation.quantizer=sigmoid", cwd=tmp_path)
+    finished = call("run", "--method", "random", *options, "--set", "allocation.quantizer.form=sigmoid", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     run = RunFolder.open(next((tmp_path / "reports").iterdir()))
     assert [plan.provenance.method for plan in run.plans()] == ["random", "uniform"]

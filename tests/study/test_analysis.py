@@ -77,6 +77,19 @@ def test_importances_find_what_matters():
     assert importances([trial_of(x, y, 0.5, y) for x, y in grid]) == {}
 
 
+def test_importances_are_told_by_the_names_of_today():
+    varied = {
+        "ramp_steps": optuna.distributions.FloatDistribution(0, 1),
+        "x": optuna.distributions.FloatDistribution(0, 1),
+    }
+    trials = [
+        optuna.trial.create_trial(values=[x + y, y], params={"ramp_steps": x / 3, "x": y / 3}, distributions=varied)
+        for x in range(4)
+        for y in range(4)
+    ]
+    assert set(importances(trials)) == {"ramp.steps", "x"}
+
+
 def test_spreads_are_over_each_seeds_best_plan_within_the_budget():
     plans = [
         plan(0, {"a": 1}, 0.8, 10.0, seed=0),

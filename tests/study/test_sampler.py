@@ -5,7 +5,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
 import bitsearch.study.sampler as sampler_module
-from bitsearch.space import Parameter
+from bitsearch.parameters import Parameter
+from bitsearch.renamed import current_name
 from bitsearch.study.database.storage import open_storage
 from bitsearch.study.sampler import TrialSampler, starting_points, suggest
 from bitsearch.study.study import open_study, reset_interrupted
@@ -56,13 +57,13 @@ def test_trials_interrupted_between_two_parameters_try_what_they_would_have_trie
     assert len({values["weight_price"] for values in undisturbed}) == 8
 
 
-def test_the_first_trial_gets_the_spaces_own_knobs(tiny_space, tmp_path):
+def test_the_first_trial_gets_the_spaces_own_settings(tiny_space, tmp_path):
     [own] = starting_points(tiny_space)
     assert own == {"budget_share": 1.0, "weight_price": 1.0, "estimator": "curvature"}
     assert sampled(tmp_path, tiny_space, 1) == [own]
 
 
-def test_each_method_that_may_vary_is_tried_once_with_the_spaces_own_knobs(tiny_space, tmp_path):
+def test_each_method_that_may_vary_is_tried_once_with_the_spaces_own_settings(tiny_space, tmp_path):
     methods = Parameter(choices=["sensitivity", "random", "adaptive"])
     search = tiny_space.search.model_copy(update={"parameters": tiny_space.search.parameters | {"method": methods}})
     space = tiny_space.model_copy(update={"search": search})
@@ -70,6 +71,40 @@ def test_each_method_that_may_vary_is_tried_once_with_the_spaces_own_knobs(tiny_
     tried = sampled(tmp_path, space, 4, interrupted=lambda number: number)
     assert tried[:3] == [own | {"method": method} for method in ("adaptive", "sensitivity", "random")]
     assert tried[3]["weight_price"] != 1.0
+
+
+@pytest.mark.parametrize("interrupted", [1, 2, 3, 4])
+def test_a_study_begun_by_old_names_goes_on_by_them(interrupted, tiny_space, tmp_path):
+    renamed = {"ramp.steps": Parameter(choices=[2, 3, 4, 5]), "renewal.enabled": Parameter(choices=[True, False])}
+    search = tiny_space.search.model_copy(update={"parameters": renamed | tiny_space.search.parameters})
+    space, old_names = tiny_space.model_copy(update={"search": search}), ["ramp_steps", "renewal"]
+
+    def asked(folder, trials):
+        folder.mkdir()
+        return [suggest(opened(folder, space).ask(), space) for _ in range(trials)], opened(folder, space)
+
+    undisturbed, study = asked(tmp_path / "new", 3)
+    assert all(not set(old_names) & set(trial.params) for trial in study.trials)
+    (tmp_path / "old").mkdir()
+    study = opened(tmp_path / "old", space)
+    trial = study.ask()
+    for name in ["ramp_steps", "renewal", "budget_share", "weight_price"][:interrupted]:
+        if name in old_names:
+            trial.suggest_categorical(name, renamed[current_name(name)].choices)
+        else:
+            suggest(trial, with_parameters(space, name))
+    reset_interrupted(study)
+    tried = [suggest(opened(tmp_path / "old", space).ask(), space) for _ in range(3)]
+    assert tried == undisturbed
+    assert tried[0] == starting_points(space)[0]
+    recorded = set(opened(tmp_path / "old", space).trials[-1].params)
+    assert "ramp_steps" in recorded
+    assert "ramp.steps" not in recorded
+
+
+def with_parameters(space, *names):
+    search = space.search.model_copy(update={"parameters": {name: space.search.parameters[name] for name in names}})
+    return space.model_copy(update={"search": search})
 
 
 def test_two_workers_at_once_try_different_values(tiny_space, tmp_path):
@@ -90,7 +125,7 @@ def test_a_lost_trial_taken_again_tries_the_same(tiny_space, tmp_path):
     assert suggest(again, tiny_space) == expected
 
 
-def test_the_first_trial_of_every_method_gets_the_spaces_own_knobs_whatever_others_have_found(tiny_space, tmp_path):
+def test_the_first_trial_of_every_method_gets_the_spaces_own_settings_whatever_others_have_found(tiny_space, tmp_path):
     space = space_with(tiny_space, "nsga2")
     study = opened(tmp_path, space, wanted=StudyPlan(6, (), ("adaptive", "random")))
     tried = []

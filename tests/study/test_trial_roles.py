@@ -79,19 +79,19 @@ def test_a_lost_trial_is_done_by_the_first_that_takes_it_again_and_by_no_other()
 def test_methods_take_turns_and_each_counts_its_own_trials():
     turns = TrialSchedule(StudyPlan(5, (), ("adaptive", "random")))
     given = [turns.assignment(numbered(*[RUNNING] * 6), number) for number in range(6)]
-    assert [(assignment.method, assignment.draw) for assignment in given[:5]] == [
+    assert [(assignment.method, assignment.attempt) for assignment in given[:5]] == [
         ("adaptive", 0), ("random", 0), ("adaptive", 1), ("random", 1), ("adaptive", 2),
     ]  # fmt: skip
     trials = numbered(*[RUNNING] * 200)
     turn_of = [turns.assignment(trials, number) for number in range(200)]
     assert [
-        number for number, assignment in enumerate(turn_of) if assignment.role == SEARCHED and assignment.draw == 0
+        number for number, assignment in enumerate(turn_of) if assignment.role == SEARCHED and assignment.attempt == 0
     ] == [0, 1]
     turns = TrialSchedule(turns.wanted)
     parts = [(TrialState.COMPLETE, {INTERMEDIATE_OF: 0, INTERMEDIATE: index}, None) for index in range(150)]
     late = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
     last = [turns.assignment(late, number) for number in (151, 152)]
-    assert [(assignment.role, assignment.draw) for assignment in last] == [(SEARCHED, 0), (SEARCHED, 1)]
+    assert [(assignment.role, assignment.attempt) for assignment in last] == [(SEARCHED, 0), (SEARCHED, 1)]
     assert given[5].role == DUPLICATE
 
 
@@ -100,7 +100,7 @@ def test_plans_left_on_the_way_take_nobodys_turn():
     trials = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
     turns = TrialSchedule(StudyPlan(2, UNIFORM[:1]))
     assert turns.roles(trials) == [SEARCHED, INTERMEDIATE, INTERMEDIATE, INTERMEDIATE, BASELINE, SEARCHED]
-    assert turns.assignment(trials, 5).draw == 1
+    assert turns.assignment(trials, 5).attempt == 1
     assert turns.begun(trials) == 3
 
 

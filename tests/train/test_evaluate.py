@@ -76,27 +76,27 @@ def recorded(quantized, images):
 def test_firing_and_synaptic_rates_are_plain_counts(quantized, splits):
     spikes = recorded(quantized, splits.validation.tensors[0])
     accuracy, activity = evaluate_with_activity(quantized, splits.validation, 32)
-    assert activity.firing == pytest.approx({name: (s != 0).double().mean().item() for name, s in spikes.items()})
-    assert list(activity.firing) == list(activity.synaptic) == list(quantized.layers)
+    assert activity.firing_rate == pytest.approx({name: (s != 0).double().mean().item() for name, s in spikes.items()})
+    assert list(activity.firing_rate) == list(activity.synaptic_rate) == list(quantized.layers)
     assert accuracy == evaluate(quantized, splits.validation, 100)
-    assert all(0 < rate < 1 for rate in list(activity.firing.values())[1:])
+    assert all(0 < rate < 1 for rate in list(activity.firing_rate.values())[1:])
     # Every spike reaches the outputs of the linear layer; at a convolution's edges there are fewer.
-    assert activity.synaptic["10"] == pytest.approx(activity.firing["10"], rel=FLOAT64)
+    assert activity.synaptic_rate["10"] == pytest.approx(activity.firing_rate["10"], rel=FLOAT64)
     for geometry in quantized.model.layers[1:3]:
         found = (spikes[geometry.name] != 0).double()
         ones = torch.ones(4, 4, 3, 3, dtype=torch.float64)
         connections = sum(nn.functional.conv2d(step, ones, padding=1).sum() for step in found)
         expected = connections / (len(found) * found.shape[1] * geometry.macs)
-        assert activity.synaptic[geometry.name] == pytest.approx(expected.item(), rel=FLOAT64)
-        assert activity.synaptic[geometry.name] != pytest.approx(activity.firing[geometry.name], rel=1e-3)
+        assert activity.synaptic_rate[geometry.name] == pytest.approx(expected.item(), rel=FLOAT64)
+        assert activity.synaptic_rate[geometry.name] != pytest.approx(activity.firing_rate[geometry.name], rel=1e-3)
 
 
 @pytest.mark.parametrize("batch_size", [7, 100])
 def test_rates_are_over_all_samples_whatever_the_batches(quantized, splits, batch_size):
     _, activity = evaluate_with_activity(quantized, splits.validation, batch_size)
     at_once = measure_activity(quantized.train(), splits.validation.tensors[0])
-    assert activity.firing == pytest.approx(at_once.firing, rel=FLOAT64)
-    assert activity.synaptic == pytest.approx(at_once.synaptic, rel=FLOAT64)
+    assert activity.firing_rate == pytest.approx(at_once.firing_rate, rel=FLOAT64)
+    assert activity.synaptic_rate == pytest.approx(at_once.synaptic_rate, rel=FLOAT64)
 
 
 def test_the_costs_that_need_spikes_follow_from_the_rates(quantized, splits):
@@ -104,7 +104,7 @@ def test_the_costs_that_need_spikes_follow_from_the_rates(quantized, splits):
     model, plans = quantized.model, quantized.layer_plans
     costs = model.costs(plans, activity)
     own = model.layer_costs("s_ace", plans)
-    assert costs["ns_ace"] == pytest.approx(sum(own[name] * rate for name, rate in activity.firing.items()))
+    assert costs["ns_ace"] == pytest.approx(sum(own[name] * rate for name, rate in activity.firing_rate.items()))
     assert 0 < costs["ns_ace"] < costs["s_ace"]
 
 

@@ -158,9 +158,9 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     del network[9]
     space = space.model_copy(update={"training": training})
     budgets = [Budget.parse("8x", "bit_budget", model, space.baseline)]
-    knobs = Allocation(probe_every=2)
+    settings = Allocation(probe_every=2)
     session = TrainingSession(splits, space.training, on_epoch=records.append)
-    problem = AllocationProblem(network, model, rules, session, space, knobs, budgets, seed=0)
+    problem = AllocationProblem(network, model, rules, session, space, settings, budgets, seed=0)
     (quantized,) = allocate_adaptively(problem)
     assert isinstance(quantized, QuantizedNetwork)
     assert {value.dtype for value in quantized.state_dict().values()} <= {torch.float32, torch.int64}

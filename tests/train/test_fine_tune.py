@@ -16,7 +16,7 @@ from bitsearch.train.loop import Callback
 from bitsearch.train.session import TrainingSession
 
 TRAINING = Training(batch_size=64, learning_rate=5e-3)
-SOFT = Allocation(quantizer="sigmoid")
+SOFT = Allocation(quantizer={"form": "sigmoid"})
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def quantized(network, model, rules, space):
     return make
 
 
-def tuned(quantized, splits, knobs=SOFT, epochs=3, on_epoch=None):
+def tuned(quantized, splits, settings=SOFT, epochs=3, on_epoch=None):
     session = TrainingSession(splits, TRAINING, on_epoch=on_epoch)
-    fine_tune(quantized, session, knobs, epochs=epochs, seed=0, phase="fine-tune")
+    fine_tune(quantized, session, settings, epochs=epochs, seed=0, phase="fine-tune")
     return quantized
 
 
@@ -76,7 +76,7 @@ def test_soft_and_hard_differ_in_evaluation_only_when_asked(quantized, splits):
 
 
 def test_levels_stay_within_the_largest(quantized, splits):
-    network = tuned(quantized(4), splits, Allocation(quantizer="sigmoid", largest_level=4), epochs=1)
+    network = tuned(quantized(4), splits, Allocation(quantizer={"form": "sigmoid", "max_level": 4}), epochs=1)
     for name in network.rules.searched:
         layer = network.layers[name]
         codes = (layer.weight / layer.weight_step).round()
@@ -121,6 +121,6 @@ def test_parts_of_a_method_see_frozen_bits(network, model, rules, space, splits)
 def test_without_epochs_bits_are_frozen_and_weights_left(quantized, splits, quantizer):
     network = quantized(2)
     before = {name: layer.weight.clone() for name, layer in network.layers.items()}
-    knobs = Allocation(quantizer=quantizer)
-    train_at_plan(network, network.layer_plans, TrainingSession(splits), knobs, epochs=0, seed=0, phase="")
+    settings = Allocation(quantizer=quantizer)
+    train_at_plan(network, network.layer_plans, TrainingSession(splits), settings, epochs=0, seed=0, phase="")
     assert all(torch.equal(layer.weight, before[name]) for name, layer in network.layers.items())

@@ -61,13 +61,13 @@ def test_a_full_precision_training(fresh_network, splits, tmp_path):
 
 
 CASES = {
-    "adaptive": ("bit_budget", {"estimator": "straight_through", "renewal_epochs": 1}),
+    "adaptive": ("bit_budget", {"estimator": "straight_through", "renewal": {"epochs": 1}}),
     "adaptive, probed": ("bit_budget", {"estimator": "probed", "probe_every": 1}),
     "adaptive, by firing": ("ns_ace", {"probe_every": 3}),
     "local_binary": ("bit_budget", {}),
-    "ramp": ("bit_budget", {"ramp_steps": 2, "quantizer": "sigmoid"}),
-    "refine": ("bit_budget", {"refine_tries": 2, "refine_epochs": 2}),
-    "sensitivity": ("bit_budget", {"quantizer": "sigmoid"}),
+    "ramp": ("bit_budget", {"ramp": {"steps": 2}, "quantizer": {"form": "sigmoid"}}),
+    "refine": ("bit_budget", {"refine": {"tries": 2, "epochs": 2}}),
+    "sensitivity": ("bit_budget", {"quantizer": {"form": "sigmoid"}}),
     "uniform": ("bit_budget", {}),
     "random": ("ns_ace", {}),
 }
@@ -79,25 +79,25 @@ def test_every_method_is_interrupted_somewhere():
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_method(case, network, splits, space, tmp_path):
-    metric, knobs = CASES[case]
+    metric, settings = CASES[case]
     method = case.partition(",")[0]
     network = with_dropout(network)
     model = CostModel(trace(network, splits.train.tensors[0][:32]))
     few = {"weight_bits": [1, 2, 4, 8], "spike_bits": [1, 2, 4], "time_steps": [1, 2]}
     rules = AllowedBits.make(model, Choices.model_validate(few), space.first_layer)
-    knobs = Allocation(method=method, **knobs)
+    settings = Allocation(method=method, **settings)
     share, of = (0.2, "s_ace") if metric == "ns_ace" else (0.6, metric)
-    limit = share * model.cost(of, rules.nearest(model, knobs.start, granularity="layer"))
+    limit = share * model.cost(of, rules.nearest(model, settings.start, granularity="layer"))
     budgets = [Budget(metric, "given", limit)]
     short = space.model_copy(
-        update={"training": Training(epochs=2 if method == "sensitivity" else 3, batch_size=64), "allocation": knobs}
+        update={"training": Training(epochs=2 if method == "sensitivity" else 3, batch_size=64), "allocation": settings}
     )
     records = {"undisturbed": [], "resumed": []}
 
     def attempt(checkpoints, kind="resumed"):
         given = copy.deepcopy(network)
         session = TrainingSession(splits, short.training, on_epoch=records[kind].append, checkpoints=checkpoints)
-        problem = AllocationProblem(given, model, rules, session, short, knobs, budgets, seed=0)
+        problem = AllocationProblem(given, model, rules, session, short, settings, budgets, seed=0)
         return list(METHODS[method](problem))
 
     undisturbed = attempt(None, "undisturbed")

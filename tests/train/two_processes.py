@@ -114,7 +114,9 @@ def fixed(
     return outcome(quantized, records)
 
 
-def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoints=None, dtype=torch.float64, **knobs):
+def searched(
+    fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoints=None, dtype=torch.float64, **settings
+):
     """Search, projection, fine-tuning; a step an epoch."""
     splits, records = digits(64, dtype), []
     training = Training(batch_size=64, epochs=epochs, learning_rate=LEARNING_RATE)
@@ -132,7 +134,7 @@ def searched(fabric, norm=None, budget=("bit_budget", "8x"), epochs=16, checkpoi
         rules,
         session,
         space,
-        Allocation(probe_every=2, search_share=0.5, headroom=100.0, **knobs),
+        Allocation(probe_every=2, search_share=0.5, headroom=100.0, **settings),
         budgets,
         seed=0,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import Callback
@@ -26,18 +26,18 @@ class ActivityEstimate:
 
     problem: AllocationProblem
 
-    def from_start(self) -> Activity | None:
+    def from_start(self) -> SpikeStatistics | None:
         """Where every search starts, with the weights of full precision; None where no budget asks.
 
         Methods that choose a plan in one step have no other spike counts.
         """
         if not self.problem.activity_budgets:
             return None
-        return self.problem.session.measure(self.problem.quantized(self.problem.plan(self.problem.knobs.start)))[1]
+        return self.problem.session.measure(self.problem.quantized(self.problem.plan(self.problem.settings.start)))[1]
 
     def while_bits_move(self, quantized: QuantizedNetwork) -> list[Callback]:
         """Parts of a training that keep the network's counts up to date."""
-        return [SpikeCounter(quantized, self.problem.knobs.probe_every)] if self.problem.activity_budgets else []
+        return [SpikeCounter(quantized, self.problem.settings.probe_every)] if self.problem.activity_budgets else []
 
     def at_plan(self, quantized: QuantizedNetwork) -> None:
         """Give the network its counts on the validation split, with the bits and weights that it has now."""

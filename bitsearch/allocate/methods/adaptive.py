@@ -13,7 +13,7 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, AllowedBits, CostModel
+from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace
@@ -23,11 +23,11 @@ def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork
     """Search, project, freeze and fine-tune."""
     estimate = ActivityEstimate(problem)
     start = search_start(problem, estimate.from_start())
-    knobs = problem.knobs.model_copy(update={"start": start})
-    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    settings = problem.settings.model_copy(update={"start": start})
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     estimate.at_plan(quantized)
     epochs = problem.session.settings.epochs
-    search_epochs = max(1, round(epochs * knobs.search_share))
+    search_epochs = max(1, round(epochs * settings.search_share))
     aims, loss = search(quantized, problem, search_epochs)
     project_and_fine_tune(
         quantized,
@@ -36,35 +36,35 @@ def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork
         seed=problem.seed + 1,
         limits=aims,
         loss=loss,
-        prices=knobs.prices,
+        prices=settings.prices,
     )
     yield quantized
 
 
-def search_start(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
+def search_start(problem: AllocationProblem, activity: SpikeStatistics | None) -> UniformBits:
     """Where the latents start: ``start``, or if that is beyond the headroom, the best uniform plan within it.
 
     Starting far above the budget wastes epochs: weights adapt to bit widths that are soon removed.
     """
-    model, knobs = problem.model, problem.knobs
-    wide = [replace(budget, limit=budget.limit * knobs.headroom) for budget in problem.budgets]
-    if all(budget.met_by(model, problem.plan(knobs.start), activity) for budget in wide):
-        return knobs.start
+    model, settings = problem.model, problem.settings
+    wide = [replace(budget, limit=budget.limit * settings.headroom) for budget in problem.budgets]
+    if all(budget.met_by(model, problem.plan(settings.start), activity) for budget in wide):
+        return settings.start
     # Where not even one fits, as under the budgets themselves alone, bits come down from where they are.
-    near = uniform_plans(model, problem.rules, wide, 1, weight_tolerance=knobs.weight_tolerance, activity=activity)
-    return next(iter(near), knobs.start)
+    near = uniform_plans(model, problem.rules, wide, 1, weight_tolerance=settings.weight_tolerance, activity=activity)
+    return next(iter(near), settings.start)
 
 
 def make_learnable_copy(
-    network: nn.Module, model: CostModel, rules: AllowedBits, space: SearchSpace, knobs: Allocation
+    network: nn.Module, model: CostModel, rules: AllowedBits, space: SearchSpace, settings: Allocation
 ) -> QuantizedNetwork:
-    """A quantized copy of ``network`` whose latents start at ``knobs.start``."""
+    """A quantized copy of ``network`` whose latents start at ``settings.start``."""
     return QuantizedNetwork.learnable(
         network,
         model,
         rules=rules,
-        start=knobs.start,
+        start=settings.start,
         baseline=space.baseline,
-        granularity=knobs.granularity,
-        decay=knobs.decay,
+        granularity=settings.quantizer.granularity,
+        decay=settings.decay,
     )

@@ -25,12 +25,12 @@ class AllocationProblem:
     session: TrainingSession
     """Its processes allocate together; done again where it was interrupted, a method goes on after its last epoch."""
     space: SearchSpace
-    knobs: Allocation
+    settings: Allocation
     budgets: Sequence[Budget]
     """Feasible ones; all are to be met."""
     seed: int
     """Of batches and of what is sampled."""
-    draw: int = 0
+    attempt: int = 0
     """Counts the attempts of a method that has a choice of its own: a random plan, the next uniform one."""
 
     @property
@@ -40,7 +40,8 @@ class AllocationProblem:
 
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
-        return self.rules.nearest(self.model, bits, granularity=self.knobs.granularity, decay=self.knobs.decay)
+        settings = self.settings
+        return self.rules.nearest(self.model, bits, granularity=settings.quantizer.granularity, decay=settings.decay)
 
     def quantized(self, plan: Mapping[str, LayerPlan]) -> QuantizedNetwork:
         """A copy of the network with a plan's bits."""

@@ -18,15 +18,15 @@ RENEWAL_STOPS_AT = 0.24
 class BudgetPenaltyCallback(Callback):
     """Adds the budgets' penalty to the loss, and records what the bits cost."""
 
-    def __init__(self, network: QuantizedNetwork, budgets: Sequence[Budget], knobs: Allocation, steps: int) -> None:
+    def __init__(self, network: QuantizedNetwork, budgets: Sequence[Budget], settings: Allocation, steps: int) -> None:
         self.network = network
         self.budget_penalty = BudgetPenalty(
             network,
             budgets,
             steps,
-            prices=(knobs.weight_price, knobs.spike_price, knobs.time_price),
-            share=knobs.budget_share,
-            regularizer=knobs.regularizer,
+            prices=(settings.weight_price, settings.spike_price, settings.time_price),
+            share=settings.budget_share,
+            regularizer=settings.regularizer,
         )
 
     def penalty(self) -> Tensor:
@@ -59,10 +59,10 @@ class BudgetPenaltyCallback(Callback):
 class Renewal(Callback):
     """Switches step renewal off, separately for weights and spikes, once the means are near their targets."""
 
-    def __init__(self, network: QuantizedNetwork, targets: Sequence[float], knobs: Allocation) -> None:
-        self.network, self.targets, self.knobs = network, targets[:2], knobs
+    def __init__(self, network: QuantizedNetwork, targets: Sequence[float], settings: Allocation) -> None:
+        self.network, self.targets, self.settings = network, targets[:2], settings
         self.starts = network.model.means(network.layer_plans)[:2]
-        self._set(weights=knobs.renewal, spikes=knobs.renewal)
+        self._set(weights=settings.renewal.enabled, spikes=settings.renewal.enabled)
 
     def _set(self, *, weights: bool | None = None, spikes: bool | None = None) -> None:
         for layer in self.network.layers.values():
@@ -80,7 +80,7 @@ class Renewal(Callback):
 
     def after_epoch(self, epoch: int, loss: float) -> dict[str, float]:
         """Stop where the mean has come close enough."""
-        if epoch >= self.knobs.renewal_epochs:
+        if epoch >= self.settings.renewal.epochs:
             near = [
                 mean - target < RENEWAL_STOPS_AT * (start - target)
                 for mean, target, start in zip(

@@ -77,7 +77,14 @@ def project_and_fine_tune(
             use_slack=use_slack,
         )
         train_at_plan(
-            quantized, plan, problem.session, problem.knobs, epochs=epochs, seed=seed, phase=phase, callbacks=callbacks
+            quantized,
+            plan,
+            problem.session,
+            problem.settings,
+            epochs=epochs,
+            seed=seed,
+            phase=phase,
+            callbacks=callbacks,
         )
 
     tune(epochs, seed)

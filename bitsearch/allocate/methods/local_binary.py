@@ -31,7 +31,7 @@ from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.choices import Span
-from bitsearch.cost import Activity, AllowedBits
+from bitsearch.cost import AllowedBits, SpikeStatistics
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
@@ -214,13 +214,13 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
     """
     activity = ActivityEstimate(problem).from_start()
     start = _start(problem, activity)
-    session, knobs = problem.session, problem.knobs
-    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    session, settings = problem.session, problem.settings
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     for name, layer in quantized.searched_layers.items():
         layer.straight_through = False
         layer.set_bits(start[name])
     quantized.activity = activity
-    search_epochs = max(1, round(session.settings.epochs * knobs.search_share))
+    search_epochs = max(1, round(session.settings.epochs * settings.search_share))
     train(
         quantized,
         session,
@@ -238,14 +238,14 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
         seed=problem.seed + 1,
         use_slack=False,
         # Sharp sigmoids pass binary weights no gradient to flip by.
-        callbacks=lambda: [BinaryFlips(quantized)] if knobs.quantizer == "uniform" else [],
+        callbacks=lambda: [BinaryFlips(quantized)] if settings.quantizer.form == "uniform" else [],
     )
     yield quantized
 
 
-def _start(problem: AllocationProblem, activity: Activity | None) -> dict[str, LayerPlan]:
+def _start(problem: AllocationProblem, activity: SpikeStatistics | None) -> dict[str, LayerPlan]:
     """The most weight bits that each layer may have, with spike bits and time steps that leave it one."""
-    plan = problem.plan(problem.knobs.start)
+    plan = problem.plan(problem.settings.start)
     least = plan | {name: plan[name].with_bits(1, plan[name].spike_bits) for name in binary_layers(problem.rules)}
     certain = [budget for budget in problem.budgets if budget not in problem.activity_budgets]
     if not all(budget.met_by(problem.model, least, activity) for budget in certain):

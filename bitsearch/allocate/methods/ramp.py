@@ -30,16 +30,16 @@ SEARCHED = 0.5
 
 
 def allocate_by_ramp(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
-    """A network at each of ``ramp_steps`` budgets, the given ones last."""
-    knobs = problem.knobs
-    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    """A network at each of ``ramp.steps`` budgets, the given ones last."""
+    settings = problem.settings
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     ActivityEstimate(problem).at_plan(quantized)
-    epochs = max(2, math.ceil(LENGTH * problem.session.settings.epochs / knobs.ramp_steps))
+    epochs = max(2, math.ceil(LENGTH * problem.session.settings.epochs / settings.ramp.steps))
     search_epochs = min(epochs - 1, max(1, round(epochs * SEARCHED)))
     start = [problem.model.cost(budget.metric, quantized.layer_plans, quantized.activity) for budget in problem.budgets]
-    for number in range(1, knobs.ramp_steps + 1):
+    for number in range(1, settings.ramp.steps + 1):
         budgets = [
-            replace(budget, limit=tightened_limit(first, budget.limit, number / knobs.ramp_steps))
+            replace(budget, limit=tightened_limit(first, budget.limit, number / settings.ramp.steps))
             for budget, first in zip(problem.budgets, start, strict=True)
         ]
         step = replace(problem, budgets=budgets, seed=problem.seed + 100 * number)
@@ -71,7 +71,7 @@ def _search(quantized: QuantizedNetwork, step: AllocationProblem, epochs: int) -
         limits,
         step.rules,
         loss=loss,
-        prices=step.knobs.prices,
+        prices=step.settings.prices,
         activity=quantized.activity,
     )
     for name, layer in quantized.searched_layers.items():
@@ -86,7 +86,7 @@ def _tune(quantized: QuantizedNetwork, step: AllocationProblem, epochs: int) -> 
     return fine_tune(
         quantized,
         step.session,
-        step.knobs,
+        step.settings,
         epochs=epochs,
         seed=step.seed + 1,
         phase="fine-tune",

@@ -13,9 +13,9 @@ from bitsearch.plan import UniformBits
 
 
 def allocate_randomly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
-    """The method ``random``: train one :func:`random_plan`, another one at every draw."""
+    """The method ``random``: train one :func:`random_plan`, another one at every attempt."""
     smallest = problem.plan(UniformBits(weight_bits=1, spike_bits=1, time_steps=1))
-    generator = np.random.default_rng((problem.seed, problem.draw))
+    generator = np.random.default_rng((problem.seed, problem.attempt))
     activity = ActivityEstimate(problem).from_start()
     plan = random_plan(smallest, problem.model, problem.rules, problem.budgets, generator, activity)
     yield train_within_budgets(problem, plan, "random")

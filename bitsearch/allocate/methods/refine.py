@@ -16,7 +16,7 @@ from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.methods.sensitivity import score
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.solvers.greedy import GreedySearch
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
 from bitsearch.train.fine_tune import train_at_plan
@@ -25,14 +25,14 @@ Plan = dict[str, LayerPlan]
 
 
 def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
-    """At most ``refine_tries`` tries of ``refine_epochs`` epochs each, between two whole trainings."""
+    """At most ``refine.tries`` tries of ``refine.epochs`` epochs each, between two whole trainings."""
     bits = best_uniform(problem, ActivityEstimate(problem).from_start())
     uniform = train_within_budgets(problem, problem.plan(bits), "uniform")
     accuracy, activity = problem.session.measure(uniform)
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
     tried = {_key(best.layer_plans)}
-    for _ in range(problem.knobs.refine_tries):
+    for _ in range(problem.settings.refine.tries):
         near = _exchanged(best.layer_plans, problem, loss, activity)
         plan = next((plan for plan in near if _key(plan) not in tried), None)
         if plan is None:
@@ -51,29 +51,31 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
     yield uniform
 
 
-def _met(problem: AllocationProblem, network: QuantizedNetwork, spikes: Activity) -> bool:
+def _met(problem: AllocationProblem, network: QuantizedNetwork, spikes: SpikeStatistics) -> bool:
     return all(budget.met_by(problem.model, network.layer_plans, spikes) for budget in problem.budgets)
 
 
 def _shortly_trained(
     problem: AllocationProblem, start: QuantizedNetwork, plan: Plan
-) -> tuple[QuantizedNetwork, float, Activity]:
+) -> tuple[QuantizedNetwork, float, SpikeStatistics]:
     """A copy of the start trained shortly at a plan, on the same batches as any other; what validation says of it."""
     network = train_at_plan(
         start.copy(),
         plan,
         problem.session,
-        problem.knobs,
-        epochs=problem.knobs.refine_epochs,
+        problem.settings,
+        epochs=problem.settings.refine.epochs,
         seed=problem.seed + 1,
         phase="refine",
     )
     return network, *problem.session.measure(network)
 
 
-def _exchanged(plan: Plan, problem: AllocationProblem, loss: LossModel, activity: Activity | None) -> Iterator[Plan]:
+def _exchanged(
+    plan: Plan, problem: AllocationProblem, loss: LossModel, activity: SpikeStatistics | None
+) -> Iterator[Plan]:
     """Plans within the budgets one exchange away, the least predicted loss first; where there is room, one move up."""
-    start = GreedySearch(plan, problem.model, problem.budgets, problem.rules, loss, problem.knobs.prices, activity)
+    start = GreedySearch(plan, problem.model, problem.budgets, problem.rules, loss, problem.settings.prices, activity)
     return map(start.plan_after, start.exchanges(single=True))
 
 

@@ -20,11 +20,11 @@ def search(
 
     ``quantized`` has learnable bits and, where a budget depends on how often neurons fire, spike counts.
     """
-    knobs, session = problem.knobs, problem.session
+    settings, session = problem.settings, problem.session
     splits = session.splits
     steps = epochs * math.ceil(len(splits.train) / session.settings.batch_size)  # type: ignore[arg-type]
-    pull = BudgetPenaltyCallback(quantized, problem.budgets, knobs, steps)
-    signal = LatentGradientCallback(quantized, knobs, problem.seed, splits.batch_axis)
+    pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
+    signal = LatentGradientCallback(quantized, settings, problem.seed, splits.batch_axis)
     meters = ActivityEstimate(problem).while_bits_move(quantized)
     train(
         quantized,
@@ -33,10 +33,10 @@ def search(
         seed=problem.seed,
         phase="search",
         anneal=False,
-        callbacks=[*meters, pull, Renewal(quantized, pull.budget_penalty.targets, knobs), signal],
+        callbacks=[*meters, pull, Renewal(quantized, pull.budget_penalty.targets, settings), signal],
         latent_rates={
-            "bits_learning_rate": knobs.bits_learning_rate,
-            "time_learning_rate": knobs.time_learning_rate,
+            "bits_learning_rate": settings.bits_learning_rate,
+            "time_learning_rate": settings.time_learning_rate,
         },
     )
     limits = pull.budget_penalty.limits

@@ -33,16 +33,16 @@ PROBES = 8
 
 def score(problem: AllocationProblem) -> FisherLossModel:
     """A loss model of every searched layer at any bits; it serves any number of budgets."""
-    knobs, splits, training = problem.knobs, problem.session.splits, problem.session.settings
-    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, knobs)
+    settings, splits, training = problem.settings, problem.session.splits, problem.session.settings
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     device = next(problem.network.parameters()).device
     curvature = FisherLossModel(
         quantized,
         problem.seed,
-        knobs.depth_preference,
+        settings.depth_preference,
         splits.batch_axis,
-        weight_tolerance=knobs.weight_tolerance,
-        time_tolerance=knobs.time_tolerance,
+        weight_tolerance=settings.weight_tolerance,
+        time_tolerance=settings.time_tolerance,
     )
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)
@@ -59,10 +59,10 @@ def score(problem: AllocationProblem) -> FisherLossModel:
             parts = micro.parts(inputs.to(device), labels.to(device), min(remaining, training.batch_size))
             remaining -= training.batch_size
             curvature.probe(*(part for part, _ in parts))
-            for part, part_labels in parts if knobs.sensitivity == "hessian" else ():
+            for part, part_labels in parts if settings.sensitivity.metric == "hessian" else ():
                 layer_traces = hessian_traces(problem.network, names, part, part_labels, signs)
                 traces += len(part_labels) * torch.tensor([*layer_traces.values(), (1.0, 1.0)], device=device)
-    if knobs.sensitivity == "hessian":
+    if settings.sensitivity.metric == "hessian":
         traces = all_reduce_sum(traces)
         # A negative curvature is noise, or a point that training had not finished with: no reason to want errors.
         means = (traces[:-1] / traces[-1]).clamp_min(0).tolist()
@@ -76,15 +76,15 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
 
     ``budget_share``, the prices and ``depth_preference`` count as they do elsewhere.
     """
-    model, rules, knobs = problem.model, problem.rules, problem.knobs
+    model, rules, settings = problem.model, problem.rules, problem.settings
     activity = ActivityEstimate(problem).from_start()
-    start = problem.plan(knobs.start)
+    start = problem.plan(settings.start)
     smallest = rules.smallest(model)
     aims = [
-        replace(budget, limit=target_limit(budget, model, smallest, knobs.budget_share, activity))
+        replace(budget, limit=target_limit(budget, model, smallest, settings.budget_share, activity))
         for budget in problem.budgets
     ]
-    solution = solve(start, model, aims, rules, score(problem), prices=knobs.prices, activity=activity)
+    solution = solve(start, model, aims, rules, score(problem), prices=settings.prices, activity=activity)
     if problem.session.fabric is not None:
         # Where time runs out, each process has come to another plan.
         solution = problem.session.fabric.broadcast(solution)

@@ -6,27 +6,27 @@ from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity
+from bitsearch.cost import SpikeStatistics
 from bitsearch.errors import InputError
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 
 
-def best_uniform(problem: AllocationProblem, activity: Activity | None) -> UniformBits:
-    """The first of :func:`uniform_plans`, at the next draw the next; InputError if none meets the budgets."""
+def best_uniform(problem: AllocationProblem, activity: SpikeStatistics | None) -> UniformBits:
+    """The first of :func:`uniform_plans`, at the next attempt the next; InputError if none meets the budgets."""
     limit = problem.space.search.uniform_trials
     candidates = uniform_plans(
         problem.model,
         problem.rules,
         problem.budgets,
         limit,
-        weight_tolerance=problem.knobs.weight_tolerance,
+        weight_tolerance=problem.settings.weight_tolerance,
         activity=activity,
     )
     if not candidates:
         requests = ", ".join(budget.requested for budget in problem.budgets)
         raise InputError(f"no uniform plan meets the budget {requests}; allow more, or take another method")
-    return candidates[problem.draw % len(candidates)]
+    return candidates[problem.attempt % len(candidates)]
 
 
 def allocate_uniformly(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:

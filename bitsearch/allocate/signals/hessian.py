@@ -42,7 +42,7 @@ def hessian_traces(
     if any(is_neuron(module) for module in modules.values()):
         raise InputError(
             "the Hessian of a network with spiking neurons is not defined, since their gradients are surrogates; "
-            'set allocation.sensitivity = "fisher"'
+            'set allocation.sensitivity.metric = "fisher"'
         )
     layer_inputs: dict[str, list[Tensor]] = {name: [] for name in names}
 

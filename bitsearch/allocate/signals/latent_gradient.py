@@ -22,18 +22,18 @@ class LatentGradientCallback(Callback):
     With ``estimator = "straight_through"`` it only serves the projection; ``"probed"`` corrects it by probes.
     """
 
-    def __init__(self, network: QuantizedNetwork, knobs: Allocation, seed: int, batch_axis: int = 0) -> None:
-        self.network, self.knobs = network, knobs
-        kind = CalibratedFisher if knobs.estimator == "probed" else FisherLossModel
+    def __init__(self, network: QuantizedNetwork, settings: Allocation, seed: int, batch_axis: int = 0) -> None:
+        self.network, self.settings = network, settings
+        kind = CalibratedFisher if settings.estimator == "probed" else FisherLossModel
         self.curvature = kind(
             network,
             seed,
-            knobs.depth_preference,
+            settings.depth_preference,
             batch_axis,
-            weight_tolerance=knobs.weight_tolerance,
-            time_tolerance=knobs.time_tolerance,
+            weight_tolerance=settings.weight_tolerance,
+            time_tolerance=settings.time_tolerance,
         )
-        self.steers = knobs.estimator != "straight_through"
+        self.steers = settings.estimator != "straight_through"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
         self.batch, self.due = 0, False
@@ -45,7 +45,7 @@ class LatentGradientCallback(Callback):
 
     def before_batch(self, *parts: Tensor) -> None:
         """Measure every few batches: here, or with the batch's own activations where they come in one part."""
-        turn, batches = divmod(self.batch, self.knobs.probe_every)
+        turn, batches = divmod(self.batch, self.settings.probe_every)
         correct = isinstance(self.curvature, CalibratedFisher) and turn % 2 == 1
         # Still due is what memory did not suffice for; the batch is begun again.
         now = self.due or not (batches or correct)

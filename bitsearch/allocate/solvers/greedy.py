@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LossModel, spike_price
 from bitsearch.allocate.moves import Kind, Move, loss_change, moves
-from bitsearch.cost import METRICS, Activity, AllowedBits, Budget, CostModel
+from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import Bits
 from bitsearch.plan import LayerPlan
 
@@ -58,7 +58,7 @@ class GreedySearch:
         rules: AllowedBits,
         loss: LossModel,
         prices: Mapping[Kind, float],
-        activity: Activity | None,
+        activity: SpikeStatistics | None,
     ) -> None:
         self.start, self.model, self.budgets, self.loss = dict(plan), model, budgets, loss
         self.geometry = model.geometry(activity)

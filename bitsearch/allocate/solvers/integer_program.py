@@ -27,7 +27,7 @@ from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.boxes import Box
 from bitsearch.allocate.solvers.greedy import Numbers
 from bitsearch.allocate.solvers.projection import project
-from bitsearch.cost import METRICS, Activity, AllowedBits, Budget, CostModel
+from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import mean_bits, means
 from bitsearch.plan import LayerPlan
 
@@ -66,7 +66,7 @@ def solve(
     loss: LossModel,
     *,
     prices: Mapping[Kind, float] | None = None,
-    activity: Activity | None = None,
+    activity: SpikeStatistics | None = None,
     seconds: float = SECONDS,
 ) -> Solution:
     """The plan with the least predicted loss within the budgets.
@@ -102,7 +102,7 @@ class _Program:
         rules: AllowedBits,
         loss: LossModel,
         prices: Mapping[Kind, float],
-        activity: Activity | None,
+        activity: SpikeStatistics | None,
         deadline: float,
     ) -> None:
         self.start, self.model, self.budgets, self.rules, self.activity = dict(start), model, budgets, rules, activity

@@ -12,7 +12,7 @@ from bitsearch.allocate.loss_model import EVEN_PRICES, LevelCount, LossModel, pr
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.greedy import GreedySearch
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import Activity, AllowedBits, Budget, CostModel
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan
 
@@ -32,7 +32,7 @@ def project(
     *,
     loss: LossModel | None = None,
     prices: Mapping[Kind, float] | None = None,
-    activity: Activity | None = None,
+    activity: SpikeStatistics | None = None,
     use_slack: bool = True,
 ) -> dict[str, LayerPlan]:
     """A plan that keeps to the rules and costs at most every budget's limit: near ``plan``, or better by the loss.

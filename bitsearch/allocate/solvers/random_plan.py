@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bitsearch.allocate.moves import Move, moves
-from bitsearch.cost import Activity, AllowedBits, Budget, CostModel
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.plan import LayerPlan
 
 
@@ -15,7 +15,7 @@ def random_plan(
     rules: AllowedBits,
     budgets: Sequence[Budget],
     generator: np.random.Generator,
-    activity: Activity | None = None,
+    activity: SpikeStatistics | None = None,
 ) -> dict[str, LayerPlan]:
     """A plan to which nothing can be added: from the fewest bits upwards, one random number of one layer at a time.
 

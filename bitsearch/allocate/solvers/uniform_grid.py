@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LevelCount
-from bitsearch.cost import METRICS, Activity, AllowedBits, Budget, CostModel
+from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.plan import UniformBits
 
 
@@ -18,7 +18,7 @@ def uniform_plans(
     limit: int,
     *,
     weight_tolerance: float,
-    activity: Activity | None = None,
+    activity: SpikeStatistics | None = None,
 ) -> list[UniformBits]:
     """The best uniform plans at the budgets, at most ``limit``, best first by their number of levels.
 
@@ -63,7 +63,7 @@ def _feasible(
     model: CostModel,
     rules: AllowedBits,
     budgets: Sequence[Budget],
-    activity: Activity | None,
+    activity: SpikeStatistics | None,
 ) -> NDArray[np.bool_]:
     """``[points]``, in the order of their product: whether the nearest plan meets every budget; all at once."""
     numbers = []

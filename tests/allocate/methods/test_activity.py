@@ -14,15 +14,15 @@ def problem(network, model, rules, splits, space):
     """With one budget, on a metric."""
 
     def make(metric):
-        knobs = Allocation(start=UniformBits(weight_bits=3, spike_bits=2, time_steps=2), probe_every=3)
+        settings = Allocation(start=UniformBits(weight_bits=3, spike_bits=2, time_steps=2), probe_every=3)
         session = TrainingSession(splits, space.training)
-        return AllocationProblem(network, model, rules, session, space, knobs, [Budget(metric, "", 1e9)], seed=0)
+        return AllocationProblem(network, model, rules, session, space, settings, [Budget(metric, "", 1e9)], seed=0)
 
     return make
 
 
 def learnable(problem):
-    return make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, problem.knobs)
+    return make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, problem.settings)
 
 
 def test_nothing_is_counted_where_no_budget_asks(problem):

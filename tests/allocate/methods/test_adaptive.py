@@ -11,13 +11,13 @@ from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
 
-KNOBS = {
+SETTINGS = {
     "curvature": {},
     "straight_through": {"estimator": "straight_through"},
     "means": {"regularizer": "means"},
     "published": {"estimator": "straight_through", "regularizer": "means"},
-    "channel": {"granularity": "channel"},
-    "no_renewal": {"renewal": False},
+    "channel": {"quantizer": {"quantizer": {"granularity": "channel"}}},
+    "no_renewal": {"renewal": {"enabled": False}},
     "leaky": {"decay": 0.5, "depth_preference": 1.0, "probe_every": 1},
     "priced": {"weight_price": 0.2, "spike_price": 5.0, "time_price": 2.0, "budget_share": 0.8},
 }
@@ -31,20 +31,20 @@ def budget_of(model, space, ratio=2.0, metric="bit_budget"):
     return Budget(metric, "given", ratio * least_cost(model, space, metric))
 
 
-def run(network, model, splits, space, budget, seed=0, on_epoch=None, **knobs):
+def run(network, model, splits, space, budget, seed=0, on_epoch=None, **settings):
     rules = AllowedBits.make(model, space.choices, space.first_layer)
     budgets = budget if isinstance(budget, list) else [budget]
     session = TrainingSession(splits, space.training, on_epoch=on_epoch)
-    problem = AllocationProblem(network, model, rules, session, space, Allocation(**knobs), budgets, seed)
+    problem = AllocationProblem(network, model, rules, session, space, Allocation(**settings), budgets, seed)
     (quantized,) = allocate_adaptively(problem)
     return quantized
 
 
-@pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
-def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, splits, space, knobs):
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, splits, space, settings):
     budget = budget_of(model, space)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    quantized = run(network, model, splits, space, budget, **knobs)
+    quantized = run(network, model, splits, space, budget, **settings)
     plans = quantized.layer_plans
     assert model.cost("bit_budget", plans) <= budget.limit
     assert model.cost("bit_budget", plans) > 0.6 * budget.limit
@@ -53,8 +53,8 @@ def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, sp
     assert (first.weight_bits, first.spike_bits) == (8, (8,))
     assert len({(plan.weight_bits, plan.spike_bits) for plan in searched}) > 1
     for plan in searched:
-        assert plan.granularity == knobs.get("granularity", "layer")
-        assert plan.decay == knobs.get("decay", 1.0)
+        assert plan.granularity == settings.get("quantizer", {}).get("granularity", "layer")
+        assert plan.decay == settings.get("decay", 1.0)
         assert plan.weight_bits in space.choices.weight_bits
         assert plan.time_steps in space.choices.time_steps
     for name, value in before.items():
@@ -68,10 +68,10 @@ def test_a_budget_may_bind_any_metric(network, model, splits, space, metric):
     assert 0.9 * budget.limit < model.cost(metric, quantized.layer_plans) <= budget.limit
 
 
-@pytest.mark.parametrize("knobs", [{}, {"estimator": "straight_through"}], ids=["curvature", "straight_through"])
-def test_one_seed_gives_one_result(network, model, splits, space, knobs):
+@pytest.mark.parametrize("settings", [{}, {"estimator": "straight_through"}], ids=["curvature", "straight_through"])
+def test_one_seed_gives_one_result(network, model, splits, space, settings):
     budget = budget_of(model, space)
-    one, other, different = (run(network, model, splits, space, budget, seed, **knobs) for seed in (7, 7, 8))
+    one, other, different = (run(network, model, splits, space, budget, seed, **settings) for seed in (7, 7, 8))
     assert one.layer_plans == other.layer_plans
     assert one.state_dict().keys() == other.state_dict().keys()
     for name, value in one.state_dict().items():
@@ -82,8 +82,8 @@ def test_one_seed_gives_one_result(network, model, splits, space, knobs):
 def test_the_epochs_are_shared_between_search_and_fine_tuning(network, model, splits, space):
     records = []
     # From far away, so that there is something to come down from.
-    knobs = {"search_share": 0.75, "headroom": 100.0}
-    run(network, model, splits, space, budget_of(model, space), on_epoch=records.append, **knobs)
+    settings = {"search_share": 0.75, "headroom": 100.0}
+    run(network, model, splits, space, budget_of(model, space), on_epoch=records.append, **settings)
     assert [(record.phase, record.epoch, record.epochs) for record in records] == [
         ("search", 1, 3),
         ("search", 2, 3),
@@ -114,7 +114,7 @@ def test_a_share_of_the_budget_is_aimed_at(network, model, splits, space):
     assert 0.4 * budget.limit < cost <= 0.6 * budget.limit
 
 
-def test_a_searchable_copy_starts_where_the_knobs_say(network, model, rules, space):
+def test_a_searchable_copy_starts_where_the_settings_say(network, model, rules, space):
     start = UniformBits(weight_bits=5, spike_bits=2, time_steps=3)
     quantized = make_learnable_copy(network, model, rules, space, Allocation(start=start))
     assert list(quantized.searched_layers) == ["3", "6", "10"]
@@ -132,8 +132,10 @@ def digits(splits):
     return network, trace(network, splits.train.tensors[0][:32])
 
 
-@pytest.mark.parametrize("knobs", [{}, {"estimator": "straight_through", "regularizer": "means"}], ids=["own", "paper"])
-def test_on_a_target_two_budgets_and_its_limits_are_met_together(digits, splits, space, knobs):
+@pytest.mark.parametrize(
+    "settings", [{}, {"estimator": "straight_through", "regularizer": "means"}], ids=["own", "paper"]
+)
+def test_on_a_target_two_budgets_and_its_limits_are_met_together(digits, splits, space, settings):
     network, layers = digits
     # Of the target's memory, so little that it binds.
     small = {"weight_bytes": 1200, "working_bytes": 1800}
@@ -148,7 +150,7 @@ def test_on_a_target_two_budgets_and_its_limits_are_met_together(digits, splits,
     start = model.uniform(UniformBits(weight_bits=4, spike_bits=4, time_steps=2), space.first_layer)
     assert not any(budget.met_by(model, start) for budget in budgets)
     records = []
-    quantized = run(network, model, splits, space, budgets, on_epoch=records.append, **knobs)
+    quantized = run(network, model, splits, space, budgets, on_epoch=records.append, **settings)
     plans = quantized.layer_plans
     for budget in budgets:
         assert budget.met_by(model, plans), budget
@@ -180,8 +182,8 @@ def run_start(network, model, space):
 
 
 def test_a_search_starts_near_its_budget(network, model, rules, splits, space):
-    def start(ratio, **knobs):
-        given = Allocation(**knobs)
+    def start(ratio, **settings):
+        given = Allocation(**settings)
         own = model.cost("bit_budget", rules.nearest(model, given.start, granularity="layer"))
         budget = Budget("bit_budget", "given", own / ratio)
         session = TrainingSession(splits, space.training)

@@ -6,7 +6,7 @@ from tolerances import rounding
 
 from bitsearch.allocate.methods.adaptive import make_learnable_copy
 from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback, Renewal
-from bitsearch.cost import Activity, Budget
+from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 
@@ -40,13 +40,13 @@ def test_a_limit_above_the_start_pushes_nothing_up(network, model, rules, space)
 
 @pytest.mark.parametrize("regularizer", ["metric", "means"])
 def test_every_budget_pulls_by_its_own_weight(network, model, rules, space, regularizer):
-    knobs = Allocation(regularizer=regularizer, weight_price=2.0)
-    quantized = make_learnable_copy(network, model, rules, space, knobs)
+    settings = Allocation(regularizer=regularizer, weight_price=2.0)
+    quantized = make_learnable_copy(network, model, rules, space, settings)
     plans = quantized.layer_plans
     costs = {metric: model.cost(metric, plans) for metric in ("s_ace", "weight_memory")}
     # Memory is far above its limit and gains weight, operations are far below and lose it.
     budgets = [Budget("s_ace", "", 9 * costs["s_ace"]), Budget("weight_memory", "", 0.6 * costs["weight_memory"])]
-    pull = BudgetPenaltyCallback(quantized, budgets, knobs, steps=4)
+    pull = BudgetPenaltyCallback(quantized, budgets, settings, steps=4)
     for _ in range(5):
         quantized.zero_grad()
         pull.penalty().backward()
@@ -69,7 +69,7 @@ def test_every_budget_pulls_by_its_own_weight(network, model, rules, space, regu
 
 def test_the_record_of_an_epoch_holds_every_budget(network, model, rules, space):
     quantized = make_learnable_copy(network, model, rules, space, Allocation())
-    quantized.activity = Activity(dict.fromkeys(quantized.layers, 0.5))
+    quantized.activity = SpikeStatistics(dict.fromkeys(quantized.layers, 0.5))
     budgets = [Budget("ns_ace", "", 1e4), Budget("weight_memory", "", 1e3)]
     measures = BudgetPenaltyCallback(quantized, budgets, Allocation(), steps=8).after_epoch(1, 1.0)
     assert measures["ns_ace"] == 0.5 * model.cost("s_ace", quantized.layer_plans)
@@ -79,10 +79,10 @@ def test_the_record_of_an_epoch_holds_every_budget(network, model, rules, space)
 def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have_passed(
     network, model, rules, space, batch
 ):
-    knobs = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal_epochs=2)
-    quantized = make_learnable_copy(network, model, rules, space, knobs)
+    settings = Allocation(start=UniformBits(weight_bits=6, spike_bits=6, time_steps=1), renewal={"epochs": 2})
+    quantized = make_learnable_copy(network, model, rules, space, settings)
     weights, spikes, _ = model.means(quantized.layer_plans)
-    renewal = Renewal(quantized, (weights - 4, spikes - 4, 1.0), knobs)
+    renewal = Renewal(quantized, (weights - 4, spikes - 4, 1.0), settings)
 
     def flags():
         return {(layer.renew_weights, layer.renew_spikes) for layer in quantized.layers.values()}
@@ -110,5 +110,5 @@ def test_renewal_stops_separately_once_the_means_are_near_and_enough_epochs_have
 
 def test_renewal_may_be_off_from_the_start(network, model, rules, space):
     quantized = make_learnable_copy(network, model, rules, space, Allocation())
-    Renewal(quantized, (1.0, 1.0, 1.0), Allocation(renewal=False))
+    Renewal(quantized, (1.0, 1.0, 1.0), Allocation(renewal={"enabled": False}))
     assert not any(layer.renew_weights or layer.renew_spikes for layer in quantized.layers.values())

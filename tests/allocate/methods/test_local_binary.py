@@ -17,12 +17,12 @@ START = UniformBits(weight_bits=8, spike_bits=2, time_steps=1)
 
 @pytest.fixture
 def problem(network, model, rules, splits, space):
-    def make(share=0.5, on_epoch=None, **knobs):
-        knobs = Allocation(**{"start": START} | knobs)
-        plan = rules.nearest(model, knobs.start, granularity="layer")
+    def make(share=0.5, on_epoch=None, **settings):
+        settings = Allocation(**{"start": START} | settings)
+        plan = rules.nearest(model, settings.start, granularity="layer")
         budget = Budget("weight_memory", "given", share * model.cost("weight_memory", plan))
         session = TrainingSession(splits, space.training, on_epoch=on_epoch)
-        return AllocationProblem(network, model, rules, session, space, knobs, [budget], seed=0)
+        return AllocationProblem(network, model, rules, session, space, settings, [budget], seed=0)
 
     return make
 
@@ -64,11 +64,11 @@ def test_every_layer_has_one_bit_or_all_and_the_methods_spike_bits_and_t_of_one(
 
 
 def test_a_budget_below_one_weight_bit_at_the_start_is_met_with_fewer_spike_bits(network, model, rules, splits, space):
-    knobs = Allocation(start=UniformBits(weight_bits=8, spike_bits=4, time_steps=2))
+    settings = Allocation(start=UniformBits(weight_bits=8, spike_bits=4, time_steps=2))
     budget = Budget.parse("16x", "bit_budget", model, space.baseline)
     session = TrainingSession(splits, space.training)
-    problem = AllocationProblem(network, model, rules, session, space, knobs, [budget], seed=0)
-    binary = problem.plan(knobs.start.model_copy(update={"weight_bits": 1}))
+    problem = AllocationProblem(network, model, rules, session, space, settings, [budget], seed=0)
+    binary = problem.plan(settings.start.model_copy(update={"weight_bits": 1}))
     assert model.cost("bit_budget", binary) > budget.limit
     (found,) = allocate_local_binary(problem)
     assert budget.met_by(model, found.layer_plans)

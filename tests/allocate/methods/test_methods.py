@@ -19,15 +19,17 @@ from bitsearch.train.session import TrainingSession
 def problem(trained, model, rules, splits, space):
     """Of two epochs a trial, at half of what the start of the search costs; changed by keywords."""
 
-    def make(metric="bit_budget", share=0.5, draw=0, on_epoch=None, budgets=None, model=model, rules=rules, **knobs):
-        knobs = Allocation(**knobs)
+    def make(
+        metric="bit_budget", share=0.5, attempt=0, on_epoch=None, budgets=None, model=model, rules=rules, **settings
+    ):
+        settings = Allocation(**settings)
         if budgets is None:
-            start = rules.nearest(model, knobs.start, granularity="layer")
+            start = rules.nearest(model, settings.start, granularity="layer")
             budgets = [Budget(metric, "given", share * model.cost(metric, start))]
-        short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": knobs})
+        short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": settings})
         network = copy.deepcopy(trained)
         session = TrainingSession(splits, short.training, on_epoch=on_epoch)
-        return AllocationProblem(network, model, rules, session, short, knobs, budgets, seed=0, draw=draw)
+        return AllocationProblem(network, model, rules, session, short, settings, budgets, seed=0, attempt=attempt)
 
     return make
 
@@ -84,7 +86,7 @@ def test_the_same_seed_gives_the_same_network(problem, found, method):
 @pytest.mark.parametrize("method", ["sensitivity", "random"])
 def test_a_budget_on_firing_is_met_as_counted(problem, method, splits):
     start = problem(method=method)
-    budget = Budget("ns_ace", "given", 0.25 * start.model.cost("s_ace", start.plan(start.knobs.start)))
+    budget = Budget("ns_ace", "given", 0.25 * start.model.cost("s_ace", start.plan(start.settings.start)))
     *_, last = METHODS[method](problem(budgets=[budget], method=method))
     _, activity = evaluate_with_activity(last, splits.validation, 64)
     assert budget.met_by(start.model, last.layer_plans, activity)
@@ -92,7 +94,7 @@ def test_a_budget_on_firing_is_met_as_counted(problem, method, splits):
 
 def test_another_draw_is_another_plan(problem):
     for method in ("random", "uniform"):
-        plans = [list(METHODS[method](problem(method=method, draw=draw)))[-1].layer_plans for draw in range(2)]
+        plans = [list(METHODS[method](problem(method=method, attempt=attempt)))[-1].layer_plans for attempt in range(2)]
         assert plans[0] != plans[1], method
 
 
@@ -116,6 +118,6 @@ def test_the_best_uniform_plan_is_uniform(problem):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_through_sigmoids_if_asked(problem, method):
-    *_, last = METHODS[method](problem(method=method, share=0.7, quantizer="sigmoid"))
+    *_, last = METHODS[method](problem(method=method, share=0.7, quantizer={"form": "sigmoid"}))
     assert all(layer.soft_weights is None for layer in last.layers.values())
     assert 0 <= last.soft_accuracy <= 1

@@ -10,13 +10,13 @@ from bitsearch.train.session import TrainingSession
 
 @pytest.mark.parametrize("estimator", ["curvature", "straight_through"])
 def test_every_step_leaves_a_plan_within_its_budget(network, model, rules, splits, space, estimator):
-    knobs = Allocation(ramp_steps=3, estimator=estimator)
-    start = model.cost("bit_budget", rules.nearest(model, knobs.start, granularity="layer"))
+    settings = Allocation(ramp={"steps": 3}, estimator=estimator)
+    start = model.cost("bit_budget", rules.nearest(model, settings.start, granularity="layer"))
     budget = Budget("bit_budget", "given", 0.4 * start)
     short = space.model_copy(update={"training": Training(epochs=3, batch_size=64)})
     records = []
     session = TrainingSession(splits, short.training, on_epoch=records.append)
-    problem = AllocationProblem(network, model, rules, session, short, knobs, [budget], seed=0)
+    problem = AllocationProblem(network, model, rules, session, short, settings, [budget], seed=0)
     found = list(allocate_by_ramp(problem))
     assert len(found) == 3
     costs = [model.cost("bit_budget", left.layer_plans) for left in found]

@@ -46,24 +46,24 @@ def test_traces_agree_with_the_whole_hessian():
 
 def test_spiking_neurons_are_refused_with_the_way_out():
     network = nn.Sequential(nn.Linear(3, 4), neuron.IFNode(), nn.Linear(4, 2))
-    with pytest.raises(InputError, match=r"spiking neurons.* set allocation\.sensitivity = \"fisher\""):
+    with pytest.raises(InputError, match=r"spiking neurons.* set allocation\.sensitivity\.metric = \"fisher\""):
         hessian_traces(network, ["0"], torch.randn(2, 3), torch.tensor([0, 1]), torch.Generator())
 
 
 @pytest.fixture
 def problem(network, model, rules, splits, space):
-    def make(**knobs):
+    def make(**settings):
         session = TrainingSession(splits, space.training)
-        return AllocationProblem(network, model, rules, session, space, Allocation(**knobs), [], seed=0)
+        return AllocationProblem(network, model, rules, session, space, Allocation(**settings), [], seed=0)
 
     return make
 
 
-@pytest.mark.parametrize("sensitivity", ["fisher", "hessian"])
-def test_one_scoring_serves_several_budgets_and_more_budget_never_loses(problem, model, rules, sensitivity):
-    given = problem(sensitivity=sensitivity)
+@pytest.mark.parametrize("metric", ["fisher", "hessian"])
+def test_one_scoring_serves_several_budgets_and_more_budget_never_loses(problem, model, rules, metric):
+    given = problem(sensitivity={"metric": metric})
     loss = score(given)
-    start = given.plan(given.knobs.start)
+    start = given.plan(given.settings.start)
     top = model.cost("bit_budget", start)
     found = [
         solve(start, model, [Budget("bit_budget", "given", share * top)], rules, loss) for share in (0.4, 0.7, 1.0)
@@ -75,7 +75,7 @@ def test_one_scoring_serves_several_budgets_and_more_budget_never_loses(problem,
 
 
 def test_the_two_sensitivities_differ(problem):
-    fisher, hessian = (score(problem(sensitivity=name)) for name in ("fisher", "hessian"))
+    fisher, hessian = (score(problem(sensitivity={"metric": name})) for name in ("fisher", "hessian"))
     assert fisher.weight_loss("3", 1) != hessian.weight_loss("3", 1)
     # Fewer bits, more error.
     for loss in (fisher, hessian):

@@ -24,7 +24,7 @@ from bitsearch.allocate.solvers.greedy import GreedySearch
 from bitsearch.allocate.solvers.projection import RESTART_CANDIDATES, project
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.choices import Choices, FirstLayer, Span
-from bitsearch.cost import Activity, AllowedBits, Budget, CostModel, Target
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics, Target
 from bitsearch.cost.budget import parse_budgets, target_limits
 from bitsearch.cost.metrics import METRICS
 from bitsearch.errors import InputError
@@ -280,7 +280,7 @@ def test_a_budget_is_kept_by_the_firing_rates_that_were_measured():
     costs = {}
     for busy in (0.01, 0.9):
         rates = {"first": 1.0, "small": 0.5, "busy": busy, "heavy": 0.5}
-        activity = Activity(rates, rates)
+        activity = SpikeStatistics(rates, rates)
         least, most = (MODEL.cost("ns_ace", plan, activity) for plan in (rules.smallest(MODEL), start))
         budgets = [Budget("ns_ace", "", least + 0.1 * (most - least)), Budget("synops", "", 4e4)]
         plan = check((MODEL, rules, budgets, activity, start))
@@ -290,7 +290,7 @@ def test_a_budget_is_kept_by_the_firing_rates_that_were_measured():
 
 
 def test_a_network_without_a_single_spike_costs_nothing():
-    silent = Activity(dict.fromkeys(numbers(MODEL.uniform(uniform(1, 1, 1), None)), 0.0))
+    silent = SpikeStatistics(dict.fromkeys(numbers(MODEL.uniform(uniform(1, 1, 1), None)), 0.0))
     budgets = [Budget("ns_ace", "", 1.0), Budget("weight_memory", "", 900.0)]
     check((MODEL, rules_of(MODEL), budgets, silent, MODEL.uniform(uniform(8, 8, 4), None)))
 
@@ -316,7 +316,7 @@ def test_every_metric_can_be_a_budget_at_once():
     model = CostModel(MODEL.layers, target=target)
     rules = rules_of(model)
     top = model.uniform(uniform(8, 8, 4), FirstLayer())
-    activity = Activity(dict.fromkeys(top, 0.3), dict.fromkeys(top, 0.25))
+    activity = SpikeStatistics(dict.fromkeys(top, 0.3), dict.fromkeys(top, 0.25))
     assert set(model.metrics) == set(METRICS)
     least = rules.smallest(model)
     budgets = [

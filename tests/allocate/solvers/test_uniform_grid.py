@@ -8,7 +8,7 @@ from profiles import examples
 
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans as ranked_plans
 from bitsearch.choices import Choices, Span
-from bitsearch.cost import Activity, AllowedBits, Budget, CostModel, Target, trace
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics, Target, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
@@ -106,7 +106,7 @@ def test_a_budget_that_depends_on_spikes_takes_the_rates_that_were_measured(digi
     names = [layer.name for layer in model.layers]
     by_rate = {
         rate: uniform_plans(
-            model, rules_of(model, space), [budget], limit=100, activity=Activity(dict.fromkeys(names, rate))
+            model, rules_of(model, space), [budget], limit=100, activity=SpikeStatistics(dict.fromkeys(names, rate))
         )
         for rate in (0.2, 1.0)
     }
