@@ -1,6 +1,7 @@
 """Networks with a time axis, and whether they are replayed exactly."""
 
 import torch
+from float_network import check_near
 from settled import settle
 
 from bitsearch.deploy.integer.interpreter import Replay
@@ -9,7 +10,6 @@ from bitsearch.deploy.lower.lowering import lower
 from bitsearch.frameworks.spikingjelly import LAYERS
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
-from bitsearch.train.predict import predict
 
 FRAMES = 8
 
@@ -44,8 +44,5 @@ def check_equal(network, examples):
         assert torch.equal(seen, theirs[key]), key
     assert sum(seen.unique().numel() > 1 for seen in ours.values()) > len(ours) / 2, "nothing was compared"
     assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-replay.analysis.values[-1].fraction)), exact)
-    # The sum over the frames is F times the prediction, but for rounding.
-    with torch.no_grad():
-        prediction = predict(network, examples)
-    assert (exact / (lowered.program.input.frames or 1) - prediction).abs().median() < 0.02 * prediction.abs().max()
+    check_near(network, lowered, examples)
     return lowered

@@ -5,7 +5,8 @@ import nir
 import numpy as np
 import pytest
 import torch
-from settled import NEAR, clearance, settle
+from boundaries import NEAR, clearance
+from settled import settle
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir, import_from_nir
 from tolerances import summed
