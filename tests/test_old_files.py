@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from boundaries import undecided
 
 import bitsearch
 from bitsearch.deploy.verify import verify
@@ -61,9 +62,10 @@ def test_a_run_folder_opens_and_its_networks_are_rebuilt(folder):
     assert [plan.provenance.trial for plan in plans] == [0, 1]
     assert select_plan(folder) == folder.chosen() == bitsearch.BitPlan.load(FIXTURE / "plan.json")
     for plan in plans:
-        measured = bitsearch.evaluate_plan(folder.plan_file(plan.provenance.trial), split="validation")
-        # A sample may fall on the other side of a rounding boundary by another processor's sums.
-        assert measured == pytest.approx(plan.accuracy.validation, abs=1.5 / 360)
+        file = folder.plan_file(plan.provenance.trial)
+        measured = bitsearch.evaluate_plan(file, split="validation")
+        # Samples near a rounding boundary may be beyond it by another processor's sums.
+        assert round(360 * abs(measured - plan.accuracy.validation)) <= undecided(file)
     assert bitsearch.write_report(folder).is_file()
 
 

@@ -127,7 +127,7 @@ class Stage:
 
     def _train_fixed(self, problem: AllocationProblem, plan: Plan) -> QuantizedNetwork:
         quantized, session, epochs = problem.quantized(plan), problem.session, self.space.training.epochs
-        return train_at_plan(quantized, plan, session, problem.knobs, epochs=epochs, seed=self.seed, phase="fixed")
+        return train_at_plan(quantized, plan, session, problem.settings, epochs=epochs, seed=self.seed, phase="fixed")
 
     def run(self, settings: Allocation, budgets: Sequence[Budget], attempt: int = 0) -> list[Row]:
         """Every network that the method ``settings.method`` leaves; costs of computing stand in the first row."""

@@ -352,6 +352,10 @@ def test_an_infeasible_budget_by_hand():
     assert "budget 100 (s_ace ≤ 100 bit operations)" in message
 
 
+SIX_DIGITS = 1e-5 + FLOAT64
+"""Relative: one unit of the last of six digits, of a number that is rounded up."""
+
+
 def smallest_feasible(budget, model, rules):
     with pytest.raises(InputError, match="is infeasible") as error:
         budget.check_feasible(model, rules)
@@ -380,14 +384,14 @@ def test_the_smallest_feasible_value_is_feasible_and_close(model, lowest, metric
     least = model.cost(metric, model.uniform(lowest, FirstLayer()))
     text = smallest_feasible(Budget(metric, "1e-12", 1e-12), model, rules)
     Budget.parse(text, metric, model, BASELINE).check_feasible(model, rules)
-    assert least <= float(text) <= least * (1 + 1.1e-5)
+    assert least <= float(text) <= least * (1 + SIX_DIGITS)
 
 
 @pytest.mark.parametrize("metric", KNOWN_BEFORE_TRAINING)
 def test_just_below_the_cheapest_plan_is_infeasible(metric):
     least = MODEL.cost(metric, MODEL.uniform(uniform(1, 1, 1), FirstLayer()))
     Budget(metric, "least", least).check_feasible(MODEL, RULES)
-    smallest_feasible(Budget(metric, "less", least * (1 - 1e-9)), MODEL, RULES)
+    smallest_feasible(Budget(metric, "less", least * (1 - FLOAT64)), MODEL, RULES)
 
 
 @examples(300)
@@ -402,7 +406,7 @@ def test_what_the_message_says_is_never_below_the_cheapest_plan(least):
             return least
 
     text = smallest_feasible(Budget("s_ace", "1e-12", 1e-12), Priced(MODEL.layers), RULES)
-    assert least <= float(text) <= least * (1 + 1.1e-5)
+    assert least <= float(text) <= least * (1 + SIX_DIGITS)
 
 
 def test_the_smallest_feasible_value_is_feasible_where_floats_end_just_above_a_decimal():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from learning import guessed
 
 from bitsearch.plan import BitPlan
 
@@ -38,9 +39,8 @@ def test_events_are_learned_within_the_budget(run):
     assert chosen.met
     assert chosen.costs["bit_budget"] <= 8 * 4 * FRAMES / 8
     assert {layer.frames for layer in chosen.layers.values()} == {FRAMES}
-    # Ten classes: chance is 0.1.
-    assert found["full_precision"]["accuracy"]["validation"] > 0.6
-    assert chosen.accuracy.validation > 0.5
+    assert found["full_precision"]["accuracy"]["validation"] > guessed(360, 10)
+    assert chosen.accuracy.validation > guessed(360, 10)
 
 
 def test_a_learned_plan_of_an_event_network_gives_layers_time_steps_of_their_own(run):
@@ -71,4 +71,4 @@ def test_the_plan_rebuilds_its_network_from_events(run, call):
     chosen = BitPlan.load(folder / "run" / "plan.json")
     measured = call("evaluate", "run/plan.json", cwd=folder)
     assert measured.returncode == 0, measured.stderr
-    assert float(measured.stdout.split()[-1]) == pytest.approx(chosen.accuracy.validation, abs=1e-4)
+    assert measured.stdout.split()[-1] == f"{chosen.accuracy.validation:.4f}"

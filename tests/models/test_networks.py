@@ -68,7 +68,7 @@ def test_a_few_steps_fit_random_data(name):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < losses[0]
     assert all(parameter.grad is not None for parameter in learned)
 
 

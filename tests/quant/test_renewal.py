@@ -34,13 +34,28 @@ def renewed(x, bits, signed):
     return renew_step(torch.tensor(x, dtype=torch.float32), torch.tensor(float(bits)), signed=signed).item()
 
 
+BINNED = 1.001
+"""What a step of a large tensor may cost, relative to the best of a grid search: its candidates hold the grid's, but
+are compared by the means of a histogram's bins. What that may cost is the method's claim, no matter of rounding."""
+
+
+def no_worse(found, least, x, off=0.0):
+    """Whether a loss is no larger than another but for the roundings of float32, where both are of a small tensor.
+
+    The search then compares the losses of the elements themselves. An error |Q(x) − x| is off by some roundings of x,
+    and so is the root of their mean power; which is off by those of its sum as well.
+    """
+    sums = 1 + 2 * rounding(len(x) + 256)
+    return found ** (1 / 2.4) <= least ** (1 / 2.4) * sums + 2 * rounding(16) * np.abs(x).max() + off
+
+
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_never_worse_than_a_grid_search_over_the_full_tensor(name, bits, signed):
     x = draw(name, bits, ELEMENTS, signed)
     loss = reference.renewal_loss(x, renewed(x, bits, signed), bits, signed)
-    assert loss <= 1.001 * reference.best_of_grid(x, bits, signed)
+    assert loss <= BINNED * reference.best_of_grid(x, bits, signed)
 
 
 def test_small_tensors_are_never_worse_than_a_grid_search_either():
@@ -50,7 +65,7 @@ def test_small_tensors_are_never_worse_than_a_grid_search_either():
     ):
         x = draw(name, 100 * seed + bits, size, signed)
         loss = reference.renewal_loss(x, renewed(x, bits, signed), bits, signed)
-        if loss > 1.005 * reference.best_of_grid(x, bits, signed):
+        if not no_worse(loss, reference.best_of_grid(x, bits, signed), x):
             worse.append((size, bits, name, signed, seed))
     assert worse == []
 
@@ -63,8 +78,11 @@ def test_renewal_after_a_bit_change_lowers_the_loss(name, old_bits, new_bits, si
     new = renewed(x, new_bits, signed)
     before = reference.renewal_loss(x, old, new_bits, signed)
     after = reference.renewal_loss(x, new, new_bits, signed)
-    if abs(new_bits - old_bits) == 0 or (signed and {old_bits, new_bits} == {1, 2}):
-        assert after <= 1.01 * before
+    if new_bits == old_bits:
+        assert after == before
+    elif signed and {old_bits, new_bits} == {1, 2}:
+        # The levels are at ±s either way, and candidates for s at every fiftieth of the largest value.
+        assert no_worse(after, before, x, np.abs(x).max() / 100)
     else:
         assert after < before
 
@@ -75,7 +93,7 @@ def test_the_step_scales_with_the_tensor(bits, signed, factor, seed):
     x = draw("normal", seed, 2000, signed)
     step, scaled = renewed(x, bits, signed), renewed(x * factor, bits, signed)
     loss = reference.renewal_loss(x, step, bits, signed)
-    assert reference.renewal_loss(x, scaled / factor, bits, signed) <= 1.01 * loss
+    assert no_worse(reference.renewal_loss(x, scaled / factor, bits, signed), loss, x)
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -90,7 +108,7 @@ def test_a_channel_of_zeros_gets_a_positive_finite_step():
     x = torch.cat([torch.zeros(1, 30), torch.randn(1, 30, generator=torch.Generator().manual_seed(0))])
     steps = renew_step(x, torch.tensor(3.0), signed=True, per_channel=True)
     assert steps[0].item() == pytest.approx(SMALLEST_STEP)
-    assert steps[1].item() > 0.01
+    assert steps[1].item() == renew_step(x[1], torch.tensor(3.0), signed=True).item()
 
 
 @QUICK
@@ -127,13 +145,13 @@ def test_one_outlier_does_not_coarsen_the_rest():
     x = draw("normal", 5, ELEMENTS, True)
     x[0] = 50.0
     loss = reference.renewal_loss(x, renewed(x, 4, True), 4, True)
-    assert loss <= 1.001 * reference.best_of_grid(x, 4, True)
+    assert loss <= BINNED * reference.best_of_grid(x, 4, True)
 
 
 def test_one_element():
     for signed in (True, False):
         step = renewed(np.array([0.7]), 1, signed)
-        assert abs(step - 0.7) < 0.02
+        assert step == pytest.approx(0.7)
 
 
 def test_the_tensor_is_left_alone():
@@ -201,7 +219,7 @@ def test_large_values_are_renewed():
 def test_equal_values_get_a_step_that_hits_them(bits, signed):
     x = np.full(3000, 0.7)
     step = renewed(x, bits, signed)
-    assert np.abs(reference.quantize(x, step, bits, signed) - x).max() <= 0.01 * 0.7
+    assert np.abs(reference.quantize(x, step, bits, signed) - x).max() <= rounding(16) * 0.7
 
 
 @pytest.mark.parametrize("bits", [1, 4])
@@ -253,12 +271,15 @@ def test_the_histogram_keeps_counts_and_means(name, signed):
     sums = _running_sums(_count_codes(torch.tensor(x), top, signed))
     for resolution in (128, 256, 512, 1024):
         centres, counts = _merge(sums, resolution)
-        assert len(centres) == len(counts) <= 4.2 * resolution
+        # Two octaves of as many, two of half as many and so on, each of the twenty at least one, and zero's.
+        assert len(centres) == len(counts) <= 4 * resolution + 20 + 1
         assert counts.sum() == len(x)
         assert (centres.diff()[(counts[1:] > 0) & (counts[:-1] > 0)] > 0).all()
         # What is below 2^-20 of the largest value is the first bin, and counts as zero.
-        told_apart = kept[kept > 1.01 * 2.0**-20 * top].astype(np.float64)
-        assert abs(int(counts[1:].sum()) - len(told_apart)) <= 0.001 * len(x)
+        # Only what float16 rounds to that limit may be on either side of it.
+        limits = 2.0**-20 * top * np.array([1 + 2.0**-10, 1 - 2.0**-10])
+        surely, maybe = (int((kept > limit).sum()) for limit in limits)
+        assert surely <= int(counts[1:].sum()) <= maybe
         mean = float((centres.double() * counts).sum()) * top / len(x)
         # Every value is rounded to the eleven digits of float16, or to zero.
         assert mean == pytest.approx(kept.astype(np.float64).mean(), rel=2**-11, abs=2**-20 * top)
@@ -273,7 +294,7 @@ def test_hard_tensors_are_never_worse_than_a_grid_search(name, bits, signed):
     loss = reference.renewal_loss(x, renewed(x, bits, signed), bits, signed)
     # Where the grid hits every value, a step in float32 does too, but for its precision.
     precision = (rounding(16) * np.abs(x).max()) ** 2.4
-    assert loss <= 1.001 * reference.best_of_grid(x, bits, signed) + precision
+    assert loss <= BINNED * reference.best_of_grid(x, bits, signed) + precision
 
 
 def test_the_order_of_the_elements_does_not_matter():

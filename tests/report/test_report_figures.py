@@ -65,7 +65,8 @@ def test_axes_are_in_a_unit_of_the_metric(drawn):
     view = drawn[1]["weight_memory"]
     assert view.title == "Weight memory (KiB)"
     assert view.scale.factor == 1024
-    assert lines(view)["baseline 8/4/2: 33.51 KiB"]["x0"] == pytest.approx(33.51, abs=0.005)
+    # The label has two decimals.
+    assert lines(view)["baseline 8/4/2: 33.51 KiB"]["x0"] == pytest.approx(33.51, rel=0, abs=0.005)
 
 
 def test_other_metrics_have_their_baseline_and_no_limit(drawn, run_folder):

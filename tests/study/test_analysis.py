@@ -69,8 +69,9 @@ def test_importances_find_what_matters():
     trials = [trial_of(x, y, 0.9 * x + 0.01 * y, 10 * y) for x, y in grid]
     uniform = optuna.trial.create_trial(values=[0.5, 3.0])
     found = importances([*trials, uniform])
-    assert found["x"][0] > 0.9
-    assert found["y"][1] > 0.9
+    # More than all others together.
+    assert found["x"][0] > 0.5
+    assert found["y"][1] > 0.5
     for objective in range(2):
         assert sum(shares[objective] for shares in found.values()) == pytest.approx(1)
     assert importances(trials[:3]) == {}

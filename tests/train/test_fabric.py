@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from learning import guessed
 from tolerances import rounding
 from torch import nn
 
@@ -166,8 +167,7 @@ def test_half_precision_trains_and_what_is_learned_stays_float32(
     assert {value.dtype for value in quantized.state_dict().values()} <= {torch.float32, torch.int64}
     assert all(value.isfinite().all() for value in quantized.state_dict().values())
     assert model.cost("bit_budget", quantized.layer_plans) <= 8
-    # It is about 0.9 on any processor, and chance is 0.1.
-    assert records[-1].validation_accuracy > 0.3
+    assert records[-1].validation_accuracy > guessed(100, 10)
 
 
 def test_one_process_is_on_the_device_that_it_is_given():

@@ -1,7 +1,10 @@
 import copy
+import math
 
 import pytest
 import torch
+from learning import fell, guessed, sample_losses
+from tolerances import rounding
 
 from bitsearch.allocate.learnable import quantize
 from bitsearch.plan import UniformBits
@@ -23,11 +26,12 @@ def states_equal(one, other):
 
 def test_training_lowers_the_loss_and_reports_every_epoch(fresh_network, splits):
     network, records = fresh_network(), []
+    before = sample_losses(network, *splits.train.tensors)
     train(network, TrainingSession(splits, TRAINING, on_epoch=records.append), epochs=4, seed=0, phase="here")
     assert [(record.phase, record.epoch, record.epochs) for record in records] == [("here", n, 4) for n in (1, 2, 3, 4)]
-    assert records[-1].loss < 0.8 * records[0].loss
-    # It is about 0.6 and chance is 0.1; another order of summation decides single samples.
-    assert records[-1].validation_accuracy > 0.4
+    assert records[-1].loss < records[0].loss
+    assert fell(before, sample_losses(network, *splits.train.tensors))
+    assert records[-1].validation_accuracy > guessed(100, 10)
     assert records[-1].validation_accuracy == evaluate(network, splits.validation, 7)
 
 
@@ -35,11 +39,13 @@ def test_a_quantized_network_recovers_by_training(network, splits, batch):
     start = UniformBits(weight_bits=2, spike_bits=2, time_steps=1)
     quantized, records = quantize(network, batch[0][:32], start=start), []
     quantized.fix(quantized.layer_plans)
-    training = Training(batch_size=32, learning_rate=1e-3)
+    quantized(batch[0])
+    before = sample_losses(quantized, *splits.train.tensors)
+    training = Training(batch_size=32, learning_rate=3e-3)
     train(quantized, TrainingSession(splits, training, on_epoch=records.append), epochs=6, seed=0, phase="")
-    assert records[-1].loss < 0.85 * records[0].loss
-    # By six of a hundred samples; another order of summation decides one or two of them.
-    assert records[-1].validation_accuracy > records[0].validation_accuracy
+    assert records[-1].loss < records[0].loss
+    assert fell(before, sample_losses(quantized, *splits.train.tensors))
+    assert records[-1].validation_accuracy > guessed(100, 10)
 
 
 @pytest.mark.parametrize("learning_rate", [2e-3, 5e-3])
@@ -47,13 +53,19 @@ def test_no_step_collapses_in_training_from_scratch(fresh_network, splits, batch
     quantized, records = learnable(fresh_network(), batch), []
     quantized.fix(quantized.layer_plans)
     quantized(batch[0])
-    before = {name: layer.weight_step.item() for name, layer in quantized.layers.items()}
+    steps = copy.deepcopy(quantized.layers)
+    before = sample_losses(quantized, *splits.train.tensors)
     training = Training(batch_size=32, learning_rate=learning_rate)
     train(quantized, TrainingSession(splits, training, on_epoch=records.append), epochs=6, seed=0, phase="")
+    # A step of Adam moves a parameter by at most 1 − β₁ over √(1 − β₂) of the rate (Kingma and Ba 2015, section 2.1),
+    # and these are logarithms: whatever a step was, it ends as a share of it.
+    most = 6 * 8 * learning_rate * 0.1 / 0.001**0.5 * (1 + rounding(64))
     for name, layer in quantized.layers.items():
-        assert layer.weight_step.item() > 0.01 * before[name], name
-        assert layer.spike_step.min() > 1e-4, name
-    assert records[-1].loss < 0.97 * records[0].loss
+        for kind in ("weight_log_step", "spike_log_step"):
+            assert (getattr(layer, kind) - getattr(steps[name], kind)).abs().max() <= most, (name, kind)
+        assert layer.quantized_weight().unique().numel() > 2, name
+    assert records[-1].loss < records[0].loss
+    assert fell(before, sample_losses(quantized, *splits.train.tensors))
 
 
 @pytest.mark.parametrize("quantized", [False, True], ids=["float", "quantized"])
@@ -103,17 +115,26 @@ def test_callbacks_see_every_batch_and_add_to_the_record(fresh_network, splits):
 
 def test_penalties_are_trained_on_but_not_reported_as_loss(fresh_network, splits):
     losses, norms = [], []
+    # One batch an epoch: the first one's loss is that of the weights before training, whatever the penalty.
+    training = Training(batch_size=256, learning_rate=5e-3)
     for penalty in (None, 0.0, 10.0):
         network, records = fresh_network(), []
         callbacks = [Recorder(network, penalty)]
-        session = TrainingSession(splits, TRAINING, on_epoch=records.append)
-        train(network, session, epochs=2, seed=0, phase="", callbacks=callbacks)
-        losses.append(records[-1].loss)
+        train(
+            network,
+            TrainingSession(splits, training, on_epoch=records.append),
+            epochs=2,
+            seed=0,
+            phase="",
+            callbacks=callbacks,
+        )
+        losses.append([record.loss for record in records])
         norms.append(network[0].weight.norm().item())
     assert losses[0] == losses[1]
+    assert losses[0][0] == losses[2][0]
+    assert losses[0][1] != losses[2][1]
     assert norms[0] == norms[1]
-    assert norms[2] < 0.9 * norms[0]
-    assert losses[2] < 3 * losses[0]
+    assert norms[2] < min(norms[0], fresh_network()[0].weight.norm().item())
 
 
 def test_annealing_brings_the_learning_rate_to_zero(fresh_network, splits):
@@ -129,7 +150,9 @@ def test_annealing_brings_the_learning_rate_to_zero(fresh_network, splits):
         train(network, TrainingSession(splits, TRAINING), epochs=2, seed=0, phase="", anneal=anneal, callbacks=[Last()])
         moved[anneal] = [(network[10].weight - last[-1]).norm().item(), (last[1] - last[0]).norm().item()]
     assert moved[True][1] == moved[False][1]
-    assert moved[True][0] < 0.1 * moved[False][0]
+    # The last of 16 steps of Adam, each of which moves a parameter by at most √10 of the rate.
+    last = TRAINING.learning_rate * (1 + math.cos(math.pi * 15 / 16)) / 2 * math.sqrt(10 * network[10].weight.numel())
+    assert moved[True][0] <= last * (1 + rounding(64)) < moved[False][0]
 
 
 def test_bits_move_at_their_own_rates_and_the_last_step_is_followed(network, splits, batch):
@@ -147,8 +170,8 @@ def test_bits_move_at_their_own_rates_and_the_last_step_is_followed(network, spl
     session = TrainingSession(splits, TRAINING)
     train(quantized, session, epochs=1, seed=0, phase="", callbacks=[Push(quantized)], latent_rates=rates)
     for layer in quantized.searched_layers.values():
-        # Eight steps of Adam against a constant slope: 0.1 each, slower at the end.
-        assert 2.2 < layer.weight_latent < 2.6
+        # Eight steps of Adam against a constant slope: 0.1 each, but 0.0775, 0.055 and 0.0325 at the end.
+        assert layer.weight_latent.item() == pytest.approx(3 - 0.665, rel=2 * rounding(16))
         # Eight steps of 1e-9, each less than half a unit of 2 in float32.
         assert layer.time_latent.item() == 2
         assert layer.layer_plan.weight_bits == 2

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from tolerances import FLOAT64
 
 from bitsearch.allocate.methods.adaptive import allocate_adaptively, make_learnable_copy, search_start
 from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.moves import moves
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, parse_budgets, trace
 from bitsearch.models import make_network
@@ -16,7 +18,7 @@ SETTINGS = {
     "straight_through": {"estimator": "straight_through"},
     "means": {"regularizer": "means"},
     "published": {"estimator": "straight_through", "regularizer": "means"},
-    "channel": {"quantizer": {"quantizer": {"granularity": "channel"}}},
+    "channel": {"quantizer": {"granularity": "channel"}},
     "no_renewal": {"renewal": {"enabled": False}},
     "leaky": {"decay": 0.5, "depth_preference": 1.0, "probe_every": 1},
     "priced": {"weight_price": 0.2, "spike_price": 5.0, "time_price": 2.0, "budget_share": 0.8},
@@ -40,14 +42,26 @@ def run(network, model, splits, space, budget, seed=0, on_epoch=None, **settings
     return quantized
 
 
+def is_used_up(model, rules, plan, budget, share=1.0):
+    """Whether no number of a layer may be its next larger one within the budget, or a share of it."""
+    limit = share * budget.limit * (1 - FLOAT64)
+    for name in rules.searched:
+        layer = plan[name]
+        for move in moves(layer.weight_bits, layer.spike_bits, rules.choices[name], +1):
+            more = {"weight_bits": move.weight_bits, "spike_bits": move.spike_bits, "time_steps": len(move.spike_bits)}
+            if model.cost(budget.metric, plan | {name: layer.model_copy(update=more)}) <= limit:
+                return False
+    return True
+
+
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, splits, space, settings):
+def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, rules, splits, space, settings):
     budget = budget_of(model, space)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     quantized = run(network, model, splits, space, budget, **settings)
     plans = quantized.layer_plans
     assert model.cost("bit_budget", plans) <= budget.limit
-    assert model.cost("bit_budget", plans) > 0.6 * budget.limit
+    assert is_used_up(model, rules, plans, budget, settings.get("budget_share", 1.0))
     assert not quantized.searched_layers
     first, *searched = plans.values()
     assert (first.weight_bits, first.spike_bits) == (8, (8,))
@@ -62,10 +76,11 @@ def test_the_result_meets_its_budget_is_fixed_and_not_uniform(network, model, sp
 
 
 @pytest.mark.parametrize("metric", ["bit_budget_mac", "s_ace", "weight_memory", "energy"])
-def test_a_budget_may_bind_any_metric(network, model, splits, space, metric):
+def test_a_budget_may_bind_any_metric(network, model, rules, splits, space, metric):
     budget = budget_of(model, space, 1.5, metric)
     quantized = run(network, model, splits, space, budget)
-    assert 0.9 * budget.limit < model.cost(metric, quantized.layer_plans) <= budget.limit
+    assert model.cost(metric, quantized.layer_plans) <= budget.limit
+    assert is_used_up(model, rules, quantized.layer_plans, budget)
 
 
 @pytest.mark.parametrize("settings", [{}, {"estimator": "straight_through"}], ids=["curvature", "straight_through"])
@@ -108,10 +123,11 @@ def test_a_share_of_a_budget_that_is_itself_too_small_still_gives_a_plan(network
     assert budget.met_by(model, quantized.layer_plans)
 
 
-def test_a_share_of_the_budget_is_aimed_at(network, model, splits, space):
+def test_a_share_of_the_budget_is_aimed_at(network, model, rules, splits, space):
     budget = budget_of(model, space, 3.0)
-    cost = model.cost("bit_budget", run(network, model, splits, space, budget, budget_share=0.6).layer_plans)
-    assert 0.4 * budget.limit < cost <= 0.6 * budget.limit
+    plans = run(network, model, splits, space, budget, budget_share=0.6).layer_plans
+    assert model.cost("bit_budget", plans) <= 0.6 * budget.limit
+    assert is_used_up(model, rules, plans, budget, 0.6)
 
 
 def test_a_searchable_copy_starts_where_the_settings_say(network, model, rules, space):
@@ -171,8 +187,9 @@ def test_a_budget_by_firing_rates_is_met_as_measured_on_validation(digits, split
     _, activity = evaluate_with_activity(quantized, splits.validation, 32)
     assert budget.met_by(model, quantized.layer_plans, activity)
     assert memory.met_by(model, quantized.layer_plans)
-    # It is used, too.
-    assert model.cost(metric, quantized.layer_plans, activity) > 0.5 * budget.limit
+    # It is used, too: for more than the smallest plan.
+    least = AllowedBits.make(model, space.choices, space.first_layer).smallest(model)
+    assert model.cost(metric, quantized.layer_plans, activity) > model.cost(metric, least, activity)
 
 
 def run_start(network, model, space):

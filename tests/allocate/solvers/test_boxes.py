@@ -59,7 +59,7 @@ def test_halves_hold_every_point_of_the_box(drawn, shares):
 @given(boxes())
 def test_a_point_that_breaks_the_limit_is_out_of_the_chords_after_three_splits(drawn):
     box, point = drawn
-    assume(point.prod() > box.limit * (1 + 1e-6))
+    assume(point.prod() > box.limit * (1 + FLOAT64))
     left = [box]
     for _ in range(3):
         left = [half for one in left for half in one.split(point)]

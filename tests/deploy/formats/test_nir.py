@@ -4,7 +4,8 @@ import nir
 import numpy as np
 import pytest
 import torch
-from calibration import MARGIN, boundary_distance, calibrate
+from boundaries import MARGIN, boundary_distance
+from calibration import calibrate
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir, import_from_nir
 from tolerances import summed

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from calibration import calibrate
+from float_network import check_near
 from framed_networks import FRAMES, check_equal, events, framed, prepared
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
+from bitsearch.train.evaluate import evaluate
 
 STEPS = {"conv1": 8, "conv2": 3, "conv3": 5, "conv4": 4, "classifier": 1}
 """Of digits_events_cnn: every frame, overlapping bins, equal bins, a single bin."""
@@ -58,9 +60,13 @@ def test_every_spike_of_the_whole_test_split_is_the_networks(digits, splits, tmp
     assert verification.equal
     assert [len(layer.spikes) for layer in verification.layers] == list(STEPS.values())
     # Layers see 2×12×12, 4×12×12, 8×6×6, 8×6×6 and 16 currents a frame.
-    count = len(splits.split("test"))
+    inputs, labels = splits.test[:]
+    count = len(labels)
     assert [layer.spikes[0] for layer in verification.layers] == [count * size for size in (288, 576, 288, 288, 16)]
-    assert abs(verification.accuracy - verification.float_accuracy) < 0.05
+    recordings = inputs.transpose(0, 1)
+    assert verification.accuracy == int((packed.replay()(recordings).argmax(-1) == labels).sum()) / count
+    assert verification.float_accuracy == evaluate(network, splits.split("test"), 64)
+    check_near(network, lower(network, examples), recordings[:, :64])
 
 
 def test_a_reader_written_from_the_description_gets_the_same_numbers(digits, tmp_path):
