@@ -38,7 +38,7 @@ def importances(trials: Sequence[FrozenTrial]) -> dict[str, tuple[float, float]]
     """How much of the variance of (validation accuracy, cost) each parameter of the outer loop explains.
 
     fANOVA (Hutter et al. 2014) as Optuna has it, on the trials that have parameters. Empty for fewer than
-    :data:`LEAST_TRIALS`, or where all have the same outcome.
+    :data:`LEAST_TRIALS`, or where the outcomes do not vary, or not with the parameters.
     """
     varied = [trial for trial in trials if trial.params and trial.values is not None]
     if len(varied) < LEAST_TRIALS:
@@ -51,7 +51,11 @@ def importances(trials: Sequence[FrozenTrial]) -> dict[str, tuple[float, float]]
 
     if any(len({trial.values[objective] for trial in varied}) == 1 for objective in range(2)):
         return {}
-    accuracy, cost = shares(0), shares(1)
+    try:
+        accuracy, cost = shares(0), shares(1)
+    except RuntimeError:
+        # No tree of its forest finds a parameter by which the outcomes can be told apart.
+        return {}
     return {current_name(name): (share, cost[name]) for name, share in accuracy.items()}
 
 

@@ -78,6 +78,10 @@ def test_importances_find_what_matters():
     assert importances([trial_of(x, y, 0.5, y) for x, y in grid]) == {}
 
 
+def test_outcomes_that_no_parameter_tells_apart_have_no_importances():
+    assert importances([trial_of(0.5, 0.5, score / 8, score) for score in range(8)]) == {}
+
+
 def test_importances_are_told_by_the_names_of_today():
     varied = {
         "ramp_steps": optuna.distributions.FloatDistribution(0, 1),
