@@ -1,6 +1,6 @@
 """The bits that a layer may get: a range or list of values for searched layers, fixed values for the first layer."""
 
-from collections.abc import Iterable
+from collections.abc import Container
 
 from pydantic import Field, model_validator
 
@@ -58,9 +58,9 @@ class Span(Frozen):
         """The value of the span that is nearest to ``value``; of two equally near ones, the larger."""
         return min(self.values, key=lambda candidate: (abs(candidate - value), -candidate))
 
-    def within(self, values: Iterable[int]) -> "Span | None":
+    def within(self, values: Container[int]) -> "Span | None":
         """The part of the span that is among ``values``; None if no value is."""
-        common_values = sorted(set(self.values) & set(values))
+        common_values = [value for value in self.values if value in values]
         if common_values == list(self.values):
             return self
         return Span(low=common_values[0], high=common_values[-1], only=tuple(common_values)) if common_values else None

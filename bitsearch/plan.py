@@ -16,6 +16,10 @@ from bitsearch.validation import Bits, Cost, Frozen, Name, Share, TimeSteps, exp
 
 SCHEMA_VERSION = 1
 
+Loop = Literal["frames", "same", "shared"]
+"""Of a layer that is called several times in a forward pass: once a frame, its membrane kept from call to call; always
+with the same input, so that it is computed once; or at several places, each with an input of its own."""
+
 
 class LayerPlan(Frozen):
     """The bits and time steps of one layer.
@@ -37,11 +41,21 @@ class LayerPlan(Frozen):
     """Membrane decay between the time steps."""
     frames: TimeSteps | None = None
     """Length of the time axis of the layer's input, as event data have one; None without one."""
+    loop: Loop | None = None
+    """Where the layer is called several times in a forward pass."""
+    neurons: tuple[Name, ...] | None = None
+    """Module paths of the network's neurons that the layer's own stands for. None, in plans written before they were
+    recorded: those registered in front of the layer."""
+    pooled: bool | None = None
+    """True where these neurons' spikes are pooled, added up or scaled before the layer reads them: the layer's own
+    neuron then stands behind that."""
 
     @model_validator(mode="after")
     def _one_width_per_step(self) -> "LayerPlan":
         if self.frames is not None and self.time_steps > self.frames:
             raise ValueError(f"time_steps is {self.time_steps}, but the layer's input has {self.frames} frames")
+        if self.loop == "frames" and self.time_steps != self.frames:
+            raise ValueError(f"time_steps is {self.time_steps}, but the layer is called for {self.frames} frames")
         if len(self.spike_bits) != self.time_steps:
             raise ValueError(
                 f"spike_bits lists {len(self.spike_bits)} bit widths for {self.time_steps} time steps; "

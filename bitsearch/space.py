@@ -203,6 +203,8 @@ class SearchSpace(Frozen):
     """Hardware target: the name of a shipped one, or the path of a TOML file."""
     baseline: UniformBits = UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     choices: Choices = Choices()
+    follow_frames: tuple[Literal["choices", "baseline", "start", "first_layer"], ...] | None = None
+    """What takes its time steps from the data's frames, where they have any, and not from this space."""
     first_layer: FirstLayer = FirstLayer()
     training: Training = Training()
     allocation: Allocation = Allocation()

@@ -11,7 +11,7 @@ from bitsearch.errors import InputError
 from bitsearch.files import read_text
 
 MAX_BITS = 8
-MAX_TIME_STEPS = 64
+MAX_TIME_STEPS = 100_000
 
 Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 TimeSteps = Annotated[int, Field(ge=1, le=MAX_TIME_STEPS)]

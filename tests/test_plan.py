@@ -157,7 +157,7 @@ def test_missing_fields_are_named(field):
         ("layers.conv1.weight_bits", 2.5, "layers.conv1.weight_bits is 2.5", "integer"),
         ("layers.conv1.weight_bits", None, "layers.conv1.weight_bits is None", "integer"),
         ("layers.conv2.spike_bits", [3, 11], "layers.conv2.spike_bits.1 is 11", "less than or equal to 8"),
-        ("layers.conv2.time_steps", 65, "layers.conv2.time_steps is 65", "less than or equal to 64"),
+        ("layers.conv2.time_steps", 100_001, "layers.conv2.time_steps is 100001", "less than or equal to 100000"),
         ("layers.conv1.granularity", "tensor", "layers.conv1.granularity is 'tensor'", "'layer' or 'channel'"),
         ("layers.conv1.decay", 1.5, "layers.conv1.decay is 1.5", "less than or equal to 1"),
         ("layers.conv1.decay", float("nan"), "layers.conv1.decay is nan", "or equal to"),

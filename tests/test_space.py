@@ -102,7 +102,7 @@ def test_missing_fields_are_named(field):
         ("[choices.weight_bits]\nlow = 0\nhigh = 8", "choices.weight_bits.low is 0", "greater than or equal to 1"),
         ("[choices.weight_bits]\nlow = 1\nhigh = 9", "weight_bits.high is 9", "at most 8"),
         ("[choices.spike_bits]\nlow = 1\nhigh = 9", "spike_bits.high is 9", "at most 8"),
-        ("[choices.time_steps]\nlow = 1\nhigh = 65", "time_steps.high is 65", "at most 64"),
+        ("[choices.time_steps]\nlow = 1\nhigh = 100001", "time_steps.high is 100001", "at most 100000"),
         ("[choices.spike_bits]\nlow = 5\nhigh = 4", "choices.spike_bits is", "low 5 is above high 4"),
         ("[training]\nepochs = 0", "training.epochs is 0", "greater than or equal to 1"),
         ("[training]\nlearning_rate = 0.0", "training.learning_rate is 0.0", "greater than 0"),

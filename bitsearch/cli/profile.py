@@ -79,8 +79,10 @@ def profile(
         print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
         _print(name, table, totals, model)
+        _print_inputs(table)
         unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
-        print_conversion(conversion(network, convert(network, layers), unquantized), Console())
+        converted = conversion(network, convert(network, layers), unquantized, model.staying)
+        print_conversion(converted, Console())
         if csv is not None:
             print(csv)
 
@@ -106,6 +108,24 @@ def _shape(text: str) -> tuple[int, ...]:
     if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
         raise InputError(f"input shape is {text!r}; give positive sizes such as 3,32,32")
     return tuple(int(size) for size in sizes)
+
+
+_LOOPS = {"frames": "once a frame", "same": "the same input, computed once", "shared": "at several places", "": ""}
+"""What a layer's calls have to do with each other, in words."""
+
+
+def _print_inputs(table: "pd.DataFrame") -> None:
+    """What every layer reads, where there are neurons, frames or several calls."""
+    rows = [row for row in table.to_dict("records") if row["reads"] or row["frames"] > 1 or row["calls"] > 1]
+    if not rows:
+        return
+    screen = Table(title="Inputs", title_justify="left")
+    for column in ("layer", "reads the spikes of", "frames", "calls"):
+        screen.add_column(column, justify="right" if column == "frames" else "left", overflow="fold")
+    for row in rows:
+        calls = f"{row['calls']}, {_LOOPS[row['loop']]}" if row["calls"] > 1 else "1"
+        screen.add_row(Text(row["layer"]), Text(row["reads"]), str(row["frames"]), calls)
+    Console().print(screen)
 
 
 def _print(title: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:

@@ -39,8 +39,25 @@ def space_from_options(
         search_space = search_space.model_copy(update={"data": data, "data_options": {}})
     if space is None and (model or data):
         search_space = search_space.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
+    if space is None and data is not None:
+        search_space = search_space.model_copy(update={"follow_frames": _unset_time_steps(overrides)})
     settings = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args), *overrides]
     return search_space.override(settings)
+
+
+_TIME_STEPS = {
+    "choices": "choices.time_steps",
+    "baseline": "baseline.time_steps",
+    "start": "allocation.start.time_steps",
+    "first_layer": "first_layer.time_steps",
+}
+"""The settings of time steps that the default space makes for still images."""
+
+
+def _unset_time_steps(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Those that follow the frames of a user's own data, since no override sets them."""
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    return tuple(name for name, setting in _TIME_STEPS.items() if not any(key.startswith(setting) for key in keys))
 
 
 def is_space(name_or_path: str) -> bool:

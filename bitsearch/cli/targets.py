@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.validation import MAX_TIME_STEPS
+
 if TYPE_CHECKING:
     from bitsearch.cost.target import LayerRule, Target
 
@@ -27,7 +29,8 @@ def list_targets() -> None:
     table.add_column("what it is", overflow="fold")
     for name in Target.names():
         target = Target.load(name)
-        widths = (figure_text(target.weight_bits), figure_text(target.spike_bits), f"≤ {target.max_time_steps}")
+        most = "any" if target.max_time_steps == MAX_TIME_STEPS else f"≤ {target.max_time_steps}"
+        widths = (figure_text(target.weight_bits), figure_text(target.spike_bits), most)
         table.add_row(Text(name, style="bold"), *widths, Text(target.description))
     Console().print(table)
 

@@ -1,16 +1,22 @@
-"""Layer geometry, traced on the real network by one forward pass."""
+"""Layer geometry, traced on the real network by a recorded forward pass."""
 
+import copy
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
-from bitsearch.cost.operations import QUANTIZABLE, Call, Recording, record
+from bitsearch.cost.streams import Streams
+from bitsearch.dataflow.recording import Call, Recording, record
 from bitsearch.errors import InputError, located
-from bitsearch.frameworks.spikingjelly import decay, is_neuron
+from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights, reparametrized
+from bitsearch.frameworks.spikingjelly import reset_states
+from bitsearch.plan import Loop
 
 NEVER_CALLED = "never called"
 """``LayerGeometry.fixed_reason`` of a layer that the example's forward pass does not call."""
@@ -25,7 +31,7 @@ class LayerGeometry:
     name: str
     """Module path in the network."""
     macs: int
-    """Multiply-accumulates; conventions in :func:`bitsearch.cost.operations.record`."""
+    """Multiply-accumulates; conventions in :func:`bitsearch.dataflow.products.layer_macs`."""
     weights: int
     """Weight elements, without biases and without weights that an earlier layer shares."""
     inputs: int
@@ -33,17 +39,44 @@ class LayerGeometry:
     outputs: int
     """Output channels, each of which has a bias; of a module without channels, its biases."""
     signed_input: bool
-    """True if the layer's input had negative values in the example."""
+    """True unless the operations in front of the layer let nothing below zero through."""
     first: bool
     """True for the first layer with weights in the forward pass."""
     fixed_reason: str | None = None
     """The reason for which the layer cannot be given bits; None if it can."""
     frames: int | None = None
-    """Length of the time axis of the layer's input; None without one."""
+    """Length of its input's time axis, or of the loop that calls it once a frame; None without one."""
     is_static_input: bool = False
-    """True if the example was constant along the time axis: a repeated static input."""
+    """True if the example did not change along that axis: a static input, repeated."""
+    loop: Loop | None = None
+    """What its calls have to do with each other, where one input makes several."""
+    calls: int = 1
+    """How often it is called for one input."""
+    reads: str = ""
+    """What its input comes from, in words."""
+    neurons: tuple[str, ...] = ()
+    """Module paths of the spiking neurons that give way to its own."""
+    pooled: bool = False
+    """True if their spikes are pooled, added up or scaled before the layer reads them."""
     decay: float | None = None
-    """Membrane decay of the last spiking neuron before the layer; None without one."""
+    """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
+
+
+@dataclass(frozen=True)
+class NetworkGeometry(Sequence[LayerGeometry]):
+    """The layers of a network, in the order they run, and what becomes of its spiking neurons."""
+
+    layers: tuple[LayerGeometry, ...]
+    staying: Mapping[str, str] = field(default_factory=dict)
+    """Why a spiking neuron does not give way to those of the layers that read it, by module path."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """The layers as a sequence."""
+        return self.layers[index]
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
 
 
 def trace(
@@ -54,8 +87,9 @@ def trace(
     time_axis: bool = False,
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
-) -> list[LayerGeometry]:
-    """Run ``example_input`` (``[N, ...]``) through ``network`` once and measure every layer, as :func:`measure` does.
+    nonnegative_input: bool | None = None,
+) -> NetworkGeometry:
+    """Run ``example_input`` (``[N, ...]``) through ``network`` and measure every layer, as :func:`measure` does.
 
     Args:
         network: any module; its mode, weights and buffers are unchanged.
@@ -64,6 +98,7 @@ def trace(
         time_axis: True if the example has a time axis, ``[T, N, ...]``.
         include: globs of module paths; a layer gets bits if it, or a module around it, matches one.
         exclude: globs of module paths without bits; they take precedence over ``include``.
+        nonnegative_input: True if no input is ever below zero; by default, if the example is nowhere.
 
     Returns:
         With ``names``, these layers, of which the first is marked as ``first``. Without, the layers that can be given
@@ -72,7 +107,9 @@ def trace(
     Raises:
         InputError: the network cannot run the example, has no layer that can be given bits, or a glob has no match.
     """
-    layers = _with_exclusions(measure(network, example_input, time_axis=time_axis), network, include, exclude)
+    network = _fused(network)
+    recording = _recorded(network, example_input, time_axis, nonnegative_input)
+    layers = _with_exclusions(_measured(network, recording), network, include, exclude)
     if names is not None:
         name_set = set(names)
         measured_layers = [layer for layer in layers if layer.fixed_reason is None and layer.name in name_set]
@@ -84,7 +121,12 @@ def trace(
         silent = (None, NEVER_CALLED, *EXCLUSION_REASONS)
         _warn("kept at 32 bits", [layer for layer in layers if layer.fixed_reason not in silent])
         _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed_reason == NEVER_CALLED])
-    return layers
+    streams = Streams(network, recording, {layer.name for layer in layers if layer.fixed_reason is None})
+    layers = [
+        replace(layer, neurons=streams.neurons(layer.name), decay=streams.decay(layer.name, layer.frames))
+        for layer in layers
+    ]
+    return NetworkGeometry(tuple(layers), streams.staying)
 
 
 def _with_exclusions(
@@ -118,36 +160,57 @@ def _warn(message: str, layers: list[LayerGeometry]) -> None:
         warnings.warn(f"{message}: {names}", stacklevel=3)
 
 
-def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = False) -> list[LayerGeometry]:
+def measure(
+    network: nn.Module, example_input: Tensor, *, time_axis: bool = False, nonnegative_input: bool | None = None
+) -> list[LayerGeometry]:
     """Measure every module of ``network`` that has weights or multiplies, whether it can be given bits or not.
 
-    The entries are the layers of :data:`bitsearch.cost.operations.QUANTIZABLE`; and, with a ``fixed_reason``, other
+    The entries are the layers of :data:`bitsearch.frameworks.layers.QUANTIZABLE`; and, with a ``fixed_reason``, other
     modules with parameters of two or more dimensions, modules with products outside of layers (such as attention's
     q·k), and modules with weights that are never called.
 
     A module under several names, or called several times, is one entry: every call counts, its weights once. Counts are
-    for one input, over all calls; with a time axis, ``[T, N, ...]``, of the example or of spikingjelly's modules in
-    multi-step mode, they are for one input and one time step. Modules inside TorchScript modules are not counted, nor
-    matrix products in kernels that FlopCounterMode does not know.
+    for one input, over all calls; calls with the same input count once. With a time axis, ``[T, N, ...]``, of the
+    example or of spikingjelly's modules in multi-step mode, and in a loop over frames with spiking neurons inside, they
+    are for one input and one time step. Modules inside TorchScript modules are not counted, nor matrix products in
+    kernels that FlopCounterMode does not know.
 
     Arguments and errors as for :func:`trace`, except that a network without layers to quantize is no error. Entries are
     in the order of their first calls, a block after the layers inside it; modules that are never called come last.
     """
+    network = _fused(network)
+    return _measured(network, _recorded(network, example_input, time_axis, nonnegative_input))
+
+
+def _fused(network: nn.Module) -> nn.Module:
+    """The network as it is quantized: a copy, where a weight is computed from others."""
+    if not any(reparametrized(module) for module in network.modules()):
+        return network
+    detach_computed_weights(network)
+    reset_states(network)
+    network = copy.deepcopy(network)
+    fuse_weights(network)
+    return network
+
+
+def _recorded(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative_input: bool | None) -> Recording:
     try:
-        recording = record(network, example_input, time_axis=time_axis)
+        return record(network, example_input, time_axis=time_axis, nonnegative_input=nonnegative_input)
     except Exception as error:  # whatever a network's own code may raise
         shape = tuple(example_input.shape)
         raise InputError(f"the network cannot run an input of shape {shape}: {located(error)}") from error
+
+
+def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
     names = {module: name for name, module in network.named_modules()}
     never_called = [module for module in names if module not in recording.calls]
     layers: list[LayerGeometry] = []
     counted_weights: set[Tensor] = set()
-    neuron_decay: float | None = None
     for module in [*recording.calls, *never_called]:
-        if is_neuron(module):
-            neuron_decay = decay(module)
         calls, weights = recording.calls.get(module, []), _weights(module)
-        macs = _per_sample(recording, calls, [call.macs for call in calls])
+        loop = _loop(module, calls, recording)
+        each = calls if loop in (None, "shared") else calls[:1]
+        macs = sum(call.macs // call.axes.samples for call in each)
         if not weights and not macs:
             continue
         layers.append(
@@ -155,22 +218,41 @@ def measure(network: nn.Module, example_input: Tensor, *, time_axis: bool = Fals
                 name=names[module],
                 macs=macs,
                 weights=sum(weight.numel() for weight in weights if weight not in counted_weights),
-                inputs=_per_sample(recording, calls, [prod(call.shape) for call in calls]) if macs else 0,
+                inputs=sum(prod(call.shape) // call.axes.samples for call in each) if macs else 0,
                 outputs=_channels(module),
-                signed_input=any(call.negative for call in calls),
+                signed_input=any(not call.origin.nonnegative for call in calls),
                 first=bool(weights) and bool(calls) and not counted_weights,
                 fixed_reason=_fixed_reason(module, recording, macs),
-                frames=next((recording.frames(call.shape) for call in calls), None),
-                is_static_input=bool(calls) and all(call.is_static_input for call in calls),
-                decay=neuron_decay,
+                frames=len(calls) if loop == "frames" else next((call.axes.frames for call in calls), None),
+                is_static_input=bool(calls) and all(call.axes.is_static for call in calls),
+                loop=loop,
+                calls=max(1, len(calls)),
+                reads=_reads(calls, names),
+                pooled=any(call.origin.mixed for call in calls if call.origin.neurons),
             )
         )
         counted_weights.update(weights)
     return layers
 
 
-def _per_sample(recording: Recording, calls: list[Call], counts: list[int]) -> int:
-    return sum(count // recording.samples(call.shape) for call, count in zip(calls, counts, strict=True))
+def _loop(module: nn.Module, calls: list[Call], recording: Recording) -> Loop | None:
+    if type(module) not in QUANTIZABLE or len(calls) < 2:
+        return None
+    if recording.frames is None and all(call.axes.same_as_before and not call.origin.neurons for call in calls[1:]):
+        return "same"
+    in_loop = len(calls) in recording.loops and all(call.axes.frames is None for call in calls)
+    return "frames" if in_loop else "shared"
+
+
+def _reads(calls: list[Call], names: Mapping[nn.Module, str]) -> str:
+    """The neurons, and whatever else, that a layer's input comes from."""
+    neurons = list(dict.fromkeys(names[neuron] for call in calls for neuron in _sorted(call.origin.neurons, names)))
+    rest = ["other values"] if neurons and any(call.origin.other for call in calls) else []
+    return " + ".join(neurons + rest)
+
+
+def _sorted(neurons: Iterable[nn.Module], names: Mapping[nn.Module, str]) -> list[nn.Module]:
+    return sorted(neurons, key=lambda neuron: names[neuron])
 
 
 def _weights(module: nn.Module) -> list[Tensor]:
@@ -193,7 +275,7 @@ def _fixed_reason(module: nn.Module, recording: Recording, macs: int) -> str | N
     layer_type = type(module)
     weights = _weights(module)
     if module not in recording.calls:
-        is_used = any(weight in recording.used_parameters for weight in weights)
+        is_used = any(weight in recording.used for weight in weights)
         return "its weights are used without calling it" if is_used else NEVER_CALLED
     if layer_type in QUANTIZABLE:
         return None

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitsearch.choices import FirstLayer
-from bitsearch.cost.geometry import LayerGeometry
+from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
+from bitsearch.frameworks.spikingjelly import decay
 from bitsearch.plan import LayerPlan, UniformBits
 
 FLOAT_BITS = 32
@@ -45,12 +46,21 @@ class CostModel:
         """The layers that get bits."""
         self.unquantized = tuple(layer for layer in layers if layer.fixed_reason is not None)
         """The layers without bits; every total includes their cost at 32 bits."""
+        self.staying: Mapping[str, str] = layers.staying if isinstance(layers, NetworkGeometry) else {}
+        """Why a spiking neuron of the network stays in it, by module path."""
         self.first_layer_counted = first_layer_counted
         self.target = target or Target.load("generic")
         if not any(self._is_counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
         self._numbers = self._geometry(SpikeStatistics())
         self._tensors: dict[torch.device, tuple[SpikeStatistics | None, Geometry]] = {}
+
+    def read_decays(self, network: nn.Module) -> None:
+        """Take the decays from the neurons of ``network``, the traced one after training: some neurons learn theirs."""
+        modules = dict(network.named_modules())
+        self.layers = tuple(
+            replace(layer, decay=decay(modules[layer.neurons[0]])) if layer.neurons else layer for layer in self.layers
+        )
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -183,6 +193,8 @@ class CostModel:
 
     def first_bits(self, layer: LayerGeometry, first_layer: FirstLayer) -> UniformBits:
         """The first layer's fixed bits; time steps default to the frames of a moving input, or to one."""
+        if layer.loop == "frames" and layer.frames is not None:
+            return first_layer.bits().model_copy(update={"time_steps": layer.frames})
         has_moving_input = layer.frames is not None and not (layer.is_static_input and first_layer.time_steps is None)
         return first_layer.bits(min(layer.frames or 1, self.target.max_time_steps) if has_moving_input else None)
 
@@ -203,6 +215,7 @@ class CostModel:
         for layer in self.layers:
             layer_bits = self.first_bits(layer, first_layer) if layer.first and first_layer is not None else bits
             time_steps = layer_bits.time_steps if layer.frames is None else min(layer_bits.time_steps, layer.frames)
+            time_steps = layer.frames if layer.loop == "frames" and layer.frames is not None else time_steps
             plan[layer.name] = LayerPlan.model_validate(
                 {
                     "weight_bits": layer_bits.weight_bits,
@@ -212,6 +225,9 @@ class CostModel:
                     "signed_input": layer.signed_input,
                     "decay": next((value for value in (decay, layer.decay) if value is not None), 1.0),
                     "frames": layer.frames,
+                    "loop": layer.loop,
+                    "neurons": layer.neurons,
+                    "pooled": (layer.pooled and bool(layer.neurons)) or None,
                 }
             )
         return plan

@@ -19,8 +19,10 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
 
     Returns:
         Columns ``layer``, ``kind``, ``shape`` (of its weight), ``macs``, ``weights``, ``inputs``, ``weight_bits``,
-        ``spike_bits``, ``time_steps``, ``note`` (why it has no bits); of every metric the layer's own cost, under the
-        metric's name, and for those that add up over the layers ``share.METRIC``, its part of the network's.
+        ``spike_bits``, ``time_steps``; ``reads`` (the neurons that its input comes from), ``gives_way`` (those of them
+        that give way to its own), ``frames``, ``calls`` (for one input), ``loop``; ``note`` (the reason for which it
+        has no bits); the layer's cost by every metric, under the metric's name, and for metrics that add up over the
+        layers ``share.METRIC``, its part of the network's.
     """
     modules = dict(network.named_modules())
     rows: list[dict[str, object]] = []
@@ -38,6 +40,11 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
                 "weight_bits": FLOAT_BITS if layer_plan is None else layer_plan.weight_bits,
                 "spike_bits": " ".join(map(str, (FLOAT_BITS,) if layer_plan is None else layer_plan.spike_bits)),
                 "time_steps": 1 if layer_plan is None else layer_plan.time_steps,
+                "reads": layer.reads,
+                "gives_way": " ".join(layer.neurons),
+                "frames": layer.frames or 1,
+                "calls": layer.calls,
+                "loop": layer.loop or "",
                 "note": layer.fixed_reason or "",
             }
         )

@@ -10,6 +10,8 @@ from bitsearch.cost.target import LayerRule, Target
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 
+MAX_LISTED_VALUES = 16
+"""Values of an unbroken range that a message lists one by one."""
 _BIT_FIELDS = ("weight_bits", "spike_bits", "time_steps")
 
 
@@ -36,6 +38,8 @@ class AllowedBits:
         """
         target = model.target
         common_choices = _common_choices(choices, target)
+        for layer in model.layers:
+            _check_loop(layer, target)
         choices_by_layer = {layer.name: _within_frames(common_choices, layer) for layer in model.layers}
         names = [layer.name for layer in model.layers if not layer.first]
         last_name = model.layers[-1].name
@@ -87,7 +91,7 @@ def check_first_layer(first_layer: FirstLayer, target: Target) -> None:
         if getattr(target.first_layer, name, None) is None and value not in values:
             raise InputError(
                 f"first_layer.{name} is {value}, but the hardware target {target.name!r} allows "
-                f"{_listing(tuple(values))}; set it to one of these, or give the target a [first_layer] of its own"
+                f"{_listing(values)}; set it to one of these, or give the target a [first_layer] of its own"
             )
 
 
@@ -107,14 +111,27 @@ def _common_choices(choices: Choices, target: Target) -> Choices:
         if spans[name] is None:
             raise InputError(
                 f"choices.{name} of the search space, {_listing(span.values)}, are none of the hardware target "
-                f"{target.name!r}, which allows {_listing(tuple(values))}; widen the choices, or take another target"
+                f"{target.name!r}, which allows {_listing(values)}; widen the choices, or take another target"
             )
     return Choices.model_validate(spans)
+
+
+def _check_loop(layer: LayerGeometry, target: Target) -> None:
+    """Raise InputError if the network's own loop takes more steps than the target has."""
+    if layer.loop == "frames" and layer.frames is not None and layer.frames > target.max_time_steps:
+        raise InputError(
+            f"the network calls layer {layer.name!r} once a frame, for {layer.frames} frames, but the hardware target "
+            f"{target.name!r} allows {target.max_time_steps} time steps; give it fewer frames, or hand the layer the "
+            "whole sequence at once, so that it can take several frames a time step"
+        )
 
 
 def _within_frames(choices: Choices, layer: LayerGeometry) -> Choices:
     if layer.frames is None:
         return choices
+    if layer.loop == "frames":
+        # The network's own loop takes a step a frame.
+        return choices.model_copy(update={"time_steps": Span(low=layer.frames, high=layer.frames)})
     span = choices.time_steps.within(range(1, layer.frames + 1))
     if span is None:
         raise InputError(
@@ -137,5 +154,7 @@ def _uniform_layer(layer: LayerPlan, bits: UniformBits) -> LayerPlan:
     return layer.with_bits(bits.weight_bits, (bits.spike_bits,) * bits.time_steps)
 
 
-def _listing(values: tuple[int, ...]) -> str:
+def _listing(values: Sequence[int]) -> str:
+    if len(values) > MAX_LISTED_VALUES and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]}, …, {values[-1]}"
     return ", ".join(str(value) for value in values)

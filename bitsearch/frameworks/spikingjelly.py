@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import torch
 from spikingjelly.activation_based import base, layer, neuron
-from torch import nn
+from torch import Tensor, nn
 
 LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     layer.Conv1d: nn.Conv1d,
@@ -43,6 +44,11 @@ def _leak(module: nn.Module) -> float:
     return 0.0 if tau is None else 1 / float(tau)
 
 
+def learns_decay(module: nn.Module) -> bool:
+    """True for a neuron whose time constant is a parameter."""
+    return isinstance(module, neuron.ParametricLIFNode)
+
+
 def decay(module: nn.Module) -> float:
     """Membrane decay λ = 1 − 1/τ of one of :data:`NEURONS`."""
     return 1 - _leak(module)
@@ -53,10 +59,18 @@ def charge(module: nn.Module) -> float:
     return _leak(module) if getattr(module, "decay_input", False) else 1.0
 
 
-def gain(module: nn.Module) -> float:
-    """The factor on a neuron's input, in units of its threshold: 1/θ, or 1/(θ·τ) if the input decays too."""
+def gain(module: nn.Module) -> Tensor:
+    """The factor on a neuron's input, in units of its threshold: 1/θ, or 1/(θ·τ) if the input decays too.
+
+    A scalar, or in the shape of a threshold that is a tensor, one a channel for example.
+    """
     threshold: Any = module.v_threshold
-    return charge(module) / float(threshold)
+    return charge(module) / torch.as_tensor(threshold, dtype=torch.float32).detach()
+
+
+def is_spiking(module: nn.Module) -> bool:
+    """True for every neuron of the library, those that no refined neuron can stand for included."""
+    return isinstance(module, neuron.BaseNode)
 
 
 def reset_states(network: nn.Module) -> None:

@@ -20,10 +20,11 @@ class AbsorbedReLU(nn.Identity):
     """Stands where a ReLU was whose clipping the quantized layers behind it do."""
 
 
-def absorb_relus(network: nn.Module) -> None:
+def absorb_relus(network: nn.Module, *, currents: bool) -> None:
     """Replace, in place, every ``nn.ReLU`` that is read by nothing but unsigned quantized layers without a time axis.
 
-    :class:`InputCurrent` that is read by nothing but unsigned quantized layers is no longer rectified.
+    With ``currents``, an :class:`InputCurrent` that is read by nothing but unsigned quantized layers is no longer
+    rectified; plans that say what reads what have told it already.
 
     A network that cannot be traced symbolically (control flow that depends on data), or with hooks, which may read or
     change what is between the layers, is left as it is.
@@ -41,7 +42,7 @@ def absorb_relus(network: nn.Module) -> None:
     for name in absorbed or ():
         module = network.get_submodule(name)
         if isinstance(module, InputCurrent):
-            module.rectified = False
+            module.rectified = module.rectified and not currents
             continue
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, AbsorbedReLU())

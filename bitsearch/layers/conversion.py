@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spikingjelly.activation_based.base import MemoryModule
 from torch import nn
 
-from bitsearch.cost.operations import QUANTIZABLE
-from bitsearch.frameworks.spikingjelly import is_neuron
+from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.reparametrized import reparametrized
+from bitsearch.frameworks.spikingjelly import is_neuron, is_spiking
 from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.neurons import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer
@@ -26,15 +26,22 @@ class Converted:
     why: str = ""
 
 
-def conversion(before: nn.Module, after: nn.Module, unquantized: Mapping[str, str]) -> list[Converted]:
+def conversion(
+    before: nn.Module, after: nn.Module, unquantized: Mapping[str, str], staying: Mapping[str, str]
+) -> list[Converted]:
     """The layers, spiking neurons and ReLUs of a network, one by one in the order of its modules.
 
     Args:
         before: the network as it was.
         after: as :func:`bitsearch.layers.convert.convert` returned it.
         unquantized: why a layer with weights keeps 32 bits, by module path.
+        staying: why a spiking neuron stays, by module path.
     """
     now = dict(after.named_modules())
+    readers: dict[str, list[str]] = {}
+    for layer, module in now.items():
+        for neuron in (isinstance(module, QuantizedLayer) and module.neurons) or ():
+            readers.setdefault(neuron, []).append(layer)
     rows = []
     for name, module in before.named_modules():
         kind = type(module).__name__
@@ -43,9 +50,12 @@ def conversion(before: nn.Module, after: nn.Module, unquantized: Mapping[str, st
         if became is None:
             continue
         if isinstance(became, QuantizedLayer):
-            rows.append(Converted(name, kind, "a quantized layer"))
+            computed = reparametrized(module)
+            why = "" if computed is None else f"its weight as {computed} computed it"
+            rows.append(Converted(name, kind, "a quantized layer", why))
         elif is_neuron(module) and isinstance(became, InputCurrent):
-            rows.append(Converted(name, kind, "the refined neuron of the layers behind it"))
+            layers = ", ".join(readers.get(name, []))
+            rows.append(Converted(name, kind, f"the refined neuron of {layers or 'the layers behind it'}"))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
         elif name in unquantized:
@@ -53,7 +63,7 @@ def conversion(before: nn.Module, after: nn.Module, unquantized: Mapping[str, st
         elif type(module) in QUANTIZABLE:
             rows.append(Converted(name, kind, "left", "not in the plan"))
         elif is_neuron(module):
-            rows.append(Converted(name, kind, "left", "no quantized layer reads it"))
-        elif isinstance(module, MemoryModule):
+            rows.append(Converted(name, kind, "left", staying.get(name, "no quantized layer reads it")))
+        elif is_spiking(module):
             rows.append(Converted(name, kind, "left", "keeps a state that no refined neuron has"))
     return rows

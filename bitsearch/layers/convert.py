@@ -10,20 +10,22 @@ from torch import nn
 
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import LAYERS, reset_states
+from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
+from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from bitsearch.layers.neurons import replace_neurons
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import BitPlan, LayerPlan
 
-_QUANTIZED: dict[type[nn.Module], type[QuantizedLayer]] = {
+_KINDS: dict[type[nn.Module], type[QuantizedLayer]] = {
     nn.Conv1d: QuantizedConv1d,
     nn.Conv2d: QuantizedConv2d,
     nn.Conv3d: QuantizedConv3d,
     nn.Linear: QuantizedLinear,
 }
-_QUANTIZED |= {own: _QUANTIZED[torch_layer] for own, torch_layer in LAYERS.items()}
+_QUANTIZED = {kind: _KINDS[torch_kind] for kind, torch_kind in QUANTIZABLE.items()}
 
 
 def convert(
@@ -32,7 +34,8 @@ def convert(
     """A copy of ``network`` in which every layer that ``plan`` names is quantized.
 
     Spiking neurons in front of them give way to theirs, as :mod:`bitsearch.layers.neurons` says; ReLUs that only feed
-    unsigned quantized layers are left out, as :mod:`bitsearch.layers.absorption` says.
+    unsigned quantized layers are left out, as :mod:`bitsearch.layers.absorption` says. Weights that are computed from
+    others, by weight norm for example, are fixed at their values.
 
     Args:
         network: left as it is.
@@ -44,7 +47,9 @@ def convert(
     """
     # What a neuron keeps of its last input belongs to a graph that cannot be copied.
     reset_states(network)
+    detach_computed_weights(network)
     network = copy.deepcopy(network)
+    fuse_weights(network)
     modules = dict(network.named_modules())
     convertible = ", ".join(path for path, module in modules.items() if type(module) in _QUANTIZED)
     for name, layer_plan in plan.items():
@@ -57,9 +62,17 @@ def convert(
         module.__class__ = _QUANTIZED[type(module)]
         assert isinstance(module, QuantizedLayer)
         module.add_quantization(layer_plan, (choices or {}).get(name))
-    replace_neurons(network)
-    absorb_relus(network)
+    replace_neurons(network, plan)
+    absorb_relus(network, currents=any(layer.neurons is None for layer in plan.values()))
+    if any(layer.loop for layer in plan.values()):
+        network.register_forward_pre_hook(begin_pass)
     return network
+
+
+def begin_pass(network: nn.Module, *_: object) -> None:
+    """Forget what layers that are called several times keep from call to call: a forward pass begins."""
+    for layer in quantized_layers(network).values():
+        layer.begin_pass()
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:

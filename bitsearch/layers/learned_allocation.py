@@ -46,7 +46,8 @@ class LearnedAllocation(nn.Module):
     def add_allocation(self, plan: LayerPlan, choices: Choices | None) -> None:
         """Take the plan's bits; with ``choices``, latents that may move within them."""
         self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
-        self.frames = plan.frames
+        self.frames, self.loop = plan.frames, plan.loop
+        self.neurons, self.pooled = plan.neurons, plan.pooled
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
         self.renewals = 0
@@ -123,6 +124,9 @@ class LearnedAllocation(nn.Module):
             signed_input=self.signed_input,
             decay=self.decay,
             frames=self.frames,
+            loop=self.loop,
+            neurons=self.neurons,
+            pooled=self.pooled,
         )
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
 from bitsearch.layers.conversion import Converted, conversion
@@ -71,7 +72,7 @@ class QuantizedNetwork(nn.Module):
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
         unquantized = {layer.name: layer.fixed_reason for layer in model.unquantized if layer.fixed_reason is not None}
-        quantized.conversion = conversion(network, converted, unquantized)
+        quantized.conversion = conversion(network, converted, unquantized, model.staying)
         return quantized
 
     def copy(self) -> "QuantizedNetwork":
@@ -114,7 +115,7 @@ class QuantizedNetwork(nn.Module):
             return
         latents = [layer.latents for layer in layers.values()]
         for layer, (weight, time_steps, *spikes) in zip(
-            layers.values(), torch.stack(latents).detach().tolist(), strict=True
+            layers.values(), pad_sequence(latents, batch_first=True).detach().tolist(), strict=True
         ):
             if layer.round_latents(weight, spikes, time_steps):
                 self.changes += 1
@@ -169,7 +170,7 @@ class QuantizedNetwork(nn.Module):
             return weights, spikes, time_steps
         # All layers at once: a few operations on vectors instead of a dozen a layer.
         rows = torch.tensor([names.index(name) for name in searched], device=device)
-        latents = torch.stack([layer.latents for layer in searched.values()])
+        latents = pad_sequence([layer.latents for layer in searched.values()], batch_first=True)
         active = torch.zeros(latents.shape[0], latents.shape[1] - 2)
         for row, layer in enumerate(searched.values()):
             active[row, : layer.active_steps] = 1 / layer.active_steps

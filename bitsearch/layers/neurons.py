@@ -1,44 +1,84 @@
 """Spiking neurons of the user's network, which give way to the refined neurons of the quantized layers behind them.
 
-A quantized layer has a neuron at its own input, with the decay of the one that stood before it. The original neuron is
-replaced by its input scaling (1/threshold), plus a ReLU if other modules read it.
+A quantized layer has a neuron at its own input, with the decay of those that it stands for, as the plan lists them
+(:mod:`bitsearch.cost.streams`). The original neuron is replaced by its input scaling (1/threshold), plus a ReLU if
+other modules read it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bitsearch.cost.operations import QUANTIZABLE
+from bitsearch.errors import InputError
+from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.spikingjelly import gain, is_neuron
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.plan import LayerPlan
 
 
 class InputCurrent(nn.Module):
     """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
 
-    ``gain`` is in units of the threshold, as :func:`bitsearch.frameworks.spikingjelly.gain` has it.
+    ``gain`` is in units of the threshold, as :func:`bitsearch.frameworks.spikingjelly.gain` has it. It is a buffer,
+    since a network may have learned it.
     """
 
-    def __init__(self, gain: float, *, rectified: bool = True) -> None:
+    gain: Tensor
+
+    def __init__(self, gain: Tensor | float, *, rectified: bool = True) -> None:
         super().__init__()
-        self.gain, self.rectified = gain, rectified
+        self.register_buffer("gain", torch.as_tensor(gain, dtype=torch.float32))
+        self.rectified = rectified
+        self.is_identity = False
+        """True if the gain is one everywhere."""
+        self._note_gain()
+
+    def _note_gain(self) -> None:
+        self.is_identity = bool((self.gain == 1).all())
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._note_gain()
 
     def forward(self, x: Tensor) -> Tensor:
         """Shaped like ``x``."""
-        current = x if self.gain == 1 else x * self.gain
+        current = x if self.is_identity else x * self.gain.to(x.dtype)
         return torch.relu(current) if self.rectified else current
 
     def extra_repr(self) -> str:
         """Both, for printing the network."""
-        return f"gain={self.gain:g}, rectified={self.rectified}"
+        gain = f"{self.gain.item():g}" if self.gain.numel() == 1 else f"{tuple(self.gain.shape)}"
+        return f"gain={gain}, rectified={self.rectified}"
 
 
-def replaceable_neurons(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(path, neuron) of every known neuron in front of a quantized layer.
+def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
+    """Replace, in place, every neuron that the layers of ``plan`` stand for."""
+    recorded = all(layer.neurons is not None for layer in plan.values())
+    if not recorded:
+        replaced = [neuron for _, neuron in _neurons_in_front(network)]
+    else:
+        modules = dict(network.named_modules(remove_duplicate=False))
+        paths = [path for layer in plan.values() for path in layer.neurons or ()]
+        missing = next((path for path in paths if path not in modules or not is_neuron(modules[path])), None)
+        if missing is not None:
+            raise InputError(f"the plan names a neuron {missing!r} that the network does not have")
+        replaced = [modules[path] for path in paths]
+    # What is pooled must be what a neuron makes of it, nothing below zero; a signed layer would see what is.
+    pooled = [path for layer in plan.values() if layer.pooled or layer.signed_input for path in layer.neurons or ()]
+    for path, neuron in list(network.named_modules(remove_duplicate=False)):
+        if any(neuron is other for other in replaced):
+            parent, _, child = path.rpartition(".")
+            rectified = not recorded or path in pooled
+            setattr(network.get_submodule(parent), child, InputCurrent(gain(neuron), rectified=rectified))
 
-    In front is what is registered before: the next layer with weights is the one that reads it. A neuron before a layer
-    that keeps 32 bits, or behind the last layer, where it reads out the network, stays.
+
+def _neurons_in_front(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(path, neuron) of every known neuron that is registered in front of a quantized layer.
+
+    So plans were made before what reads what was recorded. A neuron before a layer that keeps 32 bits, or behind the
+    last layer, stays.
     """
     waiting: list[tuple[str, nn.Module]] = []
     for path, module in network.named_modules():
@@ -49,12 +89,3 @@ def replaceable_neurons(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             waiting.clear()
         elif type(module) in QUANTIZABLE:
             waiting.clear()
-
-
-def replace_neurons(network: nn.Module) -> None:
-    """Replace, in place, every neuron of :func:`replaceable_neurons`."""
-    replaced = dict(replaceable_neurons(network))
-    for path, neuron in list(network.named_modules(remove_duplicate=False)):
-        if any(neuron is found for found in replaced.values()):
-            parent, _, child = path.rpartition(".")
-            setattr(network.get_submodule(parent), child, InputCurrent(gain(neuron)))

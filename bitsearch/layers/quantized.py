@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from bitsearch.choices import Choices
+from bitsearch.distributed import all_reduce_max
 from bitsearch.errors import InputError
+from bitsearch.layers.calls import Calls
 from bitsearch.layers.learned_allocation import LearnedAllocation
 from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.plan import LayerPlan
@@ -20,7 +22,7 @@ from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.renewal import check_finite, renew_step
-from bitsearch.quant.uniform import Levels, initial_step, q_max, quantize, quantized
+from bitsearch.quant.uniform import Levels, initial_step, q_max, quantize, quantized, to_levels, working_precision
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Gets a layer's input (clipped at zero where it is unsigned), its spikes and its quantized weight at every call.
@@ -45,6 +47,8 @@ class QuantizedLayer(LearnedAllocation):
     weight: Tensor
     sample_dims: int
     """Axes of one input."""
+    calls: Calls
+    """Those of the forward pass that runs, where it makes several."""
     operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     """What the torch parent does with (input, weight, bias)."""
     soft_weights: SoftWeights | None
@@ -56,6 +60,7 @@ class QuantizedLayer(LearnedAllocation):
         self.observer: Observer | None = None
         self.soft_weights = None
         self.add_allocation(plan, choices)
+        self.begin_pass()
 
     def quantized_weight(self) -> Tensor:
         """The weights on their grid, shaped like ``weight``; near it while they are soft."""
@@ -64,11 +69,27 @@ class QuantizedLayer(LearnedAllocation):
         latent = self.weight_latent if self.straight_through else None
         return quantize(self.weight, self.weight_step, self.weight_bits, latent, signed=True)
 
+    def begin_pass(self) -> None:
+        """Forget what the layer keeps between its calls in one forward pass."""
+        self.calls = Calls()
+
     def forward(self, x: Tensor) -> Tensor:
         """What the torch parent does, on spikes and quantized weights; shapes as there, with the time axis kept."""
+        if self.loop == "frames":
+            return self._next_frame(x)
+        if self.loop != "same":
+            return self._whole(x)
+        if self.calls.result is None or not self.calls.had(x):
+            # What a dropout changes between two calls is computed anew.
+            self.calls.input, self.calls.version, self.calls.result = x, x._version, self._whole(x)
+        # A copy, since what comes next may work in place.
+        return self.calls.result.clone()
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """Of an input that holds everything, its whole time axis if it has one."""
         if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
             # Frames that the plan knows nothing of: each is a static input of its own.
-            return self(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return self._whole(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         sequence = x if self.frames is None else self._sequence(x, self.frames)
         spikes, weight = self.quantized_operands(sequence)
         bias: Any = self.bias
@@ -78,6 +99,37 @@ class QuantizedLayer(LearnedAllocation):
             result = self.operation(spikes.flatten(0, 1), weight, bias)
         result = hold_frames(result.unflatten(0, spikes.shape[:2]), self.frames)
         return result if sequence is x else result.flatten(0, 1)
+
+    def _next_frame(self, x: Tensor) -> Tensor:
+        """Of one frame: the recurrence of :mod:`bitsearch.quant.neuron`, one step a call."""
+        t, residual = self.calls.count, self.calls.residual
+        if t >= self.active_steps:
+            raise InputError(f"the plan is for inputs of {self.active_steps} frames; this one has more")
+        self.calls.count += 1
+        current = working_precision(x)
+        membrane = current if residual is None or not self.decay else torch.add(current, residual, alpha=self.decay)
+        if self._stale_weight:
+            self._renew(lambda: self._renew_weight())
+        if t in self._stale_spikes:
+            self._renew(lambda: self._renew_spikes(t, membrane))
+        latent = self.spike_latent if self.straight_through else None
+        spikes = refined_neuron(
+            membrane,
+            self.spike_step[t : t + 1],
+            self.spike_bits[t : t + 1],
+            None if latent is None else latent[t : t + 1],
+            time_steps=1,
+            signed=self.signed_input,
+        )
+        self.calls.residual = (membrane - spikes).detach()
+        self.calls.step, self.calls.membrane = t, membrane.detach()
+        if self.calls.weight is None:
+            self.calls.weight = self.quantized_weight()
+        spikes = spikes.to(x.dtype)
+        if self.observer is not None:
+            self.observer(x if self.signed_input else x.clamp_min(0), spikes, self.calls.weight)
+        bias: Any = self.bias
+        return self.operation(spikes, self.calls.weight, bias)
 
     def _sequence(self, x: Tensor, frames: int) -> Tensor:
         """``[F, N, ...]``, of an input that may be folded."""
@@ -91,7 +143,7 @@ class QuantizedLayer(LearnedAllocation):
 
     def _currents(self, x: Tensor) -> Tensor:
         """What the neuron integrates: the input itself, or a mean of its frames for every time step."""
-        return x if self.frames is None else bin_frames(x, self.active_steps)
+        return x if self.frames is None or self.loop == "frames" else bin_frames(x, self.active_steps)
 
     def spikes(self, x: Tensor) -> Tensor:
         """Mean spikes of the input, shaped like ``x``; with a time axis, ``[T, N, ...]`` of ``[F, N, ...]``."""
@@ -115,8 +167,8 @@ class QuantizedLayer(LearnedAllocation):
 
     def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(spikes, quantized weight) for an input; renews the steps whose bits have changed."""
-        if self._stale_weight or self._stale_spikes:
-            self._renew(x)
+        if self._stale_weight or self._stale_spikes or self.calls.open_steps:
+            self._renew(lambda: self._renew_stale(x))
         spikes, weight = self.spikes(x), self.quantized_weight()
         if self.observer is not None:
             self.observer(x if self.signed_input else x.clamp_min(0), spikes, weight)
@@ -141,43 +193,77 @@ class QuantizedLayer(LearnedAllocation):
         return recomputed((spikes, spikes_again), (weight, weight_again))
 
     @torch.no_grad()
-    def _renew(self, x: Tensor) -> None:
+    def _renew(self, renew: Callable[[], None]) -> None:
         # A search for the best step needs more digits than autocast would leave its matrix product.
-        with torch.autocast(x.device.type, enabled=False):
-            self._renew_stale(x)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            renew()
+        self.refresh_cache()
 
     def _renew_stale(self, x: Tensor) -> None:
         # Before anything is written, so that a layer that refuses its input is as it was.
-        if self._stale_weight:
-            check_finite(self.weight)
         if self._stale_spikes:
             check_finite(x)
-        per_channel = self.granularity == "channel"
         if self._stale_weight:
-            first = not self.weight_step_bits
-            if first:
-                step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
-                self.weight_log_step.copy_(step.log())
-            if self.renew_weights:
-                self.renewals += not first
-                step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
-                self.weight_log_step.copy_(step.log())
-            self.weight_step_bits.copy_(self.weight_bits)
+            self._renew_weight()
         currents = self._currents(x)
-        for t in self._stale_spikes:
-            membrane = self._membrane(currents, t)
-            first = not self.spike_step_bits[t]
-            if first:
-                step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
-                self.spike_log_step[t] = step.log()
-            if self.renew_spikes:
-                self.renewals += not first
-                step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
-                self.spike_log_step[t] = step.log()
-            self.spike_step_bits[t] = self.spike_bits[t]
-        self.refresh_cache()
+        stale = self._stale_spikes
+        if self.loop == "shared":
+            # One step for the inputs of all calls: those of a pass in which bits have changed count together.
+            currents, stale = self.calls.add_input(currents, stale)
+        if stale:
+            self._renew_steps(currents, stale)
+
+    def _renew_weight(self) -> None:
+        check_finite(self.weight)
+        per_channel = self.granularity == "channel"
+        first = not self.weight_step_bits
+        if first:
+            step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
+            self.weight_log_step.copy_(step.log())
+        if self.renew_weights:
+            self.renewals += not first
+            step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
+            self.weight_log_step.copy_(step.log())
+        self.weight_step_bits.copy_(self.weight_bits)
+
+    def _renew_steps(self, currents: Tensor, stale: list[int]) -> None:
+        """Set the sizes of the ``stale`` time steps one by one, each by what those before it leave on the membrane."""
+        membrane = working_precision(currents if self.frames is None else currents[0])
+        for t in range(stale[-1] + 1):
+            if t in stale:
+                self._renew_spikes(t, membrane)
+            if t < stale[-1]:
+                bits, step = self.spike_bits[t], self.spike_step[t]
+                levels = to_levels(
+                    membrane, step, bits, signed=self.signed_input, largest=q_max(bits, signed=self.signed_input)
+                )
+                current = currents if self.frames is None else currents[t + 1]
+                membrane = self.decay * (membrane - levels.codes * step) + working_precision(current)
+
+    def _renew_spikes(self, t: int, membrane: Tensor) -> None:
+        """Set time step t's size by its membrane; it stays open where nothing has come in yet."""
+        check_finite(membrane)
+        excited = membrane.abs() if self.signed_input else membrane
+        if not all_reduce_max(excited.max() if excited.numel() else excited.new_zeros(())) > 0:
+            return
+        first = not self.spike_step_bits[t]
+        if first:
+            step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+            self.spike_log_step[t] = step.log()
+        if self.renew_spikes:
+            self.renewals += not first
+            step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+            self.spike_log_step[t] = step.log()
+        self.spike_step_bits[t] = self.spike_bits[t]
 
     def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
+        if self.loop == "frames" and self.calls.membrane is not None:
+            # One call is one step of it.
+            one = slice(self.calls.step, self.calls.step + 1)
+            steps, bits = self.spike_step[one], self.spike_bits[one]
+            return membrane_steps(
+                self.calls.membrane, steps, bits, time_steps=1, decay=self.decay, signed=self.signed_input
+            )
         return membrane_steps(
             currents,
             self.spike_step,
@@ -187,14 +273,6 @@ class QuantizedLayer(LearnedAllocation):
             signed=self.signed_input,
             framed=self.frames is not None,
         )
-
-    def _membrane(self, currents: Tensor, t: int) -> Tensor:
-        """u_t, given the steps before it."""
-        steps = list(currents) if self.frames is not None else [currents] * (t + 1)
-        membrane = steps[0]
-        for current, (_, spikes) in zip(steps[1:], self._recurrence(currents, t), strict=False):
-            membrane = self.decay * (membrane - spikes) + current
-        return membrane
 
     @torch.no_grad()
     def count_spikes(self, x: Tensor) -> tuple[int, int]:
@@ -212,7 +290,7 @@ class QuantizedLayer(LearnedAllocation):
         Connections are counted one by one, so a spike at a padded edge has fewer. With ``unrolled``, a spike of level k
         is taken for k binary ones, as :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
         """
-        spikes = torch.zeros_like(x if self.frames is None else x[0], dtype=torch.float64)
+        spikes = torch.zeros_like(x if self.frames is None or self.loop == "frames" else x[0], dtype=torch.float64)
         for levels, _ in self._recurrence(self._currents(x), self.active_steps):
             spikes += levels.codes.abs() if unrolled else levels.codes != 0
         # The layer's own operation adds up the spikes that reach one output channel of every group.

@@ -11,6 +11,7 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.convert import quantized_layers
+from bitsearch.layers.neurons import InputCurrent
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -41,6 +42,10 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error
     expected = network.state_dict()
+    for path_of, module in network.named_modules():
+        if isinstance(module, InputCurrent):
+            # Files from before a network's own neurons could have learned theirs.
+            state.setdefault(f"{path_of}.gain", module.gain.detach().cpu())
     for name in [*expected, *state]:
         if name not in state or name not in expected:
             where = "lacks" if name not in state else "has an unknown"

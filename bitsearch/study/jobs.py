@@ -26,6 +26,7 @@ class TrainFullPrecision:
         processes.network = processes.task.fresh_network()
         epochs = session.settings.full_precision_epochs
         train(processes.network, session, epochs=epochs, seed=processes.seed, phase="full precision")
+        processes.task.model.read_decays(processes.network)
         return session.accuracy(processes.network)
 
 
@@ -39,6 +40,7 @@ class LoadWeights:
         """This process's part."""
         processes.network = processes.task.fresh_network()
         processes.network.load_state_dict(self.weights)
+        processes.task.model.read_decays(processes.network)
 
 
 @dataclass(frozen=True)

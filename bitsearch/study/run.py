@@ -150,7 +150,7 @@ def search(
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
     task = load_task(space, seed=seed, device=device)
-    model = task.model
+    space, model = task.space, task.model
     bare = check_metric(metric or space.metric, model.target)
     budgets = parse_budgets(budget, bare, model, space.baseline)
     axis = budgets[0].metric if objective is None else check_metric(objective, model.target)

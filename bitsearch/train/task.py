@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
 from bitsearch.launch import launched_world_size
@@ -51,7 +53,7 @@ class Task:
         """What becomes of the network's layers and neurons, what is left, and why."""
         unquantized = {layer.name: layer.fixed_reason or "" for layer in self.model.unquantized}
         converted = convert(self.untrained, self.rules.smallest(self.model))
-        return conversion(self.untrained, converted, unquantized)
+        return conversion(self.untrained, converted, unquantized, self.model.staying)
 
 
 def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target: Target | None = None) -> Task:
@@ -71,6 +73,7 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
     check_first_layer(space.first_layer, target)
     torch_device = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
+    space = _with_frames(space, splits.frames, target)
     torch.manual_seed(seed)
     network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)
     check_outputs(network, splits, space.network)
@@ -79,6 +82,23 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
     model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
     rules = AllowedBits.make(model, space.choices, space.first_layer)
     return Task(space, splits, model, rules, torch_device, examples, network)
+
+
+def _with_frames(space: SearchSpace, frames: int | None, target: Target) -> SearchSpace:
+    """The space with as many time steps as the data have frames, in everything that follows them."""
+    if frames is None or not space.follow_frames:
+        return space.model_copy(update={"follow_frames": None})
+    most = min(frames, target.max_time_steps)
+    changes: dict[str, Any] = {
+        "choices": space.choices.model_copy(update={"time_steps": Span(low=1, high=most)}),
+        "baseline": space.baseline.model_copy(update={"time_steps": most}),
+        "first_layer": space.first_layer.model_copy(update={"time_steps": None}),
+    }
+    start = space.allocation.start.model_copy(update={"time_steps": most})
+    changes["allocation"] = space.allocation.model_copy(update={"start": start})
+    names = {"allocation" if name == "start" else name for name in space.follow_frames}
+    warnings.warn(f"the data have {frames} frames: up to {most} time steps a layer, {most} to begin with", stacklevel=2)
+    return space.model_copy(update={name: changes[name] for name in names} | {"follow_frames": None})
 
 
 def cost_preview(

@@ -137,3 +137,30 @@ def test_a_network_of_ones_own_takes_options_and_its_shape_from_the_data(call, c
 def test_options_of_data_that_nobody_named(call, capsys):
     assert call("digits_cnn", "--data-arg", "root=here") == 2
     assert "'root=here' is an option of data that nobody named" in capsys.readouterr().err
+
+
+def test_the_table_of_inputs_says_what_every_layer_reads(call, capsys, tmp_path, monkeypatch):
+    (tmp_path / "loopnet.py").write_text(
+        "from spikingjelly.activation_based import neuron\n"
+        "from torch import nn\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.lif, self.b = nn.Linear(3, 4), neuron.LIFNode(), nn.Linear(4, 2)\n\n"
+        "    def forward(self, x):\n"
+        "        return sum(self.b(self.lif(self.a(frame))) for frame in x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert call("loopnet:Net", "--input-shape", "6,3", "--time-axis", "--classes", "2", "--csv", "costs.csv") == 0
+    printed = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "│ b │ lif │ 6 │ 6, once a frame │" in printed
+    rows = list(csv.DictReader((tmp_path / "costs.csv").read_text().splitlines()))
+    assert [(row["reads"], row["gives_way"], row["frames"], row["loop"]) for row in rows] == [
+        ("", "", "6", "frames"),
+        ("lif", "lif", "6", "frames"),
+    ]
+
+
+def test_a_network_of_images_has_no_table_of_inputs(call, capsys):
+    assert call("digits_cnn", "--input-shape", "1,8,8") == 0
+    assert "Inputs" not in capsys.readouterr().out

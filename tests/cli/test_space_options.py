@@ -88,3 +88,12 @@ def test_the_options_reach_the_search(monkeypatch):
     (space,) = given
     assert (space.name, space.network, space.data) == ("mynets-csnn", "mynets:csnn", "mydata:images")
     assert (space.network_options, space.data_options) == ({"steps": 4, "width": 2}, {"side": 8})
+
+
+def test_time_steps_follow_the_frames_of_data_of_the_users_own():
+    space = space_from_options(None, data="mydata:events")
+    assert space.follow_frames == ("choices", "baseline", "start", "first_layer")
+    settings = ["choices.time_steps.high=2", "first_layer.time_steps=1"]
+    assert space_from_options(None, data="mydata:events", overrides=settings).follow_frames == ("baseline", "start")
+    assert space_from_options(None).follow_frames is None
+    assert space_from_options("digits", data="mydata:events").follow_frames is None

@@ -110,7 +110,7 @@ class Twice(nn.Module):
         self.early = nn.Linear(4, 4)
 
     def forward(self, x):
-        return self.late(-self.early(x).abs()) + self.early(x)
+        return self.late(-self.early(x).abs()) + self.early(x / 2)
 
 
 def test_a_module_used_twice_counts_twice_in_the_order_of_its_first_call():
@@ -538,9 +538,22 @@ def test_a_loop_over_time_steps_counts_every_call():
             self.layer = nn.Linear(4, 2)
 
         def forward(self, x):
-            return sum(self.layer(x) for _ in range(3))
+            return sum(self.layer(x * (t + 1)) for t in range(3))
 
     assert only(Loop(), 2, 4).macs == 3 * 8
+
+
+def test_what_a_loop_computes_of_the_same_input_again_and_again_counts_once():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return sum(self.layer(x.clone()) for _ in range(3))
+
+    layer = only(Loop(), 2, 4)
+    assert (layer.macs, layer.inputs, layer.loop, layer.calls) == (8, 4, "same", 3)
 
 
 def test_old_weight_norm_keeps_the_layer_s_geometry():

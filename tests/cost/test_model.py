@@ -255,7 +255,7 @@ def test_a_uniform_plan_keeps_the_first_layers_own_bits():
     bits = UniformBits(weight_bits=3, spike_bits=2, time_steps=4)
     plan = CostModel(LAYERS).uniform(bits, FirstLayer(), granularity="channel", decay=0.5)
     assert list(plan) == ["conv1", "conv2", "fc"]
-    common = {"granularity": "channel", "decay": 0.5}
+    common = {"granularity": "channel", "decay": 0.5, "neurons": ()}
     assert plan["conv1"] == LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1, signed_input=True, **common)
     assert plan["conv2"] == LayerPlan(weight_bits=3, spike_bits=(2, 2, 2, 2), time_steps=4, **common)
 
@@ -263,7 +263,7 @@ def test_a_uniform_plan_keeps_the_first_layers_own_bits():
 def test_a_uniform_plan_without_a_first_layer_costs_the_product_of_its_bits():
     model = CostModel(QUANTIZED)
     plan = model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
-    assert plan["conv1"] == LayerPlan(weight_bits=8, spike_bits=(4, 4), time_steps=2, signed_input=True)
+    assert plan["conv1"] == LayerPlan(weight_bits=8, spike_bits=(4, 4), time_steps=2, signed_input=True, neurons=())
     assert model.cost("bit_budget", plan) == pytest.approx(64)
     assert model.cost("bit_budget_mac", plan) == pytest.approx(64)
 

@@ -121,7 +121,7 @@ def test_the_nearest_plan_within_the_rules():
     target = make_target(weight_bits=[1, 2, 4, 8], max_time_steps=2, last_layer={"weight_bits": 8})
     model, rules = rules_of(target, Choices(spike_bits=Span(low=2, high=3)))
     plan = rules.nearest(model, uniform(5, 1, 4), granularity="channel", decay=0.5)
-    common = {"granularity": "channel", "decay": 0.5}
+    common = {"granularity": "channel", "decay": 0.5, "neurons": ()}
     assert plan == {
         "conv1": LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1, signed_input=True, **common),
         "conv2": LayerPlan(weight_bits=4, spike_bits=(2, 2), time_steps=2, **common),

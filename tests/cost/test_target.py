@@ -13,6 +13,7 @@ from profiles import examples
 
 from bitsearch.cost.target import FIGURES, Cores, Energy, Latency, LayerRule, Memory, Target
 from bitsearch.errors import InputError
+from bitsearch.validation import MAX_TIME_STEPS
 
 SCHEMA = jsonschema.Draft202012Validator(Target.json_schema())
 NEEDED = {"weight_bits": "a data sheet", "spike_bits": "a data sheet", "max_time_steps": "assumption: enough"}
@@ -127,7 +128,7 @@ def test_low_and_high_stand_for_all_widths_between(low, high):
     ("fields", "said"),
     [
         ({"max_time_steps": 0}, "max_time_steps is 0: Input should be greater than or equal to 1"),
-        ({"max_time_steps": 65}, "max_time_steps is 65: Input should be less than or equal to 64"),
+        ({"max_time_steps": 100_001}, "max_time_steps is 100001: Input should be less than or equal to 100000"),
         ({"max_time_steps": "4"}, "max_time_steps is '4': Input should be a valid integer"),
         ({"membrane_bits": 7}, "membrane_bits is 7: Input should be greater than or equal to 8"),
         ({"membrane_bits": 33}, "membrane_bits is 33: Input should be less than or equal to 32"),
@@ -351,7 +352,7 @@ def test_the_json_schema_validates_every_shipped_target(name):
 def test_the_shipped_targets_allow_what_their_names_say():
     generic, power, fpga = Target.load("generic"), Target.load("power_of_two"), Target.load("binary_fpga")
     assert generic.weight_bits == generic.spike_bits == tuple(range(1, 9))
-    assert generic.max_time_steps == 8
+    assert generic.max_time_steps == MAX_TIME_STEPS
     assert generic.energy is not None
     assert generic.energy.bit_operation == 0.2 / 64
     assert generic.memory is None

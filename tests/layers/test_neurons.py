@@ -7,6 +7,7 @@ from tolerances import chained
 from torch import nn
 
 from bitsearch.allocate.learnable import quantize
+from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
 from bitsearch.layers.neurons import InputCurrent
@@ -69,8 +70,8 @@ def test_neurons_before_quantized_layers_give_way_and_the_readout_stays():
     assert type(quantized.network[8]) is neuron.IFNode
     rows = {row.name: row for row in quantized.conversion}
     assert [rows[name].became for name in ("0", "4", "7")] == ["a quantized layer"] * 3
-    assert rows["2"].became == rows["5"].became == "the refined neuron of the layers behind it"
-    assert (rows["8"].kind, rows["8"].became, rows["8"].why) == ("IFNode", "left", "no quantized layer reads it")
+    assert (rows["2"].became, rows["5"].became) == ("the refined neuron of 4", "the refined neuron of 7")
+    assert (rows["8"].kind, rows["8"].became, rows["8"].why) == ("IFNode", "left", "the network returns its spikes")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_an_excluded_layer_keeps_its_neuron_and_its_weights():
     assert isinstance(quantized.network[5], GIVEN_WAY)
     rows = {row.name: (row.became, row.why) for row in quantized.conversion}
     assert rows["4"] == ("left", "excluded")
-    assert rows["2"] == ("left", "no quantized layer reads it")
+    assert rows["2"] == ("left", "4 reads its spikes and keeps 32 bits")
     assert quantized.model.unquantized[0].fixed_reason == "excluded"
 
 
@@ -305,3 +306,15 @@ def test_a_current_that_neurons_alone_read_may_be_negative():
     torch.testing.assert_close(quantized[1](torch.tensor([-1.0, 1.0])), torch.tensor([-0.5, 0.5]), **chained(2))
     # A ReLU of the user's own is what it was.
     assert type(quantized[3]) is nn.ReLU
+
+
+def test_a_threshold_a_channel_scales_every_channel():
+    threshold = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    network = nn.Sequential(nn.Linear(3, 4), neuron.IFNode(), nn.Linear(4, 2))
+    network[1].v_threshold = threshold
+    converted = convert(network, {"0": bits(neurons=()), "2": bits(neurons=("1",))})
+    x = torch.rand(5, 4)
+    torch.testing.assert_close(converted[1](x), x / threshold, **chained(2))
+    converted(torch.rand(5, 3))
+    with pytest.raises(InputError, match="has 4 thresholds; a deployed neuron has one"):
+        lower(converted.eval(), torch.rand(5, 3))

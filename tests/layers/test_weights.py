@@ -3,6 +3,8 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from bitsearch.errors import InputError
@@ -170,3 +172,20 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(saved, monkeypatch):
         save_weights(quantized(seed=2), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["weights.safetensors"]
+
+
+def test_weights_from_before_gains_were_among_them_still_load(tmp_path):
+    network = nn.Sequential(nn.Linear(4, 3), neuron.IFNode(v_threshold=2.0), nn.Linear(3, 2))
+    layer = LayerPlan(weight_bits=4, spike_bits=(4,), time_steps=1)
+    plan = {"0": layer.model_copy(update={"neurons": ()}), "2": layer.model_copy(update={"neurons": ("1",)})}
+    converted = convert(network, plan)
+    converted(torch.rand(3, 4))
+    save_weights(converted, tmp_path / "new.safetensors")
+    state = load_file(tmp_path / "new.safetensors")
+    assert state.pop("1.gain").item() == 0.5
+    save_file(state, tmp_path / "old.safetensors")
+    other = convert(network, plan)
+    load_weights(other, tmp_path / "old.safetensors")
+    assert other[1].gain.item() == 0.5
+    x = torch.rand(3, 4)
+    assert torch.equal(other(x), converted(x))

@@ -165,9 +165,18 @@ class Fisher(Generic[_Layer]):
         operands = [operand for _, _, spikes, weight in rows for operand in (spikes, weight)]
         gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
         with torch.no_grad():
+            steps: dict[str, list[tuple[Tensor, Tensor]]] = {}
             for index, (key, x, _, _) in enumerate(rows):
                 spike_grad, weight_grad = (grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2])
-                if self.network.layers[key[0]].frames is None:
+                layer = self.network.layers[key[0]]
+                if layer.loop == "frames":
+                    # A call a frame, all with the same quantized weight, whose gradient is that of all calls.
+                    steps.setdefault(key[0], []).append((x, spike_grad))
+                    if len(steps[key[0]]) < len(watched[key[0]]):
+                        continue
+                    x, spike_grad = (torch.stack(parts) for parts in zip(*steps[key[0]], strict=True))
+                    key = key[0], 0
+                elif layer.frames is None:
                     x, spike_grad = x[None], spike_grad[None]
                 else:
                     spike_grad = _by_frame(spike_grad, x.shape[0])

@@ -197,11 +197,11 @@ class _Nodes:
         elif (
             node in self.norms
             or isinstance(module, _PASSED_ON)
-            or (isinstance(module, InputCurrent) and not module.rectified and module.gain == 1)
+            or (isinstance(module, InputCurrent) and not module.rectified and module.is_identity)
         ):
             self.sources[node] = sources
         elif isinstance(module, InputCurrent) and not module.rectified:
-            self._append(node, str(node.target), scale(module.gain, self._shape(node)), sources)
+            self._append(node, str(node.target), scale(module.gain.numpy(), self._shape(node)), sources)
         elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
             before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
             self._append(node, str(node.target), pool(str(node.target), module, before[1:], after[1:]), sources)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
@@ -69,11 +70,11 @@ def connection(name: str, layer: Any, norm: Any, shape: tuple[int, ...]) -> "nir
     return make(input_shape=shape[1] if flat else shape[1:], groups=layer.groups, **setting, **parameters)
 
 
-def scale(gain: float, shape: tuple[int, ...]) -> "nir.NIRNode":
-    """A factor of every current."""
+def scale(gain: "npt.NDArray[np.float32]", shape: tuple[int, ...]) -> "nir.NIRNode":
+    """A factor of every current; ``gain`` is in a shape that broadcasts to one sample's."""
     import nir
 
-    return nir.Scale(scale=np.full(shape, gain, dtype=np.float32))
+    return nir.Scale(scale=np.broadcast_to(gain, shape).astype(np.float32))
 
 
 def pool(name: str, module: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> "nir.NIRNode":

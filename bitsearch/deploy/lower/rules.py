@@ -64,7 +64,12 @@ class Rule:
 
 
 def _scale(call: Call) -> dict[str, Any]:
-    gain = call.settings["gain"]
+    if call.settings["gain"].numel() != 1:
+        raise InputError(
+            f"{call.node.target} has {call.settings['gain'].numel()} thresholds; a deployed neuron has one. Scale the "
+            "weights of the layer in front of it, so that all thresholds are the same"
+        )
+    gain = call.settings["gain"].item()
     if not 2.0**-32 < gain < 2.0**32:
         raise InputError(f"{call.node.target} multiplies its input by {gain:g}; deployed gains are 2^-32 to 2^32")
     # gain = multiplier·2^(exponent − 16); a multiplier of few bits needs no rounding.

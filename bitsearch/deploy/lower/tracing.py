@@ -19,6 +19,7 @@ from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_
 from bitsearch.errors import InputError
 from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.layers import QuantizedLayer
+from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.neurons import InputCurrent
 
 _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
@@ -66,6 +67,12 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
         InputError: layers that disagree on the time axis, or a batch without it; a forward pass that cannot be
             traced, or that cannot be run once frames are part of the batch.
     """
+    looped = next((name for name, layer in quantized_layers(network).items() if layer.loop == "frames"), None)
+    if looped is not None:
+        raise InputError(
+            f"layer {looped!r} is called once a frame by a loop in the network's forward pass; to deploy the network, "
+            "hand the layer the whole sequence in one call, as modules in multi-step mode take it"
+        )
     frames = frames_of(network)
     reset_states(network)
     original = copy.deepcopy(network).cpu().eval()
@@ -127,7 +134,7 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
         elif type(module) in OUTPUT_NEURONS:
             _replace(network, path, OutputNeuron(module, frames))
         elif isinstance(module, InputCurrent):
-            scaled = nn.Identity() if module.gain == 1 else InputCurrent(module.gain, rectified=False)
+            scaled = nn.Identity() if module.is_identity else InputCurrent(module.gain, rectified=False)
             _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
 
 

@@ -1,0 +1,107 @@
+"""Which spiking neurons give way to the neurons of the layers that read them, and which stay.
+
+A quantized layer brings a neuron of its own. It can stand for one of the network's where nothing but such layers reads
+that one's spikes, frame by frame and with nothing else added: then the same currents reach it, and the same layers get
+its spikes. Wherever something else reads them, the neuron stays as it is.
+"""
+
+from collections.abc import Set
+
+from torch import nn
+
+from bitsearch.dataflow.recording import Call, Recording
+from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.spikingjelly import decay, is_neuron, learns_decay
+
+
+class Streams:
+    """What every layer of a recording reads, for a choice of the layers that are given bits."""
+
+    def __init__(self, network: nn.Module, recording: Recording, given_bits: Set[str]) -> None:
+        self._names = {module: name for name, module in network.named_modules()}
+        self._recording = recording
+        self._layers = {
+            self._names[module]: calls
+            for module, calls in recording.calls.items()
+            if type(module) in QUANTIZABLE and self._names[module] in given_bits
+        }
+        self.staying: dict[str, str] = {}
+        """Why a neuron stays, by module path."""
+        neurons = [module for module in network.modules() if is_neuron(module)]
+        # Neurons that one layer reads together give way together.
+        count = -1
+        while count < len(self.staying):
+            count = len(self.staying)
+            for neuron in neurons:
+                reason = self._why_staying(neuron) if self._names[neuron] not in self.staying else None
+                if reason is not None:
+                    self.staying[self._names[neuron]] = reason
+
+    def neurons(self, layer: str) -> tuple[str, ...]:
+        """Module paths of the neurons that give way to the layer's own, in the order in which they are registered."""
+        read = self._read_by(layer)
+        names = [name for neuron, name in self._names.items() if neuron in read]
+        return tuple(name for name in names if name not in self.staying)
+
+    def decay(self, layer: str, frames: int | None) -> float | None:
+        """Membrane decay of the layer's own neuron: that of those it stands for; 0 where spikes of others come in."""
+        read = self._read_by(layer)
+        if self.neurons(layer):
+            return decay(next(neuron for neuron in read if self._names[neuron] not in self.staying))
+        spikes_only = read and not any(call.origin.other for call in self._layers[layer])
+        return 0.0 if spikes_only and frames is not None else None
+
+    def _read_by(self, layer: str) -> set[nn.Module]:
+        return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
+
+    def _why_staying(self, neuron: nn.Module) -> str | None:
+        readers = self._recording.readers.get(neuron, [])
+        if neuron in self._recording.hooked:
+            return "a hook may change what it sends"
+        if not readers:
+            return "nothing reads its spikes"
+        for module, operation in readers:
+            name = "" if module is None else self._names[module]
+            if operation == "output":
+                return "the network returns its spikes"
+            if operation == "neuron":
+                return f"{name} reads its spikes"
+            if operation != "layer":
+                return f"{operation} in {name or 'the network'} reads its spikes"
+            if name not in self._layers:
+                return f"{name} reads its spikes and keeps 32 bits"
+            reason = self._why_apart(neuron, name)
+            if reason is not None:
+                return reason
+        return None
+
+    def _why_apart(self, neuron: nn.Module, layer: str) -> str | None:
+        """Why the layer's neuron cannot stand for this one."""
+        calls = [call for call in self._layers[layer] if neuron in call.origin.neurons]
+        together = self._read_by(layer)
+        if not all(call.origin.nonnegative for call in calls):
+            return f"{layer} reads a difference of its spikes"
+        if any(call.origin.other for call in calls):
+            return f"{layer} reads its spikes together with other values"
+        if _times(calls) != _times(self._recording.calls[neuron]) or self._loop(neuron) != self._loop_of(layer):
+            return f"{layer} reads its spikes over time at once"
+        staying = next((self._names[other] for other in together if self._names[other] in self.staying), None)
+        if staying is not None:
+            return f"{layer} reads its spikes together with those of {staying}"
+        if len({decay(other) for other in together}) > 1:
+            return f"{layer} reads spikes of neurons with different decays"
+        if len(together) > 1 and any(learns_decay(other) for other in together):
+            return f"{layer} reads spikes of several neurons that learn their decays"
+        return None
+
+    def _loop(self, neuron: nn.Module) -> int:
+        count = len(self._recording.calls[neuron])
+        return count if count in self._recording.loops else 1
+
+    def _loop_of(self, layer: str) -> int:
+        count = len(self._layers[layer])
+        return count if count in self._recording.loops else 1
+
+
+def _times(calls: list[Call]) -> set[int | None]:
+    return {call.axes.frames for call in calls}

@@ -1,0 +1,189 @@
+"""One forward pass, call by call: multiply-accumulates, where the inputs come from, and the axes that they have.
+
+Which axis is time, batch or token is not guessed from sizes: the network is run again with one sample less, with one
+frame less, and with one sample changed, and every call's input is compared (:mod:`bitsearch.dataflow.axes`).
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.dataflow.axes import Axes, Input, find_axes
+from bitsearch.dataflow.origins import OriginTracker, Reader
+from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, products_in_sight
+from bitsearch.dataflow.rules import UNKNOWN, Origin
+from bitsearch.frameworks.eval_mode import eval_mode
+from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.spikingjelly import is_multi_step, is_neuron, reset_states
+
+SAMPLES = 3
+"""Most samples of an example that are run."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one module, for the whole batch and without what the modules it called did."""
+
+    shape: tuple[int, ...]
+    """Shape of the first tensor among its arguments; empty if there is none."""
+    macs: int
+    origin: Origin
+    """Of that tensor, where the module is a layer or a neuron."""
+    axes: Axes
+    """Its time axis, and how many inputs it holds."""
+
+
+@dataclass
+class Recording:
+    """What :func:`record` saw."""
+
+    calls: dict[nn.Module, list[Call]] = field(default_factory=dict)
+    """In the order in which the modules first finished: a layer before the block it belongs to."""
+    readers: dict[nn.Module, list[Reader]] = field(default_factory=dict)
+    """Of every neuron, who read its spikes; what the network returns is read by ``(None, "output")``."""
+    used: set[nn.Parameter] = field(default_factory=set)
+    """Parameters that some operation took, inside their own module or outside."""
+    frames: int | None = None
+    """Length of the example's time axis, if it has one."""
+    hooked: set[nn.Module] = field(default_factory=set)
+    """Neurons with hooks of the user's, which may change what they send."""
+    mixes_samples: bool = False
+    """True if a sample's result changes with the rest of its batch."""
+
+    @property
+    def loops(self) -> set[int]:
+        """How often the body of a loop over frames runs, in which neurons keep their membrane from call to call."""
+        counts = [{len(calls) for module, calls in self.calls.items() if kind(module)} for kind in (_steps, _is_layer)]
+        if self.frames is not None and max(counts[0], default=0) >= self.frames:
+            counts[0].add(self.frames)
+        return (counts[0] & counts[1]) - {1}
+
+
+def record(
+    network: nn.Module, example_input: Tensor, *, time_axis: bool = False, nonnegative_input: bool | None = None
+) -> Recording:
+    """Run ``example_input`` through ``network``, in evaluation mode and without gradients.
+
+    States of spiking neurons are reset before and after every run; the network's mode, weights and buffers are left as
+    they were.
+
+    Args:
+        network: any module.
+        example_input: ``[N, ...]``, or with ``time_axis`` ``[T, N, ...]``.
+        time_axis: True if the example has one.
+        nonnegative_input: True if no input is ever below zero; by default, if the example is nowhere.
+    """
+    if nonnegative_input is None:
+        nonnegative_input = bool((example_input >= 0).all())
+    few = example_input
+    if time_axis or not any(is_multi_step(module) for module in network.modules()):
+        # Which axes there are shows on a few samples.
+        few = example_input.narrow(int(time_axis), 0, min(SAMPLES, example_input.shape[int(time_axis)]))
+    try:
+        return _run(network, few, time_axis, nonnegative_input)
+    except Exception:
+        if few.shape == example_input.shape:
+            raise
+        # A network may insist on the size of its batch.
+        return _run(network, example_input, time_axis, nonnegative_input)
+    finally:
+        reset_states(network)
+
+
+def _run(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative_input: bool) -> Recording:
+    # The same numbers for an encoder that draws some, in every run.
+    with torch.no_grad(), eval_mode(network), products_in_sight(), torch.random.fork_rng(devices=[]):
+        axes = find_axes(lambda x: _inputs(network, x), example_input, time_axis=time_axis)
+        torch.manual_seed(0)
+        recording = _record(network, example_input, axes, Origin(other=True, nonnegative=nonnegative_input))
+    recording.frames = example_input.shape[0] if time_axis else None
+    return recording
+
+
+def _inputs(network: nn.Module, example_input: Tensor) -> list[Input]:
+    """Every call's input in the order of the calls, and what the network returns at the end."""
+    inputs: list[Input] = []
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs.append(Input.of(module, first_tensor((args, kwargs)), multi_step=is_multi_step(module)))
+
+    torch.manual_seed(0)
+    reset_states(network)
+    with ExitStack() as hooks:
+        for module in network.modules():
+            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+        result = first_tensor(network(example_input))
+    return [*inputs, Input.of(None, result, multi_step=False)]
+
+
+@dataclass
+class _Running:
+    """A call that has not returned yet."""
+
+    index: int
+    flops_before: int
+    origin: Origin
+    inside: int = 0
+    """Multiply-accumulates that the calls inside it account for."""
+
+
+def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin: Origin) -> Recording:
+    tracker, counter = OriginTracker(), flop_counter()
+    hooked = {module for module in network.modules() if module._forward_hooks and is_neuron(module)}
+    recording = Recording(
+        readers=tracker.readers, used=tracker.parameters, hooked=hooked, mixes_samples=axes[-1].mixes_samples
+    )
+    running: list[_Running] = []
+    begun = 0
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal begun
+        x, atomic = first_tensor((args, kwargs)), _is_atomic(module)
+        if atomic:
+            tracker.read(module, "layer" if _is_layer(module) else "neuron", x)
+        known = Origin() if x is None else tracker.of(x)
+        running.append(_Running(begun, counter.get_total_flops(), known))
+        begun += 1
+        tracker.enter(module, opaque=atomic)
+
+    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        tracker.leave(opaque=_is_atomic(module))
+        call = running.pop()
+        # The flop counter counts a multiply-accumulate as two operations.
+        counted = (counter.get_total_flops() - call.flops_before) // 2 - call.inside
+        x, formula = first_tensor((args, kwargs)), layer_macs(module, (args, kwargs), output)
+        # A hook's products do not belong to a layer that can be given bits: they go to the module around it.
+        macs = formula if _is_layer(module) else max(formula, counted)
+        if running:
+            running[-1].inside += call.inside + min(counted, macs)
+        if _is_atomic(module):
+            tracker.mark(output, UNKNOWN)
+        if is_neuron(module) and module not in hooked:
+            tracker.mark(first_tensor(output), Origin(frozenset([module])))
+        shape = () if x is None else tuple(x.shape)
+        recording.calls.setdefault(module, []).append(Call(shape, macs, call.origin, axes[call.index]))
+
+    reset_states(network)
+    with ExitStack() as hooks:
+        for module in network.modules():
+            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        tracker.mark(example_input, origin)
+        with counter, tracker:
+            tracker.read(None, "output", network(example_input))
+    return recording
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return type(module) in QUANTIZABLE
+
+
+def _steps(module: nn.Module) -> bool:
+    return is_neuron(module) and not is_multi_step(module)
+
+
+def _is_atomic(module: nn.Module) -> bool:
+    return _is_layer(module) or is_neuron(module)

@@ -1,0 +1,11 @@
+"""The layers that can be given bits, in torch and in the libraries that people write spiking networks with."""
+
+from torch import nn
+
+from bitsearch.frameworks import spikingjelly
+
+QUANTIZABLE: dict[type[nn.Module], type[nn.Module]] = {
+    **{kind: kind for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)},
+    **spikingjelly.LAYERS,
+}
+"""What each of them is in torch. Other subclasses compute something else, so they are left as they are."""

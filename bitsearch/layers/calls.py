@@ -1,0 +1,50 @@
+"""What a quantized layer keeps between its calls in one forward pass."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Calls:
+    """The calls of one forward pass so far; a copy of it is a pass that has not begun."""
+
+    count: int = 0
+    residual: Tensor | None = None
+    """What the neuron's membrane holds after the last call."""
+    step: int = 0
+    """Time step of the last call."""
+    membrane: Tensor | None = None
+    """Before the last call's spikes."""
+    weight: Tensor | None = None
+    """On its grid, the same for every call."""
+    input: Tensor | None = None
+    version: int = 0
+    """Of that input when it came: it is changed in place if it has another now."""
+    result: Tensor | None = None
+    """Of that input."""
+    inputs: list[Tensor] = field(default_factory=list)
+    """Currents of the calls since the first whose step sizes had to be set."""
+    open_steps: list[int] = field(default_factory=list)
+    """The time steps whose sizes are being set."""
+
+    def __deepcopy__(self, memo: object) -> "Calls":
+        # What is kept belongs to a graph that cannot be copied.
+        return Calls()
+
+    def had(self, x: Tensor) -> bool:
+        """True if the last call had this input, as it is now."""
+        if self.input is None or self.input.shape != x.shape or self.input._version != self.version:
+            return False
+        return self.input is x or torch.equal(self.input, x)
+
+    def add_input(self, currents: Tensor, stale: list[int]) -> tuple[Tensor, list[int]]:
+        """(the currents of all calls since step sizes had to be set, the time steps concerned)."""
+        self.open_steps = sorted({*self.open_steps, *stale})
+        if not self.open_steps:
+            return currents, []
+        self.inputs.append(currents.detach())
+        if len({part.shape for part in self.inputs}) == 1:
+            return torch.cat(self.inputs, 1 if currents.dim() > 1 else 0), self.open_steps
+        return torch.cat([part.flatten(1).flatten() for part in self.inputs]), self.open_steps
