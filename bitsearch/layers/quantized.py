@@ -12,17 +12,15 @@ import torch
 from torch import Tensor
 
 from bitsearch.choices import Choices
-from bitsearch.distributed import all_reduce_max
 from bitsearch.errors import InputError
 from bitsearch.layers.calls import Calls
-from bitsearch.layers.learned_allocation import LearnedAllocation
 from bitsearch.layers.soft_weights import SoftWeights
+from bitsearch.layers.step_renewal import StepRenewal
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
-from bitsearch.quant.renewal import check_finite, renew_step
-from bitsearch.quant.uniform import Levels, initial_step, q_max, quantize, quantized, to_levels, working_precision
+from bitsearch.quant.uniform import Levels, q_max, quantize, quantized, working_precision
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Gets a layer's input (clipped at zero where it is unsigned), its spikes and its quantized weight at every call.
@@ -32,23 +30,19 @@ they are those of every time step, ``[T, N, ...]``.
 """
 
 
-class QuantizedLayer(LearnedAllocation):
+class QuantizedLayer(StepRenewal):
     """Mixin in front of a torch layer; :func:`bitsearch.layers.convert.convert` makes instances.
 
     An input without a time axis is the same at every time step. One with a time axis, :attr:`frames` long, is either
     ``[F, N, ...]`` or folded, ``[F·N, ...]``, as spikingjelly's containers hand it on; it is binned into T time steps,
     and what they yield is held over the frames, so that the result has them again (:mod:`bitsearch.quant.frames`).
 
-    ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own;
-    ``renew_weights`` and ``renew_spikes`` False let steps follow a bit change by gradient alone; ``renewals`` counts
-    the steps that were renewed because their bits had changed.
+    ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own.
     """
 
     weight: Tensor
     sample_dims: int
     """Axes of one input."""
-    calls: Calls
-    """Those of the forward pass that runs, where it makes several."""
     operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     """What the torch parent does with (input, weight, bias)."""
     soft_weights: SoftWeights | None
@@ -109,7 +103,7 @@ class QuantizedLayer(LearnedAllocation):
         current = working_precision(x)
         membrane = current if residual is None or not self.decay else torch.add(current, residual, alpha=self.decay)
         if self._stale_weight:
-            self._renew(lambda: self._renew_weight())
+            self._renew(self._renew_weight)
         if t in self._stale_spikes:
             self._renew(lambda: self._renew_spikes(t, membrane))
         latent = self.spike_latent if self.straight_through else None
@@ -168,7 +162,7 @@ class QuantizedLayer(LearnedAllocation):
     def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(spikes, quantized weight) for an input; renews the steps whose bits have changed."""
         if self._stale_weight or self._stale_spikes or self.calls.open_steps:
-            self._renew(lambda: self._renew_stale(x))
+            self._renew(lambda: self._renew_stale(self._currents(x)))
         spikes, weight = self.spikes(x), self.quantized_weight()
         if self.observer is not None:
             self.observer(x if self.signed_input else x.clamp_min(0), spikes, weight)
@@ -191,70 +185,6 @@ class QuantizedLayer(LearnedAllocation):
             return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
 
         return recomputed((spikes, spikes_again), (weight, weight_again))
-
-    @torch.no_grad()
-    def _renew(self, renew: Callable[[], None]) -> None:
-        # A search for the best step needs more digits than autocast would leave its matrix product.
-        with torch.autocast(self.weight.device.type, enabled=False):
-            renew()
-        self.refresh_cache()
-
-    def _renew_stale(self, x: Tensor) -> None:
-        # Before anything is written, so that a layer that refuses its input is as it was.
-        if self._stale_spikes:
-            check_finite(x)
-        if self._stale_weight:
-            self._renew_weight()
-        currents = self._currents(x)
-        stale = self._stale_spikes
-        if self.loop == "shared":
-            # One step for the inputs of all calls: those of a pass in which bits have changed count together.
-            currents, stale = self.calls.add_input(currents, stale)
-        if stale:
-            self._renew_steps(currents, stale)
-
-    def _renew_weight(self) -> None:
-        check_finite(self.weight)
-        per_channel = self.granularity == "channel"
-        first = not self.weight_step_bits
-        if first:
-            step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
-            self.weight_log_step.copy_(step.log())
-        if self.renew_weights:
-            self.renewals += not first
-            step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
-            self.weight_log_step.copy_(step.log())
-        self.weight_step_bits.copy_(self.weight_bits)
-
-    def _renew_steps(self, currents: Tensor, stale: list[int]) -> None:
-        """Set the sizes of the ``stale`` time steps one by one, each by what those before it leave on the membrane."""
-        membrane = working_precision(currents if self.frames is None else currents[0])
-        for t in range(stale[-1] + 1):
-            if t in stale:
-                self._renew_spikes(t, membrane)
-            if t < stale[-1]:
-                bits, step = self.spike_bits[t], self.spike_step[t]
-                levels = to_levels(
-                    membrane, step, bits, signed=self.signed_input, largest=q_max(bits, signed=self.signed_input)
-                )
-                current = currents if self.frames is None else currents[t + 1]
-                membrane = self.decay * (membrane - levels.codes * step) + working_precision(current)
-
-    def _renew_spikes(self, t: int, membrane: Tensor) -> None:
-        """Set time step t's size by its membrane; it stays open where nothing has come in yet."""
-        check_finite(membrane)
-        excited = membrane.abs() if self.signed_input else membrane
-        if not all_reduce_max(excited.max() if excited.numel() else excited.new_zeros(())) > 0:
-            return
-        first = not self.spike_step_bits[t]
-        if first:
-            step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
-            self.spike_log_step[t] = step.log()
-        if self.renew_spikes:
-            self.renewals += not first
-            step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
-            self.spike_log_step[t] = step.log()
-        self.spike_step_bits[t] = self.spike_bits[t]
 
     def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
         if self.loop == "frames" and self.calls.membrane is not None:
