@@ -25,7 +25,7 @@ portable: .venv/installed-dev
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest -m $(FLOATS)
 	if $(call HAS,avx2); then ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/pytest -m $(FLOATS); fi
 	if $(call HAS,avx512f); then ATEN_CPU_CAPABILITY=avx512 $(BIN)/pytest -m $(FLOATS); fi
-	BITSEARCH_TEST_THREADS=2 $(BIN)/pytest -m $(FLOATS)
+	BITSEARCH_TEST_THREADS=2 $(BIN)/pytest --numprocesses 1 -m $(FLOATS)
 
 # Apart from the tests, which it slows down by half.
 coverage: .venv/installed-dev browser postgres
