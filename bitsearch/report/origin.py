@@ -69,7 +69,8 @@ def first_layer_words(settings: RunSettings) -> str:
         if first_layer.counted
         else "it is left out of bit and operation counts, but not of the memory"
     )
+    steps_text = "T1, or a step a frame where frames differ," if bits.time_steps is None else f"T{bits.time_steps}"
     return (
         f"The first layer sees the signed network input: its bits are fixed at w{bits.weight_bits} "
-        f"s{bits.spike_bits} T{bits.time_steps} in every plan, and {counting_text}."
+        f"s{bits.spike_bits} {steps_text} in every plan, and {counting_text}."
     )

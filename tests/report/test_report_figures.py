@@ -237,6 +237,10 @@ def test_what_the_budget_meant(make_settings):
         words = baseline_words(make_settings(budgets=(asked(requested),)))
         assert words.endswith(f"The budget on Bit Budget W̄·S̄·T̄ was given as {requested}: at most 16 bits.")
     assert "it counts in every cost" in first_layer_words(make_settings())
+    settings = make_settings()
+    free = settings.space.first_layer.model_copy(update={"time_steps": None})
+    settings = settings.model_copy(update={"space": settings.space.model_copy(update={"first_layer": free})})
+    assert "w8 s8 T1, or a step a frame where frames differ, in every plan" in first_layer_words(settings)
 
 
 def test_what_every_budget_and_the_hardware_meant(make_settings, two_budgets):
