@@ -121,6 +121,8 @@ def trace(
         silent = (None, NEVER_CALLED, *EXCLUSION_REASONS)
         _warn("kept at 32 bits", [layer for layer in layers if layer.fixed_reason not in silent])
         _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed_reason == NEVER_CALLED])
+    if recording.mixes_samples:
+        warnings.warn("in evaluation mode, a sample's result changes with the rest of its batch", stacklevel=2)
     streams = Streams(network, recording, {layer.name for layer in layers if layer.fixed_reason is None})
     layers = [
         replace(layer, neurons=streams.neurons(layer.name), decay=streams.decay(layer.name, layer.frames))

@@ -66,12 +66,15 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
             raise InputError(f"the plan names a neuron {missing!r} that the network does not have")
         replaced = [modules[path] for path in paths]
     # What is pooled must be what a neuron makes of it, nothing below zero; a signed layer would see what is.
-    pooled = [path for layer in plan.values() if layer.pooled or layer.signed_input for path in layer.neurons or ()]
+    of_pooled = {path for layer in plan.values() if layer.pooled or layer.signed_input for path in layer.neurons or ()}
+    pooled = [neuron for path, neuron in network.named_modules(remove_duplicate=False) if path in of_pooled]
+    device = next(network.parameters()).device
     for path, neuron in list(network.named_modules(remove_duplicate=False)):
         if any(neuron is other for other in replaced):
             parent, _, child = path.rpartition(".")
-            rectified = not recorded or path in pooled
-            setattr(network.get_submodule(parent), child, InputCurrent(gain(neuron), rectified=rectified))
+            rectified = not recorded or any(neuron is other for other in pooled)
+            current = InputCurrent(gain(neuron), rectified=rectified).to(device)
+            setattr(network.get_submodule(parent), child, current)
 
 
 def _neurons_in_front(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -271,6 +271,8 @@ class Centered(nn.Module):
 
 def test_a_network_that_mixes_samples_is_found_out():
     assert record(Centered(), torch.rand(4, 4)).mixes_samples
+    with pytest.warns(UserWarning, match="a sample's result changes with the rest of its batch"):
+        trace(Centered(), torch.rand(4, 4))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -318,3 +318,11 @@ def test_a_threshold_a_channel_scales_every_channel():
     converted(torch.rand(5, 3))
     with pytest.raises(InputError, match="has 4 thresholds; a deployed neuron has one"):
         lower(converted.eval(), torch.rand(5, 3))
+
+
+def test_a_pooled_neuron_of_two_names_is_rectified_under_both():
+    shared = neuron.IFNode()
+    network = nn.Sequential(nn.Linear(4, 4), shared, nn.Linear(4, 4), shared, nn.Linear(4, 2))
+    plan = {"0": bits(neurons=()), "2": bits(neurons=("1",), pooled=True), "4": bits(neurons=("1",))}
+    converted = convert(network, plan)
+    assert (converted[1].rectified, converted[3].rectified) == (True, True)
