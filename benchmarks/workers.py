@@ -98,7 +98,7 @@ def _stand_for(url, name, sampler, trials, workers, index):
     storage = open_storage(url)
     start = time.process_time()
     study = open_study(storage, name)
-    study.sampler = TrialSampler(space, index, turns.wanted)
+    study.sampler = TrialSampler(space, index, turns.study_plan)
     begun = turns.begun(study.get_trials(deepcopy=False))
     reading, start = time.process_time() - start, time.process_time()
     while begun < trials:

@@ -204,12 +204,12 @@ class _Finder:
     def _folds(self, folds: int, call: Input, shorter: Input | None) -> Iterator[tuple[int | None, Tensor]]:
         """(frames, whose sample every index is) for an axis of folds·N, the likeliest first."""
         # [T·N·P], then [P·N] and [N·P].
-        known = {steps for steps, _ in self.sequences if steps > 1 and folds % steps == 0}
+        lengths = {steps for steps, _ in self.sequences if steps > 1 and folds % steps == 0}
         if self.frames is not None and shorter is not None and call.shape[0] == shorter.shape[0]:
             # Tokens stay when a frame goes.
-            known.clear()
+            lengths.clear()
         indices = torch.arange(folds * self.batch)
-        for frames in sorted(known, reverse=True):
+        for frames in sorted(lengths, reverse=True):
             yield frames, (indices // (folds // frames)) % self.batch
         yield None, indices % self.batch
         yield None, indices // folds
@@ -243,11 +243,11 @@ def _reaches_others(call: Input, changed: Input | None, owners: Tensor) -> bool:
     """True if the change of the first sample changed anything that belongs to another one."""
     if changed is None or call.numbers is None or changed.numbers is None or call.shape != changed.shape:
         return False
-    numbers, others = call.numbers, changed.numbers
+    numbers, changed_numbers = call.numbers, changed.numbers
     size = float(numbers.abs().max())
     if not math.isfinite(size):
         return False
-    differs = (numbers - others).abs() > 1e-4 * size
+    differs = (numbers - changed_numbers).abs() > 1e-4 * size
     while differs.dim() > owners.dim():
         differs = differs.any(-1)
     return bool(differs[owners != 0].any())

@@ -144,8 +144,8 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
         x, atomic = first_tensor((args, kwargs)), _is_atomic(module)
         if atomic:
             tracker.read(module, "layer" if _is_layer(module) else "neuron", x)
-        known = Origin() if x is None else tracker.of(x)
-        running.append(_Running(begun, counter.get_total_flops(), known))
+        source = Origin() if x is None else tracker.of(x)
+        running.append(_Running(begun, counter.get_total_flops(), source))
         begun += 1
         tracker.enter(module, opaque=atomic)
 

@@ -35,8 +35,8 @@ def absorb_relus(network: nn.Module, *, currents: bool) -> None:
     try:
         # A forward pass may do different things in training and in evaluation.
         for training in (True, False):
-            found = set(_droppable(network, training))
-            absorbed = found if absorbed is None else absorbed & found
+            relus = set(_droppable(network, training))
+            absorbed = relus if absorbed is None else absorbed & relus
     except Exception:  # a user's forward may raise anything when it is run on symbols
         return
     for name in absorbed or ():
@@ -78,7 +78,7 @@ def _only_quantized(node: Node, modules: dict[str, nn.Module], kind: type[nn.Mod
         return kind is InputCurrent or module.frames is None
 
     # What else reads the ReLU's input may rely on the ReLU's working in place, or change that input in place itself.
-    alone = all(len(given.users) == 1 for given in node.all_input_nodes)
+    alone = all(len(operand.users) == 1 for operand in node.all_input_nodes)
     return alone and bool(node.users) and all(absorbs(user) for user in node.users)
 
 

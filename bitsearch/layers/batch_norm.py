@@ -44,13 +44,13 @@ class SharedBatchNorm(_BatchNorm):
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(elements a channel, mean, biased variance) over all processes; the latter two ``[C]``."""
-    others = [axis for axis in range(x.dim()) if axis != 1]
-    variance, mean = torch.var_mean(x, others, correction=0)
-    own = x.new_tensor(float(x.numel() // x.shape[1]))
-    sums = all_reduce_sum(torch.cat([mean * own, own.view(1)]))
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    variance, mean = torch.var_mean(x, axes, correction=0)
+    local = x.new_tensor(float(x.numel() // x.shape[1]))
+    sums = all_reduce_sum(torch.cat([mean * local, local.view(1)]))
     count, centre = sums[-1], sums[:-1] / sums[-1]
     # Around the common mean at once: a difference of two large sums would lose its digits.
-    return count, centre, all_reduce_sum(own * (variance + (mean - centre).square())) / count
+    return count, centre, all_reduce_sum(count * (variance + (mean - centre).square())) / count
 
 
 class _Normalize(torch.autograd.Function):
@@ -66,14 +66,14 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, mean, scale, count = ctx.saved_tensors
-        others = [axis for axis in range(x.dim()) if axis != 1]
+        axes = [axis for axis in range(x.dim()) if axis != 1]
 
         def channels(value: Tensor) -> Tensor:
             return value.view(-1, *[1] * (x.dim() - 2))
 
         working = working_precision(grad)
         normalized = (working_precision(x) - channels(mean)) * channels(scale)
-        grad_bias, grad_weight = working.sum(others), (working * normalized).sum(others)
+        grad_bias, grad_weight = working.sum(axes), (working * normalized).sum(axes)
         common_bias, common_weight = all_reduce_sum(torch.stack([grad_bias, grad_weight])) / count
         passed = working - channels(common_bias) - normalized * channels(common_weight)
         return cast_like(passed * channels(scale * weight), x), grad_weight, grad_bias, *[None] * 4
@@ -87,15 +87,15 @@ def _shared(kind: type[_BatchNorm]) -> type[_BatchNorm]:
 @contextmanager
 def shared_batch_norm(network: nn.Module) -> Iterator[None]:
     """Inside, every batch norm of ``network`` trains on the whole batch; nothing changes in one process."""
-    found = {
+    norms = {
         module: type(module)
         for module in network.modules()
         if world_size() > 1 and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
     }
-    for module, kind in found.items():
+    for module, kind in norms.items():
         module.__class__ = _shared(kind)  # type: ignore[arg-type]  # a class, which is hashable
     try:
         yield
     finally:
-        for module, kind in found.items():
+        for module, kind in norms.items():
             module.__class__ = kind

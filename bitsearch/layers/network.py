@@ -48,8 +48,8 @@ class QuantizedNetwork(nn.Module):
         """Validation accuracy before soft weight steps became hard ones, where there were any."""
         self.conversion: list[Converted] = []
         """What became of every layer and neuron, where :meth:`learnable` made this."""
-        found = quantized_layers(network)
-        self.layers = {layer.name: found[layer.name] for layer in model.layers}
+        layers = quantized_layers(network)
+        self.layers = {layer.name: layers[layer.name] for layer in model.layers}
         """The quantized layers by module path, in the order they run."""
         self._optimizer: torch.optim.Optimizer | None = None
         self.changes = 0
@@ -146,8 +146,8 @@ class QuantizedNetwork(nn.Module):
             if layer.is_learnable:
                 bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
                 times += [layer.time_latent]  # type: ignore[list-item]
-        own = {id(parameter) for parameter in bits + times + steps}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        grouped = {id(parameter) for parameter in bits + times + steps}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in grouped]
         groups = [
             {"params": [p for p in rest if p.dim() > 1], "lr": lr, "weight_decay": weight_decay},
             {"params": [p for p in rest if p.dim() <= 1], "lr": lr, "weight_decay": 0.0},

@@ -23,11 +23,11 @@ class Stop:
 
     def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
         self.announce = announce
-        self.asked = False
+        self.requested = False
 
     def check(self) -> None:
         """Raise Interrupted if it was asked for."""
-        if self.asked:
+        if self.requested:
             raise Interrupted
 
     @contextmanager
@@ -48,7 +48,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise Interrupted
-        self.asked = True
+        self.requested = True
         self.announce()

@@ -37,12 +37,14 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
     was, now = folder.settings.defining(), settings.defining()
     for name, value in now.items():
         if was[name] != value:
-            shown = {
+            difference = {
                 "target": f"another hardware target, {folder.settings.target.name!r}",
                 "space": f"another search space: {_difference(was[name], value)}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
             }.get(name, f"{name} {was[name]!r}, not {value!r}")
-            raise InputError(f"{folder.path} holds a run with {shown}; give another --out, or what it was started with")
+            raise InputError(
+                f"{folder.path} holds a run with {difference}; give another --out, or what it was started with"
+            )
 
 
 def _difference(was: Any, now: Any, path: str = "") -> str:

@@ -20,22 +20,22 @@ def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> No
     if settings.full_precision.test is None:
         measured = settings.full_precision.model_copy(update={"test": evaluate(network, test, batch_size)})
         folder.write_settings(settings.model_copy(update={"full_precision": measured}))
-    for plan in _shown(folder):
+    for plan in _reported(folder):
         if plan.accuracy.test is None:
             accuracy = evaluate(_load_trial(folder, plan, network), test, batch_size)
             measured = plan.accuracy.model_copy(update={"test": accuracy})
             folder.write_plan(plan.model_copy(update={"accuracy": measured}))
 
 
-def _shown(folder: RunFolder) -> Iterable[BitPlan]:
+def _reported(folder: RunFolder) -> Iterable[BitPlan]:
     plans = folder.plans()
-    shown = {plan.provenance.trial for plan in [*folder.front(), folder.chosen()]}
+    trials = {plan.provenance.trial for plan in [*folder.front(), folder.chosen()]}
     for method in folder.settings.space.search.methods:
         best = best_plan([plan for plan in plans if plan.provenance.method == method], folder.settings.metric)
-        shown |= {best.provenance.trial} if best is not None else set()
+        trials |= {best.provenance.trial} if best is not None else set()
     if not folder.settings.space.search.methods:
-        shown |= {plan.provenance.trial for plan in plans if plan.provenance.method == "uniform"}
-    return [plan for plan in plans if plan.provenance.trial in shown]
+        trials |= {plan.provenance.trial for plan in plans if plan.provenance.method == "uniform"}
+    return [plan for plan in plans if plan.provenance.trial in trials]
 
 
 def _load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Module:

@@ -70,7 +70,7 @@ def layer_correlations(plans: Sequence[BitPlan]) -> pd.DataFrame:
     if len(searched) < LEAST_TRIALS:
         return pd.DataFrame(columns=list(KINDS))
     accuracy = pd.Series([validation_accuracy(plan) for plan in searched]).rank()
-    columns = {kind: _given(searched, value).rank() for kind, value in KINDS.items()}
+    columns = {kind: _bits_table(searched, value).rank() for kind, value in KINDS.items()}
     # A layer that never varies has no correlation; it is left out before pandas divides by zero.
     return pd.DataFrame(
         {
@@ -81,7 +81,7 @@ def layer_correlations(plans: Sequence[BitPlan]) -> pd.DataFrame:
     )
 
 
-def _given(plans: Sequence[BitPlan], value: Callable[[LayerPlan], float]) -> pd.DataFrame:
+def _bits_table(plans: Sequence[BitPlan], value: Callable[[LayerPlan], float]) -> pd.DataFrame:
     return pd.DataFrame([{name: value(layer) for name, layer in plan.layers.items()} for plan in plans])
 
 

@@ -104,7 +104,7 @@ class ProcessGroup:
 
     def _check_stop(self) -> None:
         if self.fabric.world_size > 1:
-            self.stop.asked = self.fabric.broadcast(self.stop.asked)
+            self.stop.requested = self.fabric.broadcast(self.stop.requested)
         self.stop.check()
 
     @contextmanager

@@ -156,12 +156,12 @@ def search(
     axis = budgets[0].metric if objective is None else check_metric(objective, model.target)
     for limit in budgets:
         limit.check_feasible(model, task.rules)
-    wanted = trials or space.search.trials
-    compiled = should_compile(task, wanted)
-    told = progress or Progress()
+    trial_count = trials or space.search.trials
+    compiled = should_compile(task, trial_count)
+    reporter = progress or Progress()
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    stop = Stop(lambda: reporter.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group():
         processes = ProcessGroup(task, budgets, seed, make_fabric(task.device, space.training.precision), stop)
         if not is_rank_zero():
@@ -200,7 +200,7 @@ def search(
                     settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
                     opened = open_study(database, settings.study or "")
                     shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
-                return _run(folder, settings, processes, wanted, timeout, told, opened, shared)
+                return _run(folder, settings, processes, trial_count, timeout, reporter, opened, shared)
 
 
 def _run(
@@ -241,17 +241,19 @@ def _run(
         activity = processes.do(MeasureInitialActivity())
     most, tolerance = baselines(space), space.allocation.weight_tolerance
     candidates = uniform_plans(task.model, task.rules, budgets, most, weight_tolerance=tolerance, activity=activity)
-    wanted = StudyPlan(searched(space, trials), candidates, space.search.methods)
+    study_plan = StudyPlan(searched(space, trials), candidates, space.search.methods)
     done = sum(is_finished(trial) and not is_intermediate(trial) for trial in study.get_trials(deepcopy=False))
-    progress.started(folder.path, wanted.total, done)
+    progress.started(folder.path, study_plan.total, done)
     network = network or _full_precision(folder, processes, progress)
     if shared is not None:
-        shared.publish(folder.settings, wanted, folder.full_precision_weights)
-    study.sampler = TrialSampler(space, settings.seed, wanted)
-    if wanted.total > MAX_HISTORY and space.search.sampler != "random":
+        shared.publish(folder.settings, study_plan, folder.full_precision_weights)
+    study.sampler = TrialSampler(space, settings.seed, study_plan)
+    if study_plan.total > MAX_HISTORY and space.search.sampler != "random":
         progress.note(f"the sampler learns from the last {MAX_HISTORY} trials and the best before them")
     objective = Objective(folder, task, budgets, processes, progress, shared.artifacts if shared else None)
-    TrialRunner(study, wanted, objective, folder, progress, processes.stop, processes.can_continue).run_all(deadline)
+    TrialRunner(study, study_plan, objective, folder, progress, processes.stop, processes.can_continue).run_all(
+        deadline
+    )
     _check_results(study)
     if shared is not None:
         shared.download_results(folder)

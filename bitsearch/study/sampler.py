@@ -35,7 +35,7 @@ class TrialSampler(BaseSampler):
         self._schedule, self._history = TrialSchedule(plan), _History()
         self._excerpt: Study | None = None
         self._made_for: int | None = None
-        self._own: dict[str, Any] | None = None
+        self._defaults: dict[str, Any] | None = None
         self._sampler: BaseSampler = RandomSampler()
         self._relative: set[str] = set()
         self._skipped: set[str] = set()
@@ -46,10 +46,10 @@ class TrialSampler(BaseSampler):
             self._made_for = trial.number
             trials = study.get_trials(deepcopy=False)
             assignment, points = self._schedule.assignment(trials, trial.number), starting_points(self.space)
-            self._own = (
+            self._defaults = (
                 points[assignment.attempt] if assignment.role == SEARCHED and assignment.attempt < len(points) else None
             )
-            window = self._history.seen(trials, self._schedule.ended)
+            window = self._history.window(trials, self._schedule.ended)
             self._excerpt = cast(Study, _TrialWindow(study, window))
             self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()
@@ -59,7 +59,7 @@ class TrialSampler(BaseSampler):
         """As the space's sampler; nothing for a first trial."""
         sampler, excerpt = self._of(study, trial)
         distributions = sampler.infer_relative_search_space(excerpt, trial)
-        return distributions if self._own is None else {}
+        return distributions if self._defaults is None else {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -75,8 +75,8 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         """As the space's sampler; for a first trial what the space itself says."""
         sampler, excerpt = self._of(study, trial)
-        if self._own is not None and current_name(param_name) in self._own:
-            return self._own[current_name(param_name)]
+        if self._defaults is not None and current_name(param_name) in self._defaults:
+            return self._defaults[current_name(param_name)]
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
             if name not in self._relative | self._skipped:
@@ -119,7 +119,7 @@ class _History:
         self._passed = 0
         self._front: ParetoFront[FrozenTrial] = ParetoFront()
 
-    def seen(self, trials: Sequence[FrozenTrial], ended: int) -> list[FrozenTrial]:
+    def window(self, trials: Sequence[FrozenTrial], ended: int) -> list[FrozenTrial]:
         """Those of all trials, in order, of which the first ``ended`` have all come to their end."""
         passed = max(self._passed, ended - MAX_HISTORY)
         for trial in trials[self._passed : passed]:

@@ -33,7 +33,7 @@ class WorkerConfig(Frozen):
     artifacts: Name
 
     @property
-    def wanted(self) -> StudyPlan:
+    def study_plan(self) -> StudyPlan:
         """The study's trials."""
         return StudyPlan(self.searched, self.uniform, self.settings.space.search.methods)
 
@@ -138,5 +138,5 @@ def _nothing(name: str, names: Sequence[str], patience: float) -> str:
     waited = f" after {patience:.0f} s of waiting" if patience else ""
     if name in names:
         return f"study {name!r} is not ready{waited}: `bitsearch run` still trains its full-precision network"
-    others = ", ".join(names[:10]) or "none"
-    return f"no study {name!r} in the storage{waited}; it has: {others}. Start it with bitsearch run --study {name}"
+    studies = ", ".join(names[:10]) or "none"
+    return f"no study {name!r} in the storage{waited}; it has: {studies}. Start it with bitsearch run --study {name}"

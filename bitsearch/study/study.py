@@ -66,15 +66,15 @@ def add_intermediate(
     It is there once, however often the trial is begun again.
     """
     study = of.study
-    own = {INTERMEDIATE_OF: origin, INTERMEDIATE: index}
+    marks = {INTERMEDIATE_OF: origin, INTERMEDIATE: index}
     for trial in study.get_trials(deepcopy=False)[origin + 1 :]:
-        if trial.state == TrialState.COMPLETE and own.items() <= trial.user_attrs.items():
+        if trial.state == TrialState.COMPLETE and marks.items() <= trial.user_attrs.items():
             return trial.number
     added = create_trial(
         values=values,
         params=of.params,
         distributions=of.distributions,
-        user_attrs=own | attributes,
+        user_attrs=marks | attributes,
         constraints=constraints,
     )
     # By its number alone, since several processes may add trials at once.

@@ -49,7 +49,7 @@ class TrialRunner:
     """
 
     study: optuna.Study
-    wanted: StudyPlan
+    study_plan: StudyPlan
     objective: Objective
     folder: RunFolder
     progress: Progress
@@ -59,7 +59,7 @@ class TrialRunner:
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
         self.ended = 0
-        self._schedule = TrialSchedule(self.wanted)
+        self._schedule = TrialSchedule(self.study_plan)
         self._old = {trial.number for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)}
 
     def run_all(self, deadline: float | None = None) -> None:
@@ -80,7 +80,7 @@ class TrialRunner:
             begun = self._schedule.begun(trials)
             # Long studies are asked about after every trial: what has ended before is not gone through again.
             states = {trial.state for trial in trials[self._schedule.ended :]}
-            if TrialState.WAITING in states or begun < self.wanted.total:
+            if TrialState.WAITING in states or begun < self.study_plan.total:
                 self._take()
                 continue
             if TrialState.RUNNING not in states:
@@ -92,16 +92,16 @@ class TrialRunner:
             optuna.storages.fail_stale_trials(self.study)
 
     def _take(self) -> None:
-        taken: list[Trial] = []
+        claimed: list[Trial] = []
 
         def run(trial: Trial) -> tuple[float, float]:
-            taken.append(trial)
+            claimed.append(trial)
             return self._attempt(trial)
 
         try:
             self.study.optimize(run, n_trials=1, catch=(_TrialEndedError,))
         except Interrupted:
-            for trial in taken:
+            for trial in claimed:
                 # Back to the queue, so that nobody has to wait until it counts as lost.
                 set_trial_state(self.study, trial, TrialState.WAITING)
             raise
@@ -109,12 +109,12 @@ class TrialRunner:
             raise stopped.error from stopped
         except (ValueError, AssertionError, UpdateFinishedTrialError) as error:
             # Optuna's, at the end of a trial that others gave up as lost while this process could not be heard.
-            if isinstance(error, InputError) or not taken or not self._given_away(taken[0]):
+            if isinstance(error, InputError) or not claimed or not self._given_away(claimed[0]):
                 raise
-            self.progress.note(f"trial {taken[0].number} was taken for lost, and is run again")
-            self.folder.forget_trial(taken[0].number)
+            self.progress.note(f"trial {claimed[0].number} was taken for lost, and is run again")
+            self.folder.forget_trial(claimed[0].number)
         self.ended += 1
-        for trial in taken:
+        for trial in claimed:
             ended = stored_trial(self.study, trial)
             self.folder.forget_checkpoint(first_number(ended))
 

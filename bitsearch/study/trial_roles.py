@@ -63,8 +63,8 @@ class TrialSchedule:
     those after the last of these are gone through again, however many there are.
     """
 
-    def __init__(self, wanted: StudyPlan) -> None:
-        self.wanted = wanted
+    def __init__(self, study_plan: StudyPlan) -> None:
+        self.study_plan = study_plan
         self.ended = 0
         """So many first trials of the study have all ended, by what was last asked about."""
         self._roles: list[tuple[str, int]] = []
@@ -84,16 +84,16 @@ class TrialSchedule:
     def begun(self, trials: Sequence[FrozenTrial]) -> int:
         """How many of those that are wanted have been begun, in whatever state they are."""
         counts = self._read(trials)
-        return min(counts[SEARCHED], self.wanted.searched) + min(counts[BASELINE], len(self.wanted.uniform))
+        return min(counts[SEARCHED], self.study_plan.searched) + min(counts[BASELINE], len(self.study_plan.uniform))
 
     def assignment(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
         """What the trial ``number`` is to be."""
         self._read(trials)
-        (role, before), origin, wanted = self._roles[number], first_number(trials[number]), self.wanted
-        if role == SEARCHED and wanted.methods:
-            attempt, index = divmod(before, len(wanted.methods))
-            return Assignment(role, origin, attempt, method=wanted.methods[index])
-        return Assignment(role, origin, before, bits=wanted.uniform[before] if role == BASELINE else None)
+        (role, before), origin, study_plan = self._roles[number], first_number(trials[number]), self.study_plan
+        if role == SEARCHED and study_plan.methods:
+            attempt, index = divmod(before, len(study_plan.methods))
+            return Assignment(role, origin, attempt, method=study_plan.methods[index])
+        return Assignment(role, origin, before, bits=study_plan.uniform[before] if role == BASELINE else None)
 
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
         """How many trials of every role have been begun."""
@@ -124,8 +124,8 @@ class TrialSchedule:
                 retaken.add(origin)
 
     def _next(self, counts: Counter[str]) -> str:
-        searched, uniform, wanted = counts[SEARCHED], counts[BASELINE], self.wanted
-        if searched >= wanted.searched and uniform >= len(wanted.uniform):
+        searched, uniform, study_plan = counts[SEARCHED], counts[BASELINE], self.study_plan
+        if searched >= study_plan.searched and uniform >= len(study_plan.uniform):
             return DUPLICATE
-        takes_turn = uniform < len(wanted.uniform) and (uniform < searched or searched >= wanted.searched)
+        takes_turn = uniform < len(study_plan.uniform) and (uniform < searched or searched >= study_plan.searched)
         return BASELINE if takes_turn else SEARCHED

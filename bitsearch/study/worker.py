@@ -54,14 +54,14 @@ def work(
         StorageError: the database or the store is away for too long.
         KeyboardInterrupt: asked to stop; the trial goes back to the others.
     """
-    told = progress or Progress()
+    reporter = progress or Progress()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stop = Stop(lambda: told.note("stopping after this epoch; Ctrl-C again stops at once"))
+    stop = Stop(lambda: reporter.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group(), stop.handle_signals(), closing(open_shared(storage)) as database:
         shared_study = wait_for_study(database, study, patience, stop)
         config = read_worker_config(shared_study)
         assert config is not None
-        settings, wanted = config.settings, config.wanted
+        settings, study_plan = config.settings, config.study_plan
         if not trust:
             require_trust(settings.space, f"study {study!r}")
         task = load_task(settings.space, seed=settings.seed, device=device, target=settings.target)
@@ -79,10 +79,12 @@ def work(
                 load_pretrained(processes, folder.full_precision_weights)
                 before = shared_study.get_trials(deepcopy=False)
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
-                told.started(folder.path, wanted.total, done)
-                shared_study.sampler = TrialSampler(settings.space, settings.seed, wanted)
-                objective = Objective(folder, task, settings.budgets, processes, told, store)
-                runner = TrialRunner(shared_study, wanted, objective, folder, told, stop, processes.can_continue)
+                reporter.started(folder.path, study_plan.total, done)
+                shared_study.sampler = TrialSampler(settings.space, settings.seed, study_plan)
+                objective = Objective(folder, task, settings.budgets, processes, reporter, store)
+                runner = TrialRunner(
+                    shared_study, study_plan, objective, folder, reporter, stop, processes.can_continue
+                )
                 runner.run_all()
                 processes.shutdown(str(folder.path))
     return runner.ended

@@ -125,7 +125,7 @@ def train(
     }
     about = {"phase": phase, "epochs": epochs, "seed": seed, "bits": _bits(network)}
     done = checkpoints.restore(about, lasting | passing) if checkpoints is not None else 0
-    shown = _bits(network) if done else []
+    bits_before = _bits(network) if done else []
     share = (fabric.global_rank, fabric.world_size)
     with shared_batch_norm(network):
         batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
@@ -171,7 +171,7 @@ def train(
             if session.on_epoch is not None:
                 accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
                 bits = _bits(network)
-                new, shown = [] if bits == shown else bits, bits
+                new, bits_before = [] if bits == bits_before else bits, bits
                 session.on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
             if checkpoints is not None:
                 checkpoints.keep(lasting if epoch == epochs else lasting | passing, epoch)

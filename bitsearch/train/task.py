@@ -102,7 +102,7 @@ def _with_frames(space: SearchSpace, frames: int | None, target: Target) -> Sear
 
 
 def cost_preview(
-    what: SearchSpace | str,
+    source: SearchSpace | str,
     *,
     options: Mapping[str, Any],
     target: str | None,
@@ -113,7 +113,7 @@ def cost_preview(
     """What it takes to look at a network's costs: its float form, its cost model, and its baseline's bits.
 
     Args:
-        what: a search space; or a network, by name or ``package.module:factory``.
+        source: a search space; or a network, by name or ``package.module:factory``.
         options: keywords of a network; a space brings its own.
         target: hardware target, by name or path; the space's own, or ``generic``, by default.
         input_shape: of one input of a network; a space brings its own, as it does the ``classes``.
@@ -124,12 +124,12 @@ def cost_preview(
         InputError: none of these is there, or the network cannot run the input.
     """
     hardware = None if target is None else Target.load(target)
-    if isinstance(what, SearchSpace):
-        task = load_task(what, device="cpu", target=hardware)
-        bits = task.rules.nearest(task.model, what.baseline, granularity="layer")
+    if isinstance(source, SearchSpace):
+        task = load_task(source, device="cpu", target=hardware)
+        bits = task.rules.nearest(task.model, source.baseline, granularity="layer")
         return task.untrained, task.model, bits
     torch.manual_seed(0)
-    network = make_network(what, options, input_shape=input_shape, classes=classes)
+    network = make_network(source, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)
     layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
     model = CostModel(layers, target=hardware)

@@ -19,10 +19,10 @@ def space_with(tiny_space, sampler):
     return tiny_space.model_copy(update={"search": tiny_space.search.model_copy(update={"sampler": sampler})})
 
 
-def opened(folder, space, seed=0, wanted=StudyPlan(100)):  # noqa: B008  frozen
+def opened(folder, space, seed=0, study_plan=StudyPlan(100)):  # noqa: B008  frozen
     """The study as a new process opens it."""
     study = open_study(open_storage(f"sqlite:///{folder / 'study.db'}"), "test")
-    study.sampler = TrialSampler(space, seed, wanted)
+    study.sampler = TrialSampler(space, seed, study_plan)
     return study
 
 
@@ -127,7 +127,7 @@ def test_a_lost_trial_taken_again_tries_the_same(tiny_space, tmp_path):
 
 def test_the_first_trial_of_every_method_gets_the_spaces_own_settings_whatever_others_have_found(tiny_space, tmp_path):
     space = space_with(tiny_space, "nsga2")
-    study = opened(tmp_path, space, wanted=StudyPlan(6, (), ("adaptive", "random")))
+    study = opened(tmp_path, space, study_plan=StudyPlan(6, (), ("adaptive", "random")))
     tried = []
     for number in range(4):
         trial = study.ask()
@@ -154,11 +154,11 @@ def test_what_a_sampler_sees_of_a_long_study_is_its_end_and_the_best_before_it(m
     trials = [finished(number, drawn.random(), drawn.random(), 1.0) for number in range(60)]
     history = sampler_module._History()
     for ended in (3, 15, 16, 40, 60):
-        seen = history.seen(trials[:60], ended)
-        assert seen == sampler_module._History().seen(trials, ended)
+        window = history.window(trials[:60], ended)
+        assert window == sampler_module._History().window(trials, ended)
         before = [trial for trial in trials[: max(0, ended - 10)] if trial.number % 5]
         best = [one for one in before if not any(dominates(other, one) for other in before)]
-        assert sorted(trial.number for trial in seen) == sorted(
+        assert sorted(trial.number for trial in window) == sorted(
             [trial.number for trial in best] + list(range(max(0, ended - 10), 60))
         )
 

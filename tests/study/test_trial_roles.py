@@ -28,7 +28,7 @@ def test_adaptive_and_uniform_trials_take_turns_until_either_is_used_up():
         turns = TrialSchedule(StudyPlan(adaptive, UNIFORM[:uniform]))
         letters = {SEARCHED: "a", BASELINE: "u", DUPLICATE: "-"}
         assert "".join(letters[role] for role in turns.roles(trials)) == expected
-        assert turns.begun(trials) == turns.wanted.total == adaptive + uniform
+        assert turns.begun(trials) == turns.study_plan.total == adaptive + uniform
 
 
 def test_every_uniform_plan_is_given_once():
@@ -87,7 +87,7 @@ def test_methods_take_turns_and_each_counts_its_own_trials():
     assert [
         number for number, assignment in enumerate(turn_of) if assignment.role == SEARCHED and assignment.attempt == 0
     ] == [0, 1]
-    turns = TrialSchedule(turns.wanted)
+    turns = TrialSchedule(turns.study_plan)
     parts = [(TrialState.COMPLETE, {INTERMEDIATE_OF: 0, INTERMEDIATE: index}, None) for index in range(150)]
     late = numbered((TrialState.COMPLETE, {}, None), *parts, RUNNING, RUNNING)
     last = [turns.assignment(late, number) for number in (151, 152)]
@@ -109,8 +109,8 @@ STATES = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialStat
 
 @drawn(data=st.data())
 def test_who_has_watched_a_study_grow_comes_to_the_same_as_who_sees_it_for_the_first_time(data):
-    wanted = StudyPlan(data.draw(st.integers(1, 6)), UNIFORM[: data.draw(st.integers(0, 4))])
-    watching, trials = TrialSchedule(wanted), []
+    study_plan = StudyPlan(data.draw(st.integers(1, 6)), UNIFORM[: data.draw(st.integers(0, 4))])
+    watching, trials = TrialSchedule(study_plan), []
     for _ in range(12):
         for trial in trials:
             if not trial.state.is_finished() and data.draw(st.booleans()):
@@ -128,7 +128,7 @@ def test_who_has_watched_a_study_grow_comes_to_the_same_as_who_sees_it_for_the_f
         trials.append(trial)
         if data.draw(st.booleans()):
             trial.set_user_attr(ROLE, watching.roles(trials)[-1])
-        fresh = TrialSchedule(wanted)
+        fresh = TrialSchedule(study_plan)
         assert watching.roles(trials) == fresh.roles(trials)
         assert watching.begun(trials) == fresh.begun(trials)
         assert watching.assignment(trials, trial.number) == fresh.assignment(trials, trial.number)

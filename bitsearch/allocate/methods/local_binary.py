@@ -111,8 +111,8 @@ class Binarization(Callback):
         if name is None or risen[name] < RELEASE_RATIO:
             return None
         dearer = losses[name] / self._saved(name)
-        others = [other for other in losses if other not in self.binarized_at]
-        if not any(losses[other] / self._saved(other) < dearer for other in others):
+        remaining = [other for other in losses if other not in self.binarized_at]
+        if not any(losses[other] / self._saved(other) < dearer for other in remaining):
             return None
         del self.binarized_at[name]
         self._bits(name, self.problem.rules.choices[name].weight_bits.high)

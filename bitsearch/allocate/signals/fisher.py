@@ -56,7 +56,7 @@ class LayerFisher:
     """``[F, N, sampled features]`` of the latest probe."""
     probes: int = 0
 
-    def kept(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """For a checkpoint: what does not follow from the rest."""
         return dict(vars(self))
 
@@ -86,7 +86,7 @@ class Fisher(Generic[_Layer]):
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        layers = {name: state.kept() for name, state in self.states.items()}
+        layers = {name: state.state() for name, state in self.states.items()}
         return {"generator": self.generator.get_state(), "layers": layers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -232,8 +232,8 @@ def fisher_slopes(logits: Tensor, signs: Tensor) -> Tensor:
 
 def _by_frame(grad: Tensor, frames: int) -> Tensor:
     """``[T, ...]`` to ``[F, ...]``: each time step's gradient, in equal parts to the frames that show it."""
-    shown = step_indices(frames, grad.shape[0], grad.device)
-    return (grad / torch.bincount(shown).view(-1, *[1] * (grad.dim() - 1)))[shown]
+    indices = step_indices(frames, grad.shape[0], grad.device)
+    return (grad / torch.bincount(indices).view(-1, *[1] * (grad.dim() - 1)))[indices]
 
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:

@@ -45,9 +45,9 @@ class _LayerLosses(LayerFisher):
     membranes: dict[_Prefix, Tensor] = field(default_factory=dict)
     """Of the next time step."""
 
-    def kept(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Spikes and membranes follow from the rest."""
-        return super().kept() | {"spikes": {}, "fired": {}, "membranes": {}}
+        return super().state() | {"spikes": {}, "fired": {}, "membranes": {}}
 
     def probed(self) -> None:
         """Forget what followed from the probe before."""
@@ -137,10 +137,10 @@ class FisherLossModel(Fisher[_LayerLosses]):
                 loss = torch.mv(error, fisher[0, 0]).sum() / time_steps**2
             else:
                 spikes = [_spikes(state, layer, spike_bits[: t + 1], time_steps) for t in range(time_steps)]
-                shown = hold_frames(torch.stack(spikes), len(inputs))
+                held = hold_frames(torch.stack(spikes), len(inputs))
                 binned = hold_frames(bin_frames(inputs, time_steps), len(inputs))
                 in_all, of_neuron = (
-                    torch.einsum("fnk,fgk,gnk->", error, fisher, error) for error in (shown - inputs, shown - binned)
+                    torch.einsum("fnk,fgk,gnk->", error, fisher, error) for error in (held - inputs, held - binned)
                 )
                 loss = self.time_tolerance * in_all + (1 - self.time_tolerance) * of_neuron
             state.spike_losses[spike_bits] = 0.5 * float(loss) / inputs.shape[1]

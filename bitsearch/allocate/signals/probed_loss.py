@@ -86,8 +86,8 @@ class CalibratedFisher(FisherLossModel):
 
     def _factor(self, name: str, operand: Operand) -> float:
         # What has not had its turn yet counts as the others do on the average, or it would look cheap beside them.
-        others = [correction for (_, kind), correction in self.corrections.items() if kind == operand]
-        return math.exp(self.corrections.get((name, operand), sum(others) / max(len(others), 1)))
+        rest = [correction for (_, kind), correction in self.corrections.items() if kind == operand]
+        return math.exp(self.corrections.get((name, operand), sum(rest) / max(len(rest), 1)))
 
     def correct(self, inputs: Tensor) -> None:
         """Measure the next layer's weights or spikes on a batch, ``[N, ...]`` or ``[T, N, ...]``: two forward passes.
@@ -133,8 +133,8 @@ class CalibratedFisher(FisherLossModel):
     def _predictions(self, inputs: Tensor) -> Tensor:
         """Log-probabilities ``[N, classes]``."""
         # Layers' own buffers may change: a stale step is renewed, as the training's forward pass would have done.
-        others = [module for module in self.network.modules() if not isinstance(module, QuantizedLayer)]
-        statistics = [(buffer, buffer.clone()) for module in others for buffer in module.buffers(recurse=False)]
+        rest = [module for module in self.network.modules() if not isinstance(module, QuantizedLayer)]
+        statistics = [(buffer, buffer.clone()) for module in rest for buffer in module.buffers(recurse=False)]
         # The same elements dropped out in both passes, and in the training what would have been without them.
         devices = [inputs.device] if inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):

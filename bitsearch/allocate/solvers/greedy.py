@@ -217,8 +217,8 @@ class GreedySearch:
         _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
         # A first row without a move down, where such are asked for: it is no layer's, and loses nothing.
         payers, lost = (np.concatenate([[none] * single, row]) for none, row in ((-1, layers), (0.0, flat[downs])))
-        others = payers[:, None, None] != np.arange(len(self.names))
-        allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & others
+        partners = payers[:, None, None] != np.arange(len(self.names))
+        allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & partners
         change = np.where(allowed, losses[1], np.inf) + lost[:, None, None]
         for place in np.argsort(change, axis=None, kind="stable")[: int(allowed.sum())]:
             row, slot, index = (int(part) for part in np.unravel_index(place, change.shape))
@@ -252,10 +252,10 @@ class GreedySearch:
         top, total = best[order[0]], 0.0
         # Scores below zero are prices: nearly as good means little dearer.
         least = top * (NEAR_BEST if top > 0 else 1 / NEAR_BEST)
-        made, refused = 0, score.copy()
+        count, refused = 0, score.copy()
         for index in order:
             step = float(effect[slots[index], index])
-            if made and (best[index] < least or total + step > enough):
+            if count and (best[index] < least or total + step > enough):
                 break
             move = self.options[direction][int(slots[index]), int(index)]
             before = self._set(int(index), move)
@@ -265,9 +265,9 @@ class GreedySearch:
                 refused[slots[index], index] = np.nan
                 continue
             self._refresh(int(index))
-            total, made = total + step, made + 1
+            total, count = total + step, count + 1
         # What refuses one of a layer's moves may allow another.
-        return made > 0 or self._make(direction, refused, effect, enough)
+        return count > 0 or self._make(direction, refused, effect, enough)
 
     def plan(self) -> dict[str, LayerPlan]:
         """The current bits as plan data."""

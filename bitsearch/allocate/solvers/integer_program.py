@@ -142,8 +142,8 @@ class _Program:
             rows += means(weight[:, index], weights.sum(), spike[:, index], steps[:, index], inputs.sum())
         for budget in self.linear:
             metric = METRICS[budget.metric]
-            first, *others = metric.terms(geometry, bits)
-            share = metric.total(first[:, index], *(other.sum() for other in others)) / budget.limit
+            first, *factors = metric.terms(geometry, bits)
+            share = metric.total(first[:, index], *(factor.sum() for factor in factors)) / budget.limit
             rows.append(np.broadcast_to(share, len(options)))
         return np.array(rows).reshape(len(rows), len(options))
 
@@ -159,8 +159,8 @@ class _Program:
             rows += means(*totals)
         for budget in self.linear:
             metric = METRICS[budget.metric]
-            first, *others = metric.terms(geometry, bits)
-            rows.append(metric.total(first[fixed].sum(), *(other.sum() for other in others)) / budget.limit)
+            first, *factors = metric.terms(geometry, bits)
+            rows.append(metric.total(first[fixed].sum(), *(factor.sum() for factor in factors)) / budget.limit)
         return np.array(rows, dtype=np.float64)
 
     def _drop_dominated(self, index: int, options: Sequence[_Option], rows: Numbers) -> list[int]:
@@ -235,8 +235,8 @@ class _Program:
             constraints.append(LinearConstraint(csr_array(self.rows), lower, upper))
         if count:
             slopes, offsets = box.secants()
-            room = np.log(box.limit) - (offsets + slopes * constants[:count]).sum()
-            constraints.append(LinearConstraint(csr_array(slopes[None] @ self.rows[:count]), -np.inf, room))
+            slack = np.log(box.limit) - (offsets + slopes * constants[:count]).sum()
+            constraints.append(LinearConstraint(csr_array(slopes[None] @ self.rows[:count]), -np.inf, slack))
         if self.no_good_cuts:
             cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
             constraints.append(LinearConstraint(cuts, -np.inf, len(self.names) - 1))

@@ -155,8 +155,8 @@ def _environment() -> Environment:
 
 def escape(text: str) -> str:
     """``text`` as Markdown that shows it, whatever it holds, on one line."""
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return _PUNCTUATION.sub(r"\\\1", shown)
+    printable = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return _PUNCTUATION.sub(r"\\\1", printable)
 
 
 def _budget(plan: BitPlan) -> str:

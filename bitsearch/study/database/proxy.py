@@ -80,7 +80,7 @@ def _require_grpc() -> None:
         raise InputError("a proxy needs gRPC: pip install 'bitsearch[grpc]'")
 
 
-def _told(method: Callable[..., Any]) -> Any:
+def _with_storage_errors(method: Callable[..., Any]) -> Any:
     """The method, whose failures on the way are storage failures."""
 
     @wraps(method)
@@ -128,7 +128,7 @@ class ProxiedStorage(GrpcStorageProxy, Heartbeat):
     def _set_state(self, trial_id: int, state: TrialState, values: Any, tried: list[None]) -> bool:
         tried.append(None)
         try:
-            return bool(_told(GrpcStorageProxy.set_trial_state_values)(self, trial_id, state, values))
+            return bool(_with_storage_errors(GrpcStorageProxy.set_trial_state_values)(self, trial_id, state, values))
         except UpdateFinishedTrialError:
             if len(tried) > 1 and self.get_trial(trial_id).state == state:
                 return True
@@ -157,4 +157,4 @@ for _name in (
     "set_trial_system_attr",
     "set_trial_user_attr",
 ):
-    setattr(ProxiedStorage, _name, retry_transient(_told(getattr(GrpcStorageProxy, _name))))
+    setattr(ProxiedStorage, _name, retry_transient(_with_storage_errors(getattr(GrpcStorageProxy, _name))))

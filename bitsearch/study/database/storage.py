@@ -75,13 +75,13 @@ def network_file_system(path: str | Path, mounts: Path = MOUNTS) -> str | None:
     """The kind of network file system that ``path`` is on; None on a local disk, or where nobody can tell."""
     if not mounts.is_file():
         return None
-    best, found = "", ""
+    best, file_system = "", ""
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         _, point, kind, *_ = line.split(" ")
         point = point.replace("\\040", " ")
         if len(point) >= len(best) and Path(path).absolute().is_relative_to(point):
-            best, found = point, kind
-    return found if any(name in found for name in _NETWORK_FILE_SYSTEMS) else None
+            best, file_system = point, kind
+    return file_system if any(name in file_system for name in _NETWORK_FILE_SYSTEMS) else None
 
 
 def warn_of_network_file_system(path: str | Path, mounts: Path = MOUNTS) -> None:
