@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bitsearch.models import make_network as make_network
     from bitsearch.plan import BitPlan as BitPlan
     from bitsearch.plan import LayerPlan as LayerPlan
+    from bitsearch.plan import NeuronSettings as NeuronSettings
     from bitsearch.plan import UniformBits as UniformBits
     from bitsearch.report import write_report as write_report
     from bitsearch.runs.folder import RunFolder as RunFolder
@@ -60,6 +61,7 @@ _MODULES = {
     "InputError": "bitsearch.errors",
     "LayerPlan": "bitsearch.plan",
     "LearnableNetwork": "bitsearch.allocate.learnable",
+    "NeuronSettings": "bitsearch.plan",
     "PackedNetwork": "bitsearch.deploy.integer.packed_file",
     "QuantizedNetwork": "bitsearch.layers.network",
     "RunFolder": "bitsearch.runs.folder",

@@ -21,6 +21,30 @@ Loop = Literal["frames", "same", "shared"]
 with the same input, so that it is computed once; or at several places, each with an input of its own."""
 
 
+class NeuronSettings(Frozen):
+    """What a spiking neuron does apart from its decay: reset and comparison, in units of one spike level, the step s.
+
+    A network that was trained with one neuron is another network with a different one.
+
+    >>> bitsearch.NeuronSettings(reset="zero", threshold="full").strict
+    False
+    """
+
+    reset: Literal["subtract", "zero"] = "subtract"
+    """What a spike takes from the membrane: its own height, or everything."""
+    threshold: Literal["half", "full"] = "half"
+    """From where a level k is sent: (k − ½)·s, which rounds the membrane to the nearest level, or k·s, which rounds it
+    down."""
+    strict: bool = False
+    """True if the membrane has to be above k·s, and not at it."""
+
+    @model_validator(mode="after")
+    def _strict_is_full(self) -> "NeuronSettings":
+        if self.strict and self.threshold == "half":
+            raise ValueError('strict is true, but threshold is "half"; give threshold "full", or leave strict out')
+        return self
+
+
 class LayerPlan(Frozen):
     """The bits and time steps of one layer.
 
@@ -49,6 +73,8 @@ class LayerPlan(Frozen):
     pooled: bool | None = None
     """True where these neurons' spikes are pooled, added up or scaled before the layer reads them: the layer's own
     neuron then stands behind that."""
+    neuron: NeuronSettings | None = None
+    """Of the layer's own neuron. None: it subtracts what it sends, and sends the nearest level."""
 
     @model_validator(mode="after")
     def _one_width_per_step(self) -> "LayerPlan":
@@ -56,6 +82,8 @@ class LayerPlan(Frozen):
             raise ValueError(f"time_steps is {self.time_steps}, but the layer's input has {self.frames} frames")
         if self.loop == "frames" and self.time_steps != self.frames:
             raise ValueError(f"time_steps is {self.time_steps}, but the layer is called for {self.frames} frames")
+        if self.neuron is not None and self.signed_input:
+            raise ValueError("signed_input is true, but neuron has settings, which are for spikes of one sign")
         if len(self.spike_bits) != self.time_steps:
             raise ValueError(
                 f"spike_bits lists {len(self.spike_bits)} bit widths for {self.time_steps} time steps; "

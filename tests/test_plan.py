@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import re
 from importlib import resources
 
 import jsonschema
@@ -8,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from bitsearch.errors import InputError
-from bitsearch.plan import BitPlan, BudgetOutcome, LayerPlan, UniformBits
+from bitsearch.plan import BitPlan, BudgetOutcome, LayerPlan, NeuronSettings, UniformBits
 
 SCHEMA = jsonschema.Draft202012Validator(BitPlan.json_schema())
 CONTENT = {
@@ -341,3 +342,31 @@ def test_a_faulty_file_is_named(tmp_path):
 def test_the_shipped_json_schema_is_that_of_the_plan():
     shipped = resources.files("bitsearch").joinpath("plan.schema.json").read_text(encoding="utf-8")
     assert json.loads(shipped) == BitPlan.json_schema()
+
+
+SETTINGS = {"reset": "zero", "threshold": "full", "strict": True}
+
+
+def test_a_neurons_settings_are_written_where_it_has_any():
+    assert all("neuron" not in layer for layer in json.loads(plan().to_json())["layers"].values())
+    text = changed("layers.conv2.neuron", SETTINGS)
+    with_settings = BitPlan.from_json(text)
+    assert with_settings.layers["conv2"].neuron == NeuronSettings(reset="zero", threshold="full", strict=True)
+    assert json.loads(with_settings.to_json())["layers"]["conv2"]["neuron"] == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "layers.conv2.neuron",
+            {"reset": "soft"},
+            "layers.conv2.neuron.reset is 'soft': Input should be 'subtract' or",
+        ),
+        ("layers.conv2.neuron", {"strict": True}, 'strict is true, but threshold is "half"'),
+        ("layers.conv1.neuron", SETTINGS, "neuron has settings, which are for spikes of one sign"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(path, value, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        BitPlan.from_json(changed(path, value))

@@ -11,7 +11,8 @@ from torch import nn
 
 from bitsearch.dataflow.recording import Call, Recording
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.spikingjelly import decay, is_neuron, learns_decay
+from bitsearch.frameworks.spikingjelly import decay, is_neuron, learns_decay, settings, why_irreplaceable
+from bitsearch.plan import NeuronSettings
 
 
 class Streams:
@@ -51,11 +52,19 @@ class Streams:
         spikes_only = read and not any(call.origin.other for call in self._layers[layer])
         return 0.0 if spikes_only and frames is not None else None
 
+    def settings(self, layer: str) -> NeuronSettings | None:
+        """Reset and comparison of the layer's own neuron: those of the neurons that it stands for, if any."""
+        replaced = (neuron for neuron in self._read_by(layer) if self._names[neuron] not in self.staying)
+        return next((settings(neuron) for neuron in replaced), None)
+
     def _read_by(self, layer: str) -> set[nn.Module]:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
 
     def _why_staying(self, neuron: nn.Module) -> str | None:
         readers = self._recording.readers.get(neuron, [])
+        irreplaceable = why_irreplaceable(neuron)
+        if irreplaceable is not None:
+            return irreplaceable
         if neuron in self._recording.hooked:
             return "a hook may change what it sends"
         if not readers:
@@ -90,6 +99,8 @@ class Streams:
             return f"{layer} reads its spikes together with those of {staying}"
         if len({decay(other) for other in together}) > 1:
             return f"{layer} reads spikes of neurons with different decays"
+        if len({settings(other) for other in together}) > 1:
+            return f"{layer} reads spikes of neurons with different resets or thresholds"
         if len(together) > 1 and any(learns_decay(other) for other in together):
             return f"{layer} reads spikes of several neurons that learn their decays"
         return None

@@ -6,6 +6,8 @@ import torch
 from spikingjelly.activation_based import base, layer, neuron
 from torch import Tensor, nn
 
+from bitsearch.plan import NeuronSettings
+
 LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     layer.Conv1d: nn.Conv1d,
     layer.Conv2d: nn.Conv2d,
@@ -59,13 +61,35 @@ def charge(module: nn.Module) -> float:
     return _leak(module) if getattr(module, "decay_input", False) else 1.0
 
 
+def settings(module: nn.Module) -> NeuronSettings:
+    """Reset and comparison of one of :data:`NEURONS`, for a membrane that is zero where the neuron's is at rest.
+
+    They fire at the threshold, not only above it. Those of several levels, ILIF, send the nearest one.
+    """
+    if isinstance(module, neuron.ILIFNode):
+        return NeuronSettings()
+    return NeuronSettings(reset="subtract" if module.v_reset is None else "zero", threshold="full")
+
+
+def why_irreplaceable(module: nn.Module) -> str | None:
+    """Why no refined neuron means what one of :data:`NEURONS` does; None where one does."""
+    reset: Any = module.v_reset
+    if reset is None:
+        return None
+    if isinstance(module, neuron.SimpleIFNode | neuron.SimpleLIFNode) and reset != 0:
+        return f"its membrane starts at 0 and is reset to {reset:g}"
+    if not (torch.as_tensor(module.v_threshold) > reset).all():
+        return f"its threshold is not above {reset:g}, to which it is reset"
+    return None
+
+
 def gain(module: nn.Module) -> Tensor:
-    """The factor on a neuron's input, in units of its threshold: 1/θ, or 1/(θ·τ) if the input decays too.
+    """The factor on a neuron's input, in units of its threshold θ above rest: 1/θ, or 1/(θ·τ) if the input decays too.
 
     A scalar, or in the shape of a threshold that is a tensor, one a channel for example.
     """
-    threshold: Any = module.v_threshold
-    return charge(module) / torch.as_tensor(threshold, dtype=torch.float32).detach()
+    threshold = torch.as_tensor(module.v_threshold, dtype=torch.float32).detach()
+    return charge(module) / (threshold - float(module.v_reset or 0))  # type: ignore[arg-type]
 
 
 def is_spiking(module: nn.Module) -> bool:

@@ -189,6 +189,17 @@ def test_neurons_of_different_decays_that_a_layer_reads_together_stay(joined):
     assert found["one"] == "c reads spikes of neurons with different decays"
 
 
+def test_neurons_of_different_resets_that_a_layer_reads_together_stay():
+    network = Two(neuron.LIFNode(tau=4.0), neuron.LIFNode(tau=4.0, v_reset=None), JOINED["sum"])
+    assert in_front_of(network, frames(4))["c"] == ()
+    assert reasons(network, frames(4))["one"] == "c reads spikes of neurons with different resets or thresholds"
+
+
+def test_a_neuron_that_starts_elsewhere_than_at_its_reset_stays():
+    network = Two(neuron.SimpleIFNode(v_reset=-0.5), neuron.SimpleIFNode(v_reset=-0.5), JOINED["sum"])
+    assert reasons(network, frames(4))["one"] == "its membrane starts at 0 and is reset to -0.5"
+
+
 def test_what_reads_the_spikes_of_neurons_that_stay_has_no_memory():
     network = Two(neuron.LIFNode(tau=4.0), neuron.LIFNode(tau=2.0), JOINED["sum"])
     assert decays(network, frames(4))["c"] == 0.0

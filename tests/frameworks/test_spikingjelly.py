@@ -1,8 +1,19 @@
+import pytest
 import torch
-from spikingjelly.activation_based import layer, neuron
+from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
-from bitsearch.frameworks.spikingjelly import is_neuron, reset_states
+from bitsearch.frameworks.spikingjelly import decay, gain, is_neuron, reset_states, settings, why_irreplaceable
+from bitsearch.plan import NeuronSettings
+
+NEURONS = {
+    "IF": neuron.IFNode,
+    "SimpleIF": neuron.SimpleIFNode,
+    "LIF": lambda **options: neuron.LIFNode(tau=4.0, **options),
+    "LIF, its input as it is": lambda **options: neuron.LIFNode(tau=4.0, decay_input=False, **options),
+    "SimpleLIF": lambda **options: neuron.SimpleLIFNode(tau=4.0, decay_input=True, **options),
+    "ParametricLIF": lambda **options: neuron.ParametricLIFNode(init_tau=2.0, **options),
+}
 
 
 def test_states_are_reset_in_every_module():
@@ -22,3 +33,44 @@ def test_a_subclass_of_a_neuron_is_not_taken_for_it():
     assert is_neuron(neuron.LIFNode())
     assert not is_neuron(Special())
     assert not is_neuron(nn.ReLU())
+
+
+# The library's SimpleLIF has no soft reset.
+CASES = [(kind, v) for kind in NEURONS for v in (None, 0.0, -2.0) if (kind, v) != ("SimpleLIF", None)]
+
+
+@pytest.mark.parametrize(("kind", "v_reset"), CASES)
+def test_a_neuron_is_what_its_settings_say(kind, v_reset):
+    # Powers of two above rest, so that the gain is exact.
+    spiking = NEURONS[kind](v_threshold=2.0, v_reset=v_reset, step_mode="m")
+    if v_reset and kind.startswith("Simple"):
+        assert why_irreplaceable(spiking) == "its membrane starts at 0 and is reset to -2"
+        return
+    assert why_irreplaceable(spiking) is None
+    means = settings(spiking)
+    assert (means.threshold, means.strict) == ("full", False)
+    # Quarters: sums and products with these decays are exact for the first steps, so that some meet the threshold.
+    currents = torch.randint(-8, 32, (5, 500), generator=torch.Generator().manual_seed(0)) / 4
+    spikes, membrane = [], torch.zeros(500, dtype=torch.float64)
+    for current in currents:
+        membrane = decay(spiking) * membrane + float(gain(spiking)) * current.double()
+        spikes.append((membrane >= 1).double())
+        membrane = membrane * (1 - spikes[-1]) if means.reset == "zero" else membrane - spikes[-1]
+    assert torch.equal(spiking(currents).double(), torch.stack(spikes))
+
+
+@pytest.mark.parametrize("v_reset", [None, 0.0])
+def test_a_neuron_fires_at_its_threshold(v_reset):
+    for kind in ("IF", "SimpleIF"):
+        assert NEURONS[kind](v_threshold=1.5, v_reset=v_reset)(torch.tensor([1.5])) == 1
+    assert neuron.LIFNode(tau=2.0, v_threshold=1.5, v_reset=v_reset)(torch.tensor([3.0])) == 1
+
+
+def test_a_neuron_of_several_levels_sends_the_nearest():
+    spiking = neuron.ILIFNode(surrogate_function=surrogate.MultiLevelSpikeCount(4))
+    assert settings(spiking) == NeuronSettings()
+    assert spiking(torch.tensor([0.4, 0.6, 1.6, 9.0])).tolist() == [0, 1, 2, 4]
+
+
+def test_a_threshold_below_the_reset_has_no_refined_neuron():
+    assert why_irreplaceable(neuron.IFNode(v_reset=2.0)) == "its threshold is not above 2, to which it is reset"
