@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bitsearch.choices import Choices as Choices
     from bitsearch.choices import FirstLayer as FirstLayer
     from bitsearch.choices import Span as Span
+    from bitsearch.choices import Tie as Tie
     from bitsearch.cost.budget import Budget as Budget
     from bitsearch.cost.metrics import METRICS as METRICS
     from bitsearch.cost.target import Target as Target
@@ -68,6 +69,7 @@ _MODULES = {
     "SearchResult": "bitsearch.study.run",
     "SearchSpace": "bitsearch.space",
     "Span": "bitsearch.choices",
+    "Tie": "bitsearch.choices",
     "Splits": "bitsearch.data.splits",
     "StorageError": "bitsearch.errors",
     "Target": "bitsearch.cost.target",

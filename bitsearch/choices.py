@@ -1,11 +1,15 @@
-"""The bits that a layer may get: a range or list of values for searched layers, fixed values for the first layer."""
+"""The bits that a layer may get: a range or list of values, fixed ones for the first layer; what layers share."""
 
 from collections.abc import Container
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from bitsearch.plan import UniformBits
-from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, TimeSteps
+from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps
+
+Number = Literal["weight_bits", "spike_bits", "time_steps"]
+"""One of the three numbers that a layer gets."""
 
 
 class Span(Frozen):
@@ -118,3 +122,31 @@ class FirstLayer(Frozen):
         return UniformBits(
             weight_bits=self.weight_bits, spike_bits=self.spike_bits, time_steps=min(time_steps, frames or time_steps)
         )
+
+
+class Tie(Frozen):
+    """Layers that have some numbers in common, since they have one weight or one stream of spikes.
+
+    Spike bits are one width a time step, so that layers share both or neither.
+
+    >>> str(bitsearch.Tie(layers=("encoder", "decoder"), share={"weight_bits"}, why="one weight"))
+    'encoder, decoder: weight_bits (one weight)'
+    """
+
+    layers: tuple[Name, ...] = Field(min_length=2)
+    """Module paths."""
+    share: frozenset[Number] = Field(min_length=1)
+    why: str = ""
+    """The reason, in words."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Tie":
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers names one twice: {', '.join(self.layers)}; name each once")
+        if ("spike_bits" in self.share) != ("time_steps" in self.share):
+            raise ValueError("share has one of spike_bits and time_steps; give both, since a step has its own bits")
+        return self
+
+    def __str__(self) -> str:
+        shared = " ".join(number for number in UniformBits.model_fields if number in self.share)
+        return f"{', '.join(self.layers)}: {shared}" + (f" ({self.why})" if self.why else "")

@@ -80,6 +80,8 @@ def profile(
     else:
         _print(name, table, totals, model)
         _print_inputs(table)
+        for tie in dict.fromkeys(row for row in table["tied"] if row):
+            Console().print(Text(f"tied: {tie}"))
         unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
         converted = conversion(network, convert(network, layers), unquantized, model.staying)
         print_conversion(converted, Console())

@@ -6,6 +6,7 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits, check_first_layer, check_granularity
 from bitsearch.cost.target import Target
+from bitsearch.cost.ties import ties_of
 
 __all__ = [
     "METRICS",
@@ -19,5 +20,6 @@ __all__ = [
     "check_granularity",
     "measure",
     "parse_budgets",
+    "ties_of",
     "trace",
 ]

@@ -33,7 +33,8 @@ class LayerGeometry:
     macs: int
     """Multiply-accumulates; conventions in :func:`bitsearch.dataflow.products.layer_macs`."""
     weights: int
-    """Weight elements, without biases and without weights that an earlier layer shares."""
+    """Weight elements, without biases; those of a weight that several modules share stand at one of them: the first,
+    or the first that keeps 32 bits, since the weight then does."""
     inputs: int
     """Input features, each of which is a spike; 0 for a module without multiplications."""
     outputs: int
@@ -60,6 +61,8 @@ class LayerGeometry:
     """True if their spikes are pooled, added up or scaled before the layer reads them."""
     decay: float | None = None
     """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
+    weight_of: str | None = None
+    """The first module that has the layer's own weight, where it is not this one: they are one parameter."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def trace(
     """
     network = _fused(network)
     recording = _recorded(network, example_input, time_axis, nonnegative_input)
-    layers = _with_exclusions(_measured(network, recording), network, include, exclude)
+    layers = _counted_where_stored(_with_exclusions(_measured(network, recording), network, include, exclude))
     if names is not None:
         name_set = set(names)
         measured_layers = [layer for layer in layers if layer.fixed_reason is None and layer.name in name_set]
@@ -181,7 +184,7 @@ def measure(
     in the order of their first calls, a block after the layers inside it; modules that are never called come last.
     """
     network = _fused(network)
-    return _measured(network, _recorded(network, example_input, time_axis, nonnegative_input))
+    return _counted_where_stored(_measured(network, _recorded(network, example_input, time_axis, nonnegative_input)))
 
 
 def _fused(network: nn.Module) -> nn.Module:
@@ -207,7 +210,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
     names = {module: name for name, module in network.named_modules()}
     never_called = [module for module in names if module not in recording.calls]
     layers: list[LayerGeometry] = []
-    counted_weights: set[Tensor] = set()
+    owners: dict[Tensor, str] = {}
     for module in [*recording.calls, *never_called]:
         calls, weights = recording.calls.get(module, []), _weights(module)
         loop = _loop(module, calls, recording)
@@ -219,11 +222,11 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
             LayerGeometry(
                 name=names[module],
                 macs=macs,
-                weights=sum(weight.numel() for weight in weights if weight not in counted_weights),
+                weights=sum(weight.numel() for weight in weights if weight not in owners),
                 inputs=sum(prod(call.shape) // call.axes.samples for call in each) if macs else 0,
                 outputs=_channels(module),
                 signed_input=any(not call.origin.nonnegative for call in calls),
-                first=bool(weights) and bool(calls) and not counted_weights,
+                first=bool(weights) and bool(calls) and not owners,
                 fixed_reason=_fixed_reason(module, recording, macs),
                 frames=len(calls) if loop == "frames" else next((call.axes.frames for call in calls), None),
                 is_static_input=bool(calls) and all(call.axes.is_static for call in calls),
@@ -231,10 +234,23 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 calls=max(1, len(calls)),
                 reads=_reads(calls, names),
                 pooled=any(call.origin.mixed for call in calls if call.origin.neurons),
+                weight_of=next((owners[weight] for weight in weights if weight in owners), None),
             )
         )
-        counted_weights.update(weights)
+        for weight in weights:
+            owners.setdefault(weight, names[module])
     return layers
+
+
+def _counted_where_stored(layers: list[LayerGeometry]) -> list[LayerGeometry]:
+    """The layers, with a weight counted where it is kept at 32 bits, if one of the modules that share it keeps it."""
+    counts = {layer.name: layer.weights for layer in layers}
+    fixed_names = {layer.name for layer in layers if layer.fixed_reason is not None}
+    for layer in layers:
+        if layer.name in fixed_names and layer.weight_of is not None and layer.weight_of not in fixed_names:
+            counts[layer.name] += counts[layer.weight_of]
+            counts[layer.weight_of] = 0
+    return [replace(layer, weights=counts[layer.name]) for layer in layers]
 
 
 def _loop(module: nn.Module, calls: list[Call], recording: Recording) -> Loop | None:

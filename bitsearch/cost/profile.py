@@ -6,6 +6,7 @@ import pandas as pd
 from torch import nn
 
 from bitsearch.cost.model import FLOAT_BITS, CostModel
+from bitsearch.cost.ties import ties_of
 from bitsearch.plan import LayerPlan
 
 
@@ -20,11 +21,12 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
     Returns:
         Columns ``layer``, ``kind``, ``shape`` (of its weight), ``macs``, ``weights``, ``inputs``, ``weight_bits``,
         ``spike_bits``, ``time_steps``; ``reads`` (the neurons that its input comes from), ``gives_way`` (those of them
-        that give way to its own), ``frames``, ``calls`` (for one input), ``loop``; ``note`` (the reason for which it
-        has no bits); the layer's cost by every metric, under the metric's name, and for metrics that add up over the
-        layers ``share.METRIC``, its part of the network's.
+        that give way to its own), ``frames``, ``calls`` (for one input), ``loop``; ``tied`` (what it shares with which
+        layers, and why); ``note`` (the reason for which it has no bits); the layer's cost by every metric, under the
+        metric's name, and for metrics that add up over the layers ``share.METRIC``, its part of the network's.
     """
     modules = dict(network.named_modules())
+    ties = ties_of(model.layers)
     rows: list[dict[str, object]] = []
     for layer in (*model.layers, *model.unquantized):
         module, layer_plan = modules[layer.name], plan.get(layer.name)
@@ -45,6 +47,7 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
                 "frames": layer.frames or 1,
                 "calls": layer.calls,
                 "loop": layer.loop or "",
+                "tied": "; ".join(str(tie) for tie in ties if layer.name in tie.layers),
                 "note": layer.fixed_reason or "",
             }
         )

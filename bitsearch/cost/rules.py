@@ -1,18 +1,20 @@
-"""The bits that each layer may get: the search space's choices restricted by the hardware target."""
+"""The bits that each layer may get: the search space's choices restricted by the hardware target and by ties."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from bitsearch.choices import Choices, FirstLayer, Span
+from bitsearch.choices import Choices, FirstLayer, Number, Span, Tie
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.target import LayerRule, Target
+from bitsearch.cost.ties import Groups, groups_of, ties_of
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 
 MAX_LISTED_VALUES = 16
 """Values of an unbroken range that a message lists one by one."""
-_BIT_FIELDS = ("weight_bits", "spike_bits", "time_steps")
+_BIT_FIELDS: tuple[Number, ...] = ("weight_bits", "spike_bits", "time_steps")
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,23 @@ class AllowedBits:
     """Names of the layers with more than one choice."""
     default_choices: Choices
     """The choices of layers without a rule of their own."""
+    ties: tuple[Tie, ...] = ()
+    """Layers that share numbers, and have the same choices of them."""
 
     @classmethod
-    def make(cls, model: CostModel, choices: Choices, first_layer: FirstLayer) -> "AllowedBits":
+    def make(
+        cls, model: CostModel, choices: Choices, first_layer: FirstLayer, ties: Iterable[Tie] = ()
+    ) -> "AllowedBits":
         """The allowed bits of a network's layers.
 
         Every layer gets the ``choices`` that the model's hardware target allows, and no more time steps than its input
         has frames. The first layer gets its fixed bits. The target's rules for the first and the last layer take
-        precedence.
+        precedence. Layers that share a number, by ``ties`` or since the network itself ties them, get what all of them
+        may have.
 
         Raises:
-            InputError: the target allows none of the search space's choices.
+            InputError: the target allows none of the search space's choices, or layers that share a number have no
+                choice of it in common.
         """
         target = model.target
         common_choices = _common_choices(choices, target)
@@ -49,9 +57,28 @@ class AllowedBits:
             if layer.first:
                 first_bits = {name: (getattr(model.first_bits(layer, first_layer), name),) for name in _BIT_FIELDS}
                 choices_by_layer[layer.name] = _with_rule(Choices.model_validate(first_bits), target.first_layer)
-        return cls(
-            choices_by_layer, tuple(name for name in names if _has_choice(choices_by_layer[name])), common_choices
-        )
+        ties = (*ties_of(model.layers), *ties)
+        choices_by_layer = _tied_choices(choices_by_layer, ties)
+        searched = tuple(name for name in names if _has_choice(choices_by_layer[name]))
+        return cls(choices_by_layer, searched, common_choices, ties)
+
+    @cached_property
+    def _groups(self) -> dict[Number, Groups]:
+        return {number: groups_of(self.ties, number, list(self.choices)) for number in _BIT_FIELDS}
+
+    def sharing(self, name: str, number: Number) -> tuple[str, ...]:
+        """The layers that share a number with a layer, itself included, in the order they run."""
+        return self._groups[number][name]
+
+    def tied(self, plan: Mapping[str, LayerPlan]) -> dict[str, LayerPlan]:
+        """The plan in which layers that share a number have that of the first of them."""
+        return {
+            name: layer.with_bits(
+                plan[self.sharing(name, "weight_bits")[0]].weight_bits,
+                plan[self.sharing(name, "spike_bits")[0]].spike_bits,
+            )
+            for name, layer in plan.items()
+        }
 
     def nearest(
         self, model: CostModel, bits: UniformBits, *, granularity: str, decay: float | None = None
@@ -66,8 +93,8 @@ class AllowedBits:
         return {name: _uniform_layer(layer, self.choices[name].smallest) for name, layer in plan.items()}
 
     def contains(self, plan: Mapping[str, LayerPlan]) -> bool:
-        """True if every layer's bits are among its choices."""
-        return all(
+        """True if every layer's bits are among its choices, and layers that share a number have the same."""
+        return plan == self.tied(plan) and all(
             layer.weight_bits in self.choices[name].weight_bits
             and layer.time_steps in self.choices[name].time_steps
             and all(bits in self.choices[name].spike_bits for bits in layer.spike_bits)
@@ -144,6 +171,26 @@ def _within_frames(choices: Choices, layer: LayerGeometry) -> Choices:
 def _with_rule(choices: Choices, rule: LayerRule | None) -> Choices:
     fixed_values = {name: getattr(rule, name) for name in _BIT_FIELDS if getattr(rule, name, None) is not None}
     return choices.model_copy(update={name: Span(low=value, high=value) for name, value in fixed_values.items()})
+
+
+def _tied_choices(choices: dict[str, Choices], ties: Sequence[Tie]) -> dict[str, Choices]:
+    """The choices of every layer, with those of a shared number that all layers which share it may have."""
+    for number in _BIT_FIELDS:
+        spans: dict[str, Span] = {name: getattr(layer_choices, number) for name, layer_choices in choices.items()}
+        for name, group in groups_of(ties, number, list(choices)).items():
+            span = spans[name]
+            for other in group:
+                common_span = span.within(spans[other].values)
+                if common_span is None:
+                    tie = next(tie for tie in ties if number in tie.share and {name, other} & set(tie.layers))
+                    raise InputError(
+                        f"layers {name!r} and {other!r} have one {number} (tied: {tie}), but may get "
+                        f"{_listing(spans[name].values)} and {_listing(spans[other].values)}; give both a value in "
+                        "common, by choices, first_layer, or the target's rules"
+                    )
+                span = common_span
+            choices = choices | {name: choices[name].model_copy(update={number: span})}
+    return choices
 
 
 def _has_choice(choices: Choices) -> bool:

@@ -164,3 +164,17 @@ def test_the_table_of_inputs_says_what_every_layer_reads(call, capsys, tmp_path,
 def test_a_network_of_images_has_no_table_of_inputs(call, capsys):
     assert call("digits_cnn", "--input-shape", "1,8,8") == 0
     assert "Inputs" not in capsys.readouterr().out
+
+
+def test_layers_with_one_weight_are_named(call, capsys, tmp_path, monkeypatch):
+    (tmp_path / "network_with_one_weight.py").write_text(
+        "from torch import nn\n"
+        "def make(input_shape, classes):\n"
+        "    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))\n"
+        "    network[3].weight = network[1].weight\n"
+        "    return network\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert call("network_with_one_weight:make", "--input-shape", "1,8,8", "--classes", "64") == 0
+    assert "tied: 1, 3: weight_bits (one weight)" in capsys.readouterr().out
