@@ -53,6 +53,7 @@ def deploy(
             raise InputError(f"--{option.replace('_', '-')} is for --format {_formats_with(option)}, not {kind}")
     from bitsearch.plan import BitPlan
     from bitsearch.runs.rebuild import restore, run_folder_of
+    from bitsearch.runs.test_accuracy import verdict_of
 
     bits = BitPlan.load(plan)
     network, task = restore(
@@ -61,7 +62,8 @@ def deploy(
     run = run_folder_of(plan)
     report = run.report_file if run is not None and run.report_file.is_file() else None
     output = output or plan.with_name(plan.stem + FORMATS[kind].suffix)
-    result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, **options))
+    verdict = verdict_of(run).text if run is not None and run.chosen() == bits else None
+    result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, verdict, **options))
     for line in result.lines:
         print(line)
     if not result.equal:

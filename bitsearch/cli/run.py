@@ -147,6 +147,7 @@ def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
         "plan": str(result.folder.chosen_file),
         "report": str(page),
         "chosen": json.loads(result.best.to_json()),
+        "verdict": result.verdict.as_json(),
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
         "full_precision": {"accuracy": result.folder.settings.full_precision.model_dump(exclude_none=True)},
     }

@@ -53,7 +53,7 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         achieved, limit = (formats.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
         budget_text = outcome.requested if budget.of_target else f"budget {outcome.requested}"
         console.print(f"{budget_text}: {formats.title(outcome.metric)} {achieved} of at most {limit}", highlight=False)
-    console.print(_verdict(result), highlight=False)
+    console.print(Text(result.verdict.text), highlight=False)
     for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
 
@@ -91,15 +91,3 @@ def _layers(plan: "BitPlan") -> Table:
         spikes = " ".join(str(bits) for bits in layer.spike_bits)
         table.add_row(Text(name), str(layer.weight_bits), spikes, str(layer.time_steps))
     return table
-
-
-def _verdict(result: "SearchResult") -> str:
-    best, uniform = result.best, [plan for plan in result.uniform if plan.met]
-    if best.provenance.method == "uniform":
-        return "A uniform plan won: no learned allocation was better on validation."
-    if not uniform:
-        return "No uniform baseline within the budget has been trained."
-    accuracy_gain = (best.accuracy.validation or 0.0) - (uniform[0].accuracy.validation or 0.0)
-    if accuracy_gain == 0:
-        return "As accurate on validation as the best uniform plan, and no dearer."
-    return f"{100 * accuracy_gain:.2f} points above the best uniform plan on validation."

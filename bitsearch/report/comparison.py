@@ -15,8 +15,8 @@ from bitsearch.report import style
 from bitsearch.report.front_figure import View, accuracy_ranges, method_name, view_over
 from bitsearch.report.page import data_island, digest, environment, page_part, script
 from bitsearch.report.plans_table import Cell
-from bitsearch.report.verdict import hover_name
 from bitsearch.runs.pareto import pareto_front, validation_accuracy
+from bitsearch.runs.plan_names import hover_name
 from bitsearch.study.analysis import Spread, spreads
 from bitsearch.study.compare import FULL_PRECISION, Comparison
 from bitsearch.text import MISSING, accuracy, amount, cost, plotly_text, shorten, title, widths

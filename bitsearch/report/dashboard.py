@@ -12,9 +12,9 @@ from bitsearch.plan import BitPlan
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.page import write_report
 from bitsearch.report.study_figures import front_bits_figure, hypervolume_figure
-from bitsearch.report.verdict import hover_name, name
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan, pareto_front
+from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import hypervolumes
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.study import load_study

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.verdict import hover_name
 from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front, validation_accuracy
+from bitsearch.runs.plan_names import hover_name
 from bitsearch.study.analysis import Spread, spreads
 from bitsearch.text import Scale, accuracy, cost, plotly_text, scale, shorten, title
 

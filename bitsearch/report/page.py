@@ -30,9 +30,10 @@ from bitsearch.report.study_figures import (
     importance_figure,
 )
 from bitsearch.report.trial_details import packed_details
-from bitsearch.report.verdict import headline, hover_name, is_uniform, name, reason
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.plan_names import hover_name, is_uniform, name
+from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.study.analysis import hypervolumes, importances, layer_correlations
 from bitsearch.study.study import finished_trials
 
@@ -84,8 +85,7 @@ def render(folder: RunFolder) -> str:
             chosen=chosen_plan,
             chosen_name=name(chosen_plan),
             uniform_count=sum(is_uniform(plan) for plan in plans),
-            headline=headline(chosen_plan),
-            reason=reason(plans, chosen_plan, settings.metric),
+            verdict=verdict_of(folder),
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
             facts=facts(settings, sample_counts(log), [plan.provenance.seed for plan in plans]),

@@ -9,8 +9,8 @@ from bitsearch.report import style
 from bitsearch.report.definitions import definition
 from bitsearch.report.front_figure import View, accuracy_ranges, methods
 from bitsearch.report.study_figures import DIVIDER, LABEL_CHARACTERS
-from bitsearch.report.verdict import hover_name, name
 from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import KINDS
 from bitsearch.text import plotly_text, shorten, title
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitsearch.plan import BitPlan
-from bitsearch.report.verdict import is_uniform, kind, rival
 from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front
+from bitsearch.runs.plan_names import is_uniform, kind
+from bitsearch.runs.verdict import judge
 from bitsearch.text import MISSING, accuracy, aligned, shared_widths, title, unit
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
@@ -85,7 +86,7 @@ def _table_plans(plans: Sequence[BitPlan], chosen_plan: BitPlan, metric: str) ->
     uniform_plans = [plan for plan in plans if is_uniform(plan) and plan != chosen_plan]
     if len(uniform_plans) > MAX_UNIFORM_ROWS:
         uniform_plans = pareto_front(uniform_plans, metric)
-    rival_plan = rival(plans, chosen_plan, metric)
+    rival_plan = judge(plans, chosen_plan, metric).rival
     if rival_plan is not None and rival_plan not in uniform_plans:
         uniform_plans.append(rival_plan)
     return [chosen_plan, *sorted(uniform_plans, key=lambda plan: (is_uniform(plan), plan.costs.get(metric, 0.0)))]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.verdict import hover_name
+from bitsearch.runs.plan_names import hover_name
 from bitsearch.text import plotly_text, shorten
 
 ROW_PIXELS = 26

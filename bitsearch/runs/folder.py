@@ -125,6 +125,11 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def test_file(self) -> Path:
+        """``test.safetensors``: which samples of the test split the measured networks got right."""
+        return self.path / "test.safetensors"
+
+    @property
     def report_file(self) -> Path:
         """``pareto.html``."""
         return self.path / "pareto.html"

@@ -2,29 +2,79 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch import nn
 
+from bitsearch.errors import InputError
+from bitsearch.files import write_whole
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
-from bitsearch.train.evaluate import evaluate
+from bitsearch.runs.verdict import Verdict, judge
+from bitsearch.train.evaluate import correct_samples
 from bitsearch.train.task import Task
+
+Correct = dict[str, NDArray[np.bool_]]
+"""Which test samples were classified correctly, ``[N]``, by the name of the weights: ``trial-0004``."""
 
 
 def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
-    """Measure test accuracy, once each, of the front, the choice, the baselines and full precision."""
+    """Measure test accuracy, once each, of the front, the choice, the baselines and full precision.
+
+    Which samples each of them gets right is kept in the run folder, for the verdict.
+    """
     settings, test = folder.settings, task.splits.test
     batch_size = task.space.training.at_once
+    table = _read(folder)
+
+    def measure(measured: nn.Module, row: str) -> float:
+        table[row] = correct_samples(measured, test, batch_size).numpy()
+        write_whole(folder.test_file, save(table))
+        return int(table[row].sum()) / len(table[row])
+
     if settings.full_precision.test is None:
-        measured = settings.full_precision.model_copy(update={"test": evaluate(network, test, batch_size)})
+        accuracy = measure(network, folder.full_precision_weights.stem)
+        measured = settings.full_precision.model_copy(update={"test": accuracy})
         folder.write_settings(settings.model_copy(update={"full_precision": measured}))
     for plan in _reported(folder):
         if plan.accuracy.test is None:
-            accuracy = evaluate(_load_trial(folder, plan, network), test, batch_size)
+            assert plan.provenance.trial is not None
+            row = folder.weights_file(plan.provenance.trial).stem
+            accuracy = measure(_load_trial(folder, plan, network), row)
             measured = plan.accuracy.model_copy(update={"test": accuracy})
             folder.write_plan(plan.model_copy(update={"accuracy": measured}))
+
+
+def verdict_of(folder: RunFolder) -> Verdict:
+    """Whether the chosen plan of a run is better than the best of the other kind.
+
+    Raises:
+        InputError: no trial meets the budget yet, or a file of the run cannot be read.
+    """
+    plans, table = folder.plans(), _read(folder)
+    trials = [plan.provenance.trial for plan in plans if plan.provenance.trial is not None]
+    names = {trial: folder.weights_file(trial).stem for trial in trials}
+    correct = {trial: table[row] for trial, row in names.items() if row in table}
+    return judge(plans, folder.chosen(), folder.settings.metric, correct)
+
+
+def _read(folder: RunFolder) -> Correct:
+    """Empty where a run of an earlier version did not keep it."""
+    if not folder.test_file.is_file():
+        return {}
+    try:
+        table = load_file(folder.test_file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{folder.test_file} is not a safetensors file: {error}") from error
+    shapes = {row.shape for row in table.values()}
+    if len(shapes) > 1 or any(row.dtype != bool or row.ndim != 1 for row in table.values()):
+        raise InputError(f"{folder.test_file} is not what a run wrote: its tensors must be bool [N], all of one length")
+    return table
 
 
 def _reported(folder: RunFolder) -> Iterable[BitPlan]:

@@ -25,7 +25,8 @@ from bitsearch.runs.interruption import Stop
 from bitsearch.runs.pareto import to_dataframe
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import check_resumable, lock_run_folder
-from bitsearch.runs.test_accuracy import evaluate_test_split
+from bitsearch.runs.test_accuracy import evaluate_test_split, verdict_of
+from bitsearch.runs.verdict import Verdict
 from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
 from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
@@ -77,6 +78,11 @@ class SearchResult:
     def trials(self) -> pd.DataFrame:
         """Every finished trial, one row a plan."""
         return to_dataframe(self.folder.plans())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether what was searched is better than uniform bits, on the test split and by chance."""
+        return verdict_of(self.folder)
 
     @property
     def uniform(self) -> list[BitPlan]:

@@ -18,6 +18,18 @@ from bitsearch.train.predict import predict
 
 
 @torch.no_grad()
+def correct_samples(network: nn.Module, samples: Samples, batch_size: int) -> Tensor:
+    """Which samples have their label as the largest logit, bool ``[N]`` on the CPU; modes stay as they were."""
+    device = next(network.parameters()).device
+    with eval_mode(network):
+        correct = [
+            predict(network, inputs.to(device)).argmax(-1) == labels.to(device)
+            for inputs, labels in batches(samples, batch_size)
+        ]
+    return torch.cat(correct).cpu()
+
+
+@torch.no_grad()
 def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: bool = False) -> float:
     """Share of samples whose largest logit is their label; modes stay as they were.
 

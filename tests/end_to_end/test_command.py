@@ -38,7 +38,7 @@ def test_the_json_result_is_all_there_is_on_stdout(ran):
     cwd, finished = ran
     assert finished.returncode == 0, finished.stderr
     result = json.loads(finished.stdout)
-    assert set(result) == {"run", "plan", "report", "chosen", "baselines", "full_precision"}
+    assert set(result) == {"run", "plan", "report", "chosen", "verdict", "baselines", "full_precision"}
     assert result["run"].startswith("reports/tiny-")
     chosen = BitPlan.load(cwd / result["plan"])
     assert json.loads(chosen.to_json()) == result["chosen"]

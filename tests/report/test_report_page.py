@@ -78,7 +78,7 @@ def test_page_says_what_was_asked_and_found(run_folder):
     words = " ".join(" ".join(read(run_folder).text).replace("\xa0", " ").split())
     for expected in (
         "digits within budget 4x",
-        "An adaptive plan won:",
+        "An adaptive plan is ahead on validation:",
         "98.61 %",
         "97.50 %",
         "94.66 % of the limit, 16 bits",
@@ -156,7 +156,7 @@ def test_the_script_stays_small():
 def test_a_uniform_winner_is_named(run_folder, make_plan):
     run_folder.write_plan(make_plan(run_folder.settings, 40, [(3, [4])] * 4, 0.999, "uniform"))
     words = " ".join(" ".join(read(run_folder).text).split())
-    assert "A uniform plan won:" in words
+    assert "A uniform plan is ahead on validation:" in words
     assert "not measured" in words
 
 

@@ -31,6 +31,8 @@ class ExportRequest:
     """File or folder to write."""
     report: Path | None = None
     """Page of the plan's run, if there is one."""
+    verdict: str | None = None
+    """What the plan's run says of it beside uniform bits, if it is the one that the run chose."""
     share_steps: bool = False
     """Whether a layer's spikes are to have one step size for all time steps."""
 

@@ -44,14 +44,26 @@ _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 def export(request: ExportRequest) -> ExportResult:
     """Make the folder ``request.output``; InputError as :func:`export_hub_folder`."""
     unpacked = export_hub_folder(
-        request.network, request.task.examples, request.output, request.plan, request.task.space, request.report
+        request.network,
+        request.task.examples,
+        request.output,
+        request.plan,
+        request.task.space,
+        request.report,
+        request.verdict,
     )
     lines = (f"{request.output}: choose a licence in {CARD}, in place of {LICENCE}",)
     return ExportResult(lines if unpacked is None else (*lines, f"no packed file: {unpacked}"))
 
 
 def export_hub_folder(
-    network: nn.Module, example_input: Tensor, path: Path, plan: BitPlan, space: SearchSpace, report: Path | None = None
+    network: nn.Module,
+    example_input: Tensor,
+    path: Path,
+    plan: BitPlan,
+    space: SearchSpace,
+    report: Path | None = None,
+    verdict: str | None = None,
 ) -> str | None:
     """Make the folder ``path``, whole or not at all.
 
@@ -62,6 +74,7 @@ def export_hub_folder(
         plan: the network's.
         space: the plan's; a data folder and the path of a target file are left out of the copy.
         report: page of the run, to copy if there is one.
+        verdict: what the run says of the plan beside uniform bits, for the card.
 
     Returns:
         Why there is no packed file; None if there is one.
@@ -91,7 +104,7 @@ def export_hub_folder(
             unpacked = str(error)
         if report is not None:
             shutil.copyfile(report, draft / REPORT)
-        write_whole(draft / CARD, card(plan, space, unpacked, widths, report=report is not None))
+        write_whole(draft / CARD, card(plan, space, unpacked, widths, report=report is not None, verdict=verdict))
         # Fails where another has put something there meanwhile.
         draft.replace(path)
     except OSError as error:
@@ -115,10 +128,12 @@ def card(
     widths: Mapping[str, RunWidths] | None = None,
     *,
     report: bool = False,
+    verdict: str | None = None,
 ) -> str:
     """The model card, Markdown behind a block of YAML; every name in it is text, never markup.
 
-    ``unpacked`` says why there is no packed file; ``widths`` are those of the packed file.
+    ``unpacked`` says why there is no packed file; ``widths`` are those of the packed file; ``verdict`` sets the plan
+    beside uniform bits.
     """
     return (
         _environment()
@@ -131,6 +146,7 @@ def card(
             widths=widths,
             unpacked=unpacked,
             report=report,
+            verdict=verdict,
             files={"plan": PLAN, "weights": WEIGHTS, "space": SPACE, "packed": PACKED, "report": REPORT},
             factories=[name for name in (space.network, space.data) if is_import_path(name)],
             needs_root="root" in space.data_options,

@@ -1,0 +1,151 @@
+"""Whether what was searched is better than uniform bits: one answer for terminal, page, model card and JSON.
+
+Both plans were chosen on validation, each the best of several, so that their validation accuracies are too high by
+unlike amounts. What is said of them is said of the test split, which had no part in the choice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitsearch.plan import BitPlan
+from bitsearch.runs.paired import PairedDifference, paired_difference
+from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.plan_names import is_uniform, kind, name
+from bitsearch.text import accuracy, cost, points
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The chosen plan beside the best plan within the budget of the other kind: uniform, or searched."""
+
+    metric: str
+    """Of the costs that are compared."""
+    chosen: BitPlan
+    rival: BitPlan | None
+    chosen_from: int
+    """Plans of the chosen one's kind within the budget, of which it is the best on validation."""
+    rival_from: int
+    difference: PairedDifference | None
+    """Chosen minus rival on the test split; None where it is not known which samples they got right."""
+    rival_kind: str
+    """Of the rival, or of what there is none of."""
+    over_budget: bool
+    """True if there are plans of that kind, all of them over the budget."""
+
+    @property
+    def same_plan(self) -> bool:
+        """True if both plans have the same bits in every layer: they differ by their training alone."""
+        return self.rival is not None and self.chosen.layers == self.rival.layers
+
+    @property
+    def headline(self) -> str:
+        """The answer in a few words."""
+        winner = f"{'An' if kind(self.chosen) == 'adaptive' else 'A'} {kind(self.chosen)} plan"
+        if self.rival is None:
+            return f"{winner} was chosen, with nothing beside it"
+        if self.same_plan:
+            return "The same plan"
+        if self.difference is None:
+            return f"{winner} is ahead on validation"
+        if not self.difference.is_shown:
+            return f"No difference that {self.difference.samples:,} test samples can show"
+        if self.difference.low > 0:
+            return f"{winner} won"
+        return f"The best {self.rival_kind} plan is better on the test split"
+
+    @property
+    def explanation(self) -> str:
+        """The numbers behind it; follows the headline and a colon."""
+        chosen, rival = self.chosen, self.rival
+        validation = accuracy(chosen.accuracy.validation)
+        if rival is None:
+            absence = "met the budget" if self.over_budget else "was trained"
+            return f"{name(chosen)} has {validation} on validation. No {self.rival_kind} plan {absence}."
+        if self.same_plan:
+            return (
+                f"{name(chosen)} and {name(rival)}, the best {self.rival_kind} plan, have the same bits everywhere. "
+                f"Their accuracies, {_accuracies(chosen)} and {_accuracies(rival)}, differ by training alone."
+            )
+        sides = (
+            f"{name(chosen)}, the best on validation of {_count(self.chosen_from, kind(chosen))}, has "
+            f"{_accuracies(chosen)}; {name(rival)}, the best of {_count(self.rival_from, self.rival_kind)}, has "
+            f"{_accuracies(rival)}."
+        )
+        costs = (
+            f"They cost {cost(self.metric, chosen.costs[self.metric], 4)} and "
+            f"{cost(self.metric, rival.costs[self.metric], 4)}."
+        )
+        if self.difference is None:
+            return f"{sides} {costs} Which test samples each got right is not recorded, so nothing is said of chance."
+        difference = self.difference
+        side = "above" if difference.difference > 0 else "below"
+        distance = f"{points(difference.difference)} {side} it" if difference.difference else "equal"
+        interval = f"{_signed(difference.low)} to {_signed(difference.high)} points"
+        return f"{sides} On the test split it is {distance} (95 % interval {interval}). {costs}"
+
+    @property
+    def text(self) -> str:
+        """Both, as one line."""
+        return f"{self.headline}: {self.explanation}"
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        difference = self.difference
+        return {
+            "headline": self.headline,
+            "explanation": self.explanation,
+            "chosen_trial": self.chosen.provenance.trial,
+            "rival_trial": None if self.rival is None else self.rival.provenance.trial,
+            "chosen_from": self.chosen_from,
+            "rival_from": self.rival_from,
+            "test_difference": None if difference is None else vars(difference),
+        }
+
+
+def judge(
+    plans: Sequence[BitPlan],
+    chosen: BitPlan,
+    metric: str,
+    correct: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> Verdict:
+    """Set the chosen plan beside the best of the other kind.
+
+    Args:
+        plans: all of the run.
+        chosen: the best of them within the budget.
+        metric: the front's axis.
+        correct: by trial, which samples of the test split it got right.
+    """
+    feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
+    others = [plan for plan in plans if is_uniform(plan) != is_uniform(chosen)]
+    rival = best_plan(others, metric)
+    kinds = {kind(plan) for plan in others}
+    usual = "searched" if is_uniform(chosen) else "uniform"
+    trials = [] if rival is None else [chosen.provenance.trial, rival.provenance.trial]
+    measured = [row for trial in trials if trial is not None and (row := (correct or {}).get(trial)) is not None]
+    return Verdict(
+        metric=metric,
+        chosen=chosen,
+        rival=rival,
+        chosen_from=sum(is_uniform(plan) == is_uniform(chosen) for plan in feasible),
+        rival_from=sum(is_uniform(plan) != is_uniform(chosen) for plan in feasible),
+        difference=paired_difference(*measured) if len(measured) == 2 else None,
+        rival_kind=next(iter(kinds)) if len(kinds) == 1 else usual,
+        over_budget=bool(others),
+    )
+
+
+def _accuracies(plan: BitPlan) -> str:
+    validation = f"{accuracy(plan.accuracy.validation)} on validation"
+    return validation if plan.accuracy.test is None else f"{validation} and {accuracy(plan.accuracy.test)} on test"
+
+
+def _count(plans: int, kind_name: str) -> str:
+    return f"{plans} {kind_name} plan{'' if plans == 1 else 's'} within the budget"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")

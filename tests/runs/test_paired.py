@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitsearch.runs.paired import paired_difference
+
+
+def counts(both, first_only, second_only, neither):
+    """Two vectors with so many samples that both, one or neither got right."""
+    pairs = [(True, True)] * both + [(True, False)] * first_only + [(False, True)] * second_only
+    first, second = np.array(pairs + [(False, False)] * neither).T
+    return first, second
+
+
+def exact_p_value(better, changed):
+    """McNemar's, two-sided: twice the smaller tail of a fair coin."""
+    tail = sum(math.comb(changed, k) for k in range(min(better, changed - better) + 1)) / 2**changed
+    return min(1.0, 2 * tail)
+
+
+def test_one_image_of_360_is_no_difference():
+    difference = paired_difference(*counts(350, 4, 3, 3))
+    assert difference.samples == 360
+    assert difference.difference == pytest.approx(1 / 360)
+    assert difference.low < 0 < difference.high
+    assert not difference.is_shown
+
+
+def test_nothing_changed():
+    difference = paired_difference(*counts(350, 0, 0, 10))
+    assert (difference.difference, difference.low, difference.high, difference.is_shown) == (0, 0, 0, False)
+
+
+def test_the_interval_of_a_handful_that_one_side_won():
+    # Of 8 samples all for the first: the share is at least 0.025 ** (1 / 8), by Clopper and Pearson.
+    difference = paired_difference(*counts(90, 8, 0, 2))
+    assert difference.low == pytest.approx((2 * 0.025 ** (1 / 8) - 1) * 0.08)
+    assert difference.high == pytest.approx(0.08)
+    assert difference.is_shown
+
+
+@given(*[st.integers(0, 60)] * 4)
+def test_it_is_shown_where_mcnemars_exact_test_rejects(both, first_only, second_only, neither):
+    if both + first_only + second_only + neither == 0:
+        return
+    difference = paired_difference(*counts(both, first_only, second_only, neither))
+    changed = first_only + second_only
+    assert difference.is_shown == (changed > 0 and exact_p_value(first_only, changed) < 0.05)
+    assert difference.low <= difference.difference <= difference.high
+    swapped = paired_difference(*reversed(counts(both, first_only, second_only, neither)))
+    assert (swapped.low, swapped.high) == pytest.approx((-difference.high, -difference.low))
