@@ -71,8 +71,12 @@ class LayerPlan(Frozen):
     """Module paths of the network's neurons that the layer's own stands for. None, in plans written before they were
     recorded: those registered in front of the layer."""
     pooled: bool | None = None
-    """True where these neurons' spikes are pooled, added up or scaled before the layer reads them: the layer's own
-    neuron then stands behind that."""
+    """True where these neurons' spikes are pooled, added up or scaled before the layer reads them. Unless they fire
+    ``in_place``, the layer's own neuron then stands behind that."""
+    in_place: bool | None = None
+    """True where these neurons stay where they are, with the layer's spike bits, time steps and step sizes: what the
+    layer reads is made of their spikes. None, as in plans of before there was a choice, puts one neuron at its
+    input."""
     neuron: NeuronSettings | None = None
     """Of the layer's own neuron. None: it subtracts what it sends, and sends the nearest level."""
 
@@ -84,6 +88,10 @@ class LayerPlan(Frozen):
             raise ValueError(f"time_steps is {self.time_steps}, but the layer is called for {self.frames} frames")
         if self.neuron is not None and self.signed_input:
             raise ValueError("signed_input is true, but neuron has settings, which are for spikes of one sign")
+        if self.in_place and not self.neurons:
+            raise ValueError("in_place is true, but the layer lists no neurons that would fire there")
+        if self.in_place and self.signed_input:
+            raise ValueError("in_place and signed_input are true, but spikes of neurons are never below zero")
         if len(self.spike_bits) != self.time_steps:
             raise ValueError(
                 f"spike_bits lists {len(self.spike_bits)} bit widths for {self.time_steps} time steps; "

@@ -39,12 +39,17 @@ class Calls:
             return False
         return self.input is x or torch.equal(self.input, x)
 
-    def add_input(self, currents: Tensor, stale: list[int]) -> tuple[Tensor, list[int]]:
-        """(the currents of all calls since step sizes had to be set, the time steps concerned)."""
+    def add_input(self, currents: Tensor, stale: list[int], *, framed: bool) -> tuple[Tensor, list[int]]:
+        """(the currents of all calls since step sizes had to be set, the time steps concerned).
+
+        With ``framed`` their first axis holds the time steps, and the same number of them.
+        """
         self.open_steps = sorted({*self.open_steps, *stale})
         if not self.open_steps:
             return currents, []
         self.inputs.append(currents.detach())
         if len({part.shape for part in self.inputs}) == 1:
             return torch.cat(self.inputs, 1 if currents.dim() > 1 else 0), self.open_steps
-        return torch.cat([part.flatten(1).flatten() for part in self.inputs]), self.open_steps
+        if framed:
+            return torch.cat([part.flatten(1) for part in self.inputs], 1), self.open_steps
+        return torch.cat([part.flatten() for part in self.inputs]), self.open_steps

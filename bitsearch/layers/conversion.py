@@ -9,7 +9,7 @@ from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.reparametrized import reparametrized
 from bitsearch.frameworks.spikingjelly import is_neuron, is_spiking
 from bitsearch.layers.absorption import AbsorbedReLU
-from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.input_current import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer
 
 

@@ -16,6 +16,7 @@ from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from bitsearch.layers.neurons import replace_neurons
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import BitPlan, LayerPlan
 
@@ -64,15 +65,16 @@ def convert(
         module.add_quantization(layer_plan, (choices or {}).get(name))
     replace_neurons(network, plan)
     absorb_relus(network, currents=any(layer.neurons is None for layer in plan.values()))
-    if any(layer.loop for layer in plan.values()):
+    if any(layer.loop or layer.in_place for layer in plan.values()):
         network.register_forward_pre_hook(begin_pass)
     return network
 
 
 def begin_pass(network: nn.Module, *_: object) -> None:
-    """Forget what layers that are called several times keep from call to call: a forward pass begins."""
-    for layer in quantized_layers(network).values():
-        layer.begin_pass()
+    """Forget what layers and neurons keep from call to call: a forward pass begins."""
+    for module in network.modules():
+        if isinstance(module, QuantizedLayer | PlacedNeuron):
+            module.begin_pass()
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:

@@ -47,7 +47,7 @@ class LearnedAllocation(nn.Module):
         """Take the plan's bits; with ``choices``, latents that may move within them."""
         self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
         self.frames, self.loop = plan.frames, plan.loop
-        self.neurons, self.pooled = plan.neurons, plan.pooled
+        self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
         self.renewals = 0
@@ -127,6 +127,7 @@ class LearnedAllocation(nn.Module):
             loop=self.loop,
             neurons=self.neurons,
             pooled=self.pooled,
+            in_place=self.in_place,
         )
 
     @torch.no_grad()

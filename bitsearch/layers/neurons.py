@@ -2,55 +2,20 @@
 
 A quantized layer has a neuron at its own input, with the decay of those that it stands for, as the plan lists them
 (:mod:`bitsearch.cost.streams`). The original neuron is replaced by its input scaling (1/threshold), plus a ReLU if
-other modules read it.
+other modules read it; or, where the plan says ``in_place``, by the layer's neuron, standing where the original stood.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.spikingjelly import gain, is_neuron
+from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import LayerPlan
-
-
-class InputCurrent(nn.Module):
-    """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
-
-    ``gain`` is in units of the threshold, as :func:`bitsearch.frameworks.spikingjelly.gain` has it. It is a buffer,
-    since a network may have learned it.
-    """
-
-    gain: Tensor
-
-    def __init__(self, gain: Tensor | float, *, rectified: bool = True) -> None:
-        super().__init__()
-        self.register_buffer("gain", torch.as_tensor(gain, dtype=torch.float32))
-        self.rectified = rectified
-        self.is_identity = False
-        """True if the gain is one everywhere."""
-        self._note_gain()
-
-    def _note_gain(self) -> None:
-        self.is_identity = bool((self.gain == 1).all())
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._note_gain()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shaped like ``x``."""
-        current = x if self.is_identity else x * self.gain.to(x.dtype)
-        return torch.relu(current) if self.rectified else current
-
-    def extra_repr(self) -> str:
-        """Both, for printing the network."""
-        gain = f"{self.gain.item():g}" if self.gain.numel() == 1 else f"{tuple(self.gain.shape)}"
-        return f"gain={gain}, rectified={self.rectified}"
 
 
 def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
@@ -69,12 +34,38 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
     of_pooled = {path for layer in plan.values() if layer.pooled or layer.signed_input for path in layer.neurons or ()}
     pooled = [neuron for path, neuron in network.named_modules(remove_duplicate=False) if path in of_pooled]
     device = next(network.parameters()).device
+    readers = _readers_in_place(network, plan)
     for path, neuron in list(network.named_modules(remove_duplicate=False)):
         if any(neuron is other for other in replaced):
             parent, _, child = path.rpartition(".")
-            rectified = not recorded or any(neuron is other for other in pooled)
-            current = InputCurrent(gain(neuron), rectified=rectified).to(device)
-            setattr(network.get_submodule(parent), child, current)
+            if neuron in readers:
+                current: InputCurrent = PlacedNeuron(gain(neuron), readers[neuron])
+            else:
+                rectified = not recorded or any(neuron is other for other in pooled)
+                current = InputCurrent(gain(neuron), rectified=rectified)
+            setattr(network.get_submodule(parent), child, current.to(device))
+
+
+def _readers_in_place(network: nn.Module, plan: Mapping[str, LayerPlan]) -> dict[nn.Module, QuantizedLayer]:
+    """The layer whose numbers a neuron has that stays in its place; InputError where another layer reads it."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    readers: dict[nn.Module, list[str]] = {}
+    for name, layer in plan.items():
+        for path in layer.neurons or ():
+            readers.setdefault(modules[path], []).append(name)
+    in_place = {}
+    for neuron, names in readers.items():
+        if not any(plan[name].in_place for name in names):
+            continue
+        if len(names) > 1:
+            raise InputError(
+                f"the plan lets a neuron that layers {names[0]!r} and {names[1]!r} read fire in its place; it can have "
+                "the bits of one layer only, so leave in_place out of all layers that share their neurons"
+            )
+        reader = modules[names[0]]
+        assert isinstance(reader, QuantizedLayer)
+        in_place[neuron] = reader
+    return in_place
 
 
 def _neurons_in_front(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

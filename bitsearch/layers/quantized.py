@@ -17,7 +17,7 @@ from bitsearch.layers.calls import Calls
 from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.layers.step_renewal import StepRenewal
 from bitsearch.plan import LayerPlan
-from bitsearch.quant.frames import bin_frames, hold_frames, with_time_gradient
+from bitsearch.quant.frames import bin_frames, first_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.uniform import Levels, q_max, quantize, quantized, working_precision
@@ -28,6 +28,8 @@ Observer = Callable[[Tensor, Tensor, Tensor], None]
 The spikes are their mean over the time steps, shaped like the input; where the input has a time axis, ``[F, N, ...]``,
 they are those of every time step, ``[T, N, ...]``.
 """
+ArrivalObserver = Callable[[Tensor], None]
+"""Gets what a layer multiplies where neurons are in their places: their spikes, pooled or added up, shaped as above."""
 
 
 class QuantizedLayer(StepRenewal):
@@ -36,6 +38,9 @@ class QuantizedLayer(StepRenewal):
     An input without a time axis is the same at every time step. One with a time axis, :attr:`frames` long, is either
     ``[F, N, ...]`` or folded, ``[F·N, ...]``, as spikingjelly's containers hand it on; it is binned into T time steps,
     and what they yield is held over the frames, so that the result has them again (:mod:`bitsearch.quant.frames`).
+
+    Where the plan says ``in_place``, the layer's neurons stand where the network's did
+    (:mod:`bitsearch.layers.placed_neuron`), and its input is what has become of their spikes on the way.
 
     ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own.
     """
@@ -52,6 +57,7 @@ class QuantizedLayer(StepRenewal):
         """Give the layer the plan's bits; with ``choices``, latents that may move within them."""
         self.straight_through = True
         self.observer: Observer | None = None
+        self.arrival_observer: ArrivalObserver | None = None
         self.soft_weights = None
         self.add_allocation(plan, choices)
         self.begin_pass()
@@ -69,6 +75,8 @@ class QuantizedLayer(StepRenewal):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the torch parent does, on spikes and quantized weights; shapes as there, with the time axis kept."""
+        if self.in_place:
+            return self._of_spikes(x)
         if self.loop == "frames":
             return self._next_frame(x)
         if self.loop != "same":
@@ -95,15 +103,20 @@ class QuantizedLayer(StepRenewal):
         return result if sequence is x else result.flatten(0, 1)
 
     def _next_frame(self, x: Tensor) -> Tensor:
-        """Of one frame: the recurrence of :mod:`bitsearch.quant.neuron`, one step a call."""
-        t, residual = self.calls.count, self.calls.residual
+        """Of one frame."""
+        spikes = self.next_spikes(x, self.calls)
+        bias: Any = self.bias
+        self.observe(x, spikes, self.pass_weight())
+        return self.operation(spikes, self.pass_weight(), bias)
+
+    def next_spikes(self, x: Tensor, calls: Calls) -> Tensor:
+        """Of one frame: the recurrence of :mod:`bitsearch.quant.neuron`, one a call; ``calls`` keeps the membrane."""
+        t, residual = calls.count, calls.residual
         if t >= self.active_steps:
             raise InputError(f"the plan is for inputs of {self.active_steps} frames; this one has more")
-        self.calls.count += 1
+        calls.count += 1
         current = working_precision(x)
         membrane = current if residual is None or not self.decay else torch.add(current, residual, alpha=self.decay)
-        if self._stale_weight:
-            self._renew(self._renew_weight)
         if t in self._stale_spikes:
             self._renew(lambda: self._renew_spikes(t, membrane))
         latent = self.spike_latent if self.straight_through else None
@@ -115,15 +128,35 @@ class QuantizedLayer(StepRenewal):
             time_steps=1,
             signed=self.signed_input,
         )
-        self.calls.residual = (membrane - spikes).detach()
-        self.calls.step, self.calls.membrane = t, membrane.detach()
+        calls.residual = (membrane - spikes).detach()
+        calls.step, calls.membrane = t, membrane.detach()
+        return spikes.to(x.dtype)
+
+    def pass_weight(self) -> Tensor:
+        """The weights on their grid, one tensor for all calls of a forward pass."""
+        if self._stale_weight:
+            self._renew(self._renew_weight)
         if self.calls.weight is None:
             self.calls.weight = self.quantized_weight()
-        spikes = spikes.to(x.dtype)
-        if self.observer is not None:
-            self.observer(x if self.signed_input else x.clamp_min(0), spikes, self.calls.weight)
+        return self.calls.weight
+
+    def _of_spikes(self, x: Tensor) -> Tensor:
+        """Of spikes that neurons in places of their own fired."""
+        if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
+            return self._of_spikes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        held = self.frames is not None and self.loop != "frames"
+        sequence = self._sequence(x, self.frames) if held and self.frames is not None else x
+        spikes = first_frames(sequence, self.active_steps) if held else sequence
+        if self.arrival_observer is not None:
+            self.arrival_observer(spikes)
+        weight = self.pass_weight()
         bias: Any = self.bias
-        return self.operation(spikes, self.calls.weight, bias)
+        with recomputed((weight, self._weight_again())):
+            result = self.operation(spikes.flatten(0, 1) if held else spikes, weight, bias)
+        if not held or self.frames is None:
+            return result
+        result = hold_frames(result.unflatten(0, spikes.shape[:2]), self.frames)
+        return result if sequence is x else result.flatten(0, 1)
 
     def _sequence(self, x: Tensor, frames: int) -> Tensor:
         """``[F, N, ...]``, of an input that may be folded."""
@@ -159,18 +192,25 @@ class QuantizedLayer(StepRenewal):
             return spikes
         return with_time_gradient(spikes, x, steps, bits, time_latent, decay=self.decay, signed=self.signed_input)
 
-    def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(spikes, quantized weight) for an input; renews the steps whose bits have changed."""
+    def fire(self, x: Tensor) -> Tensor:
+        """:meth:`spikes`; renews the steps whose bits have changed."""
         if self._stale_weight or self._stale_spikes or self.calls.open_steps:
             self._renew(lambda: self._renew_stale(self._currents(x)))
-        spikes, weight = self.spikes(x), self.quantized_weight()
+        return self.spikes(x)
+
+    def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(spikes, quantized weight) for an input; renews the steps whose bits have changed."""
+        spikes, weight = self.fire(x), self.quantized_weight()
+        self.observe(x, spikes, weight)
+        return spikes, weight
+
+    def observe(self, x: Tensor, spikes: Tensor, weight: Tensor) -> None:
+        """Show a call to the observer."""
         if self.observer is not None:
             self.observer(x if self.signed_input else x.clamp_min(0), spikes, weight)
-        return spikes, weight
 
     def operands_recomputed(self, x: Tensor, spikes: Tensor, weight: Tensor) -> AbstractContextManager[object]:
         """For :mod:`bitsearch.quant.recomputation`: how the layer's operands are computed again in backward."""
-        weight_step, weight_bits = self.weight_step.detach(), self.weight_bits
         spike_step, spike_bits = self.spike_step.detach(), self.spike_bits
         settings = (self.active_steps, self.decay, self.signed_input, self.frames is not None)
 
@@ -178,13 +218,18 @@ class QuantizedLayer(StepRenewal):
             largest = q_max(spike_bits, signed=self.signed_input)
             return spike(self._currents(x), spike_step, spike_bits, largest, *settings)
 
+        return recomputed((spikes, spikes_again), (weight, self._weight_again()))
+
+    def _weight_again(self) -> Callable[[], Tensor]:
+        weight_step, weight_bits = self.weight_step.detach(), self.weight_bits
+
         def weight_again() -> Tensor:
             if self.soft_weights is not None:
                 return self.quantized_weight()
             largest = q_max(weight_bits, signed=True)
             return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
 
-        return recomputed((spikes, spikes_again), (weight, weight_again))
+        return weight_again
 
     def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
         if self.loop == "frames" and self.calls.membrane is not None:

@@ -38,9 +38,9 @@ class StepRenewal(LearnedAllocation):
         if self._stale_weight:
             self._renew_weight()
         stale = self._stale_spikes
-        if self.loop == "shared":
-            # One step for the inputs of all calls: those of a pass in which bits have changed count together.
-            currents, stale = self.calls.add_input(currents, stale)
+        if self.loop == "shared" or self.in_place:
+            # One step for all calls, or neurons: their currents in a pass in which bits have changed count together.
+            currents, stale = self.calls.add_input(currents, stale, framed=self.frames is not None)
         if stale:
             self._renew_steps(currents, stale)
 

@@ -11,7 +11,7 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.convert import quantized_layers
-from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.input_current import InputCurrent
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -53,6 +53,14 @@ def hold_frames(y: Tensor, frames: int) -> Tensor:
     return y if time_steps == frames else y[step_indices(frames, time_steps, y.device)]
 
 
+def first_frames(y: Tensor, time_steps: int) -> Tensor:
+    """``[F, ...]`` to ``[T, ...]``: the first frame that shows every time step, what :func:`hold_frames` was given."""
+    frames = y.shape[0]
+    if time_steps == frames:
+        return y
+    return y[-(torch.arange(time_steps, device=y.device) * -frames // time_steps)]
+
+
 class _TimeGradient(torch.autograd.Function):
     """Identity on spikes, whose backward gives T̂ the difference to the spikes of one time step more or less."""
 

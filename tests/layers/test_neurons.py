@@ -10,7 +10,7 @@ from bitsearch.allocate.learnable import quantize
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
-from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.input_current import InputCurrent
 from bitsearch.plan import LayerPlan
 
 T = 4

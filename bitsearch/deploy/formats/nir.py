@@ -34,7 +34,7 @@ from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.input_current import InputCurrent
 from bitsearch.plan import BitPlan
 from bitsearch.train.evaluate import evaluate
 from bitsearch.version import __version__

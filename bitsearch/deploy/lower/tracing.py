@@ -20,7 +20,7 @@ from bitsearch.errors import InputError
 from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.convert import quantized_layers
-from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.input_current import InputCurrent
 
 _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
     layer.BatchNorm1d: nn.BatchNorm1d,

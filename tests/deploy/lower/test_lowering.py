@@ -17,7 +17,7 @@ from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
-from bitsearch.layers.neurons import InputCurrent
+from bitsearch.layers.input_current import InputCurrent
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 

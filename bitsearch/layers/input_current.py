@@ -1,0 +1,41 @@
+"""What is left of a spiking neuron that gave way: the scaling of its input."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class InputCurrent(nn.Module):
+    """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
+
+    ``gain`` is in units of the threshold, as :func:`bitsearch.frameworks.spikingjelly.gain` has it. It is a buffer,
+    since a network may have learned it.
+    """
+
+    gain: Tensor
+
+    def __init__(self, gain: Tensor | float, *, rectified: bool = True) -> None:
+        super().__init__()
+        self.register_buffer("gain", torch.as_tensor(gain, dtype=torch.float32))
+        self.rectified = rectified
+        self.is_identity = False
+        """True if the gain is one everywhere."""
+        self._note_gain()
+
+    def _note_gain(self) -> None:
+        self.is_identity = bool((self.gain == 1).all())
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._note_gain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shaped like ``x``."""
+        current = x if self.is_identity else x * self.gain.to(x.dtype)
+        return torch.relu(current) if self.rectified else current
+
+    def extra_repr(self) -> str:
+        """Both, for printing the network."""
+        gain = f"{self.gain.item():g}" if self.gain.numel() == 1 else f"{tuple(self.gain.shape)}"
+        return f"gain={gain}, rectified={self.rectified}"
