@@ -3,6 +3,7 @@
 import re
 import sysconfig
 import traceback
+import unicodedata
 from pathlib import Path
 
 MAX_MESSAGE_CHARACTERS = 600
@@ -67,6 +68,19 @@ def _relative_path(filename: str) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def printable(text: str) -> str:
+    r"""``text`` with an escape such as ``\x1b`` for every character that a terminal would act on instead of showing it.
+
+    Names and texts of files that somebody else wrote may hold such characters: they would colour, clear or rewrite what
+    a terminal shows. Spaces of any width stay; line breaks and tabs are escaped too.
+    """
+    return "".join(character if _is_shown(character) else repr(character)[1:-1] for character in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 # The user part ends at the first colon, the password at the last @ before a space or a quote.
 _IN_URL = re.compile(r"(?P<start>\w[\w+.-]*://[^\s:/@'\"]*):[^\s'\"]*@")
 _IN_QUERY = re.compile(
@@ -77,3 +91,8 @@ _IN_QUERY = re.compile(
 def redact(text: str) -> str:
     """``text`` with ``***`` for every password of a URL or a connection string."""
     return _IN_QUERY.sub(r"\g<start>***", _IN_URL.sub(r"\g<start>:***@", text))
+
+
+def one_line(text: str) -> str:
+    """``text`` as the terminal shows it: on one line, :func:`printable`, and :func:`redact`-ed."""
+    return printable(redact(" ".join(text.splitlines())))

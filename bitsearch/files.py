@@ -1,10 +1,15 @@
-"""Reading text files with one-line errors, and writing files atomically."""
+"""Reading text files with one-line errors, writing files atomically, and tables as CSV."""
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bitsearch.errors import InputError, StorageError
+from bitsearch.errors import InputError, StorageError, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DRAFT_PREFIX = ".draft-"
 """First characters of the names of unfinished files; a killed process may leave one behind."""
@@ -28,7 +33,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     draft = path.with_name(f"{DRAFT_PREFIX}{path.name}.{os.getpid()}")
     try:
-        with draft.open("wb") as file:
+        # Nothing is written through a file or a link that somebody has put there.
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -48,3 +55,42 @@ def _make_rename_last(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def refuse_links(folder: Path) -> None:
+    """InputError if ``folder`` holds, at any depth, what is neither a file nor a folder, such as a link or a pipe.
+
+    Somebody else's folder may link to any file: writing a figure would overwrite it, publishing a page would copy it.
+    The folder's own path may be a link. A folder that is not there holds none.
+    """
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(root, name)
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # an unfinished file that its writer has renamed meanwhile
+                continue
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+                raise InputError(
+                    f"{path} is {kind}, and {folder} may hold files and folders only; put a copy in its place, or "
+                    "delete it"
+                )
+
+
+def csv_text(table: "pd.DataFrame") -> str:
+    """A table as CSV, without its index, whose text no spreadsheet computes.
+
+    A cell or a title that starts like a formula, as a layer's name in somebody's plan may, gets a quote in front, which
+    spreadsheets take for the mark of text; control characters are escaped. Numbers are written as they are.
+    Source: OWASP, CSV Injection.
+    """
+    titles = {column: _plain_cell(column) for column in table.columns}
+    return table.map(_plain_cell).rename(columns=titles).to_csv(index=False)
+
+
+def _plain_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, printable
 from bitsearch.files import read_text
 
 MAX_BITS = 8
@@ -39,7 +39,7 @@ def explain(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in fault["loc"]) or "content"
     # A name may hold anything, line breaks included.
-    field = "".join(character if character.isprintable() else repr(character)[1:-1] for character in path)
+    field = printable(path)
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         return f"unknown field {field!r}; remove it or correct its spelling"

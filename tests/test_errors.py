@@ -1,6 +1,10 @@
-import pytest
+import unicodedata
 
-from bitsearch.errors import InputError, located
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitsearch.errors import InputError, located, one_line, printable
 
 
 def raised_by(function, *arguments):
@@ -53,3 +57,27 @@ def test_without_frames_there_is_only_the_message():
 
 def test_input_errors_are_value_errors():
     assert issubclass(InputError, ValueError)
+
+
+@given(st.text())
+def test_printable_text_has_no_character_that_a_terminal_acts_on(text):
+    kinds = {unicodedata.category(character) for character in printable(text)}
+    assert not kinds & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        ("\x9b2J\x7f", r"\x9b2J\x7f"),
+        ("txt.\u202egnp", r"txt.\u202egnp"),
+        ("98.06\xa0% · für µJ – ≤ 3", "98.06\xa0% · für µJ – ≤ 3"),
+    ],
+)
+def test_what_is_text_stays_as_it_is(text, shown):
+    assert printable(text) == shown
+
+
+def test_a_message_is_one_line_without_passwords():
+    text = "cannot open postgresql://ann:secret@host/db:\r\n\x1b]0;title\x07"
+    assert one_line(text) == r"cannot open postgresql://ann:***@host/db: \x1b]0;title\x07"

@@ -8,7 +8,7 @@ from typing import TextIO
 import typer
 
 from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train, worker
-from bitsearch.errors import InputError, redact
+from bitsearch.errors import InputError, one_line
 from bitsearch.launch import is_rank_zero
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def main() -> None:
         app()
     except InputError as error:
         if is_first_process:
-            print(f"bitsearch: {redact(str(error))}", file=sys.stderr)
+            print(f"bitsearch: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -62,4 +62,4 @@ def _one_line(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"bitsearch: {redact(str(message))}", file=sys.stderr)
+    print(f"bitsearch: {one_line(str(message))}", file=sys.stderr)

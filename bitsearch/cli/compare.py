@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from bitsearch.cli.console import make_console
+from bitsearch.cli.console import Console, make_console
 from bitsearch.cli.options import QuietOption, SetOption, VerboseOption
 from bitsearch.cli.progress import Bars
 from bitsearch.cli.space_options import space_from_options

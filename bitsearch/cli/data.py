@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from bitsearch.cli.console import Console, print_line
+from bitsearch.errors import one_line
 
 if TYPE_CHECKING:
     from bitsearch.data import DataSet
@@ -46,11 +48,11 @@ def check(
     if findings.counts:
         Console().print(_table(name, findings))
     for problem in findings.problems:
-        print(f"bitsearch: {problem}", file=sys.stderr)
+        print(f"bitsearch: {one_line(problem)}", file=sys.stderr)
     if findings.problems:
         raise typer.Exit(2)
     matches = " and ".join(findings.matches)
-    print(
+    print_line(
         f"{name}: {matches} are as published" if matches else f"{name}: loaded; nothing is published to compare it with"
     )
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.console import Console, print_line
 from bitsearch.cli.options import SetOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest
@@ -65,7 +65,7 @@ def deploy(
     verdict = verdict_of(run).text if run is not None and run.chosen() == bits else None
     result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, verdict, **options))
     for line in result.lines:
-        print(line)
+        print_line(line)
     if not result.equal:
         raise typer.Exit(1)
 

@@ -5,9 +5,10 @@ import sys
 from importlib import metadata
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from bitsearch.cli.console import Console
 from bitsearch.version import __version__
 
 REQUIRED_PACKAGES = (
@@ -38,7 +39,7 @@ def doctor() -> None:
             table.add_row(package, metadata.version(package))
         except metadata.PackageNotFoundError:
             missing.append(package)
-            table.add_row(package, "[red]missing[/red]")
+            table.add_row(package, Text("missing", style="red"))
     faults = [f"{package} is missing: pip install {package}" for package in missing]
     if "torch" not in missing:
         from bitsearch.train.device import device_report
@@ -55,7 +56,7 @@ def doctor() -> None:
             )
     console.print(table)
     for fault in faults:
-        console.print(fault, style="red", highlight=False, markup=False)
+        console.print(fault, style="red", highlight=False)
     if faults:
         raise typer.Exit(1)
     console.print(f"Everything is there. Python: {sys.executable}", highlight=False, soft_wrap=True)

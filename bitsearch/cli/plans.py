@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.cli.options import SetOption, TrustOption
 from bitsearch.cli.report import RunArgument
 from bitsearch.errors import InputError
@@ -23,10 +24,10 @@ def export(
 
     plan = select_plan(RunFolder.open(run), trial=trial, budget=budget)
     if output is None:
-        print(plan.to_json(), end="")
+        print_json(plan.to_json())
     else:
         plan.save(output)
-        print(output)
+        print_line(output)
 
 
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or one of plans/ of a run.")]
@@ -61,5 +62,5 @@ def spaces() -> None:
     console = Console()
     for name in sorted(shipped_spaces()):
         space = SearchSpace.load(name)
-        console.print(f"[bold]{name}[/bold]  {space.network} on {space.data}", highlight=False)
-        console.print(f"  {space.description}", highlight=False, markup=False)
+        console.print(Text.assemble((name, "bold"), f"  {space.network} on {space.data}"), highlight=False)
+        console.print(f"  {space.description}", highlight=False)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.errors import InputError
@@ -57,7 +57,7 @@ def profile(
     """Show what every layer of a network costs, without training anything."""
     from bitsearch.cli.progress import print_conversion
     from bitsearch.cost.profile import profile as layer_table
-    from bitsearch.files import write_whole
+    from bitsearch.files import csv_text, write_whole
     from bitsearch.layers import conversion, convert
     from bitsearch.plan import BitPlan
     from bitsearch.train.task import cost_preview
@@ -73,10 +73,10 @@ def profile(
     table = layer_table(network, model, layers)
     totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}
     if csv is not None:
-        write_whole(csv, table.to_csv(index=False))
+        write_whole(csv, csv_text(table))
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
-        print(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
+        print_json(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
         _print(name, table, totals, model)
         _print_inputs(table)
@@ -86,7 +86,7 @@ def profile(
         converted = conversion(network, convert(network, layers), unquantized, model.staying)
         print_conversion(converted, Console())
         if csv is not None:
-            print(csv)
+            print_line(csv)
 
 
 def _space_or_network(

@@ -31,12 +31,12 @@ class Bars(Progress):
     def __init__(self, console: Console, *, epochs: bool = False) -> None:
         self._every_epoch = epochs
         self._bars = RichProgress(
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         self._front: ParetoFront[str] = ParetoFront()
         self._live = Live(console=console, get_renderable=self._renderable, transient=True)
@@ -87,7 +87,7 @@ class Bars(Progress):
 
     def note(self, text: str) -> None:
         """Print a permanent line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
         """Print a permanent line for the trial, and add its plan to the front."""

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from bitsearch.cli.console import print_line
 from bitsearch.errors import InputError
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 def report(
@@ -27,11 +27,11 @@ def report(
         from bitsearch.report.paper import parse_formats, write_paper
 
         formats = parse_formats(figures)
-        print(write_report(folder))
+        print_line(write_report(folder))
         for path in write_paper(folder, formats):
-            print(path)
+            print_line(path)
     else:
-        print(write_report(folder))
+        print_line(write_report(folder))
 
 
 def dashboard(
@@ -43,12 +43,13 @@ def dashboard(
 ) -> None:
     """Watch a run in optuna-dashboard while it goes on, with its plans and figures attached."""
     from bitsearch.report.dashboard import serve
+    from bitsearch.report.host_check import is_loopback
     from bitsearch.runs.folder import RunFolder
 
     if not host.strip():
         raise InputError("--host is empty; give an address such as 127.0.0.1")
     folder = RunFolder.open(run)
-    if host not in LOOPBACK_HOSTS:
+    if not is_loopback(host):
         typer.echo(f"bitsearch: anyone who can reach {host}:{port} can change or delete this study", err=True)
     typer.echo(f"http://{host}:{port}  (Ctrl-C ends it)", err=True)
     serve(folder, host, port)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
-from rich.console import Console
 
-from bitsearch.cli.console import make_console, train_together
+from bitsearch.cli.console import Console, make_console, print_json, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     DataArgOption,
@@ -130,7 +129,7 @@ def run(
         return
     page = write_report(result.folder)
     if as_json:
-        print(json.dumps(_as_json(result, page), indent=2))
+        print_json(json.dumps(_as_json(result, page), indent=2))
     else:
         print_result(result, page, Console())
 

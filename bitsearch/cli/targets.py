@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.validation import MAX_TIME_STEPS
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def show(
 
     loaded_target = Target.load(target)
     if as_json:
-        print(loaded_target.to_json(), end="")
+        print_json(loaded_target.to_json())
         return
     for line in _lines(loaded_target):
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        Console().print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -59,7 +59,7 @@ def check(
     from bitsearch.cost.target import Target
 
     Target.load(path)
-    print(f"{path}: a valid target")
+    print_line(f"{path}: a valid target")
 
 
 def figure_text(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bitsearch.cli.console import make_console
+from bitsearch.cli.console import make_console, print_line
 from bitsearch.cli.options import QuietOption, SetOption, TrustOption, VerboseOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.progress import Bars
@@ -56,5 +56,5 @@ def train(
         raise typer.Exit(130) from None
     accuracy = result.plan.accuracy
     print(f"validation accuracy {accuracy.validation:.4f}, test accuracy {accuracy.test:.4f}")
-    print(f"plan    {result.plan_file}")
-    print(f"weights {result.weights_file}")
+    print_line(f"plan    {result.plan_file}")
+    print_line(f"weights {result.weights_file}")

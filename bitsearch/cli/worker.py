@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from bitsearch.cli.console import make_console, train_together
+from bitsearch.cli.console import Console, make_console, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     ProcessesOption,

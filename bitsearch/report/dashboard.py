@@ -10,6 +10,7 @@ from optuna.exceptions import StorageInternalError
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.report.front_figure import front_figure
+from bitsearch.report.host_check import check_host
 from bitsearch.report.page import write_report
 from bitsearch.report.study_figures import front_bits_figure, hypervolume_figure
 from bitsearch.runs.folder import RunFolder
@@ -115,11 +116,14 @@ def front_note(plans: list[BitPlan], folder: RunFolder, links: Mapping[str, str]
 def serve(folder: RunFolder, host: str, port: int) -> None:
     """Serve the run at ``http://host:port`` until interrupted, and update it while it goes on.
 
+    Requests that name another host are refused, as :func:`bitsearch.report.host_check.check_host` says.
+
     Raises:
         InputError: optuna-dashboard is not installed, the run has no study, or the address cannot be used.
     """
     try:
-        from optuna_dashboard import run_server
+        from bottle import run as run_server
+        from optuna_dashboard import wsgi
     except ImportError as error:
         raise InputError("optuna-dashboard is not installed; run: pip install 'bitsearch[dashboard]'") from error
     live_study = LiveStudy(folder)
@@ -128,7 +132,8 @@ def serve(folder: RunFolder, host: str, port: int) -> None:
     follower = threading.Thread(target=_follow, args=(live_study, end_event), daemon=True)
     follower.start()
     try:
-        run_server(storage_of(live_study.study), host=host, port=port, artifact_store=live_study.artifacts)
+        application = wsgi(storage_of(live_study.study), artifact_store=live_study.artifacts)
+        run_server(check_host(application, host), host=host, port=port)
     except OSError as error:
         raise InputError(f"cannot serve at {host}:{port}: {error.strerror or error}; give another --port") from error
     finally:

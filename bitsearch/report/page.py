@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from bitsearch import text as text
@@ -148,5 +148,18 @@ def page_part(name: str) -> str:
 
 def environment() -> Environment:
     """The templates' environment, which escapes all values."""
-    loader = PackageLoader("bitsearch.report", "assets")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=PackageLoader("bitsearch.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_with_carriage_returns,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _with_carriage_returns(value: Any) -> Any:
+    """A text in which they are references: a browser reads a literal one as a line feed, so that names differ."""
+    if isinstance(value, Markup) or not (isinstance(value, str) and "\r" in value):
+        return value
+    return Markup(str(escape(value)).replace("\r", "&#13;"))  # nosec B704

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
-from bitsearch.files import DRAFT_PREFIX, read_text, write_whole
+from bitsearch.files import DRAFT_PREFIX, csv_text, read_text, refuse_links, write_whole
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
@@ -82,12 +82,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """An existing run; InputError if ``path`` is none."""
+        """An existing run; InputError if ``path`` is none, or holds a link."""
         folder = cls(Path(path))
         if not folder.settings_file.is_file():
             raise InputError(
                 f"{path} is not a run folder (it has no run.toml); give the folder that `bitsearch run` wrote"
             )
+        refuse_links(folder.path)
         return folder
 
     @classmethod
@@ -153,7 +154,8 @@ class RunFolder:
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def make(self) -> None:
-        """Make the folder and those in it."""
+        """Make the folder and those in it; InputError if it holds a link."""
+        refuse_links(self.path)
         try:
             for name in ("plans", "weights", "checkpoints"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
@@ -228,7 +230,7 @@ class RunFolder:
 
     def write_tables(self) -> None:
         """Write ``trials.csv``."""
-        write_whole(self.path / "trials.csv", to_dataframe(self.plans()).to_csv(index=False))
+        write_whole(self.path / "trials.csv", csv_text(to_dataframe(self.plans())))
 
     def append_log(self, event: Mapping[str, object]) -> None:
         """Add one event to ``log.jsonl``, with the time; a line cut short by a kill is ended first."""

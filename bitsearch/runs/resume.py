@@ -7,6 +7,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bitsearch.errors import InputError, StorageError
+from bitsearch.files import refuse_links
 from bitsearch.runs.folder import RunFolder, RunSettings
 
 
@@ -29,7 +30,8 @@ def lock_run_folder(folder: RunFolder) -> Iterator[None]:
 
 
 def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
-    """InputError if the folder holds another search, or something else."""
+    """InputError if the folder holds another search, something else, or a link."""
+    refuse_links(folder.path)
     if not folder.settings_file.is_file():
         if folder.path.is_dir() and any(folder.path.iterdir()) and not (folder.path / ".lock").is_file():
             raise InputError(f"{folder.path} is not empty and not a run folder; give a new or an empty folder")

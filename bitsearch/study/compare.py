@@ -12,7 +12,7 @@ from typing import get_args
 import pandas as pd
 
 from bitsearch.errors import InputError
-from bitsearch.files import write_whole
+from bitsearch.files import csv_text, refuse_links, write_whole
 from bitsearch.launch import launched_world_size
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
@@ -135,6 +135,7 @@ def compare(
         raise InputError(f"seeds is {seeds}; give at least 1")
     space = space.model_copy(update={"search": space.search.with_methods(*searched)})
     path = Path(out) if out is not None else RunFolder.new(Path(reports), f"compare-{space.name}").path
+    refuse_links(path)
     runs = tuple(
         search(
             space,
@@ -151,7 +152,7 @@ def compare(
         for seed in range(seeds)
     )
     comparison = Comparison(path, tuple(methods), runs)
-    write_whole(path / "comparison.csv", comparison.results.to_csv(index=False))
+    write_whole(path / "comparison.csv", csv_text(comparison.results))
     return comparison
 
 

@@ -108,5 +108,11 @@ def test_the_command_serves_the_study_on_this_machine_only(study_folder):
             plan = fetched(f"http://127.0.0.1:{port}/artifacts/{identity}/{files['trial-0009.json']}")
             assert plan == json.loads(study_folder.plan_file(9).read_text(encoding="utf-8"))
             assert f"/artifacts/{identity}/{files['pareto.html']}" in study["note"]["body"]
+            rebound = urllib.request.Request(
+                f"http://127.0.0.1:{port}/api/studies/{identity}", method="DELETE", headers={"Host": "evil.example"}
+            )
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(rebound, timeout=20)
+            assert len(fetched(f"http://127.0.0.1:{port}/api/studies")["study_summaries"]) == 1
         finally:
             server.terminate()

@@ -177,6 +177,17 @@ def test_names_are_data(make_run_folder):
     assert "<" not in "".join(data["layer_labels"])
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\r\nb", "a\rb"])
+def test_a_metric_is_the_same_in_the_tables_and_in_the_data(name, run_folder):
+    for plan in run_folder.plans():
+        run_folder.write_plan(plan.model_copy(update={"costs": {**plan.costs, name: 1.0}}))
+    page = read(run_folder)
+    metrics = set(json.loads(page.islands["data"])["metrics"])
+    assert name in metrics
+    assert {attributes["data-selected"] for attributes in page.named("td") if "data-selected" in attributes} == metrics
+    assert {attributes["data-metric"] for attributes in page.named("button") if "data-metric" in attributes} == metrics
+
+
 def test_methods_are_data(run_folder, make_plan):
     name = "<img src=x onerror=window.__pwned=1>%{x}"
     run_folder.write_plan(make_plan(run_folder.settings, 40, [(3, [4])] * 4, 0.9, name))

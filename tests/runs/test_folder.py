@@ -7,6 +7,8 @@ from bitsearch.choices import Choices
 from bitsearch.cost import Target
 from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.rebuild import run_folder_of
+from bitsearch.runs.resume import check_resumable
 
 
 def test_new_folders_are_numbered_and_never_shared(tmp_path):
@@ -19,6 +21,22 @@ def test_new_folders_are_numbered_and_never_shared(tmp_path):
 def test_a_folder_that_holds_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"not a run folder.*give the folder"):
         RunFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pareto.html", "log.jsonl", "plans/trial-0000.json", "figures", "artifacts"])
+def test_a_run_with_a_link_is_neither_read_nor_written(name, finished_run, copied, tiny_space, tmp_path):
+    path = copied(finished_run).folder.path
+    (path / name).unlink(missing_ok=True)
+    (path / name).symlink_to(tmp_path / "victim")
+    for use in (
+        lambda: RunFolder.open(path),
+        lambda: run_folder_of(path / "plan.json"),
+        lambda: check_resumable(RunFolder(path), finished_run.folder.settings),
+        lambda: RunFolder(path).make(),
+    ):
+        with pytest.raises(InputError, match=f"{name} is a link"):
+            use()
+    assert not (tmp_path / "victim").exists()
 
 
 def test_settings_come_back_as_written(finished_run, tiny_space):

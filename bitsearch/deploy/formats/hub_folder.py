@@ -20,7 +20,7 @@ from bitsearch.deploy.formats.format import ExportRequest, ExportResult
 from bitsearch.deploy.integer.packed_file import RunWidths, read
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.deploy.pack import pack
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, printable
 from bitsearch.files import write_whole
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import BitPlan
@@ -171,8 +171,7 @@ def _environment() -> Environment:
 
 def escape(text: str) -> str:
     """``text`` as Markdown that shows it, whatever it holds, on one line."""
-    printable = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return _PUNCTUATION.sub(r"\\\1", printable)
+    return _PUNCTUATION.sub(r"\\\1", printable(text))
 
 
 def _budget(plan: BitPlan) -> str:

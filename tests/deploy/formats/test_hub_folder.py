@@ -9,7 +9,7 @@ from torch import nn
 
 from bitsearch import read
 from bitsearch.deploy.formats.hub_folder import LICENCE, card, escape, export_hub_folder, portable
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, printable
 from bitsearch.layers import convert
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import Accuracy, BitPlan, BudgetOutcome, LayerPlan
@@ -137,10 +137,9 @@ def test_names_of_a_plan_are_text(make_plan, space):
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30))
 def test_escaped_text_is_shown_as_it_is(text):
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     tokens = MarkdownIt("commonmark").parse(f"x{escape(text)}x")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
-    assert "".join(child.content for child in tokens[1].children) == f"x{shown}x"
+    assert "".join(child.content for child in tokens[1].children) == f"x{printable(text)}x"
     assert {child.type for child in tokens[1].children} <= {"text", "text_special"}
 
 
