@@ -6,6 +6,7 @@ from bitsearch.frameworks import spikingjelly
 
 QUANTIZABLE: dict[type[nn.Module], type[nn.Module]] = {
     **{kind: kind for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)},
+    **{kind: kind for kind in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)},
     **spikingjelly.LAYERS,
 }
 """What each of them is in torch. Other subclasses compute something else, so they are left as they are."""

@@ -12,6 +12,9 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     layer.Conv1d: nn.Conv1d,
     layer.Conv2d: nn.Conv2d,
     layer.Conv3d: nn.Conv3d,
+    layer.ConvTranspose1d: nn.ConvTranspose1d,
+    layer.ConvTranspose2d: nn.ConvTranspose2d,
+    layer.ConvTranspose3d: nn.ConvTranspose3d,
     layer.Linear: nn.Linear,
 }
 """SpikingJelly's layers with weights, and the torch layer that each one extends by a time axis."""

@@ -18,12 +18,16 @@ from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, Quantized
 from bitsearch.layers.neurons import replace_neurons
 from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d, QuantizedConvTranspose3d
 from bitsearch.plan import BitPlan, LayerPlan
 
 _KINDS: dict[type[nn.Module], type[QuantizedLayer]] = {
     nn.Conv1d: QuantizedConv1d,
     nn.Conv2d: QuantizedConv2d,
     nn.Conv3d: QuantizedConv3d,
+    nn.ConvTranspose1d: QuantizedConvTranspose1d,
+    nn.ConvTranspose2d: QuantizedConvTranspose2d,
+    nn.ConvTranspose3d: QuantizedConvTranspose3d,
     nn.Linear: QuantizedLinear,
 }
 _QUANTIZED = {kind: _KINDS[torch_kind] for kind, torch_kind in QUANTIZABLE.items()}

@@ -53,7 +53,8 @@ class LearnedAllocation(nn.Module):
         self.renewals = 0
         slots = plan.time_steps if choices is None else choices.time_steps.high
         device = self.weight.device
-        step_shape = (self.weight.shape[0], *[1] * (self.weight.dim() - 1)) if self.granularity == "channel" else ()
+        outputs = self.output_first(self.weight).shape[0]
+        step_shape = (outputs, *[1] * (self.weight.dim() - 1)) if self.granularity == "channel" else ()
         self.weight_log_step = nn.Parameter(torch.zeros(step_shape, dtype=torch.float32, device=device))
         self.spike_log_step = nn.Parameter(torch.zeros(slots, dtype=torch.float32, device=device))
         self.register_buffer("weight_bits", torch.zeros((), dtype=torch.float32, device=device))
@@ -67,6 +68,14 @@ class LearnedAllocation(nn.Module):
             self.weight_latent = nn.Parameter(self.weight_bits.clone())
             self.spike_latent = nn.Parameter(self.spike_bits.clone())
             self.time_latent = nn.Parameter(self.time_steps.clone())
+
+    def output_first(self, weight: Tensor) -> Tensor:
+        """``weight``, in the layer's layout, as ``[outputs, inputs / groups, ...]``; a channel's step is an output's."""
+        return weight
+
+    def in_layout(self, weight: Tensor) -> Tensor:
+        """The reverse of :meth:`output_first`."""
+        return weight
 
     def _write(self, plan: LayerPlan) -> None:
         # A step beyond T is not in use; it shows the last one's bits, and gets fresh ones when it comes into use.

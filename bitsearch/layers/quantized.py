@@ -67,7 +67,8 @@ class QuantizedLayer(StepRenewal):
         if self.soft_weights is not None:
             return self.soft_weights(self.weight)  # type: ignore[no-any-return]
         latent = self.weight_latent if self.straight_through else None
-        return quantize(self.weight, self.weight_step, self.weight_bits, latent, signed=True)
+        weight = self.output_first(self.weight)
+        return self.in_layout(quantize(weight, self.weight_step, self.weight_bits, latent, signed=True))
 
     def begin_pass(self) -> None:
         """Forget what the layer keeps between its calls in one forward pass."""
@@ -227,7 +228,8 @@ class QuantizedLayer(StepRenewal):
             if self.soft_weights is not None:
                 return self.quantized_weight()
             largest = q_max(weight_bits, signed=True)
-            return quantized(self.weight, weight_step, weight_bits, largest, signed=True)
+            weight = self.output_first(self.weight)
+            return self.in_layout(quantized(weight, weight_step, weight_bits, largest, signed=True))
 
         return weight_again
 
@@ -270,8 +272,9 @@ class QuantizedLayer(StepRenewal):
             spikes += levels.codes.abs() if unrolled else levels.codes != 0
         # The layer's own operation adds up the spikes that reach one output channel of every group.
         groups = getattr(self, "groups", 1)
-        ones = spikes.new_ones(groups, *self.weight.shape[1:])
-        return int(self.operation(spikes, ones, None).sum()) * (self.weight.shape[0] // groups)
+        outputs, *window = self.output_first(self.weight).shape
+        ones = self.in_layout(spikes.new_ones(groups, *window))
+        return int(self.operation(spikes, ones, None).sum()) * (outputs // groups)
 
     @torch.no_grad()
     def harden(self) -> None:

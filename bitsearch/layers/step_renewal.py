@@ -46,15 +46,16 @@ class StepRenewal(LearnedAllocation):
 
     def _renew_weight(self) -> None:
         """Set the size of the weights."""
-        check_finite(self.weight)
+        weight = self.output_first(self.weight)
+        check_finite(weight)
         per_channel = self.granularity == "channel"
         first = not self.weight_step_bits
         if first:
-            step = initial_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
+            step = initial_step(weight, self.weight_bits, signed=True, per_channel=per_channel)
             self.weight_log_step.copy_(step.log())
         if self.renew_weights:
             self.renewals += not first
-            step = renew_step(self.weight, self.weight_bits, signed=True, per_channel=per_channel)
+            step = renew_step(weight, self.weight_bits, signed=True, per_channel=per_channel)
             self.weight_log_step.copy_(step.log())
         self.weight_step_bits.copy_(self.weight_bits)
 

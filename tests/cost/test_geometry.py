@@ -209,9 +209,9 @@ def found(network, *inputs):
 def test_transposed_convolution():
     network = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
     layer = found(network, torch.rand(2, 4, 5, 5))[""]
-    # Each of 4 × 5×5 inputs meets 6 / 2 output channels × 3×3 weights, whatever the padding crops.
-    assert (layer.macs, layer.weights, layer.inputs, layer.outputs) == (100 * 3 * 9, 4 * 3 * 9, 100, 6)
-    assert layer.fixed_reason == "ConvTranspose2d cannot be given bits"
+    # Along an axis, tap k of input i is at 2·i + k − 1 of 10: 5 inputs × 3 taps, less the one at −1.
+    assert (layer.macs, layer.weights, layer.inputs, layer.outputs) == (4 * 3 * 14 * 14, 4 * 3 * 9, 100, 6)
+    assert layer.fixed_reason is None
 
 
 @pytest.mark.parametrize(
@@ -253,6 +253,9 @@ QUANTIZABLE_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 @given(convolutions())
 def test_any_convolution_takes_the_products_that_torch_counts(case):
     network, x = case
+    if network.transposed:
+        # Torch counts what the padding crops as well.
+        network.padding = network.output_padding = (0,) * len(network.padding)
     with FlopCounterMode(display=False) as counter:
         network(x)
     assert found(network, x)[""].macs * len(x) == counter.get_total_flops() // 2
@@ -261,8 +264,9 @@ def test_any_convolution_takes_the_products_that_torch_counts(case):
 @given(convolutions())
 def test_a_convolution_takes_a_product_for_every_connection(case):
     network, x = case
-    # With ones everywhere and nothing cropped or padded, an output is the number of products that it adds up.
-    network.padding = network.output_padding = (0,) * len(network.padding)
+    # With ones everywhere and nothing padded, an output is the number of products that it adds up.
+    if not network.transposed:
+        network.padding = (0,) * len(network.padding)
     nn.init.ones_(network.weight)
     network.bias = None
     assert found(network, x)[""].macs * len(x) == network(torch.ones_like(x)).sum()

@@ -420,6 +420,8 @@ def test_layers_come_in_the_order_of_their_calls(order):
         (nn.Conv2d(2, 4, 3, padding=1), (2, 2, 5, 5), 2 * 25 * 4 * 2 * 9),
         (nn.Conv1d(4, 4, 3, groups=2), (2, 4, 6), 2 * 4 * 4 * 2 * 3),
         (nn.ConvTranspose2d(4, 2, 2, stride=2), (3, 4, 5, 5), 3 * 4 * 25 * 2 * 4),
+        # Of 5 positions × 3 taps at i + 2·k − 2 of 5, those at −2, −1, 5 and 6 are cropped.
+        (nn.ConvTranspose1d(4, 2, 3, padding=2, dilation=2), (3, 4, 5), 3 * 4 * 2 * (15 - 4)),
         (nn.RNN(3, 5, batch_first=True), (2, 4, 3), 2 * 4 * (15 + 25)),
         (nn.ReLU(), (2, 4), 0),
     ],

@@ -165,11 +165,11 @@ class OwnLinear(nn.Linear):
     [
         (nn.Sequential(nn.Linear(2, 2)), "head", "no layer 'head' that can be quantized; it has: 0"),
         (nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "1", "no layer '1' that can be quantized; it has: 0"),
-        (nn.Sequential(nn.ConvTranspose2d(2, 2, 3), nn.Linear(2, 2)), "0", "no layer '0' that can be quantized"),
+        (nn.Sequential(nn.Embedding(2, 2), nn.Linear(2, 2)), "0", "no layer '0' that can be quantized"),
         (nn.Sequential(OwnLinear(2, 2), nn.Linear(2, 2)), "0", "no layer '0' that can be quantized; it has: 1"),
         (convert(nn.Sequential(nn.Linear(2, 2)), {"0": plan_of(2, (2,))}), "0", "layer '0' is quantized already"),
     ],
-    ids=["unknown name", "no layer", "transposed", "subclass", "quantized already"],
+    ids=["unknown name", "no layer", "embedding", "subclass", "quantized already"],
 )
 def test_what_cannot_be_quantized_is_refused_in_one_line(network, name, said):
     with pytest.raises(InputError) as caught:

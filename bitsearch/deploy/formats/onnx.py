@@ -159,6 +159,7 @@ class _PlainOperands:
         weight = _node(
             "DequantizeLinear", (self.onnx_levels, self.onnx_scale), self.onnx_levels, torch.float32, per_channel
         )
+        weight = layer.in_layout(weight)
         currents, framed = layer._currents(x), layer.frames is not None
         spikes: list[Tensor] = []
         membrane = currents[0] if framed else currents
@@ -191,7 +192,7 @@ def _node(
 
 
 def _make_plain(layer: Any) -> None:
-    levels = to_levels(layer.weight, layer.weight_step, layer.weight_bits, signed=True)
+    levels = to_levels(layer.output_first(layer.weight), layer.weight_step, layer.weight_bits, signed=True)
     layer.register_buffer("onnx_levels", levels.codes.to(torch.int8))
     layer.register_buffer("onnx_scale", layer.weight_step.flatten() if layer.weight_step.dim() else layer.weight_step)
     layer.register_buffer("onnx_steps", layer.spike_step.clone())

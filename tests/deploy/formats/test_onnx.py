@@ -139,6 +139,29 @@ def test_frames_of_events_are_pooled_held_and_averaged(first, make_plan, tmp_pat
     assert agreement.difference < LOGITS
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+def test_transposed_convolutions_are_exported(groups, granularity, make_plan, tmp_path):
+    torch.manual_seed(0)
+    up = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=groups)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), up, nn.Flatten(), nn.Linear(6 * 64, 10))
+    layers = {
+        "0": LayerPlan(weight_bits=8, spike_bits=(8,), time_steps=1, signed_input=True),
+        "2": LayerPlan(weight_bits=3, spike_bits=(2, 3), time_steps=2, granularity=granularity),
+        "4": LayerPlan(weight_bits=5, spike_bits=(6,), time_steps=1, signed_input=True),
+    }
+    network = convert(network, layers).eval()
+    inputs = torch.randn(40, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network(inputs)
+    export_onnx(network, inputs[:6], tmp_path / "up.onnx", make_plan(layers))
+    inputs = inputs[boundary_distance(network, inputs) > MARGIN]
+    assert len(inputs) >= 15
+    agreement = check_onnx(tmp_path / "up.onnx", network, samples(inputs), batch_size=7)
+    assert (agreement.samples, agreement.agreeing) == (len(inputs), len(inputs))
+    assert agreement.difference < 2 * rounding(6 * 64)
+
+
 class Undecided(nn.Module):
     def __init__(self):
         super().__init__()
