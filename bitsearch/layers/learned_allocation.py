@@ -70,7 +70,7 @@ class LearnedAllocation(nn.Module):
             self.time_latent = nn.Parameter(self.time_steps.clone())
 
     def output_first(self, weight: Tensor) -> Tensor:
-        """``weight``, in the layer's layout, as ``[outputs, inputs / groups, ...]``; a channel's step is an output's."""
+        """``weight``, in a layer's layout, as ``[outputs, inputs / groups, ...]``; a channel is an output."""
         return weight
 
     def in_layout(self, weight: Tensor) -> Tensor:
