@@ -150,7 +150,7 @@ def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer
     if different:
         raise InputError(f"the file is of another network: only one of the two has layer {different[0]!r}")
     for name, layer in layers.items():
-        for part in ("weight_shape", "weight_bits", "spike_bits", "signed", "frames"):
+        for part in ("weight_shape", "weight_bits", "spike_bits", "signed", "frames", "output_padding"):
             if getattr(layer, part) != getattr(lowered[name], part):
                 raise InputError(
                     f"the file is of another network or plan: layer {name!r} has {part} {getattr(layer, part)}, "

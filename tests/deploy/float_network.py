@@ -122,7 +122,8 @@ class _Beside(Interpreter):
         x = layer.operation(total / len(spikes) if static else total, weight, bias)
         norm = next((user for user in n.users if user.name in self.lowered.folded), None)
         x = x if norm is None else self.fetch_attr(norm.target)(x)
-        levels = (weight / layer.weight_step.double()).abs()
+        step = layer.weight_step.double().expand(layer.output_first(weight).shape)
+        levels = (weight / layer.in_layout(step)).abs()
         shape = (-1, *[1] * (levels.dim() - 2))
         half = 2.0 ** -(packed.shift + packed.fraction) / 2
         gain = (torch.from_numpy(numbers.multiplier).double().abs() * 2 * half + half).view(shape)

@@ -113,8 +113,12 @@ def convolved(layer, tensors, name, sums, shape):
         rows = [weight[channel * inputs : (channel + 1) * inputs] for channel in range(outputs)]
         products = [sum(w * z for w, z in zip(row, sums, strict=True)) for row in rows]
         return [affine(total, channel) for channel, total in enumerate(products)], [outputs]
+    taps = math.prod(kernel)
+    if "output_padding" in layer:
+        counts, totals = spread(layer, weight, sums, shape)
+        return [affine(total, index // math.prod(counts)) for index, total in enumerate(totals)], [outputs, *counts]
     places, counts = windows(shape, layer, kernel)
-    plane, taps, results = math.prod(shape[1:]), math.prod(kernel), []
+    plane, results = math.prod(shape[1:]), []
     for channel in range(outputs):
         first = channel // (outputs // layer["groups"]) * inputs
         for window in places:
@@ -128,6 +132,36 @@ def convolved(layer, tensors, name, sums, shape):
                 )
             results.append(affine(total, channel))
     return results, [outputs, *counts]
+
+
+def spread(layer, weight, sums, shape):
+    """(sizes, sums) of a transposed convolution: every input adds its kernel to the results."""
+    outputs, inputs, *kernel = layer["weight_shape"]
+    settings = list(zip(layer["stride"], layer["padding"], layer["dilation"], strict=True))
+    counts = [
+        (length - 1) * stride - 2 * pad + dilation * (size - 1) + 1 + extra
+        for length, size, extra, (stride, pad, dilation) in zip(
+            shape[1:], kernel, layer["output_padding"], settings, strict=True
+        )
+    ]
+    totals = [0] * (outputs * math.prod(counts))
+    grid = itertools.product(*(range(size) for size in (shape[0], *shape[1:])))
+    for value, (source, *place) in zip(sums, grid, strict=True):
+        group, row = divmod(source, inputs)
+        for channel, tap in itertools.product(
+            range(group * outputs // layer["groups"], (group + 1) * outputs // layer["groups"]),
+            itertools.product(*(range(size) for size in kernel)),
+        ):
+            target, number = channel, channel * inputs + row
+            for start, step, count, size, (stride, pad, dilation) in zip(
+                place, tap, counts, kernel, settings, strict=True
+            ):
+                end = start * stride - pad + step * dilation
+                target = None if target is None or not 0 <= end < count else target * count + end
+                number = number * size + step
+            if target is not None:
+                totals[target] += value * weight[number]
+    return counts, totals
 
 
 def relu(operation, inputs):

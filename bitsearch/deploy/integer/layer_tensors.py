@@ -1,5 +1,6 @@
 """A layer's numbers as tensors: its sum and its affine map, in the narrowest integers that hold them."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from bitsearch.deploy.integer.bounds import integer_type
 from bitsearch.deploy.integer.convolution import Convolution
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, accumulator_bound
 from bitsearch.deploy.integer.rounding import half
+from bitsearch.deploy.integer.transposed import TransposedConvolution
 
 
 class LayerTensors:
@@ -26,7 +28,10 @@ class LayerTensors:
         # Sums that are known to fit 16 bits are twice as fast in them; overflow on the way to one does no harm.
         self.dtype = torch.int16 if accumulator < 1 << 15 else integer_type(accumulator)
         weight = torch.from_numpy(numbers.levels).to(self.dtype)
-        self.sum = Convolution(layer, weight) if layer.kernel else partial(functional.linear, weight=weight)
+        self.sum: Callable[[Tensor], Tensor] = partial(functional.linear, weight=weight)
+        if layer.kernel:
+            kind = Convolution if layer.output_padding is None else TransposedConvolution
+            self.sum = kind(layer, weight)
         self._multiplier = torch.from_numpy(numbers.multiplier).long().view(layer.channel_shape)
         self._bias = torch.from_numpy(numbers.bias).view(layer.channel_shape)
 

@@ -31,10 +31,10 @@ from bitsearch.plan import BitPlan
 from bitsearch.quant.uniform import q_max
 from bitsearch.validation import Frozen, Name, explain
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
-READABLE = ("2", "3", "4")
-"""Format 3 is format 4 without the operation ``fire`` and repeated inputs, format 2 lacks ``scale`` as well."""
+READABLE = ("2", "3", "4", "5")
+"""Format 4 is format 5 without transposed convolutions; 3 also lacks ``fire`` and repeated inputs, 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""

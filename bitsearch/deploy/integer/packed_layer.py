@@ -15,7 +15,7 @@ from bitsearch.validation import Bits, Frozen, TimeSteps
 
 
 class PackedLayer(Frozen):
-    """A quantized layer: a neuron at its input, a convolution or product of integers, an affine map to a current.
+    """A quantized layer: a neuron at its input, a (transposed) convolution or product of integers, an affine map.
 
     Spikes are codes of ``spike_bits`` bits; step sizes S_t are integers in the unit 2^−step_fraction, and the weight
     n_t of a spike is S_t / gcd(S). With A = Σ_t n_t·Σ code_t·level the layer's output is
@@ -41,6 +41,8 @@ class PackedLayer(Frozen):
     padding: Padding = (0,)
     dilation: Pair = (1,)
     groups: Size = 1
+    output_padding: Padding | None = None
+    """Of a transposed convolution, which has one; None for every other layer."""
     frames: TimeSteps | None = None
     """F, where the time steps are those of the input's time axis."""
 
@@ -53,11 +55,21 @@ class PackedLayer(Frozen):
             setting = getattr(self, name)
             if len(setting) != max(axes, 1):
                 raise ValueError(f"{name} has {len(setting)} numbers for a kernel of {axes} axes")
+        self._check_output_padding(axes)
         if self.weight_shape[0] % self.groups:
             raise ValueError(f"{self.weight_shape[0]} outputs cannot be divided into {self.groups} groups")
         if self.frames is not None and self.time_steps > self.frames:
             raise ValueError(f"{self.time_steps} time steps for an input of {self.frames} frames")
         return self
+
+    def _check_output_padding(self, axes: int) -> None:
+        if self.output_padding is None:
+            return
+        if not axes or len(self.output_padding) != axes:
+            raise ValueError(f"output_padding has {len(self.output_padding)} numbers for a kernel of {axes} axes")
+        for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
+            if extra >= max(stride, dilation):
+                raise ValueError(f"output_padding is {extra}, with stride {stride} and dilation {dilation}; give less")
 
     @property
     def outputs(self) -> int:

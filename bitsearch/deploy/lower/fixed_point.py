@@ -36,16 +36,27 @@ STEP_BITS = (10, 16)
 ACCUMULATOR_BITS = 31
 MULTIPLIER_BITS = (8, 30)
 LARGEST_SHIFT = 40
+_SETTINGS = ("stride", "padding", "dilation", "groups")
 
 
 def weight_levels(layer: QuantizedLayer) -> Tensor:
-    """The layer's weights as whole levels, in float32, shaped like its weight."""
-    return to_levels(layer.weight.detach(), layer.weight_step.detach(), layer.weight_bits, signed=True).codes
+    """The layer's weights as whole levels, in float32, ``[outputs, inputs / groups, ...]``."""
+    weight = layer.output_first(layer.weight.detach())
+    return to_levels(weight, layer.weight_step.detach(), layer.weight_bits, signed=True).codes
 
 
 @torch.no_grad()
-def lower_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tuple[PackedLayer, LayerNumbers]:
+def lower_layer(
+    name: str, layer: QuantizedLayer, norm: nn.Module | None, before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[PackedLayer, LayerNumbers]:
     """A layer's integers, batch norm folded in.
+
+    Args:
+        name: of the layer.
+        layer: trained.
+        norm: the batch norm behind it, if there is one.
+        before: shape of its input.
+        after: shape of its result.
 
     Raises:
         InputError: numbers that are not finite, or more additions than 50 bits have room for; names the layer.
@@ -58,7 +69,7 @@ def lower_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
     if not all(np.isfinite(array).all() for array in (levels, gain, offset, real_steps)):
         raise InputError(f"layer {name!r} has weights, steps or batch norm statistics that are not finite")
     packed = PackedLayer(
-        weight_shape=tuple(layer.weight.shape),
+        weight_shape=levels.shape,
         weight_bits=plan.weight_bits,
         spike_bits=plan.spike_bits,
         signed=plan.signed_input,
@@ -67,7 +78,7 @@ def lower_layer(name: str, layer: QuantizedLayer, norm: nn.Module | None) -> tup
         shift=0,
         fraction=0,
         frames=plan.frames,
-        **_geometry(name, layer),
+        **_geometry(name, layer, before, after),
     )
     levels = levels.astype(np.int8)
     level_sum = max(int(level_sums(levels).max()), 1)
@@ -108,7 +119,7 @@ def _checked(name: str, layer: PackedLayer, step_fraction: int, shift: int, frac
 
 def _folded(layer: QuantizedLayer, norm: nn.Module | None) -> tuple[Reals, Reals]:
     """(scale of an output in weight levels and real spikes, offset), float64 ``[outputs]``."""
-    outputs = layer.weight.shape[0]
+    outputs = layer.output_first(layer.weight).shape[0]
     gain = layer.weight_step.detach().double().flatten().expand(outputs).clone()
     bias = getattr(layer, "bias", None)
     offset = torch.zeros_like(gain) if bias is None else bias.detach().double()
@@ -124,7 +135,10 @@ def _folded(layer: QuantizedLayer, norm: nn.Module | None) -> tuple[Reals, Reals
     return gain.cpu().numpy(), offset.cpu().numpy()
 
 
-def _geometry(name: str, layer: QuantizedLayer) -> dict[str, Any]:
+def _geometry(name: str, layer: QuantizedLayer, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        extra = _output_padding(layer, before[2:], after[2:])
+        return {name: getattr(layer, name) for name in _SETTINGS} | {"output_padding": extra}
     if not isinstance(layer, nn.Conv1d | nn.Conv2d):
         return {}
     if layer.padding_mode != "zeros":
@@ -139,4 +153,14 @@ def _geometry(name: str, layer: QuantizedLayer) -> dict[str, Any]:
         padding = tuple(pad // 2 for pad in totals)
     else:
         padding = tuple(layer.padding)  # type: ignore[arg-type]
-    return {"stride": layer.stride, "padding": padding, "dilation": layer.dilation, "groups": layer.groups}
+    return {name: getattr(layer, name) for name in _SETTINGS} | {"padding": padding}
+
+
+def _output_padding(layer: Any, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """What a transposed convolution's result is longer than its least size, by its own setting or a call's."""
+    settings = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
+    least = [
+        (length - 1) * stride - 2 * pad + spread * (size - 1) + 1
+        for length, (size, stride, pad, spread) in zip(before, settings, strict=True)
+    ]
+    return tuple(size - smallest for size, smallest in zip(after, least, strict=True))

@@ -14,10 +14,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Interpreter, Node
 from torch.fx.node import map_arg
-from torch.nn import functional
 
 from bitsearch.deploy.integer.interpreter import Observer, encode, unobserved
 from bitsearch.deploy.integer.operations.operation import Float64Evaluation
@@ -96,11 +95,7 @@ class _GraphEvaluation(Interpreter):
 
 def _level_sums(layer: QuantizedLayer, spikes: Tensor) -> Tensor:
     """The layer's convolution or product of whole spikes with its whole weight levels."""
-    levels = weight_levels(layer).double()
-    if isinstance(layer, nn.Linear):
-        return functional.linear(spikes, levels)
-    convolve: Callable[..., Tensor] = layer._conv_forward  # type: ignore[assignment]
-    return convolve(spikes, levels, None)
+    return layer.operation(spikes, layer.in_layout(weight_levels(layer).double()), None)
 
 
 def _no_module(*inputs: Tensor) -> Tensor:

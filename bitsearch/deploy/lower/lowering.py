@@ -22,10 +22,11 @@ from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d
 
 _SUPPORTED = ", ".join(
     (
-        "convolutions (1-d, 2-d)",
+        "convolutions and transposed ones (1-d, 2-d)",
         "linear layers",
         "batch norm behind them",
         *(rule.title for rule in RULES if rule.title),
@@ -35,7 +36,13 @@ _SUPPORTED = ", ".join(
 )
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-_DEPLOYED = (QuantizedConv1d, QuantizedConv2d, QuantizedLinear)
+_DEPLOYED = (
+    QuantizedConv1d,
+    QuantizedConv2d,
+    QuantizedConvTranspose1d,
+    QuantizedConvTranspose2d,
+    QuantizedLinear,
+)
 
 
 @dataclass(frozen=True)
@@ -235,14 +242,16 @@ class _Lowering:
         norm = self.modules[str(norm_node.target)] if norm_node is not None else None
         if isinstance(layer, QuantizedLinear) and norm is not None and len(self.shapes[node]) > 2:
             raise InputError(f"{norm_node}: batch norm over tokens cannot be folded into {name!r}")
-        packed, numbers = lower_layer(name, layer, norm)
+        (source,) = self._tensors(node)
+        packed, numbers = lower_layer(name, layer, norm, self.shapes[source], self.shapes[node])
+        if name in self.layers and packed.output_padding != self.layers[name].output_padding:
+            raise InputError(f"layer {name!r} runs several times, to different sizes; give each run its own layer")
         if name in self.layers and not _same_numbers(numbers, self.numbers[name]):
             raise InputError(
                 f"layer {name!r} runs several times with different batch norms; give each run its own layer"
             )
         self.layers[name], self.numbers[name] = packed, numbers
-        (value,) = self._input_values(node)
-        self._append(node, RunLayer(name=node.name, inputs=(value,), layer=name))
+        self._append(node, RunLayer(name=node.name, inputs=(self.values[source],), layer=name))
 
 
 def _same_numbers(first: LayerNumbers, second: LayerNumbers) -> bool:

@@ -165,12 +165,13 @@ def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
 
 
 def test_another_version_is_named(packed, tmp_path):
-    with pytest.raises(InputError, match="format '1', not a packed file of format 4; write one with bitsearch deploy"):
+    with pytest.raises(InputError, match="format '1', not a packed file of format 5; write one with bitsearch deploy"):
         read(rewritten(packed, tmp_path / "old", format="1"))
 
 
 def test_a_file_of_the_format_before_is_read(packed, tmp_path):
-    assert read(rewritten(packed, tmp_path / "old", format="2")).program == read(packed).program
+    for version in ("2", "3", "4"):
+        assert read(rewritten(packed, tmp_path / "old", format=version)).program == read(packed).program
 
 
 def test_every_flipped_bit_of_the_weights_and_of_the_header_is_noticed(packed, tmp_path):

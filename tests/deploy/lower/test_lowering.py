@@ -16,6 +16,7 @@ from bitsearch.deploy.lower import rules
 from bitsearch.deploy.lower.float64_reference import Float64Reference
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
+from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.layers import convert
 from bitsearch.layers.input_current import InputCurrent
 from bitsearch.models import make_network
@@ -41,7 +42,7 @@ class Net(nn.Module):
 def prepared(network, shape=(3, 8, 8), **bits):
     torch.manual_seed(1)
     examples = torch.randn(4, *shape)
-    names = [name for name, module in network.named_modules() if type(module) in (nn.Conv1d, nn.Conv2d, nn.Linear)]
+    names = [name for name, module in network.named_modules() if type(module) in QUANTIZABLE]
     setting = {"weight_bits": 4, "spike_bits": (3, 2, 4), "time_steps": 3, "decay": 0.7} | bits
     plan = {name: LayerPlan(signed_input=index < 2, **setting) for index, name in enumerate(names)}
     return calibrate(convert(network, plan), examples), examples
@@ -111,12 +112,19 @@ def test_what_lies_between_layers_is_replayed_exactly(between):
         nn.Conv2d(4, 8, 3, groups=4, bias=False),
         nn.Conv2d(4, 8, 3, groups=2, dilation=2, padding="same"),
         nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
+        nn.ConvTranspose2d(4, 6, (2, 3), dilation=(3, 1), padding=(0, 2), groups=2, bias=False),
+        nn.ConvTranspose2d(4, 3, 1, stride=3, padding=4, output_padding=2),
+        nn.Sequential(nn.ConvTranspose2d(4, 4, 2, stride=2), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)),
+        nn.Sequential(nn.Flatten(2), nn.ConvTranspose1d(4, 6, 4, stride=3, padding=2, groups=2), nn.Conv1d(6, 2, 3)),
         nn.Sequential(nn.Flatten(), nn.Linear(256, 5), nn.BatchNorm1d(5)),
         nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 3, 5, stride=2, padding=1), nn.MaxPool1d(2), nn.Conv1d(3, 2, 3)),
         nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), nn.AvgPool1d(2), nn.Linear(4, 3)),
     ],
 )
-@pytest.mark.parametrize("bits", [{}, {"weight_bits": 1, "spike_bits": (1,), "time_steps": 1}])
+@pytest.mark.parametrize(
+    "bits", [{}, {"weight_bits": 1, "spike_bits": (1,), "time_steps": 1}, {"granularity": "channel"}]
+)
 def test_layers_of_every_shape_are_replayed_exactly(second, bits):
     check_equal(*prepared(Net(nn.Identity(), second), **bits))
 

@@ -19,13 +19,14 @@ from bitsearch.deploy.integer.operations.operation import (
 from bitsearch.deploy.integer.operations.windows import window_counts
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, accumulator_bound, max_code_sum
 from bitsearch.deploy.integer.rounding import half, rounded
+from bitsearch.deploy.integer.transposed import spread_counts
 from bitsearch.errors import InputError
 from bitsearch.quant.frames import hold_frames
 from bitsearch.validation import Name
 
 
 class RunLayer(Operation):
-    """A layer's output for a current; linear layers work on its last axis, convolutions on ``[C, L]`` or ``[C, H, W]``.
+    """A layer's output for a current; linear layers work on its last axis, others on ``[C, L]`` or ``[C, H, W]``.
 
     A layer may run several times in a network; :class:`.PackedLayer` says what it computes.
     """
@@ -59,6 +60,9 @@ class RunLayer(Operation):
             raise InputError(f"{self.name}: an input of shape {shape} has {shape[axis]} channels, not {channels}")
         if not layer.kernel:
             return (*shape[:-1], layer.outputs)
+        if layer.output_padding is not None:
+            counts = spread_counts(self.name, shape, layer, layer.output_padding, most_elements)
+            return (layer.outputs, *counts)
         counts = window_counts(
             self.name,
             shape,
