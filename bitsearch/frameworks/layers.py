@@ -10,3 +10,15 @@ QUANTIZABLE: dict[type[nn.Module], type[nn.Module]] = {
     **spikingjelly.LAYERS,
 }
 """What each of them is in torch. Other subclasses compute something else, so they are left as they are."""
+
+PASSED_ON = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+    *spikingjelly.DROPOUTS,
+)
+"""Modules that give back what they get in evaluation mode."""

@@ -19,6 +19,9 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
 }
 """SpikingJelly's layers with weights, and the torch layer that each one extends by a time axis."""
 
+DROPOUTS: tuple[type[nn.Module], ...] = (layer.Dropout, layer.Dropout2d)
+"""SpikingJelly's dropouts: their memory is a mask, which evaluation does not use."""
+
 NEURONS: tuple[type[nn.Module], ...] = (
     neuron.IFNode,
     neuron.SimpleIFNode,

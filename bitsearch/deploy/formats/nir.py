@@ -33,6 +33,7 @@ from bitsearch.deploy.lower.time_axis import drop_read_out
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
+from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.input_current import InputCurrent
 from bitsearch.plan import BitPlan
@@ -42,7 +43,6 @@ from bitsearch.version import __version__
 if TYPE_CHECKING:
     import nir
 
-_PASSED_ON = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, average pooling, flatten and addition"
 
 
@@ -196,7 +196,7 @@ class _Nodes:
             self._layer(node, module, sources)
         elif (
             node in self.norms
-            or isinstance(module, _PASSED_ON)
+            or isinstance(module, PASSED_ON)
             or (isinstance(module, InputCurrent) and not module.rectified and module.is_identity)
         ):
             self.sources[node] = sources

@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.deploy.formats.format import ExportRequest, ExportResult
+from bitsearch.deploy.lower.time_axis import sample_axis
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.frameworks.eval_mode import eval_mode
+from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import quantized_layers
 from bitsearch.plan import BitPlan
 from bitsearch.quant.uniform import q_max, to_levels
@@ -82,18 +84,18 @@ def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLi
     """
     import onnx
 
-    frames = [layer.frames for layer in trained_layers(network).values()]
+    trained_layers(network)
     for name, module in network.named_modules():
-        if isinstance(module, base.MemoryModule):
+        if isinstance(module, base.MemoryModule) and not isinstance(module, PASSED_ON):
             raise InputError(
                 f"layer {name!r} cannot be exported to ONNX: it is {type(module).__name__}, whose membrane the "
                 "exporter fixes to one batch size; return its currents, or deploy as packed, which has such neurons"
             )
-    exported = _Predicting(copy.deepcopy(network).cpu()).eval()
+    exported, example_input = _Predicting(copy.deepcopy(network).cpu()).eval(), example_input.cpu()
+    samples = sample_axis(exported, example_input)
     for layer in quantized_layers(exported).values():
         _make_plain(layer)
-    batch_axis = 0 if all(count is None for count in frames) else 1
-    model = _traced(exported, example_input.cpu(), batch_axis)
+    model = _traced(exported, example_input, samples)
     _without_origin(model)
     _pack_small_weights(model)
     properties = {"bitsearch": __version__, "bitsearch.plan": plan.model_dump_json(exclude_none=True)}
@@ -101,7 +103,10 @@ def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLi
         properties[f"bitsearch.layers.{name}"] = bits.model_dump_json(exclude_none=True)
     onnx.helper.set_model_props(model, properties)
     model.producer_name, model.producer_version = "bitsearch", __version__
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # of the checker, of shape inference, or of a message too large
+        raise InputError(f"the network cannot be exported to ONNX: its checker says {_first_line(error)}") from error
     write_whole(Path(path), model.SerializeToString())
 
 
@@ -125,7 +130,10 @@ def check_onnx(path: str | os.PathLike[str], network: nn.Module, samples: Sample
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size):
             expected = predict(network, inputs)
-            logits = torch.from_numpy(session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
+            try:
+                logits = torch.from_numpy(session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
+            except Exception as error:
+                raise InputError(f"ONNX Runtime cannot run {path} on a batch: {_first_line(error)}") from error
             count += len(labels)
             agreeing += int((logits.argmax(-1) == expected.argmax(-1)).sum())
             difference = max(difference, float((logits - expected).abs().max()))
@@ -150,6 +158,8 @@ class _PlainOperands:
     onnx_levels: Tensor
     onnx_scale: Tensor
     onnx_steps: Tensor
+    onnx_largest: Tensor
+    """What spikes are clipped to, by time step."""
     onnx_zero: Tensor
     onnx_bits: tuple[int, ...]
 
@@ -164,18 +174,19 @@ class _PlainOperands:
         spikes: list[Tensor] = []
         membrane = currents[0] if framed else currents
         for t, bits in enumerate(self.onnx_bits):
-            spikes.append(self._spikes(membrane, self.onnx_steps[t], bits, signed=layer.signed_input))
+            step, largest = self.onnx_steps[t], self.onnx_largest[t]
+            spikes.append(self._spikes(membrane, step, largest, bits, signed=layer.signed_input))
             if t + 1 < len(self.onnx_bits):
                 membrane = layer.decay * (membrane - spikes[t]) + (currents[t + 1] if framed else currents)
         if framed:
             return torch.stack(spikes), weight
         return functools.reduce(torch.add, spikes) / len(spikes), weight
 
-    def _spikes(self, x: Tensor, step: Tensor, bits: int, *, signed: bool) -> Tensor:
+    def _spikes(self, x: Tensor, step: Tensor, largest: Tensor, bits: int, *, signed: bool) -> Tensor:
         if signed and bits == 1:
             return torch.where(x < 0, -step, step)
-        largest = q_max(torch.tensor(float(bits)), signed=signed) * step
-        clipped = torch.clamp(x, -largest if signed else torch.zeros_like(largest), largest)
+        least = -largest if signed else torch.zeros_like(largest)
+        clipped = _node("Clip", (x, least, largest), x, x.dtype, {})
         # Unsigned, zero in the middle: ONNX Runtime 1.32 mixes up types where it moves an INT8 pair behind a reshape.
         zero = self.onnx_zero + 128 if signed else self.onnx_zero
         codes = _node("QuantizeLinear", (clipped, step, zero), x, zero.dtype, {})
@@ -196,13 +207,17 @@ def _make_plain(layer: Any) -> None:
     layer.register_buffer("onnx_levels", levels.codes.to(torch.int8))
     layer.register_buffer("onnx_scale", layer.weight_step.flatten() if layer.weight_step.dim() else layer.weight_step)
     layer.register_buffer("onnx_steps", layer.spike_step.clone())
+    largest = q_max(layer.spike_bits, signed=layer.signed_input) * layer.spike_step
+    layer.register_buffer("onnx_largest", largest.detach())
     layer.register_buffer("onnx_zero", torch.zeros((), dtype=torch.uint8))
     layer.onnx_bits = layer.layer_plan.spike_bits
     layer.__class__ = type(f"Plain{type(layer).__name__}", (_PlainOperands, type(layer)), {})
 
 
-def _traced(network: nn.Module, example_input: Tensor, batch_axis: int) -> "onnx.ModelProto":
-    shapes = {INPUT: {batch_axis: torch.export.Dim("batch")}}
+def _traced(network: nn.Module, example_input: Tensor, samples: int) -> "onnx.ModelProto":
+    from onnxscript import optimizer
+
+    shapes = {INPUT: {samples: torch.export.Dim("batch")}}
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -218,14 +233,18 @@ def _traced(network: nn.Module, example_input: Tensor, batch_axis: int) -> "onnx
                 output_names=[OUTPUT],
                 dynamic_shapes=shapes,
                 opset_version=OPSET,
+                optimize=False,
                 verbose=False,
             )
+        assert program is not None
+        # Folded, but not rewritten: where a tensor has several readers, rewriting merges the limits of their clips.
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+        return program.model_proto
     except Exception as error:  # whatever a user's forward pass raises when it is traced
         raise InputError(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
     finally:
         logger.setLevel(level)
-    assert program is not None
-    return program.model_proto
 
 
 def _without_origin(model: "onnx.ModelProto") -> None:

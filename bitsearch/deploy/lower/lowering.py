@@ -20,6 +20,7 @@ from bitsearch.deploy.lower.rules import RULES, Call, Rule, changes_in_place, ru
 from bitsearch.deploy.lower.tracing import Traced, trace
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
+from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d
@@ -35,7 +36,6 @@ _SUPPORTED = ", ".join(
     )
 )
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _DEPLOYED = (
     QuantizedConv1d,
     QuantizedConv2d,
@@ -177,7 +177,7 @@ class _Lowering:
         module = self.modules[str(node.target)] if node.op == "call_module" else None
         if isinstance(module, QuantizedLayer):
             self._layer(node, module)
-        elif node in self.norms.values() or isinstance(module, _NOTHING) or self._is_identity(node):
+        elif node in self.norms.values() or isinstance(module, PASSED_ON) or self._is_identity(node):
             self._pass_through(node)
         elif (rule := rule_of(node, module)) is not None:
             self._operation(node, rule, module)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import is_multi_step
+from bitsearch.frameworks.spikingjelly import is_multi_step, reset_states
 from bitsearch.layers import quantized_layers
 
 
@@ -31,6 +31,26 @@ def frames_of(network: nn.Module) -> int | None:
         )
     (frames,) = layer_names
     return frames
+
+
+@torch.no_grad()
+def sample_axis(network: nn.Module, example_input: Tensor) -> int:
+    """Which axis of the input of a network, which returns ``[N, classes]``, holds the samples: 0, or 1 behind time.
+
+    The axis that the results get shorter with: a network may make its time axis itself, of an input without one.
+    """
+    if example_input.dim() < 2 or example_input.shape[1] < 2:
+        return 0
+    reset_states(network)
+    results = network(example_input)
+    reset_states(network)
+    try:
+        fewer = network(example_input[:, 1:])
+    except Exception:  # which a forward pass may raise for another number of channels
+        return 0
+    finally:
+        reset_states(network)
+    return 1 if len(fewer) < len(results) else 0
 
 
 def drop_repeat(graph: GraphModule, frames: int) -> bool:

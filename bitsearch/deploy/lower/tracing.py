@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node, Tracer
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import reset_states
+from bitsearch.frameworks.spikingjelly import DROPOUTS, reset_states
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.input_current import InputCurrent
@@ -32,8 +32,7 @@ _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
     layer.AdaptiveAvgPool1d: nn.AdaptiveAvgPool1d,
     layer.AdaptiveAvgPool2d: nn.AdaptiveAvgPool2d,
     layer.Flatten: nn.Flatten,
-    layer.Dropout: nn.Identity,
-    layer.Dropout2d: nn.Identity,
+    **dict.fromkeys(DROPOUTS, nn.Identity),
     layer.SeqToANNContainer: nn.Sequential,
     layer.MultiStepContainer: nn.Sequential,
 }

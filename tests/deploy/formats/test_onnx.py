@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from boundaries import MARGIN, boundary_distance
+from calibration import calibrate
 from spikingjelly.activation_based import functional, layer, neuron
 from tolerances import rounding
 from torch import nn
@@ -160,6 +161,98 @@ def test_transposed_convolutions_are_exported(groups, granularity, make_plan, tm
     agreement = check_onnx(tmp_path / "up.onnx", network, samples(inputs), batch_size=7)
     assert (agreement.samples, agreement.agreeing) == (len(inputs), len(inputs))
     assert agreement.difference < 2 * rounding(6 * 64)
+
+
+class Repeating(nn.Module):
+    """Makes its own time axis of a static input, as long as the input has features."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.dropout = layer.Linear(4, 16), layer.Dropout(0.5)
+        self.second = layer.Linear(16, 3)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.unsqueeze(0).repeat(4, 1, 1)))
+        return self.second(self.dropout(x)).mean(0)
+
+
+class Readers(nn.Module):
+    """A tensor that three layers read, and whose limits differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(4, 16), nn.Linear(16, 3), nn.Linear(16, 3)
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        return self.second(x) + self.third(x) - self.last(x)
+
+
+class Residual(nn.Module):
+    """A block with a convolutional shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4)
+        self.second, self.third = nn.Conv2d(4, 6, 3, padding=1, stride=2), nn.Conv2d(6, 6, 3, padding=1)
+        self.shortcut, self.classifier = nn.Conv2d(4, 6, 1, stride=2), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.first(x.view(-1, 1, 4, 4))))
+        x = torch.relu(self.third(torch.relu(self.second(x))) + self.shortcut(x))
+        return self.classifier(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def layer_plan(*spike_bits, **setting):
+    return LayerPlan(weight_bits=4, spike_bits=spike_bits, time_steps=len(spike_bits), **setting)
+
+
+REPEATING = {"first": layer_plan(4, 3, 4, 4, frames=4, signed_input=True), "second": layer_plan(2, 3, frames=4)}
+READERS = {
+    "first": layer_plan(6, signed_input=True),
+    "second": layer_plan(1),
+    "third": layer_plan(8, 2),
+    "last": layer_plan(3),
+}
+RESIDUAL = {
+    "first": layer_plan(8, signed_input=True),
+    "second": layer_plan(2, 3, 1),
+    "third": layer_plan(4),
+    "shortcut": layer_plan(3, 3, decay=0.5),
+    "classifier": layer_plan(5),
+}
+
+
+@pytest.mark.parametrize(("make", "plan"), [(Repeating, REPEATING), (Readers, READERS), (Residual, RESIDUAL)])
+def test_any_number_of_samples_gets_the_logits_of_the_network(make, plan, make_plan, tmp_path):
+    torch.manual_seed(0)
+    inputs = torch.randn(40, 16 if make is Residual else 4, generator=torch.Generator().manual_seed(2))
+    network = calibrate(convert(make(), plan), inputs)
+    # As many samples as frames and features.
+    export_onnx(network, inputs[:4], tmp_path / "network.onnx", make_plan(plan))
+    inputs = inputs[boundary_distance(network, inputs) > MARGIN]
+    assert len(inputs) > 30
+    for batch_size in (7, len(inputs)):
+        agreement = check_onnx(tmp_path / "network.onnx", network, samples(inputs), batch_size)
+        assert (agreement.samples, agreement.agreeing) == (len(inputs), len(inputs))
+        assert agreement.difference < LOGITS
+
+
+def test_what_checker_and_runtime_say_is_one_line(every_width, make_plan, examples, tmp_path, monkeypatch):
+    network, file = every_width
+    with pytest.raises(InputError, match=r"ONNX Runtime cannot run .* on a batch: ") as caught:
+        check_onnx(file, network, samples(torch.randn(4, 1, 8, 9)))
+    assert "\n" not in str(caught.value)
+
+    def refuse(*_, **__):
+        raise onnx.checker.ValidationError("no such operator\nin a node")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(InputError, match=r"cannot be exported to ONNX: its checker says no such operator$"):
+        export_onnx(network, examples, tmp_path / "no.onnx", make_plan(WIDTHS))
+    assert list(tmp_path.iterdir()) == []
 
 
 class Undecided(nn.Module):
