@@ -14,8 +14,8 @@ from bitsearch.cost.streams import Streams
 from bitsearch.dataflow.recording import Call, Recording, record
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights, reparametrized
-from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.plan import Loop
 
 NEVER_CALLED = "never called"

@@ -13,7 +13,7 @@ from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import decay
+from bitsearch.frameworks.neurons import describe
 from bitsearch.plan import LayerPlan, UniformBits
 
 FLOAT_BITS = 32
@@ -59,7 +59,8 @@ class CostModel:
         """Take the decays from the neurons of ``network``, the traced one after training: some neurons learn theirs."""
         modules = dict(network.named_modules())
         self.layers = tuple(
-            replace(layer, decay=decay(modules[layer.neurons[0]])) if layer.neurons else layer for layer in self.layers
+            replace(layer, decay=describe(modules[layer.neurons[0]]).decay) if layer.neurons else layer
+            for layer in self.layers
         )
 
     @property

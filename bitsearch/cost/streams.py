@@ -11,7 +11,7 @@ from torch import nn
 
 from bitsearch.dataflow.recording import Call, Recording
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.spikingjelly import decay, is_neuron, learns_decay, settings, why_irreplaceable
+from bitsearch.frameworks.neurons import NeuronDescription, describe, is_neuron
 from bitsearch.plan import NeuronSettings
 
 
@@ -28,12 +28,12 @@ class Streams:
         }
         self.staying: dict[str, str] = {}
         """Why a neuron stays, by module path."""
-        neurons = [module for module in network.modules() if is_neuron(module)]
+        self._neurons = {module: describe(module) for module in network.modules() if is_neuron(module)}
         # Neurons that one layer reads together give way together.
         count = -1
         while count < len(self.staying):
             count = len(self.staying)
-            for neuron in neurons:
+            for neuron in self._neurons:
                 reason = self._why_staying(neuron) if self._names[neuron] not in self.staying else None
                 if reason is not None:
                     self.staying[self._names[neuron]] = reason
@@ -48,21 +48,24 @@ class Streams:
         """Membrane decay of the layer's own neuron: that of those it stands for; 0 where spikes of others come in."""
         read = self._read_by(layer)
         if self.neurons(layer):
-            return decay(next(neuron for neuron in read if self._names[neuron] not in self.staying))
+            return next(iter(self._replaced(layer))).decay
         spikes_only = read and not any(call.origin.other for call in self._layers[layer])
         return 0.0 if spikes_only and frames is not None else None
 
     def settings(self, layer: str) -> NeuronSettings | None:
         """Reset and comparison of the layer's own neuron: those of the neurons that it stands for, if any."""
-        replaced = (neuron for neuron in self._read_by(layer) if self._names[neuron] not in self.staying)
-        return next((settings(neuron) for neuron in replaced), None)
+        return next((neuron.settings for neuron in self._replaced(layer)), None)
+
+    def _replaced(self, layer: str) -> list[NeuronDescription]:
+        """The neurons that the layer's own stands for."""
+        return [self._neurons[neuron] for neuron in self._read_by(layer) if self._names[neuron] not in self.staying]
 
     def _read_by(self, layer: str) -> set[nn.Module]:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
 
     def _why_staying(self, neuron: nn.Module) -> str | None:
         readers = self._recording.readers.get(neuron, [])
-        irreplaceable = why_irreplaceable(neuron)
+        irreplaceable = self._neurons[neuron].irreplaceable
         if irreplaceable is not None:
             return irreplaceable
         if neuron in self._recording.hooked:
@@ -97,11 +100,12 @@ class Streams:
         staying = next((self._names[other] for other in together if self._names[other] in self.staying), None)
         if staying is not None:
             return f"{layer} reads its spikes together with those of {staying}"
-        if len({decay(other) for other in together}) > 1:
+        known = [self._neurons[other] for other in together]
+        if len({other.decay for other in known}) > 1:
             return f"{layer} reads spikes of neurons with different decays"
-        if len({settings(other) for other in together}) > 1:
+        if len({other.settings for other in known}) > 1:
             return f"{layer} reads spikes of neurons with different resets or thresholds"
-        if len(together) > 1 and any(learns_decay(other) for other in together):
+        if len(together) > 1 and any(other.learns_decay for other in known):
             return f"{layer} reads spikes of several neurons that learn their decays"
         return None
 

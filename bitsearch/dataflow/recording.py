@@ -17,7 +17,7 @@ from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, 
 from bitsearch.dataflow.rules import UNKNOWN, Origin
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.spikingjelly import is_multi_step, is_neuron, reset_states
+from bitsearch.frameworks.neurons import is_multi_step, is_neuron, reset_states
 
 SAMPLES = 3
 """Most samples of an example that are run."""

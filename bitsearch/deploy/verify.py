@@ -17,7 +17,7 @@ from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS
 from bitsearch.deploy.pack import MinMaxObserver
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
-from bitsearch.frameworks.spikingjelly import is_multi_step
+from bitsearch.frameworks.neurons import is_multi_step
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.neuron import membrane_steps

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, layer, neuron
-from torch import Tensor, nn
+from torch import nn
 
+from bitsearch.frameworks.neurons import NeuronDescription
 from bitsearch.plan import NeuronSettings
 
 LAYERS: dict[type[nn.Module], type[nn.Module]] = {
@@ -39,9 +40,17 @@ def is_multi_step(module: nn.Module) -> bool:
     return isinstance(module, containers) or getattr(module, "step_mode", "s") == "m"
 
 
-def is_neuron(module: nn.Module) -> bool:
-    """True for exactly the types of :data:`NEURONS`; a subclass may do anything."""
-    return type(module) in NEURONS
+def describe(module: nn.Module) -> NeuronDescription:
+    """Of one of :data:`NEURONS`."""
+    rest = float(module.v_reset or 0)  # type: ignore[arg-type]
+    return NeuronDescription(
+        decay=1 - _leak(module),
+        charge=_leak(module) if getattr(module, "decay_input", False) else 1.0,
+        threshold=torch.as_tensor(module.v_threshold, dtype=torch.float32).detach() - rest,
+        settings=_settings(module),
+        learns_decay=isinstance(module, neuron.ParametricLIFNode),
+        irreplaceable=_why_irreplaceable(module),
+    )
 
 
 def _leak(module: nn.Module) -> float:
@@ -52,22 +61,7 @@ def _leak(module: nn.Module) -> float:
     return 0.0 if tau is None else 1 / float(tau)
 
 
-def learns_decay(module: nn.Module) -> bool:
-    """True for a neuron whose time constant is a parameter."""
-    return isinstance(module, neuron.ParametricLIFNode)
-
-
-def decay(module: nn.Module) -> float:
-    """Membrane decay λ = 1 − 1/τ of one of :data:`NEURONS`."""
-    return 1 - _leak(module)
-
-
-def charge(module: nn.Module) -> float:
-    """The share of its input that one of :data:`NEURONS` adds to its membrane: 1, or 1/τ if the input decays too."""
-    return _leak(module) if getattr(module, "decay_input", False) else 1.0
-
-
-def settings(module: nn.Module) -> NeuronSettings:
+def _settings(module: nn.Module) -> NeuronSettings:
     """Reset and comparison of one of :data:`NEURONS`, for a membrane that is zero where the neuron's is at rest.
 
     They fire at the threshold, not only above it. Those of several levels, ILIF, send the nearest one.
@@ -77,7 +71,7 @@ def settings(module: nn.Module) -> NeuronSettings:
     return NeuronSettings(reset="subtract" if module.v_reset is None else "zero", threshold="full")
 
 
-def why_irreplaceable(module: nn.Module) -> str | None:
+def _why_irreplaceable(module: nn.Module) -> str | None:
     """Why no refined neuron means what one of :data:`NEURONS` does; None where one does."""
     reset: Any = module.v_reset
     if reset is None:
@@ -89,22 +83,12 @@ def why_irreplaceable(module: nn.Module) -> str | None:
     return None
 
 
-def gain(module: nn.Module) -> Tensor:
-    """The factor on a neuron's input, in units of its threshold θ above rest: 1/θ, or 1/(θ·τ) if the input decays too.
-
-    A scalar, or in the shape of a threshold that is a tensor, one a channel for example.
-    """
-    threshold = torch.as_tensor(module.v_threshold, dtype=torch.float32).detach()
-    return charge(module) / (threshold - float(module.v_reset or 0))  # type: ignore[arg-type]
-
-
 def is_spiking(module: nn.Module) -> bool:
     """True for every neuron of the library, those that no refined neuron can stand for included."""
     return isinstance(module, neuron.BaseNode)
 
 
-def reset_states(network: nn.Module) -> None:
-    """Put every membrane back to its start, as between two independent batches."""
-    for module in network.modules():
-        if isinstance(module, base.MemoryModule):
-            module.reset()
+def reset(module: nn.Module) -> None:
+    """Put what a module keeps from step to step back to its start."""
+    if isinstance(module, base.MemoryModule):
+        module.reset()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.neurons import is_neuron, is_spiking
 from bitsearch.frameworks.reparametrized import reparametrized
-from bitsearch.frameworks.spikingjelly import is_neuron, is_spiking
 from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.input_current import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer

@@ -11,8 +11,8 @@ from torch import nn
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
+from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
-from bitsearch.frameworks.spikingjelly import reset_states
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from bitsearch.layers.neurons import replace_neurons

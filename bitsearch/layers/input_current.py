@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class InputCurrent(nn.Module):
     """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
 
-    ``gain`` is in units of the threshold, as :func:`bitsearch.frameworks.spikingjelly.gain` has it. It is a buffer,
+    ``gain`` is in units of the threshold (:attr:`bitsearch.frameworks.neurons.NeuronDescription.gain`). It is a buffer,
     since a network may have learned it.
     """
 

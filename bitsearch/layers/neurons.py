@@ -11,7 +11,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.spikingjelly import gain, is_neuron
+from bitsearch.frameworks.neurons import describe, is_neuron
 from bitsearch.layers.input_current import InputCurrent
 from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
@@ -39,10 +39,10 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
         if any(neuron is other for other in replaced):
             parent, _, child = path.rpartition(".")
             if neuron in readers:
-                current: InputCurrent = PlacedNeuron(gain(neuron), readers[neuron])
+                current: InputCurrent = PlacedNeuron(describe(neuron).gain, readers[neuron])
             else:
                 rectified = not recorded or any(neuron is other for other in pooled)
-                current = InputCurrent(gain(neuron), rectified=rectified)
+                current = InputCurrent(describe(neuron).gain, rectified=rectified)
             setattr(network.get_submodule(parent), child, current.to(device))
 
 

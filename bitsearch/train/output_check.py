@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bitsearch.data import Splits, batches
 from bitsearch.errors import InputError, located
-from bitsearch.frameworks.spikingjelly import reset_states
+from bitsearch.frameworks.neurons import reset_states
 
 CHECKED = 4
 """Training samples that the network is run on."""

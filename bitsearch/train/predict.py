@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from bitsearch.frameworks.spikingjelly import reset_states
+from bitsearch.frameworks.neurons import reset_states
 
 
 def predict(network: nn.Module, inputs: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.dataflow.recording import record
-from bitsearch.frameworks.spikingjelly import is_neuron
+from bitsearch.frameworks.neurons import is_neuron
 
 BATCH = 4
 

@@ -14,7 +14,7 @@ from bitsearch.deploy.integer.operations.elementwise import Scale
 from bitsearch.deploy.integer.operations.frames import Fire
 from bitsearch.deploy.integer.operations.layer import RunLayer
 from bitsearch.deploy.integer.operations.pooling import AveragePool
-from bitsearch.frameworks.spikingjelly import charge, decay
+from bitsearch.frameworks.neurons import describe
 from bitsearch.layers import QuantizedLayer
 from bitsearch.quant.frames import bins, hold_frames
 from bitsearch.quant.uniform import to_levels
@@ -148,7 +148,7 @@ class _Beside(Interpreter):
 
     def _fire(self, module, operation, given):
         unit = self._unit(operation.inputs[0])
-        threshold = (module.v_threshold - (module.v_reset or 0.0)) / charge(module)
+        threshold = (module.v_threshold - (module.v_reset or 0.0)) / describe(module).charge
         frames = self.lowered.program.input.frames or 1
         x, off = (each.unflatten(0, (frames, -1)) for each in (given.x, given.off))
         membrane, fired = Bounded(torch.zeros_like(x[0]), torch.zeros_like(x[0])), []
@@ -161,10 +161,10 @@ class _Beside(Interpreter):
                 left, left_off = (each * (1 - fired[-1]) for each in (membrane.x, membrane.off))
             else:
                 left, left_off = membrane.x - threshold * fired[-1], membrane.off + unit / 2 * fired[-1]
-            off_decayed = decay(module) * left_off
+            off_decayed = describe(module).decay * left_off
             if operation.decay != 1 << 16:
                 off_decayed = off_decayed + DECAY * (left.abs() + left_off) + unit / 2
-            membrane = Bounded(decay(module) * left, off_decayed)
+            membrane = Bounded(describe(module).decay * left, off_decayed)
         return Bounded(torch.cat(fired), torch.zeros_like(given.x))
 
 

@@ -6,7 +6,7 @@ from spikingjelly.activation_based import layer
 from torch import nn
 
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.spikingjelly import is_multi_step
+from bitsearch.frameworks.neurons import is_multi_step
 
 SHAPES = {
     nn.Conv1d: (2, 4, 5),

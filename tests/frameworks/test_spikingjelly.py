@@ -3,7 +3,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import nn
 
-from bitsearch.frameworks.spikingjelly import decay, gain, is_neuron, reset_states, settings, why_irreplaceable
+from bitsearch.frameworks.neurons import describe, is_neuron, reset_states
 from bitsearch.plan import NeuronSettings
 
 NEURONS = {
@@ -43,19 +43,19 @@ CASES = [(kind, v) for kind in NEURONS for v in (None, 0.0, -2.0) if (kind, v) !
 def test_a_neuron_is_what_its_settings_say(kind, v_reset):
     # Powers of two above rest, so that the gain is exact.
     spiking = NEURONS[kind](v_threshold=2.0, v_reset=v_reset, step_mode="m")
+    means = describe(spiking)
     if v_reset and kind.startswith("Simple"):
-        assert why_irreplaceable(spiking) == "its membrane starts at 0 and is reset to -2"
+        assert means.irreplaceable == "its membrane starts at 0 and is reset to -2"
         return
-    assert why_irreplaceable(spiking) is None
-    means = settings(spiking)
-    assert (means.threshold, means.strict) == ("full", False)
+    assert means.irreplaceable is None
+    assert (means.settings.threshold, means.settings.strict) == ("full", False)
     # Quarters: sums and products with these decays are exact for the first steps, so that some meet the threshold.
     currents = torch.randint(-8, 32, (5, 500), generator=torch.Generator().manual_seed(0)) / 4
     spikes, membrane = [], torch.zeros(500, dtype=torch.float64)
     for current in currents:
-        membrane = decay(spiking) * membrane + float(gain(spiking)) * current.double()
+        membrane = means.decay * membrane + float(means.gain) * current.double()
         spikes.append((membrane >= 1).double())
-        membrane = membrane * (1 - spikes[-1]) if means.reset == "zero" else membrane - spikes[-1]
+        membrane = membrane * (1 - spikes[-1]) if means.settings.reset == "zero" else membrane - spikes[-1]
     assert torch.equal(spiking(currents).double(), torch.stack(spikes))
 
 
@@ -68,9 +68,9 @@ def test_a_neuron_fires_at_its_threshold(v_reset):
 
 def test_a_neuron_of_several_levels_sends_the_nearest():
     spiking = neuron.ILIFNode(surrogate_function=surrogate.MultiLevelSpikeCount(4))
-    assert settings(spiking) == NeuronSettings()
+    assert describe(spiking).settings == NeuronSettings()
     assert spiking(torch.tensor([0.4, 0.6, 1.6, 9.0])).tolist() == [0, 1, 2, 4]
 
 
 def test_a_threshold_below_the_reset_has_no_refined_neuron():
-    assert why_irreplaceable(neuron.IFNode(v_reset=2.0)) == "its threshold is not above 2, to which it is reset"
+    assert describe(neuron.IFNode(v_reset=2.0)).irreplaceable == "its threshold is not above 2, to which it is reset"

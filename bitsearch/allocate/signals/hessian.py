@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
-from bitsearch.frameworks.spikingjelly import is_neuron
+from bitsearch.frameworks.neurons import is_neuron
 from bitsearch.train.predict import predict
 
 VECTORS = 4

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.operations import Fire
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import NEURONS, charge, decay
+from bitsearch.frameworks.neurons import describe
+from bitsearch.frameworks.spikingjelly import NEURONS
 
 OUTPUT_NEURONS = tuple(kind for kind in NEURONS if kind is not neuron.ILIFNode)
 """Types of neurons that ``fire`` stands for; the spikes of the others have several levels."""
@@ -43,7 +44,7 @@ class OutputNeuron(nn.Module):
             InputError: a threshold that is not above the reset, or out of range, or a time axis that it does not know;
                 names ``title``.
         """
-        module = self.spiking
+        module, known = self.spiking, describe(self.spiking)
         if self.frames is not None and module.step_mode != "m":
             raise InputError(f"{title} sees all {self.frames} frames as one step; give it step_mode='m'")
         reset = module.v_reset
@@ -52,7 +53,7 @@ class OutputNeuron(nn.Module):
         if reset is not None and start != reset:
             raise InputError(f"{title} starts at {start:g} and resets to {reset:g}; a deployed neuron does both at one")
         distance = float(module.v_threshold) - float(reset or 0)  # type: ignore[arg-type]
-        threshold = torch.tensor(distance / charge(module), dtype=torch.float64).ldexp(torch.tensor(fraction))
+        threshold = torch.tensor(distance / known.charge, dtype=torch.float64).ldexp(torch.tensor(fraction))
         if not 0.5 <= threshold < 2.0**50 - 1:
             raise InputError(
                 f"{title} fires {distance:g} above its reset, which is {float(threshold):g} in the "
@@ -62,6 +63,6 @@ class OutputNeuron(nn.Module):
             name=name,
             inputs=(value,),
             threshold=int(torch.floor(threshold + 0.5)),
-            decay=round(decay(module) * 2**DECAY_FRACTION),
+            decay=round(known.decay * 2**DECAY_FRACTION),
             hard=reset is not None,
         )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import is_multi_step, reset_states
+from bitsearch.frameworks.neurons import is_multi_step, reset_states
 from bitsearch.layers import quantized_layers
 
 

@@ -17,7 +17,8 @@ from torch.fx import GraphModule, Interpreter, Node, Tracer
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import DROPOUTS, reset_states
+from bitsearch.frameworks.neurons import reset_states
+from bitsearch.frameworks.spikingjelly import DROPOUTS
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.input_current import InputCurrent

@@ -18,7 +18,7 @@ from bitsearch.deploy.integer.ranges import analyse_ranges
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.deploy.lower.output_neurons import OutputNeuron
 from bitsearch.errors import InputError
-from bitsearch.frameworks.spikingjelly import charge, decay, reset_states
+from bitsearch.frameworks.neurons import describe, reset_states
 from bitsearch.layers import convert
 from bitsearch.plan import LayerPlan
 
@@ -118,11 +118,11 @@ def test_fire_is_spikingjellys_neuron_but_for_rounding(kind, v_reset):
         left.append(module.v.detach())
     expected = torch.stack(fired)
     assert expected.unique().tolist() == [0, 1]
-    membranes = decay(module) * (torch.stack(left[:-1]) - rest) + charge(module) * currents
+    membranes = describe(module).decay * (torch.stack(left[:-1]) - rest) + describe(module).charge * currents
     # In 40 steps a membrane is off by at most 40 roundings of a current, of what decays and of what is reset, and by
     # what rounding the decay to 2^-16 makes of it; the threshold by one more. Who is further from it at every step
     # fires the same.
-    off = 40 * (charge(module) * 2.0**-19 + 2.0**-17 * membranes.abs().max()) + 2.0**-21
+    off = 40 * (describe(module).charge * 2.0**-19 + 2.0**-17 * membranes.abs().max()) + 2.0**-21
     clear = ((membranes - (0.7 - rest)).abs() > off).all(0)
     assert clear.sum() > 250
     found = Replay(program, {})(currents).unflatten(0, (40, -1))

@@ -1,0 +1,83 @@
+"""Spiking neurons of a user's network, whatever library they come from, in the terms of the refined neuron.
+
+Each library has an adapter, a file of its own. A library that the user has not imported is not imported here either:
+without it there is no module of its classes.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.plan import NeuronSettings
+
+_ADAPTERS = {
+    "spikingjelly": "bitsearch.frameworks.spikingjelly",
+}
+"""By the library's name, the module that knows its neurons: their types, and functions named as those below."""
+
+
+@dataclass(frozen=True)
+class NeuronDescription:
+    """What a neuron does in a time step, of which a refined neuron does the same with its current and its spikes.
+
+    A spike is one; the membrane is counted in thresholds, from its rest.
+    """
+
+    decay: float = 1.0
+    """Share of the membrane that is left after a step, λ."""
+    charge: float = 1.0
+    """Share of its input that it adds to its membrane."""
+    threshold: Tensor = field(default_factory=lambda: torch.tensor(1.0))
+    """Distance θ from rest; a scalar, or in a shape that goes with the neuron's input, as one a channel."""
+    settings: NeuronSettings = field(default_factory=NeuronSettings)
+    learns_decay: bool = False
+    """True if the decay is a parameter."""
+    irreplaceable: str | None = None
+    """Why no refined neuron does the same; None if one does."""
+
+    @property
+    def gain(self) -> Tensor:
+        """The factor on the input that makes it a share of the threshold, κ/θ; shaped like :attr:`threshold`."""
+        return self.charge / self.threshold.detach().to(torch.float32)
+
+
+def _adapters() -> Iterator[ModuleType]:
+    for library, adapter in _ADAPTERS.items():
+        if library in sys.modules:
+            yield import_module(adapter)
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """True for a neuron of a type that can be described: exactly that type, since a subclass may do anything."""
+    return any(type(module) in adapter.NEURONS for adapter in _adapters())
+
+
+def describe(neuron: nn.Module) -> NeuronDescription:
+    """What is known of a neuron of such a type."""
+    description: NeuronDescription = next(
+        adapter.describe(neuron) for adapter in _adapters() if type(neuron) in adapter.NEURONS
+    )
+    return description
+
+
+def is_spiking(module: nn.Module) -> bool:
+    """True for every neuron of a known library, subclasses included, which may do anything."""
+    return any(adapter.is_spiking(module) for adapter in _adapters())
+
+
+def is_multi_step(module: nn.Module) -> bool:
+    """True if the module takes sequences, ``[T, N, ...]``."""
+    return any(adapter.is_multi_step(module) for adapter in _adapters())
+
+
+def reset_states(network: nn.Module) -> None:
+    """Put every membrane back to its start, as between two independent batches."""
+    adapters = list(_adapters())
+    for module in network.modules():
+        for adapter in adapters:
+            adapter.reset(module)
