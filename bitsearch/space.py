@@ -197,6 +197,8 @@ class SearchSpace(Frozen):
     """Globs of module paths: a layer gets bits if it, or a module around it, matches one."""
     exclude: tuple[Name, ...] = ()
     """Globs of module paths that keep 32 bits."""
+    signed_input: bool | None = None
+    """Whether the data's inputs may be below zero; by default, as the training data are."""
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
     target: Name = "generic"

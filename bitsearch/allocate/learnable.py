@@ -87,6 +87,7 @@ def quantize(
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
     time_axis: bool = False,
+    signed_input: bool | None = None,
 ) -> LearnableNetwork:
     """Make a network's bits learnable: one of torch, or of SpikingJelly in single-step or multi-step mode.
 
@@ -108,6 +109,8 @@ def quantize(
         exclude: globs of module paths that keep 32 bits.
         time_axis: True if the example has one, ``[T, N, ...]``; where modules in spikingjelly's multi-step mode work on
             it, that is seen without being told.
+        signed_input: True if inputs may be below zero; by default, if the example is anywhere. What comes below zero
+            all the same is counted, and a warning says so.
 
     Raises:
         InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
@@ -127,7 +130,14 @@ def quantize(
     hardware = target if isinstance(target, Target) else Target.load(target or "generic")
     check_granularity(granularity, hardware)
     check_first_layer(first_layer, hardware)
-    layers = trace(network, example_input, time_axis=time_axis, include=include, exclude=exclude)
+    layers = trace(
+        network,
+        example_input,
+        time_axis=time_axis,
+        include=include,
+        exclude=exclude,
+        nonnegative_input=None if signed_input is None else not signed_input,
+    )
     model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
     rules = AllowedBits.make(model, choices or Choices(), first_layer)
     return LearnableNetwork.learnable(

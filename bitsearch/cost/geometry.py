@@ -41,6 +41,8 @@ class LayerGeometry:
     """Output channels, each of which has a bias; of a module without channels, its biases."""
     signed_input: bool
     """True unless the operations in front of the layer let nothing below zero through."""
+    follows_input: bool = field(default=False, kw_only=True)
+    """True if that is so for inputs of the network that are never below zero alone."""
     first: bool
     """True for the first layer with weights in the forward pass."""
     fixed_reason: str | None = None
@@ -226,6 +228,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 inputs=sum(prod(call.shape) // call.axes.samples for call in each) if macs else 0,
                 outputs=_channels(module),
                 signed_input=any(not call.origin.nonnegative for call in calls),
+                follows_input=_follows_input(calls),
                 first=bool(weights) and bool(calls) and not owners,
                 fixed_reason=_fixed_reason(module, recording, macs),
                 frames=len(calls) if loop == "frames" else next((call.axes.frames for call in calls), None),
@@ -251,6 +254,11 @@ def _counted_where_stored(layers: list[LayerGeometry]) -> list[LayerGeometry]:
             counts[layer.name] += counts[layer.weight_of]
             counts[layer.weight_of] = 0
     return [replace(layer, weights=counts[layer.name]) for layer in layers]
+
+
+def _follows_input(calls: list[Call]) -> bool:
+    always = any(not call.origin.nonnegative and not call.follows_input for call in calls)
+    return not always and any(call.follows_input for call in calls)
 
 
 def _loop(module: nn.Module, calls: list[Call], recording: Recording) -> Loop | None:

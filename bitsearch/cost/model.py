@@ -63,6 +63,12 @@ class CostModel:
             for layer in self.layers
         )
 
+    def sign_inputs(self) -> None:
+        """Let the layers be signed that are wherever the network's own input may be below zero."""
+        self.layers = tuple(
+            replace(layer, signed_input=layer.signed_input or layer.follows_input) for layer in self.layers
+        )
+
     @property
     def metrics(self) -> dict[str, Metric]:
         """The metrics that the target can be measured by."""

@@ -5,7 +5,7 @@ frame less, and with one sample changed, and every call's input is compared (:mo
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class Call:
     """Of that tensor, where the module is a layer or a neuron."""
     axes: Axes
     """Its time axis, and how many inputs it holds."""
+    follows_input: bool = False
+    """True if the tensor may be below zero where the network's input is, and only there."""
 
 
 @dataclass
@@ -126,12 +128,15 @@ class _Running:
     index: int
     flops_before: int
     origin: Origin
+    follows_input: bool
     inside: int = 0
     """Multiply-accumulates that the calls inside it account for."""
 
 
 def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin: Origin) -> Recording:
     tracker, counter = OriginTracker(), flop_counter()
+    # What would be known of an input with the other sign.
+    opposite = OriginTracker()
     hooked = {module for module in network.modules() if module._forward_hooks and is_neuron(module)}
     recording = Recording(
         readers=tracker.readers, used=tracker.parameters, hooked=hooked, mixes_samples=axes[-1].mixes_samples
@@ -144,13 +149,16 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
         x, atomic = first_tensor((args, kwargs)), _is_atomic(module)
         if atomic:
             tracker.read(module, "layer" if _is_layer(module) else "neuron", x)
-        source = Origin() if x is None else tracker.of(x)
-        running.append(_Running(begun, counter.get_total_flops(), source))
+        source, other = (Origin() if x is None else each.of(x) for each in (tracker, opposite))
+        follows = source.nonnegative != other.nonnegative
+        running.append(_Running(begun, counter.get_total_flops(), source, follows))
         begun += 1
-        tracker.enter(module, opaque=atomic)
+        for each in (tracker, opposite):
+            each.enter(module, opaque=atomic)
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        tracker.leave(opaque=_is_atomic(module))
+        for each in (tracker, opposite):
+            each.leave(opaque=_is_atomic(module))
         call = running.pop()
         # The flop counter counts a multiply-accumulate as two operations.
         counted = (counter.get_total_flops() - call.flops_before) // 2 - call.inside
@@ -159,12 +167,13 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
         macs = formula if _is_layer(module) else max(formula, counted)
         if running:
             running[-1].inside += call.inside + min(counted, macs)
-        if _is_atomic(module):
-            tracker.mark(output, UNKNOWN)
-        if is_neuron(module) and module not in hooked:
-            tracker.mark(first_tensor(output), Origin(frozenset([module])))
+        for each in (tracker, opposite) if _is_atomic(module) else ():
+            each.mark(output, UNKNOWN)
+            if is_neuron(module) and module not in hooked:
+                each.mark(first_tensor(output), Origin(frozenset([module])))
         shape = () if x is None else tuple(x.shape)
-        recording.calls.setdefault(module, []).append(Call(shape, macs, call.origin, axes[call.index]))
+        recorded = Call(shape, macs, call.origin, axes[call.index], call.follows_input)
+        recording.calls.setdefault(module, []).append(recorded)
 
     reset_states(network)
     with ExitStack() as hooks:
@@ -172,7 +181,8 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         tracker.mark(example_input, origin)
-        with counter, tracker:
+        opposite.mark(example_input, replace(origin, nonnegative=not origin.nonnegative))
+        with counter, opposite, tracker:
             tracker.read(None, "output", network(example_input))
     return recording
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
+from bitsearch.layers.clipped_input import count_clipped, warn_of_clipped
 from bitsearch.layers.conversion import Converted, conversion
 from bitsearch.layers.convert import convert, fix_allocation, quantized_layers
 from bitsearch.layers.quantized import QuantizedLayer
@@ -51,6 +52,7 @@ class QuantizedNetwork(nn.Module):
         layers = quantized_layers(network)
         self.layers = {layer.name: layers[layer.name] for layer in model.layers}
         """The quantized layers by module path, in the order they run."""
+        count_clipped(network, (layer.name for layer in model.layers if layer.follows_input))
         self._optimizer: torch.optim.Optimizer | None = None
         self.changes = 0
 
@@ -89,6 +91,11 @@ class QuantizedNetwork(nn.Module):
         if self.training:
             self.round_latents()
         return self.network(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; here it is said, too, if inputs were below zero that were taken to be never."""
+        warn_of_clipped(self.network)
+        return super().train(mode)
 
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
         """Let step renewal reset this optimizer's state of the steps that it replaces."""

@@ -44,6 +44,8 @@ class RunSettings(Frozen):
     bitsearch: Name
     torch: Name
     full_precision: Accuracy = Accuracy()
+    signed_input: bool | None = None
+    """Whether an input was below zero, of data that are first read while full precision is trained."""
     baseline_costs: dict[str, Cost]
     space: SearchSpace
     target: Target

@@ -7,6 +7,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
+from bitsearch.layers.clipped_input import count_clipped
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.registry import is_import_path
@@ -65,6 +66,9 @@ def restore(
         weights = folder.weights_file(plan.provenance.trial)
     network = apply(plan, task.fresh_network())
     load_weights(network, weights)
+    count_clipped(
+        network, [layer.name for layer in task.model.layers if layer.follows_input and layer.name in plan.layers]
+    )
     return network, task
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.activity import ActivityEstimate
@@ -13,21 +13,38 @@ from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.fine_tune import train_at_plan
+from bitsearch.train.input_signs import InputSigns
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.train.task import Task
+
+
+@dataclass(frozen=True)
+class FullPrecision:
+    """What the float network's training showed."""
+
+    accuracy: float
+    """On the validation split."""
+    signed_input: bool | None
+    """Whether an input was below zero, of data that are first read while it is trained; None of others."""
 
 
 @dataclass(frozen=True)
 class TrainFullPrecision:
-    """Train a float network; its validation accuracy."""
+    """Train a float network."""
 
-    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> float:
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> FullPrecision:
         """This process's part."""
-        processes.network = processes.task.fresh_network()
+        task = processes.task
+        processes.network = task.fresh_network()
         epochs = session.settings.full_precision_epochs
-        train(processes.network, session, epochs=epochs, seed=processes.seed, phase="full precision")
-        processes.task.model.read_decays(processes.network)
-        return session.accuracy(processes.network)
+        signs = InputSigns() if task.signed_input is None else None
+        callbacks = [] if signs is None else [signs]
+        seed = processes.seed
+        train(processes.network, session, epochs=epochs, seed=seed, phase="full precision", callbacks=callbacks)
+        signed = None if signs is None else signs.signed()
+        _read(task, processes.network, signed)
+        return FullPrecision(session.accuracy(processes.network), signed)
 
 
 @dataclass(frozen=True)
@@ -35,12 +52,21 @@ class LoadWeights:
     """Make the float network from weights that a run had already."""
 
     weights: dict[str, Tensor]
+    signed_input: bool | None
+    """As :attr:`FullPrecision.signed_input`."""
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> None:
         """This process's part."""
         processes.network = processes.task.fresh_network()
         processes.network.load_state_dict(self.weights)
-        processes.task.model.read_decays(processes.network)
+        _read(processes.task, processes.network, self.signed_input)
+
+
+def _read(task: Task, network: nn.Module, signed_input: bool | None) -> None:
+    """What a network's costs and conversion take from its training."""
+    task.model.read_decays(network)
+    if signed_input:
+        task.model.sign_inputs()
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
     """The float network that every trial starts from: trained once, then read from the run folder."""
     settings = folder.settings
     if settings.full_precision.validation is not None:
-        load_pretrained(processes, folder.full_precision_weights)
+        load_pretrained(processes, folder.full_precision_weights, settings.signed_input)
         return processes.network
     progress.trial("full precision", processes.task.space.training.full_precision_epochs)
 
@@ -290,16 +290,18 @@ def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progre
         progress.epoch(record)
 
     checkpoint = folder.checkpoint_file(None)
-    accuracy = processes.do(TrainFullPrecision(), on_epoch, checkpoint_file=checkpoint, misfit=progress.note)
+    trained = processes.do(TrainFullPrecision(), on_epoch, checkpoint_file=checkpoint, misfit=progress.note)
     save_weights(processes.network, folder.full_precision_weights)
-    folder.write_settings(settings.model_copy(update={"full_precision": Accuracy(validation=accuracy)}))
+    measured = {"full_precision": Accuracy(validation=trained.accuracy), "signed_input": trained.signed_input}
+    folder.write_settings(settings.model_copy(update=measured))
     folder.forget_checkpoint(None)
-    progress.trial_done("full precision", accuracy, None)
+    progress.trial_done("full precision", trained.accuracy, None)
     return processes.network
 
 
-def load_pretrained(processes: ProcessGroup, path: Path) -> None:
-    """Let all processes make the float network from weights that a run has already."""
+def load_pretrained(processes: ProcessGroup, path: Path, signed_input: bool | None) -> None:
+    """Let all processes make the float network from weights that a run has already, and what its training showed."""
     network = processes.task.fresh_network()
     load_weights(network, path)
-    processes.do(LoadWeights({name: value.cpu() for name, value in network.state_dict().items()}))
+    weights = {name: value.cpu() for name, value in network.state_dict().items()}
+    processes.do(LoadWeights(weights, signed_input))

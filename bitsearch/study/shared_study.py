@@ -65,8 +65,8 @@ class SharedStudy:
         config = read_worker_config(self.study)
         if config is not None and folder.settings.full_precision.validation is None:
             self.artifacts.fetch(self.study, storage_of(self.study), folder.full_precision_weights)
-            full_precision = config.settings.full_precision
-            folder.write_settings(folder.settings.model_copy(update={"full_precision": full_precision}))
+            measured = {name: getattr(config.settings, name) for name in ("full_precision", "signed_input")}
+            folder.write_settings(folder.settings.model_copy(update=measured))
 
     def publish(self, settings: RunSettings, plan: StudyPlan, weights: Path) -> None:
         """Let workers begin: hand out the settings and the full-precision weights."""

@@ -76,7 +76,7 @@ def work(
                 folder.make()
                 folder.write_settings(settings)
                 store.fetch(shared_study, storage_of(shared_study), folder.full_precision_weights)
-                load_pretrained(processes, folder.full_precision_weights)
+                load_pretrained(processes, folder.full_precision_weights, settings.signed_input)
                 before = shared_study.get_trials(deepcopy=False)
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
                 reporter.started(folder.path, study_plan.total, done)

@@ -12,6 +12,7 @@ from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.distributed import all_reduce_sum, rank, world_size
 from bitsearch.frameworks.eval_mode import eval_mode
+from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer, QuantizedLayer
 from bitsearch.train.predict import predict
@@ -42,6 +43,7 @@ def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: b
         for inputs, labels in batches(samples, batch_size, share=share):
             logits = predict(network, inputs.to(device))
             correct += (logits.argmax(-1) == labels.to(device)).sum()
+    warn_of_clipped(network)
     return int(all_reduce_sum(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
 
 

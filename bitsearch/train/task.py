@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
+from bitsearch.data.signs import has_negative_inputs
 from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
@@ -36,6 +37,9 @@ class Task:
     device: torch.device
     examples: Tensor
     """A few training inputs, ``[N, ...]`` or ``[T, N, ...]``, to trace networks with."""
+    signed_input: bool | None
+    """Whether inputs may be below zero, as declared or as all training samples are; None where the examples alone tell,
+    since the others are read one by one."""
     untrained: nn.Module
     """The float network with fresh weights of the task's seed, on the CPU; it was checked and traced, and stays so."""
 
@@ -78,10 +82,18 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
     network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)
     check_outputs(network, splits, space.network)
     examples, _ = next(iter(batches(splits.train, EXAMPLES)))
-    layers = trace(network, examples, time_axis=splits.frames is not None, include=space.include, exclude=space.exclude)
+    signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input
+    layers = trace(
+        network,
+        examples,
+        time_axis=splits.frames is not None,
+        include=space.include,
+        exclude=space.exclude,
+        nonnegative_input=None if signed is None else not signed,
+    )
     model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
     rules = AllowedBits.make(model, space.choices, space.first_layer)
-    return Task(space, splits, model, rules, torch_device, examples, network)
+    return Task(space, splits, model, rules, torch_device, examples, signed, network)
 
 
 def _with_frames(space: SearchSpace, frames: int | None, target: Target) -> SearchSpace:

@@ -8,6 +8,21 @@ import bitsearch
 from bitsearch.choices import FirstLayer
 from bitsearch.plan import UniformBits
 
+
+class Gated(nn.GLU):
+    """As many features as before."""
+
+    def forward(self, x):
+        return nn.functional.glu(torch.cat([x, -x], 1), 1)
+
+
+class Softmax2d(nn.Softmax2d):
+    """Over the features of vectors, too."""
+
+    def forward(self, x):
+        return super().forward(x if x.dim() == 4 else x[..., None, None]).reshape(x.shape)
+
+
 EIGHT = UniformBits(weight_bits=8, spike_bits=8, time_steps=2)
 FIRST = FirstLayer(weight_bits=8, spike_bits=8, time_steps=2)
 
@@ -27,6 +42,8 @@ ACTIVATIONS = {
     "LeakyReLU mirrored": lambda: nn.LeakyReLU(-0.2),
     "GELU tanh": lambda: nn.GELU("tanh"),
     "Identity": nn.Identity,
+    "GLU": lambda: Gated(),
+    "Softmax2d": lambda: Softmax2d(),
 }
 """All of torch's, and some of their options."""
 
@@ -84,6 +101,50 @@ def test_a_convolutional_network_at_eight_bits(name):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_linear_network_at_eight_bits(name):
     assert relative_error(Fed(ACTIVATIONS[name]), 3 * torch.randn(256, 12)) < 0.02
+
+
+F = nn.functional
+FUNCTIONS = {
+    **{name: getattr(F, name) for name in ("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "rrelu", "gelu")},
+    **{name: getattr(F, name) for name in ("logsigmoid", "tanhshrink", "softsign", "softplus", "softshrink", "tanh")},
+    **{name: getattr(F, name) for name in ("sigmoid", "hardsigmoid", "silu", "hardswish", "mish", "hardtanh")},
+    **{f"torch.{name}": getattr(torch, name) for name in ("relu", "selu", "celu", "rrelu", "tanh", "sigmoid", "erf")},
+    **{f"{name}_": getattr(F, f"{name}_") for name in ("relu", "elu", "selu", "celu", "leaky_relu", "hardtanh")},
+    **{f"Tensor.{name}": getattr(torch.Tensor, name) for name in ("relu", "tanh", "sigmoid", "relu_", "tanh_", "abs")},
+    "hardshrink": lambda x: F.hardshrink(x, 0.01),
+    "threshold": lambda x: F.threshold(x, -0.3, -0.3),
+    "threshold_": lambda x: F.threshold_(x, -0.3, -0.3),
+    "prelu": lambda x: F.prelu(x, torch.tensor([0.2])),
+    "prelu mirrored": lambda x: F.prelu(x, torch.tensor([-0.2])),
+    "softmax": lambda x: F.softmax(x, 1),
+    "softmin": lambda x: F.softmin(x, 1),
+    "log_softmax": lambda x: F.log_softmax(x, 1),
+    "glu": lambda x: F.glu(torch.cat([x, -x], 1)),
+    "elu mirrored": lambda x: F.elu(x, -0.5),
+    "clamp": lambda x: x.clamp(-0.5, 1.5),
+    "clamp from zero": lambda x: torch.clamp(x, min=0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros(())),
+    "x·sigmoid(x)": lambda x: x * x.sigmoid(),
+    "ReLU less a half": lambda x: x.relu() - 0.5,
+    "softplus less ln 2": lambda x: F.softplus(x) - 0.6931,
+    "square": lambda x: x.square() / 4,
+    "cube": lambda x: x.clamp(-1.5, 1.5) ** 3,
+}
+"""Those of torch.nn.functional and of tensors; in place, where torch has them so."""
+
+
+class Applied(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_activations_as_functions_at_eight_bits(name):
+    assert relative_error(Fed(lambda: Applied(FUNCTIONS[name])), 3 * torch.randn(256, 12)) < 0.02
 
 
 @pytest.mark.parametrize("kind", [nn.GELU, nn.SiLU, nn.LeakyReLU, nn.Tanh])
