@@ -1,10 +1,12 @@
 """Single steps from one allocation of a layer to the next, and what each does to the predicted loss."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bitsearch.allocate.loss_model import LossModel
-from bitsearch.choices import Choices
+from bitsearch.choices import Choices, Number
+from bitsearch.cost import AllowedBits
+from bitsearch.plan import LayerPlan
 
 Kind = str
 """``weight``, ``spike`` or ``time``: which of a layer's three numbers a move changes."""
@@ -22,6 +24,17 @@ class Move:
     distance: int
     """By how much the number changes."""
 
+    @property
+    def number(self) -> Number:
+        """What the move changes, and layers share: the weight bits, or the spike bits with the time steps."""
+        return "weight_bits" if self.kind == "weight" else "spike_bits"
+
+    def of(self, layer: LayerPlan) -> LayerPlan:
+        """A layer that makes this move, or is taken along by it."""
+        if self.kind == "weight":
+            return layer.with_bits(self.weight_bits, layer.spike_bits)
+        return layer.with_bits(layer.weight_bits, self.spike_bits)
+
 
 def moves(weight_bits: int, spike_bits: tuple[int, ...], choices: Choices, direction: int) -> Iterator[Move]:
     """Every move of a layer down (−1) or up (+1): of its weight bits, its time steps, or one step's spike bits."""
@@ -37,6 +50,11 @@ def moves(weight_bits: int, spike_bits: tuple[int, ...], choices: Choices, direc
         to = choices.spike_bits.neighbour(bits, direction)
         if to is not None:
             yield Move("spike", 2 + t, weight_bits, (*spike_bits[:t], to, *spike_bits[t + 1 :]), abs(to - bits))
+
+
+def plan_after(plan: Mapping[str, LayerPlan], name: str, move: Move, rules: AllowedBits) -> dict[str, LayerPlan]:
+    """The plan after a layer's move, which takes along the layers that share the number with it."""
+    return {**plan, **{other: move.of(plan[other]) for other in rules.sharing(name, move.number)}}
 
 
 def loss_change(loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], move: Move) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitsearch.allocate.solvers.greedy import Numbers
+from bitsearch.allocate.solvers.move_costs import Numbers
 
 
 @dataclass(frozen=True)

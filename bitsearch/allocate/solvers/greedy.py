@@ -2,27 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LossModel, spike_price
 from bitsearch.allocate.moves import Kind, Move, loss_change, moves
+from bitsearch.allocate.solvers.move_costs import Group, Numbers, costs_after
+from bitsearch.choices import Number
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import Bits
 from bitsearch.plan import LayerPlan
 
-Numbers = NDArray[np.float64]
-
-PEAK_POWER = 16.0
-"""While a peak over layers exceeds its limit, a power mean with this exponent replaces it, so that savings in other
-layers count too."""
 NEAR_BEST = 0.5
 """Moves of several layers are made at once if their scores are at least this share of the best one's."""
 MAX_PAIRED_MOVES = 24
 """So many moves down, those that cost least, are tried in an exchange with every move up of another layer."""
 MIN_RELATIVE_GAIN = 1e-6
 """An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
+_WEIGHTS, _SPIKES = slice(0, 1), slice(1, None)
+"""Slots of the moves of weight bits, and of spike bits and time steps."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,17 @@ class Exchange:
     lost: float
     """What the move down adds to the predicted loss."""
     moves: tuple[tuple[int, Move], ...]
-    """(index of the layer, its move), the one down first."""
+    """(index of the layer, or of the first of those that share the number, its move), the one down first."""
 
 
 class GreedySearch:
     """The plan so far, every move from there, and what both cost.
 
+    A move takes along all layers that share the number which it changes; it is listed at the first of them.
+
     Args:
-        plan: where it begins; values that the rules do not allow go to the nearest that they do.
+        plan: where it begins; values that the rules do not allow go to the nearest that they do, and layers that share
+            a number get that of the first.
         model: costs.
         budgets: the limits.
         rules: what each layer may get.
@@ -72,24 +74,48 @@ class GreedySearch:
             spikes = (layer.spike_bits + layer.spike_bits[-1:] * steps)[:steps]
             self.weight_bits.append(choices.weight_bits.nearest(layer.weight_bits))
             self.spike_bits.append(tuple(choices.spike_bits.nearest(bits) for bits in spikes))
+        self.members = np.zeros((2, len(self.names), len(self.names)), dtype=bool)
+        """``[weight bits or spikes, L, L]``: which layers a move of a layer takes along, itself included."""
+        self.groups = self._find_groups()
+        for group in self.groups:
+            values: list[Any] = self.weight_bits if group.slots == _WEIGHTS else self.spike_bits
+            for index in group.layers:
+                values[index] = values[group.layers[0]]
         slots = 2 + max(choices.time_steps.high for choices in rules.choices.values())
         shape = (slots, len(self.names))
         self.options: dict[int, dict[tuple[int, int], Move]] = {-1: {}, 1: {}}
         # Of every move [slot, layer], the three numbers of its layer after it, what the loss does, and its price.
         self.after = {direction: np.ones((3, *shape)) for direction in (-1, 1)}
         self.change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
+        self.layer_change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
+        """Of a move, what it changes in one layer alone."""
         self.price = np.array([prices["weight"], prices["time"], *[prices["spike"]] * (slots - 2)])[:, None]
         self.loss_price = np.array([prices["weight"], *[spike_price(prices)] * (slots - 1)])[:, None]
         for index in range(len(self.names)):
             self._refresh(index)
 
+    def _find_groups(self) -> list[Group]:
+        groups = []
+        numbers: tuple[tuple[Number, slice], ...] = (("weight_bits", _WEIGHTS), ("spike_bits", _SPIKES))
+        for row, (number, slots) in enumerate(numbers):
+            for index, name in enumerate(self.names):
+                layers = np.array([self.names.index(other) for other in self.rules.sharing(name, number)])
+                self.members[row, index, layers] = True
+                if len(layers) > 1 and layers[0] == index:
+                    groups.append(Group(slots, layers))
+        return groups
+
+    def _moved(self, index: int, move: Move) -> list[int]:
+        """The layers that a layer's move takes along, itself included."""
+        return [int(other) for other in np.flatnonzero(self.members[int(move.latent_index > 0), index])]
+
     def _refresh(self, index: int) -> None:
         name, weight_bits, spike_bits = self.names[index], self.weight_bits[index], self.spike_bits[index]
         for direction in (-1, 1):
-            self.change[direction][:, index] = np.nan
-            if name not in self.searched:
-                continue
-            for move in moves(weight_bits, spike_bits, self.rules.choices[name], direction):
+            change = self.layer_change[direction]
+            change[:, index] = np.nan
+            options = self.rules.choices[name]
+            for move in moves(weight_bits, spike_bits, options, direction) if name in self.searched else ():
                 self.options[direction][move.latent_index, index] = move
                 steps = len(move.spike_bits)
                 self.after[direction][:, move.latent_index, index] = (
@@ -97,9 +123,12 @@ class GreedySearch:
                     sum(move.spike_bits) / steps,
                     steps,
                 )
-                self.change[direction][move.latent_index, index] = loss_change(
-                    self.loss, name, weight_bits, spike_bits, move
-                )
+                change[move.latent_index, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
+            self.change[direction][:, index] = change[:, index]
+            for group in self.groups:
+                if index in group.layers:
+                    self.change[direction][group.slots, group.layers] = np.nan
+                    self.change[direction][group.slots, group.layers[0]] = change[group.slots, group.layers].sum(-1)
 
     def _numbers(self) -> Numbers:
         """``[3, layers]``: weight bits, mean spike bits, time steps."""
@@ -123,34 +152,9 @@ class GreedySearch:
             return float(np.log(self.costs() / limits).max())
 
     def _costs_after(self, direction: int, here: Bits, *, pressure: bool) -> tuple[Numbers, Numbers]:
-        """Costs of bits ``[..., L]``: ``[budgets, ...]`` now, ``[budgets, ..., slots, layers]`` after every move.
-
-        ``pressure`` replaces what would not move in spite of a saving: a peak, by the power mean over the layers.
-        """
-        now, after = [], []
         there = self.model.vectors(*self.after[direction])
-        layers, before = len(self.names), here.weights.shape[:-1]
-        for budget in self.budgets:
-            metric = METRICS[budget.metric]
-            totals, totals_after = [], []
-            for term, new in zip(metric.terms(self.geometry, here), metric.terms(self.geometry, there), strict=True):
-                new = np.broadcast_to(new, there.weights.shape)[..., :layers]
-                if metric.peak and pressure:
-                    top = term.max(-1, keepdims=True)[..., None]
-                    power = (term[..., None, :] / top) ** PEAK_POWER
-                    summed = power.sum(-1, keepdims=True)
-                    changed = summed - power[..., :layers] + (new / top) ** PEAK_POWER
-                    totals.append((top * summed ** (1 / PEAK_POWER))[..., 0, 0])
-                    totals_after.append(top * changed ** (1 / PEAK_POWER))
-                elif metric.peak:
-                    totals.append(term.max(-1))
-                    totals_after.append(np.maximum(_largest_of_others(term)[..., None, :layers], new))
-                else:
-                    totals.append(term.sum(-1))
-                    totals_after.append(term.sum(-1)[..., None, None] - term[..., None, :layers] + new)
-            now.append(np.broadcast_to(metric.total(*totals), before))
-            after.append(np.broadcast_to(metric.total(*totals_after), (*before, *self.change[direction].shape)))
-        return np.array(now), np.array(after)
+        shape = (len(self.price), len(self.names))
+        return costs_after(self.budgets, self.geometry, here, there, shape, self.groups, pressure=pressure)
 
     def remove_bits(self) -> bool:
         """Make the cheapest moves in loss per cost saved; False if there is none."""
@@ -196,7 +200,7 @@ class GreedySearch:
             if exchange.change < -MIN_RELATIVE_GAIN * abs(exchange.lost):
                 for index, move in exchange.moves:
                     self._set(index, move)
-                    self._refresh(index)
+                    self._refresh_moved(index, move)
                 return True
         return False
 
@@ -213,12 +217,18 @@ class GreedySearch:
         downs = downs[~np.isnan(flat[downs])]
         slots, layers = np.divmod(downs, len(self.names))
         numbers = np.repeat(self._numbers()[:, None], single + len(downs), axis=1)
-        numbers[:, single + np.arange(len(downs)), layers] = self.after[-1][:, slots, layers]
+        taken = self.members[(slots > 0).astype(int), layers]
+        rows, moved = np.nonzero(taken)
+        numbers[:, single + rows, moved] = self.after[-1][:, slots[rows], moved]
         _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
         # A first row without a move down, where such are asked for: it is no layer's, and loses nothing.
-        payers, lost = (np.concatenate([[none] * single, row]) for none, row in ((-1, layers), (0.0, flat[downs])))
-        partners = payers[:, None, None] != np.arange(len(self.names))
-        allowed = (after <= limits).all(0) & ~np.isnan(losses[1]) & partners
+        lost = np.concatenate([[0.0] * single, flat[downs]])
+        payers = np.concatenate([np.zeros((int(single), len(self.names)), dtype=bool), taken])
+        # [weight bits or spikes, rows, layers]: moves up of layers that the move down leaves as they are.
+        partners = ~(payers @ self.members.transpose(0, 2, 1))
+        allowed = (after <= limits).all(0) & ~np.isnan(losses[1])
+        allowed[:, _WEIGHTS] &= partners[0][:, None]
+        allowed[:, _SPIKES] &= partners[1][:, None]
         change = np.where(allowed, losses[1], np.inf) + lost[:, None, None]
         for place in np.argsort(change, axis=None, kind="stable")[: int(allowed.sum())]:
             row, slot, index = (int(part) for part in np.unravel_index(place, change.shape))
@@ -230,16 +240,26 @@ class GreedySearch:
 
     def plan_after(self, exchange: Exchange) -> dict[str, LayerPlan]:
         """The plan that an exchange would lead to."""
-        names = {self.names[index]: move for index, move in exchange.moves}
-        return self.plan() | {
-            name: self.start[name].with_bits(move.weight_bits, move.spike_bits) for name, move in names.items()
-        }
+        plan = self.plan()
+        for index, move in exchange.moves:
+            for name in (self.names[other] for other in self._moved(index, move)):
+                plan[name] = move.of(plan[name])
+        return plan
 
-    def _set(self, index: int, move: Move) -> tuple[int, tuple[int, ...]]:
-        """Make a move of one layer; its weight bits and spike bits before."""
-        before = self.weight_bits[index], self.spike_bits[index]
-        self.weight_bits[index], self.spike_bits[index] = move.weight_bits, move.spike_bits
+    def _set(self, index: int, move: Move) -> list[tuple[int, int, tuple[int, ...]]]:
+        """Make a move of one layer and of those it takes along; of each, its weight bits and spike bits before."""
+        layers = self._moved(index, move)
+        before = [(other, self.weight_bits[other], self.spike_bits[other]) for other in layers]
+        for other in layers:
+            if move.kind == "weight":
+                self.weight_bits[other] = move.weight_bits
+            else:
+                self.spike_bits[other] = move.spike_bits
         return before
+
+    def _refresh_moved(self, index: int, move: Move) -> None:
+        for other in self._moved(index, move):
+            self._refresh(other)
 
     def _make(self, direction: int, score: Numbers, effect: Numbers, enough: float) -> bool:
         """Make the best move, and other layers' that are nearly as good while the effect is not ``enough``."""
@@ -261,10 +281,11 @@ class GreedySearch:
             before = self._set(int(index), move)
             # In a product of means, moves that fit one by one may not fit together.
             if direction > 0 and self.log_violation() > 0:
-                self.weight_bits[index], self.spike_bits[index] = before
+                for other, weight_bits, spike_bits in before:
+                    self.weight_bits[other], self.spike_bits[other] = weight_bits, spike_bits
                 refused[slots[index], index] = np.nan
                 continue
-            self._refresh(int(index))
+            self._refresh_moved(int(index), move)
             total, count = total + step, count + 1
         # What refuses one of a layer's moves may allow another.
         return count > 0 or self._make(direction, refused, effect, enough)
@@ -275,12 +296,3 @@ class GreedySearch:
             name: self.start[name].with_bits(weight_bits, spike_bits)
             for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
         }
-
-
-def _largest_of_others(term: Numbers) -> Numbers:
-    """``[..., L]``: the largest of all other layers."""
-    if term.shape[-1] < 2:
-        return np.zeros_like(term)
-    second, first = np.moveaxis(np.sort(term)[..., -2:, None], -2, 0)
-    # Where two layers share the largest, the second largest is as large.
-    return np.where(term == first, second, first)

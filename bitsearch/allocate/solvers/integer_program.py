@@ -9,23 +9,25 @@ given activity) is one linear row, rounding to whole bytes or cores included; a 
 W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means.
 Within a box, the logarithm is concave and lies above its secant, so that "sum of secants ≤ log limit", one linear row
 more, is a valid relaxation; a solution that breaks the product splits the box where this is
-furthest off. Solved by HiGHS, without a gap; the cost model has the last word on every solution.
+furthest off. Layers that share a number have rows that make the options of each of its values equally many in both:
+:math:`\sum_{o: w(o) = v} x_{l,o} = \sum_{o: w(o) = v} x_{k,o}` for every v. Solved by HiGHS, without a gap; the cost
+model has the last word on every solution.
 """
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from bitsearch.allocate.loss_model import EVEN_PRICES, LossModel, layer_loss, predicted_loss
+from bitsearch.allocate.loss_model import EVEN_PRICES, LossModel, predicted_loss
 from bitsearch.allocate.moves import Kind
 from bitsearch.allocate.solvers.boxes import Box
-from bitsearch.allocate.solvers.greedy import Numbers
+from bitsearch.allocate.solvers.move_costs import Numbers
+from bitsearch.allocate.solvers.options import Option, options_of, shared_part, sharing_rows
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import mean_bits, means
@@ -48,14 +50,6 @@ class Solution:
     """Predicted, over the searched layers, by the prices."""
     optimal: bool
     """True if no plan of the program's options has less; False where the time was up."""
-
-
-@dataclass(frozen=True)
-class _Option:
-    weight_bits: int
-    spike_bits: int
-    time_steps: int
-    loss: float
 
 
 def solve(
@@ -110,10 +104,10 @@ class _Program:
         self.names = [layer.name for layer in model.layers]
         self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
-        columns: list[list[_Option]] = []
+        columns: list[list[Option]] = []
         rows: list[Numbers] = []
         for index, name in enumerate(self.names):
-            options = list(_options(name, rules, loss, prices))
+            options = list(options_of(name, rules, loss, prices))
             table = self._rows(index, options)
             undominated = self._drop_dominated(index, options, table)
             columns.append([options[o] for o in undominated])
@@ -127,11 +121,12 @@ class _Program:
         one = np.zeros((len(self.names), len(self.columns)))
         one[[index for index, _ in self.columns], range(len(self.columns))] = 1
         self.one_each = csr_array(one)
+        self.links = sharing_rows(self.names, self.columns, rules)
         self.no_good_cuts: list[Numbers] = []
         """Solutions that the cost model refused."""
         self.stopped = False
 
-    def _rows(self, index: int, options: Sequence[_Option]) -> Numbers:
+    def _rows(self, index: int, options: Sequence[Option]) -> Numbers:
         """What each option of a layer adds to W̄, S̄, T̄ (where a budget limits their product) and to linear costs."""
         geometry = self.model.geometry(self.activity)
         numbers = np.array([(o.weight_bits, o.spike_bits, o.time_steps) for o in options], dtype=np.float64)
@@ -163,8 +158,8 @@ class _Program:
             rows.append(metric.total(first[fixed].sum(), *(factor.sum() for factor in factors)) / budget.limit)
         return np.array(rows, dtype=np.float64)
 
-    def _drop_dominated(self, index: int, options: Sequence[_Option], rows: Numbers) -> list[int]:
-        """Options that fit every peak and that no other beats in the loss and in every row."""
+    def _drop_dominated(self, index: int, options: Sequence[Option], rows: Numbers) -> list[int]:
+        """Options that fit every peak and that no other of the same shared numbers beats in the loss and every row."""
         geometry = self.model.geometry(self.activity)
         fits = np.ones(len(options), dtype=bool)
         for budget in self.budgets:
@@ -174,9 +169,11 @@ class _Program:
                 bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
                 fits &= metric.total(*(term[:, index] for term in metric.terms(geometry, bits))) <= budget.limit
         everything = np.vstack([rows, [option.loss for option in options]])
+        shared = [shared_part(self.names[index], option, self.rules) for option in options]
         undominated: list[int] = []
         for o in sorted(np.flatnonzero(fits).tolist(), key=lambda o: (options[o].loss, *rows[:, o])):
-            if not any((everything[:, other] <= everything[:, o]).all() for other in undominated):
+            rivals = (other for other in undominated if shared[other] == shared[o])
+            if not any((everything[:, other] <= everything[:, o]).all() for other in rivals):
                 undominated.append(o)
         return undominated
 
@@ -231,6 +228,8 @@ class _Program:
         upper = np.concatenate([box.high, np.ones(len(constants) - count)]) - constants
         lower = np.concatenate([box.low - constants[:count], np.full(len(constants) - count, -np.inf)])
         constraints = [LinearConstraint(self.one_each, 1, 1)]
+        if self.links is not None:
+            constraints.append(LinearConstraint(self.links, 0, 0))
         if len(upper):
             constraints.append(LinearConstraint(csr_array(self.rows), lower, upper))
         if count:
@@ -280,11 +279,3 @@ class _Program:
 
 def _is_product(budget: Budget) -> bool:
     return METRICS[budget.metric].terms is mean_bits
-
-
-def _options(name: str, rules: AllowedBits, loss: LossModel, prices: Mapping[Kind, float]) -> Iterator[_Option]:
-    choices = rules.choices[name]
-    searched = name in rules.searched
-    for w, s, t in product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values):
-        added = layer_loss(loss, name, w, (s,) * t, prices) if searched else 0.0
-        yield _Option(w, s, t, added)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bitsearch.allocate.moves import Move, moves
+from bitsearch.allocate.moves import Move, moves, plan_after
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.plan import LayerPlan
 
@@ -19,7 +19,7 @@ def random_plan(
 ) -> dict[str, LayerPlan]:
     """A plan to which nothing can be added: from the fewest bits upwards, one random number of one layer at a time.
 
-    Layers are drawn alike, then the number that grows.
+    Layers are drawn alike, then the number that grows; layers that share it grow together.
     """
     plan = dict(smallest)
     full: set[tuple[str, Move]] = set()
@@ -27,13 +27,15 @@ def random_plan(
         choices: dict[str, list[Move]] = {}
         for name in rules.searched:
             steps_up = moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], 1)
-            choices[name] = [move for move in steps_up if (name, move) not in full]
+            # The first of those that share a number moves for all of them.
+            first = [move for move in steps_up if rules.sharing(name, move.number)[0] == name]
+            choices[name] = [move for move in first if (name, move) not in full]
         names = [name for name in choices if choices[name]]
         if not names:
             return plan
         name = names[int(generator.integers(len(names)))]
         move = choices[name][int(generator.integers(len(choices[name])))]
-        tried = plan | {name: plan[name].with_bits(move.weight_bits, move.spike_bits)}
+        tried = plan_after(plan, name, move, rules)
         if all(budget.met_by(model, tried, activity) for budget in budgets):
             plan = tried
             # A longer time may make a spike bit cheaper: mean bits fall with it.
