@@ -44,7 +44,8 @@ def located(error: BaseException) -> str:
 
     The place is the innermost frame outside of Python, installed packages and bitsearch, or else the innermost frame.
     """
-    message = str(error)
+    # Behind it, torch names its own source and the frames of its C++.
+    message = str(error).partition("Exception raised from")[0]
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     places = [place for place in places if _is_user_code(place[0])] or places
     if isinstance(error, SyntaxError) and error.filename is not None:
@@ -54,6 +55,21 @@ def located(error: BaseException) -> str:
     line_text = " ".join(message.split())
     excerpt = line_text if len(line_text) <= MAX_MESSAGE_CHARACTERS else line_text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
     return ": ".join([*location, type(error).__name__, *([excerpt] if excerpt else [])])
+
+
+def user_fault(error: BaseException) -> str | None:
+    """:func:`located` for an exception that came out of the user's code or network; None for one of bitsearch's own.
+
+    A network of torch's modules alone runs no line of the user's: it is known by the call of a module, or by that of
+    its gradient.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    is_theirs = any(frame.name in _CALLS_OF_TORCH or _is_user_code(frame.filename) for frame in frames)
+    return located(error) if is_theirs else None
+
+
+_CALLS_OF_TORCH = ("_call_impl", "_engine_run_backward", "default_collate")
+"""Functions in which torch runs a module, computes a gradient, and makes samples a batch."""
 
 
 def _is_user_code(filename: str) -> bool:

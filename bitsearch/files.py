@@ -18,11 +18,21 @@ DRAFT_PREFIX = ".draft-"
 def read_text(path: Path, kind: str) -> str:
     """The text of a file; InputError, which names the ``kind`` of file, if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path, kind).decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read the {kind} {path}: {error}") from error
+
+
+def read_bytes(path: Path, kind: str) -> bytes:
+    """The content of a file; InputError, which names the ``kind`` of file, if it cannot be read."""
+    try:
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"no {kind} at {path}; give the path of an existing file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the {kind} {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read the {kind} {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a null character
+        raise InputError(f"cannot read the {kind} {str(path)!r}: {error}") from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

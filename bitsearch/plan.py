@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.errors import InputError
 from bitsearch.files import read_text, write_whole
-from bitsearch.validation import Bits, Cost, Frozen, Name, Share, TimeSteps, explain
+from bitsearch.validation import Bits, Cost, Frozen, Name, Seed, Share, TimeSteps, explain
 
 SCHEMA_VERSION = 1
 
@@ -170,11 +170,11 @@ class Provenance(Frozen):
 
     bitsearch: str
     torch: str
-    seed: int
+    seed: Seed
     command: str
     trial: int | None = None
     method: str = "adaptive"
-    split_seed: int = 0
+    split_seed: Seed = 0
 
 
 class BitPlan(Frozen):

@@ -105,7 +105,7 @@ def call(factory: Factory, name: str, options: Mapping[str, Any], kind: str, def
         return factory(**keywords)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, TypeError) and any(_refuses(error, key) for key in options):
             raise InputError(
                 f"{label} does not take {dict(options)!r}: {error}; correct {_OPTION_SOURCES[kind]}"

@@ -17,7 +17,7 @@ from bitsearch.override import override
 from bitsearch.parameters import Parameter, nest, put
 from bitsearch.plan import UniformBits
 from bitsearch.renamed import rename_content, rename_settings
-from bitsearch.validation import Count, Frozen, Name, Positive, explain, from_toml, load_toml
+from bitsearch.validation import Count, Frozen, Name, Positive, Seed, explain, from_toml, load_toml
 
 MethodName = Literal["adaptive", "local_binary", "sensitivity", "ramp", "refine", "uniform", "random"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -192,7 +192,7 @@ class SearchSpace(Frozen):
     data: Name
     data_options: dict[str, Any] = {}
     """A ``root`` is a folder or an address; a relative one is taken from the working directory, and kept absolute."""
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: Seed = 0
     include: tuple[Name, ...] = Field(default=("*",), min_length=1)
     """Globs of module paths: a layer gets bits if it, or a module around it, matches one."""
     exclude: tuple[Name, ...] = ()

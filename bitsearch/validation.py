@@ -12,6 +12,8 @@ from bitsearch.files import read_text
 
 MAX_BITS = 8
 MAX_TIME_STEPS = 100_000
+MAX_SEEDS = 2**64
+"""Seeds that torch's generators take, from 0."""
 
 Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 TimeSteps = Annotated[int, Field(ge=1, le=MAX_TIME_STEPS)]
@@ -19,6 +21,7 @@ Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=MAX_SEEDS)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 

@@ -1,10 +1,11 @@
 import unicodedata
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.errors import InputError, located, one_line, printable
+from bitsearch.errors import InputError, located, one_line, printable, user_fault
 
 
 def raised_by(function, *arguments):
@@ -81,3 +82,32 @@ def test_what_is_text_stays_as_it_is(text, shown):
 def test_a_message_is_one_line_without_passwords():
     text = "cannot open postgresql://ann:secret@host/db:\r\n\x1b]0;title\x07"
     assert one_line(text) == r"cannot open postgresql://ann:***@host/db: \x1b]0;title\x07"
+
+
+def test_faults_of_user_code_are_told_apart_from_those_of_bitsearch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert user_fault(run_file(tmp_path / "own.py", "raise KeyError('width')\n")) == "own.py:1: KeyError: 'width'"
+
+    def ends():
+        exec(compile("import sys\nsys.exit(3)\n", str(tmp_path / "own.py"), "exec"), {})
+
+    with pytest.raises(SystemExit) as caught:
+        ends()
+    assert user_fault(caught.value) == "own.py:2: SystemExit: 3"
+
+
+def test_a_module_and_its_gradient_are_the_users(monkeypatch):
+    monkeypatch.setattr("bitsearch.errors._is_user_code", lambda filename: False)
+    x = torch.ones(2, 3, requires_grad=True)
+    assert "mat1 and mat2" in user_fault(raised_by(torch.nn.Linear(4, 1), x))
+    squared = x.sigmoid()
+    loss = (squared * squared).sum()
+    with torch.no_grad():
+        squared.mul_(2)
+    assert "inplace" in user_fault(raised_by(loss.backward))
+    assert user_fault(raised_by(lambda: [][0])) is None
+
+
+def test_what_torch_says_of_its_own_source_is_left_out():
+    error = RuntimeError("out of range\nException raised from check at c10.cpp:7 (most recent first):\nframe #0: x")
+    assert located(error) == "RuntimeError: out of range"

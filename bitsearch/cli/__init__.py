@@ -8,8 +8,11 @@ from typing import TextIO
 import typer
 
 from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train, worker
-from bitsearch.errors import InputError, one_line
+from bitsearch.errors import InputError, one_line, user_fault
 from bitsearch.launch import is_rank_zero
+
+UsageError = typer.BadParameter.__base__ or Exception
+"""What the parser of the command line raises, whichever version of it there is."""
 
 app = typer.Typer(
     name="bitsearch",
@@ -37,9 +40,10 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run the command; an InputError ends it with one line and exit code 2, Ctrl-C with 130.
+    """Run the command; what the user can act on ends it with one line and exit code 2, Ctrl-C with 130.
 
-    Of several processes of one training, the first prints errors.
+    That is an InputError, a wrong option, a file that the system refuses, and whatever the user's own network and data
+    raise, be it to end the program. Of several processes of one training, the first prints errors.
     """
     warnings.showwarning = _one_line
     is_first_process = True
@@ -47,11 +51,33 @@ def main() -> None:
         is_first_process = is_rank_zero()
         # Torch's C++ warns about its own choices, once a process.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        app()
-    except InputError as error:
-        if is_first_process:
-            print(f"bitsearch: {one_line(str(error))}", file=sys.stderr)
+        sys.exit(app(standalone_mode=False) or 0)
+    except BaseException as error:
+        message = _message(error)
+        if message is None:
+            raise
+        if message and is_first_process:
+            print(f"bitsearch: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _message(error: BaseException) -> str | None:
+    """What the user is told of an exception; empty where the help has been printed, None for a fault of bitsearch."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return None
+    if isinstance(error, UsageError):
+        return str(error.format_message())  # type: ignore[attr-defined]
+    fault = user_fault(error)
+    if fault is not None:
+        return f"the network or the data failed at {fault}"
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror or error}; give another file or folder, or mend this one"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; take a smaller network, input or batch"
+    return None
 
 
 def _one_line(

@@ -1,6 +1,8 @@
 """``bitsearch profile``."""
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 TABLE_METRICS = ("s_ace", "weight_memory", "energy")
 """Metrics in the terminal's table, each beside its share; CSV and JSON have all metrics."""
+MAX_INPUT = 2**28
+"""Values of one input that fit into memory with what a network makes of them."""
+MAX_CLASSES = 10_000_000
 WIDE_COLUMNS = 110
 """Width of a terminal, in characters, from which the whole table fits."""
 
@@ -47,7 +52,9 @@ def profile(
         str,
         typer.Option(help="Shape of one input of a network, such as 3,224,224; a space and --data bring their own."),
     ] = "3,32,32",
-    classes: Annotated[int, typer.Option(min=1, help="Classes of a network; a space and --data bring their own.")] = 10,
+    classes: Annotated[
+        int, typer.Option(min=1, max=MAX_CLASSES, help="Classes of a network; a space and --data bring their own.")
+    ] = 10,
     time_axis: Annotated[
         bool, typer.Option("--time-axis", help="The input shape starts with a time axis, such as 10,2,48,48.")
     ] = False,
@@ -107,9 +114,12 @@ def _space_or_network(
 
 def _shape(text: str) -> tuple[int, ...]:
     sizes = text.replace("x", ",").split(",")
-    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+    if not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,9}\s*", size) for size in sizes):
         raise InputError(f"input shape is {text!r}; give positive sizes such as 3,32,32")
-    return tuple(int(size) for size in sizes)
+    shape = tuple(int(size) for size in sizes)
+    if math.prod(shape) > MAX_INPUT:
+        raise InputError(f"input shape is {text!r}, more than {MAX_INPUT:,} values; give the shape of one input")
+    return shape
 
 
 _LOOPS = {"frames": "once a frame", "same": "the same input, computed once", "shared": "at several places", "": ""}

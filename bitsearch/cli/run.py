@@ -25,6 +25,7 @@ from bitsearch.cli.progress import Bars
 from bitsearch.cli.space_options import space_from_options
 from bitsearch.launch import is_rank_zero
 from bitsearch.space import MethodName
+from bitsearch.validation import MAX_SEEDS
 
 if TYPE_CHECKING:
     from bitsearch.study.run import SearchResult
@@ -65,7 +66,7 @@ def run(
         typer.Option(min=1, help="Trials that search; uniform baselines come on top. The space's by default."),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, batches and sampler.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEEDS - 1, help="Seed of weights, batches and sampler.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     processes: ProcessesOption = None,
     out: Annotated[

@@ -98,7 +98,7 @@ def _length(samples: Samples) -> int:
 def _sample(samples: Samples, index: int, label: str) -> Any:
     try:
         return samples[index]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{label}: reading sample {index} failed at {located(error)}") from error
 
 

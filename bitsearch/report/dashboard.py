@@ -29,7 +29,7 @@ class LiveStudy:
     """The study of a run in optuna-dashboard, with the plans, figures and page that bitsearch attaches to it."""
 
     def __init__(self, folder: RunFolder) -> None:
-        study = load_study(folder.storage_url) if (folder.path / "study.db").is_file() else None
+        study = load_study(folder)
         if study is None:
             raise InputError(
                 f"{folder.path} has no study yet; start the run first, or give the folder of one that runs"

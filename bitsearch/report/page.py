@@ -112,7 +112,7 @@ def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figu
     correlations = layer_correlations(plans)
     if len(correlations):
         figures["correlations"] = correlation_figure(correlations)
-    shares = importances(finished_trials(folder.storage_url))
+    shares = importances(finished_trials(folder))
     if shares:
         figures["importances"] = importance_figure(shares)
     return figures

@@ -13,12 +13,12 @@ from pydantic import Field
 
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
-from bitsearch.files import DRAFT_PREFIX, csv_text, read_text, refuse_links, write_whole
+from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
 from bitsearch.train.checkpoint import Checkpoint
-from bitsearch.validation import Cost, Frozen, Name, from_toml
+from bitsearch.validation import Cost, Frozen, Name, Seed, from_toml
 
 
 class RunSettings(Frozen):
@@ -29,7 +29,7 @@ class RunSettings(Frozen):
     """The cost that the search sets against accuracy: the axis of the front."""
     budgets: tuple[Budget, ...] = Field(min_length=1)
     """What was asked for, then the limits of the hardware target."""
-    seed: int = Field(ge=0)
+    seed: Seed
     device: Name
     threads: int = Field(ge=1)
     processes: int = Field(default=1, ge=1)
@@ -221,6 +221,12 @@ class RunFolder:
     def _nothing_met(self) -> str:
         plans = self.plans()
         if not plans:
+            count = sum(event.get("event") == "finished" for event in self.log())
+            if count:
+                return (
+                    f"{self.path} has no plans, though {count} trials have finished; put the files back into "
+                    f"{self.path / 'plans'}, or search again with another --out"
+                )
             return f"no trial in {self.path} has finished yet; run it again to go on"
         # Only what depends on how often neurons fire can be missed; the nearest miss says by how much.
         misses = [max(plan.budget, key=lambda outcome: outcome.achieved / outcome.limit) for plan in plans]
@@ -248,16 +254,18 @@ class RunFolder:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
     def log(self) -> list[dict[str, Any]]:
-        """The events of ``log.jsonl``; a line cut short by a kill is left out."""
+        """The events of ``log.jsonl``; a line cut short by a kill, or that is no event, is left out."""
         path = self.path / "log.jsonl"
         if not path.is_file():
             return []
         records = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_bytes(path, "log").split(b"\n"):
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(record, dict):
+                records.append(record)
         return records
 
 

@@ -82,7 +82,7 @@ class Comparison:
 
 def training_seconds(folder: RunFolder) -> dict[int | None, float]:
     """By trial, how long it trained; plans that a trial left on its way took no time of their own."""
-    trials = finished_trials(folder.storage_url)
+    trials = finished_trials(folder)
     return {trial.number: float(trial.user_attrs["seconds"]) for trial in trials if "seconds" in trial.user_attrs}
 
 

@@ -98,7 +98,7 @@ class ProcessGroup:
     def _session(self, on_epoch: OnEpoch, checkpoint: Checkpoint) -> TrainingSession:
         return TrainingSession(self.task.splits, self.task.space.training, on_epoch, checkpoint, self.fabric)
 
-    def can_continue(self, error: Exception) -> bool:
+    def can_continue(self, error: BaseException) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""
         return self.fabric.world_size == 1 or isinstance(error, DivergedError)
 

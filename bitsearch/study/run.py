@@ -50,6 +50,7 @@ from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.fabric import make_fabric, process_group
 from bitsearch.train.task import load_task
 from bitsearch.train.threads import threads_for
+from bitsearch.validation import MAX_SEEDS
 from bitsearch.version import __version__
 
 
@@ -150,6 +151,8 @@ def search(
         space = SearchSpace.load(space)
     if trials is not None and trials < 1:
         raise InputError(f"trials is {trials}; give at least 1")
+    if not 0 <= seed < MAX_SEEDS:
+        raise InputError(f"seed is {seed}; give a whole number from 0 to 2^64 - 1")
     if target is not None:
         space = space.model_copy(update={"target": str(target)})
     if storage is None and (study is not None or artifacts is not None):
@@ -263,11 +266,17 @@ def _run(
     _check_results(study)
     if shared is not None:
         shared.download_results(folder)
+    # A test sample that cannot be read costs nothing of what was found.
+    _write_results(folder)
     evaluate_test_split(folder, task, network)
-    folder.write_tables()
-    folder.chosen().save(folder.chosen_file)
+    _write_results(folder)
     processes.shutdown(str(folder.path))
     return SearchResult(folder)
+
+
+def _write_results(folder: RunFolder) -> None:
+    folder.write_tables()
+    folder.chosen().save(folder.chosen_file)
 
 
 def _check_results(study: optuna.Study) -> None:

@@ -1,7 +1,9 @@
 """The Optuna study of a run, and what its trials' attributes say."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,7 +12,10 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from bitsearch.errors import StorageError
+from bitsearch.runs.folder import RunFolder
 from bitsearch.study.database.optuna_internals import add_trial, set_trial_state, storage_of
+from bitsearch.study.database.storage import STORAGE_ERRORS, reason
 from bitsearch.study.database.study_cache import cached
 
 # Heartbeats and the grouped TPE are marked experimental by Optuna; a user of bitsearch can do nothing about that.
@@ -37,20 +42,46 @@ def open_study(storage: BaseStorage, name: str) -> optuna.Study:
     )
 
 
-def load_study(storage_url: str) -> optuna.Study | None:
-    """The study that a run wrote, to be read; None where there is none."""
-    try:
-        return optuna.load_study(study_name=STUDY_NAME, storage=storage_url)
-    except KeyError:
+def load_study(folder: RunFolder) -> optuna.Study | None:
+    """The study that a run wrote, to be read; None where there is none.
+
+    Raises:
+        StorageError: ``study.db`` is no database that this version reads.
+    """
+    if not folder.study_file.is_file():
+        # SQLite would make one.
         return None
+    with _reading(folder.study_file):
+        try:
+            return optuna.load_study(study_name=STUDY_NAME, storage=folder.storage_url)
+        except KeyError:
+            return None
 
 
-def finished_trials(storage_url: str) -> list[FrozenTrial]:
-    """The complete trials of a run's study without what these left on their way; none where it has no study."""
-    study = load_study(storage_url)
-    # Optuna's trials are only read here; copying them all takes longer than reading them.
-    trials = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in trials if not is_intermediate(trial)]
+def finished_trials(folder: RunFolder) -> list[FrozenTrial]:
+    """The complete trials of a run's study without what these left on their way; none where it has no study.
+
+    Raises:
+        StorageError: as :func:`load_study`.
+    """
+    study = load_study(folder)
+    if study is None:
+        return []
+    with _reading(folder.study_file):
+        # Optuna's trials are only read here; copying them all takes longer than reading them.
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in trials if not is_intermediate(trial)]
+
+
+@contextmanager
+def _reading(study_file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, *STORAGE_ERRORS) as error:
+        raise StorageError(
+            f"cannot read the study {study_file}: {reason(error)}; restore the file, or delete it: plans and "
+            "report need none"
+        ) from error
 
 
 def add_intermediate(

@@ -54,7 +54,7 @@ class TrialRunner:
     folder: RunFolder
     progress: Progress
     stop: Stop
-    can_continue: Callable[[Exception], bool] = lambda error: True
+    can_continue: Callable[[BaseException], bool] = lambda error: True
 
     def __post_init__(self) -> None:
         # Whoever gives the command again has done something about them.
@@ -139,7 +139,8 @@ class TrialRunner:
             return self.objective(trial, assignment)
         except (StorageError, UpdateFinishedTrialError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A network or data set of the user's own may end the program.
             if not self.can_continue(error):
                 raise
             cause = cause_of(error)

@@ -108,7 +108,7 @@ class Checkpoint:
         try:
             for name, state in saved["parts"].items():
                 parts[name].load_state_dict(state)
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             path = self._file(self._phase)
             raise InputError(f"{path} does not fit this training: {error}; delete it to start anew") from error
         return int(saved["epoch"])
@@ -189,8 +189,8 @@ def read_state(path: Path) -> dict[str, Any] | None:
             tree = json.loads((file.metadata() or {})["state"])
             joined = {kind: file.get_tensor(kind) for kind in file.keys()}  # noqa: SIM118  not a dict
             state: dict[str, Any] = _decode(tree, joined, dict.fromkeys(joined, 0))
-        return state
-    except (OSError, SafetensorError, ValueError, KeyError):
+        return state if isinstance(state, dict) else None
+    except (OSError, SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError):
         return None
 
 

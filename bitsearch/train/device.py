@@ -1,5 +1,7 @@
 """Devices: finding one by name, and saying what there is."""
 
+import re
+
 import torch
 
 from bitsearch.errors import InputError
@@ -20,12 +22,15 @@ def find_device(name: str) -> torch.device:
         if name != "cuda":
             raise InputError(f"device is {name!r}; several processes take cuda, each a GPU of its own, or cpu")
         name = f"cuda:{local_rank()}"
+    if re.fullmatch(r"cpu|cuda(:\d{1,4})?|mps", name) is None:
+        advice = "; a GPU is cuda, or mps on a Mac" if name.lower() in ("gpu", "nvidia", "metal") else ""
+        raise InputError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps{advice}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used ({reason}); allowed: auto, cpu, cuda, cuda:N, mps") from error
+        present = ", ".join(row[0] for row in device_report() if row[0] != "GPU")
+        raise InputError(f"device {name!r} is not there, or torch was built without it; here: {present}") from error
     return device
 
 

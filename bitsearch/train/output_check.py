@@ -4,10 +4,12 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bitsearch.data import Splits, batches
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.neurons import reset_states
+from bitsearch.train.predict import describe_output, logits_of, mean_over_frames
 
 CHECKED = 4
 """Training samples that the network is run on."""
@@ -31,29 +33,45 @@ def check_outputs(network: nn.Module, splits: Splits, name: str) -> None:
     for training in (False, True) if len(labels) > 1 else (False,):
         try:
             output = _run(network, inputs, training)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             mode = " in training mode" if training else ""
             shape = list(inputs.shape)
             raise InputError(f"{label} cannot run inputs of shape {shape}{mode}: {located(error)}") from error
-        _check_output(output, len(labels), splits.classes, label)
+        logits = _check_output(output, len(labels), splits.classes, label)
+        if training:
+            _check_gradient(network, logits, labels, label)
 
 
 def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:
     network = copy.deepcopy(network)
     reset_states(network)
-    with torch.no_grad():
+    with torch.set_grad_enabled(training):
         return network.train(training)(inputs)
 
 
-def _check_output(output: object, samples: int, classes: int, label: str) -> None:
-    form = "logits [N, classes] or [T, N, classes]"
-    if not isinstance(output, Tensor):
-        raise InputError(f"{label} returns {type(output).__name__}; it must return one tensor, {form}")
-    if output.dim() not in (2, 3) or tuple(output.shape[-2:]) != (samples, classes):
-        shape = list(output.shape)
+def _check_gradient(network: nn.Module, logits: Tensor, labels: Tensor, label: str) -> None:
+    """InputError if the loss has no gradient, or one that cannot be computed."""
+    parameters = list(network.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
         raise InputError(
-            f"{label} returns shape {shape} for {samples} samples of {classes} classes; it must return {form}"
+            f"{label} has nothing to train: all of its {len(parameters)} parameters have requires_grad=False; set "
+            "it for those that the search may train"
         )
-    if not output.is_floating_point():
-        kind = str(output.dtype).removeprefix("torch.")
-        raise InputError(f"{label} returns {kind}; it must return float32 logits")
+    if not logits.requires_grad:
+        raise InputError(
+            f"{label} returns logits without a gradient; leave out detach(), no_grad() and operations such as round()"
+        )
+    try:
+        functional.cross_entropy(mean_over_frames(logits).float(), labels).backward()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{label} cannot be trained, its gradient fails: {located(error)}") from error
+
+
+def _check_output(output: object, samples: int, classes: int, label: str) -> Tensor:
+    logits = logits_of(output, label)
+    if tuple(logits.shape[-2:]) != (samples, classes):
+        raise InputError(
+            f"{label} returns {describe_output(logits)} for {samples} samples of {classes} classes; it must return "
+            "logits [N, classes] or [T, N, classes]"
+        )
+    return logits

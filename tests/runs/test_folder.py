@@ -113,3 +113,20 @@ def test_a_log_line_cut_short_is_left_out(tmp_path):
     with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": 2})[:5])
     assert [event["epoch"] for event in folder.log()] == [1]
+
+
+def test_a_log_is_read_as_far_as_it_can_be(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append_log({"event": "first"})
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\n[1]\n3\n{"event":' + b"[" * 100_000 + b'\n{"event": "cut\n')
+    folder.append_log({"event": "last"})
+    assert [record["event"] for record in folder.log()] == ["first", "last"]
+
+
+def test_a_run_whose_plans_are_gone_is_not_to_be_run_again(finished_run, copied):
+    folder = copied(finished_run).folder
+    for path in (folder.path / "plans").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"has no plans, though \d+ trials have finished; put the files back into"):
+        folder.chosen()

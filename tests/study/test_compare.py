@@ -27,7 +27,7 @@ def test_a_method_that_cannot_meet_the_budget_is_told_and_the_others_are_compare
     assert [note.partition(" cannot meet")[0] for note in told.notes] == [
         f"trial {number} failed: local_binary" for number in (0, 2)
     ]
-    trials = load_study(found.runs[0].folder.storage_url).trials
+    trials = load_study(found.runs[0].folder).trials
     assert [trial.number for trial in trials if FAILURE in trial.user_attrs] == [0, 2]
     assert len(trials) == 4
     _, rows = comparison_table(found)

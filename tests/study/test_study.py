@@ -2,6 +2,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from bitsearch.errors import StorageError
+from bitsearch.runs.folder import RunFolder
 from bitsearch.study.database.storage import open_storage
 from bitsearch.study.study import (
     BASELINE,
@@ -11,6 +13,7 @@ from bitsearch.study.study import (
     add_intermediate,
     finished_trials,
     is_finished,
+    load_study,
     open_study,
     requeue_lost,
     reset_interrupted,
@@ -77,4 +80,28 @@ def test_a_part_is_recorded_once_however_often_its_trial_is_begun(study, tmp_pat
     study.tell(trial, [0.5, 1.0])
     assert study.trials[1].params == study.trials[0].params
     assert study.trials[1].constraints == {"bit_budget": -1.0}
-    assert finished_trials(f"sqlite:///{tmp_path / 'study.db'}") == []
+    assert finished_trials(RunFolder(tmp_path)) == []
+
+
+def test_a_run_without_a_study_gets_none(tmp_path):
+    assert finished_trials(RunFolder(tmp_path)) == []
+    assert load_study(RunFolder(tmp_path)) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "page", "version"])
+def test_a_damaged_study_is_told_in_one_line(damage, tmp_path):
+    folder = RunFolder(tmp_path)
+    study = open_study(open_storage(folder.storage_url), "bitsearch")
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 1.0]))
+    study._storage._backend.engine.dispose()
+    content = folder.study_file.read_bytes()
+    damaged = {
+        "text": b"no database " * 100,
+        "cut": content[: len(content) // 2],
+        "page": content[:4096] + b"\xff" * (len(content) - 4096),
+        "version": content.replace(b"v3.2.0.a", b"v9.9.9.z"),
+    }[damage]
+    folder.study_file.write_bytes(damaged)
+    with pytest.raises(StorageError, match=r"cannot read the study .*study\.db: .*; restore the file, or delete it"):
+        finished_trials(folder)

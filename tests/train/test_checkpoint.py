@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
+from safetensors.torch import save
 
 from bitsearch.errors import InputError, StorageError
 from bitsearch.train import checkpoint
@@ -169,3 +170,22 @@ def test_half_a_file_is_no_checkpoint(left, tmp_path):
     path.write_bytes(path.read_bytes()[:left])
     assert restored(Checkpoint(path, "mine", misfit=told.append), "search") == (0, -1)
     assert told == [f"{path} is not a checkpoint"]
+
+
+@pytest.mark.parametrize(
+    "tree",
+    ['{"tensor": ["float32", [9, 9]]}', '{"tensor": [3]}', "[[1]]", '{"dict": [[{"dict": []}, 1]]}', "7", "[" * 9999],
+)
+def test_a_hostile_file_is_no_checkpoint(tree, tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({"float32": torch.zeros(2)}, metadata={"state": tree}))
+    assert read_state(path) is None
+
+
+@pytest.mark.parametrize("parts", [3, {"a": []}, {"search": None}, {"search": {"x": {}}}])
+def test_a_checkpoint_with_other_parts_is_told(parts, tmp_path):
+    path = tmp_path / "a.safetensors"
+    kept(path, [("search", 1, 5)])
+    path.write_bytes(state_bytes(read_state(path) | {"parts": parts}))
+    with pytest.raises(InputError, match=r"does not fit this training: .*; delete it to start anew"):
+        restored(Checkpoint(path, "mine"), "search")

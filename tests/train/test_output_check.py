@@ -1,3 +1,6 @@
+import sys
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -25,6 +28,23 @@ class Returns(nn.Module):
         return self.then(self.linear(x), self.training)
 
 
+class Output(NamedTuple):
+    logits: torch.Tensor
+    hidden: list
+
+
+class Broken(torch.autograd.Function):
+    """A surrogate gradient with a fault."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.slope * gradient
+
+
 def refusal(network, data=None):
     """The message of the InputError, checked to be one line that names the network."""
     with pytest.raises(InputError) as caught:
@@ -49,8 +69,9 @@ def test_logits_may_keep_a_time_axis_or_sum_it_up():
     check_outputs(Returns(), splits(frames=5), "mine:make")
     check_outputs(Returns(lambda x, _: x.mean(0)), splits(frames=5), "mine:make")
     message = refusal(Returns(lambda x, _: x.mean(1)), splits(frames=5))
-    assert f"returns shape [5, 3] for {CHECKED} samples of 3 classes; it must return logits [N, classes] or [T, N," in (
-        message
+    assert (
+        f"returns float32 [5, 3] for {CHECKED} samples of 3 classes; it must return logits [N, classes] or [T, N,"
+        in (message)
     )
 
 
@@ -62,14 +83,28 @@ def test_one_sample_is_not_trained_on():
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (Returns(lambda x, _: (x, x)), "returns tuple; it must return one tensor, logits [N, classes] or"),
+        (
+            Returns(lambda x, _: (x, x.sum())),
+            "returns tuple with 0: float32 [4, 3], 1: float32 []; it must return one float tensor, logits [N, classes]",
+        ),
+        (
+            Returns(lambda x, _: Output(x, [x])),
+            "returns Output with logits: float32 [4, 3], hidden: list with",
+        ),
+        (Returns(lambda x, _: x.detach()), "returns logits without a gradient; leave out detach()"),
+        (Returns(lambda x, _: Broken.apply(x)), "its gradient fails: "),
+        (
+            nn.Sequential(nn.Linear(6, 3)).requires_grad_(False),
+            "nothing to train: all of its 2 parameters",
+        ),
+        (Returns(lambda x, _: sys.exit(3)), "SystemExit: 3"),
         (Returns(lambda x, _: None), "returns NoneType"),
-        (Returns(outputs=2), "returns shape [4, 2] for 4 samples of 3 classes; it must return logits"),
-        (Returns(outputs=4), "returns shape [4, 4]"),
-        (Returns(lambda x, _: x[None, None]), "returns shape [1, 1, 4, 3]"),
-        (Returns(lambda x, _: x.transpose(0, 1)), "returns shape [3, 4]"),
+        (Returns(outputs=2), "returns float32 [4, 2] for 4 samples of 3 classes; it must return logits"),
+        (Returns(outputs=4), "returns float32 [4, 4]"),
+        (Returns(lambda x, _: x[None, None]), "returns float32 [1, 1, 4, 3]"),
+        (Returns(lambda x, _: x.transpose(0, 1)), "returns float32 [3, 4]"),
         (Returns(lambda x, _: x.argmax(1, keepdim=True).expand(-1, 3)), "returns int64"),
-        (Returns(lambda x, training: {"logits": x} if training else x), "returns dict"),
+        (Returns(lambda x, training: {"logits": x} if training else x), "returns dict with logits: float32 [4, 3]; it"),
         (nn.Linear(7, 3), "cannot run inputs of shape [4, 6]: "),
         (Returns(lambda x, _: x.no_such_method()), "AttributeError: 'Tensor' object has no attribute"),
         (Returns(lambda x, training: x[:, 9] if training else x), "of shape [4, 6] in training mode: "),

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from tolerances import summed
 from torch import nn
 
+from bitsearch.errors import InputError
 from bitsearch.train.predict import predict
 
 
@@ -21,3 +23,22 @@ def test_one_batch_does_not_know_of_the_last():
     first = predict(network, inputs)
     assert torch.equal(predict(network, inputs), first)
     assert not torch.equal(network(inputs).mean(0), first)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (None, "returns NoneType; it must return one float tensor, logits"),
+        ({"logits": torch.zeros(2, 5)}, r"returns dict with logits: float32 \[2, 5\]; "),
+        (torch.zeros(2, 5, dtype=torch.long), r"returns int64 \[2, 5\]; "),
+        ([torch.zeros(1)] * 6, r"returns list with 0: float32 \[1\], 1: .*, 3: float32 \[1\], …; "),
+        ((), "returns tuple with nothing in it; "),
+    ],
+)
+def test_what_is_no_tensor_of_logits_is_refused_whenever_it_comes(output, words):
+    class Net(nn.Module):
+        def forward(self, x):
+            return output
+
+    with pytest.raises(InputError, match=f"the network {words}"):
+        predict(Net(), torch.zeros(2, 3))

@@ -29,9 +29,9 @@ def split_indices(labels: np.ndarray, split_seed: int) -> dict[str, np.ndarray]:
     """Indices of the digits in ``train``, ``validation`` and ``test``."""
     from sklearn.model_selection import train_test_split
 
-    index = np.arange(len(labels))
-    remainder, test = train_test_split(index, test_size=0.2, stratify=labels, random_state=split_seed)
-    train, validation = train_test_split(remainder, test_size=0.25, stratify=labels[remainder], random_state=split_seed)
+    index, seed = np.arange(len(labels)), split_seed % 2**32
+    remainder, test = train_test_split(index, test_size=0.2, stratify=labels, random_state=seed)
+    train, validation = train_test_split(remainder, test_size=0.25, stratify=labels[remainder], random_state=seed)
     return {"train": train, "validation": validation, "test": test}
 
 

@@ -25,6 +25,16 @@ PATIENCE = 600.0
 """Seconds for which a database server may be away."""
 SQLITE_PATIENCE = 30.0
 """Seconds for which a SQLite file may be locked."""
+STORAGE_ERRORS = (
+    StorageInternalError,
+    SQLAlchemyError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)
+"""What Optuna raises where a database is damaged, another program's, or of a version that it does not read."""
 _PAUSES = (0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts; the last for all further ones."""
 _AWAY = (
