@@ -18,6 +18,7 @@ MARKS = {
         "allocate/methods/test_ramp.py",
         "allocate/methods/test_refine.py",
         "allocate/methods/test_sensitivity.py",
+        "allocate/methods/test_unread_layer.py",
         "train/test_transfers.py",
         "data/sets/test_digits_events.py::test_all_frames_are_worth_more_than_one_is_on_average",
         "models/test_networks.py::test_a_few_steps_fit_random_data",

@@ -36,7 +36,10 @@ from bitsearch.study.runtime import runtime_context, should_compile
 from bitsearch.study.sampler import MAX_HISTORY, TrialSampler
 from bitsearch.study.shared_study import SharedStudy
 from bitsearch.study.study import (
+    DUPLICATE,
     FAILURE,
+    ROLE,
+    SEARCHED,
     STUDY_NAME,
     first_number,
     is_finished,
@@ -280,10 +283,18 @@ def _write_results(folder: RunFolder) -> None:
 
 
 def _check_results(study: optuna.Study) -> None:
-    trials = study.get_trials(deepcopy=False)
-    causes = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
-    if causes and not any(trial.state == TrialState.COMPLETE for trial in trials):
-        raise InputError(f"all {len(causes)} trials failed, the last one: {causes[-1]}")
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.user_attrs.get(ROLE) != DUPLICATE]
+    failed = [trial for trial in trials if FAILURE in trial.user_attrs]
+    trained = {trial.user_attrs.get(ROLE) for trial in trials if trial.state == TrialState.COMPLETE}
+    if failed and not trained:
+        raise InputError(f"all {len(failed)} trials failed, the last one: {failed[-1].user_attrs[FAILURE]}")
+    searching = [trial for trial in failed if trial.user_attrs.get(ROLE) == SEARCHED]
+    if searching and SEARCHED not in trained:
+        raise InputError(
+            f"no learned allocation was trained: {len(searching)} trial{'' if len(searching) == 1 else 's'} failed, "
+            f"the last because {searching[-1].user_attrs[FAILURE]}; mend it, and give the same command with more "
+            "--trials"
+        )
 
 
 def _full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progress) -> nn.Module:

@@ -16,7 +16,17 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Interrupted, Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.study.database.optuna_internals import set_trial_state, stored_trial
-from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, first_number, is_finished, is_intermediate, requeue_lost
+from bitsearch.study.study import (
+    BASELINE,
+    DUPLICATE,
+    FAILURE,
+    ROLE,
+    SEARCHED,
+    first_number,
+    is_finished,
+    is_intermediate,
+    requeue_lost,
+)
 from bitsearch.study.trial_roles import Assignment, StudyPlan, TrialSchedule
 
 SAME_CAUSE = 3
@@ -167,15 +177,24 @@ def cause_of(error: BaseException) -> str:
 
 
 def check_causes(trials: Iterable[FrozenTrial]) -> None:
-    """InputError if the last trials that ended all failed with one cause; ``trials`` come last first."""
+    """InputError if the last trials that ended, or the last of one role, all failed with one cause.
+
+    ``trials`` come last first. What searches and what is uniform take turns, and may fail alone.
+    """
     ended = (
         trial
         for trial in trials
         if is_finished(trial) and not is_intermediate(trial) and trial.user_attrs.get(ROLE) != DUPLICATE
     )
-    causes = [str(trial.user_attrs[FAILURE]) for trial in islice(ended, SAME_CAUSE) if FAILURE in trial.user_attrs]
-    if len(causes) == SAME_CAUSE and len({_without_numbers(cause) for cause in causes}) == 1:
-        raise InputError(f"{SAME_CAUSE} trials in a row failed, and the study stops: {causes[0]}")
+    latest = list(islice(ended, 2 * SAME_CAUSE))
+    for role in (None, SEARCHED, BASELINE):
+        of_role = [trial for trial in latest if role in (None, trial.user_attrs.get(ROLE))][:SAME_CAUSE]
+        causes = [str(trial.user_attrs[FAILURE]) for trial in of_role if FAILURE in trial.user_attrs]
+        if len(causes) == SAME_CAUSE and len({_without_numbers(cause) for cause in causes}) == 1:
+            raise InputError(f"{SAME_CAUSE} {_IN_A_ROW[role]} failed, and the study stops: {causes[0]}")
+
+
+_IN_A_ROW = {None: "trials in a row", SEARCHED: "searching trials in a row", BASELINE: "uniform trials in a row"}
 
 
 def _without_numbers(cause: str) -> str:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from cost_problems import make_target
 from learning import guessed
+from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based.layer import Linear
 from torch import nn
 from torch.nn import functional as F
 
@@ -49,6 +51,37 @@ def test_the_loop_of_ones_own_meets_its_budget_after_projection(network, splits,
         optimizer.step()
     assert loss < before
     assert network.layer_plans == plan
+
+
+class OwnTimeAxis(nn.Module):
+    """Shows its input at several steps; what is behind the mean over them is static."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+        self.body = nn.Sequential(Linear(8, 16), neuron.IFNode(), Linear(16, 16), neuron.IFNode())
+        self.head = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+        functional.set_step_mode(self.body, "m")
+
+    def forward(self, x):
+        return self.head(self.body(x.unsqueeze(0).repeat(self.steps, 1, 1)).mean(0))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_layers_with_and_without_a_time_axis_learn_together(steps):
+    torch.manual_seed(0)
+    x, labels = torch.rand(32, 8), torch.arange(32) % 4
+    network = quantize(OwnTimeAxis(steps), x).train()
+    frames = None if steps == 1 else steps
+    assert [layer.frames for layer in network.layers.values()] == [frames, frames, None, None]
+    # The first layer has no choice; another has as many as it has frames, four without any.
+    most = [network.rules.choices[name].time_steps.high for name in list(network.layers)[1:]]
+    assert most == [min(steps, 4) if frames else 4, 4, 4]
+    loss = F.cross_entropy(network(x), labels) + network.penalty("2x", "s_ace", steps=10)
+    loss.backward()
+    assert all(layer.time_latent.grad.isfinite() for layer in network.searched_layers.values())
+    network.project("2x", metric="s_ace")
+    assert network(x).shape == (32, 4)
 
 
 def test_quantizing_keeps_weights_and_gives_the_first_layer_its_own_bits(network, batch):

@@ -88,6 +88,27 @@ def test_three_failures_in_a_row_with_one_cause_stop_the_study_with_it(taking):
     assert [trial.state for trial in trials] == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 7
 
 
+def test_three_searching_trials_that_fail_alike_stop_it_though_uniform_ones_lie_between(taking):
+    def objective(trial, assignment):
+        if assignment.bits is None:
+            raise InputError(f"the training loss is nan in epoch {trial.number}")
+        return 0.5, 1.0
+
+    with pytest.raises(InputError, match="3 searching trials in a row failed, and the study stops: the training loss"):
+        taking(objective, 9)
+    states = [trial.state for trial in taking.trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+
+
+def test_a_trial_between_that_succeeds_does_not(taking):
+    def objective(trial, assignment):
+        if trial.number % 3:
+            raise InputError("the training loss is nan")
+        return 0.5, 1.0
+
+    assert len(taking(objective, 5)) == 6
+
+
 def test_three_failures_with_different_causes_do_not(taking):
     def objective(trial, assignment):
         raise [KeyError, ValueError, TypeError][trial.number % 3]("given")
@@ -178,12 +199,16 @@ def test_an_exception_in_the_users_network_ends_its_trial_alone(tiny_space, tmp_
             "training": tiny_space.training.model_copy(update={"epochs": 1, "full_precision_epochs": 1}),
         }
     )
-    told = Told()
-    folder = search(space, "4x", out=tmp_path / "run", progress=told).folder
+    told, folder = Told(), RunFolder(tmp_path / "run")
+    cause = f"{tmp_path / 'own_net.py'}:14: RuntimeError: my own mistake"
+    with pytest.raises(InputError) as refused:
+        search(space, "4x", out=folder.path, progress=told)
+    assert str(refused.value).startswith(
+        f"no learned allocation was trained: 2 trials failed, the last because {cause}; mend it, and give"
+    )
+    assert not folder.chosen_file.exists()
     assert [plan.provenance.method for plan in folder.plans()] == ["uniform"]
-    assert [note for note in told.notes if "failed" in note] == [
-        f"trial {number} failed: {tmp_path / 'own_net.py'}:14: RuntimeError: my own mistake" for number in (0, 2)
-    ]
+    assert [note for note in told.notes if "failed" in note] == [f"trial {number} failed: {cause}" for number in (0, 2)]
     assert {path.name for path in (folder.path / "weights").iterdir()} == {
         "full-precision.safetensors",
         "trial-0001.safetensors",

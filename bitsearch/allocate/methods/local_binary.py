@@ -76,10 +76,13 @@ class Binarization(Callback):
     def after_step(self) -> None:
         """Gather the gradients of the step."""
         for name in self.candidates:
-            gradient = _gradient(self.network.layers[name])
-            if gradient is not None:
-                self.slopes[name] = moving_average(self.slopes.get(name), gradient, SMOOTHING)
-                self.squares[name] = moving_average(self.squares.get(name), gradient.square(), SMOOTHING)
+            layer = self.network.layers[name]
+            gradient = _gradient(layer)
+            if gradient is None:
+                # No output depends on the layer.
+                gradient = torch.zeros_like(layer.weight)
+            self.slopes[name] = moving_average(self.slopes.get(name), gradient, SMOOTHING)
+            self.squares[name] = moving_average(self.squares.get(name), gradient.square(), SMOOTHING)
 
     @torch.no_grad()
     def loss(self, name: str) -> float:

@@ -76,6 +76,7 @@ def _exchanged(
 ) -> Iterator[Plan]:
     """Plans within the budgets one exchange away, the least predicted loss first; where there is room, one move up."""
     start = GreedySearch(plan, problem.model, problem.budgets, problem.rules, loss, problem.settings.prices, activity)
+    start.drop_idle_bits()
     return map(start.plan_after, start.exchanges(single=True))
 
 

@@ -163,7 +163,8 @@ class Fisher(Generic[_Layer]):
             ((name, index), *call) for name, layer_calls in watched.items() for index, call in enumerate(layer_calls)
         ]
         operands = [operand for _, _, spikes, weight in rows for operand in (spikes, weight)]
-        gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph)
+        # Zero where no output depends on an operand: a layer that nothing reads.
+        gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph, materialize_grads=True)
         with torch.no_grad():
             steps: dict[str, list[tuple[Tensor, Tensor]]] = {}
             for index, (key, x, _, _) in enumerate(rows):

@@ -156,6 +156,13 @@ class GreedySearch:
         shape = (len(self.price), len(self.names))
         return costs_after(self.budgets, self.geometry, here, there, shape, self.groups, pressure=pressure)
 
+    def drop_idle_bits(self) -> None:
+        """Make every move down that leaves the predicted loss as it is: no output depends on such a layer."""
+        while (idle := np.argwhere(self.change[-1] == 0)).size:
+            slot, index = (int(place) for place in idle[0])
+            self._set(index, self.options[-1][slot, index])
+            self._refresh(index)
+
     def remove_bits(self) -> bool:
         """Make the cheapest moves in loss per cost saved; False if there is none."""
         exceeded = self.costs() > np.array([budget.limit for budget in self.budgets])
@@ -174,6 +181,8 @@ class GreedySearch:
         slack = np.array([budget.limit for budget in self.budgets]) - now
         spent = (after - now[:, None, None]).clip(min=0.0)
         fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
+        # What changes nothing is not worth what is left.
+        fits &= self.change[1] != 0
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(spent > 0, spent / slack[:, None, None], 0.0).max(0).clip(min=1e-12)
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)

@@ -60,6 +60,7 @@ def project(
     for budget in limits:
         budget.check_counted(model, activity)
     state = GreedySearch(plan, model, limits, rules, loss or LevelCount(), weights, activity)
+    state.drop_idle_bits()
     while state.log_violation() > 0:
         if not state.remove_bits():
             for budget in limits:
@@ -86,6 +87,7 @@ def project(
         starts.append({name: layer.with_bits(*bits[name]) for name, layer in plan.items()})
     for start in sorted(starts, key=predicted)[:NUM_RESTARTS]:
         other = GreedySearch(start, model, limits, rules, loss, weights, activity)
+        other.drop_idle_bits()
         if other.log_violation() <= 0:
             other.fill_budget(exchanges)
             plans.append(other.plan())
