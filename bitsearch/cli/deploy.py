@@ -118,11 +118,11 @@ def _table(packed: "PackedNetwork", verification: "Verification") -> Table:
         widths = packed.widths[layer.name]
         table.add_row(
             Text(layer.name),
-            "equal" if layer.equal else "UNEQUAL",
+            "" if not layer.spikes else "equal" if layer.equal else "UNEQUAL",
             " ".join(map(str, layer.unequal)),
-            f"{sum(layer.unequal_to_float) / sum(layer.spikes):.2%}",
+            f"{sum(layer.unequal_to_float) / sum(layer.spikes):.2%}" if layer.spikes else "—",
             "—" if widths.accumulator is None else f"{layer.accumulator_bits}, {widths.accumulator}",
-            f"{layer.membrane_bits}, {widths.membrane}",
+            "—" if widths.membrane is None else f"{layer.membrane_bits}, {widths.membrane}",
             style="" if layer.equal else "bold red",
         )
     return table

@@ -79,15 +79,16 @@ class MinMaxObserver:
 
 def _widths(program: Program, analysis: Analysis, maxima: MinMaxObserver) -> dict[str, RunWidths]:
     widths = {}
-    for index, neuron in program.neurons():
-        bound = analysis.operations[index].widths
-        assert bound is not None
+    for operation, ranges in zip(program.operations, analysis.operations, strict=True):
+        bound, name = ranges.widths, operation.name
+        if bound is None:
+            continue
         summed = bound.accumulator is not None
-        widths[neuron.name] = RunWidths(
+        widths[name] = RunWidths(
             accumulator=signed_bits(-bound.accumulator, bound.accumulator) if bound.accumulator is not None else None,
-            membrane=signed_bits(-bound.membrane, bound.membrane),
-            output=analysis.values[index + 1].bits,
-            observed_accumulator=maxima.bits(neuron.name, "accumulator") if summed else None,
-            observed_membrane=maxima.bits(neuron.name, "membrane"),
+            membrane=signed_bits(-bound.membrane, bound.membrane) if operation.spiking else None,
+            output=ranges.result.bits,
+            observed_accumulator=maxima.bits(name, "accumulator") if summed else None,
+            observed_membrane=maxima.bits(name, "membrane") if operation.spiking else None,
         )
     return widths

@@ -18,7 +18,8 @@ from bitsearch.deploy.pack import MinMaxObserver
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_multi_step
-from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.layers import QuantizedLayer
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.neuron import membrane_steps
 from bitsearch.train.predict import predict
@@ -29,11 +30,11 @@ Spikes = dict[tuple[str, int], Tensor]
 
 @dataclass
 class Comparison:
-    """One run of a layer, over all samples."""
+    """One run of a layer, of its neuron or of its weights, over all samples."""
 
     name: str
     spikes: list[int] = field(default_factory=list)
-    """Spikes by time step."""
+    """Spikes by time step; none of weights alone."""
     unequal: list[int] = field(default_factory=list)
     """Those of the file that are not the network's, by time step."""
     unequal_to_float: list[int] = field(default_factory=list)
@@ -105,7 +106,8 @@ def verify(
     replay, reference = packed.replay(), Float64Reference(lowered)
     fraction = replay.analysis.values[-1].fraction
     maxima = MinMaxObserver()
-    comparisons = {operation.name: Comparison(operation.name) for _, operation in packed.program.neurons()}
+    compared = zip(packed.program.operations, packed.analysis.operations, strict=True)
+    comparisons = {run.name: Comparison(run.name) for run, ranges in compared if ranges.widths is not None}
     outputs_equal, correct, float_correct, count = True, 0, 0, 0
     for inputs, labels in batches(samples, batch_size):
         file_spikes: Spikes = {}
@@ -163,22 +165,27 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
     """Codes of the float32 network, run by run and step by step, in the order they are made."""
     spikes: list[Tensor] = []
 
-    def record_layer(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, QuantizedLayer)
-        x = inputs[0]
-        if layer.frames is not None:
-            # Folded frames, [F·N, ...], are in the same order.
-            x = bin_frames(x.reshape(layer.frames, -1), layer.active_steps)
+    def record(layer: QuantizedLayer, sequence: Tensor) -> None:
+        framed = layer.frames is not None
         recurrence = membrane_steps(
-            x,
+            bin_frames(sequence, layer.active_steps) if framed else sequence,
             layer.spike_step,
             layer.spike_bits,
             time_steps=layer.active_steps,
             decay=layer.decay,
             signed=layer.signed_input,
-            framed=layer.frames is not None,
+            framed=framed,
         )
         spikes.extend(levels.codes.long() for levels, _ in recurrence)
+
+    def record_layer(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        # Folded frames, [F·N, ...], are in the same order.
+        record(layer, inputs[0] if layer.frames is None else inputs[0].reshape(layer.frames, -1))
+
+    def record_placed(neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(neuron, PlacedNeuron)
+        record(neuron.reader, neuron.sequence(neuron.current(inputs[0])))
 
     def record_neuron(neuron: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
         spikes.extend(result.long() if is_multi_step(neuron) else [result.long()])
@@ -187,6 +194,8 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
         for module in network.modules():
             if type(module) in OUTPUT_NEURONS:
                 hooks.callback(module.register_forward_hook(record_neuron).remove)
-        for layer in quantized_layers(network).values():
-            hooks.callback(layer.register_forward_pre_hook(record_layer).remove)
+            elif isinstance(module, PlacedNeuron):
+                hooks.callback(module.register_forward_pre_hook(record_placed).remove)
+            elif isinstance(module, QuantizedLayer) and not module.in_place:
+                hooks.callback(module.register_forward_pre_hook(record_layer).remove)
         yield spikes

@@ -30,9 +30,13 @@ class InputCurrent(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         self._note_gain()
 
+    def current(self, x: Tensor) -> Tensor:
+        """gain·x."""
+        return x if self.is_identity else x * self.gain.to(x.dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         """Shaped like ``x``."""
-        current = x if self.is_identity else x * self.gain.to(x.dtype)
+        current = self.current(x)
         return torch.relu(current) if self.rectified else current
 
     def extra_repr(self) -> str:

@@ -41,7 +41,7 @@ class PlacedNeuron(InputCurrent):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes, shaped like ``x``."""
-        current, layer = super().forward(x), self.reader
+        current, layer = self.current(x), self.reader
         if layer.loop == "frames":
             spikes = layer.next_spikes(current, self.calls)
             layer.observe(current, spikes, layer.pass_weight())

@@ -134,12 +134,15 @@ class QuantizedLayer(StepRenewal):
         return spikes.to(x.dtype)
 
     def pass_weight(self) -> Tensor:
-        """The weights on their grid, one tensor for all calls of a forward pass."""
+        """The weights on their grid; one tensor for all frames of a loop, and for all that is observed of a pass."""
         if self._stale_weight:
             self._renew(self._renew_weight)
-        if self.calls.weight is None:
-            self.calls.weight = self.quantized_weight()
-        return self.calls.weight
+        if self.calls.weight is not None:
+            return self.calls.weight
+        weight = self.quantized_weight()
+        if self.loop == "frames" or self.observer is not None:
+            self.calls.weight = weight
+        return weight
 
     def _of_spikes(self, x: Tensor) -> Tensor:
         """Of spikes that neurons in places of their own fired."""

@@ -13,10 +13,12 @@ from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.operations.elementwise import Scale
 from bitsearch.deploy.integer.operations.frames import Fire
 from bitsearch.deploy.integer.operations.layer import RunLayer
+from bitsearch.deploy.integer.operations.neuron import RunNeuron
 from bitsearch.deploy.integer.operations.pooling import AveragePool
+from bitsearch.deploy.integer.operations.synapses import RunSynapses
 from bitsearch.frameworks.neurons import describe
 from bitsearch.layers import QuantizedLayer
-from bitsearch.quant.frames import bins, hold_frames
+from bitsearch.quant.frames import bins, first_frames, hold_frames
 from bitsearch.quant.uniform import to_levels
 from bitsearch.train.predict import predict
 
@@ -30,6 +32,8 @@ class Bounded:
 
     x: Tensor
     off: Tensor
+    scale: float = 1.0
+    """What stands for one of the deployed value: spikes are counted in levels."""
 
 
 class _Beside(Interpreter):
@@ -55,6 +59,10 @@ class _Beside(Interpreter):
         operation = None if index is None else self.lowered.program.operations[index]
         if isinstance(operation, RunLayer):
             return self._layer(n, index, operation, args[0])
+        if isinstance(operation, RunNeuron):
+            return self._neuron(n, index, operation, args[0])
+        if isinstance(operation, RunSynapses):
+            return self._synapses(n, operation, args[0])
         if isinstance(operation, Fire):
             return self._fire(self.fetch_attr(n.target).spiking, operation, args[0])
         x = self._part("x", n, args, kwargs)
@@ -64,9 +72,10 @@ class _Beside(Interpreter):
         if isinstance(operation, Scale):
             factor = operation.multiplier * 2.0 ** -(operation.shift + operation.finer)
             off = off + abs(factor - self.fetch_attr(n.target).gain) * (args[0].x.abs() + args[0].off)
+        scale = args[0].scale if isinstance(args[0], Bounded) else args[0][0].scale
         if isinstance(operation, Scale | AveragePool):
-            off = off + self._unit(index + 1) / 2
-        return Bounded(x, off)
+            off = off + scale * self._unit(index + 1) / 2
+        return Bounded(x, off, scale)
 
     def _part(self, part, n, args, kwargs):
         args, kwargs = tree_map(lambda one: getattr(one, part) if isinstance(one, Bounded) else one, (args, kwargs))
@@ -84,7 +93,39 @@ class _Beside(Interpreter):
         self.spikes += clear.numel()
 
     def _layer(self, n, index, operation, given):
-        layer, packed = self.fetch_attr(n.target), self.lowered.program.layers[operation.layer]
+        layer = self.fetch_attr(n.target)
+        numbers = self.lowered.numbers[operation.layer]
+        total, counts, weighted = self._spikes(layer, index, operation, given)
+        per_step = numbers.spike_weights[0] / numbers.steps[0].item()
+        return self._summed(n, layer, operation, total, per_step * counts, weighted)
+
+    def _neuron(self, n, index, operation, given):
+        layer, packed = self.fetch_attr(n.target).reader, self.lowered.program.layers[operation.layer]
+        numbers = self.lowered.numbers[operation.layer]
+        total, counts, _ = self._spikes(layer, index, operation, given)
+        scale = numbers.steps[0].item() / numbers.spike_weights[0] * 2.0**-packed.step_fraction
+        off = counts * 2.0**-packed.step_fraction
+        if layer.frames is None:
+            return Bounded(total, off / layer.active_steps, scale / layer.active_steps)
+        x, off = (
+            hold_frames(each.unflatten(0, (layer.active_steps, -1)), layer.frames).flatten(0, 1)
+            for each in (total, off)
+        )
+        return Bounded(x, off, scale)
+
+    def _synapses(self, n, operation, given):
+        layer, x, off = self.fetch_attr(n.target), given.x, given.off
+        if layer.frames is not None:
+            x, off = (
+                first_frames(each.unflatten(0, (layer.frames, -1)), layer.active_steps).flatten(0, 1)
+                for each in (x, off)
+            )
+        levels = 1 / (given.scale * self._unit(operation.inputs[0]))
+        return self._summed(n, layer, operation, x, off * levels, (x.abs() + off) * levels)
+
+    def _spikes(self, layer, index, operation, given):
+        """(spikes; how far they may be off, in units of a step size; their weighted levels)."""
+        packed = self.lowered.program.layers[operation.layer]
         numbers = self.lowered.numbers[operation.layer]
         widths = self.lowered.analysis.operations[index].widths
         unit, steps = 2.0**-widths.membrane_fraction, layer.spike_step.double()
@@ -117,9 +158,14 @@ class _Beside(Interpreter):
         total, counts, weighted = (
             torch.stack(each).sum(0) if static else torch.cat(each) for each in (spikes, counts, weighted)
         )
+        return total / len(spikes) if static else total, counts, weighted
+
+    def _summed(self, n, layer, operation, spikes, off_levels, weighted):
+        """The layer's sums of spikes, of which so many levels may be missing, and their affine map."""
+        packed, numbers = self.lowered.program.layers[operation.layer], self.lowered.numbers[operation.layer]
         weight = layer.quantized_weight().double()
         bias = None if layer.bias is None else layer.bias.double()
-        x = layer.operation(total / len(spikes) if static else total, weight, bias)
+        x = layer.operation(spikes, weight, bias)
         norm = next((user for user in n.users if user.name in self.lowered.folded), None)
         x = x if norm is None else self.fetch_attr(norm.target)(x)
         step = layer.weight_step.double().expand(layer.output_first(weight).shape)
@@ -127,13 +173,14 @@ class _Beside(Interpreter):
         shape = (-1, *[1] * (levels.dim() - 2))
         half = 2.0 ** -(packed.shift + packed.fraction) / 2
         gain = (torch.from_numpy(numbers.multiplier).double().abs() * 2 * half + half).view(shape)
-        by_step = gain * numbers.spike_weights[0] / numbers.steps[0].item() * layer.operation(counts, levels, None)
+        by_step = gain * layer.operation(off_levels, levels, None)
         # The multiplier's; and that of a weight in float32, a level times a step.
         by_weight = (half + rounding(2) * gain) * layer.operation(weighted, levels, None)
         off = by_step + by_weight + 2.0**-packed.fraction
-        if not static:
+        if layer.frames is not None:
             x, off = (
-                hold_frames(each.unflatten(0, (len(spikes), -1)), layer.frames).flatten(0, 1) for each in (x, off)
+                hold_frames(each.unflatten(0, (layer.active_steps, -1)), layer.frames).flatten(0, 1)
+                for each in (x, off)
             )
         return Bounded(x, off)
 

@@ -81,6 +81,33 @@ def windows(shape, setting, kernel):
     return places, [len(axis) for axis in axes]
 
 
+def run_neuron(operation, layer, steps, frames, shape, fraction):
+    """What the neuron in front of a layer's weights sends, in every frame."""
+    common = math.gcd(*steps)
+    scale = 2 ** operation["finer"]
+    if layer.get("frames") is None:
+        trains = [[spikes(layer, steps, [x], fraction) for x in currents] for currents in frames]
+        sums = [
+            [scale * sum(step // common * code for step, code in zip(steps, codes, strict=True)) for codes in train]
+            for train in trains
+        ]
+        return sums, shape, operation["finer"]
+    trains = [spikes(layer, steps, x, fraction) for x in zip(*frames, strict=True)]
+    shown = [f * len(steps) // layer["frames"] for f in range(layer["frames"])]
+    return [[scale * (steps[t] // common) * codes[t] for codes in trains] for t in shown], shape, operation["finer"]
+
+
+def run_synapses(layer, tensors, name, frames, shape):
+    """The weights of a layer on what neurons have sent."""
+    if layer.get("frames") is None:
+        results = [convolved(layer, tensors, name, sums, shape) for sums in frames]
+        return [outputs for outputs, _ in results], results[0][1], layer["fraction"]
+    steps, count = len(layer["spike_bits"]), layer["frames"]
+    first = [min(f for f in range(count) if f * steps // count == t) for t in range(steps)]
+    results = [convolved(layer, tensors, name, frames[f], shape) for f in first]
+    return [results[f * steps // count][0] for f in range(count)], results[0][1], layer["fraction"]
+
+
 def run_layer(layer, tensors, name, frames, shape, fraction):
     """A convolution or a linear layer on flat lists of currents, one a frame."""
     if layer.get("frames") is None and len(frames) > 1:
@@ -244,7 +271,7 @@ def sum_frames(operation, inputs):
 
 
 OPERATIONS = (relu, scale, max_pool, average_pool, add, concatenate, reshape, fire, sum_frames)
-"""But for ``layer``."""
+"""But for ``layer``, ``neuron`` and ``synapses``."""
 
 
 def run(path, image):
@@ -264,6 +291,13 @@ def run(path, image):
         if operation["op"] == "layer":
             layer = program["layers"][operation["layer"]]
             values.append((*run_layer(layer, tensors, operation["layer"], *inputs[0]), layer["fraction"]))
+        elif operation["op"] == "neuron":
+            name = operation["layer"]
+            steps = tensors[f"{name}.spike_step"]
+            values.append(run_neuron(operation, program["layers"][name], steps, *inputs[0]))
+        elif operation["op"] == "synapses":
+            name, (frames, shape, _) = operation["layer"], inputs[0]
+            values.append(run_synapses(program["layers"][name], tensors, name, frames, shape))
         else:
             values.append(functions[operation["op"]](operation, inputs))
     ((numbers,), _, fraction) = values[-1]

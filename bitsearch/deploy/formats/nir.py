@@ -36,6 +36,7 @@ from bitsearch.files import write_whole
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.plan import BitPlan
 from bitsearch.train.evaluate import evaluate
 from bitsearch.version import __version__
@@ -197,9 +198,11 @@ class _Nodes:
         elif (
             node in self.norms
             or isinstance(module, PASSED_ON)
-            or (isinstance(module, InputCurrent) and not module.rectified and module.is_identity)
+            or (type(module) is InputCurrent and not module.rectified and module.is_identity)
         ):
             self.sources[node] = sources
+        elif isinstance(module, PlacedNeuron):
+            self._placed_neuron(node, module, sources)
         elif isinstance(module, InputCurrent) and not module.rectified:
             self._append(node, str(node.target), scale(module.gain.numpy(), self._shape(node)), sources)
         elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
@@ -216,21 +219,34 @@ class _Nodes:
                 f"allowed beside neurons are {_SUPPORTED}"
             )
 
+    def _placed_neuron(self, node: Node, module: PlacedNeuron, sources: list[str]) -> None:
+        name, shape = str(node.target), self._shape(node)
+        if not module.is_identity:
+            self._append(node, f"{name}.gain", scale(module.gain.numpy(), shape), sources)
+            sources = self.sources[node]
+        self._append(node, name, self._neuron(module.reader, shape), sources)
+
+    @staticmethod
+    def _neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":
+        nir_node = neuron(layer, shape)
+        nir_node.metadata = {"spike_bits": 1, "time_steps": layer.layer_plan.time_steps, "reset": "subtract"}
+        return nir_node
+
     def _layer(self, node: Node, layer: QuantizedLayer, sources: list[str]) -> None:
         name, plan = str(node.target), layer.layer_plan
         shape = self._shape(node.all_input_nodes[0])
         if len(shape) != layer.sample_dims:
             raise InputError(f"layer {name!r} cannot be expressed in NIR: its input has shape {shape} at every step")
-        nir_node = neuron(layer, shape)
-        nir_node.metadata = {"spike_bits": 1, "time_steps": plan.time_steps, "reset": "subtract"}
-        self._append(node, f"{name}.neuron", nir_node, sources)
+        if not layer.in_place:
+            self._append(node, f"{name}.neuron", self._neuron(layer, shape), sources)
+            sources = [f"{name}.neuron"]
         nir_node = connection(name, layer, self._norm(node), shape)
         nir_node.metadata = {
             "weight_bits": plan.weight_bits,
             "weight_step": layer.weight_step.detach().flatten().numpy(),
             "spike_step": float(layer.spike_step[0]),
         }
-        self._append(node, name, nir_node, [f"{name}.neuron"])
+        self._append(node, name, nir_node, sources)
 
     def _norm(self, node: Node) -> nn.Module | None:
         """The batch norm that alone reads a layer's output."""

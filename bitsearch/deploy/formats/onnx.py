@@ -163,13 +163,17 @@ class _PlainOperands:
     onnx_zero: Tensor
     onnx_bits: tuple[int, ...]
 
-    def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        layer: Any = self
+    def quantized_weight(self) -> Tensor:
         per_channel = {"axis": 0} if self.onnx_scale.dim() else {}
-        weight = _node(
+        weight: Tensor = _node(
             "DequantizeLinear", (self.onnx_levels, self.onnx_scale), self.onnx_levels, torch.float32, per_channel
         )
-        weight = layer.in_layout(weight)
+        layer: Any = self
+        in_layout: Tensor = layer.in_layout(weight)
+        return in_layout
+
+    def fire(self, x: Tensor) -> Tensor:
+        layer: Any = self
         currents, framed = layer._currents(x), layer.frames is not None
         spikes: list[Tensor] = []
         membrane = currents[0] if framed else currents
@@ -179,8 +183,8 @@ class _PlainOperands:
             if t + 1 < len(self.onnx_bits):
                 membrane = layer.decay * (membrane - spikes[t]) + (currents[t + 1] if framed else currents)
         if framed:
-            return torch.stack(spikes), weight
-        return functools.reduce(torch.add, spikes) / len(spikes), weight
+            return torch.stack(spikes)
+        return functools.reduce(torch.add, spikes) / len(spikes)
 
     def _spikes(self, x: Tensor, step: Tensor, largest: Tensor, bits: int, *, signed: bool) -> Tensor:
         if signed and bits == 1:

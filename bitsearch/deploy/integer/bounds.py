@@ -34,12 +34,12 @@ class Range:
 
 @dataclass(frozen=True)
 class NeuronWidths:
-    """Bounds on the magnitudes inside an operation that spikes; the last two are of a layer's sums alone."""
+    """Bounds on the magnitudes inside an operation: the first two of a neuron, the last two of a layer's sums."""
 
-    membrane: int
+    membrane: int = 0
     """Of what the neuron forms: a layer's 2·u_t + S_t and the edge (q_max + 1)·S_t of its codes; the residual times the
     decay."""
-    membrane_fraction: int
+    membrane_fraction: int = 0
     accumulator: int | None = None
     """Of A and of every part of its sum, in whatever order it is added up."""
     product: int | None = None

@@ -63,8 +63,14 @@ class Replay:
         self.program = program
         self.analysis = analyse_ranges(program, numbers) if analysis is None else analysis
         # A layer is prepared once, however often it runs, and not at all if it never does.
-        used = {run.layer for _, run in program.runs()}
-        self._tensors = {name: LayerTensors(program.layers[name], numbers[name]) for name in sorted(used)}
+        accumulators: dict[str, int] = {}
+        for index, run in program.runs():
+            widths = self.analysis.operations[index].widths
+            accumulator = 0 if widths is None else widths.accumulator or 0
+            accumulators[run.layer] = max(accumulators.get(run.layer, 0), accumulator)
+        self._tensors = {
+            name: LayerTensors(program.layers[name], numbers[name], accumulators[name]) for name in sorted(accumulators)
+        }
         largest = max(prod(value.shape) for value in self.analysis.values) * (program.input.frames or 1)
         self._at_once = max(_AT_ONCE // largest, 1)
 

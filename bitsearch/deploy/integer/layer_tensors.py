@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from bitsearch.deploy.integer.bounds import integer_type
 from bitsearch.deploy.integer.convolution import Convolution
-from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, accumulator_bound
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.rounding import half
 from bitsearch.deploy.integer.transposed import TransposedConvolution
 
@@ -20,11 +20,11 @@ class LayerTensors:
     Args:
         layer: its geometry.
         numbers: its tensors in the file.
+        accumulator: the most that |A| can be in any run.
     """
 
-    def __init__(self, layer: PackedLayer, numbers: LayerNumbers) -> None:
+    def __init__(self, layer: PackedLayer, numbers: LayerNumbers, accumulator: int) -> None:
         self.layer, self.numbers = layer, numbers
-        accumulator = accumulator_bound(layer, numbers)
         # Sums that are known to fit 16 bits are twice as fast in them; overflow on the way to one does no harm.
         self.dtype = torch.int16 if accumulator < 1 << 15 else integer_type(accumulator)
         weight = torch.from_numpy(numbers.levels).to(self.dtype)

@@ -34,7 +34,8 @@ from bitsearch.validation import Frozen, Name, explain
 FORMAT_VERSION = 5
 
 READABLE = ("2", "3", "4", "5")
-"""Format 4 is format 5 without transposed convolutions; 3 also lacks ``fire`` and repeated inputs, 2 also ``scale``."""
+"""Format 4 is format 5 without transposed convolutions, ``neuron`` and ``synapses``; 3 also lacks ``fire`` and repeated
+inputs, 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
@@ -47,15 +48,15 @@ _PARTS = ("program", "widths", "plan")
 class RunWidths(Frozen):
     """Bits of signed integers in one run of a layer: what is always enough, and what the packing batch needed.
 
-    A neuron that reads the network out has no accumulator.
+    A neuron alone has no accumulator, and weights alone have no membrane.
     """
 
     accumulator: int | None = Field(None, ge=1, le=64)
-    membrane: int = Field(ge=1, le=64)
+    membrane: int | None = Field(None, ge=1, le=64)
     """Of all that the neuron forms, such as 2·u + S, from which a code is found; u itself needs one bit less."""
     output: int = Field(ge=1, le=64)
     observed_accumulator: int | None = Field(None, ge=0, le=64)
-    observed_membrane: int = Field(ge=0, le=64)
+    observed_membrane: int | None = Field(None, ge=0, le=64)
     """Of u."""
 
 

@@ -139,6 +139,6 @@ def level_sums(levels: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
     return sums
 
 
-def accumulator_bound(layer: PackedLayer, numbers: LayerNumbers) -> int:
-    """The most that |A| and every part of its sum can be, in whatever order it is added up."""
-    return int(level_sums(numbers.levels).max()) * max_code_sum(layer, numbers.spike_weights)
+def accumulator_bound(numbers: LayerNumbers, largest: int) -> int:
+    """The most that |A| and every part of its sum can be, in whatever order spikes of ±``largest`` are added up."""
+    return int(level_sums(numbers.levels).max()) * largest

@@ -3,7 +3,8 @@
 Value 0 is the network's input, operation i makes value i + 1, and the last value is the network's output.
 
 An input with a time axis has F frames, and so has every value until ``sum_frames`` adds them up. Shapes are those of
-one frame; every operation is done on each frame alone, but for layers that have frames and for ``fire``.
+one frame; every operation is done on each frame alone, but for layers that have frames, neurons with the time steps of
+these, and for ``fire``.
 """
 
 from typing import Annotated
@@ -11,7 +12,13 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.deploy.integer.fields import Fraction, Shape
-from bitsearch.deploy.integer.operations import AnyOperation, Operation, RunLayer, SumFrames
+from bitsearch.deploy.integer.operations import (
+    AnyOperation,
+    RunLayer,
+    RunNeuron,
+    RunSynapses,
+    SumFrames,
+)
 from bitsearch.deploy.integer.packed_layer import PackedLayer
 from bitsearch.errors import InputError
 from bitsearch.validation import Frozen, Name, TimeSteps, explain
@@ -52,7 +59,7 @@ class Program(Frozen):
         for index, operation in enumerate(self.operations):
             if any(value > index for value in operation.inputs):
                 raise ValueError(f"operation {operation.name!r} reads a value that is made after it")
-            if isinstance(operation, RunLayer) and operation.layer not in self.layers:
+            if isinstance(operation, RunLayer | RunNeuron | RunSynapses) and operation.layer not in self.layers:
                 raise ValueError(f"operation {operation.name!r} runs layer {operation.layer!r}, which there is none of")
         return self
 
@@ -77,12 +84,10 @@ class Program(Frozen):
         except ValidationError as error:
             raise InputError(f"{source}: {explain(error)}") from error
 
-    def neurons(self) -> list[tuple[int, Operation]]:
-        """(index, operation) of everything that spikes, in order."""
-        return [(index, operation) for index, operation in enumerate(self.operations) if operation.spiking]
-
-    def runs(self) -> list[tuple[int, RunLayer]]:
-        """(index, operation) of every run of a layer, in order."""
+    def runs(self) -> list[tuple[int, RunLayer | RunSynapses]]:
+        """(index, operation) of every run of a layer's weights, in order."""
         return [
-            (index, operation) for index, operation in enumerate(self.operations) if isinstance(operation, RunLayer)
+            (index, operation)
+            for index, operation in enumerate(self.operations)
+            if isinstance(operation, RunLayer | RunSynapses)
         ]

@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bitsearch.deploy.integer.bounds import LARGEST
+from bitsearch.deploy.integer.bounds import LARGEST, Range
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, level_sums, max_code_sum
 from bitsearch.errors import InputError
@@ -47,7 +47,12 @@ def weight_levels(layer: QuantizedLayer) -> Tensor:
 
 @torch.no_grad()
 def lower_layer(
-    name: str, layer: QuantizedLayer, norm: nn.Module | None, before: tuple[int, ...], after: tuple[int, ...]
+    name: str,
+    layer: QuantizedLayer,
+    norm: nn.Module | None,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    spikes: Range | None = None,
 ) -> tuple[PackedLayer, LayerNumbers]:
     """A layer's integers, batch norm folded in.
 
@@ -57,6 +62,8 @@ def lower_layer(
         norm: the batch norm behind it, if there is one.
         before: shape of its input.
         after: shape of its result.
+        spikes: what its weights read, in units of a spike level, where neurons of their own fire it; its step sizes are
+            the same with and without.
 
     Raises:
         InputError: numbers that are not finite, or more additions than 50 bits have room for; names the layer.
@@ -88,8 +95,8 @@ def lower_layer(
     step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
     steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
     common = gcd(*steps.tolist())
-    unit = max_code_sum(packed, [step // common for step in steps.tolist()])
-    gain = gain * common * 2.0**-step_fraction
+    unit = max_code_sum(packed, [step // common for step in steps.tolist()]) if spikes is None else spikes.magnitude
+    gain = gain * common * 2.0 ** -(step_fraction + (0 if spikes is None else spikes.fraction))
     reach = float((np.abs(gain) * level_sums(levels) * unit).max() + np.abs(offset).max())
     finest = CURRENT_BITS - 1 - floor(log2(max(reach, 2.0**-32)))
     bits = min(LARGEST.bit_length() - 2 - (level_sum * unit).bit_length(), MULTIPLIER_BITS[1])

@@ -1,6 +1,6 @@
 """From a trained quantized network to a program: its graph, traced, as operations of the closed set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,19 +10,35 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from bitsearch.deploy.integer.operations import AnyOperation, RunLayer, SumFrames
+from bitsearch.deploy.integer.bounds import Range
+from bitsearch.deploy.integer.operations import (
+    AnyOperation,
+    RunLayer,
+    RunNeuron,
+    RunSynapses,
+    SumFrames,
+)
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, lower_layer
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
-from bitsearch.deploy.lower.rules import RULES, Call, Rule, changes_in_place, rule_of, settings_of
+from bitsearch.deploy.lower.rules import (
+    RULES,
+    Call,
+    Rule,
+    averages_fraction,
+    changes_in_place,
+    rule_of,
+    settings_of,
+)
 from bitsearch.deploy.lower.tracing import Traced, trace
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d
 
 _SUPPORTED = ", ".join(
@@ -117,8 +133,11 @@ class _Lowering:
         self.operations: list[AnyOperation] = []
         self.layers: dict[str, PackedLayer] = {}
         self.numbers: dict[str, LayerNumbers] = {}
+        self.run: set[str] = set()
+        """Layers whose weights have run."""
         self.indices: dict[str, int] = {}
         self.norms = self._norms()
+        self.finer = averages_fraction(self._calls())
 
     def lowered(self) -> Lowered:
         output = None
@@ -133,7 +152,7 @@ class _Lowering:
                 self._lower(node)
         if not isinstance(output, Node) or self.values.get(output) != len(self.operations):
             raise InputError("the network returns something else than the last tensor it computes; return that alone")
-        unused = sorted(set(quantized_layers(self.graph)) - set(self.layers))
+        unused = sorted(set(quantized_layers(self.graph)) - self.run)
         if unused:
             raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
         if self.frames is not None:
@@ -181,6 +200,8 @@ class _Lowering:
             self._pass_through(node)
         elif (rule := rule_of(node, module)) is not None:
             self._operation(node, rule, module)
+        elif isinstance(module, PlacedNeuron):
+            self._placed_neuron(node, module)
         elif isinstance(module, OutputNeuron):
             self._neuron(node, module)
         elif isinstance(module, base.MemoryModule):
@@ -212,15 +233,24 @@ class _Lowering:
         return tuple(self.values[tensor] for tensor in self._tensors(node))
 
     def _operation(self, node: Node, rule: Rule, module: nn.Module | None) -> None:
-        tensors = self._tensors(node)
-        shapes = tuple(self.shapes[tensor] for tensor in tensors)
-        call = Call(node, settings_of(rule, node, module), shapes, self.shapes[node])
+        tensors, call = self._tensors(node), self._call(node, rule, module)
         if changes_in_place(call) and len(tensors[0].users) > 1:
             raise InputError(
                 f"{node.name} changes a tensor in place that others read; drop inplace to deploy the network"
             )
         fields = rule.fields(call)
         self._append(node, rule.operation(name=node.name, inputs=self._input_values(node), **fields))
+
+    def _calls(self) -> Iterator[tuple[Rule, Call]]:
+        for node in self.graph.graph.nodes:
+            module = self.modules[str(node.target)] if node.op == "call_module" else None
+            rule = rule_of(node, module)
+            if rule is not None and node in self.shapes:
+                yield rule, self._call(node, rule, module)
+
+    def _call(self, node: Node, rule: Rule, module: nn.Module | None) -> Call:
+        shapes = tuple(self.shapes[tensor] for tensor in self._tensors(node))
+        return Call(node, settings_of(rule, node, module), shapes, self.shapes[node])
 
     def _append(self, node: Node, operation: AnyOperation) -> None:
         self.indices[node.name] = len(self.operations)
@@ -230,11 +260,27 @@ class _Lowering:
     def _neuron(self, node: Node, neuron: OutputNeuron) -> None:
         if not self.layers:
             raise InputError(f"{_title(node, neuron.spiking)} cannot be deployed in front of all quantized layers")
+        (value,) = self._input_values(node)
+        fraction = self._range(value).fraction
+        self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
+
+    def _range(self, value: int) -> Range:
         # The program so far; it does not end as a whole one has to.
         unfinished = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
+        return analyse_ranges(unfinished, self.numbers).values[value]
+
+    def _placed_neuron(self, node: Node, neuron: PlacedNeuron) -> None:
+        modules = (
+            (run, self.modules.get(str(run.target))) for run in self.graph.graph.nodes if run.op == "call_module"
+        )
+        reader = next(run for run, module in modules if module is neuron.reader)
+        name, (source,) = str(reader.target), self._tensors(reader)
+        if name not in self.layers:
+            # Its steps; what its weights read is known once they are reached.
+            shapes = self.shapes[source], self.shapes[reader]
+            self.layers[name], self.numbers[name] = lower_layer(name, neuron.reader, None, *shapes)
         (value,) = self._input_values(node)
-        fraction = analyse_ranges(unfinished, self.numbers).values[value].fraction
-        self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
+        self._append(node, RunNeuron(name=node.name, inputs=(value,), layer=name, finer=self.finer))
 
     def _layer(self, node: Node, layer: QuantizedLayer) -> None:
         name = str(node.target)
@@ -243,15 +289,20 @@ class _Lowering:
         if isinstance(layer, QuantizedLinear) and norm is not None and len(self.shapes[node]) > 2:
             raise InputError(f"{norm_node}: batch norm over tokens cannot be folded into {name!r}")
         (source,) = self._tensors(node)
-        packed, numbers = lower_layer(name, layer, norm, self.shapes[source], self.shapes[node])
-        if name in self.layers and packed.output_padding != self.layers[name].output_padding:
+        value = self.values[source]
+        spikes = self._range(value) if layer.in_place else None
+        packed, numbers = lower_layer(name, layer, norm, self.shapes[source], self.shapes[node], spikes)
+        if name in self.run and packed.output_padding != self.layers[name].output_padding:
             raise InputError(f"layer {name!r} runs several times, to different sizes; give each run its own layer")
-        if name in self.layers and not _same_numbers(numbers, self.numbers[name]):
+        if name in self.run and not _same_numbers(numbers, self.numbers[name]):
             raise InputError(
-                f"layer {name!r} runs several times with different batch norms; give each run its own layer"
+                f"layer {name!r} runs several times with different batch norms"
+                f"{', or on other sums of spikes' if layer.in_place else ''}; give each run its own layer"
             )
+        self.run.add(name)
         self.layers[name], self.numbers[name] = packed, numbers
-        self._append(node, RunLayer(name=node.name, inputs=(self.values[source],), layer=name))
+        operation = RunSynapses if layer.in_place else RunLayer
+        self._append(node, operation(name=node.name, inputs=(value,), layer=name))
 
 
 def _same_numbers(first: LayerNumbers, second: LayerNumbers) -> bool:

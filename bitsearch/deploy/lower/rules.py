@@ -1,9 +1,9 @@
 """Which modules, functions and methods of a traced network become which operation: one line of a table each."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import frexp
+from math import frexp, prod
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ from bitsearch.errors import InputError
 from bitsearch.layers.input_current import InputCurrent
 
 Shape = tuple[int, ...]
+
+AVERAGED_FRACTION = 8
+"""Bits below a spike level, where averages of spikes would be rounded to few bits otherwise."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,12 @@ def settings_of(rule: Rule, node: Node, module: nn.Module | None) -> dict[str, A
         return {name: getattr(module, name, DEFAULTS.get(name)) for name in rule.settings}
     arguments = dict(zip(rule.settings, node.args[1:], strict=False)) | dict(node.kwargs)
     return {name: arguments.get(name, DEFAULTS.get(name)) for name in rule.settings}
+
+
+def averages_fraction(calls: Iterable[tuple[Rule, Call]]) -> int:
+    """How many bits finer than a level spikes are counted, for averages that are no multiples of a power of two."""
+    windows = (prod(rule.fields(call)["kernel"]) for rule, call in calls if rule.operation is AveragePool)
+    return AVERAGED_FRACTION if any(window.bit_count() > 1 for window in windows) else 0
 
 
 def changes_in_place(call: Call) -> bool:

@@ -22,6 +22,7 @@ from bitsearch.frameworks.spikingjelly import DROPOUTS
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.placed_neuron import PlacedNeuron
 
 _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
     layer.BatchNorm1d: nn.BatchNorm1d,
@@ -134,7 +135,9 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
         elif type(module) in OUTPUT_NEURONS:
             _replace(network, path, OutputNeuron(module, frames))
         elif isinstance(module, InputCurrent):
-            scaled = nn.Identity() if module.is_identity else InputCurrent(module.gain, rectified=False)
+            scaled: nn.Module = nn.Identity() if module.is_identity else InputCurrent(module.gain, rectified=False)
+            if isinstance(module, PlacedNeuron):
+                scaled = nn.Sequential(scaled, PlacedNeuron(1.0, module.reader))
             _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
 
 

@@ -4,7 +4,6 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.layers.placed_neuron import PlacedNeuron
 
 
 def trained_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
@@ -15,7 +14,4 @@ def trained_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
     for name, layer in layers.items():
         if layer.is_learnable or not bool(layer.weight_step_bits):
             raise InputError(f"layer {name!r} is not trained with fixed bits; load the weights of its plan first")
-    placed = next((name for name, module in network.named_modules() if isinstance(module, PlacedNeuron)), None)
-    if placed is not None:
-        raise InputError(f"neuron {placed!r} stands in front of pooling or sums, which cannot be deployed yet")
     return layers

@@ -139,6 +139,31 @@ def test_a_file_spikes_as_its_network_at_every_step(make, names, decay, events, 
     torch.testing.assert_close(outputs["output"], output, **summed(64))
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.6])
+@pytest.mark.parametrize("node", [neuron.IFNode(), neuron.IFNode(v_threshold=0.5)], ids=["IF", "scaled"])
+def test_a_neuron_in_front_of_pooling_is_a_node_there(node, decay, events, make_plan, tmp_path):
+    modules = (layer.Conv2d(2, 4, 3, padding=1), node, layer.AvgPool2d(2), layer.Conv2d(4, 3, 3), layer.Flatten())
+    network = nn.Sequential(*modules)
+    functional.set_step_mode(network, "m")
+    bits = {"weight_bits": 3, "spike_bits": (1,) * FRAMES, "time_steps": FRAMES, "frames": FRAMES, "decay": decay}
+    plan = {
+        "0": LayerPlan(**bits, neurons=()),
+        "3": LayerPlan(**bits, neurons=("1",), pooled=True, in_place=True),
+    }
+    torch.manual_seed(0)
+    network = calibrate(convert(network, plan), events)
+    share_steps(network)
+    export_nir(network, events, tmp_path / "network.nir", make_plan(plan))
+    assert boundary_distance(network, events).min() > MARGIN
+    outputs = run_nir(tmp_path / "network.nir", events)
+    assert ("3.neuron" in outputs, "1.gain" in outputs) == (False, node.v_threshold != 1)
+    spikes, output = spikes_of(network, events, ("0", "3"))
+    assert torch.equal(outputs["1"], spikes["3"].round())
+    assert outputs["1"].shape == (FRAMES, BATCH, 4, 6, 6)
+    assert 0 < spikes["3"].mean() < 1
+    torch.testing.assert_close(outputs["output"], output, **summed(64))
+
+
 @pytest.mark.parametrize(("make", "names"), [(mlp, ("1", "4")), (Branches, ("conv1", "conv2", "conv3"))])
 def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events, make_plan, tmp_path):
     network = quantized(make(), events, names)

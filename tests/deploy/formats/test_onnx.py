@@ -102,6 +102,41 @@ def test_a_file_of_another_network_does_not_pass_the_check(every_width, quantize
     assert agreement.difference > LOGITS
 
 
+class Spiking(nn.Module):
+    """Neurons whose spikes are pooled, and added up."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.conv1, self.conv2 = layer.Conv2d(2, 4, 3, padding=1), layer.Conv2d(2, 4, 1)
+        self.left, self.right, self.pool = neuron.IFNode(), neuron.LIFNode(decay_input=False), pool
+        self.conv3, self.flatten, self.classifier = layer.Conv2d(4, 4, 2), layer.Flatten(), layer.Linear(16, 3)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        spikes = self.pool(self.left(self.conv1(x))) + self.pool(self.right(self.conv2(x)))
+        return self.classifier(self.flatten(self.conv3(spikes)))
+
+
+@pytest.mark.parametrize("pool", [layer.MaxPool2d(2), layer.AvgPool2d(2)], ids=["max", "average"])
+@pytest.mark.parametrize("spike_bits", [(2, 1, 3), (1,) * 5], ids=len)
+def test_spikes_are_pooled_and_added_up(spike_bits, pool, make_plan, tmp_path):
+    bits = {"weight_bits": 3, "spike_bits": spike_bits, "time_steps": len(spike_bits), "frames": 5, "decay": 0.5}
+    placed = {"neurons": ("left", "right"), "pooled": True, "in_place": True}
+    layers = {name: LayerPlan(**bits, neurons=()) for name in ("conv1", "conv2", "classifier")}
+    layers["conv3"] = LayerPlan(**bits, **placed)
+    torch.manual_seed(0)
+    network = convert(Spiking(pool), layers)
+    recordings = torch.rand(20, 5, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        predict(network, recordings.transpose(0, 1))
+    export_onnx(network, recordings[:6].transpose(0, 1), tmp_path / "events.onnx", make_plan(layers))
+    recordings = recordings[boundary_distance(network.eval(), recordings.transpose(0, 1)) > MARGIN]
+    assert len(recordings) >= 15
+    agreement = check_onnx(tmp_path / "events.onnx", network, samples(recordings), batch_size=7)
+    assert (agreement.samples, agreement.agreeing) == (len(recordings), len(recordings))
+    assert agreement.difference < LOGITS
+
+
 class Shortcut(nn.Module):
     """A convolution around which its input goes; its forward pass takes frames."""
 

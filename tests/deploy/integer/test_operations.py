@@ -68,7 +68,7 @@ def test_an_operation_without_a_meaning_on_integers_is_none():
 def test_every_operation_is_described_and_read_independently(operation):
     assert operation.__doc__ != Operation.__doc__
     name = operation.model_fields["op"].default
-    assert name in {"layer", *(function.__name__ for function in packed_reader.OPERATIONS)}
+    assert name in {"layer", "neuron", "synapses", *(function.__name__ for function in packed_reader.OPERATIONS)}
     assert f"\n| `{name}` |" in FORMAT
     for field in set(operation.model_fields) - {"op", "name", "inputs"}:
         assert f"`{field}`" in FORMAT, field
@@ -76,7 +76,7 @@ def test_every_operation_is_described_and_read_independently(operation):
 
 def test_names_of_operations_differ_and_stand_first_in_a_file():
     names = [operation.model_fields["op"].default for operation in OPERATIONS]
-    assert len(set(names)) == len(names) == 10
+    assert len(set(names)) == len(names) == 12
     assert all(list(operation.model_fields)[:3] == ["op", "name", "inputs"] for operation in OPERATIONS)
 
 

@@ -169,9 +169,9 @@ def test_another_version_is_named(packed, tmp_path):
         read(rewritten(packed, tmp_path / "old", format="1"))
 
 
-def test_a_file_of_the_format_before_is_read(packed, tmp_path):
-    for version in ("2", "3", "4"):
-        assert read(rewritten(packed, tmp_path / "old", format=version)).program == read(packed).program
+@pytest.mark.parametrize("version", ["2", "3", "4"])
+def test_a_file_of_a_format_before_is_read(packed, tmp_path, version):
+    assert read(rewritten(packed, tmp_path / "old", format=version)).program == read(packed).program
 
 
 def test_every_flipped_bit_of_the_weights_and_of_the_header_is_noticed(packed, tmp_path):

@@ -154,7 +154,7 @@ def test_verification_counts_the_read_outs_spikes(tmp_path):
     assert packed.widths["_6"].accumulator is None
     assert verification.layers[-1].membrane_bits <= packed.widths["_6"].membrane
     # Where the file's threshold is another, its spikes are.
-    (position,) = (index for index, operation in packed.program.neurons() if operation.name == "_6")
+    (position,) = (index for index, operation in enumerate(packed.program.operations) if operation.name == "_6")
     operations = list(packed.program.operations)
     operations[position] = operations[position].model_copy(update={"threshold": 2 * operations[position].threshold})
     changed = packed.program.model_copy(update={"operations": tuple(operations)})

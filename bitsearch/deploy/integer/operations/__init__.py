@@ -8,11 +8,26 @@ from bitsearch.deploy.integer.operations.elementwise import Relu, Scale
 from bitsearch.deploy.integer.operations.frames import Fire, SumFrames
 from bitsearch.deploy.integer.operations.joins import Add, Concatenate
 from bitsearch.deploy.integer.operations.layer import RunLayer
+from bitsearch.deploy.integer.operations.neuron import RunNeuron
 from bitsearch.deploy.integer.operations.operation import Operation
 from bitsearch.deploy.integer.operations.pooling import AveragePool, MaxPool
 from bitsearch.deploy.integer.operations.shapes import Reshape
+from bitsearch.deploy.integer.operations.synapses import RunSynapses
 
-AnyOperation = RunLayer | Relu | Scale | MaxPool | AveragePool | Add | Concatenate | Reshape | Fire | SumFrames
+AnyOperation = (
+    RunLayer
+    | RunNeuron
+    | RunSynapses
+    | Relu
+    | Scale
+    | MaxPool
+    | AveragePool
+    | Add
+    | Concatenate
+    | Reshape
+    | Fire
+    | SumFrames
+)
 """What a packed file may hold."""
 
 __all__ = [
@@ -26,6 +41,8 @@ __all__ = [
     "Relu",
     "Reshape",
     "RunLayer",
+    "RunNeuron",
+    "RunSynapses",
     "Scale",
     "SumFrames",
 ]

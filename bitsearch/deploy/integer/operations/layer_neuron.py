@@ -8,7 +8,6 @@ from torch import Tensor
 
 from bitsearch.deploy.integer.bounds import NeuronWidths, Range, check_width, integer_type
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
-from bitsearch.deploy.integer.layer_tensors import LayerTensors
 from bitsearch.deploy.integer.operations.operation import OperationObserver
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.rounding import decayed, floor_quotient, half, mean, quotient, rounded
@@ -42,10 +41,15 @@ def membrane_bound(name: str, layer: PackedLayer, numbers: LayerNumbers, x: Rang
 
 
 def integer_spikes(
-    tensors: LayerTensors, x: Tensor, x_range: Range, widths: NeuronWidths, observer: OperationObserver
+    layer: PackedLayer,
+    numbers: LayerNumbers,
+    dtype: torch.dtype,
+    x: Tensor,
+    x_range: Range,
+    widths: NeuronWidths,
+    observer: OperationObserver,
 ) -> Tensor:
-    """Of currents ``[N, ...]``, ``[F·N, ...]`` with frames, in the type of the layer's sum."""
-    layer, numbers = tensors.layer, tensors.numbers
+    """Of currents ``[N, ...]``, ``[F·N, ...]`` with frames, as ``dtype``, which holds their sums."""
     currents = _integer_currents(layer, x, x_range, widths)
     coarser = widths.membrane_fraction - layer.step_fraction
     sums: list[Tensor] = []
@@ -62,9 +66,9 @@ def integer_spikes(
                 membrane >>= DECAY_FRACTION
             membrane += currents[t + 1]
         if layer.frames is None and sums:
-            sums[0].add_(codes.to(tensors.dtype), alpha=weight)
+            sums[0].add_(codes.to(dtype), alpha=weight)
         else:
-            sums.append(codes.to(tensors.dtype) * weight)
+            sums.append(codes.to(dtype) * weight)
     return sums[0] if layer.frames is None else torch.cat(sums)
 
 

@@ -45,7 +45,7 @@ class OperationRanges:
     inputs: Sequence[Range]
     result: Range
     widths: NeuronWidths | None
-    """Of an operation that spikes."""
+    """Of an operation that spikes or sums up spikes."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,10 +84,10 @@ class Operation(Frozen, ABC):
     name: Name
     inputs: tuple[Value, ...]
     spiking: ClassVar[bool] = False
-    """Whether it has a membrane, and with it widths."""
+    """Whether it has a membrane."""
 
     def widths(self, inputs: Sequence[Range], program: ProgramContext) -> NeuronWidths | None:
-        """Bounds inside, of an operation that spikes; asked for first.
+        """Bounds inside, of an operation that spikes or sums up spikes; asked for first.
 
         Raises:
             InputError: integers beyond what is allowed; names the operation.
