@@ -70,12 +70,16 @@ class Streams:
             return irreplaceable
         if neuron in self._recording.hooked:
             return "a hook may change what it sends"
+        if neuron in self._recording.interrupted:
+            return self._recording.interrupted[neuron]
         if not readers:
             return "nothing reads its spikes"
         for module, operation in readers:
             name = "" if module is None else self._names[module]
             if operation == "output":
                 return "the network returns its spikes"
+            if operation == "membrane":
+                return "its membrane is read"
             if operation == "neuron":
                 return f"{name} reads its spikes"
             if operation != "layer":

@@ -17,7 +17,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from bitsearch.dataflow.rules import POSITIVE, UNKNOWN, Operation, Origin, computed, passed
 
 Reader = tuple[nn.Module | None, str]
-"""The innermost module that read spikes, None outside of every module, and the operation that it did."""
+"""The innermost module that read spikes, None outside of every module, and the operation that it did: one of torch's,
+``layer``, ``neuron`` or ``output``; or ``membrane``, whatever it did, where it read one."""
 
 
 class OriginTracker(TorchDispatchMode):
@@ -63,10 +64,20 @@ class OriginTracker(TorchDispatchMode):
         return origin if written is None else origin | written[0]
 
     def read(self, reader: nn.Module | None, operation: str, tree: Any) -> None:
-        """Note who reads the spikes that reach the tensors of ``tree``."""
+        """Note who reads the spikes, and the membranes, that reach the tensors of ``tree``."""
         for tensor in _tensors(tree):
-            for neuron in self.of(tensor).neurons:
+            origin = self.of(tensor)
+            for neuron in origin.neurons:
                 self.readers.setdefault(neuron, []).append((reader, operation))
+            for neuron in origin.membranes:
+                self.readers.setdefault(neuron, []).append((reader, "membrane"))
+
+    def read_states(self, reader: nn.Module, tree: Any) -> None:
+        """Note that a neuron takes the tensors of ``tree`` for its states; its own are no news."""
+        for tensor in _tensors(tree):
+            origin = self.of(tensor)
+            for neuron in (origin.neurons | origin.membranes) - {reader}:
+                self.readers.setdefault(neuron, []).append((reader, "membrane"))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bitsearch.dataflow.axes import Axes, Input, find_axes
+from bitsearch.dataflow.membranes import MembraneWatch, state_arguments
 from bitsearch.dataflow.origins import OriginTracker, Reader
 from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, products_in_sight
 from bitsearch.dataflow.rules import UNKNOWN, Origin
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import is_multi_step, is_neuron, reset_states
+from bitsearch.frameworks.neurons import is_multi_step, is_neuron, is_spiking, reset_states, states
 
 SAMPLES = 3
 """Most samples of an example that are run."""
@@ -52,6 +54,8 @@ class Recording:
     """Length of the example's time axis, if it has one."""
     hooked: set[nn.Module] = field(default_factory=set)
     """Neurons with hooks of the user's, which may change what they send."""
+    interrupted: dict[nn.Module, str] = field(default_factory=dict)
+    """What becomes of a neuron's membrane between its calls, where it does not stay as it is."""
     mixes_samples: bool = False
     """True if a sample's result changes with the rest of its batch."""
 
@@ -125,6 +129,7 @@ def _inputs(network: nn.Module, example_input: Tensor) -> list[Input]:
 class _Running:
     """A call that has not returned yet."""
 
+    module: nn.Module
     index: int
     flops_before: int
     origin: Origin
@@ -134,12 +139,16 @@ class _Running:
 
 
 def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin: Origin) -> Recording:
-    tracker, counter = OriginTracker(), flop_counter()
+    tracker, counter, membranes = OriginTracker(), flop_counter(), MembraneWatch()
     # What would be known of an input with the other sign.
     opposite = OriginTracker()
     hooked = {module for module in network.modules() if module._forward_hooks and is_neuron(module)}
     recording = Recording(
-        readers=tracker.readers, used=tracker.parameters, hooked=hooked, mixes_samples=axes[-1].mixes_samples
+        readers=tracker.readers,
+        used=tracker.parameters,
+        hooked=hooked,
+        interrupted=membranes.interrupted,
+        mixes_samples=axes[-1].mixes_samples,
     )
     running: list[_Running] = []
     begun = 0
@@ -149,9 +158,16 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
         x, atomic = first_tensor((args, kwargs)), _is_atomic(module)
         if atomic:
             tracker.read(module, "layer" if _is_layer(module) else "neuron", x)
-        source, other = (Origin() if x is None else each.of(x) for each in (tracker, opposite))
+        if is_neuron(module):
+            tracker.read_states(module, state_arguments(args, kwargs))
+        with _disable_current_modes():
+            if is_neuron(module):
+                membranes.before(module, args, kwargs)
+            # A neuron with a layer inside, which reads its spikes, begins with none.
+            unsent = bool(running) and is_neuron(running[-1].module) and x is not None and not x.any()
+        source, other = (Origin() if x is None or unsent else each.of(x) for each in (tracker, opposite))
         follows = source.nonnegative != other.nonnegative
-        running.append(_Running(begun, counter.get_total_flops(), source, follows))
+        running.append(_Running(module, begun, counter.get_total_flops(), source, follows))
         begun += 1
         for each in (tracker, opposite):
             each.enter(module, opaque=atomic)
@@ -169,8 +185,12 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
             running[-1].inside += call.inside + min(counted, macs)
         for each in (tracker, opposite) if _is_atomic(module) else ():
             each.mark(output, UNKNOWN)
-            if is_neuron(module) and module not in hooked:
-                each.mark(first_tensor(output), Origin(frozenset([module])))
+            if is_neuron(module):
+                each.mark([output, states(module)], replace(UNKNOWN, membranes=frozenset([module])))
+                each.mark(first_tensor(output), UNKNOWN if module in hooked else Origin(frozenset([module])))
+        if is_neuron(module):
+            with _disable_current_modes():
+                membranes.after(module, output)
         shape = () if x is None else tuple(x.shape)
         recorded = Call(shape, macs, call.origin, axes[call.index], call.follows_input)
         recording.calls.setdefault(module, []).append(recorded)
@@ -192,7 +212,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _steps(module: nn.Module) -> bool:
-    return is_neuron(module) and not is_multi_step(module)
+    return is_spiking(module) and not is_multi_step(module)
 
 
 def _is_atomic(module: nn.Module) -> bool:

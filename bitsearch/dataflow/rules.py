@@ -21,6 +21,8 @@ class Origin:
     """True if anything else reaches it: the network's input, a parameter, what another operation computed."""
     nonnegative: bool = True
     """True if no value can be below zero, whatever the input and the parameters are."""
+    membranes: frozenset[nn.Module] = frozenset()
+    """Spiking neurons whose membrane, or another of their states, reaches it."""
 
     def __or__(self, other: "Origin") -> "Origin":
         """Of values that come from either."""
@@ -29,6 +31,7 @@ class Origin:
             self.mixed or other.mixed,
             self.other or other.other,
             self.nonnegative and other.nonnegative,
+            self.membranes | other.membranes,
         )
 
 

@@ -5,7 +5,7 @@ without it there is no module of its classes.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
@@ -17,6 +17,7 @@ from bitsearch.plan import NeuronSettings
 
 _ADAPTERS = {
     "spikingjelly": "bitsearch.frameworks.spikingjelly",
+    "snntorch": "bitsearch.frameworks.snntorch",
 }
 """By the library's name, the module that knows its neurons: their types, and functions named as those below."""
 
@@ -37,6 +38,13 @@ class NeuronDescription:
     settings: NeuronSettings = field(default_factory=NeuronSettings)
     learns_decay: bool = False
     """True if the decay is a parameter."""
+    rest: float = 0.0
+    """Where the membrane starts and decays to."""
+    forgets: bool = False
+    """True if a call without a state starts anew, instead of from where the last call ended."""
+    interface: Callable[[nn.Module, nn.Module], nn.Module] | None = None
+    """Makes of (neuron, what stands for it, a module of one tensor) a module with the arguments, results and methods of
+    the neuron's class; None where these are one tensor."""
     irreplaceable: str | None = None
     """Why no refined neuron does the same; None if one does."""
 
@@ -44,6 +52,36 @@ class NeuronDescription:
     def gain(self) -> Tensor:
         """The factor on the input that makes it a share of the threshold, κ/θ; shaped like :attr:`threshold`."""
         return self.charge / self.threshold.detach().to(torch.float32)
+
+
+class Memory:
+    """What a module sent in its last call; a copy of it is empty, since it belongs to a graph that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.sent: Tensor | None = None
+
+    def __deepcopy__(self, memo: object) -> "Memory":
+        return Memory()
+
+
+class NeuronInterface(nn.Module):
+    """Stands where a neuron was whose calls take or return more than one tensor; a base class for the adapters.
+
+    Args:
+        current: makes of the neuron's input what the layers behind it read.
+    """
+
+    def __init__(self, current: nn.Module) -> None:
+        super().__init__()
+        self.current = current
+
+    def begin_pass(self) -> None:
+        """Forget what was kept from call to call: a forward pass begins."""
+
+
+def placeholder(x: Tensor) -> Tensor:
+    """A state shaped like ``x`` that nobody reads: the refined neuron keeps its membrane itself."""
+    return x.new_zeros(()).expand_as(x)
 
 
 def _adapters() -> Iterator[ModuleType]:
@@ -73,6 +111,11 @@ def is_spiking(module: nn.Module) -> bool:
 def is_multi_step(module: nn.Module) -> bool:
     """True if the module takes sequences, ``[T, N, ...]``."""
     return any(adapter.is_multi_step(module) for adapter in _adapters())
+
+
+def states(module: nn.Module) -> list[Tensor]:
+    """The tensors in which a neuron keeps its membrane, and other states, between its calls."""
+    return [state for adapter in _adapters() for state in adapter.states(module)]
 
 
 def reset_states(network: nn.Module) -> None:

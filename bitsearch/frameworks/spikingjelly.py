@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, layer, neuron
-from torch import nn
+from torch import Tensor, nn
 
 from bitsearch.frameworks.neurons import NeuronDescription
 from bitsearch.plan import NeuronSettings
@@ -49,6 +49,7 @@ def describe(module: nn.Module) -> NeuronDescription:
         threshold=torch.as_tensor(module.v_threshold, dtype=torch.float32).detach() - rest,
         settings=_settings(module),
         learns_decay=isinstance(module, neuron.ParametricLIFNode),
+        rest=rest,
         irreplaceable=_why_irreplaceable(module),
     )
 
@@ -86,6 +87,12 @@ def _why_irreplaceable(module: nn.Module) -> str | None:
 def is_spiking(module: nn.Module) -> bool:
     """True for every neuron of the library, those that no refined neuron can stand for included."""
     return isinstance(module, neuron.BaseNode)
+
+
+def states(module: nn.Module) -> list[Tensor]:
+    """The membrane of one of the library's neurons, once it holds one a value."""
+    membrane = getattr(module, "v", None) if is_spiking(module) else None
+    return [membrane] if isinstance(membrane, Tensor) else []
 
 
 def reset(module: nn.Module) -> None:

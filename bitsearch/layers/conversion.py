@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import is_neuron, is_spiking
+from bitsearch.frameworks.neurons import NeuronInterface, is_neuron, is_spiking
 from bitsearch.frameworks.reparametrized import reparametrized
 from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.input_current import InputCurrent
@@ -53,7 +53,7 @@ def conversion(
             computed = reparametrized(module)
             why = "" if computed is None else f"its weight as {computed} computed it"
             rows.append(Converted(name, kind, "a quantized layer", why))
-        elif is_neuron(module) and isinstance(became, InputCurrent):
+        elif is_neuron(module) and isinstance(became, InputCurrent | NeuronInterface):
             layers = ", ".join(readers.get(name, []))
             rows.append(Converted(name, kind, f"the refined neuron of {layers or 'the layers behind it'}"))
         elif isinstance(became, AbsorbedReLU):

@@ -11,7 +11,7 @@ from torch import nn
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import reset_states
+from bitsearch.frameworks.neurons import NeuronInterface, reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
@@ -71,13 +71,16 @@ def convert(
     absorb_relus(network, currents=any(layer.neurons is None for layer in plan.values()))
     if any(layer.loop or layer.in_place for layer in plan.values()):
         network.register_forward_pre_hook(begin_pass)
+    if any(layer.loop for layer in plan.values()):
+        # A library's own function may not know the neurons of a copy.
+        network.register_forward_pre_hook(lambda network, _: reset_states(network))
     return network
 
 
 def begin_pass(network: nn.Module, *_: object) -> None:
     """Forget what layers and neurons keep from call to call: a forward pass begins."""
     for module in network.modules():
-        if isinstance(module, QuantizedLayer | PlacedNeuron):
+        if isinstance(module, QuantizedLayer | PlacedNeuron | NeuronInterface):
             module.begin_pass()
 
 

@@ -38,11 +38,14 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
     for path, neuron in list(network.named_modules(remove_duplicate=False)):
         if any(neuron is other for other in replaced):
             parent, _, child = path.rpartition(".")
+            description = describe(neuron)
             if neuron in readers:
-                current: InputCurrent = PlacedNeuron(describe(neuron).gain, readers[neuron])
+                current: nn.Module = PlacedNeuron(description.gain, readers[neuron])
             else:
                 rectified = not recorded or any(neuron is other for other in pooled)
-                current = InputCurrent(describe(neuron).gain, rectified=rectified)
+                current = InputCurrent(description.gain, rectified=rectified)
+            if description.interface is not None:
+                current = description.interface(neuron, current)
             setattr(network.get_submodule(parent), child, current.to(device))
 
 
