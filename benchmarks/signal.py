@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.base import make_learnable_copy
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.probed_loss import CalibratedFisher
 from bitsearch.errors import InputError

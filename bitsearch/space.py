@@ -113,8 +113,8 @@ class Allocation(Frozen):
     """Layers' sensitivities are multiplied by exp(this × depth), depth from −½ (first layer) to ½ (last)."""
     weight_tolerance: float = Field(default=0.25, ge=0, le=1)
     """Factor on the predicted loss of weight quantization; fine-tuning recovers the rest, for weights only."""
-    time_tolerance: float = Field(default=0.25, ge=0, le=1)
-    """Share of the loss predicted for binning a recording's frames that counts: training wins the rest back."""
+    time_tolerance: float = Field(default=0.02, ge=0, le=1)
+    """Share of the loss measured for binning a recording's frames that counts: training wins the rest back."""
     regularizer: Literal["metric", "means"] = "metric"
     """``metric`` binds the budget's own metric, ``means`` is the published |mean − target| form."""
     estimator: Literal["curvature", "probed", "straight_through"] = "curvature"

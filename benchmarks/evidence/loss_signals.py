@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from benchmarks.evidence.runs import Plan, Stage
 from benchmarks.signal import backward_pass
 from bitsearch.allocate.loss_model import LevelCount, LossModel
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.base import make_learnable_copy
+from bitsearch.allocate.methods.binning import binning_loss
 from bitsearch.allocate.methods.sensitivity import score
+from bitsearch.allocate.signals.binning import BinningLoss
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.choices import Choices
 from bitsearch.data import batches
@@ -133,9 +135,11 @@ def slopes(network: QuantizedNetwork, images: Tensor, labels: Tensor) -> Slopes:
     return found
 
 
-def fisher(network: QuantizedNetwork, images: Tensor, seed: int, batch_axis: int) -> FisherLossModel:
+def fisher(
+    network: QuantizedNetwork, images: Tensor, seed: int, batch_axis: int, binning: BinningLoss | None = None
+) -> FisherLossModel:
     """Of the network as it is."""
-    curvature = FisherLossModel(network, seed, batch_axis=batch_axis)
+    curvature = FisherLossModel(network, seed, batch_axis=batch_axis, binning=binning)
     for part in images.tensor_split(PROBES, dim=batch_axis):
         curvature.probe(part)
     return curvature
@@ -153,6 +157,7 @@ def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]
     """By name: a loss model and the CPU seconds that it took to measure, the training of its network not counted."""
     images, labels = training_images(stage)
     axis, seed = stage.task.splits.batch_axis, stage.seed
+    binning = binning_loss(stage.problem(stage.space.allocation))
     time_steps = stage.space.choices.time_steps.nearest(2)
     fine = UniformBits(weight_bits=8, spike_bits=8, time_steps=time_steps)
     places = {
@@ -174,7 +179,7 @@ def signals(stage: Stage, at: UniformBits) -> dict[str, tuple[LossModel, float]]
         makers |= {
             f"straight-through gradient, {place}": lambda network=network: slopes(network, images, labels),
             f"plain error, {place}": lambda network=network: plain_error(network, images, seed, axis),
-            f"Fisher, {place}": lambda network=network: fisher(network, images, seed, axis),
+            f"Fisher, {place}": lambda network=network: fisher(network, images, seed, axis, binning),
             f"KL probe, {place}": lambda network=network: Probed.make(network, images),
         }
     found = {}

@@ -13,7 +13,7 @@ from bitsearch.allocate.budget_control import (
     tightened_limit,
 )
 from bitsearch.allocate.learnable import LearnableNetwork, quantize
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.base import make_learnable_copy
 from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback
 from bitsearch.cost import SpikeStatistics
 from bitsearch.plan import LayerPlan, UniformBits

@@ -4,19 +4,13 @@ The bits move during the search phase; the result is projected onto the budget e
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
-
-from torch import nn
 
 from bitsearch.allocate.methods.activity import ActivityEstimate
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search
-from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
+from bitsearch.allocate.methods.search_start import search_start
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace
 
 
 def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
@@ -39,32 +33,3 @@ def allocate_adaptively(problem: AllocationProblem) -> Iterator[QuantizedNetwork
         prices=settings.prices,
     )
     yield quantized
-
-
-def search_start(problem: AllocationProblem, activity: SpikeStatistics | None) -> UniformBits:
-    """Where the latents start: ``start``, or if that is beyond the headroom, the best uniform plan within it.
-
-    Starting far above the budget wastes epochs: weights adapt to bit widths that are soon removed.
-    """
-    model, settings = problem.model, problem.settings
-    wide = [replace(budget, limit=budget.limit * settings.headroom) for budget in problem.budgets]
-    if all(budget.met_by(model, problem.plan(settings.start), activity) for budget in wide):
-        return settings.start
-    # Where not even one fits, as under the budgets themselves alone, bits come down from where they are.
-    near = uniform_plans(model, problem.rules, wide, 1, weight_tolerance=settings.weight_tolerance, activity=activity)
-    return next(iter(near), settings.start)
-
-
-def make_learnable_copy(
-    network: nn.Module, model: CostModel, rules: AllowedBits, space: SearchSpace, settings: Allocation
-) -> QuantizedNetwork:
-    """A quantized copy of ``network`` whose latents start at ``settings.start``."""
-    return QuantizedNetwork.learnable(
-        network,
-        model,
-        rules=rules,
-        start=settings.start,
-        baseline=space.baseline,
-        granularity=settings.quantizer.granularity,
-        decay=settings.decay,
-    )

@@ -61,3 +61,18 @@ class Method(Protocol):
 
     def __call__(self, problem: AllocationProblem) -> Iterator[QuantizedNetwork]:
         """The networks, in the order in which they are ready."""
+
+
+def make_learnable_copy(
+    network: nn.Module, model: CostModel, rules: AllowedBits, space: SearchSpace, settings: Allocation
+) -> QuantizedNetwork:
+    """A quantized copy of ``network`` whose latents start at ``settings.start``."""
+    return QuantizedNetwork.learnable(
+        network,
+        model,
+        rules=rules,
+        start=settings.start,
+        baseline=space.baseline,
+        granularity=settings.quantizer.granularity,
+        decay=settings.decay,
+    )

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from bitsearch.allocate.budget_control import tightened_limit
 from bitsearch.allocate.methods.activity import ActivityEstimate
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.uniform import best_uniform
 from bitsearch.allocate.signals.moving_average import moving_average

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.binning import binning_loss
 from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback, Renewal
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
@@ -24,7 +25,7 @@ def search(
     splits = session.splits
     steps = epochs * math.ceil(len(splits.train) / session.settings.batch_size)  # type: ignore[arg-type]
     pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
-    signal = LatentGradientCallback(quantized, settings, problem.seed, splits.batch_axis)
+    signal = LatentGradientCallback(quantized, settings, problem.seed, splits.batch_axis, binning_loss(problem))
     meters = ActivityEstimate(problem).while_bits_move(quantized)
     train(
         quantized,

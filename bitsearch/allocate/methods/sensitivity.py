@@ -14,8 +14,8 @@ import torch
 
 from bitsearch.allocate.budget_control import target_limit
 from bitsearch.allocate.methods.activity import ActivityEstimate
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
+from bitsearch.allocate.methods.binning import binning_loss
 from bitsearch.allocate.methods.finish import train_within_budgets
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.hessian import hessian_traces
@@ -43,6 +43,7 @@ def score(problem: AllocationProblem) -> FisherLossModel:
         splits.batch_axis,
         weight_tolerance=settings.weight_tolerance,
         time_tolerance=settings.time_tolerance,
+        binning=binning_loss(problem),
     )
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitsearch.allocate.signals.binning import BinningLoss
 from bitsearch.allocate.signals.fisher import Fisher, LayerFisher
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
@@ -70,7 +71,8 @@ class FisherLossModel(Fisher[_LayerLosses]):
         depth_preference: sensitivities are multiplied by exp(this × depth), depth from −½ (first) to ½ (last layer).
         batch_axis: the samples' axis in a batch's inputs.
         weight_tolerance: predicted losses of weights are multiplied by this: what training does not win back of them.
-        time_tolerance: share that counts of the loss predicted for binning a recording's frames, likewise.
+        time_tolerance: losses of binning a recording's frames are multiplied by this, likewise.
+        binning: measures these; without, they count nothing.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class FisherLossModel(Fisher[_LayerLosses]):
         *,
         weight_tolerance: float = 1.0,
         time_tolerance: float = 1.0,
+        binning: BinningLoss | None = None,
     ) -> None:
         super().__init__(network, seed, batch_axis, _LayerLosses)
-        self.weight_tolerance, self.time_tolerance = weight_tolerance, time_tolerance
+        self.weight_tolerance, self.time_tolerance, self.binning = weight_tolerance, time_tolerance, binning
         names = list(network.layers)
         self.factors = {
             name: float(torch.tensor(depth_preference * (index / max(len(names) - 1, 1) - 0.5)).exp())
@@ -121,11 +124,17 @@ class FisherLossModel(Fisher[_LayerLosses]):
         return self.weight_tolerance * self.factors[name] * state.weight_losses[weight_bits]
 
     def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+        """The neuron's loss, and the time tolerance times that of binning frames.
+
+        Weights learn to live with coarser frames, as they do with their own rounding.
+        """
+        binning = 0.0 if self.binning is None else self.time_tolerance * self.binning(name, len(spike_bits))
+        return self.factors[name] * (self.neuron_loss(name, spike_bits) + binning)
+
+    def neuron_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.
 
-        With a time axis, what is held over every frame stands for ō. Two errors add up: the neuron's, on binned frames,
-        and binning's, which is multiplied by the time tolerance: weights learn to live with coarser frames, as they do
-        with their own rounding.
+        With a time axis, ō is what is held over every frame, and x the mean of its bin.
         """
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:
@@ -137,14 +146,10 @@ class FisherLossModel(Fisher[_LayerLosses]):
                 loss = torch.mv(error, fisher[0, 0]).sum() / time_steps**2
             else:
                 spikes = [_spikes(state, layer, spike_bits[: t + 1], time_steps) for t in range(time_steps)]
-                held = hold_frames(torch.stack(spikes), len(inputs))
-                binned = hold_frames(bin_frames(inputs, time_steps), len(inputs))
-                in_all, of_neuron = (
-                    torch.einsum("fnk,fgk,gnk->", error, fisher, error) for error in (held - inputs, held - binned)
-                )
-                loss = self.time_tolerance * in_all + (1 - self.time_tolerance) * of_neuron
+                error = hold_frames(torch.stack(spikes) - bin_frames(inputs, time_steps), len(inputs))
+                loss = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
             state.spike_losses[spike_bits] = 0.5 * float(loss) / inputs.shape[1]
-        return self.factors[name] * state.spike_losses[spike_bits]
+        return state.spike_losses[spike_bits]
 
 
 def _inputs(state: _LayerLosses) -> Tensor:

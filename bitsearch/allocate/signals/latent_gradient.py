@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bitsearch.allocate.loss_model import LossModel
 from bitsearch.allocate.moves import loss_change, moves
+from bitsearch.allocate.signals.binning import BinningLoss
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.probed_loss import CalibratedFisher
 from bitsearch.choices import Choices
@@ -22,7 +23,14 @@ class LatentGradientCallback(Callback):
     With ``estimator = "straight_through"`` it only serves the projection; ``"probed"`` corrects it by probes.
     """
 
-    def __init__(self, network: QuantizedNetwork, settings: Allocation, seed: int, batch_axis: int = 0) -> None:
+    def __init__(
+        self,
+        network: QuantizedNetwork,
+        settings: Allocation,
+        seed: int,
+        batch_axis: int = 0,
+        binning: BinningLoss | None = None,
+    ) -> None:
         self.network, self.settings = network, settings
         kind = CalibratedFisher if settings.estimator == "probed" else FisherLossModel
         self.curvature = kind(
@@ -32,6 +40,7 @@ class LatentGradientCallback(Callback):
             batch_axis,
             weight_tolerance=settings.weight_tolerance,
             time_tolerance=settings.time_tolerance,
+            binning=binning,
         )
         self.steers = settings.estimator != "straight_through"
         for layer in network.searched_layers.values():

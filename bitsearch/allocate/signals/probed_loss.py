@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bitsearch.allocate.signals.binning import BinningLoss
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import all_reduce_sum
@@ -43,6 +44,7 @@ class CalibratedFisher(FisherLossModel):
         batch_axis: as for the base class.
         weight_tolerance: as for the base class.
         time_tolerance: as for the base class.
+        binning: as for the base class; it is measured, and not corrected.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CalibratedFisher(FisherLossModel):
         *,
         weight_tolerance: float = 1.0,
         time_tolerance: float = 1.0,
+        binning: BinningLoss | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -62,6 +65,7 @@ class CalibratedFisher(FisherLossModel):
             batch_axis,
             weight_tolerance=weight_tolerance,
             time_tolerance=time_tolerance,
+            binning=binning,
         )
         self.corrections: dict[tuple[str, Operand], float] = {}
         """Logarithms of the factors found so far."""
@@ -80,9 +84,9 @@ class CalibratedFisher(FisherLossModel):
         """As predicted, times the factor found for the layer's weights."""
         return super().weight_loss(name, weight_bits) * self._factor(name, "weights")
 
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+    def neuron_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """As predicted, times the factor found for the layer's spikes."""
-        return super().spike_loss(name, spike_bits) * self._factor(name, "spikes")
+        return super().neuron_loss(name, spike_bits) * self._factor(name, "spikes")
 
     def _factor(self, name: str, operand: Operand) -> float:
         # What has not had its turn yet counts as the others do on the average, or it would look cheap beside them.
@@ -114,8 +118,7 @@ class CalibratedFisher(FisherLossModel):
         if operand == "weights":
             super().weight_loss(name, plan.weight_bits)
             return self.states[name].weight_losses[plan.weight_bits]
-        super().spike_loss(name, plan.spike_bits)
-        return self.states[name].spike_losses[plan.spike_bits]
+        return super().neuron_loss(name, plan.spike_bits)
 
     @torch.no_grad()
     def divergence(self, name: str, plan: LayerPlan, inputs: Tensor) -> float:

@@ -1,8 +1,7 @@
 import pytest
 
 from bitsearch.allocate.methods.activity import ActivityEstimate, SpikeCounter
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.cost import Budget
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation

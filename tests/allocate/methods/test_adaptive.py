@@ -2,8 +2,9 @@ import pytest
 import torch
 from tolerances import FLOAT64
 
-from bitsearch.allocate.methods.adaptive import allocate_adaptively, make_learnable_copy, search_start
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.adaptive import allocate_adaptively
+from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
+from bitsearch.allocate.methods.search_start import search_start
 from bitsearch.allocate.moves import moves
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, parse_budgets, trace

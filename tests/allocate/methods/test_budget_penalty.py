@@ -4,7 +4,7 @@ import pytest
 import torch
 from tolerances import rounding
 
-from bitsearch.allocate.methods.adaptive import make_learnable_copy
+from bitsearch.allocate.methods.base import make_learnable_copy
 from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback, Renewal
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.plan import UniformBits

@@ -386,14 +386,12 @@ def framed():
     return quantized, curvature, inputs
 
 
-def test_with_a_time_axis_more_time_steps_lose_less_of_what_moves(framed):
+def test_with_a_time_axis_more_bits_lose_less(framed):
     quantized, curvature, _ = framed
     for name in quantized.searched_layers:
-        losses = [curvature.spike_loss(name, (8,) * steps) for steps in (1, 2, 3, 6)]
-        assert losses == sorted(losses, reverse=True)
-        assert losses[0] > losses[-1] > 0
         widths = [curvature.spike_loss(name, (bits,) * 6) for bits in (1, 2, 4, 8)]
         assert widths == sorted(widths, reverse=True)
+        assert widths[-1] > 0
 
 
 def test_with_a_time_axis_the_fisher_couples_the_frames(framed):
@@ -419,14 +417,7 @@ def test_with_a_time_axis_the_fisher_couples_the_frames(framed):
         # Mean over the gradients' samples and over the errors', feature by feature: ½·(Σ_f g_f·e_f)².
         return 0.5 * float(torch.einsum("fnk,fmk->nmk", by_frame, error).square().mean((0, 1)).sum())
 
-    in_all = loss(torch.stack(held) - seen["x"])
     # Sums over six frames, 32 gradients, 32 errors and eight features. An error at a rounding boundary is half a step
     # on either side of it.
-    sums = 2 * rounding(6 + 32 * 32 + 8)
-    assert curvature.spike_loss(name, (8, 8)) == pytest.approx(in_all, rel=sums)
-    # What the frames' own means leave out counts in part.
     of_neuron = loss(torch.stack(held) - seen["x"].unflatten(0, (2, 3)).mean(1).repeat_interleave(3, 0))
-    tolerant = FisherLossModel(quantized, 0, batch_axis=1, time_tolerance=0.25)
-    tolerant.probe(inputs)
-    assert of_neuron < in_all
-    assert tolerant.spike_loss(name, (8, 8)) == pytest.approx(0.25 * in_all + 0.75 * of_neuron, rel=sums)
+    assert curvature.spike_loss(name, (8, 8)) == pytest.approx(of_neuron, rel=2 * rounding(6 + 32 * 32 + 8))

@@ -1,0 +1,29 @@
+"""What binning frames costs the network that an allocation starts from."""
+
+import torch
+
+from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
+from bitsearch.allocate.signals.binning import BinningLoss, bins_frames
+from bitsearch.data import batches
+from bitsearch.plan import UniformBits
+
+
+def binning_loss(problem: AllocationProblem) -> BinningLoss | None:
+    """Of every searched layer, on a batch of the training split; None where no layer can bin frames.
+
+    The float network stands behind it, which no training of the problem changes: an allocation that is taken up again
+    measures the same.
+    """
+    splits, choices = problem.session.splits, problem.rules.default_choices
+    if splits.frames is None:
+        return None
+    finest = UniformBits(
+        weight_bits=choices.weight_bits.high, spike_bits=choices.spike_bits.high, time_steps=choices.time_steps.high
+    )
+    settings = problem.settings.model_copy(update={"start": finest})
+    quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
+    if not any(bins_frames(layer) for layer in quantized.searched_layers.values()):
+        return None
+    order = torch.Generator().manual_seed(problem.seed)
+    inputs, _ = next(iter(batches(splits.train, problem.session.settings.at_once, order)))
+    return BinningLoss(quantized, inputs.to(next(problem.network.parameters()).device))
