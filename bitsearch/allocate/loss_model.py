@@ -41,18 +41,17 @@ class LevelCount:
 def layer_loss(
     loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], prices: Mapping[str, float]
 ) -> float:
-    """Loss that one layer's bits add, by the prices of ``weight``, ``spike`` and ``time``.
+    """Loss that one layer's bits add, divided by :func:`loss_prices` of ``weight``, ``spike`` and ``time``."""
+    weight_price, spike_price = loss_prices(prices)
+    return loss.weight_loss(name, weight_bits) / weight_price + loss.spike_loss(name, spike_bits) / spike_price
 
-    A dear kind's loss counts less, so that it is reduced first: the weights' part is divided by its price. Spike bits
-    and time steps make one loss together, which is divided by the geometric mean of theirs.
+
+def loss_prices(prices: Mapping[str, float]) -> tuple[float, float]:
+    """What the loss of weights, and that of spikes, are divided by, so that a dear kind is reduced first.
+
+    Spike bits and time steps make one loss together, whose price is the geometric mean of theirs.
     """
-    weights = loss.weight_loss(name, weight_bits) / prices["weight"]
-    return weights + loss.spike_loss(name, spike_bits) / spike_price(prices)
-
-
-def spike_price(prices: Mapping[str, float]) -> float:
-    """What the loss of spike bits and time steps, which is one for both, is divided by."""
-    return math.sqrt(prices["spike"] * prices["time"])
+    return prices["weight"], math.sqrt(prices["spike"] * prices["time"])
 
 
 def predicted_loss(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bitsearch.allocate.loss_model import LossModel, spike_price
+from bitsearch.allocate.loss_model import LossModel, loss_prices
 from bitsearch.allocate.moves import Kind, Move, loss_change, moves
 from bitsearch.allocate.solvers.move_costs import Group, Numbers, costs_after
 from bitsearch.choices import Number
@@ -90,7 +90,8 @@ class GreedySearch:
         self.layer_change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
         """Of a move, what it changes in one layer alone."""
         self.price = np.array([prices["weight"], prices["time"], *[prices["spike"]] * (slots - 2)])[:, None]
-        self.loss_price = np.array([prices["weight"], *[spike_price(prices)] * (slots - 1)])[:, None]
+        weight_price, spike_price = loss_prices(prices)
+        self.loss_price = np.array([weight_price, *[spike_price] * (slots - 1)])[:, None]
         for index in range(len(self.names)):
             self._refresh(index)
 
