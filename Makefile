@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick portable coverage lint audit constraints test-latest browser postgres clean
+.PHONY: run test quick portable coverage frameworks lint audit constraints test-latest browser postgres clean
 
 run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
@@ -30,6 +30,19 @@ portable: .venv/installed-dev
 # Apart from the tests, which it slows down by half.
 coverage: .venv/installed-dev browser postgres
 	$(BIN)/pytest --cov=bitsearch --cov-report=term
+
+# The tests of libraries that cannot be installed beside the others: Norse is compiled, and an old nir is sinabs'.
+# Their environment stands on top of .venv. Everywhere else these tests are skipped.
+FRAMEWORKS := norse==1.0.0 sinabs==3.1.3 pbr==7.1.3
+frameworks: .venv-frameworks/installed
+	.venv-frameworks/bin/python -m pytest tests/frameworks
+
+.venv-frameworks/installed: .venv/installed-dev Makefile
+	$(PYTHON) -m venv --clear .venv-frameworks
+	@SITE='import site; print(site.getsitepackages()[0])'; $(BIN)/python -c "$$SITE" \
+	 > "$$(.venv-frameworks/bin/python -c "$$SITE")/venv.pth"
+	.venv-frameworks/bin/python -m pip install --quiet --no-deps --no-build-isolation $(FRAMEWORKS)
+	@touch $@
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -82,4 +95,4 @@ test-latest: browser postgres
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-latest build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-latest .venv-frameworks build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -18,6 +18,7 @@ from bitsearch.plan import NeuronSettings
 _ADAPTERS = {
     "spikingjelly": "bitsearch.frameworks.spikingjelly",
     "snntorch": "bitsearch.frameworks.snntorch",
+    "norse": "bitsearch.frameworks.norse",
 }
 """By the library's name, the module that knows its neurons: their types, and functions named as those below."""
 
