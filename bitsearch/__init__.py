@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from bitsearch.data import load_data as load_data
     from bitsearch.data.splits import Splits as Splits
     from bitsearch.data.splits import batches as batches
+    from bitsearch.declared_neuron import DeclaredNeuron as DeclaredNeuron
     from bitsearch.deploy.integer.packed_file import PackedNetwork as PackedNetwork
     from bitsearch.deploy.integer.packed_file import read as read
     from bitsearch.deploy.pack import pack as pack
     from bitsearch.deploy.verify import verify as verify
     from bitsearch.errors import InputError as InputError
     from bitsearch.errors import StorageError as StorageError
+    from bitsearch.frameworks.declared import declare_neuron as declare_neuron
     from bitsearch.layers.convert import apply as apply
     from bitsearch.layers.network import QuantizedNetwork as QuantizedNetwork
     from bitsearch.layers.weights import load_weights as load_weights
@@ -58,6 +60,7 @@ _MODULES = {
     "BitPlan": "bitsearch.plan",
     "Budget": "bitsearch.cost.budget",
     "Choices": "bitsearch.choices",
+    "DeclaredNeuron": "bitsearch.declared_neuron",
     "FirstLayer": "bitsearch.choices",
     "InputError": "bitsearch.errors",
     "LayerPlan": "bitsearch.plan",
@@ -77,6 +80,7 @@ _MODULES = {
     "apply": "bitsearch.layers.convert",
     "batches": "bitsearch.data.splits",
     "compare": "bitsearch.study.compare",
+    "declare_neuron": "bitsearch.frameworks.declared",
     "evaluate_plan": "bitsearch.runs.rebuild",
     "load_data": "bitsearch.data",
     "load_weights": "bitsearch.layers.weights",

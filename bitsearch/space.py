@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bitsearch.choices import Choices, FirstLayer
+from bitsearch.declared_neuron import ClassPath, DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.override import override
 from bitsearch.parameters import Parameter, nest, put
@@ -201,6 +202,8 @@ class SearchSpace(Frozen):
     """Whether the data's inputs may be below zero; by default, as the training data are."""
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
+    neurons: dict[ClassPath, DeclaredNeuron] = {}
+    """Spiking neurons of classes that no library has, by ``package.module:Class``."""
     target: Name = "generic"
     """Hardware target: the name of a shipped one, or the path of a TOML file."""
     baseline: UniformBits = UniformBits(weight_bits=8, spike_bits=4, time_steps=2)

@@ -1,6 +1,6 @@
 """A network whose bits are drawn to budgets in a loop of the user's: what :func:`bitsearch.quantize` returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -8,6 +8,8 @@ from bitsearch.allocate.budget_control import BudgetPenalty, Prices
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
+from bitsearch.declared_neuron import DeclaredNeuron
+from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
 
@@ -88,11 +90,12 @@ def quantize(
     exclude: Sequence[str] = (),
     time_axis: bool = False,
     signed_input: bool | None = None,
+    neurons: Mapping[type[nn.Module], DeclaredNeuron] | None = None,
 ) -> LearnableNetwork:
-    """Make a network's bits learnable: one of torch, or of SpikingJelly in single-step or multi-step mode.
+    """Make a network's bits learnable: one of torch, SpikingJelly, snnTorch or Norse, step by step or on sequences.
 
     Every ``Conv1d``/``Conv2d``/``Conv3d`` and ``Linear`` becomes a quantized layer with a refined spiking neuron at its
-    input, in place of SpikingJelly's own; the first that runs gets fixed bits, since it sees the network's input.
+    input, in place of the network's own; the first that runs gets fixed bits, since it sees the network's input.
     Weights are kept, ``network`` is left as it is. :attr:`LearnableNetwork.conversion` tells what became of what.
 
     Args:
@@ -112,6 +115,8 @@ def quantize(
         signed_input: True if inputs may be below zero; by default, if the example is anywhere. What comes below zero
             all the same is counted, and a warning says so.
 
+        neurons: spiking neurons of your own classes, as :func:`bitsearch.declare_neuron` takes them.
+
     Raises:
         InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
             module that a glob matches.
@@ -124,6 +129,8 @@ def quantize(
     >>> quantized.budget("8x").met_by(quantized.model, plans)
     True
     """
+    for kind, declaration in (neurons or {}).items():
+        declare_neuron(kind, declaration)
     start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)

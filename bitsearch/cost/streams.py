@@ -14,6 +14,8 @@ from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import NeuronDescription, describe, is_neuron
 from bitsearch.plan import NeuronSettings
 
+UNKNOWN_CLASS = "sends zeros and ones; if it is a spiking neuron, declare its class"
+
 
 class Streams:
     """What every layer of a recording reads, for a choice of the layers that are given bits."""
@@ -26,7 +28,7 @@ class Streams:
             for module, calls in recording.calls.items()
             if type(module) in QUANTIZABLE and self._names[module] in given_bits
         }
-        self.staying: dict[str, str] = {}
+        self.staying: dict[str, str] = {self._names[module]: UNKNOWN_CLASS for module in recording.binary}
         """Why a neuron stays, by module path."""
         self._neurons = {module: describe(module) for module in network.modules() if is_neuron(module)}
         # Neurons that one layer reads together give way together.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bitsearch.dataflow.axes import Axes, Input, find_axes
+from bitsearch.dataflow.binary_outputs import BinaryWatch
 from bitsearch.dataflow.membranes import MembraneWatch, state_arguments
 from bitsearch.dataflow.origins import OriginTracker, Reader
 from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, products_in_sight
@@ -56,6 +57,8 @@ class Recording:
     """Neurons with hooks of the user's, which may change what they send."""
     interrupted: dict[nn.Module, str] = field(default_factory=dict)
     """What becomes of a neuron's membrane between its calls, where it does not stay as it is."""
+    binary: list[nn.Module] = field(default_factory=list)
+    """Modules of unknown classes that sent nothing but zeros and ones."""
     mixes_samples: bool = False
     """True if a sample's result changes with the rest of its batch."""
 
@@ -140,6 +143,7 @@ class _Running:
 
 def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin: Origin) -> Recording:
     tracker, counter, membranes = OriginTracker(), flop_counter(), MembraneWatch()
+    outputs = BinaryWatch(network)
     # What would be known of an input with the other sign.
     opposite = OriginTracker()
     hooked = {module for module in network.modules() if module._forward_hooks and is_neuron(module)}
@@ -188,8 +192,9 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
             if is_neuron(module):
                 each.mark([output, states(module)], replace(UNKNOWN, membranes=frozenset([module])))
                 each.mark(first_tensor(output), UNKNOWN if module in hooked else Origin(frozenset([module])))
-        if is_neuron(module):
-            with _disable_current_modes():
+        with _disable_current_modes():
+            outputs.after(module, x, output)
+            if is_neuron(module):
                 membranes.after(module, output)
         shape = () if x is None else tuple(x.shape)
         recorded = Call(shape, macs, call.origin, axes[call.index], call.follows_input)
@@ -204,6 +209,7 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
         opposite.mark(example_input, replace(origin, nonnegative=not origin.nonnegative))
         with counter, opposite, tracker:
             tracker.read(None, "output", network(example_input))
+    recording.binary = outputs.modules()
     return recording
 
 

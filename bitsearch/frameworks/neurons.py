@@ -19,8 +19,10 @@ _ADAPTERS = {
     "spikingjelly": "bitsearch.frameworks.spikingjelly",
     "snntorch": "bitsearch.frameworks.snntorch",
     "norse": "bitsearch.frameworks.norse",
+    "bitsearch": "bitsearch.frameworks.declared",
 }
-"""By the library's name, the module that knows its neurons: their types, and functions named as those below."""
+"""By the library's name, the module that knows its neurons: their types, and functions named as those below; the last
+knows those of the user's own classes."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def conversion(
             rows.append(Converted(name, kind, "left", "not in the plan"))
         elif is_neuron(module):
             rows.append(Converted(name, kind, "left", staying.get(name, "no quantized layer reads it")))
+        elif name in staying:
+            rows.append(Converted(name, kind, "left", staying[name]))
         elif is_spiking(module):
             rows.append(Converted(name, kind, "left", "keeps a state that no refined neuron has"))
     return rows

@@ -123,8 +123,8 @@ def evaluate_plan(
 
 def require_trust(space: SearchSpace, source: str) -> None:
     """InputError if a space that comes from ``source`` names code that is no part of bitsearch."""
-    references = {"network": space.network, "data": space.data}
-    imports = [f"{part} {name!r}" for part, name in references.items() if is_import_path(name)]
+    references = [("network", space.network), ("data", space.data), *(("neuron", name) for name in space.neurons)]
+    imports = [f"{part} {name!r}" for part, name in references if is_import_path(name)]
     if imports:
         raise InputError(
             f"{source} runs code that is not bitsearch's: {', '.join(imports)}; if you trust it, add --trust"

@@ -14,10 +14,12 @@ from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.data import Splits, batches, load_data
 from bitsearch.data.signs import has_negative_inputs
+from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.registry import find_factory
 from bitsearch.space import SearchSpace
 from bitsearch.train.device import find_device
 from bitsearch.train.output_check import check_outputs
@@ -78,6 +80,8 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
     torch_device = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
     space = _with_frames(space, splits.frames, target)
+    for name, declaration in space.neurons.items():
+        declare_neuron(find_factory(name, {}, "neuron"), declaration)  # type: ignore[arg-type]  # checked there
     torch.manual_seed(seed)
     network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)
     check_outputs(network, splits, space.network)
