@@ -4,6 +4,8 @@ import re
 import sysconfig
 import traceback
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 MAX_MESSAGE_CHARACTERS = 600
@@ -82,6 +84,13 @@ def _is_user_code(filename: str) -> bool:
 def _relative_path(filename: str) -> str:
     path = Path(filename)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """``; did you mean 'digits'?`` for a name that is close to an allowed one, for the end of a message; else empty."""
+    names = {candidate.lower(): candidate for candidate in allowed}
+    close = get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def printable(text: str) -> str:

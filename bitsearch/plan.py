@@ -225,7 +225,7 @@ class BitPlan(Frozen):
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
-            raise InputError(f"{source}: {explain(error)}") from error
+            raise InputError(f"{source}: {explain(error, cls)}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Validate the plan once more and write it to ``path`` atomically."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bitsearch.errors import InputError, located
+from bitsearch.errors import InputError, located, suggestion
 
 Factory = Callable[..., Any]
 
@@ -40,6 +40,7 @@ def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
     if not colon:
         raise InputError(
             f"no {kind} named {name!r}; known: {', '.join(sorted(table))}; or give your own as package.module:name"
+            f"{suggestion(name, table)}"
         )
     module = _import(module_name, f"{kind} {name!r}")
     factory = getattr(module, attribute, None)
@@ -76,9 +77,10 @@ def call(factory: Factory, name: str, options: Mapping[str, Any], kind: str, def
     has_var_keyword = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     unknown = {key: value for key, value in options.items() if key not in names and not has_var_keyword}
     if unknown:
-        accepted_names = ", ".join(key for key in names if key not in defaults) or "none"
+        accepted = [key for key in names if key not in defaults]
         raise InputError(
-            f"{label} does not take {unknown!r}; its options: {accepted_names}; correct {_OPTION_SOURCES[kind]}"
+            f"{label} does not take {unknown!r}; its options: {', '.join(accepted) or 'none'}; correct "
+            f"{_OPTION_SOURCES[kind]}{suggestion(next(iter(unknown)), accepted)}"
         )
     keywords = {key: value for key, value in defaults.items() if key in names} | dict(options)
     missing = [

@@ -277,7 +277,7 @@ class SearchSpace(Frozen):
         try:
             return SearchSpace.model_validate(content)
         except ValidationError as error:
-            raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error)}") from error
+            raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error, SearchSpace)}") from error
 
     def with_method(self, method: str) -> "SearchSpace":
         """This space with one method, which its outer loop does not vary.

@@ -1,13 +1,14 @@
 """Validation of all files that people write or keep: the base class, common types, one-line errors."""
 
+import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bitsearch.errors import InputError, printable
+from bitsearch.errors import InputError, printable, suggestion
 from bitsearch.files import read_text
 
 MAX_BITS = 8
@@ -37,15 +38,19 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_without_examples)
 
 
-def explain(error: ValidationError) -> str:
-    """The first fault of a validation error in one line: field, value, what is allowed."""
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first fault of a validation error in one line: field, value, what is allowed.
+
+    With the ``model`` that was validated by, a misspelt field is told the one that may have been meant.
+    """
     fault = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in fault["loc"]) or "content"
     # A name may hold anything, line breaks included.
     field = printable(path)
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        return f"unknown field {field!r}; remove it or correct its spelling"
+        names = () if model is None else _fields_at(model, fault["loc"][:-1])
+        return f"unknown field {field!r}; remove it or correct its spelling{suggestion(str(fault['loc'][-1]), names)}"
     if fault["type"] == "missing":
         return f"field {field!r} is missing"
     if not fault["loc"] and fault["type"] == "value_error":
@@ -53,7 +58,24 @@ def explain(error: ValidationError) -> str:
         return message
     value_text = repr(fault["input"])
     excerpt = value_text if len(value_text) <= 80 else value_text[:77] + "..."
-    return f"{field} is {excerpt}: {message}"
+    # A literal's message lists what is allowed, in quotes.
+    allowed = re.findall(r"'([^']*)'", message) if fault["type"] == "literal_error" else ()
+    return f"{field} is {excerpt}: {message}{suggestion(str(fault['input']), allowed)}"
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> Iterable[str]:
+    """Names of the fields that the table at ``path`` may have; none where the table's names are free."""
+    if not path:
+        return model.model_fields
+    field = model.model_fields.get(str(path[0]))
+    parts = [] if field is None else [part for part in _annotations(field.annotation) if isinstance(part, type)]
+    tables = [part for part in parts if issubclass(part, BaseModel)]
+    return _fields_at(tables[0], path[1:]) if tables else ()
+
+
+def _annotations(annotation: Any) -> list[Any]:
+    arguments = get_args(annotation)
+    return [leaf for argument in arguments for leaf in _annotations(argument)] if arguments else [annotation]
 
 
 _Model = TypeVar("_Model", bound=Frozen)
@@ -68,7 +90,7 @@ def from_toml(model: type[_Model], text: str, source: str) -> _Model:
     try:
         return model.model_validate(content, context={"source": source})
     except ValidationError as error:
-        raise InputError(f"{source}: {explain(error)}") from error
+        raise InputError(f"{source}: {explain(error, model)}") from error
 
 
 def load_toml(
@@ -92,5 +114,6 @@ def load_toml(
     if text not in texts:
         raise InputError(
             f"no {kind} named {text!r}; shipped: {', '.join(sorted(texts))}; or give the path of a .toml file"
+            f"{suggestion(text, texts)}"
         )
     return from_toml(model, texts[text], text)

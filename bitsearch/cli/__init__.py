@@ -3,22 +3,22 @@
 import os
 import sys
 import warnings
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from bitsearch.cli import compare, data, deploy, doctor, plans, profile, report, run, targets, train, worker
 from bitsearch.errors import InputError, one_line, user_fault
 from bitsearch.launch import is_rank_zero
+from bitsearch.version import __version__
 
 UsageError = typer.BadParameter.__base__ or Exception
 """What the parser of the command line raises, whichever version of it there is."""
 
 app = typer.Typer(
     name="bitsearch",
-    help="Finds how many weight bits, spike bits and time steps every layer of a spiking neural network deserves.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
@@ -39,6 +39,21 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"bitsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Finds how many weight bits, spike bits and time steps every layer of a spiking neural network deserves."""
+
+
 def main() -> None:
     """Run the command; what the user can act on ends it with one line and exit code 2, Ctrl-C with 130.
 
@@ -51,7 +66,7 @@ def main() -> None:
         is_first_process = is_rank_zero()
         # Torch's C++ warns about its own choices, once a process.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(prog_name="bitsearch", standalone_mode=False) or 0)
     except BaseException as error:
         message = _message(error)
         if message is None:

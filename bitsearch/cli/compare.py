@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from bitsearch.cli.console import Console, make_console
-from bitsearch.cli.options import QuietOption, SetOption, VerboseOption
+from bitsearch.cli.options import (
+    DeviceOption,
+    MetricOption,
+    QuietOption,
+    SetOption,
+    SpaceChoice,
+    TargetOption,
+    VerboseOption,
+)
 from bitsearch.cli.progress import Bars
 from bitsearch.cli.space_options import space_from_options
 
@@ -22,19 +30,15 @@ def compare(
         list[str] | None,
         typer.Option(help="As for `bitsearch run`: 4x (the default), or METRIC=AMOUNT; several times if you like."),
     ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="Name of a shipped search space, or path of a TOML file; digits by default.")
-    ] = None,
+    space: SpaceChoice = None,
     overrides: SetOption = None,
-    metric: Annotated[
-        str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Hardware target; the space's by default.")] = None,
+    metric: MetricOption = None,
+    target: TargetOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of weights, batches and sampler: 0, 1, …")] = 3,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of every method and seed; the space's by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder; one with the same comparison goes on. Default: reports/compare-SPACE-DATE-N."),

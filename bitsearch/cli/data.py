@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.completion import complete_data
 from bitsearch.cli.console import Console, print_line
 from bitsearch.errors import one_line
 
@@ -34,7 +35,12 @@ def list_data() -> None:
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set, as `bitsearch data list` names it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", autocompletion=complete_data, help="Data set, as `bitsearch data list` names it."
+        ),
+    ],
     root: Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set an option, such as size=32.")

@@ -7,11 +7,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.completion import complete_format
 from bitsearch.cli.console import Console, print_line
-from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.options import SetOption, SplitOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     from bitsearch.deploy.integer.packed_file import PackedNetwork
@@ -32,7 +33,7 @@ def deploy(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder to write; beside PLAN, and named after it.")
     ] = None,
-    kind: Annotated[str, typer.Option("--format", help=f"{_HELP}.")] = DEFAULT,
+    kind: Annotated[str, typer.Option("--format", autocompletion=complete_format, help=f"{_HELP}.")] = DEFAULT,
     share_steps: Annotated[
         bool,
         typer.Option(
@@ -46,7 +47,7 @@ def deploy(
 ) -> None:
     """Write a plan's trained network for use elsewhere, in the format that --format names."""
     if kind not in FORMATS:
-        raise InputError(f"--format is {kind!r}; allowed: {', '.join(FORMATS)}")
+        raise InputError(f"--format is {kind!r}; allowed: {', '.join(FORMATS)}{suggestion(kind, FORMATS)}")
     options = {"share_steps": share_steps}
     for option, value in options.items():
         if value and option not in FORMATS[kind].options:
@@ -78,11 +79,9 @@ def verify(
     space: SpaceOption = None,
     overrides: SetOption = None,
     trust: TrustOption = False,
-    split: Annotated[str, typer.Option(help="validation, test or train.")] = "test",
+    split: SplitOption = "test",
 ) -> None:
     """Replay a packed file on integers and compare every spike with its network's; exits 1 where one differs."""
-    if split not in ("train", "validation", "test"):
-        raise InputError(f"split is {split!r}; allowed: train, validation, test")
     from bitsearch.deploy.integer.packed_file import read
     from bitsearch.deploy.verify import verify as compare
     from bitsearch.runs.rebuild import restore

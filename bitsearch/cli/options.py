@@ -1,8 +1,21 @@
 """Options that several commands take."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
+
+from bitsearch.cli.completion import (
+    complete_data,
+    complete_device,
+    complete_method,
+    complete_metric,
+    complete_network,
+    complete_space,
+    complete_split,
+    complete_target,
+)
+from bitsearch.errors import InputError
+from bitsearch.space import MethodName
 
 SetOption = Annotated[
     list[str] | None,
@@ -15,7 +28,10 @@ SetOption = Annotated[
 
 ModelOption = Annotated[
     str | None,
-    typer.Option(help="Network: a shipped one, or package.module:factory of your own. The space's by default."),
+    typer.Option(
+        autocompletion=complete_network,
+        help="Network: a shipped one, or package.module:factory of your own. The space's by default.",
+    ),
 ]
 ModelArgOption = Annotated[
     list[str] | None,
@@ -23,7 +39,10 @@ ModelArgOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option(help="Data: a shipped data set, or package.module:factory of your own. The space's by default."),
+    typer.Option(
+        autocompletion=complete_data,
+        help="Data: a shipped data set, or package.module:factory of your own. The space's by default.",
+    ),
 ]
 DataArgOption = Annotated[
     list[str] | None,
@@ -55,3 +74,44 @@ ProcessesOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, and what libraries log.")]
+
+DeviceOption = Annotated[str, typer.Option(autocompletion=complete_device, help="auto, cpu, cuda, cuda:N or mps.")]
+
+
+def _known_split(split: str) -> str:
+    if split not in ("train", "validation", "test"):
+        raise InputError(f"split is {split!r}; allowed: train, validation, test")
+    return split
+
+
+SplitOption = Annotated[
+    str,
+    typer.Option(callback=_known_split, autocompletion=complete_split, help="validation, test or train."),
+]
+SpaceChoice = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete_space,
+        help="Name of a shipped search space, or path of a TOML file; digits by default.",
+    ),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete_metric, help="Cost metric of a budget that names none; the space's by default."
+    ),
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete_method,
+        help=f"How bits are found: {', '.join(get_args(MethodName))}; the space's by default.",
+    ),
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=complete_target,
+        help="Hardware target, by name (see `bitsearch targets list`) or path; the space's by default.",
+    ),
+]

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from bitsearch.cli.completion import complete_space
 from bitsearch.cli.console import Console, print_json, print_line
-from bitsearch.cli.options import SetOption, TrustOption
+from bitsearch.cli.options import DeviceOption, SetOption, SplitOption, TrustOption
 from bitsearch.cli.report import RunArgument
 from bitsearch.errors import InputError
 
@@ -30,9 +31,30 @@ def export(
         print_line(output)
 
 
-PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or one of plans/ of a run.")]
+def plan_file(path: Path | None) -> Path | None:
+    """The plan that a path stands for: itself, or the chosen one of a run folder; InputError for another folder."""
+    if path is None or not path.is_dir():
+        return path
+    if not (path / "run.toml").is_file():
+        raise InputError(
+            f"{path} is a folder without a run; give a plan.json, or the folder that `bitsearch run` wrote"
+        )
+    return path / "plan.json"
+
+
+PlanArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PLAN",
+        callback=plan_file,
+        help="plan.json, or one of plans/ of a run; a run folder for its chosen plan.",
+    ),
+]
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights file; found in the plan's run folder by default.")]
-SpaceOption = Annotated[str | None, typer.Option(help="Search space of the plan; found in its run folder by default.")]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option(autocompletion=complete_space, help="Search space of the plan; found in its run folder by default."),
+]
 
 
 def evaluate(
@@ -41,12 +63,10 @@ def evaluate(
     space: SpaceOption = None,
     overrides: SetOption = None,
     trust: TrustOption = False,
-    split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    split: SplitOption = "validation",
+    device: DeviceOption = "auto",
 ) -> None:
     """Rebuild a plan's network, load its weights and measure its accuracy."""
-    if split not in ("train", "validation", "test"):
-        raise InputError(f"split is {split!r}; allowed: train, validation, test")
     from bitsearch.runs.rebuild import evaluate_plan
 
     accuracy = evaluate_plan(

@@ -11,8 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.completion import complete_network_or_space, complete_target
 from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
+from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.errors import InputError
 from bitsearch.override import override
@@ -37,17 +39,23 @@ def profile(
         str,
         typer.Argument(
             metavar="MODEL|SPACE",
+            autocompletion=complete_network_or_space,
             help="A search space, by name or .toml path; or a network, by name or package.module:factory.",
         ),
     ],
     plan: Annotated[
-        Path | None, typer.Option(help="Bits of the layers; the space's baseline (8/4/2 for a network) by default.")
+        Path | None,
+        typer.Option(
+            callback=plan_file, help="Bits of the layers; the space's baseline (8/4/2 for a network) by default."
+        ),
     ] = None,
     model_arg: ModelArgOption = None,
     data: DataOption = None,
     data_arg: DataArgOption = None,
     overrides: SetOption = None,
-    target: Annotated[str | None, typer.Option(help="Hardware target, by name or path.")] = None,
+    target: Annotated[
+        str | None, typer.Option(autocompletion=complete_target, help="Hardware target, by name or path.")
+    ] = None,
     input_shape: Annotated[
         str,
         typer.Option(help="Shape of one input of a network, such as 3,224,224; a space and --data bring their own."),

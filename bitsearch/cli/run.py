@@ -4,27 +4,32 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitsearch.cli.completion import complete_metric
 from bitsearch.cli.console import Console, make_console, print_json, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     DataArgOption,
     DataOption,
+    DeviceOption,
+    MethodOption,
+    MetricOption,
     ModelArgOption,
     ModelOption,
     ProcessesOption,
     QuietOption,
     SetOption,
+    SpaceChoice,
     StorageOption,
+    TargetOption,
     VerboseOption,
 )
 from bitsearch.cli.progress import Bars
 from bitsearch.cli.space_options import space_from_options
 from bitsearch.launch import is_rank_zero
-from bitsearch.space import MethodName
 from bitsearch.validation import MAX_SEEDS
 
 if TYPE_CHECKING:
@@ -39,35 +44,28 @@ def run(
             "energy=2uJ; give it several times to meet several at once."
         ),
     ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="Name of a shipped search space, or path of a TOML file; digits by default.")
-    ] = None,
+    space: SpaceChoice = None,
     model: ModelOption = None,
     model_arg: ModelArgOption = None,
     data: DataOption = None,
     data_arg: DataArgOption = None,
     overrides: SetOption = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help=f"How bits are found: {', '.join(get_args(MethodName))}; the space's by default."),
-    ] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="Cost metric of a budget that names none; the space's by default.")
-    ] = None,
+    method: MethodOption = None,
+    metric: MetricOption = None,
     objective: Annotated[
-        str | None, typer.Option(help="Cost metric set against accuracy; the first budget's by default.")
-    ] = None,
-    target: Annotated[
         str | None,
-        typer.Option(help="Hardware target, by name (see `bitsearch targets list`) or path; the space's by default."),
+        typer.Option(
+            autocompletion=complete_metric, help="Cost metric set against accuracy; the first budget's by default."
+        ),
     ] = None,
+    target: TargetOption = None,
     trials: Annotated[
         int | None,
         typer.Option(min=1, help="Trials that search; uniform baselines come on top. The space's by default."),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEEDS - 1, help="Seed of weights, batches and sampler.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
     processes: ProcessesOption = None,
     out: Annotated[
         Path | None,

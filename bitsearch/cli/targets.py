@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.cli.completion import complete_target
 from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.validation import MAX_TIME_STEPS
 
@@ -37,7 +38,12 @@ def list_targets() -> None:
 
 @app.command()
 def show(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Name of a shipped target, or path of a .toml file.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", autocompletion=complete_target, help="Name of a shipped target, or path of a .toml file."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the target as JSON.")] = False,
 ) -> None:
     """Show everything about a target, with units and sources."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bitsearch.cli.console import make_console, print_line
-from bitsearch.cli.options import QuietOption, SetOption, TrustOption, VerboseOption
+from bitsearch.cli.options import DeviceOption, QuietOption, SetOption, TrustOption, VerboseOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.progress import Bars
 
@@ -26,7 +26,7 @@ def train(
         Path | None,
         typer.Option("--output", "-o", help="Plan to write, weights beside it; by default PLAN.trained.json."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:

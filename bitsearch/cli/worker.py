@@ -10,6 +10,7 @@ import typer
 from bitsearch.cli.console import Console, make_console, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
+    DeviceOption,
     ProcessesOption,
     QuietOption,
     StorageOption,
@@ -34,7 +35,7 @@ def worker(
     ] = None,
     trust: TrustOption = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a study that is not there yet.")] = 3600.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
     processes: ProcessesOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

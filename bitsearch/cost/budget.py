@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pydantic import ConfigDict
 
@@ -11,7 +12,7 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.target import Target
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, suggestion
 from bitsearch.plan import BudgetOutcome, LayerPlan, UniformBits
 from bitsearch.validation import Cost, Name
 
@@ -22,12 +23,16 @@ _REQUEST_ADVICE = (
     "write a ratio such as 4x (a quarter of the baseline's cost) or a positive number in the metric's unit"
 )
 
-UNITS: dict[str, dict[str, float]] = {
-    "bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
-    "pJ": {"pJ": 1, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12},
-    "s": {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1},
+UNITS: dict[str, dict[str, Fraction]] = {
+    "bytes": {"B": Fraction(1), **{f"{prefix}B": Fraction(10) ** (3 * power) for power, prefix in enumerate("kMGT", 1)}}
+    | {f"{prefix}iB": Fraction(2) ** (10 * power) for power, prefix in enumerate("KMGT", 1)},
+    "pJ": {f"{prefix}J": Fraction(10) ** (3 * power) for power, prefix in enumerate(("p", "n", "u", "m", ""))},
+    "s": {f"{prefix}s": Fraction(10) ** (3 * power - 12) for power, prefix in enumerate(("p", "n", "u", "m", ""))},
 }
-"""Factors of the units that a budget may have, by the unit of its metric; other budgets are plain numbers."""
+"""Factors of the units that a budget may have, by the unit of its metric; other budgets are plain numbers. ``µ`` is
+``u``."""
+MICRO = {ord("\N{MICRO SIGN}"): "u", ord("\N{GREEK SMALL LETTER MU}"): "u"}
+"""Both of Unicode's letters for micro, as :func:`str.translate` takes them."""
 
 
 @dataclass(frozen=True)
@@ -157,33 +162,42 @@ def parse_request(request: str, metric: str) -> tuple[bool, float]:
         excerpt = request if len(request) <= 100 else request[:97] + "..."
         raise InputError(f"budget {excerpt!r} is not understood; {_REQUEST_ADVICE}")
     value = float(match["number"])
+    if match["unit"] and 0 < value < math.inf:
+        value = _convert(match["number"], match["unit"], METRICS[metric].unit, request, metric)
     if not (value > 0 and math.isfinite(value)):
         raise InputError(f"budget {request!r} is not positive and finite; {_REQUEST_ADVICE}")
-    if match["unit"]:
-        value = _convert(value, match["unit"], METRICS[metric].unit, request, metric)
     return bool(match["ratio"]), value
 
 
-def _convert(value: float, unit: str, metric_unit: str, request: str, metric: str) -> float:
+def _convert(number: str, unit: str, metric_unit: str, request: str, metric: str) -> float:
+    """A decimal number times its unit's factor, rounded once: 2 nJ are 2000 pJ."""
     factors = UNITS.get(metric_unit, {})
-    if unit not in factors:
+    factor = factors.get(unit.translate(MICRO))
+    if factor is None:
         units = ", ".join(factors)
         advice = f"one of {units}, or none for {metric_unit}" if factors else f"no unit (it counts {metric_unit})"
         raise InputError(f"budget {request!r}: {unit!r} is no unit of {metric}; give {advice}")
-    return value * factors[unit]
+    try:
+        return float(Fraction(number) * factor)
+    except OverflowError:
+        return math.inf
 
 
 def check_metric(metric: str, target: Target) -> str:
-    """The metric's name for its name or alias; InputError if no budget can bind it."""
+    """The metric's name for its name or alias; InputError if the target has no such cost."""
     name = next((entry.name for entry in METRICS.values() if metric in (entry.name, entry.alias)), None)
     names = [entry.name for entry in METRICS.values() if entry.available(target)]
     if name in names:
         return str(name)
     if name is None:
-        raise InputError(f"{metric!r} is not a cost metric; a budget can bind: {', '.join(names)}")
+        known = [name for entry in METRICS.values() for name in (entry.name, entry.alias) if name]
+        raise InputError(
+            f"{metric!r} is not a cost metric; allowed on {target.name!r}: {', '.join(names)}"
+            f"{suggestion(metric, known)}"
+        )
     raise InputError(
         f"{metric!r} needs a hardware target with a table [{METRICS[name].table}], which {target.name!r} has not; "
-        f"on it, a budget can bind: {', '.join(names)}"
+        f"allowed on it: {', '.join(names)}"
     )
 
 

@@ -1,5 +1,6 @@
 """Choosing one plan of a run."""
 
+import shlex
 from collections.abc import Sequence
 
 from bitsearch.cost import METRICS, Budget
@@ -37,7 +38,7 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
         raise InputError(
             f"no trial of {folder.path} meets {amount.strip()} ({metric} ≤ {limit:.6g}); "
             f"its cheapest plan has {least:.6g}; "
-            f"allow more, or search for it: bitsearch run --budget {metric}={amount.strip()}"
+            f"allow more, or search for it: bitsearch run --budget {shlex.quote(f'{metric}={amount.strip()}')}"
         )
     return best
 

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pandas as pd
 
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, suggestion
 from bitsearch.files import csv_text, refuse_links, write_whole
 from bitsearch.launch import launched_world_size
 from bitsearch.plan import BitPlan
@@ -160,7 +160,7 @@ def _checked(methods: Sequence[str]) -> tuple[str, ...]:
     """The methods without full precision; InputError if one is unknown or given twice, or there are fewer than two."""
     for name in methods:
         if name not in COMPARABLE:
-            raise InputError(f"{name!r} is no method; allowed: {', '.join(COMPARABLE)}")
+            raise InputError(f"{name!r} is no method; allowed: {', '.join(COMPARABLE)}{suggestion(name, COMPARABLE)}")
     if len(set(methods)) < len(methods) or len(methods) < 2:
         raise InputError(f"methods are {', '.join(methods) or 'none'}; give at least two, each once")
     return tuple(name for name in methods if name != FULL_PRECISION)

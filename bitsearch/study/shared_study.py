@@ -1,5 +1,6 @@
 """A study in a database: what its workers have to know, and how they get it."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 from pydantic import Field, ValidationError
 
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, suggestion
 from bitsearch.plan import UniformBits
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
@@ -139,4 +140,7 @@ def _nothing(name: str, names: Sequence[str], patience: float) -> str:
     if name in names:
         return f"study {name!r} is not ready{waited}: `bitsearch run` still trains its full-precision network"
     studies = ", ".join(names[:10]) or "none"
-    return f"no study {name!r} in the storage{waited}; it has: {studies}. Start it with bitsearch run --study {name}"
+    command = f"bitsearch run --study {shlex.quote(name)}"
+    return (
+        f"no study {name!r} in the storage{waited}; it has: {studies}. Start it with {command}{suggestion(name, names)}"
+    )

@@ -2,6 +2,7 @@ import warnings
 
 import pytest
 
+import bitsearch
 from bitsearch.cli import main
 from bitsearch.cli.tables import describe
 from bitsearch.errors import InputError
@@ -60,10 +61,81 @@ def test_wrong_input_ends_with_one_line_and_exit_code_2(arguments, said, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["run", "--trials", "0"], ["run", "--seed", "-1"], ["fly"], ["export"]])
-def test_wrong_options_end_with_exit_code_2(arguments, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--trials", "0"], "'--trials'"),
+        (["run", "--seed", "-1"], "'--seed'"),
+        (["run", "--seed", str(2**64)], "'--seed'"),
+        (["fly"], "No such command 'fly'"),
+        (["export"], "'RUN'"),
+        (["run", "--budgt", "4x"], "--budget"),
+        (["run", "--quiet", "--verbose"], "give one of them"),
+        (["profile", "digits_cnn", "--input-shape", "3,100000,100000"], "more than 268,435,456 values"),
+        (["profile", "digits_cnn", "--input-shape", "9" * 30], "give positive sizes"),
+    ],
+)
+def test_wrong_options_end_with_one_line_and_exit_code_2(arguments, said, monkeypatch, capsys):
     assert call(arguments, monkeypatch) == 2
-    assert capsys.readouterr().err
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("bitsearch: ")
+    assert said in line
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["run", "--space", "digts"], "digits"),
+        (["run", "--method", "adaptiv"], "adaptive"),
+        (["run", "--target", "neuromorfic"], "neuromorphic"),
+        (["run", "--metric", "memry"], "memory"),
+        (["run", "--objective", "S_ACE1"], "s_ace"),
+        (["run", "--budget", "enery=2nJ"], "energy"),
+        (["run", "--model", "resnet-20"], "resnet20"),
+        (["run", "--data", "digit_events"], "digits_events"),
+        (["run", "--model-arg", "widht=3"], "width"),
+        (["run", "--set", "training.epoch=3"], "epochs"),
+        (["run", "--set", "allocation.ramp.step=3"], "steps"),
+        (["run", "--set", "search.sampler=tbe"], "tpe"),
+        (["compare", "--methods", "uniform,adaptve"], "adaptive"),
+        (["deploy", "run", "--format", "onxx"], "onnx"),
+        (["targets", "show", "generik"], "generic"),
+        (["data", "check", "n_minst"], "n_mnist"),
+        (["profile", "vgg_snn"], "vggsnn"),
+    ],
+)
+def test_a_misspelt_name_is_told_the_one_that_may_be_meant(arguments, meant, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert call(arguments, monkeypatch) == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean {meant!r}?\n")
+
+
+def test_a_name_that_is_close_to_none_is_told_those_there_are(monkeypatch, capsys):
+    assert call(["run", "--objective", "accuracy"], monkeypatch) == 2
+    assert capsys.readouterr().err == (
+        "bitsearch: 'accuracy' is not a cost metric; allowed on 'generic': bit_budget, bit_budget_mac, s_ace, ns_ace, "
+        "synops, weight_memory, working_memory, energy\n"
+    )
+
+
+def test_version_and_short_help(monkeypatch, capsys):
+    assert call(["--version"], monkeypatch) == 0
+    assert capsys.readouterr().out == f"bitsearch {bitsearch.__version__}\n"
+    for arguments in (["-h"], ["run", "-h"], ["targets", "show", "-h"]):
+        assert call(arguments, monkeypatch) == 0
+        assert "Usage" in capsys.readouterr().out
+
+
+def test_a_folder_stands_for_its_chosen_plan(finished_run, monkeypatch, capsys, tmp_path):
+    run = str(finished_run.folder.path)
+    for path in (run, f"{run}/plan.json"):
+        assert call(["evaluate", path], monkeypatch) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert call(["evaluate", str(tmp_path)], monkeypatch) == 2
+    assert "is a folder without a run; give a plan.json" in capsys.readouterr().err
 
 
 def test_help_names_every_command(monkeypatch, capsys):

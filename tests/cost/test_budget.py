@@ -14,6 +14,7 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
+from bitsearch.text import cost
 
 BASELINE = uniform(8, 4, 2)
 GENERIC = [
@@ -185,12 +186,12 @@ def test_a_ratio_of_a_named_metric_divides_the_baselines_cost():
     [
         (
             "memory=64uJ",
-            "'uJ' is no unit of weight_memory; give one of B, kB, MB, GB, KiB, MiB, GiB, or none for bytes",
+            "'uJ' is no unit of weight_memory; give one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, or none for bytes",
         ),
         ("memory=64kb", "'kb' is no unit of weight_memory; "),
         ("memory=64Kb", "'Kb' is no unit of weight_memory; "),
         ("energy=2ms", "'ms' is no unit of energy; give one of pJ, nJ, uJ, mJ, J, or none for pJ"),
-        ("latency=2Hz", "'Hz' is no unit of latency; give one of ns, us, ms, s, or none for s"),
+        ("latency=2Hz", "'Hz' is no unit of latency; give one of ps, ns, us, ms, s, or none for s"),
         ("latency=1day", "'day' is no unit of latency; "),
         ("cores=2KiB", "'KiB' is no unit of cores; give no unit (it counts cores)"),
         ("bit_budget=2B", "'B' is no unit of bit_budget; give no unit (it counts bits)"),
@@ -214,7 +215,7 @@ def test_an_unknown_metric_lists_those_that_a_budget_can_bind():
     for request_text in ("4x", "joules=4x", " joules = 3"):
         with pytest.raises(InputError, match="'joules' is not a cost metric") as error:
             Budget.parse(request_text, "joules", MODEL, BASELINE)
-        assert one_line(error).endswith("a budget can bind: " + ", ".join(GENERIC))
+        assert one_line(error).endswith("allowed on 'generic': " + ", ".join(GENERIC))
 
 
 @pytest.mark.parametrize("metric", ["energy", "latency", "cores"])
@@ -225,7 +226,7 @@ def test_a_metric_that_the_target_lacks_is_refused(metric):
     assert one_line(error).startswith(
         f"{metric!r} needs a hardware target with a table [{metric}], which 'bare' has not"
     )
-    assert metric not in one_line(error).split("can bind:")[1]
+    assert metric not in one_line(error).split("allowed on it:")[1]
     assert check_metric(metric, HARDWARE) == metric
 
 
@@ -418,3 +419,36 @@ def test_the_smallest_feasible_value_is_feasible_where_floats_end_just_above_a_d
 
 def test_every_metric_has_a_unit_for_the_message():
     assert all(METRICS[metric].unit for metric in METRICS)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "metric", "number"),
+    [
+        ("2 nJ", "energy", 2000.0),
+        ("2e-9 J", "energy", 2000.0),
+        ("0.000002 mJ", "energy", 2000.0),
+        ("1.1 µJ", "energy", 1_100_000.0),
+        ("1.1\N{NO-BREAK SPACE}\N{GREEK SMALL LETTER MU}J", "energy", 1_100_000.0),
+        ("3 µs", "latency", 3e-6),
+        ("0.3 ns", "latency", 3e-10),
+        ("7 ps", "latency", 7e-12),
+        ("0.1kB", "weight_memory", 100.0),
+    ],
+)
+def test_units_are_exact_decimals(request_text, metric, number):
+    # The nearest float64 of the decimal number: one rounding, whichever unit it is written in.
+    assert parse_request(request_text, metric) == (False, number)
+
+
+@pytest.mark.parametrize("value", [1.0, 20.0, 999.0, 12_300.0, 4.56e9, 7.89e13])
+@pytest.mark.parametrize("metric", ["energy", "latency", "weight_memory"])
+def test_what_is_printed_can_be_given(value, metric):
+    scale = 1e-12 if metric == "latency" else 1.0
+    text = cost(metric, value * scale, 17)
+    assert parse_request(text, metric)[1] == pytest.approx(value * scale, rel=FLOAT64)
+
+
+@pytest.mark.parametrize("request_text", ["1e308 J", "1e999 J"])
+def test_a_number_that_is_no_float_in_its_unit_is_refused(request_text):
+    with pytest.raises(InputError, match="is not positive and finite"):
+        parse_request(request_text, "energy")

@@ -5,6 +5,7 @@ itself looks at (:class:`bitsearch.study.database.storage.RetryingStorage`).
 """
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,8 +49,8 @@ def open_shared(address: str) -> "RetryingStorage | ProxiedStorage":
     if not address.startswith(SCHEME):
         return open_storage(database_url(address))
     host, separator, port = address.removeprefix(SCHEME).rstrip("/").rpartition(":")
-    if not (separator and host and port.isdigit()):
-        raise InputError(f"storage is {address!r}; give a proxy as grpc://host:port")
+    if not (separator and host and re.fullmatch(r"\d{1,5}", port) and 0 < int(port) < 2**16):
+        raise InputError(f"storage is {address!r}; give a proxy as grpc://host:port, with a port from 1 to 65535")
     _require_grpc()
     return ProxiedStorage(host, int(port))
 

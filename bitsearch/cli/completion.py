@@ -1,0 +1,53 @@
+"""Values that a shell offers for an option or an argument, by what has been typed of them."""
+
+from collections.abc import Callable, Iterable
+from typing import get_args
+
+from bitsearch.deploy.formats import FORMATS
+from bitsearch.space import MethodName, shipped_spaces
+
+Completion = Callable[[str], list[str]]
+"""What typer's ``autocompletion`` takes."""
+
+
+def _starting(names: Callable[[], Iterable[str]]) -> Completion:
+    def complete(incomplete: str) -> list[str]:
+        return sorted(name for name in names() if name.startswith(incomplete))
+
+    return complete
+
+
+def _targets() -> Iterable[str]:
+    from bitsearch.cost.target import Target
+
+    return Target.names()
+
+
+def _metrics() -> Iterable[str]:
+    from bitsearch.cost.metrics import METRICS
+
+    return METRICS
+
+
+def _networks() -> Iterable[str]:
+    from bitsearch.models import NETWORKS
+
+    return NETWORKS
+
+
+def _data_sets() -> Iterable[str]:
+    from bitsearch.data import DATA_SETS
+
+    return DATA_SETS
+
+
+complete_space = _starting(shipped_spaces)
+complete_target = _starting(_targets)
+complete_metric = _starting(_metrics)
+complete_method = _starting(lambda: get_args(MethodName))
+complete_network = _starting(_networks)
+complete_data = _starting(_data_sets)
+complete_network_or_space = _starting(lambda: [*_networks(), *shipped_spaces()])
+complete_format = _starting(lambda: FORMATS)
+complete_split = _starting(lambda: ("train", "validation", "test"))
+complete_device = _starting(lambda: ("auto", "cpu", "cuda", "mps"))

@@ -1,0 +1,34 @@
+import sys
+
+import pytest
+
+from bitsearch.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["run", "--space", "digits"], ["digits", "digits_events"]),
+        (["run", "--target", ""], ["binary_fpga", "generic", "neuromorphic", "power_of_two"]),
+        (["run", "--objective", "s"], ["s_ace", "synops"]),
+        (["compare", "--metric", "en"], ["energy"]),
+        (["run", "--method", "r"], ["ramp", "random", "refine"]),
+        (["run", "--model", "sew"], ["sew_resnet18", "sew_resnet34"]),
+        (["data", "check", "cifar10"], ["cifar10", "cifar100", "cifar10_dvs"]),
+        (["profile", "shd"], ["shd_mlp"]),
+        (["targets", "show", "g"], ["generic"]),
+        (["evaluate", "run", "--split", "t"], ["test", "train"]),
+        (["deploy", "run", "--format", "h"], ["hub-folder"]),
+        (["train", "run", "--device", "c"], ["cpu", "cuda"]),
+        (["rep"], ["report"]),
+    ],
+)
+def test_a_shell_offers_the_values_there_are(words, offered, monkeypatch, capsys):
+    monkeypatch.setenv("_BITSEARCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["bitsearch", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    monkeypatch.setattr(sys, "argv", ["bitsearch"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert sorted(set(capsys.readouterr().out.split())) == offered
