@@ -98,7 +98,7 @@ def profile(
         for tie in dict.fromkeys(row for row in table["tied"] if row):
             Console().print(Text(f"tied: {tie}"))
         unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
-        converted = conversion(network, convert(network, layers), unquantized, model.staying)
+        converted = conversion(network, convert(network, layers), unquantized, model.staying, model.moving)
         print_conversion(converted, Console())
         if csv is not None:
             print_line(csv)

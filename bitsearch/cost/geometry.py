@@ -61,6 +61,10 @@ class LayerGeometry:
     """Module paths of the spiking neurons that give way to its own."""
     pooled: bool = False
     """True if their spikes are pooled, added up or scaled before the layer reads them."""
+    in_place: bool = False
+    """True if the layer's neurons stand where these do, in front of that."""
+    membranes: int | None = None
+    """How many neurons it has where they stand, each with a membrane; None: one for every input."""
     decay: float | None = None
     """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
     weight_of: str | None = None
@@ -74,6 +78,8 @@ class NetworkGeometry(Sequence[LayerGeometry]):
     layers: tuple[LayerGeometry, ...]
     staying: Mapping[str, str] = field(default_factory=dict)
     """Why a spiking neuron does not give way to those of the layers that read it, by module path."""
+    moving: Mapping[str, str] = field(default_factory=dict)
+    """Why one that does moves behind what pools or adds up its spikes, by module path."""
 
     def __getitem__(self, index: Any) -> Any:
         """The layers as a sequence."""
@@ -133,7 +139,13 @@ def trace(
         replace(layer, neurons=streams.neurons(layer.name), decay=streams.decay(layer.name, layer.frames))
         for layer in layers
     ]
-    return NetworkGeometry(tuple(layers), streams.staying)
+    layers = [
+        replace(layer, in_place=True, membranes=streams.membranes(layer.name))
+        if layer.fixed_reason is None and streams.in_place(layer.name)
+        else layer
+        for layer in layers
+    ]
+    return NetworkGeometry(tuple(layers), streams.staying, streams.moving)
 
 
 def _with_exclusions(

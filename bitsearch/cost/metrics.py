@@ -35,6 +35,8 @@ class Geometry:
     macs: Vector
     weights: Vector
     inputs: Vector
+    membranes: Vector
+    """One a neuron: as many as inputs, but where neurons fire in front of pooling or sums."""
     outputs: Vector
     count_mask: Vector
     """1 for a layer in the bit and operation counts, 0 for a layer left out of them."""
@@ -155,14 +157,15 @@ def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
 def working_memory(geometry: Geometry, bits: Bits) -> Terms:
     """Bytes at run time besides the weights; the largest layer counts, since layers run one after another.
 
-    N_s·m/8 for the input currents, as much again for the membrane potentials where T > 1 (at T = 1 they are the
-    currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``.
+    N_m·m/8 for the neurons' currents, as much again for their membrane potentials where T > 1 (at T = 1 they are the
+    currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``. N_m = N_s, but for
+    layers whose neurons fire in front of pooling or sums: these N_m neurons send what N_s spikes are made of.
     """
     later_steps = bits.time_steps - 1
     states_per_input = 1 + (
         later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
     )
-    states = geometry.inputs * (geometry.target.membrane_bits / 8) * states_per_input
+    states = geometry.membranes * (geometry.target.membrane_bits / 8) * states_per_input
     return (states + _round_up(geometry.inputs * bits.time_steps * bits.spikes / 8),)
 
 
@@ -170,15 +173,17 @@ def energy(geometry: Geometry, bits: Bits) -> Terms:
     """Energy of one input in pJ, an estimate from the target's table.
 
     Σ over the layers of a·MACs·T·(e_bit·w·s + e_acc) for operations, where a is the firing rate on an event-driven
-    target and 1 elsewhere; e_weight·⌈N_w·w/8⌉, every weight read once; e_state·2·N_s·T·(m + s)/8, membrane potentials
-    and spikes written and read once a time step. Control, clock and leakage are not included.
+    target and 1 elsewhere; e_weight·⌈N_w·w/8⌉, every weight read once; e_state·2·T·(N_m·m + N_s·s)/8, the membrane
+    potentials of N_m neurons, N_s but in front of pooling or sums, and N_s spikes, written and read once a time
+    step. Control, clock and leakage are not included.
     """
     table = geometry.target.energy
     assert table is not None
     operation_share = geometry.firing_rates if table.event_driven else 1.0
     operations = geometry.macs * bits.time_steps * (table.bit_operation * bits.weights * bits.spikes + table.accumulate)
     weights = _round_up(geometry.weights * bits.weights / 8)
-    states = 2 * geometry.inputs * bits.time_steps * (geometry.target.membrane_bits + bits.spikes) / 8
+    states = geometry.membranes * geometry.target.membrane_bits + geometry.inputs * bits.spikes
+    states = 2 * bits.time_steps * states / 8
     return (operation_share * operations + table.weight_byte * weights + table.state_byte * states,)
 
 

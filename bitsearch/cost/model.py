@@ -48,6 +48,8 @@ class CostModel:
         """The layers without bits; every total includes their cost at 32 bits."""
         self.staying: Mapping[str, str] = layers.staying if isinstance(layers, NetworkGeometry) else {}
         """Why a spiking neuron of the network stays in it, by module path."""
+        self.moving: Mapping[str, str] = layers.moving if isinstance(layers, NetworkGeometry) else {}
+        """Why one moves behind what pools or adds up its spikes, by module path."""
         self.first_layer_counted = first_layer_counted
         self.target = target or Target.load("generic")
         if not any(self._is_counted(layer) for layer in self.layers):
@@ -100,6 +102,7 @@ class CostModel:
             macs=vector([layer.macs for layer in layers]),
             weights=vector([layer.weights for layer in layers]),
             inputs=vector([layer.inputs for layer in layers]),
+            membranes=vector([layer.inputs if layer.membranes is None else layer.membranes for layer in layers]),
             outputs=vector([layer.outputs for layer in layers]),
             count_mask=vector([float(self._is_counted(layer)) for layer in layers]),
             firing_rates=rates(activity.firing_rate),
@@ -235,6 +238,7 @@ class CostModel:
                     "loop": layer.loop,
                     "neurons": layer.neurons,
                     "pooled": (layer.pooled and bool(layer.neurons)) or None,
+                    "in_place": layer.in_place or None,
                 }
             )
         return plan

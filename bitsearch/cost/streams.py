@@ -3,9 +3,13 @@
 A quantized layer brings a neuron of its own. It can stand for one of the network's where nothing but such layers reads
 that one's spikes, frame by frame and with nothing else added: then the same currents reach it, and the same layers get
 its spikes. Wherever something else reads them, the neuron stays as it is.
+
+Where the spikes are pooled, added up or scaled on the way, the layer's neuron stands in the place of the network's, so
+that all that works on spikes still. It has the numbers of one layer, so that no other layer may read it.
 """
 
 from collections.abc import Set
+from math import prod
 
 from torch import nn
 
@@ -39,6 +43,25 @@ class Streams:
                 reason = self._why_staying(neuron) if self._names[neuron] not in self.staying else None
                 if reason is not None:
                     self.staying[self._names[neuron]] = reason
+        self.moving: dict[str, str] = {}
+        """Why a neuron moves behind what pools or adds up its spikes, by module path."""
+        for layer in self._layers:
+            reason = self._why_moving(layer) if self._is_mixed(layer) else None
+            if reason is not None:
+                self.moving = dict.fromkeys(self.neurons(layer), reason) | self.moving
+
+    def in_place(self, layer: str) -> bool:
+        """True if the layer's neurons fire where the network's do: something but moves lies between."""
+        return self._is_mixed(layer) and self._why_moving(layer) is None
+
+    def membranes(self, layer: str) -> int:
+        """Of the neurons that give way to the layer's, for one input and one time step, where these are."""
+        counts = []
+        for neuron in self._read_by(layer):
+            calls = self._recording.calls[neuron]
+            each = calls[:1] if self._loop(neuron) > 1 else calls
+            counts += [prod(call.shape) // call.axes.samples for call in each]
+        return sum(counts)
 
     def neurons(self, layer: str) -> tuple[str, ...]:
         """Module paths of the neurons that give way to the layer's own, in the order in which they are registered."""
@@ -64,6 +87,17 @@ class Streams:
 
     def _read_by(self, layer: str) -> set[nn.Module]:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
+
+    def _is_mixed(self, layer: str) -> bool:
+        return bool(self.neurons(layer)) and any(call.origin.mixed for call in self._layers[layer])
+
+    def _why_moving(self, layer: str) -> str | None:
+        """Why the layer's neurons cannot fire where the network's do, with the layer's numbers."""
+        if any(call.origin.other or not call.origin.neurons for call in self._layers[layer]):
+            return f"{layer} reads other values elsewhere"
+        read = self._read_by(layer)
+        other = next((name for name in self._layers if name != layer and read & self._read_by(name)), None)
+        return None if other is None else f"{layer} and {other} read its spikes, each with bits of its own"
 
     def _why_staying(self, neuron: nn.Module) -> str | None:
         readers = self._recording.readers.get(neuron, [])

@@ -10,6 +10,7 @@ from bitsearch.frameworks.neurons import NeuronInterface, is_neuron, is_spiking
 from bitsearch.frameworks.reparametrized import reparametrized
 from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
 
 
@@ -27,7 +28,11 @@ class Converted:
 
 
 def conversion(
-    before: nn.Module, after: nn.Module, unquantized: Mapping[str, str], staying: Mapping[str, str]
+    before: nn.Module,
+    after: nn.Module,
+    unquantized: Mapping[str, str],
+    staying: Mapping[str, str],
+    moving: Mapping[str, str],
 ) -> list[Converted]:
     """The layers, spiking neurons and ReLUs of a network, one by one in the order of its modules.
 
@@ -36,6 +41,7 @@ def conversion(
         after: as :func:`bitsearch.layers.convert.convert` returned it.
         unquantized: why a layer with weights keeps 32 bits, by module path.
         staying: why a spiking neuron stays, by module path.
+        moving: why one moves behind what pools or adds up its spikes, by module path.
     """
     now = dict(after.named_modules())
     readers: dict[str, list[str]] = {}
@@ -55,7 +61,8 @@ def conversion(
             rows.append(Converted(name, kind, "a quantized layer", why))
         elif is_neuron(module) and isinstance(became, InputCurrent | NeuronInterface):
             layers = ", ".join(readers.get(name, []))
-            rows.append(Converted(name, kind, f"the refined neuron of {layers or 'the layers behind it'}"))
+            became_neuron = f"the refined neuron of {layers or 'the layers behind it'}"
+            rows.append(Converted(name, kind, became_neuron, _place(became, moving.get(name))))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
         elif name in unquantized:
@@ -69,3 +76,10 @@ def conversion(
         elif is_spiking(module):
             rows.append(Converted(name, kind, "left", "keeps a state that no refined neuron has"))
     return rows
+
+
+def _place(neuron: InputCurrent, moving: str | None) -> str:
+    """Where a neuron fires, if something is done to its spikes before a layer reads them."""
+    if isinstance(neuron, PlacedNeuron):
+        return "where it was, in front of what pools or adds up its spikes"
+    return "" if moving is None else f"behind what pools or adds up its spikes: {moving}"

@@ -74,7 +74,7 @@ class QuantizedNetwork(nn.Module):
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
         unquantized = {layer.name: layer.fixed_reason for layer in model.unquantized if layer.fixed_reason is not None}
-        quantized.conversion = conversion(network, converted, unquantized, model.staying)
+        quantized.conversion = conversion(network, converted, unquantized, model.staying, model.moving)
         return quantized
 
     def copy(self) -> "QuantizedNetwork":

@@ -273,6 +273,11 @@ class QuantizedLayer(StepRenewal):
         spikes = torch.zeros_like(x if self.frames is None or self.loop == "frames" else x[0], dtype=torch.float64)
         for levels, _ in self._recurrence(self._currents(x), self.active_steps):
             spikes += levels.codes.abs() if unrolled else levels.codes != 0
+        return self.connections(spikes)
+
+    @torch.no_grad()
+    def connections(self, spikes: Tensor) -> int:
+        """How many connections the spikes of ``[N, ...]`` go through, each as often as its entry says."""
         # The layer's own operation adds up the spikes that reach one output channel of every group.
         groups = getattr(self, "groups", 1)
         outputs, *window = self.output_first(self.weight).shape

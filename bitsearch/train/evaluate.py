@@ -14,7 +14,7 @@ from bitsearch.distributed import all_reduce_sum, rank, world_size
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.layers.quantized import Observer, QuantizedLayer
+from bitsearch.layers.quantized import ArrivalObserver, Observer, QuantizedLayer
 from bitsearch.train.predict import predict
 
 
@@ -98,10 +98,25 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
 
         return observe
 
+    def arrivals(layer: QuantizedLayer, count: _Count) -> ArrivalObserver:
+        def observe(spikes: Tensor) -> None:
+            # Of a mean over time steps no single one is known: what is not zero counts at all of them.
+            steps = 1 if layer.frames is not None else layer.active_steps
+            count.nonzero += steps * int(torch.count_nonzero(spikes))
+            count.spikes += steps * spikes.numel()
+            fired = (spikes != 0).double()
+            count.operations += steps * layer.connections(fired if layer.frames is None else fired.flatten(0, 1))
+
+        return observe
+
     with ExitStack() as stack:
         for name, layer in network.layers.items():
-            layer.observer = counter(layer, counts[name])
-            stack.callback(setattr, layer, "observer", None)
+            if layer.in_place:
+                layer.arrival_observer = arrivals(layer, counts[name])
+                stack.callback(setattr, layer, "arrival_observer", None)
+            else:
+                layer.observer = counter(layer, counts[name])
+                stack.callback(setattr, layer, "observer", None)
         yield counts
 
 

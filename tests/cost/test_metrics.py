@@ -28,6 +28,7 @@ HAND = Geometry(
     macs=vector(288, 288, 48, 10),
     weights=vector(18, 72, 48, 5),
     inputs=vector(16, 32, 16, 6),
+    membranes=vector(16, 32, 16, 6),
     outputs=vector(2, 4, 3, 2),
     count_mask=vector(1, 1, 1, 1),
     firing_rates=vector(1.0, 0.25, 0.5, 1.0),
@@ -90,7 +91,7 @@ def test_weights_and_spikes_are_stored_in_whole_bytes_a_layer():
     # 54 bits = 6.75 bytes, stored as 7; 72 bits = 9; 144 bits = 18.
     assert cost("weight_memory", bits=bits) == (7 + 4 + 16) + (9 + 4 + 32) + (18 + 4 + 24) + 40
     # 9 one-bit spikes take 2 bytes.
-    geometry = changed(inputs=vector(9, 1, 1, 0))
+    geometry = changed(inputs=vector(9, 1, 1, 0), membranes=vector(9, 1, 1, 0))
     assert cost("working_memory", geometry, bits) == 9 * 3 + 2
 
 
@@ -111,6 +112,16 @@ def test_energy_by_hand():
     moved = [3 * 2 * 16 * 32 / 8, 3 * 2 * 32 * 2 * 26.5 / 8, 3 * 2 * 16 * 28 / 8, 3 * 2 * 6 * 56 / 8]
     assert cost("energy") == pytest.approx(sum(operations) + sum(stored) + sum(moved), rel=FLOAT64)
     assert cost("energy") == pytest.approx(9708 + 3630 + 564 + 5414.5, rel=FLOAT64)
+
+
+def test_neurons_in_front_of_pooling_have_a_membrane_each():
+    # Four neurons for each of the second layer's 32 inputs: their currents and potentials, but the inputs' spikes.
+    pooled = changed(membranes=vector(16, 128, 16, 6))
+    assert METRICS["working_memory"].terms(pooled, PLAN)[0].tolist() == [64, 128 * (3 + 3) + 32 * 5 // 8, 56, 42]
+    more = 3 * 2 * 2 * (128 - 32) * 24 / 8
+    assert cost("energy", pooled) == pytest.approx(cost("energy") + more, rel=FLOAT64)
+    for metric in set(METRICS) - {"working_memory", "energy", "cores"}:
+        assert cost(metric, pooled) == cost(metric)
 
 
 def test_event_driven_energy_counts_operations_of_spikes_alone():
@@ -210,7 +221,7 @@ def networks(draw, *, whole=True):
     fields = draw(target_fields())
     target = make_target(**{key: defaults.get(key) if value is None else value for key, value in fields.items()})
     geometry = Geometry(
-        row(counts), row(counts), row(counts), row(counts), count_mask, row(SHARES), row(SHARES), target
+        row(counts), row(counts), row(counts), row(counts), row(counts), count_mask, row(SHARES), row(SHARES), target
     )
     if whole:
         return geometry, Bits(row(st.integers(1, 8)), row(st.integers(4, 32)) / 4, row(st.integers(1, 4)))
@@ -317,7 +328,7 @@ def test_membrane_potentials_that_come_in_with_the_second_step_have_a_slope_at_o
     # 8 bits a spike and 24 bits a membrane: a byte of spikes a step, and 3 bytes a potential once there is a second.
     bits = tensors(Bits(*(np.array([value]) for value in (1.0, 8.0, steps))), **DOUBLE)
     bits.time_steps.requires_grad_()
-    geometry = tensors(Geometry(*[vector(1)] * 7, target=make_target(membrane_bits=24)), **DOUBLE)
+    geometry = tensors(Geometry(*[vector(1)] * 8, target=make_target(membrane_bits=24)), **DOUBLE)
     cost("working_memory", geometry, bits).backward()
     assert bits.time_steps.grad.item() == slope
 

@@ -7,6 +7,7 @@ probes. Where a layer's input has a time axis, a feature's errors in different f
 Fisher is a matrix over the frames there (our reading).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -170,17 +171,19 @@ class Fisher(Generic[_Layer]):
             for index, (key, x, _, _) in enumerate(rows):
                 spike_grad, weight_grad = (grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2])
                 layer = self.network.layers[key[0]]
-                if layer.loop == "frames":
-                    # A call a frame, all with the same quantized weight, whose gradient is that of all calls.
-                    steps.setdefault(key[0], []).append((x, spike_grad))
-                    if len(steps[key[0]]) < len(watched[key[0]]):
-                        continue
-                    x, spike_grad = (torch.stack(parts) for parts in zip(*steps[key[0]], strict=True))
-                    key = key[0], 0
-                elif layer.frames is None:
+                if layer.frames is None or layer.loop == "frames":
                     x, spike_grad = x[None], spike_grad[None]
                 else:
                     spike_grad = _by_frame(spike_grad, x.shape[0])
+                if layer.loop == "frames" or layer.in_place:
+                    # A call a frame, or a neuron, all with one quantized weight, whose gradient is that of all calls.
+                    steps.setdefault(key[0], []).append((x, spike_grad))
+                    if len(steps[key[0]]) < len(watched[key[0]]):
+                        continue
+                    of_a_frame = len(layer.neurons or ()) if layer.in_place else 1
+                    at_once = of_a_frame if layer.loop == "frames" else len(steps[key[0]])
+                    x, spike_grad = (_together(parts, at_once) for parts in zip(*steps[key[0]], strict=True))
+                    key = key[0], 0
                 self._add(calls.setdefault(key, _Call()), self.states[key[0]], x, spike_grad, weight_grad, batch)
 
     def _add(
@@ -235,6 +238,12 @@ def _by_frame(grad: Tensor, frames: int) -> Tensor:
     """``[T, ...]`` to ``[F, ...]``: each time step's gradient, in equal parts to the frames that show it."""
     indices = step_indices(frames, grad.shape[0], grad.device)
     return (grad / torch.bincount(indices).view(-1, *[1] * (grad.dim() - 1)))[indices]
+
+
+def _together(parts: Sequence[Tensor], at_once: int) -> Tensor:
+    """``[F, N, features]`` of calls ``[F, N, ...]``, every ``at_once`` of which have features of the same frames."""
+    flat = [part.flatten(2) if part.dim() > 2 else part.unsqueeze(2) for part in parts]
+    return torch.cat([torch.cat(flat[first : first + at_once], 2) for first in range(0, len(flat), at_once)])
 
 
 def _appender(calls: list[tuple[Tensor, Tensor, Tensor]]) -> Observer:
