@@ -78,8 +78,8 @@ def conversion(
     return rows
 
 
-def _place(neuron: InputCurrent, moving: str | None) -> str:
+def _place(became: nn.Module, moving: str | None) -> str:
     """Where a neuron fires, if something is done to its spikes before a layer reads them."""
-    if isinstance(neuron, PlacedNeuron):
+    if isinstance(became.current if isinstance(became, NeuronInterface) else became, PlacedNeuron):
         return "where it was, in front of what pools or adds up its spikes"
     return "" if moving is None else f"behind what pools or adds up its spikes: {moving}"

@@ -29,7 +29,7 @@ The spikes are their mean over the time steps, shaped like the input; where the 
 they are those of every time step, ``[T, N, ...]``.
 """
 ArrivalObserver = Callable[[Tensor], None]
-"""Gets what a layer multiplies where neurons are in their places: their spikes, pooled or added up, shaped as above."""
+"""What a layer multiplies where neurons in their places fired it: ``[N, ...]``, or ``[T·N, ...]`` of sequences."""
 
 
 class QuantizedLayer(StepRenewal):
@@ -150,16 +150,16 @@ class QuantizedLayer(StepRenewal):
             return self._of_spikes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         held = self.frames is not None and self.loop != "frames"
         sequence = self._sequence(x, self.frames) if held and self.frames is not None else x
-        spikes = first_frames(sequence, self.active_steps) if held else sequence
+        spikes = first_frames(sequence, self.active_steps).flatten(0, 1) if held else sequence
         if self.arrival_observer is not None:
             self.arrival_observer(spikes)
         weight = self.pass_weight()
         bias: Any = self.bias
         with recomputed((weight, self._weight_again())):
-            result = self.operation(spikes.flatten(0, 1) if held else spikes, weight, bias)
+            result = self.operation(spikes, weight, bias)
         if not held or self.frames is None:
             return result
-        result = hold_frames(result.unflatten(0, spikes.shape[:2]), self.frames)
+        result = hold_frames(result.unflatten(0, (self.active_steps, -1)), self.frames)
         return result if sequence is x else result.flatten(0, 1)
 
     def _sequence(self, x: Tensor, frames: int) -> Tensor:

@@ -104,8 +104,7 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
             steps = 1 if layer.frames is not None else layer.active_steps
             count.nonzero += steps * int(torch.count_nonzero(spikes))
             count.spikes += steps * spikes.numel()
-            fired = (spikes != 0).double()
-            count.operations += steps * layer.connections(fired if layer.frames is None else fired.flatten(0, 1))
+            count.operations += steps * layer.connections((spikes != 0).double())
 
         return observe
 

@@ -11,6 +11,7 @@ from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
 from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.plan import LayerPlan
 
 T = 4
@@ -92,13 +93,10 @@ def test_the_leak_becomes_the_decay_and_the_threshold_the_unit(made, decay, gain
     assert quantized.layer_plans["7"].decay == pytest.approx(decay)
     # Before the first neuron nothing decays.
     assert quantized.layer_plans["0"].decay == 1.0
-    current = quantized.network[2]
-    if gain == 1:
-        assert isinstance(current, GIVEN_WAY)
-    else:
-        assert isinstance(current, InputCurrent)
-        x = torch.tensor([-1.0, 0.5, 3.0])
-        torch.testing.assert_close(current(x), torch.tensor([0.0, 0.5 * gain, 3.0 * gain]), **chained(2))
+    placed = quantized.network[2]
+    assert type(placed) is PlacedNeuron
+    x = torch.tensor([-1.0, 0.5, 3.0])
+    torch.testing.assert_close(placed.current(x), gain * x, **chained(2))
 
 
 def test_a_decay_that_is_asked_for_wins():
