@@ -202,7 +202,7 @@ class SearchSpace(Frozen):
     """Whether the data's inputs may be below zero; by default, as the training data are."""
     metric: Name = "bit_budget"
     """The cost metric that a bare ``--budget`` speaks of."""
-    neurons: dict[ClassPath, DeclaredNeuron] = {}
+    neurons: dict[ClassPath, DeclaredNeuron] | None = None
     """Spiking neurons of classes that no library has, by ``package.module:Class``."""
     target: Name = "generic"
     """Hardware target: the name of a shipped one, or the path of a TOML file."""

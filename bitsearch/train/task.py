@@ -80,7 +80,7 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
     torch_device = find_device(device)
     splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
     space = _with_frames(space, splits.frames, target)
-    for name, declaration in space.neurons.items():
+    for name, declaration in (space.neurons or {}).items():
         declare_neuron(find_factory(name, {}, "neuron"), declaration)  # type: ignore[arg-type]  # checked there
     torch.manual_seed(seed)
     network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)

@@ -148,7 +148,7 @@ def card(
             report=report,
             verdict=verdict,
             files={"plan": PLAN, "weights": WEIGHTS, "space": SPACE, "packed": PACKED, "report": REPORT},
-            factories=[name for name in (space.network, space.data, *space.neurons) if is_import_path(name)],
+            factories=[name for name in (space.network, space.data, *(space.neurons or ())) if is_import_path(name)],
             needs_root="root" in space.data_options,
         )
     )
