@@ -5,6 +5,7 @@ axis holds more than one of them, folded, what a single changed sample changes t
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -55,7 +56,15 @@ class Axes:
 
 
 Run = Callable[[Tensor], list[Input]]
-"""Runs the network on an example and gives every call's input, in the order of the calls."""
+"""Runs the network on an example and gives every call's input, in the order of the calls; or RunFailedError."""
+
+
+class RunFailedError(Exception):
+    """A run has ended in the error that it is raised from, while a module, by its path, was running."""
+
+    def __init__(self, module: str, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.module, self.cause = module, cause
 
 
 def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> list[Axes]:
@@ -63,16 +72,19 @@ def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> list[Axes]
 
     That modules in multi-step mode take the example for a sequence is seen without being told.
     The network runs three times, four with a time axis. A run that fails on an input of another size tells nothing;
-    what it would have told is then taken from the sizes.
+    what it would have told is then taken from the sizes, and a warning says so.
     """
     example_input = _varied(example_input)
-    inputs = run(example_input)
+    try:
+        inputs = run(example_input)
+    except RunFailedError as failure:
+        raise failure.cause from None
     time_axis = time_axis or _is_sequence(run, example_input, inputs)
     batch_axis = 1 if time_axis else 0
     batch = example_input.shape[batch_axis]
-    fewer = _attempt(run, _resized(example_input, batch_axis))
-    shorter = _attempt(run, _resized(example_input, 0)) if time_axis and len(example_input) > 1 else None
-    changed = _attempt(run, _with_changed_sample(example_input, batch_axis))
+    fewer = _attempt(run, *_resized(example_input, batch_axis, "sample"))
+    shorter = _attempt(run, *_resized(example_input, 0, "frame")) if time_axis and len(example_input) > 1 else None
+    changed = _attempt(run, _with_changed_sample(example_input, batch_axis), "another first sample")
     sequences = {call.shape[:2] for call in inputs if call.multi_step and len(call.shape) > 1}
     if time_axis:
         sequences.add((example_input.shape[0], batch))
@@ -112,22 +124,39 @@ def _is_sequence(run: Run, example_input: Tensor, inputs: list[Input]) -> bool:
         return False
     if _equal(first.numbers, Input.of(None, example_input, multi_step=False).numbers):
         return True
-    fewer = _attempt(run, _resized(example_input, 1)) if samples > 1 else None
+    fewer = _silently(run, _resized(example_input, 1, "sample")[0]) if samples > 1 else None
     first = next((call for call in fewer or () if call.multi_step), None)
     return first is not None and first.shape[:2] == (steps, samples - 1)
 
 
-def _attempt(run: Run, example_input: Tensor) -> list[Input] | None:
+def _attempt(run: Run, example_input: Tensor, difference: str) -> list[Input] | None:
     try:
         return run(example_input)
-    except Exception:  # a network may insist on a size
+    except RunFailedError as failure:  # a network may insist on a size
+        place = f"its module {failure.module!r}" if failure.module else "it"
+        reason = (str(failure).splitlines() or [type(failure.cause).__name__])[0]
+        warnings.warn(
+            f"the network does not run with {difference}: {place} fails ({reason}); what its axes hold is taken from "
+            "their sizes",
+            stacklevel=2,
+        )
         return None
 
 
-def _resized(x: Tensor, axis: int) -> Tensor:
-    """One less along the axis, or one more of a single one."""
+def _silently(run: Run, example_input: Tensor) -> list[Input] | None:
+    """A run on what may be a wrong guess."""
+    try:
+        return run(example_input)
+    except RunFailedError:
+        return None
+
+
+def _resized(x: Tensor, axis: int, content: str) -> tuple[Tensor, str]:
+    """(one less along the axis, or one more of a single one; what that is, in words)."""
     size = x.shape[axis]
-    return x.narrow(axis, 0, size - 1) if size > 1 else torch.cat([x, x], axis)
+    if size > 1:
+        return x.narrow(axis, 0, size - 1), f"one {content} less"
+    return torch.cat([x, x], axis), f"one {content} more"
 
 
 def _with_changed_sample(x: Tensor, axis: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from bitsearch.dataflow.axes import Axes, Input, find_axes
+from bitsearch.dataflow.axes import Axes, Input, RunFailedError, find_axes
 from bitsearch.dataflow.binary_outputs import BinaryWatch
 from bitsearch.dataflow.membranes import MembraneWatch, state_arguments
 from bitsearch.dataflow.origins import OriginTracker, Reader
@@ -115,16 +115,26 @@ def _run(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative
 def _inputs(network: nn.Module, example_input: Tensor) -> list[Input]:
     """Every call's input in the order of the calls, and what the network returns at the end."""
     inputs: list[Input] = []
+    running: list[str] = []
+    names = {module: name for name, module in network.named_modules()}
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        running.append(names[module])
         inputs.append(Input.of(module, first_tensor((args, kwargs)), multi_step=is_multi_step(module)))
+
+    def after(*_: Any) -> None:
+        running.pop()
 
     torch.manual_seed(0)
     reset_states(network)
     with ExitStack() as hooks:
         for module in network.modules():
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-        result = first_tensor(network(example_input))
+            hooks.callback(module.register_forward_hook(after).remove)
+        try:
+            result = first_tensor(network(example_input))
+        except Exception as error:  # whatever a network's own code may raise
+            raise RunFailedError(running[-1] if running else "", error) from error
     return [*inputs, Input.of(None, result, multi_step=False)]
 
 

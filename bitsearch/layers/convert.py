@@ -11,12 +11,12 @@ from torch import nn
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import NeuronInterface, reset_states
+from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
 from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from bitsearch.layers.neurons import replace_neurons
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.passes import bound_passes
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d, QuantizedConvTranspose3d
 from bitsearch.plan import BitPlan, LayerPlan
@@ -70,18 +70,8 @@ def convert(
     replace_neurons(network, plan)
     absorb_relus(network, currents=any(layer.neurons is None for layer in plan.values()))
     if any(layer.loop or layer.in_place for layer in plan.values()):
-        network.register_forward_pre_hook(begin_pass)
-    if any(layer.loop for layer in plan.values()):
-        # A library's own function may not know the neurons of a copy.
-        network.register_forward_pre_hook(lambda network, _: reset_states(network))
+        bound_passes(network, reset=any(layer.loop for layer in plan.values()))
     return network
-
-
-def begin_pass(network: nn.Module, *_: object) -> None:
-    """Forget what layers and neurons keep from call to call: a forward pass begins."""
-    for module in network.modules():
-        if isinstance(module, QuantizedLayer | PlacedNeuron | NeuronInterface):
-            module.begin_pass()
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:

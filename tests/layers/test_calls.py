@@ -105,6 +105,7 @@ def test_a_loop_of_linear_layers_gives_what_its_multi_step_twin_gives(node):
     torch.testing.assert_close(loop(x), whole(x), rtol=FLOAT64, atol=FLOAT64)
 
 
+@pytest.mark.filterwarnings("ignore:the network does not run with one frame less")
 def test_an_unrolled_loop_gives_what_a_loop_gives():
     class Written(Loop):
         def forward(self, x):
