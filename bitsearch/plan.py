@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.errors import InputError
 from bitsearch.files import read_text, write_whole
-from bitsearch.validation import Bits, Cost, Frozen, Name, Seed, Share, TimeSteps, explain
+from bitsearch.validation import Bits, Cost, Frozen, Name, Positive, Seed, Share, TimeSteps, explain
 
 SCHEMA_VERSION = 1
 
@@ -37,6 +37,9 @@ class NeuronSettings(Frozen):
     down."""
     strict: bool = False
     """True if the membrane has to be above k·s, and not at it."""
+    largest: Positive | None = None
+    """The largest spike that the neuron ever sends, in units of its threshold: finer steps divide it, and bits beyond
+    it are of no use. None: as many levels as there are bits for."""
 
     @model_validator(mode="after")
     def _strict_is_full(self) -> "NeuronSettings":

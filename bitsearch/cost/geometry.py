@@ -16,7 +16,7 @@ from bitsearch.errors import InputError, located
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights, reparametrized
-from bitsearch.plan import Loop
+from bitsearch.plan import Loop, NeuronSettings
 
 NEVER_CALLED = "never called"
 """``LayerGeometry.fixed_reason`` of a layer that the example's forward pass does not call."""
@@ -69,6 +69,8 @@ class LayerGeometry:
     """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
     weight_of: str | None = None
     """The first module that has the layer's own weight, where it is not this one: they are one parameter."""
+    neuron: NeuronSettings | None = None
+    """Reset and comparison of the neurons that give way to its own, if any."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,12 @@ def trace(
         warnings.warn("in evaluation mode, a sample's result changes with the rest of its batch", stacklevel=2)
     streams = Streams(network, recording, {layer.name for layer in layers if layer.fixed_reason is None})
     layers = [
-        replace(layer, neurons=streams.neurons(layer.name), decay=streams.decay(layer.name, layer.frames))
+        replace(
+            layer,
+            neurons=streams.neurons(layer.name),
+            decay=streams.decay(layer.name, layer.frames),
+            neuron=streams.settings(layer.name),
+        )
         for layer in layers
     ]
     layers = [

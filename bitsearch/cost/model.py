@@ -14,7 +14,7 @@ from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import describe
-from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.plan import LayerPlan, NeuronSettings, UniformBits
 
 FLOAT_BITS = 32
 """Width at which weights and inputs of a layer that is not quantized are stored and multiplied."""
@@ -239,6 +239,7 @@ class CostModel:
                     "neurons": layer.neurons,
                     "pooled": (layer.pooled and bool(layer.neurons)) or None,
                     "in_place": layer.in_place or None,
+                    "neuron": None if layer.neuron == NeuronSettings() else layer.neuron,
                 }
             )
         return plan

@@ -152,7 +152,10 @@ def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer
     if different:
         raise InputError(f"the file is of another network: only one of the two has layer {different[0]!r}")
     for name, layer in layers.items():
-        for part in ("weight_shape", "weight_bits", "spike_bits", "signed", "frames", "output_padding"):
+        for part in (
+            *("weight_shape", "weight_bits", "spike_bits", "signed", "frames", "output_padding"),
+            *("reset", "threshold", "strict"),
+        ):
             if getattr(layer, part) != getattr(lowered[name], part):
                 raise InputError(
                     f"the file is of another network or plan: layer {name!r} has {part} {getattr(layer, part)}, "
@@ -175,6 +178,7 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
             decay=layer.decay,
             signed=layer.signed_input,
             framed=framed,
+            neuron=layer.neuron,
         )
         spikes.extend(levels.codes.long() for levels, _ in recurrence)
 

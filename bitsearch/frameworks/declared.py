@@ -82,7 +82,7 @@ def describe(module: nn.Module) -> NeuronDescription:
         decay=float(decays.max()),
         charge=float(1 - decays.max()) if declared.input_decays else 1.0,
         threshold=thresholds,
-        settings=NeuronSettings(reset=declared.reset, threshold="full", strict=declared.strict),
+        settings=NeuronSettings(reset=declared.reset, threshold="full", strict=declared.strict, largest=1.0),
         learns_decay=learns_decay,
         forgets=not declared.states,
         interface=_PairInterface if declared.returns == "spikes, membrane" else None,

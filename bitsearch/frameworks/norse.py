@@ -65,7 +65,7 @@ def describe(module: nn.Module) -> NeuronDescription:
         decay=float(1 - charge.max()),
         charge=1.0 if integrates else float(charge.max()),
         threshold=(p.v_th - rest).detach(),
-        settings=NeuronSettings(reset="zero", threshold="full", strict=True),
+        settings=NeuronSettings(reset="zero", threshold="full", strict=True, largest=1.0),
         rest=float(rest),
         forgets=True,
         interface=_INTERFACES[type(neuron)],

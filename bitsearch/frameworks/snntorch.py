@@ -48,7 +48,7 @@ def describe(module: nn.Module) -> NeuronDescription:
             decay=float(decays.max()),
             charge=charge,
             threshold=neuron.threshold,
-            settings=NeuronSettings(reset=reset, threshold="full", strict=at_threshold[2] == 0),
+            settings=NeuronSettings(reset=reset, threshold="full", strict=at_threshold[2] == 0, largest=1.0),
             learns_decay=isinstance(neuron.beta, nn.Parameter),
             interface=_INTERFACES[type(neuron)],
         )

@@ -65,11 +65,11 @@ def _leak(module: nn.Module) -> float:
 def _settings(module: nn.Module) -> NeuronSettings:
     """Reset and comparison of one of :data:`NEURONS`, for a membrane that is zero where the neuron's is at rest.
 
-    They fire at the threshold, not only above it. Those of several levels, ILIF, send the nearest one.
+    They fire at the threshold, not only above it, and once a step. Those of several levels, ILIF, send the nearest one.
     """
     if isinstance(module, neuron.ILIFNode):
-        return NeuronSettings()
-    return NeuronSettings(reset="subtract" if module.v_reset is None else "zero", threshold="full")
+        return NeuronSettings(largest=float(module.surrogate_function.max_spike_count))  # type: ignore[union-attr]
+    return NeuronSettings(reset="subtract" if module.v_reset is None else "zero", threshold="full", largest=1.0)
 
 
 def _why_irreplaceable(module: nn.Module) -> str | None:

@@ -13,6 +13,8 @@ class Calls:
     count: int = 0
     residual: Tensor | None = None
     """What the neuron's membrane holds after the last call."""
+    reference: Tensor | None = None
+    """What the membrane of the network's own neuron holds, while step sizes are set by what that one sends."""
     step: int = 0
     """Time step of the last call."""
     membrane: Tensor | None = None
@@ -25,7 +27,7 @@ class Calls:
     result: Tensor | None = None
     """Of that input."""
     inputs: list[Tensor] = field(default_factory=list)
-    """Currents of the calls since the first whose step sizes had to be set."""
+    """Of the calls since the first whose step sizes had to be set."""
     open_steps: list[int] = field(default_factory=list)
     """The time steps whose sizes are being set."""
 
@@ -39,17 +41,17 @@ class Calls:
             return False
         return self.input is x or torch.equal(self.input, x)
 
-    def add_input(self, currents: Tensor, stale: list[int], *, framed: bool) -> tuple[Tensor, list[int]]:
-        """(the currents of all calls since step sizes had to be set, the time steps concerned).
+    def add_input(self, x: Tensor, stale: list[int], *, framed: bool) -> tuple[Tensor, list[int]]:
+        """(the inputs of all calls since step sizes had to be set, the time steps concerned).
 
-        With ``framed`` their first axis holds the time steps, and the same number of them.
+        With ``framed`` their first axis holds the frames, and the same number of them.
         """
         self.open_steps = sorted({*self.open_steps, *stale})
         if not self.open_steps:
-            return currents, []
-        self.inputs.append(currents.detach())
+            return x, []
+        self.inputs.append(x.detach())
         if len({part.shape for part in self.inputs}) == 1:
-            return torch.cat(self.inputs, 1 if currents.dim() > 1 else 0), self.open_steps
+            return torch.cat(self.inputs, 1 if x.dim() > 1 else 0), self.open_steps
         if framed:
             return torch.cat([part.flatten(1) for part in self.inputs], 1), self.open_steps
         return torch.cat([part.flatten() for part in self.inputs]), self.open_steps

@@ -1,6 +1,6 @@
 """What a conversion made of every module of a network, what it left, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,6 +12,7 @@ from bitsearch.layers.absorption import AbsorbedReLU
 from bitsearch.layers.input_current import InputCurrent
 from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.plan import NeuronSettings
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,18 @@ class Converted:
     became: str
     """What it is now; ``left`` if it is what it was."""
     why: str = ""
+
+
+def _settings(modules: Mapping[str, nn.Module], layers: Sequence[str]) -> str:
+    """What the refined neurons of ``layers``, which all stand for one neuron, do at a spike, and where they fire."""
+    layer = modules[layers[0]] if layers else None
+    if not isinstance(layer, QuantizedLayer):
+        return ""
+    neuron = layer.neuron or NeuronSettings()
+    reset = "subtracts its spikes" if neuron.reset == "subtract" else "is reset to zero by a spike"
+    if neuron.threshold == "half":
+        return f"{reset}, fires half a step below a level"
+    return f"{reset}, fires {'above' if neuron.strict else 'at'} its threshold"
 
 
 def conversion(
@@ -62,7 +75,8 @@ def conversion(
         elif is_neuron(module) and isinstance(became, InputCurrent | NeuronInterface):
             layers = ", ".join(readers.get(name, []))
             became_neuron = f"the refined neuron of {layers or 'the layers behind it'}"
-            rows.append(Converted(name, kind, became_neuron, _place(became, moving.get(name))))
+            notes = [_settings(now, readers.get(name, [])), _place(became, moving.get(name))]
+            rows.append(Converted(name, kind, became_neuron, "; ".join(note for note in notes if note)))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
         elif name in unquantized:

@@ -48,6 +48,7 @@ class LearnedAllocation(nn.Module):
         self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
         self.frames, self.loop = plan.frames, plan.loop
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
+        self.neuron = plan.neuron
         self.choices = choices
         self.renew_weights = self.renew_spikes = True
         self.renewals = 0
@@ -91,6 +92,7 @@ class LearnedAllocation(nn.Module):
         weight_bits, weight_for = int(self.weight_bits), int(self.weight_step_bits)
         spikes = list(zip(self.spike_bits.tolist(), self.spike_step_bits.tolist(), strict=True))[: self.active_steps]
         self._stale_weight = weight_bits != weight_for
+        self._first_spikes = any(not for_bits for _, for_bits in spikes)
         self._stale_spikes = [t for t, (bits, for_bits) in enumerate(spikes) if bits != for_bits]
         self._allocation = (weight_bits, tuple(int(bits) for bits, _ in spikes), self.active_steps)
 
@@ -137,6 +139,7 @@ class LearnedAllocation(nn.Module):
             neurons=self.neurons,
             pooled=self.pooled,
             in_place=self.in_place,
+            neuron=self.neuron,
         )
 
     @torch.no_grad()

@@ -17,14 +17,16 @@ from bitsearch.layers.calls import Calls
 from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.layers.step_renewal import StepRenewal
 from bitsearch.plan import LayerPlan
+from bitsearch.quant.firing import largest_level, residual
 from bitsearch.quant.frames import bin_frames, first_frames, hold_frames, with_time_gradient
 from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.uniform import Levels, q_max, quantize, quantized, working_precision
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
-"""Gets a layer's input (clipped at zero where it is unsigned), its spikes and its quantized weight at every call.
+"""Gets a layer's input, its spikes and its quantized weight at every call.
 
+The input of an unsigned layer is clipped at zero, unless its neuron is the network's own, which integrates all of it.
 The spikes are their mean over the time steps, shaped like the input; where the input has a time axis, ``[F, N, ...]``,
 they are those of every time step, ``[T, N, ...]``.
 """
@@ -112,14 +114,14 @@ class QuantizedLayer(StepRenewal):
 
     def next_spikes(self, x: Tensor, calls: Calls) -> Tensor:
         """Of one frame: the recurrence of :mod:`bitsearch.quant.neuron`, one a call; ``calls`` keeps the membrane."""
-        t, residual = calls.count, calls.residual
+        t, remaining = calls.count, calls.residual
         if t >= self.active_steps:
             raise InputError(f"the plan is for inputs of {self.active_steps} frames; this one has more")
         calls.count += 1
         current = working_precision(x)
-        membrane = current if residual is None or not self.decay else torch.add(current, residual, alpha=self.decay)
-        if t in self._stale_spikes:
-            self._renew(lambda: self._renew_spikes(t, membrane))
+        membrane = current if remaining is None or not self.decay else torch.add(current, remaining, alpha=self.decay)
+        if self._stale_spikes:
+            self._renew(lambda: self._renew_call(t, current, membrane, calls))
         latent = self.spike_latent if self.straight_through else None
         spikes = refined_neuron(
             membrane,
@@ -128,8 +130,9 @@ class QuantizedLayer(StepRenewal):
             None if latent is None else latent[t : t + 1],
             time_steps=1,
             signed=self.signed_input,
+            neuron=self.neuron,
         )
-        calls.residual = (membrane - spikes).detach()
+        calls.residual = residual(membrane, spikes, self.neuron).detach()
         calls.step, calls.membrane = t, membrane.detach()
         return spikes.to(x.dtype)
 
@@ -191,15 +194,18 @@ class QuantizedLayer(StepRenewal):
             decay=self.decay,
             signed=self.signed_input,
             framed=framed,
+            neuron=self.neuron,
         )
         if not framed or time_latent is None or not torch.is_grad_enabled():
             return spikes
-        return with_time_gradient(spikes, x, steps, bits, time_latent, decay=self.decay, signed=self.signed_input)
+        return with_time_gradient(
+            spikes, x, steps, bits, time_latent, decay=self.decay, signed=self.signed_input, neuron=self.neuron
+        )
 
     def fire(self, x: Tensor) -> Tensor:
         """:meth:`spikes`; renews the steps whose bits have changed."""
         if self._stale_weight or self._stale_spikes or self.calls.open_steps:
-            self._renew(lambda: self._renew_stale(self._currents(x)))
+            self._renew(lambda: self._renew_stale(x))
         return self.spikes(x)
 
     def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,15 +217,17 @@ class QuantizedLayer(StepRenewal):
     def observe(self, x: Tensor, spikes: Tensor, weight: Tensor) -> None:
         """Show a call to the observer."""
         if self.observer is not None:
-            self.observer(x if self.signed_input else x.clamp_min(0), spikes, weight)
+            # The network's own neuron integrates what is below zero.
+            clipped = not self.signed_input and self.neuron is None
+            self.observer(x.clamp_min(0) if clipped else x, spikes, weight)
 
     def operands_recomputed(self, x: Tensor, spikes: Tensor, weight: Tensor) -> AbstractContextManager[object]:
         """For :mod:`bitsearch.quant.recomputation`: how the layer's operands are computed again in backward."""
         spike_step, spike_bits = self.spike_step.detach(), self.spike_bits
-        settings = (self.active_steps, self.decay, self.signed_input, self.frames is not None)
+        settings = (self.active_steps, self.decay, self.signed_input, self.frames is not None, self.neuron)
 
         def spikes_again() -> Tensor:
-            largest = q_max(spike_bits, signed=self.signed_input)
+            largest = largest_level(spike_step, spike_bits, signed=self.signed_input, neuron=self.neuron)
             return spike(self._currents(x), spike_step, spike_bits, largest, *settings)
 
         return recomputed((spikes, spikes_again), (weight, self._weight_again()))
@@ -242,7 +250,13 @@ class QuantizedLayer(StepRenewal):
             one = slice(self.calls.step, self.calls.step + 1)
             steps, bits = self.spike_step[one], self.spike_bits[one]
             return membrane_steps(
-                self.calls.membrane, steps, bits, time_steps=1, decay=self.decay, signed=self.signed_input
+                self.calls.membrane,
+                steps,
+                bits,
+                time_steps=1,
+                decay=self.decay,
+                signed=self.signed_input,
+                neuron=self.neuron,
             )
         return membrane_steps(
             currents,
@@ -252,6 +266,7 @@ class QuantizedLayer(StepRenewal):
             decay=self.decay,
             signed=self.signed_input,
             framed=self.frames is not None,
+            neuron=self.neuron,
         )
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitsearch.plan import NeuronSettings
 from bitsearch.quant.neuron import mean_spikes
 from bitsearch.quant.uniform import working_precision
 
@@ -86,6 +87,7 @@ def with_time_gradient(
     *,
     decay: float,
     signed: bool,
+    neuron: NeuronSettings | None = None,
 ) -> Tensor:
     """``spikes`` (``[T, ...]``, of the frames ``x``, ``[F, ...]``) with a gradient for T̂ (our reading).
 
@@ -108,6 +110,7 @@ def with_time_gradient(
             decay=decay,
             signed=signed,
             framed=True,
+            neuron=neuron,
         )
         neighbour = bin_frames(hold_frames(neighbour, frames), time_steps)
     result: Tensor = _TimeGradient.apply(spikes, time_latent, neighbour, 1.0 if neighbour_steps < time_steps else -1.0)

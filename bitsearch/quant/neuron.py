@@ -9,7 +9,8 @@ With decay λ = 1 the membrane carries the quantization error to the next step, 
 A convolution is linear, so it runs once, on ō, for any T. Source: Yao et al. 2025 (arXiv 2506.23717).
 
 One bit, λ = 1 and a shared step is an integrate-and-fire neuron with soft reset, threshold s and a membrane that
-starts at s/2.
+starts at s/2. With the settings of a network's own neuron (:mod:`bitsearch.quant.firing`), Q rounds down, or all of the
+membrane is reset by a spike: one bit is then that neuron itself.
 
 Event data have a time axis: the same recurrence then runs over the frames (``framed``), without an average,
 
@@ -25,14 +26,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bitsearch.plan import NeuronSettings
 from bitsearch.quant.compilation import compilable
+from bitsearch.quant.firing import largest_level, residual, spike_levels
 from bitsearch.quant.uniform import (
     Levels,
     cast_like,
     inside_range,
     level_gradients,
     q_max,
-    to_levels,
     working_precision,
 )
 
@@ -47,24 +49,27 @@ def membrane_steps(
     signed: bool,
     framed: bool = False,
     largest: Tensor | None = None,
+    neuron: NeuronSettings | None = None,
 ) -> Iterator[tuple[Levels, Tensor]]:
     """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
 
-    ``steps``, ``bits`` and ``largest`` (q_max of the bits; None computes it) are ``[T_max]`` tensors with
+    ``steps``, ``bits`` and ``largest`` (the most levels; None computes them) are ``[T_max]`` tensors with
     T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
-    current of every step, and the items are shaped like one frame.
+    current of every step, and the items are shaped like one frame. ``neuron``: its reset and comparison; by default it
+    subtracts what it sends, and sends the nearest level.
     """
     x = working_precision(x)
     membrane = x[0] if framed else x
-    largest = q_max(bits, signed=signed) if largest is None else largest
+    if largest is None:
+        largest = largest_level(steps, bits, signed=signed, neuron=neuron)
     for t in range(time_steps):
-        levels = to_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t])
+        levels = spike_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t], neuron=neuron)
         spikes = levels.codes * steps[t]
         yield levels, spikes
         if t + 1 < time_steps:
             current = x[t + 1] if framed else x
             # Without memory no residual is added: infinity times zero would be NaN.
-            membrane = torch.add(current, membrane - spikes, alpha=decay) if decay else current
+            membrane = torch.add(current, residual(membrane, spikes, neuron), alpha=decay) if decay else current
 
 
 # As in uniform.py, the kernels get q_max as an input.
@@ -78,10 +83,11 @@ def spike(
     decay: float,
     signed: bool,
     framed: bool = False,
+    neuron: NeuronSettings | None = None,
 ) -> Tensor:
     """:func:`mean_spikes` as a kernel."""
     return mean_spikes(
-        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
+        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest, neuron=neuron
     )
 
 
@@ -96,6 +102,7 @@ def _neuron_backward(
     decay: float,
     signed: bool,
     framed: bool = False,
+    neuron: NeuronSettings | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (x, the first ``time_steps`` steps, their bits, T̂); the gradient of T̂ needs a static input."""
     grad = working_precision(grad)
@@ -103,12 +110,25 @@ def _neuron_backward(
     grad_steps, grad_bits_list, spike_products, frame_grads = [], [], [], []
     grad_x = None
     recurrence = membrane_steps(
-        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
+        x,
+        steps,
+        bits,
+        time_steps=time_steps,
+        decay=decay,
+        signed=signed,
+        framed=framed,
+        largest=largest,
+        neuron=neuron,
     )
     for t, (levels, spikes) in enumerate(recurrence):
         step_grad = grad_share[t] if framed else grad_share
         inside_grad = step_grad * inside_range(levels)
         grad_step, grad_bits = level_gradients(step_grad, inside_grad, levels, steps[t], bits[t], signed=signed)
+        if neuron is not None and neuron.largest is not None:
+            # Where the largest spike, and not the bits, is what clips, more bits change nothing.
+            grad_bits = torch.where(
+                levels.largest < q_max(bits[t], signed=signed), torch.zeros_like(grad_bits), grad_bits
+            )
         grad_steps.append(grad_step)
         grad_bits_list.append(grad_bits)
         if framed:
@@ -138,11 +158,12 @@ class _RefinedNeuron(torch.autograd.Function):
         decay: float,
         signed: bool,
         framed: bool,
+        neuron: NeuronSettings | None,
     ) -> Tensor:
-        largest = q_max(bits, signed=signed)
+        largest = largest_level(steps, bits, signed=signed, neuron=neuron)
         ctx.save_for_backward(x, steps, bits, largest)
-        ctx.settings = (time_steps, decay, signed, framed)
-        return spike(x, steps, bits, largest, time_steps, decay, signed, framed)
+        ctx.settings = (time_steps, decay, signed, framed, neuron)
+        return spike(x, steps, bits, largest, *ctx.settings)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -157,7 +178,7 @@ class _RefinedNeuron(torch.autograd.Function):
             None,
             grad_bits if needs_bits else None,
             grad_time if needs_time else None,
-            *[None] * 4,
+            *[None] * 5,
         )
 
 
@@ -171,10 +192,19 @@ def mean_spikes(
     signed: bool,
     framed: bool = False,
     largest: Tensor | None = None,
+    neuron: NeuronSettings | None = None,
 ) -> Tensor:
     """ō, or every o_t with ``framed``, without analytic gradients; shapes as in :func:`membrane_steps`."""
     recurrence = membrane_steps(
-        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest
+        x,
+        steps,
+        bits,
+        time_steps=time_steps,
+        decay=decay,
+        signed=signed,
+        framed=framed,
+        largest=largest,
+        neuron=neuron,
     )
     if framed:
         return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)
@@ -193,6 +223,7 @@ def refined_neuron(
     decay: float = 1.0,
     signed: bool = False,
     framed: bool = False,
+    neuron: NeuronSettings | None = None,
 ) -> Tensor:
     """Mean spikes ō of a static input, or with ``framed`` the spikes of every frame; shaped like ``x``.
 
@@ -207,6 +238,7 @@ def refined_neuron(
         decay: membrane decay λ; 1 keeps the whole residual.
         signed: True if x may be negative, as the network's input.
         framed: True if x has a time axis.
+        neuron: its reset and comparison, as for :func:`membrane_steps`.
 
     Gradients: dō/dx = (1/T)·Σ_t I_t, with ``framed`` do_t/dx_t = I_t; steps and bits as for
     :func:`bitsearch.quant.uniform.quantize`, per time step; zero for the time steps beyond T. Half-precision ``x`` runs
@@ -214,6 +246,10 @@ def refined_neuron(
     """
     assert not (framed and time_latent is not None), "frames are binned, not divided: bitsearch.quant.frames"
     if not torch.is_grad_enabled():
-        return mean_spikes(x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed)
-    result: Tensor = _RefinedNeuron.apply(x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed)
+        return mean_spikes(
+            x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, neuron=neuron
+        )
+    result: Tensor = _RefinedNeuron.apply(
+        x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed, neuron
+    )
     return result

@@ -18,6 +18,7 @@ from bitsearch.deploy.integer.operations.pooling import AveragePool
 from bitsearch.deploy.integer.operations.synapses import RunSynapses
 from bitsearch.frameworks.neurons import describe
 from bitsearch.layers import QuantizedLayer
+from bitsearch.plan import NeuronSettings
 from bitsearch.quant.frames import bins, first_frames, hold_frames
 from bitsearch.quant.uniform import to_levels
 from bitsearch.train.predict import predict
@@ -138,13 +139,26 @@ class _Beside(Interpreter):
             step_off = 2.0**-packed.step_fraction * (0.5 if step > 1 else 1.0)
             assert abs(steps[t] - step * 2.0**-packed.step_fraction) <= step_off
             levels = to_levels(membrane.x, steps[t], layer.spike_bits[t].double(), signed=layer.signed_input)
-            boundary = (levels.scaled - levels.scaled.floor() - 0.5).abs()
+            scaled, codes = levels.scaled, levels.codes
+            boundary = (scaled - scaled.floor() - 0.5).abs()
             if layer.signed_input and layer.spike_bits[t] == 1:
-                boundary = levels.scaled.abs()
-            clear = boundary * steps[t] > membrane.off + (levels.scaled.abs() + 1) * step_off
-            self._compare(operation.name, t, membrane, unit, levels.codes, clear)
+                boundary = scaled.abs()
+            settings = layer.neuron or NeuronSettings()
+            if settings.threshold == "full":
+                boundary = (scaled - scaled.round()).abs()
+                codes = (scaled.ceil() - 1 if settings.strict else scaled.floor()).clamp(
+                    0, 2 ** packed.spike_bits[t] - 1
+                )
+            if settings.largest is not None:
+                codes = codes.clamp_max(max(float((settings.largest / steps[t]).round()), 1.0))
+            clear = boundary * steps[t] > membrane.off + (scaled.abs() + 1) * step_off
+            self._compare(operation.name, t, membrane, unit, codes, clear)
             residual = membrane.x - code * steps[t]
             residual_off = membrane.off + code.abs() * step_off
+            if settings.reset == "zero":
+                residual, residual_off = (
+                    torch.where(code == 0, each, torch.zeros_like(each)) for each in (membrane.x, membrane.off)
+                )
             if t + 1 < len(numbers.steps):
                 current = currents[t + 1]
                 off = current.off + layer.decay * residual_off

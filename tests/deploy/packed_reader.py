@@ -46,16 +46,21 @@ def spikes(layer, steps, frames, fraction):
         mean = (2 * sum(frames[start:end]) * 2**finer + end - start) // (2 * (end - start))
         currents.append(mean << (unit - fraction - finer))
     residual, codes = 0, []
-    for current, bits, mantissa in zip(currents, layer["spike_bits"], steps, strict=True):
+    full, strict = layer.get("threshold") == "full", layer.get("strict")
+    for t, (current, bits, mantissa) in enumerate(zip(currents, layer["spike_bits"], steps, strict=True)):
         membrane = current + (residual * layer["decay"] + 2**15 >> 16)
         step = mantissa << (unit - layer["step_fraction"])
         if layer["signed"] and bits == 1:
             code = -1 if membrane < 0 else 1
         else:
             largest = max(2 ** (bits - 1) - 1, 1) if layer["signed"] else 2**bits - 1
-            code = min(max((2 * membrane + step) // (2 * step), -largest if layer["signed"] else 0), largest)
+            largest = layer["largest"][t] if layer.get("largest") else largest
+            code = (2 * membrane + step) // (2 * step)
+            if full:
+                code = -(-membrane // step) - 1 if strict else membrane // step
+            code = min(max(code, -largest if layer["signed"] else 0), largest)
         codes.append(code)
-        residual = membrane - code * step
+        residual = 0 if code and layer.get("reset") == "zero" else membrane - code * step
     return codes
 
 

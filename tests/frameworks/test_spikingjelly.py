@@ -48,7 +48,7 @@ def test_a_neuron_is_what_its_settings_say(kind, v_reset):
         assert means.irreplaceable == "its membrane starts at 0 and is reset to -2"
         return
     assert means.irreplaceable is None
-    assert (means.settings.threshold, means.settings.strict) == ("full", False)
+    assert (means.settings.threshold, means.settings.strict, means.settings.largest) == ("full", False, 1)
     # Quarters: sums and products with these decays are exact for the first steps, so that some meet the threshold.
     currents = torch.randint(-8, 32, (5, 500), generator=torch.Generator().manual_seed(0)) / 4
     spikes, membrane = [], torch.zeros(500, dtype=torch.float64)
@@ -68,7 +68,7 @@ def test_a_neuron_fires_at_its_threshold(v_reset):
 
 def test_a_neuron_of_several_levels_sends_the_nearest():
     spiking = neuron.ILIFNode(surrogate_function=surrogate.MultiLevelSpikeCount(4))
-    assert describe(spiking).settings == NeuronSettings()
+    assert describe(spiking).settings == NeuronSettings(largest=4)
     assert spiking(torch.tensor([0.4, 0.6, 1.6, 9.0])).tolist() == [0, 1, 2, 4]
 
 

@@ -19,7 +19,9 @@ from bitsearch.allocate.signals.binning import BinningLoss
 from bitsearch.allocate.signals.fisher import Fisher, LayerFisher
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.quant.firing import largest_level, residual, spike_levels
 from bitsearch.quant.frames import bin_frames, hold_frames
+from bitsearch.quant.matching import matching_step
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import q_max, to_levels
 
@@ -45,10 +47,12 @@ class _LayerLosses(LayerFisher):
     """Sum of the spikes so far."""
     membranes: dict[_Prefix, Tensor] = field(default_factory=dict)
     """Of the next time step."""
+    unrefined: dict[int, Tensor] = field(default_factory=dict)
+    """Spikes of the network's own neuron, by the number of its time steps."""
 
     def state(self) -> dict[str, Any]:
         """Spikes and membranes follow from the rest."""
-        return super().state() | {"spikes": {}, "fired": {}, "membranes": {}}
+        return super().state() | {"spikes": {}, "fired": {}, "membranes": {}, "unrefined": {}}
 
     def probed(self) -> None:
         """Forget what followed from the probe before."""
@@ -60,6 +64,7 @@ class _LayerLosses(LayerFisher):
         self.spikes.clear()
         self.fired.clear()
         self.membranes.clear()
+        self.unrefined.clear()
 
 
 class FisherLossModel(Fisher[_LayerLosses]):
@@ -134,7 +139,8 @@ class FisherLossModel(Fisher[_LayerLosses]):
     def neuron_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
         """½·Σ F·(ō − x)² with one bit width a time step, averaged over the latest probe's samples.
 
-        With a time axis, ō is what is held over every frame, and x the mean of its bin.
+        A layer that stands for neurons of the network's is compared with what these send, o in the place of x. With a
+        time axis, ō is what is held over every frame, and x the mean of its bin.
         """
         state, layer = self.states[name], self.network.layers[name]
         if spike_bits not in state.spike_losses:
@@ -142,11 +148,12 @@ class FisherLossModel(Fisher[_LayerLosses]):
             assert fisher is not None
             if layer.frames is None:
                 fired = _fired(state, layer, spike_bits)
-                error = torch.sub(fired, inputs[0], alpha=time_steps).square_()
+                error = torch.sub(fired, _reference(state, layer, time_steps)[0], alpha=time_steps).square_()
                 loss = torch.mv(error, fisher[0, 0]).sum() / time_steps**2
             else:
                 spikes = [_spikes(state, layer, spike_bits[: t + 1], time_steps) for t in range(time_steps)]
-                error = hold_frames(torch.stack(spikes) - bin_frames(inputs, time_steps), len(inputs))
+                binned = bin_frames(_reference(state, layer, len(inputs)), time_steps)
+                error = hold_frames(torch.stack(spikes) - binned, len(inputs))
                 loss = torch.einsum("fnk,fgk,gnk->", error, fisher, error)
             state.spike_losses[spike_bits] = 0.5 * float(loss) / inputs.shape[1]
         return state.spike_losses[spike_bits]
@@ -155,6 +162,21 @@ class FisherLossModel(Fisher[_LayerLosses]):
 def _inputs(state: _LayerLosses) -> Tensor:
     assert state.inputs is not None, "probe before predicting"
     return state.inputs
+
+
+def _reference(state: _LayerLosses, layer: QuantizedLayer, time_steps: int) -> Tensor:
+    """``[F, N, sampled features]``: what spikes stand for, the currents, or those of the network's own neuron.
+
+    Of a static input F is 1, and the spikes are their mean over the given time steps.
+    """
+    inputs = _inputs(state)
+    if layer.neuron is None:
+        return inputs
+    if time_steps not in state.unrefined:
+        currents = inputs if layer.frames is not None else inputs[0]
+        spikes = layer.unrefined_spikes(currents, time_steps)
+        state.unrefined[time_steps] = spikes if layer.frames is not None else spikes.mean(0, keepdim=True)
+    return state.unrefined[time_steps]
 
 
 @functools.cache
@@ -181,10 +203,31 @@ def _spikes(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int, .
         bits, largest = _grid(spike_bits[-1], layer.signed_input, membrane.device)
         step = state.spike_steps.get(key)
         if step is None:
-            step = state.spike_steps[key] = renew_step(membrane, bits, signed=layer.signed_input)
-        levels = to_levels(membrane, step, bits, signed=layer.signed_input, largest=largest)
+            step = state.spike_steps[key] = _best_step(state, layer, spike_bits, time_steps, membrane, bits)
+        if layer.neuron is not None:
+            largest = largest_level(step, bits, signed=layer.signed_input, neuron=layer.neuron)
+        levels = spike_levels(membrane, step, bits, signed=layer.signed_input, largest=largest, neuron=layer.neuron)
         state.spikes[key] = levels.codes.mul_(step)
     return state.spikes[key]
+
+
+def _best_step(
+    state: _LayerLosses,
+    layer: QuantizedLayer,
+    spike_bits: tuple[int, ...],
+    time_steps: int,
+    membrane: Tensor,
+    bits: Tensor,
+) -> Tensor:
+    """Step size of the last of the given time steps."""
+    if layer.neuron is None:
+        return renew_step(membrane, bits, signed=layer.signed_input)
+    if time_steps:
+        spikes = bin_frames(_reference(state, layer, len(_inputs(state))), time_steps)[len(spike_bits) - 1]
+    else:
+        spikes = layer.unrefined_spikes(_inputs(state)[0], len(spike_bits))[-1]
+    step, before = layer.unrefined
+    return matching_step(membrane, spikes, step, bits, before=before, neuron=layer.neuron)
 
 
 def _membrane(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:
@@ -196,6 +239,6 @@ def _membrane(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int,
     key = (time_steps, spike_bits)
     if key not in state.membranes:
         before = _membrane(state, layer, spike_bits[:-1], time_steps)
-        residual = before - _spikes(state, layer, spike_bits, time_steps)
-        state.membranes[key] = torch.add(current, residual, alpha=layer.decay)
+        spikes = _spikes(state, layer, spike_bits, time_steps)
+        state.membranes[key] = torch.add(current, residual(before, spikes, layer.neuron), alpha=layer.decay)
     return state.membranes[key]

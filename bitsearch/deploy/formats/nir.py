@@ -2,15 +2,17 @@ r"""NIR: a quantized network as a graph of the Neuromorphic Intermediate Represe
 
 NIR streams: at every step each node passes on what it has, so a network maps where no layer averages over time, which
 is with event data and a step a frame, or with a single step. A refined neuron with one-bit spikes and one step size s
-is then ``IF`` (decay 1) or ``LIF`` (decay λ < 1) with threshold s, in terms of v = u + s/2:
+is then ``IF`` (decay 1) or ``LIF`` (decay λ < 1) with threshold s, in terms of v = u + s/2, or of v = u where the
+threshold is the full step:
 
 .. math::
     v_{t+1} = \lambda (v_t - s z_t) + (1 - \lambda) s/2 + I_{t+1}, \qquad z_t = [v_t > s]
 
-that is τ = dt/(1 − λ), v_leak = v_reset = s/2, where the membrane starts; with a single step it is a ``Threshold`` at
-s/2. NIR leaves a soft reset to its readers, and SpikingJelly's exporter (version 2.0) refuses one for that reason; so
-graphs are made of nodes here, whose metadata say ``reset = "subtract"``. Weights are quantized values with s and the
-batch norm behind them multiplied in.
+that is τ = dt/(1 − λ), v_leak = v_reset = s/2 (or 0), where the membrane starts; with a single step it is a
+``Threshold`` at s/2 (or s). A threshold that is reached and not passed is written as the number before it. A reset to
+zero is NIR's own, to v_reset; a soft one NIR leaves to its readers, and SpikingJelly's exporter (version 2.0) refuses
+it for that reason; so graphs are made of nodes here, whose metadata say ``reset``. Weights are quantized values with s
+and the batch norm behind them multiplied in.
 """
 
 import copy
@@ -229,7 +231,8 @@ class _Nodes:
     @staticmethod
     def _neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":
         nir_node = neuron(layer, shape)
-        nir_node.metadata = {"spike_bits": 1, "time_steps": layer.layer_plan.time_steps, "reset": "subtract"}
+        reset = "subtract" if layer.neuron is None else layer.neuron.reset
+        nir_node.metadata = {"spike_bits": 1, "time_steps": layer.active_steps, "reset": reset}
         return nir_node
 
     def _layer(self, node: Node, layer: QuantizedLayer, sources: list[str]) -> None:

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
+from bitsearch.plan import NeuronSettings
 
 if TYPE_CHECKING:
     import nir
@@ -23,22 +24,28 @@ def neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":
     """The neuron at a layer's input: ``IF``, ``LIF``, or with a single step ``Threshold``."""
     import nir
 
+    settings = layer.neuron or NeuronSettings()
     step = float(layer.spike_step[0])
+    # The membrane is higher by this than the layer's, so that its threshold is a whole step.
+    offset = step / 2 if settings.threshold == "half" else 0.0
+    # NIR's neurons fire above their threshold; one that fires at it is above the number before.
+    fires_at = settings.threshold == "full" and not settings.strict
+    threshold = float(np.nextafter(np.float32(step), np.float32(0))) if fires_at else step
 
     def constant(value: float) -> np.ndarray:
         return np.full(shape, value, dtype=np.float32)
 
     if layer.active_steps == 1:
-        return nir.Threshold(threshold=constant(step / 2))
+        return nir.Threshold(threshold=constant(threshold - offset))
     if layer.decay == 1:
-        return nir.IF(r=constant(1 / DT), v_threshold=constant(step), v_reset=constant(step / 2))
+        return nir.IF(r=constant(1 / DT), v_threshold=constant(threshold), v_reset=constant(offset))
     tau = DT / (1 - layer.decay)
     return nir.LIF(
         tau=constant(tau),
         r=constant(tau / DT),
-        v_leak=constant(step / 2),
-        v_threshold=constant(step),
-        v_reset=constant(step / 2),
+        v_leak=constant(offset),
+        v_threshold=constant(threshold),
+        v_reset=constant(offset),
     )
 
 

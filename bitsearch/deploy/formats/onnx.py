@@ -31,8 +31,9 @@ from bitsearch.files import write_whole
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import quantized_layers
-from bitsearch.plan import BitPlan
-from bitsearch.quant.uniform import q_max, to_levels
+from bitsearch.plan import BitPlan, NeuronSettings
+from bitsearch.quant.firing import largest_level, residual, spike_levels
+from bitsearch.quant.uniform import to_levels
 from bitsearch.train.predict import mean_over_frames, predict
 from bitsearch.version import __version__
 
@@ -162,6 +163,10 @@ class _PlainOperands:
     """What spikes are clipped to, by time step."""
     onnx_zero: Tensor
     onnx_bits: tuple[int, ...]
+    onnx_spike_bits: Tensor
+    onnx_largest_codes: Tensor
+    """Of every time step."""
+    neuron: NeuronSettings | None
 
     def quantized_weight(self) -> Tensor:
         per_channel = {"axis": 0} if self.onnx_scale.dim() else {}
@@ -178,17 +183,25 @@ class _PlainOperands:
         spikes: list[Tensor] = []
         membrane = currents[0] if framed else currents
         for t, bits in enumerate(self.onnx_bits):
-            step, largest = self.onnx_steps[t], self.onnx_largest[t]
-            spikes.append(self._spikes(membrane, step, largest, bits, signed=layer.signed_input))
+            spikes.append(self._spikes(membrane, t, bits, signed=layer.signed_input))
             if t + 1 < len(self.onnx_bits):
-                membrane = layer.decay * (membrane - spikes[t]) + (currents[t + 1] if framed else currents)
+                remaining = residual(membrane, spikes[t], layer.neuron)
+                membrane = layer.decay * remaining + (currents[t + 1] if framed else currents)
         if framed:
             return torch.stack(spikes)
         return functools.reduce(torch.add, spikes) / len(spikes)
 
-    def _spikes(self, x: Tensor, step: Tensor, largest: Tensor, bits: int, *, signed: bool) -> Tensor:
+    def _spikes(self, x: Tensor, t: int, bits: int, *, signed: bool) -> Tensor:
+        step, neuron = self.onnx_steps[t], self.neuron
         if signed and bits == 1:
             return torch.where(x < 0, -step, step)
+        if neuron is not None and neuron.threshold == "full":
+            # QuantizeLinear rounds to the nearest level.
+            levels = spike_levels(
+                x, step, self.onnx_spike_bits[t], signed=signed, largest=self.onnx_largest_codes[t], neuron=neuron
+            )
+            return levels.codes * step
+        largest = self.onnx_largest[t]
         least = -largest if signed else torch.zeros_like(largest)
         clipped = _node("Clip", (x, least, largest), x, x.dtype, {})
         # Unsigned, zero in the middle: ONNX Runtime 1.32 mixes up types where it moves an INT8 pair behind a reshape.
@@ -211,10 +224,12 @@ def _make_plain(layer: Any) -> None:
     layer.register_buffer("onnx_levels", levels.codes.to(torch.int8))
     layer.register_buffer("onnx_scale", layer.weight_step.flatten() if layer.weight_step.dim() else layer.weight_step)
     layer.register_buffer("onnx_steps", layer.spike_step.clone())
-    largest = q_max(layer.spike_bits, signed=layer.signed_input) * layer.spike_step
-    layer.register_buffer("onnx_largest", largest.detach())
+    largest = largest_level(layer.spike_step, layer.spike_bits, signed=layer.signed_input, neuron=layer.neuron)
+    layer.register_buffer("onnx_largest_codes", largest)
+    layer.register_buffer("onnx_largest", (largest * layer.spike_step).detach())
     layer.register_buffer("onnx_zero", torch.zeros((), dtype=torch.uint8))
     layer.onnx_bits = layer.layer_plan.spike_bits
+    layer.register_buffer("onnx_spike_bits", layer.spike_bits.clone())
     layer.__class__ = type(f"Plain{type(layer).__name__}", (_PlainOperands, type(layer)), {})
 
 

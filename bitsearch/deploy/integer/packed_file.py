@@ -34,8 +34,8 @@ from bitsearch.validation import Frozen, Name, explain
 FORMAT_VERSION = 5
 
 READABLE = ("2", "3", "4", "5")
-"""Format 4 is format 5 without transposed convolutions, ``neuron`` and ``synapses``; 3 also lacks ``fire`` and repeated
-inputs, 2 also ``scale``."""
+"""Format 4 is format 5 without transposed convolutions, settings of neurons, ``neuron`` and ``synapses``; 3 also lacks
+``fire`` and repeated inputs, 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""

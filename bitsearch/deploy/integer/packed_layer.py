@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,14 @@ class PackedLayer(Frozen):
     """Of a transposed convolution, which has one; None for every other layer."""
     frames: TimeSteps | None = None
     """F, where the time steps are those of the input's time axis."""
+    reset: Literal["subtract", "zero"] = "subtract"
+    """What a spike takes from the membrane: code_t·S_t, or all of it."""
+    threshold: Literal["half", "full"] = "half"
+    """Whether code_t is ⌊(2·u_t + S_t) / (2·S_t)⌋, or ⌊u_t / S_t⌋."""
+    strict: bool = False
+    """Whether it is ⌈u_t / S_t⌉ − 1 instead of the latter."""
+    largest: tuple[Annotated[int, Field(ge=1, le=255)], ...] | None = None
+    """The largest code of every time step, where that is less than q_max."""
 
     @model_validator(mode="after")
     def _one_setting_an_axis(self) -> "PackedLayer":
@@ -70,6 +79,19 @@ class PackedLayer(Frozen):
         for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
             if extra >= max(stride, dilation):
                 raise ValueError(f"output_padding is {extra}, with stride {stride} and dilation {dilation}; give less")
+
+    @model_validator(mode="after")
+    def _settings_of_one_neuron(self) -> "PackedLayer":
+        if self.strict and self.threshold == "half":
+            raise ValueError("a neuron whose threshold is half a step is strict")
+        if self.signed and (self.reset, self.threshold, self.largest) != ("subtract", "half", None):
+            raise ValueError("a signed input has settings that are for spikes of one sign")
+        if self.largest is not None and len(self.largest) != self.time_steps:
+            raise ValueError(f"{len(self.largest)} largest codes for {self.time_steps} time steps")
+        for bits, code in zip(self.spike_bits, self.largest or (), strict=False):
+            if code > q_max(bits, signed=False):
+                raise ValueError(f"a largest code of {code} for spikes of {bits} bits")
+        return self
 
     @property
     def outputs(self) -> int:
@@ -102,8 +124,8 @@ class PackedLayer(Frozen):
         return (max((end - first for first, end in self.bins), default=1) - 1).bit_length()
 
     def q_max(self, t: int) -> int:
-        """q_max of a time step's spikes."""
-        return q_max(self.spike_bits[t], signed=self.signed)
+        """The largest code of a time step's spikes."""
+        return q_max(self.spike_bits[t], signed=self.signed) if self.largest is None else self.largest[t]
 
 
 @dataclass(frozen=True)

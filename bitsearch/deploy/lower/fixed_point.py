@@ -24,7 +24,9 @@ from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, level_sums, max_code_sum
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
-from bitsearch.quant.uniform import to_levels
+from bitsearch.plan import NeuronSettings
+from bitsearch.quant.firing import largest_level
+from bitsearch.quant.uniform import q_max, to_levels
 from bitsearch.validation import explain
 
 Reals = npt.NDArray[np.float64]
@@ -69,6 +71,7 @@ def lower_layer(
         InputError: numbers that are not finite, or more additions than 50 bits have room for; names the layer.
     """
     plan = layer.layer_plan
+    neuron = plan.neuron or NeuronSettings()
     levels = weight_levels(layer).cpu().numpy()
     gain, offset = _folded(layer, norm)
     gain = gain if plan.frames is not None else gain / plan.time_steps
@@ -85,6 +88,10 @@ def lower_layer(
         shift=0,
         fraction=0,
         frames=plan.frames,
+        reset=neuron.reset,
+        threshold=neuron.threshold,
+        strict=neuron.strict,
+        largest=_largest_codes(layer),
         **_geometry(name, layer, before, after),
     )
     levels = levels.astype(np.int8)
@@ -114,6 +121,15 @@ def lower_layer(
         for values, places in ((gain, multiplier_fraction), (offset, fraction))
     )
     return packed, LayerNumbers(levels, multiplier, bias, steps)
+
+
+def _largest_codes(layer: QuantizedLayer) -> tuple[int, ...] | None:
+    """Of every time step, where spikes have fewer levels than their bits."""
+    steps, bits = (values.detach()[: layer.active_steps] for values in (layer.spike_step, layer.spike_bits))
+    largest = largest_level(steps, bits, signed=layer.signed_input, neuron=layer.neuron)
+    if bool((largest == q_max(bits, signed=layer.signed_input)).all()):
+        return None
+    return tuple(int(code) for code in largest)
 
 
 def _checked(name: str, layer: PackedLayer, step_fraction: int, shift: int, fraction: int) -> PackedLayer:

@@ -29,15 +29,25 @@ def membrane_bound(name: str, layer: PackedLayer, numbers: LayerNumbers, x: Rang
         u_low, u_high = low + residual[0], high + residual[1]
         top = layer.q_max(t) * step
         largest = max(largest, 2 * max(-u_low, u_high) + step, top + step)
-        # What is left: half a step inside of the range, all that is beyond it outside; at one signed bit a whole step.
-        inside = step if layer.signed else step // 2 + 1
-        bottom = -top if layer.signed else 0
-        residual = (min(u_low - bottom, -inside), max(u_high - top, inside))
+        residual = _residual_bounds(layer, u_low, u_high, top, step)
         if layer.decay != 1 << DECAY_FRACTION:
             largest = max(largest, max(-residual[0], residual[1]) * layer.decay + half(DECAY_FRACTION))
             residual = (decayed(residual[0], layer.decay), decayed(residual[1], layer.decay))
         check_width(name, largest)
     return largest, fraction
+
+
+def _residual_bounds(layer: PackedLayer, low: int, high: int, top: int, step: int) -> tuple[int, int]:
+    """What a membrane ``low`` … ``high`` leaves behind its spikes, of at most ``top`` and levels of ``step``."""
+    if layer.reset == "zero":
+        # Where nothing is sent it stays, below the threshold or at it.
+        return min(low, 0), max(min(high, step), 0)
+    if layer.threshold == "full":
+        return min(low, 0), max(high - top, step)
+    # Half a step inside of the range, all that is beyond it outside; at one signed bit a whole step.
+    inside = step if layer.signed else step // 2 + 1
+    bottom = -top if layer.signed else 0
+    return min(low - bottom, -inside), max(high - top, inside)
 
 
 def integer_spikes(
@@ -59,7 +69,10 @@ def integer_spikes(
         observer("membrane", t, membrane)
         observer("spikes", t, codes)
         if t + 1 < layer.time_steps:
-            membrane = torch.sub(membrane, codes, alpha=step << coarser)
+            if layer.reset == "zero":
+                membrane = membrane.masked_fill(codes != 0, 0)
+            else:
+                membrane = torch.sub(membrane, codes, alpha=step << coarser)
             if layer.decay != 1 << DECAY_FRACTION:
                 # The formula of `decayed`, in place.
                 membrane = (membrane * layer.decay).add_(half(DECAY_FRACTION))
@@ -86,15 +99,20 @@ def _integer_currents(layer: PackedLayer, x: Tensor, x_range: Range, widths: Neu
 
 
 def _integer_codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int) -> Tensor:
-    """⌊(2u + S) / (2S)⌋ within the code's range, S = ``step``·2^``coarser``; the sign alone at one signed bit."""
+    """The code of u within its range, S = ``step``·2^``coarser``; the sign alone at one signed bit.
+
+    ⌊(2u + S) / (2S)⌋ = ⌊(u + ⌊S / 2⌋) / S⌋, and ⌈u / S⌉ − 1 = ⌊(u − 1) / S⌋: one quotient of a number near u.
+    """
     largest = layer.q_max(t)
     if layer.signed and layer.spike_bits[t] == 1:
         return torch.where(membrane < 0, -1, 1).to(torch.int32)
+    whole = step << coarser
+    offset = whole >> 1 if layer.threshold == "half" else -int(layer.strict)
     if largest == 1 and not layer.signed:
-        return (membrane >= -(-(step << coarser) // 2)).to(torch.int32)
+        return (membrane >= whole - offset).to(torch.int32)
     # ⌊n / (S·2^k)⌋ = ⌊⌊n / 2^k⌋ / S⌋; in 64 bits, codes are counted from the least one, so that nothing is negative.
     lowest = -largest if layer.signed else 0
-    levels = membrane + (step << coarser >> 1)
+    levels = membrane + offset
     levels >>= coarser
     levels = levels.clamp_(lowest * step, (largest + 1) * step - 1).long()
     levels = levels if lowest == 0 else levels.sub_(lowest * step)
@@ -118,7 +136,8 @@ def float64_spikes(
         step = int(numbers.steps[t]) * 2.0**-layer.step_fraction
         codes = _float64_codes(membrane, step, layer, t)
         observer("spikes", t, codes.long())
-        residual = (layer.decay * 2.0**-DECAY_FRACTION) * (membrane - codes * step)
+        spikes_taken = membrane * (codes != 0) if layer.reset == "zero" else codes * step
+        residual = (layer.decay * 2.0**-DECAY_FRACTION) * (membrane - spikes_taken)
         current = currents[min(t + 1, len(currents) - 1)]
         membrane = current + (
             residual if layer.decay == 1 << DECAY_FRACTION else rounded(residual, widths.membrane_fraction)
@@ -141,4 +160,8 @@ def _float64_codes(membrane: Tensor, step: float, layer: PackedLayer, t: int) ->
     if layer.signed and layer.spike_bits[t] == 1:
         return torch.where(membrane < 0, -1.0, 1.0).double()
     largest = float(layer.q_max(t))
+    if layer.threshold == "full":
+        # ⌈a / b⌉ = −⌊−a / b⌋.
+        codes = -quotient(-membrane, step) - 1 if layer.strict else quotient(membrane, step)
+        return codes.clamp(0.0, largest)
     return quotient(2 * membrane + step, 2 * step).clamp(-largest if layer.signed else 0.0, largest)
