@@ -40,6 +40,8 @@ class Training(Frozen):
     """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Train with compiled quantizers; ``auto`` where the run is long enough to win the compilation back."""
+    membrane_gradient: Literal["cut", "through_time"] = "cut"
+    """Whether gradients go back through what a time step leaves on the membrane, or stop there, as published."""
     recompute: bool = False
     """Compute spikes and quantized weights again in backward: a third less memory, a few percent more time."""
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from bitsearch.layers import quantized_layers
 from bitsearch.quant.frames import bin_frames
-from bitsearch.quant.neuron import membrane_steps
+from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.runs.rebuild import rebuild
 
 MARGIN = rounding(64)
@@ -31,12 +31,15 @@ def boundary_distance(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
                 decay=layer.decay,
                 signed=layer.signed_input,
                 framed=framed,
+                neuron=layer.neuron,
             )
+            whole = layer.neuron is not None and layer.neuron.threshold == "full"
             for (levels, _), bits in zip(steps, layer.spike_bits, strict=False):
-                distance = (levels.scaled - levels.scaled.floor() - 0.5).abs() / levels.largest
+                nearest = levels.scaled.round() if whole else levels.scaled.floor() + 0.5
+                distance = (levels.scaled - nearest).abs() / levels.largest
                 # Nothing rounds beyond the largest level, nor below zero where nothing is negative; one bit has a sign.
                 least = -levels.largest if layer.signed_input else 0
-                inside = (levels.scaled > least) & (levels.scaled < levels.largest)
+                inside = (levels.scaled > least + 0.5 * whole) & (levels.scaled < levels.largest + 0.5 * whole)
                 distance = distance.where(inside, distance.new_tensor(1.0))
                 if layer.signed_input and bits == 1:
                     distance = levels.scaled.abs()

@@ -21,7 +21,7 @@ from bitsearch.frameworks.neurons import is_multi_step
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.quant.frames import bin_frames
-from bitsearch.quant.neuron import membrane_steps
+from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.train.predict import predict
 
 Spikes = dict[tuple[str, int], Tensor]

@@ -19,8 +19,10 @@ from bitsearch.layers.step_renewal import StepRenewal
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.firing import largest_level, residual
 from bitsearch.quant.frames import bin_frames, first_frames, hold_frames, with_time_gradient
-from bitsearch.quant.neuron import membrane_steps, refined_neuron, spike
+from bitsearch.quant.membrane_gradient import goes_through_time
+from bitsearch.quant.neuron import refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
+from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.quant.uniform import Levels, q_max, quantize, quantized, working_precision
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
@@ -132,7 +134,8 @@ class QuantizedLayer(StepRenewal):
             signed=self.signed_input,
             neuron=self.neuron,
         )
-        calls.residual = residual(membrane, spikes, self.neuron).detach()
+        remaining = residual(membrane, spikes, self.neuron)
+        calls.residual = remaining if goes_through_time() else remaining.detach()
         calls.step, calls.membrane = t, membrane.detach()
         return spikes.to(x.dtype)
 

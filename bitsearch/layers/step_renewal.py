@@ -12,7 +12,7 @@ from bitsearch.layers.learned_allocation import LearnedAllocation
 from bitsearch.quant.firing import residual, spike_levels
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.matching import matching_step
-from bitsearch.quant.neuron import membrane_steps
+from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.quant.renewal import check_finite, renew_step
 from bitsearch.quant.uniform import initial_step, working_precision
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.plan import NeuronSettings
-from bitsearch.quant.neuron import mean_spikes
+from bitsearch.quant.recurrence import mean_spikes
 from bitsearch.quant.uniform import working_precision
 
 

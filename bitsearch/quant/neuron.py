@@ -16,10 +16,17 @@ Event data have a time axis: the same recurrence then runs over the frames (``fr
 
 .. math::
     u_1 = x_1, \quad u_{t+1} = \lambda\,\mathrm{stopgrad}(u_t - o_t) + x_{t+1}
+
+Inside of :func:`bitsearch.quant.membrane_gradient.gradients_through_time` nothing is stopped: with I the
+straight-through :math:`\partial o_t / \partial u_t`,
+
+.. math::
+    \frac{\partial u_{t+1}}{\partial u_t} = \lambda (1 - I_t)
+
+and λ where nothing is sent, 0 elsewhere, for a membrane that a spike resets to zero: that reset's own derivative is
+left out.
 """
 
-import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,7 +35,9 @@ from torch.nn import functional
 
 from bitsearch.plan import NeuronSettings
 from bitsearch.quant.compilation import compilable
-from bitsearch.quant.firing import largest_level, residual, spike_levels
+from bitsearch.quant.firing import largest_level, residual
+from bitsearch.quant.membrane_gradient import goes_through_time
+from bitsearch.quant.recurrence import mean_spikes, membrane_steps
 from bitsearch.quant.uniform import (
     Levels,
     cast_like,
@@ -39,40 +48,7 @@ from bitsearch.quant.uniform import (
 )
 
 
-def membrane_steps(
-    x: Tensor,
-    steps: Tensor,
-    bits: Tensor,
-    *,
-    time_steps: int,
-    decay: float,
-    signed: bool,
-    framed: bool = False,
-    largest: Tensor | None = None,
-    neuron: NeuronSettings | None = None,
-) -> Iterator[tuple[Levels, Tensor]]:
-    """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
-
-    ``steps``, ``bits`` and ``largest`` (the most levels; None computes them) are ``[T_max]`` tensors with
-    T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
-    current of every step, and the items are shaped like one frame. ``neuron``: its reset and comparison; by default it
-    subtracts what it sends, and sends the nearest level.
-    """
-    x = working_precision(x)
-    membrane = x[0] if framed else x
-    if largest is None:
-        largest = largest_level(steps, bits, signed=signed, neuron=neuron)
-    for t in range(time_steps):
-        levels = spike_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t], neuron=neuron)
-        spikes = levels.codes * steps[t]
-        yield levels, spikes
-        if t + 1 < time_steps:
-            current = x[t + 1] if framed else x
-            # Without memory no residual is added: infinity times zero would be NaN.
-            membrane = torch.add(current, residual(membrane, spikes, neuron), alpha=decay) if decay else current
-
-
-# As in uniform.py, the kernels get q_max as an input.
+# As in uniform.py, the kernels get the most levels as an input.
 @compilable
 def spike(
     x: Tensor,
@@ -123,12 +99,9 @@ def _neuron_backward(
     for t, (levels, spikes) in enumerate(recurrence):
         step_grad = grad_share[t] if framed else grad_share
         inside_grad = step_grad * inside_range(levels)
-        grad_step, grad_bits = level_gradients(step_grad, inside_grad, levels, steps[t], bits[t], signed=signed)
-        if neuron is not None and neuron.largest is not None:
-            # Where the largest spike, and not the bits, is what clips, more bits change nothing.
-            grad_bits = torch.where(
-                levels.largest < q_max(bits[t], signed=signed), torch.zeros_like(grad_bits), grad_bits
-            )
+        grad_step, grad_bits = _level_gradients(
+            step_grad, inside_grad, levels, steps[t], bits[t], signed=signed, neuron=neuron
+        )
         grad_steps.append(grad_step)
         grad_bits_list.append(grad_bits)
         if framed:
@@ -143,8 +116,84 @@ def _neuron_backward(
     return cast_like(grad_x, x), torch.stack(grad_steps), torch.stack(grad_bits_list), grad_time
 
 
+@compilable
+def _backward_through_time(
+    grad: Tensor,
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    largest: Tensor,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    framed: bool = False,
+    neuron: NeuronSettings | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As :func:`_neuron_backward`, through the membranes; all levels are held at once."""
+    grad = working_precision(grad)
+    grad_share = grad / time_steps if time_steps > 1 and not framed else grad
+    recurrence = membrane_steps(
+        x,
+        steps,
+        bits,
+        time_steps=time_steps,
+        decay=decay,
+        signed=signed,
+        framed=framed,
+        largest=largest,
+        neuron=neuron,
+    )
+    grad_steps: list[Tensor] = []
+    grad_bits_list: list[Tensor] = []
+    spike_products: list[Tensor] = []
+    membrane_grads: list[Tensor] = []
+    residual_grad: Tensor | None = None
+    for t, (levels, spikes) in reversed(list(enumerate(recurrence))):
+        step_grad = grad_share[t] if framed else grad_share
+        if not framed:
+            spike_products.append((step_grad * spikes).sum())
+        passed_on = residual_grad
+        if residual_grad is not None and (neuron is None or neuron.reset == "subtract"):
+            step_grad = step_grad - residual_grad
+        elif residual_grad is not None:
+            passed_on = residual(residual_grad, spikes, neuron)
+        membrane_grad = step_grad * inside_range(levels)
+        grad_step, grad_bits = _level_gradients(
+            step_grad, membrane_grad, levels, steps[t], bits[t], signed=signed, neuron=neuron
+        )
+        grad_steps.insert(0, grad_step)
+        grad_bits_list.insert(0, grad_bits)
+        membrane_grads.insert(0, membrane_grad if passed_on is None else membrane_grad + passed_on)
+        residual_grad = decay * membrane_grads[0]
+    grad_time = grad.new_zeros(()) if framed else -torch.stack(spike_products).sum() / time_steps
+    grads = torch.stack(membrane_grads)
+    grad_x = grads if framed else grads.sum(0)
+    return cast_like(grad_x, x), torch.stack(grad_steps), torch.stack(grad_bits_list), grad_time
+
+
+def _level_gradients(
+    step_grad: Tensor,
+    inside_grad: Tensor,
+    levels: Levels,
+    step: Tensor,
+    bits: Tensor,
+    *,
+    signed: bool,
+    neuron: NeuronSettings | None,
+) -> tuple[Tensor, Tensor]:
+    """(ds, db) of a time step's spikes."""
+    grad_step, grad_bits = level_gradients(step_grad, inside_grad, levels, step, bits, signed=signed)
+    if neuron is not None and neuron.largest is not None:
+        # Where the largest spike, and not the bits, is what clips, more bits change nothing.
+        grad_bits = torch.where(levels.largest < q_max(bits, signed=signed), torch.zeros_like(grad_bits), grad_bits)
+    return grad_step, grad_bits
+
+
 class _RefinedNeuron(torch.autograd.Function):
-    """Analytic backward: the residual is detached, so o_t depends on x only through ``+ x``. Saves its inputs only."""
+    """Analytic backward, by default with detached residuals: o_t depends on x only through ``+ x``.
+
+    Saves its inputs only.
+    """
 
     @staticmethod
     def forward(
@@ -159,16 +208,19 @@ class _RefinedNeuron(torch.autograd.Function):
         signed: bool,
         framed: bool,
         neuron: NeuronSettings | None,
+        through_time: bool,
     ) -> Tensor:
         largest = largest_level(steps, bits, signed=signed, neuron=neuron)
         ctx.save_for_backward(x, steps, bits, largest)
         ctx.settings = (time_steps, decay, signed, framed, neuron)
+        ctx.through_time = through_time and time_steps > 1 and decay != 0
         return spike(x, steps, bits, largest, *ctx.settings)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, steps, bits, largest = ctx.saved_tensors
-        grad_x, grad_steps, grad_bits, grad_time = _neuron_backward(grad, x, steps, bits, largest, *ctx.settings)
+        backward = _backward_through_time if ctx.through_time else _neuron_backward
+        grad_x, grad_steps, grad_bits, grad_time = backward(grad, x, steps, bits, largest, *ctx.settings)
         padding = (0, len(steps) - len(grad_steps))
         grad_steps, grad_bits = (functional.pad(gradients, padding) for gradients in (grad_steps, grad_bits))
         _, _, _, needs_bits, needs_time, *_ = ctx.needs_input_grad
@@ -178,38 +230,8 @@ class _RefinedNeuron(torch.autograd.Function):
             None,
             grad_bits if needs_bits else None,
             grad_time if needs_time else None,
-            *[None] * 5,
+            *[None] * 6,
         )
-
-
-def mean_spikes(
-    x: Tensor,
-    steps: Tensor,
-    bits: Tensor,
-    *,
-    time_steps: int,
-    decay: float,
-    signed: bool,
-    framed: bool = False,
-    largest: Tensor | None = None,
-    neuron: NeuronSettings | None = None,
-) -> Tensor:
-    """ō, or every o_t with ``framed``, without analytic gradients; shapes as in :func:`membrane_steps`."""
-    recurrence = membrane_steps(
-        x,
-        steps,
-        bits,
-        time_steps=time_steps,
-        decay=decay,
-        signed=signed,
-        framed=framed,
-        largest=largest,
-        neuron=neuron,
-    )
-    if framed:
-        return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)
-    spike_sum = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
-    return cast_like(spike_sum if time_steps == 1 else spike_sum / time_steps, x)
 
 
 def refined_neuron(
@@ -250,6 +272,6 @@ def refined_neuron(
             x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, neuron=neuron
         )
     result: Tensor = _RefinedNeuron.apply(
-        x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed, neuron
+        x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed, neuron, goes_through_time()
     )
     return result

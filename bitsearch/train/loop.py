@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from bitsearch.distributed import all_reduce_sum
 from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training
 from bitsearch.train.epoch_record import EpochRecord
@@ -127,7 +129,8 @@ def train(
     done = checkpoints.restore(about, lasting | passing) if checkpoints is not None else 0
     bits_before = _bits(network) if done else []
     share = (fabric.global_rank, fabric.world_size)
-    with shared_batch_norm(network):
+    through_time = training.membrane_gradient == "through_time"
+    with shared_batch_norm(network), gradients_through_time() if through_time else nullcontext():
         batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
         for epoch in range(done + 1, epochs + 1):
             seed_epoch(seed, epoch, fabric.global_rank)

@@ -21,7 +21,7 @@ from bitsearch.cost.geometry import measure, trace
 from bitsearch.layers import convert
 from bitsearch.models.resnet_cifar import resnet18_cifar, resnet20
 from bitsearch.plan import LayerPlan
-from bitsearch.quant.neuron import membrane_steps
+from bitsearch.quant.recurrence import membrane_steps
 
 
 def multi_step(network):

@@ -1,14 +1,18 @@
 """A network's own neurons after conversion: at its own setting, every spike is SpikingJelly's."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
+from tolerances import summed
 from torch import nn
 
 import bitsearch
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import NeuronSettings, UniformBits
+from bitsearch.quant.membrane_gradient import gradients_through_time
 
 NODES = {
     "IF": neuron.IFNode,
@@ -109,16 +113,19 @@ def test_a_threshold_is_the_unit_of_the_currents(v_reset):
         assert torch.equal(theirs.reshape(mine.shape), mine)
 
 
+class Loop(nn.Module):
+    """Single-step modules, once a frame."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        functional.set_step_mode(self, "s")
+
+    def forward(self, x):
+        return torch.stack([self.net(frame) for frame in x])
+
+
 def test_a_loop_over_frames_has_the_same_spikes():
-    class Loop(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-            functional.set_step_mode(self, "s")
-
-        def forward(self, x):
-            return torch.stack([self.net(frame) for frame in x])
-
     for v_reset in (None, 0.0):
         whole = network(lambda v_reset=v_reset: NODES["LIF"](v_reset=v_reset))
         x = events(4)
@@ -126,16 +133,26 @@ def test_a_loop_over_frames_has_the_same_spikes():
         assert torch.equal(converted(Loop(whole), x)(x), expected)
 
 
+@pytest.mark.parametrize("through_time", [False, True], ids=["cut", "through time"])
+@pytest.mark.parametrize("v_reset", [None, 0.0])
+def test_a_loop_has_the_gradients_of_its_multi_step_twin(v_reset, through_time):
+    x, gradients = events(4).double(), []
+    for make in (Loop, lambda net: net):
+        net = network(lambda: neuron.LIFNode(tau=2.0, v_reset=v_reset)).double()
+        quantized = converted(make(net), x)
+        with gradients_through_time() if through_time else nullcontext():
+            quantized(x).square().sum().backward()
+        gradients.append({path.removeprefix("network.net."): p.grad for path, p in quantized.named_parameters()})
+    loop, whole = gradients
+    for path, gradient in whole.items():
+        # A loop has no choice of time steps; step sizes are in float32.
+        if "latent" not in path:
+            tolerance = summed(16 * 4 * 288, float(gradient.abs().max()), gradient.dtype)
+            torch.testing.assert_close(loop[path.removeprefix("network.")], gradient, **tolerance)
+    assert whole["network.0.weight"].abs().sum() > 0
+
+
 def test_a_loop_sets_the_steps_of_its_multi_step_twin():
-    class Loop(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-            functional.set_step_mode(self, "s")
-
-        def forward(self, x):
-            return torch.stack([self.net(frame) for frame in x])
-
     # Levels up to four: two bits are fewer than the neuron's own.
     x = events(4)
     whole, loop = (converted(net, x, 2) for net in (network(neuron.ILIFNode), Loop(network(neuron.ILIFNode))))

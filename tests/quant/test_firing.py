@@ -1,6 +1,7 @@
 """The settings of a network's own neuron, against equations written in float64 and against torch's own gradients."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from tolerances import FLOAT64
 from bitsearch.plan import NeuronSettings
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.matching import matching_step
-from bitsearch.quant.neuron import mean_spikes, refined_neuron
+from bitsearch.quant.membrane_gradient import gradients_through_time
+from bitsearch.quant.neuron import refined_neuron
+from bitsearch.quant.recurrence import mean_spikes
 
 QUICK = examples(60)
 SETTINGS = [
@@ -124,28 +127,36 @@ def differentiable_spikes(x, step, most, settings):
     return codes * step
 
 
+@pytest.mark.parametrize("through_time", [False, True], ids=["cut", "through time"])
+@pytest.mark.parametrize("framed", [True, False], ids=["frames", "static"])
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("threshold", ["half", "full"])
 @QUICK
 @given(seed=st.integers(0, 2**32 - 1), decay=st.sampled_from([0.0, 0.3, 1.0]))
-def test_gradients_are_those_of_straight_through_rounding(reset, threshold, seed, decay):
+def test_gradients_are_those_of_straight_through_rounding(reset, threshold, framed, through_time, seed, decay):
     settings = NeuronSettings(reset=reset, threshold=threshold)
     generator = np.random.default_rng(seed)
-    values, bits = generator.normal(size=(4, 30)) * 3 + 1, [1, 3, 2, 4]
-    sizes, grad = generator.uniform(0.3, 2, size=4), torch.tensor(generator.normal(size=(4, 30)))
+    shape = (4, 30) if framed else (30,)
+    values, bits = generator.normal(size=shape) * 3 + 1, [1, 3, 2, 4]
+    sizes, grad = generator.uniform(0.3, 2, size=4), torch.tensor(generator.normal(size=shape))
     x, steps = torch.tensor(values, requires_grad=True), torch.tensor(sizes, requires_grad=True)
     latent = torch.tensor(bits, dtype=torch.float64, requires_grad=True)
-    result = refined_neuron(x, steps, latent.detach(), latent, time_steps=4, decay=decay, framed=True, neuron=settings)
+    with gradients_through_time() if through_time else nullcontext():
+        result = refined_neuron(
+            x, steps, latent.detach(), latent, time_steps=4, decay=decay, framed=framed, neuron=settings
+        )
     result.backward(grad)
 
     plain_x, plain_steps = torch.tensor(values, requires_grad=True), torch.tensor(sizes, requires_grad=True)
     left, sent = torch.zeros(30, dtype=torch.float64), []
     for t in range(4):
-        u = plain_x[t] + decay * left
+        u = (plain_x[t] if framed else plain_x) + decay * left
         sent.append(differentiable_spikes(u, plain_steps[t], 2 ** bits[t] - 1, settings))
-        left = (u - sent[-1] if reset == "subtract" else u * (sent[-1] == 0)).detach()
-    torch.testing.assert_close(result, torch.stack(sent), rtol=FLOAT64, atol=FLOAT64)
-    torch.stack(sent).backward(grad)
+        left = u - sent[-1] if reset == "subtract" else u * (sent[-1] == 0)
+        left = left if through_time else left.detach()
+    expected = torch.stack(sent) if framed else torch.stack(sent).mean(0)
+    torch.testing.assert_close(result, expected, rtol=FLOAT64, atol=FLOAT64)
+    expected.backward(grad)
     torch.testing.assert_close(x.grad, plain_x.grad, rtol=FLOAT64, atol=FLOAT64)
     scale = torch.tensor([1 / math.sqrt(30 * (2**width - 1)) for width in bits], dtype=torch.float64)
     torch.testing.assert_close(steps.grad, plain_steps.grad * scale, rtol=FLOAT64, atol=FLOAT64)

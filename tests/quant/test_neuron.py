@@ -10,7 +10,8 @@ from profiles import examples
 from spikingjelly.activation_based.neuron import IFNode
 from tolerances import FLOAT64
 
-from bitsearch.quant.neuron import mean_spikes, membrane_steps, refined_neuron
+from bitsearch.quant.neuron import refined_neuron
+from bitsearch.quant.recurrence import mean_spikes, membrane_steps
 from bitsearch.quant.uniform import SMALLEST_STEP, quantize
 
 QUICK = examples(100)

@@ -8,6 +8,7 @@ from tolerances import rounding
 
 from bitsearch.allocate.learnable import quantize
 from bitsearch.plan import UniformBits
+from bitsearch.quant.membrane_gradient import goes_through_time
 from bitsearch.space import Training
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import Callback, train
@@ -33,6 +34,25 @@ def test_training_lowers_the_loss_and_reports_every_epoch(fresh_network, splits)
     assert fell(before, sample_losses(network, *splits.train.tensors))
     assert records[-1].validation_accuracy > guessed(100, 10)
     assert records[-1].validation_accuracy == evaluate(network, splits.validation, 7)
+
+
+class Watch(Callback):
+    """Whether gradients go through time in a forward pass."""
+
+    def __init__(self):
+        self.through_time = set()
+
+    def after_forward(self, logits):
+        self.through_time.add(goes_through_time())
+
+
+@pytest.mark.parametrize(("setting", "through_time"), [("cut", False), ("through_time", True)])
+def test_gradients_go_through_membranes_where_the_training_says_so(network, splits, batch, setting, through_time):
+    quantized, watch = learnable(network, batch), Watch()
+    training = Training(batch_size=256, membrane_gradient=setting)
+    train(quantized, TrainingSession(splits, training), epochs=1, seed=0, phase="", callbacks=[watch])
+    assert watch.through_time == {through_time}
+    assert not goes_through_time()
 
 
 def test_a_quantized_network_recovers_by_training(network, splits, batch):

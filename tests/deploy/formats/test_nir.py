@@ -14,7 +14,7 @@ from torch import nn
 from bitsearch.deploy.formats.nir import export_nir, share_steps
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
-from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.plan import BitPlan, LayerPlan, NeuronSettings
 
 FRAMES, BATCH = 5, 4
 
@@ -64,8 +64,9 @@ def _step(node, x, name, potentials, dt):
         assert kind == "IF"
         v = v + dt * tensors["r"] * x
     spikes = (v > tensors["v_threshold"]).float()
-    assert node.metadata["reset"] == "subtract"
     potentials[name] = v - spikes * tensors["v_threshold"]
+    if node.metadata["reset"] == "zero":
+        potentials[name] = torch.where(spikes == 1, tensors["v_reset"], v)
     return spikes
 
 
@@ -162,6 +163,25 @@ def test_a_neuron_in_front_of_pooling_is_a_node_there(node, decay, events, make_
     assert outputs["1"].shape == (FRAMES, BATCH, 4, 6, 6)
     assert 0 < spikes["3"].mean() < 1
     torch.testing.assert_close(outputs["output"], output, **summed(64))
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_a_networks_own_neurons_are_written_as_what_they_are(reset, strict, decay, events, make_plan, tmp_path):
+    settings = NeuronSettings(reset=reset, threshold="full", strict=strict, largest=1)
+    network = quantized(mlp(), events, ("1", "4"), decay=decay, neuron=settings)
+    plan = make_plan({name: part.layer_plan for name, part in quantized_layers(network).items()})
+    # The events are zeros and ones, so that the first neurons have many a membrane at their threshold.
+    export_nir(network, events, tmp_path / "network.nir", plan)
+    outputs = run_nir(tmp_path / "network.nir", events)
+    spikes, _ = spikes_of(network, events, ("1", "4"))
+    assert torch.equal(outputs["1.neuron"], spikes["1"])
+    assert 0 < spikes["1"].mean() < 1
+    node = nir.read(tmp_path / "network.nir").nodes["1.neuron"]
+    assert node.metadata["reset"] == reset
+    assert not np.any(node.v_reset)
+    assert np.all(node.v_threshold < 1) == (not strict)
 
 
 @pytest.mark.parametrize(("make", "names"), [(mlp, ("1", "4")), (Branches, ("conv1", "conv2", "conv3"))])

@@ -16,7 +16,7 @@ from bitsearch.data import Splits
 from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
-from bitsearch.plan import LayerPlan
+from bitsearch.plan import LayerPlan, NeuronSettings
 from bitsearch.train.predict import predict
 
 LOGITS = 2 * rounding(128)
@@ -273,6 +273,29 @@ def test_any_number_of_samples_gets_the_logits_of_the_network(make, plan, make_p
         agreement = check_onnx(tmp_path / "network.onnx", network, samples(inputs), batch_size)
         assert (agreement.samples, agreement.agreeing) == (len(inputs), len(inputs))
         assert agreement.difference < LOGITS
+
+
+@pytest.mark.parametrize(
+    ("reset", "threshold", "strict"), [("subtract", "full", False), ("zero", "full", True), ("zero", "half", False)]
+)
+def test_a_networks_own_neurons_are_exported(reset, threshold, strict, make_plan, tmp_path):
+    settings = NeuronSettings(reset=reset, threshold=threshold, strict=strict, largest=2)
+    torch.manual_seed(0)
+    plan = {
+        "first": layer_plan(8, signed_input=True),
+        "second": layer_plan(2, 3, 1, neuron=settings),
+        "third": layer_plan(4, neuron=settings),
+        "shortcut": layer_plan(3, 3, decay=0.5, neuron=settings),
+        "classifier": layer_plan(5),
+    }
+    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+    network = calibrate(convert(Residual(), plan), x)
+    export_onnx(network, x[:4], tmp_path / "network.onnx", make_plan(plan))
+    x = x[boundary_distance(network, x) > MARGIN]
+    assert len(x) > 32
+    agreement = check_onnx(tmp_path / "network.onnx", network, samples(x))
+    assert (agreement.samples, agreement.agreeing) == (len(x), len(x))
+    assert agreement.difference < LOGITS
 
 
 def test_what_checker_and_runtime_say_is_one_line(every_width, make_plan, examples, tmp_path, monkeypatch):

@@ -1,0 +1,74 @@
+"""The recurrence of a spiking neuron over its time steps, whose equations :mod:`bitsearch.quant.neuron` has."""
+
+import functools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bitsearch.plan import NeuronSettings
+from bitsearch.quant.firing import largest_level, residual, spike_levels
+from bitsearch.quant.uniform import Levels, cast_like, working_precision
+
+
+def membrane_steps(
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    *,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    framed: bool = False,
+    largest: Tensor | None = None,
+    neuron: NeuronSettings | None = None,
+) -> Iterator[tuple[Levels, Tensor]]:
+    """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
+
+    ``steps``, ``bits`` and ``largest`` (the most levels; None computes them) are ``[T_max]`` tensors with
+    T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
+    current of every step, and the items are shaped like one frame. ``neuron``: its reset and comparison; by default it
+    subtracts what it sends, and sends the nearest level.
+    """
+    x = working_precision(x)
+    membrane = x[0] if framed else x
+    if largest is None:
+        largest = largest_level(steps, bits, signed=signed, neuron=neuron)
+    for t in range(time_steps):
+        levels = spike_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t], neuron=neuron)
+        spikes = levels.codes * steps[t]
+        yield levels, spikes
+        if t + 1 < time_steps:
+            current = x[t + 1] if framed else x
+            # Without memory no residual is added: infinity times zero would be NaN.
+            membrane = torch.add(current, residual(membrane, spikes, neuron), alpha=decay) if decay else current
+
+
+def mean_spikes(
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    *,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    framed: bool = False,
+    largest: Tensor | None = None,
+    neuron: NeuronSettings | None = None,
+) -> Tensor:
+    """ō, or every o_t with ``framed``, without analytic gradients; shapes as in :func:`membrane_steps`."""
+    recurrence = membrane_steps(
+        x,
+        steps,
+        bits,
+        time_steps=time_steps,
+        decay=decay,
+        signed=signed,
+        framed=framed,
+        largest=largest,
+        neuron=neuron,
+    )
+    if framed:
+        return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)
+    spike_sum = functools.reduce(Tensor.add_, (spikes for _, spikes in recurrence))
+    return cast_like(spike_sum if time_steps == 1 else spike_sum / time_steps, x)
