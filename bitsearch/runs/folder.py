@@ -197,7 +197,19 @@ class RunFolder:
         """The plans of all finished trials, in order."""
         files = sorted((self.path / "plans").glob("trial-*.json"))
         # A plan trained on, trial-0004.trained.json, is no trial of the run.
-        return [BitPlan.load(path) for path in files if path.stem.removeprefix("trial-").isdigit()]
+        return [self._load_plan(path) for path in files if path.stem.removeprefix("trial-").isdigit()]
+
+    def _load_plan(self, path: Path) -> BitPlan:
+        """A trial's plan; InputError if it lacks a cost that the run is judged by, as one from elsewhere may."""
+        plan = BitPlan.load(path)
+        if self.settings_file.is_file():
+            for metric in (self.settings.metric, *self.settings.limits):
+                if metric not in plan.costs:
+                    raise InputError(
+                        f"{path} has no cost {metric!r}, by which {self.settings_file} judges plans; put the run's own "
+                        "file back, or delete it"
+                    )
+        return plan
 
     def plan(self, trial: int) -> BitPlan:
         """One trial's plan; InputError if it has none."""
@@ -205,7 +217,7 @@ class RunFolder:
         if not path.is_file():
             numbers = ", ".join(str(plan.provenance.trial) for plan in self.plans()) or "none"
             raise InputError(f"trial {trial} of {self.path} has no plan; trials with one: {numbers}")
-        return BitPlan.load(path)
+        return self._load_plan(path)
 
     def front(self) -> list[BitPlan]:
         """The Pareto front over the run's metric."""

@@ -31,7 +31,8 @@ def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | No
     limit = settings.baseline_costs[metric] / value if ratio else value
     limited = Budget(metric, amount.strip(), limit)
     budgets = (limited, *(fixed for fixed in settings.budgets if fixed.of_target))
-    plans = [_with_budgets(plan, budgets) for plan in folder.plans()]
+    # Plans of an earlier version may lack a metric.
+    plans = [_with_budgets(plan, budgets) for plan in folder.plans() if metric in plan.costs]
     best = best_plan(plans, metric)
     if best is None:
         least = min((plan.costs[metric] for plan in plans), default=float("nan"))

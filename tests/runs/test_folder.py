@@ -130,3 +130,13 @@ def test_a_run_whose_plans_are_gone_is_not_to_be_run_again(finished_run, copied)
         path.unlink()
     with pytest.raises(InputError, match=r"has no plans, though \d+ trials have finished; put the files back into"):
         folder.chosen()
+
+
+def test_a_plan_without_a_cost_of_the_run_is_refused_by_name(finished_run, copied):
+    folder = copied(finished_run).folder
+    plan = folder.plan(0)
+    costs = {name: value for name, value in plan.costs.items() if name != "bit_budget"}
+    plan.model_copy(update={"costs": costs}).save(folder.plan_file(0))
+    for use in (folder.plans, folder.chosen, lambda: folder.plan(0)):
+        with pytest.raises(InputError, match=r"trial-0000\.json has no cost 'bit_budget', by which .*run\.toml judges"):
+            use()
