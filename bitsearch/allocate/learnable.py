@@ -1,12 +1,12 @@
 """A network whose bits are drawn to budgets in a loop of the user's: what :func:`bitsearch.quantize` returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetPenalty, Prices
 from bitsearch.allocate.solvers.projection import project
-from bitsearch.choices import Choices, FirstLayer
+from bitsearch.choices import Choices, FirstLayer, Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.frameworks.declared import declare_neuron
@@ -91,6 +91,7 @@ def quantize(
     time_axis: bool = False,
     signed_input: bool | None = None,
     neurons: Mapping[type[nn.Module], DeclaredNeuron] | None = None,
+    ties: Iterable[Tie] = (),
 ) -> LearnableNetwork:
     """Make a network's bits learnable: one of torch, SpikingJelly, snnTorch or Norse, step by step or on sequences.
 
@@ -114,12 +115,12 @@ def quantize(
             it, that is seen without being told.
         signed_input: True if inputs may be below zero; by default, if the example is anywhere. What comes below zero
             all the same is counted, and a warning says so.
-
         neurons: spiking neurons of your own classes, as :func:`bitsearch.declare_neuron` takes them.
+        ties: layers that share numbers; layers with one weight (one parameter) have one weight width without it.
 
     Raises:
         InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
-            module that a glob matches.
+            module that a glob matches; or layers that share a number have no choice of it in common.
 
     >>> network = bitsearch.make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
     >>> quantized = bitsearch.quantize(network, torch.rand(16, 1, 8, 8))
@@ -146,7 +147,7 @@ def quantize(
         nonnegative_input=None if signed_input is None else not signed_input,
     )
     model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
-    rules = AllowedBits.make(model, choices or Choices(), first_layer)
+    rules = AllowedBits.make(model, choices or Choices(), first_layer, ties)
     return LearnableNetwork.learnable(
         network,
         model,

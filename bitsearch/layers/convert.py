@@ -18,6 +18,7 @@ from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, Quantized
 from bitsearch.layers.neurons import replace_neurons
 from bitsearch.layers.passes import bound_passes
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.layers.sharing import share_weight_steps
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d, QuantizedConvTranspose3d
 from bitsearch.plan import BitPlan, LayerPlan
 
@@ -48,7 +49,8 @@ def convert(
         choices: layers whose bits may move, and within what; the others are fixed.
 
     Raises:
-        InputError: a name that is not in the network, or not a layer that can be quantized.
+        InputError: a name that is not in the network, or not a layer that can be quantized; or layers with one weight
+            that the plan gives several widths.
     """
     # What a neuron keeps of its last input belongs to a graph that cannot be copied.
     reset_states(network)
@@ -67,6 +69,7 @@ def convert(
         module.__class__ = _QUANTIZED[type(module)]
         assert isinstance(module, QuantizedLayer)
         module.add_quantization(layer_plan, (choices or {}).get(name))
+    share_weight_steps(quantized_layers(network))
     replace_neurons(network, plan)
     absorb_relus(network, currents=any(layer.neurons is None for layer in plan.values()))
     if any(layer.loop or layer.in_place for layer in plan.values()):
@@ -91,7 +94,7 @@ def apply(plan: BitPlan, network: nn.Module) -> nn.Module:
     Step sizes are set from the first batch unless weights are loaded with :func:`bitsearch.load_weights`.
 
     Raises:
-        InputError: the plan names a layer that the network does not have.
+        InputError: the plan names a layer that the network does not have, or gives one weight several widths.
 
     >>> plan = bitsearch.BitPlan.load("run/plan.json")
     >>> network = bitsearch.make_network("digits_cnn", {"width": 2}, input_shape=(1, 8, 8), classes=10)

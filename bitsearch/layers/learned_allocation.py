@@ -29,8 +29,14 @@ class LearnedAllocation(nn.Module):
     reach zero (Jain et al. 2019, arXiv 1903.08066).
 
     Without latents the allocation is fixed.
+
+    Layers that share a number have one latent of it (:mod:`bitsearch.layers.sharing`), and round it alike.
     """
 
+    weight_partners: tuple["LearnedAllocation", ...]
+    """Other layers that have the same weight, and one step size of it with this one."""
+    spike_partners: tuple["LearnedAllocation", ...]
+    """Other layers that read the same spikes, and have one step size of each time step with this one."""
     weight: Tensor
     weight_log_step: nn.Parameter
     spike_log_step: nn.Parameter
@@ -50,6 +56,7 @@ class LearnedAllocation(nn.Module):
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
         self.neuron = plan.neuron
         self.choices = choices
+        self.weight_partners = self.spike_partners = ()
         self.renew_weights = self.renew_spikes = True
         self.renewals = 0
         slots = plan.time_steps if choices is None else choices.time_steps.high
@@ -210,7 +217,14 @@ class LearnedAllocation(nn.Module):
         self.spike_bits = kept_for.new_zeros(slots)
         self.weight_latent = self.spike_latent = self.time_latent = None
         self.renew_weights = self.renew_spikes = True
+        for partner in self.spike_partners:
+            partner.spike_log_step = self.spike_log_step
         self._write(plan)
+
+    def part_weight_step(self) -> None:
+        """Have a weight step of its own again, as layers with one weight had in files of earlier versions."""
+        self.weight_log_step = nn.Parameter(self.weight_log_step.detach().clone())
+        self.weight_partners = ()
 
 
 def _follow(latent: float, current: int, allowed: Span) -> int:

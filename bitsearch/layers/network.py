@@ -13,6 +13,7 @@ from bitsearch.layers.clipped_input import count_clipped, warn_of_clipped
 from bitsearch.layers.conversion import Converted, conversion
 from bitsearch.layers.convert import convert, fix_allocation, quantized_layers
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.layers.sharing import share_latents
 from bitsearch.plan import LayerPlan, UniformBits
 
 Allocation = tuple[Tensor, Tensor, Tensor]
@@ -73,6 +74,7 @@ class QuantizedNetwork(nn.Module):
         searched = {name: rules.choices[name] for name in rules.searched}
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
+        share_latents(quantized.layers, rules)
         unquantized = {layer.name: layer.fixed_reason for layer in model.unquantized if layer.fixed_reason is not None}
         quantized.conversion = conversion(network, converted, unquantized, model.staying, model.moving)
         return quantized
@@ -109,9 +111,10 @@ class QuantizedNetwork(nn.Module):
         """
         if parts == 1:
             return
-        for layer in self.layers.values():
-            if layer.spike_log_step.grad is not None:
-                layer.spike_log_step.grad /= parts**0.5
+        # Each once, though several layers may have one.
+        for steps in dict.fromkeys(layer.spike_log_step for layer in self.layers.values()):
+            if steps.grad is not None:
+                steps.grad /= parts**0.5
 
     def round_latents(self) -> None:
         """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
@@ -153,6 +156,7 @@ class QuantizedNetwork(nn.Module):
             if layer.is_learnable:
                 bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
                 times += [layer.time_latent]  # type: ignore[list-item]
+        bits, times, steps = (list(dict.fromkeys(parameters)) for parameters in (bits, times, steps))
         grouped = {id(parameter) for parameter in bits + times + steps}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in grouped]
         groups = [

@@ -50,6 +50,7 @@ class QuantizedLayer(StepRenewal):
     """
 
     weight: Tensor
+    weight_partners: tuple["QuantizedLayer", ...]
     sample_dims: int
     """Axes of one input."""
     operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -314,3 +315,8 @@ class QuantizedLayer(StepRenewal):
         self.weight_step_bits.copy_(self.weight_bits)
         self.soft_weights = None
         self.refresh_cache()
+        for partner in self.weight_partners:
+            # What is hard is not hardened again.
+            partner.soft_weights = None
+            partner.weight_step_bits.copy_(self.weight_bits)
+            partner.refresh_cache()

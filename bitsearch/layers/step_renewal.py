@@ -66,6 +66,9 @@ class StepRenewal(LearnedAllocation):
             step = renew_step(weight, self.weight_bits, signed=True, per_channel=per_channel)
             self.weight_log_step.copy_(step.log())
         self.weight_step_bits.copy_(self.weight_bits)
+        for partner in self.weight_partners:
+            partner.weight_step_bits.copy_(self.weight_bits)
+            partner.refresh_cache()
 
     def _renew_steps(self, x: Tensor, stale: list[int]) -> None:
         """Set the sizes of the ``stale`` time steps one by one, each by what those before it leave on the membrane."""
@@ -162,3 +165,6 @@ class StepRenewal(LearnedAllocation):
             step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
             self.spike_log_step[t] = step.log()
         self.spike_step_bits[t] = self.spike_bits[t]
+        for partner in self.spike_partners:
+            partner.spike_step_bits[t] = self.spike_bits[t]
+            partner.refresh_cache()

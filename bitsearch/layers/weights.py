@@ -61,5 +61,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
                 raise InputError(
                     f"{path} was trained with other {buffer} in layer {layer_name!r}; it belongs to another plan"
                 )
+    names = {layer: name for name, layer in quantized_layers(network).items()}
+    for layer, name in names.items():
+        steps = [state[f"{names[other]}.weight_log_step"] for other in layer.weight_partners if other in names]
+        if not all(torch.equal(step, state[f"{name}.weight_log_step"]) for step in steps):
+            # A file from before layers with one weight had one step size of it.
+            layer.part_weight_step()
     with torch.no_grad():
         network.load_state_dict(state)

@@ -28,9 +28,12 @@ class SoftSteps(Callback):
 
     def __init__(self, network: QuantizedNetwork, session: TrainingSession, settings: Allocation) -> None:
         self.network, self.session, self.settings = network, session, settings
+        soft: dict[Tensor, SoftWeights] = {}
         for layer in network.layers.values():
-            bits = layer.layer_plan.weight_bits
-            layer.soft_weights = SoftWeights(layer.weight.detach(), bits, settings.quantizer.max_level)
+            if layer.weight not in soft:
+                bits = layer.layer_plan.weight_bits
+                soft[layer.weight] = SoftWeights(layer.weight.detach(), bits, settings.quantizer.max_level)
+            layer.soft_weights = soft[layer.weight]
         self._heat(1)
 
     @property

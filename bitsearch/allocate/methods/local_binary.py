@@ -10,13 +10,15 @@ within the budgets. Every layer carries an estimate of what binarizing it would 
 
 with the gradient g and the squared gradients F smoothed over training steps. After each epoch the layers with the
 least ΔL a bit saved are binarized, as many as a budget that tightens from epoch to epoch demands; one whose estimate
-has risen since is released first. Then the bits are frozen, and once the loss has stopped falling, binary weights are
-flipped by what their gradients say (:class:`BinaryFlips`). The classifier that the paper asks for, a convolution and
-global average pooling, is the network's matter: ``classifier = "gap"`` of ``digits_cnn``.
+has risen since is released first. Layers that share a weight width are one candidate. Then the bits are frozen, and
+once the loss has stopped falling, binary weights are flipped by what their gradients say (:class:`BinaryFlips`). The
+classifier that the paper asks for, a convolution and global average pooling, is the network's matter:
+``classifier = "gap"`` of ``digits_cnn``.
 """
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +56,11 @@ class Binarization(Callback):
 
     def __init__(self, network: QuantizedNetwork, problem: AllocationProblem, epochs: int) -> None:
         self.network, self.problem, self.epochs = network, problem, epochs
-        self.candidates = binary_layers(problem.rules)
+        rules = problem.rules
+        self.candidates = [name for name in binary_layers(rules) if rules.sharing(name, "weight_bits")[0] == name]
+        """The first of the layers that share a weight width, or a layer alone."""
+        self.weights = {name: distinct_weights(network, rules.sharing(name, "weight_bits")) for name in self.candidates}
+        """Of every candidate, the layers whose weights it stands for."""
         self.slopes: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
         self.binarized_at: dict[str, float] = {}
@@ -74,7 +80,7 @@ class Binarization(Callback):
 
     def after_step(self) -> None:
         """Gather the gradients of the step."""
-        for name in self.candidates:
+        for name in itertools.chain.from_iterable(self.weights.values()):
             layer = self.network.layers[name]
             gradient = _gradient(layer)
             if gradient is None:
@@ -83,9 +89,12 @@ class Binarization(Callback):
             self.slopes[name] = moving_average(self.slopes.get(name), gradient, SMOOTHING)
             self.squares[name] = moving_average(self.squares.get(name), gradient.square(), SMOOTHING)
 
-    @torch.no_grad()
     def loss(self, name: str) -> float:
-        """ΔL; infinite before the first gradient."""
+        """ΔL of a candidate, over its weights; infinite before the first gradient."""
+        return sum(self._weight_loss(layer) for layer in self.weights[name])
+
+    @torch.no_grad()
+    def _weight_loss(self, name: str) -> float:
         if name not in self.slopes:
             return math.inf
         weight = self.network.layers[name].weight
@@ -125,11 +134,12 @@ class Binarization(Callback):
         self._bits(name, 1)
 
     def _bits(self, name: str, bits: int) -> None:
-        layer = self.network.layers[name]
-        layer.set_bits(layer.layer_plan.with_bits(bits, layer.layer_plan.spike_bits))
+        for layer in (self.network.layers[other] for other in self.problem.rules.sharing(name, "weight_bits")):
+            layer.set_bits(layer.layer_plan.with_bits(bits, layer.layer_plan.spike_bits))
 
     def _saved(self, name: str) -> int:
-        return self.network.layers[name].weight.numel() * (self.problem.rules.choices[name].weight_bits.high - 1)
+        count = sum(self.network.layers[layer].weight.numel() for layer in self.weights[name])
+        return count * (self.problem.rules.choices[name].weight_bits.high - 1)
 
     def _within(self, epoch: int) -> bool:
         """Whether the costs are at most this epoch's limits, which fall in equal ratios to the budgets'."""
@@ -153,7 +163,8 @@ class BinaryFlips(Callback):
     """
 
     def __init__(self, network: QuantizedNetwork) -> None:
-        self.layers = {name: layer for name, layer in network.layers.items() if layer.layer_plan.weight_bits == 1}
+        binary = [name for name, layer in network.layers.items() if layer.layer_plan.weight_bits == 1]
+        self.layers = {name: network.layers[name] for name in distinct_weights(network, binary)}
         self.signs: dict[str, Tensor] = {}
         self.momenta: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
@@ -200,6 +211,14 @@ class BinaryFlips(Callback):
     def _write(self, layer: QuantizedLayer, signs: Tensor) -> None:
         # Half a step: well inside the clipping range, where gradients pass.
         layer.weight.copy_(0.5 * layer.weight_step * signs)
+
+
+def distinct_weights(network: QuantizedNetwork, names: Iterable[str]) -> list[str]:
+    """Of layers that have one weight, the first; and all others."""
+    firsts: dict[Tensor, str] = {}
+    for name in names:
+        firsts.setdefault(network.layers[name].weight, name)
+    return list(firsts.values())
 
 
 def binary_layers(rules: AllowedBits) -> list[str]:

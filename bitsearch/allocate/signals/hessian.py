@@ -7,6 +7,7 @@ r"""The trace of the Hessian as a sensitivity (Dong et al. 2020, HAWQ-V2), estim
 H is that of the training loss of the float network, in evaluation mode: by the weights of a layer, and by its input.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -27,6 +28,8 @@ def hessian_traces(
     network: nn.Module, names: Sequence[str], inputs: Tensor, labels: Tensor, generator: torch.Generator
 ) -> dict[str, tuple[float, float]]:
     """(trace by the weights, trace by the input averaged over the samples) of every named layer, on one batch.
+
+    Layers that have one weight get equal parts of its trace.
 
     Args:
         network: in full precision.
@@ -74,7 +77,12 @@ def hessian_traces(
                     products = torch.autograd.grad(slope, group, retain_graph=True, materialize_grads=True)
                     traces[index] += float(_along(products, vectors)) / VECTORS
     # By an input, the mean loss of N samples has a block a sample, each divided by N: their mean comes out.
-    return {name: (traces[index], traces[len(names) + index]) for index, name in enumerate(names)}
+    weights = [modules[name].weight for name in names]
+    owners = Counter(id(weight) for weight in weights)
+    return {
+        name: (traces[index] / owners[id(weights[index])], traces[len(names) + index])
+        for index, name in enumerate(names)
+    }
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,12 +3,13 @@
 The Fisher's diagonal leaves out how a layer's errors add up, and the layers behind it. So every few steps one layer
 gets one bit less for a single forward pass, and the Kullback-Leibler divergence of the batch's predictions, which is
 the change of the loss that the curvature predicts, is compared with the prediction (our own contribution). A layer's
-weights and its spikes each have a factor for what was found; time steps share that of the spikes.
+weights and its spikes each have a factor for what was found; time steps share that of the spikes. Layers that share a
+number change together, and have one factor.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -88,10 +89,15 @@ class CalibratedFisher(FisherLossModel):
         """As predicted, times the factor found for the layer's spikes."""
         return super().neuron_loss(name, spike_bits) * self._factor(name, "spikes")
 
+    def _sharing(self, name: str, operand: Operand) -> tuple[str, ...]:
+        """The layers whose operand has the same bits."""
+        return self.network.rules.sharing(name, "weight_bits" if operand == "weights" else "spike_bits")
+
     def _factor(self, name: str, operand: Operand) -> float:
         # What has not had its turn yet counts as the others do on the average, or it would look cheap beside them.
         rest = [correction for (_, kind), correction in self.corrections.items() if kind == operand]
-        return math.exp(self.corrections.get((name, operand), sum(rest) / max(len(rest), 1)))
+        first = self._sharing(name, operand)[0]
+        return math.exp(self.corrections.get((first, operand), sum(rest) / max(len(rest), 1)))
 
     def correct(self, inputs: Tensor) -> None:
         """Measure the next layer's weights or spikes on a batch, ``[N, ...]`` or ``[T, N, ...]``: two forward passes.
@@ -99,15 +105,21 @@ class CalibratedFisher(FisherLossModel):
         Probe the Fisher before. The network is left as it was, its running statistics and generators too.
         """
         operands: tuple[Operand, ...] = ("weights", "spikes")
-        turns = [(name, operand) for name in self.network.searched_layers for operand in operands]
+        names = self.network.searched_layers
+        turns = [(name, operand) for name in names for operand in operands if self._sharing(name, operand)[0] == name]
         name, operand = turns[self.turn % len(turns)]
         self.turn += 1
-        layer = self.network.layers[name]
-        plan, other = layer.layer_plan, _neighbour(layer, operand)
-        if other is None:
-            return
-        predicted = abs(self._uncorrected(name, operand, other) - self._uncorrected(name, operand, plan))
-        divergence = self.divergence(name, other, inputs)
+        plans = {}
+        predicted = 0.0
+        for layer_name in self._sharing(name, operand):
+            layer = self.network.layers[layer_name]
+            plan, other = layer.layer_plan, _neighbour(layer, operand)
+            if other is None:
+                return
+            plans[layer_name] = other
+            predicted += self._uncorrected(layer_name, operand, other) - self._uncorrected(layer_name, operand, plan)
+        predicted = abs(predicted)
+        divergence = self.divergence(plans, inputs)
         if divergence < LEAST or not predicted:
             return
         new = max(-LARGEST, min(LARGEST, math.log(divergence / predicted)))
@@ -121,13 +133,16 @@ class CalibratedFisher(FisherLossModel):
         return super().neuron_loss(name, plan.spike_bits)
 
     @torch.no_grad()
-    def divergence(self, name: str, plan: LayerPlan, inputs: Tensor) -> float:
-        """KL(now ‖ with ``plan`` in the layer ``name``) of a batch's predictions, in nats a sample."""
-        layer = self.network.layers[name]
+    def divergence(self, plans: Mapping[str, LayerPlan], inputs: Tensor) -> float:
+        """KL(now ‖ with ``plans`` in these layers) of a batch's predictions, in nats a sample."""
         now = self._predictions(inputs)
-        with _as_before(layer):
-            layer.renew_weights = layer.renew_spikes = True
-            layer.set_bits(plan)
+        with ExitStack() as stack:
+            for layer in (self.network.layers[name] for name in plans):
+                stack.enter_context(_as_before(layer))
+            for name, plan in plans.items():
+                layer = self.network.layers[name]
+                layer.renew_weights = layer.renew_spikes = True
+                layer.set_bits(plan)
             changed = self._predictions(inputs)
         sums = torch.stack([F.kl_div(changed, now, log_target=True, reduction="sum"), now.new_tensor(len(now))])
         divergence, samples = all_reduce_sum(sums.double()).tolist()

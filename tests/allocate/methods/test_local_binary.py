@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from tolerances import rounding
@@ -5,7 +7,7 @@ from tolerances import rounding
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.local_binary import Binarization, BinaryFlips, allocate_local_binary
 from bitsearch.allocate.methods.uniform import best_uniform
-from bitsearch.cost import Budget
+from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.errors import InputError
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
@@ -158,3 +160,27 @@ def test_weights_flip_against_a_lasting_gradient_only_and_only_after_the_plateau
     flips.after_step()
     assert flips.after_epoch(1, 1.0)["flips"] == 1.0
     assert torch.equal(torch.sign(layer.weight), flips.signs[name])
+
+
+def test_layers_with_one_weight_are_one_candidate(problem, space, splits):
+    given = problem()
+    given.network[6].weight = given.network[3].weight
+    model = CostModel(trace(given.network, splits.train.tensors[0][:32]))
+    rules = AllowedBits.make(model, space.choices, space.first_layer)
+    given = dataclasses.replace(given, model=model, rules=rules)
+    quantized = QuantizedNetwork.learnable(
+        given.network, model, rules=rules, start=START, baseline=space.baseline, granularity="layer", decay=None
+    )
+    callback = Binarization(quantized, given, epochs=1)
+    assert callback.candidates == ["3", "10"]
+    weight = quantized.layers["3"].weight
+    weight.grad = torch.ones_like(weight)
+    callback.after_step()
+    # Its gradient is that of both layers, and counts once.
+    error = weight.abs().mean() * torch.where(weight < 0, -1.0, 1.0) - weight
+    expected = error.sum().abs() + 0.5 * error.square().sum()
+    assert callback.loss("3") == pytest.approx(float(expected.detach()), rel=rounding(weight.numel()))
+    assert callback._saved("3") == 7 * weight.numel()
+    callback._set("3", 0.0)
+    assert binary(quantized) == ["3", "6"]
+    assert list(BinaryFlips(quantized).layers) == ["3"]

@@ -9,7 +9,8 @@ import torch
 
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.cost import AllowedBits, Budget, CostModel, Target
+from bitsearch.choices import Tie
+from bitsearch.cost import AllowedBits, Budget, CostModel, Target, trace
 from bitsearch.space import Allocation, MethodName, Training
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
@@ -20,14 +21,22 @@ def problem(trained, model, rules, splits, space):
     """Of two epochs a trial, at half of what the start of the search costs; changed by keywords."""
 
     def make(
-        metric="bit_budget", share=0.5, attempt=0, on_epoch=None, budgets=None, model=model, rules=rules, **settings
+        metric="bit_budget",
+        share=0.5,
+        attempt=0,
+        on_epoch=None,
+        budgets=None,
+        model=model,
+        rules=rules,
+        network=trained,
+        **settings,
     ):
         settings = Allocation(**settings)
         if budgets is None:
             start = rules.nearest(model, settings.start, granularity="layer")
             budgets = [Budget(metric, "given", share * model.cost(metric, start))]
         short = space.model_copy(update={"training": Training(epochs=2, batch_size=64), "allocation": settings})
-        network = copy.deepcopy(trained)
+        network = copy.deepcopy(network)
         session = TrainingSession(splits, short.training, on_epoch=on_epoch)
         return AllocationProblem(network, model, rules, session, short, settings, budgets, seed=0, attempt=attempt)
 
@@ -72,6 +81,22 @@ def test_a_method_keeps_to_a_targets_rules(problem, splits, space, model, method
     *_, last = METHODS[method](problem("s_ace", model=model, rules=rules, method=method, share=0.9))
     assert rules.contains(last.layer_plans)
     assert {layer.weight_bits for layer in last.layer_plans.values()} <= {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize(("method", "form"), [*((method, "uniform") for method in METHODS), ("ramp", "sigmoid")])
+def test_a_method_keeps_to_ties(problem, trained, splits, space, method, form):
+    network = copy.deepcopy(trained)
+    network[6].weight = network[3].weight
+    model = CostModel(trace(network, splits.train.tensors[0][:32]))
+    tie = Tie(layers=("3", "10"), share={"spike_bits", "time_steps"})
+    rules = AllowedBits.make(model, space.choices, space.first_layer, [tie])
+    settings = {"method": method, "quantizer": {"form": form}}
+    *_, last = METHODS[method](problem("s_ace", model=model, rules=rules, network=network, share=0.4, **settings))
+    plan = last.layer_plans
+    assert rules.contains(plan)
+    assert plan["3"].weight_bits == plan["6"].weight_bits
+    assert plan["3"].spike_bits == plan["10"].spike_bits
+    assert torch.equal(last.layers["3"].quantized_weight(), last.layers["6"].quantized_weight())
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -44,6 +44,23 @@ def test_traces_agree_with_the_whole_hessian():
     assert (exact > 0).all()
 
 
+def test_layers_with_one_weight_get_equal_parts_of_its_trace():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+    network[2].weight = network[0].weight
+    x, labels = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def loss(weight):
+        hidden = torch.tanh(nn.functional.linear(x, weight, network[0].bias))
+        return nn.functional.cross_entropy(nn.functional.linear(hidden, weight, network[2].bias), labels)
+
+    exact = float(torch.autograd.functional.hessian(loss, network[0].weight.detach()).reshape(9, 9).trace())
+    generator = torch.Generator().manual_seed(0)
+    traces = [hessian_traces(network, ["0", "2"], x, labels, generator) for _ in range(100)]
+    estimates = torch.tensor([[entry["0"][0], entry["2"][0]] for entry in traces]).sum(1)
+    assert abs(float(estimates.mean()) - exact) < 4 * float(estimates.std()) / len(estimates) ** 0.5
+
+
 def test_spiking_neurons_are_refused_with_the_way_out():
     network = nn.Sequential(nn.Linear(3, 4), neuron.IFNode(), nn.Linear(4, 2))
     with pytest.raises(InputError, match=r"spiking neurons.* set allocation\.sensitivity\.metric = \"fisher\""):

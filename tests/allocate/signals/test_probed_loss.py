@@ -39,7 +39,7 @@ def test_a_probe_measures_what_the_changed_network_predicts_otherwise(network, b
     # A mean of logarithms in float32, of ten classes each: as far off as the largest of them at a handful of roundings.
     off = rounding(16) * float(p.log().abs().max())
     assert expected > 1000 * off
-    assert curvature.divergence(name, less, images) == pytest.approx(expected, rel=0, abs=off)
+    assert curvature.divergence({name: less}, images) == pytest.approx(expected, rel=0, abs=off)
 
 
 def test_predictions_meet_what_was_probed_and_time_steps_share_the_spikes_factor(network, batch):
@@ -55,10 +55,10 @@ def test_predictions_meet_what_was_probed_and_time_steps_share_the_spikes_factor
         plan = quantized.layer_plans[name]
         less = plan.model_copy(update={"weight_bits": plan.weight_bits - 1})
         predicted = curvature.weight_loss(name, less.weight_bits) - curvature.weight_loss(name, plan.weight_bits)
-        assert predicted == pytest.approx(curvature.divergence(name, less, images), rel=FLOAT64)
+        assert predicted == pytest.approx(curvature.divergence({name: less}, images), rel=FLOAT64)
         less = plan.model_copy(update={"spike_bits": tuple(bits - 1 for bits in plan.spike_bits)})
         predicted = curvature.spike_loss(name, less.spike_bits) - curvature.spike_loss(name, plan.spike_bits)
-        assert predicted == pytest.approx(curvature.divergence(name, less, images), rel=FLOAT64)
+        assert predicted == pytest.approx(curvature.divergence({name: less}, images), rel=FLOAT64)
         factors = [curvature.spike_loss(name, bits) / plain.spike_loss(name, bits) for bits in ((3,), (3, 3), (5, 2))]
         assert factors == pytest.approx([math.exp(curvature.corrections[name, "spikes"])] * 3, rel=FLOAT64)
 
@@ -147,3 +147,23 @@ def test_probed_slopes_steer_a_search(network, batch):
         loss = signal.curvature.weight_loss
         bits = layer.layer_plan.weight_bits
         assert slope == pytest.approx(loss(name, bits + 1) - loss(name, bits))
+
+
+def test_layers_with_one_weight_are_probed_together_and_left_as_they_were(network, batch):
+    images, _ = batch
+    network[6].weight = network[3].weight
+    quantized, curvature = probed(network, images)
+    with torch.no_grad():
+        quantized(images)
+    before = {name: value.clone() for name, value in quantized.state_dict().items()}
+    names = list(quantized.searched_layers)
+    for _ in range(2 * len(names)):
+        curvature.correct(images)
+    assert set(curvature.corrections) == {(name, "spikes") for name in names} | {("3", "weights"), ("10", "weights")}
+    less = {name: quantized.layer_plans[name].model_copy(update={"weight_bits": 2}) for name in ("3", "6")}
+    curvature.turn = 0
+    curvature.corrections.clear()
+    curvature.correct(images)
+    predicted = sum(curvature.weight_loss(name, 2) - curvature.weight_loss(name, 3) for name in less)
+    assert predicted == pytest.approx(curvature.divergence(less, images), rel=FLOAT64)
+    assert all(torch.equal(value, before[name]) for name, value in quantized.state_dict().items())
