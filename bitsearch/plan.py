@@ -6,7 +6,7 @@ A plan is data: frozen, validated, versioned, written and read as JSON. This mod
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -126,6 +126,12 @@ class UniformBits(Frozen):
 
     def __str__(self) -> str:
         return f"{self.weight_bits}/{self.spike_bits}/{self.time_steps}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``str`` wrote, ``8/4/2``; ValueError if it is something else."""
+        weight_bits, spike_bits, time_steps = text.split("/")
+        return cls(weight_bits=int(weight_bits), spike_bits=int(spike_bits), time_steps=int(time_steps))
 
 
 class Baseline(UniformBits):

@@ -170,6 +170,8 @@ class Search(Frozen):
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     uniform_trials: Count = 16
     """At most this many uniform plans are trained as baselines."""
+    front_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the trials, uniform ones included, that is spread along the front; the rest is at the budget."""
     parameters: dict[str, Parameter] = {}
     """By the name of a setting of ``[allocation]``, that of a table's as ``ramp.steps``."""
 

@@ -54,7 +54,9 @@ def test_the_settings_are_written_by_the_names_of_today(folder):
     text = folder.settings_file.read_text(encoding="utf-8")
     assert not any(f"\n{old} = " in text for old in set(RENAMED) - {"granularity", "temperature_rate"})
     assert bitsearch.RunFolder.open(folder.path).settings == settings
-    assert len(text.splitlines()) == len(before.splitlines()) + 2 * 5
+    # Its trials were all at the budget, and stay so.
+    assert settings.space.search.front_share == 0.0
+    assert len(text.splitlines()) == len(before.splitlines()) + 2 * 5 + 1
 
 
 def test_a_run_folder_opens_and_its_networks_are_rebuilt(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
@@ -49,6 +49,15 @@ class RunSettings(Frozen):
     baseline_costs: dict[str, Cost]
     space: SearchSpace
     target: Target
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_front(cls, content: object) -> object:
+        """A run of an earlier version had all of its trials at the budget, and goes on so."""
+        if isinstance(content, dict) and isinstance(content.get("space"), dict):
+            search = {"front_share": 0.0} | dict(content["space"].get("search") or {})
+            return content | {"space": content["space"] | {"search": search}}
+        return content
 
     @property
     def limits(self) -> dict[str, Budget]:

@@ -24,7 +24,7 @@ Correct = dict[str, NDArray[np.bool_]]
 
 
 def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
-    """Measure test accuracy, once each, of the front, the choice, the baselines and full precision.
+    """Measure test accuracy, once each, of the front, the choice, its rival, the baselines and full precision.
 
     Which samples each of them gets right is kept in the run folder, for the verdict.
     """
@@ -78,8 +78,9 @@ def _read(folder: RunFolder) -> Correct:
 
 
 def _reported(folder: RunFolder) -> Iterable[BitPlan]:
-    plans = folder.plans()
-    trials = {plan.provenance.trial for plan in [*folder.front(), folder.chosen()]}
+    plans, chosen = folder.plans(), folder.chosen()
+    rival = judge(plans, chosen, folder.settings.metric).rival
+    trials = {plan.provenance.trial for plan in [*folder.front(), chosen, *([] if rival is None else [rival])]}
     for method in folder.settings.space.search.methods:
         best = best_plan([plan for plan in plans if plan.provenance.method == method], folder.settings.metric)
         trials |= {best.provenance.trial} if best is not None else set()

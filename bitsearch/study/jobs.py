@@ -1,5 +1,6 @@
 """What all processes of a run do together: train, allocate, measure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.cost import SpikeStatistics
+from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
@@ -71,11 +72,15 @@ def _read(task: Task, network: nn.Module, signed_input: bool | None) -> None:
 
 @dataclass(frozen=True)
 class MeasureInitialActivity:
-    """Count the spikes that uniform plans are chosen by; None where no budget asks."""
+    """Count the spikes that uniform plans are chosen by; None where neither a budget nor the front's axis asks."""
+
+    budgets: tuple[Budget, ...]
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> SpikeStatistics | None:
         """This process's part."""
-        return ActivityEstimate(_problem(processes, session, processes.task.space.allocation)).from_start()
+        return ActivityEstimate(
+            _problem(processes, session, processes.task.space.allocation, self.budgets)
+        ).from_start()
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class TrainUniform:
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
         """This process's part."""
         settings = processes.task.space.allocation
-        problem = _problem(processes, session, settings)
+        problem = _problem(processes, session, settings, processes.budgets)
         plan = problem.plan(self.bits)
         quantized = problem.quantized(plan)
         epochs = session.settings.epochs
@@ -113,19 +118,25 @@ class Allocate:
     settings: Allocation
     attempt: int
     """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.attempt`."""
+    budgets: tuple[Budget, ...]
+    """This trial's; its limit on the front's axis may be another than the run's."""
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
-        problem = _problem(processes, session, self.settings, self.attempt)
+        problem = _problem(processes, session, self.settings, self.budgets, self.attempt)
         # All are trained before any is measured, which is no part of the training.
         ready = [(network, session.seconds) for network in METHODS[self.settings.method](problem)]
         return [_measured(session, network, seconds) for network, seconds in ready]
 
 
 def _problem(
-    processes: ProcessGroup, session: TrainingSession, settings: Allocation, attempt: int = 0
+    processes: ProcessGroup,
+    session: TrainingSession,
+    settings: Allocation,
+    budgets: Sequence[Budget],
+    attempt: int = 0,
 ) -> AllocationProblem:
-    task, budgets, seed = processes.task, processes.budgets, processes.seed
+    task, seed = processes.task, processes.seed
     return AllocationProblem(
         processes.network, task.model, task.rules, session, task.space, settings, budgets, seed, attempt
     )

@@ -14,10 +14,11 @@ from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.progress import Progress
 from bitsearch.study.database.artifacts import Artifacts
+from bitsearch.study.front import FrontAxis
 from bitsearch.study.jobs import Allocate, Trained, TrainUniform
 from bitsearch.study.processes import Job, ProcessGroup
-from bitsearch.study.sampler import suggest
-from bitsearch.study.study import add_intermediate
+from bitsearch.study.sampler import suggest, suggest_target
+from bitsearch.study.study import UNIFORM, add_intermediate
 from bitsearch.study.trial_roles import Assignment
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.task import Task
@@ -41,6 +42,8 @@ class Objective:
     progress: Progress
     artifacts: Artifacts | None = None
     """Where others look for the plan and the weights."""
+    front: FrontAxis | None = None
+    """Along which trials are spread; all of them aim at the budgets where there is none."""
 
     def __call__(self, trial: optuna.Trial, assignment: Assignment) -> tuple[float, float]:
         """Run the trial, or go on with it, write its plan and weights, and score it.
@@ -50,13 +53,17 @@ class Objective:
         space = self.task.space
         on_the_way: list[Trained] = []
         if assignment.bits is not None:
+            trial.set_user_attr(UNIFORM, str(assignment.bits))
             method, label = "uniform", f"uniform {assignment.bits}"
             last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label)
         else:
+            budgets = self._aim(trial)
             turn = {} if assignment.method is None else {"method": assignment.method}
             settings = space.allocation_with(suggest(trial, space) | turn)
             method, label = settings.method, f"{settings.method} {trial.number}"
-            *on_the_way, last = self._do(Allocate(settings, assignment.attempt), trial, assignment, method, label)
+            # What a method chooses by its attempts, it chooses anew at every point of the front.
+            job = Allocate(settings, 0 if assignment.along_front else assignment.index, budgets)
+            *on_the_way, last = self._do(job, trial, assignment, method, label)
         result = self._write(last, trial.number, method)
         with warnings.catch_warnings():
             # A trial that was killed after this point sets them again, to the same values.
@@ -88,6 +95,14 @@ class Objective:
         )
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
+
+    def _aim(self, trial: optuna.Trial) -> tuple[Budget, ...]:
+        """The budgets of one trial: the run's, but for the limit on the front's axis, which is where the trial aims."""
+        if self.front is None:
+            return tuple(self.budgets)
+        metric, target = self.front.metric, suggest_target(trial, self.front)
+        fixed = [budget for budget in self.budgets if budget.metric != metric or budget.of_target]
+        return (Budget(metric, f"{target:.6g}", target), *fixed)
 
     def _do(self, job: Job[_Result], trial: optuna.Trial, assignment: Assignment, method: str, label: str) -> _Result:
         checkpoint = self.folder.checkpoint_file(assignment.origin)

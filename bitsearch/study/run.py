@@ -12,8 +12,7 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from bitsearch.allocate.solvers.uniform_grid import uniform_plans
-from bitsearch.cost import parse_budgets
+from bitsearch.cost import Budget, parse_budgets
 from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, launched_world_size
@@ -31,6 +30,7 @@ from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
 from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
 from bitsearch.study.objective import Objective
+from bitsearch.study.plan_study import plan_study
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.runtime import runtime_context, should_compile
 from bitsearch.study.sampler import MAX_HISTORY, TrialSampler
@@ -48,7 +48,6 @@ from bitsearch.study.study import (
     reset_interrupted,
 )
 from bitsearch.study.trial_loop import TrialRunner
-from bitsearch.study.trial_roles import StudyPlan, baselines, searched
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.fabric import make_fabric, process_group
 from bitsearch.train.task import load_task
@@ -247,22 +246,24 @@ def _run(
     space = task.space
     progress.converted(task.conversion())
     network, activity = None, None
-    if any(task.model.needs_activity(budget.metric) for budget in budgets):
+    counted = [*budgets, Budget(settings.metric, "axis", 0.0)]
+    if any(task.model.needs_activity(budget.metric) for budget in counted):
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, processes, progress)
-        activity = processes.do(MeasureInitialActivity())
-    most, tolerance = baselines(space), space.allocation.weight_tolerance
-    candidates = uniform_plans(task.model, task.rules, budgets, most, weight_tolerance=tolerance, activity=activity)
-    study_plan = StudyPlan(searched(space, trials), candidates, space.search.methods)
+        activity = processes.do(MeasureInitialActivity(tuple(counted)))
+    study_plan = plan_study(task, budgets, settings.metric, trials, activity)
     done = sum(is_finished(trial) and not is_intermediate(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, study_plan.total, done)
     network = network or _full_precision(folder, processes, progress)
+    study_plan = study_plan.up_to(folder.settings.full_precision.validation)
     if shared is not None:
         shared.publish(folder.settings, study_plan, folder.full_precision_weights)
     study.sampler = TrialSampler(space, settings.seed, study_plan)
     if study_plan.total > MAX_HISTORY and space.search.sampler != "random":
         progress.note(f"the sampler learns from the last {MAX_HISTORY} trials and the best before them")
-    objective = Objective(folder, task, budgets, processes, progress, shared.artifacts if shared else None)
+    objective = Objective(
+        folder, task, budgets, processes, progress, shared.artifacts if shared else None, study_plan.front
+    )
     TrialRunner(study, study_plan, objective, folder, progress, processes.stop, processes.can_continue).run_all(
         deadline
     )

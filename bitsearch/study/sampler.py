@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from bitsearch.pareto import ParetoFront
 from bitsearch.renamed import current_name, old_name
 from bitsearch.space import SearchSpace
+from bitsearch.study.front import TARGET, FrontAxis
 from bitsearch.study.study import SEARCHED, first_number
-from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
+from bitsearch.study.trial_roles import Assignment, StudyPlan, TrialSchedule
 
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
@@ -27,12 +28,15 @@ class TrialSampler(BaseSampler):
 
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
     first trial that searches gets the space's own settings, and so does the first of every method, whether methods
-    alternate or are sampled.
+    alternate or are sampled; so do all trials that go along the front, since what differs among them is to be what
+    their plans may cost.
     """
 
     def __init__(self, space: SearchSpace, seed: int, plan: StudyPlan) -> None:
         self.space, self.seed = space, seed
+        self._front = plan.front
         self._schedule, self._history = TrialSchedule(plan), _History()
+        self._target: float | None = None
         self._excerpt: Study | None = None
         self._made_for: int | None = None
         self._defaults: dict[str, Any] | None = None
@@ -46,19 +50,28 @@ class TrialSampler(BaseSampler):
             self._made_for = trial.number
             trials = study.get_trials(deepcopy=False)
             assignment, points = self._schedule.assignment(trials, trial.number), starting_points(self.space)
-            self._defaults = (
-                points[assignment.attempt] if assignment.role == SEARCHED and assignment.attempt < len(points) else None
-            )
+            place = assignment.index % len(points) if assignment.along_front else assignment.index
+            self._defaults = points[place] if assignment.role == SEARCHED and place < len(points) else None
             window = self._history.window(trials, self._schedule.ended)
+            self._target = self._cost_target(assignment, window)
             self._excerpt = cast(Study, _TrialWindow(study, window))
             self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()
         return self._sampler, self._excerpt
 
+    def _cost_target(self, assignment: Assignment, window: Sequence[FrozenTrial]) -> float | None:
+        if self._front is None:
+            return None
+        if self._front.limit is not None and not assignment.along_front:
+            return self._front.limit
+        return self._front.next_target(self._front.searched_points(window))
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the space's sampler; nothing for a first trial."""
         sampler, excerpt = self._of(study, trial)
         distributions = sampler.infer_relative_search_space(excerpt, trial)
+        # Where a trial aims is not the sampler's to say.
+        distributions = {name: drawn for name, drawn in distributions.items() if name != TARGET}
         return distributions if self._defaults is None else {}
 
     def sample_relative(
@@ -67,6 +80,7 @@ class TrialSampler(BaseSampler):
         """As the space's sampler."""
         sampler, excerpt = self._of(study, trial)
         values = sampler.sample_relative(excerpt, trial, search_space)
+        values.pop(TARGET, None)
         self._relative = set(values)
         return values
 
@@ -75,11 +89,14 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         """As the space's sampler; for a first trial what the space itself says."""
         sampler, excerpt = self._of(study, trial)
+        if param_name == TARGET:
+            assert self._target is not None
+            return self._target
         if self._defaults is not None and current_name(param_name) in self._defaults:
             return self._defaults[current_name(param_name)]
         # What had been drawn before an interruption is drawn once more, so that the next draw is the next.
         for name, distribution in trial.distributions.items():
-            if name not in self._relative | self._skipped:
+            if name not in self._relative | self._skipped | {TARGET}:
                 sampler.sample_independent(excerpt, trial, name, distribution)
                 self._skipped.add(name)
         self._skipped.add(param_name)
@@ -142,6 +159,12 @@ def make_sampler(space: SearchSpace, seed: int, number: int) -> BaseSampler:
     if space.search.sampler == "tpe":
         return TPESampler(seed=own_seed, multivariate=True, group=True, n_startup_trials=5)
     return NSGAIISampler(seed=own_seed, population_size=16)
+
+
+def suggest_target(trial: Trial, front: FrontAxis) -> float:
+    """What this trial's plan may cost on the front's axis."""
+    drawn = front.distribution
+    return trial.suggest_float(TARGET, drawn.low, drawn.high, log=drawn.log)
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:

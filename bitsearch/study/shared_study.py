@@ -16,6 +16,7 @@ from bitsearch.runs.interruption import Stop
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.study_cache import cached
+from bitsearch.study.front import FrontAxis
 from bitsearch.study.study import INTERMEDIATE_OF, STUDY_NAME, first_number, is_intermediate
 from bitsearch.study.trial_roles import StudyPlan
 from bitsearch.validation import Frozen, Name, explain
@@ -31,12 +32,13 @@ class WorkerConfig(Frozen):
     settings: RunSettings
     searched: int = Field(ge=1)
     uniform: tuple[UniformBits, ...]
+    front: FrontAxis | None = None
     artifacts: Name
 
     @property
     def study_plan(self) -> StudyPlan:
         """The study's trials."""
-        return StudyPlan(self.searched, self.uniform, self.settings.space.search.methods)
+        return StudyPlan(self.searched, self.uniform, self.settings.space.search.methods, self.front)
 
 
 class SharedStudy:
@@ -77,6 +79,7 @@ class SharedStudy:
             settings=settings,
             searched=plan.searched,
             uniform=tuple(plan.uniform),
+            front=plan.front,
             artifacts=self.artifacts.location,
         )
         self.study.set_user_attr(_ATTRIBUTE, config.model_dump(mode="json", exclude_none=True))

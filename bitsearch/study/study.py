@@ -28,6 +28,8 @@ FAILURE = "failure"
 ROLE, SEARCHED, BASELINE, DUPLICATE, INTERMEDIATE = "role", "searched", "baseline", "surplus", "part"
 """A trial's attribute that says what it is for: one that searches, a uniform plan beside it, a duplicate that two
 workers started for the same last slot; and a plan that another trial left on its way."""
+UNIFORM = "uniform"
+"""A baseline's attribute: its bits, as ``4/3/1``."""
 INTERMEDIATE_OF = "part_of"
 """A part's attribute: the number under which the trial that left it was first begun."""
 

@@ -5,14 +5,24 @@ The rule depends only on earlier trials, so that all workers agree without talki
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from optuna.trial import FrozenTrial, TrialState
 
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
-from bitsearch.study.study import BASELINE, DUPLICATE, INTERMEDIATE, ROLE, SEARCHED, first_number, is_intermediate
+from bitsearch.study.front import FrontAxis
+from bitsearch.study.study import (
+    BASELINE,
+    DUPLICATE,
+    INTERMEDIATE,
+    ROLE,
+    SEARCHED,
+    UNIFORM,
+    first_number,
+    is_intermediate,
+)
 
 
 @dataclass(frozen=True)
@@ -23,11 +33,39 @@ class StudyPlan:
     uniform: Sequence[UniformBits] = ()
     methods: Sequence[str] = ()
     """That take turns, where a study compares them; the space's own otherwise."""
+    front: FrontAxis | None = None
+    """The front along which a share of the trials is spread; all of them aim at the budget where there is none."""
+
+    @property
+    def baselines(self) -> int:
+        """Uniform plans, at the budget and along the front."""
+        return len(self.uniform) + (0 if self.front is None else self.front.uniform_trials)
 
     @property
     def total(self) -> int:
         """Of both roles."""
-        return self.searched + len(self.uniform)
+        return self.searched + self.baselines
+
+    def up_to(self, accuracy: float | None) -> "StudyPlan":
+        """With the front's end at what full precision has."""
+        if self.front is None or accuracy is None:
+            return self
+        least = min(self.front.least, accuracy)
+        return replace(self, front=self.front.model_copy(update={"least": least, "most": accuracy}))
+
+    def aim(self, role: str, attempt: int) -> tuple[bool, int]:
+        """(True if the ``attempt``-th trial of a role goes along the front, how many like it come before).
+
+        The others go at the budget. Both kinds are spread evenly over the trials of a role, the budget's first.
+        """
+        if self.front is None:
+            return False, attempt
+        is_baseline = role == BASELINE
+        count = self.front.uniform_trials if is_baseline else self.front.trials
+        total = max(1, self.baselines if is_baseline else self.searched)
+        before = attempt * count // total
+        along = (attempt + 1) * count // total > before
+        return along, before if along else attempt - before
 
 
 def searched(space: SearchSpace, trials: int) -> int:
@@ -54,6 +92,10 @@ class Assignment:
     """Where methods take turns."""
     bits: UniformBits | None = None
     """Of a baseline."""
+    along_front: bool = False
+    """True for one that goes where the front is least certain, and not at the budget."""
+    index: int = 0
+    """How many of its role that aim as it does were begun before."""
 
 
 class TrialSchedule:
@@ -84,7 +126,7 @@ class TrialSchedule:
     def begun(self, trials: Sequence[FrozenTrial]) -> int:
         """How many of those that are wanted have been begun, in whatever state they are."""
         counts = self._read(trials)
-        return min(counts[SEARCHED], self.study_plan.searched) + min(counts[BASELINE], len(self.study_plan.uniform))
+        return min(counts[SEARCHED], self.study_plan.searched) + min(counts[BASELINE], self.study_plan.baselines)
 
     def assignment(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
         """What the trial ``number`` is to be."""
@@ -92,8 +134,15 @@ class TrialSchedule:
         (role, before), origin, study_plan = self._roles[number], first_number(trials[number]), self.study_plan
         if role == SEARCHED and study_plan.methods:
             attempt, index = divmod(before, len(study_plan.methods))
-            return Assignment(role, origin, attempt, method=study_plan.methods[index])
-        return Assignment(role, origin, before, bits=study_plan.uniform[before] if role == BASELINE else None)
+            return Assignment(role, origin, attempt, method=study_plan.methods[index], index=attempt)
+        along, index = study_plan.aim(role, before)
+        if role != BASELINE:
+            return Assignment(role, origin, before, along_front=along, index=index)
+        if study_plan.front is None or not along:
+            return Assignment(role, origin, before, bits=study_plan.uniform[index], index=index)
+        recorded = trials[number].user_attrs.get(UNIFORM)
+        bits = study_plan.front.next_uniform(trials) if recorded is None else UniformBits.parse(recorded)
+        return Assignment(role, origin, before, bits=bits, along_front=True, index=index)
 
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
         """How many trials of every role have been begun."""
@@ -125,7 +174,7 @@ class TrialSchedule:
 
     def _next(self, counts: Counter[str]) -> str:
         searched, uniform, study_plan = counts[SEARCHED], counts[BASELINE], self.study_plan
-        if searched >= study_plan.searched and uniform >= len(study_plan.uniform):
+        if searched >= study_plan.searched and uniform >= study_plan.baselines:
             return DUPLICATE
-        takes_turn = uniform < len(study_plan.uniform) and (uniform < searched or searched >= study_plan.searched)
+        takes_turn = uniform < study_plan.baselines and (uniform < searched or searched >= study_plan.searched)
         return BASELINE if takes_turn else SEARCHED

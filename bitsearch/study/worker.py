@@ -81,7 +81,7 @@ def work(
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
                 reporter.started(folder.path, study_plan.total, done)
                 shared_study.sampler = TrialSampler(settings.space, settings.seed, study_plan)
-                objective = Objective(folder, task, settings.budgets, processes, reporter, store)
+                objective = Objective(folder, task, settings.budgets, processes, reporter, store, study_plan.front)
                 runner = TrialRunner(
                     shared_study, study_plan, objective, folder, reporter, stop, processes.can_continue
                 )

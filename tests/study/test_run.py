@@ -62,7 +62,9 @@ def test_the_budget_is_an_optuna_constraint_and_the_values_are_the_objectives(fi
 
 
 def test_the_test_split_is_measured_for_what_is_shown_only(finished_run):
-    shown = {plan.provenance.trial for plan in [finished_run.best, *finished_run.uniform, *finished_run.folder.front()]}
+    rival = finished_run.verdict.rival
+    plans = [finished_run.best, rival, *finished_run.uniform, *finished_run.folder.front()]
+    shown = {plan.provenance.trial for plan in plans}
     for plan in finished_run.folder.plans():
         assert (plan.accuracy.test is not None) == (plan.provenance.trial in shown)
     assert finished_run.folder.settings.full_precision.test is not None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LevelCount
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
+from bitsearch.pareto import ParetoFront
 from bitsearch.plan import UniformBits
 
 
@@ -58,6 +59,35 @@ def uniform_plans(
     return [bits(point) for point in sorted(maximal, key=lambda point: (error(point), point))[:limit]]
 
 
+def uniform_front(
+    model: CostModel,
+    rules: AllowedBits,
+    budgets: Sequence[Budget],
+    metric: str,
+    *,
+    weight_tolerance: float,
+    activity: SpikeStatistics | None = None,
+) -> list[tuple[UniformBits, float]]:
+    """The uniform plans within the budgets that no cheaper one has as many levels as, with their costs, cheapest first.
+
+    ``metric`` is what they cost; the rest is as for :func:`uniform_plans`.
+    """
+    levels = LevelCount(weight_tolerance)
+    grid = [getattr(rules.default_choices, number).values for number in UniformBits.model_fields]
+    metrics = [budget.metric for budget in budgets]
+    costs = dict(zip([*metrics, metric], _costs(grid, model, rules, [*metrics, metric], activity), strict=True))
+    fits = np.logical_and.reduce([costs[budget.metric] <= budget.limit for budget in budgets], initial=True)
+    front: ParetoFront[UniformBits] = ParetoFront()
+    fits = np.broadcast_to(fits, costs[metric].shape)
+    for point, cost, fit in zip(product(*grid), costs[metric].tolist(), fits, strict=True):
+        if fit:
+            weight_bits, spike_bits, time_steps = point
+            error = levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
+            bits = UniformBits(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
+            front.add(cost, -error, bits)
+    return [(bits, cost) for cost, _, bits in front.points]
+
+
 def _feasible(
     grid: Sequence[Sequence[int]],
     model: CostModel,
@@ -66,6 +96,19 @@ def _feasible(
     activity: SpikeStatistics | None,
 ) -> NDArray[np.bool_]:
     """``[points]``, in the order of their product: whether the nearest plan meets every budget; all at once."""
+    costs = _costs(grid, model, rules, [budget.metric for budget in budgets], activity)
+    fits = [cost <= budget.limit for cost, budget in zip(costs, budgets, strict=True)]
+    return np.logical_and.reduce(fits)
+
+
+def _costs(
+    grid: Sequence[Sequence[int]],
+    model: CostModel,
+    rules: AllowedBits,
+    metrics: Sequence[str],
+    activity: SpikeStatistics | None,
+) -> list[NDArray[np.float64]]:
+    """By metric ``[points]``, in the order of their product: what the nearest plan costs; all at once."""
     numbers = []
     places = np.indices([len(values) for values in grid]).reshape(len(grid), -1)
     for number, values, place in zip(UniformBits.model_fields, grid, places, strict=True):
@@ -73,5 +116,4 @@ def _feasible(
         nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
         numbers.append(nearest[place])
     geometry, vectors = model.geometry(activity), model.vectors(*numbers)
-    costs = [METRICS[budget.metric].cost(geometry, vectors) <= budget.limit for budget in budgets]
-    return np.logical_and.reduce(costs)
+    return [METRICS[metric].cost(geometry, vectors) for metric in metrics]

@@ -6,6 +6,8 @@ from cost_problems import projection_problems
 from hypothesis import given
 from profiles import examples
 
+from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.allocate.solvers.uniform_grid import uniform_front
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans as ranked_plans
 from bitsearch.choices import Choices, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics, Target, trace
@@ -157,3 +159,30 @@ def test_what_is_judged_at_once_is_judged_as_plan_by_plan(problem):
 
     plans = as_tuples(uniform_plans(model, rules, budgets, limit=100000, activity=activity))
     assert set(plans) == maximal(grid, feasible)
+
+
+def test_the_uniform_front_is_what_no_cheaper_plan_equals(digits):
+    space, model = digits
+    rules, levels = rules_of(model, space), LevelCount(0.25)
+    limit = 0.5 * model.cost("weight_memory", model.uniform(space.baseline, None))
+    front = uniform_front(model, rules, [Budget("weight_memory", "", limit)], "s_ace", weight_tolerance=0.25)
+    outcomes = {}
+    for weight_bits, spike_bits, time_steps in product(range(1, 9), range(1, 9), range(1, 5)):
+        bits = UniformBits(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
+        plan = rules.nearest(model, bits, granularity="layer")
+        if model.cost("weight_memory", plan) <= limit:
+            error = levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
+            outcomes[str(bits)] = model.cost("s_ace", plan), error
+    for bits, cost in front:
+        own_cost, own_error = outcomes[str(bits)]
+        assert cost == own_cost
+        assert not any(cost <= own_cost and error < own_error for cost, error in outcomes.values())
+    errors = [outcomes[str(bits)][1] for bits, _ in front]
+    assert errors == sorted(errors, reverse=True)
+    assert min(errors) == min(error for _, error in outcomes.values())
+
+
+def test_the_uniform_front_without_budgets_has_both_ends_of_the_grid(digits):
+    space, model = digits
+    front = uniform_front(model, rules_of(model, space), [], "bit_budget", weight_tolerance=0.25)
+    assert as_tuples([front[0][0], front[-1][0]]) == [(1, 1, 1), (8, 8, 4)]

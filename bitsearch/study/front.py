@@ -1,0 +1,133 @@
+"""Where on the Pareto front a trial aims: the cost that its plan may have on the front's axis.
+
+A study that searches one budget alone ends with a front of one or two points. Here a share of its trials goes where the
+front is least certain: between two costs that have been tried, the hypervolume still to be won is at most the rectangle
+of their distance, on a logarithmic scale, and of what accuracy rises in between.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field, model_validator
+
+from bitsearch.plan import UniformBits
+from bitsearch.study.study import BASELINE, ROLE, UNIFORM
+from bitsearch.validation import Cost, Frozen, Name, Share
+
+TARGET = "cost_target"
+"""The trials' parameter: what the plan may cost on the front's axis."""
+
+Point = tuple[float, float | None]
+"""(cost, validation accuracy, or None while a trial runs)."""
+
+
+class UniformCandidate(Frozen):
+    """A uniform plan that no cheaper one is expected to equal, and its cost on the axis."""
+
+    bits: UniformBits
+    cost: Cost
+
+
+class FrontAxis(Frozen):
+    """The costs between which a front is searched.
+
+    Args:
+        metric: of the axis.
+        low: the cheapest plan's cost.
+        high: the baseline's, the dearest plan's if that is less, or the budget's limit if that is more.
+        limit: the budget's, where the axis has one.
+        least: accuracy of guessing, which the cheapest plan is taken to have until something is known.
+        most: accuracy of full precision, which the dearest is taken to have.
+        uniform: the uniform plans along the axis, cheapest first.
+    """
+
+    metric: Name
+    low: Cost
+    high: Cost
+    limit: Cost | None = None
+    least: Share
+    most: Share
+    uniform: tuple[UniformCandidate, ...] = ()
+    trials: int = Field(ge=0)
+    """Of the trials that search, how many are spread along the front."""
+    uniform_trials: int = Field(ge=0)
+    """Likewise of the uniform ones."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "FrontAxis":
+        if not 0 < self.low <= (self.limit or self.low) <= self.high:
+            raise ValueError(f"low {self.low}, limit {self.limit} and high {self.high} are not in this order")
+        return self
+
+    @property
+    def distribution(self) -> FloatDistribution:
+        """Of the parameter :data:`TARGET`."""
+        return FloatDistribution(self.low, self.high, log=True)
+
+    def next_target(self, points: Iterable[Point]) -> float:
+        """The middle of the largest rectangle that the points leave between the axis' ends."""
+        low, high = max(self._gaps(points), key=lambda gap: gap[0])[1:]
+        return min(max(math.sqrt(low * high), self.low), self.high)
+
+    def next_uniform(self, trials: Sequence[FrozenTrial]) -> UniformBits | None:
+        """The untried uniform plan nearest to the middle of the largest rectangle; None if all have been tried."""
+        tried = {trial.user_attrs[UNIFORM] for trial in trials if UNIFORM in trial.user_attrs}
+        costs = {str(candidate.bits): candidate.cost for candidate in self.uniform}
+        points: list[Point] = []
+        for trial in trials:
+            if trial.user_attrs.get(ROLE) == BASELINE:
+                if trial.state == TrialState.COMPLETE:
+                    points.append((trial.values[1], trial.values[0]))
+                elif not trial.state.is_finished() and trial.user_attrs.get(UNIFORM) in costs:
+                    points.append((costs[trial.user_attrs[UNIFORM]], None))
+        untried = [candidate for candidate in self.uniform if str(candidate.bits) not in tried]
+        target = self.next_target(points)
+        nearest = min(untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
+        return None if nearest is None else nearest.bits
+
+    def searched_points(self, trials: Iterable[FrozenTrial]) -> list[Point]:
+        """What is known of the trials that search, or that these left on their way."""
+        points: list[Point] = []
+        for trial in trials:
+            if trial.user_attrs.get(ROLE) == BASELINE:
+                continue
+            if trial.state == TrialState.COMPLETE:
+                points.append((trial.values[1], trial.values[0]))
+            elif not trial.state.is_finished() and TARGET in trial.params:
+                points.append((trial.params[TARGET], None))
+        return points
+
+    def _gaps(self, points: Iterable[Point]) -> list[tuple[float, float, float]]:
+        """(area, lower cost, higher cost) of the rectangles between neighbours on the axis."""
+        points = list(points)
+        inside = sorted(
+            ((max(cost, self.low), accuracy) for cost, accuracy in points if cost < self.high),
+            key=lambda point: point[0],
+        )
+        stairs: list[tuple[float, float | None]] = [(self.low, self.least)]
+        for cost, accuracy in inside:
+            highest = max(step for _, step in stairs if step is not None)
+            stairs.append((cost, None if accuracy is None else max(highest, accuracy)))
+        highest = max(step for _, step in stairs if step is not None)
+        beyond = [accuracy for cost, accuracy in points if cost >= self.high and accuracy is not None]
+        stairs.append((self.high, max([highest, *(beyond or [self.most])])))
+        heights = _filled([step for _, step in stairs])
+        costs = [cost for cost, _ in stairs]
+        return [
+            (math.log(costs[i + 1] / costs[i]) * (heights[i + 1] - heights[i]), costs[i], costs[i + 1])
+            for i in range(len(costs) - 1)
+        ]
+
+
+def _filled(heights: Sequence[float | None]) -> list[float]:
+    """With what is not known yet halfway between its neighbours."""
+    filled = list(heights)
+    for index, height in enumerate(filled):
+        if height is None:
+            before = filled[index - 1]
+            after = next(later for later in filled[index:] if later is not None)
+            assert before is not None
+            filled[index] = (before + after) / 2
+    return [height for height in filled if height is not None]

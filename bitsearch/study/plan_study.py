@@ -1,0 +1,71 @@
+"""How many trials of a study aim at its budget, and how many go along the front."""
+
+from collections.abc import Sequence
+
+from bitsearch.allocate.solvers.uniform_grid import uniform_front, uniform_plans
+from bitsearch.cost import Budget, SpikeStatistics
+from bitsearch.plan import UniformBits
+from bitsearch.study.front import FrontAxis, UniformCandidate
+from bitsearch.study.trial_roles import StudyPlan, baselines, searched
+from bitsearch.train.task import Task
+
+
+def plan_study(
+    task: Task, budgets: Sequence[Budget], metric: str, trials: int, activity: SpikeStatistics | None
+) -> StudyPlan:
+    """The trials of a study.
+
+    Args:
+        task: its space says which share goes along the front; where methods take turns, all aim at the budget.
+        budgets: the run's.
+        metric: of the front's axis. Without a budget on it, there is nothing to aim at, and all trials go along it.
+        trials: that search, of each method.
+        activity: spike counts, where a budget or the axis depends on how often neurons fire.
+    """
+    space, search = task.space, task.space.search
+    count, uniform_count = searched(space, trials), baselines(space)
+
+    def at_budget(most: int) -> Sequence[UniformBits]:
+        tolerance = space.allocation.weight_tolerance
+        return uniform_plans(task.model, task.rules, budgets, most, weight_tolerance=tolerance, activity=activity)
+
+    if search.methods or search.front_share == 0:
+        return StudyPlan(count, at_budget(uniform_count), search.methods)
+    axis = _axis(task, budgets, metric, activity)
+    share = 1.0 if axis.limit is None else search.front_share
+    along = round(count * share)
+    if not search.parameters and axis.limit is not None:
+        # Nothing varies at the budget: one trial shows all that there is to see.
+        along = count - 1
+    uniform_along = min(len(axis.uniform), round(uniform_count * share))
+    front = axis.model_copy(update={"trials": along, "uniform_trials": uniform_along})
+    return StudyPlan(count, at_budget(uniform_count - uniform_along) if axis.limit else (), (), front)
+
+
+def _axis(task: Task, budgets: Sequence[Budget], metric: str, activity: SpikeStatistics | None) -> FrontAxis:
+    model, space = task.model, task.space
+    fixed = [budget for budget in budgets if budget.metric != metric or budget.of_target]
+    tolerance = space.allocation.weight_tolerance
+    uniform = uniform_front(model, task.rules, fixed, metric, weight_tolerance=tolerance, activity=activity)
+    limit = min((budget.limit for budget in budgets if budget.metric == metric), default=None)
+    low = model.cost(metric, task.rules.smallest(model), activity)
+    highest = {name: getattr(task.rules.default_choices, name).high for name in UniformBits.model_fields}
+    widest = task.rules.nearest(model, UniformBits(**highest), granularity="layer")
+    dearest = model.cost(metric, widest, activity)
+    baseline = model.cost(metric, model.uniform(space.baseline, None), activity)
+    most = [budget.limit for budget in fixed if budget.metric == metric]
+    if limit is not None:
+        # More than the dearest plan costs is as much as it costs.
+        limit = max(low, min(limit, dearest))
+    high = min([max(min(baseline, dearest), limit or low), *most])
+    return FrontAxis(
+        metric=metric,
+        low=low,
+        high=max(high, low),
+        limit=limit,
+        least=min(1.0, 1 / task.splits.classes),
+        most=1.0,
+        uniform=tuple(UniformCandidate(bits=bits, cost=cost) for bits, cost in uniform if low <= cost <= high),
+        trials=0,
+        uniform_trials=0,
+    )
