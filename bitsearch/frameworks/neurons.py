@@ -19,6 +19,7 @@ _ADAPTERS = {
     "spikingjelly": "bitsearch.frameworks.spikingjelly",
     "snntorch": "bitsearch.frameworks.snntorch",
     "norse": "bitsearch.frameworks.norse",
+    "sinabs": "bitsearch.frameworks.sinabs",
     "bitsearch": "bitsearch.frameworks.declared",
 }
 """By the library's name, the module that knows its neurons: their types, and functions named as those below; the last

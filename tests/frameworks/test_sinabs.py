@@ -1,0 +1,159 @@
+"""sinabs' neurons: what is said of them against running them, and what becomes of networks written with them."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import bitsearch
+from bitsearch.frameworks.neurons import describe, is_neuron, is_spiking, reset_states, states
+
+layers = pytest.importorskip("sinabs.layers", reason="sinabs is not installed; make frameworks runs these tests")
+
+from sinabs.activation import MaxSpike, MembraneReset, MembraneSubtract, SingleSpike  # noqa: E402
+
+T = 8
+# A half of the membrane is lost in a step.
+TAU = 1 / math.log(2)
+
+
+def iaf(**options):
+    return layers.IAFSqueeze(num_timesteps=1, **options)
+
+
+def lif(**options):
+    return layers.LIFSqueeze(tau_mem=TAU, num_timesteps=1, **options)
+
+
+NEURONS = {
+    "IAF": lambda: iaf(spike_threshold=torch.tensor(2.0)),
+    "IAF, one spike": lambda: iaf(spike_fn=SingleSpike),
+    "IAF, three spikes": lambda: iaf(spike_fn=MaxSpike(3)),
+    "IAF, reset to zero": lambda: iaf(reset_fn=MembraneReset()),
+    "LIF": lambda: lif(),
+    "LIF, its input as it is": lambda: lif(norm_input=False, spike_threshold=torch.tensor(2.0)),
+    "LIF, reset to zero": lambda: lif(reset_fn=MembraneReset(), spike_fn=SingleSpike),
+}
+MOST = {"IAF, one spike": 1, "IAF, three spikes": 3, "LIF, reset to zero": 1}
+
+
+def currents():
+    # Quarters: with these decays, sums and products of the first steps are exact in float32.
+    return torch.randint(-8, 32, (T, 500), generator=torch.Generator().manual_seed(0)) / 4
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_a_neuron_is_what_its_description_says(kind):
+    neuron, x = NEURONS[kind](), currents()
+    description = describe(neuron)
+    assert description.irreplaceable is None
+    membrane, spikes = torch.zeros(500, dtype=torch.float64), []
+    for current in x.double() * description.gain:
+        membrane = description.decay * membrane + current
+        spikes.append(membrane.floor().clamp(0, MOST.get(kind, math.inf)))
+        soft = membrane - spikes[-1]
+        membrane = membrane * (spikes[-1] == 0) if description.settings.reset == "zero" else soft
+    expected = torch.stack([neuron(current) for current in x])
+    assert 0.05 < (expected > 0).double().mean() < 0.95
+    assert torch.equal(expected.double(), torch.stack(spikes))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "reason"),
+    [
+        (
+            lambda: layers.IAF(),
+            "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame",
+        ),
+        (
+            lambda: layers.LIFSqueeze(tau_mem=2.0, batch_size=4),
+            "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame",
+        ),
+        (lambda: layers.IAFRecurrent(nn.Linear(2, 2)), "it reads its own spikes over time at once"),
+        (lambda: lif(tau_syn=2.0), "its synaptic current is a second state, which no refined neuron has"),
+        (lambda: iaf(min_v_mem=-1.0), "its membrane has a lower bound"),
+        (lambda: iaf(spike_fn=None), "its spike_fn sends something else than spikes at multiples of the threshold"),
+        (
+            lambda: iaf(reset_fn=MembraneSubtract(0.5)),
+            "its reset_fn takes something else from the membrane than its spikes, or all of it",
+        ),
+        (lambda: iaf(spike_threshold=torch.tensor(0.0)), "its threshold is not above zero"),
+    ],
+)
+def test_what_no_refined_neuron_does_is_told(neuron, reason):
+    assert describe(neuron()).irreplaceable == reason
+
+
+def test_only_the_librarys_own_neurons_are_described():
+    class Special(layers.IAF):
+        pass
+
+    assert is_neuron(layers.IAF())
+    assert not is_neuron(Special())
+    assert is_spiking(Special())
+    assert not is_spiking(layers.ExpLeak(tau_mem=2.0))
+    assert describe(lif()).learns_decay
+    assert not describe(iaf()).learns_decay
+
+
+def test_states_are_reset():
+    neuron = iaf()
+    neuron(torch.full((2, 3), 0.75))
+    assert states(neuron)[0].any()
+    reset_states(neuron)
+    assert not states(neuron)[0].any()
+
+
+class Steps(nn.Module):
+    """Neurons that keep their membranes, called once a frame."""
+
+    def __init__(self, kind=iaf):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.one, self.b = nn.Linear(8, 16), kind(), nn.Linear(16, 16)
+        self.two, self.c = kind(), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return torch.stack([self.c(self.two(self.b(self.one(self.a(frame))))) for frame in x]).mean(0)
+
+
+class Folded(nn.Module):
+    """The usual form: sequences ``[N, T, ...]`` folded into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(
+            *(nn.Conv2d(2, 4, 3), layers.IAFSqueeze(num_timesteps=T), nn.AvgPool2d(2)),
+            *(nn.Flatten(), nn.Linear(36, 4)),
+        )
+
+    def forward(self, x):
+        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
+
+
+def became(quantized):
+    return {row.name: (row.became, row.why) for row in quantized.conversion}
+
+
+@pytest.mark.parametrize("kind", [iaf, lif])
+def test_a_network_of_steps(kind):
+    x = 12 * torch.rand(T, 5, 8, generator=torch.Generator().manual_seed(1))
+    quantized = bitsearch.quantize(Steps(kind), x, time_axis=True)
+    assert became(quantized)["one"][0] == "the refined neuron of b"
+    assert became(quantized)["two"][0] == "the refined neuron of c"
+    assert quantized(x).shape == (5, 4)
+
+
+def test_neurons_with_the_time_axis_behind_the_batch_stay_what_they_are():
+    network, x = Folded(), 4 * torch.rand(5, T, 2, 8, 8)
+    quantized = bitsearch.quantize(network, x, start=bitsearch.UniformBits(weight_bits=8, spike_bits=8, time_steps=4))
+    assert became(quantized)["net.1"] == (
+        "left",
+        "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame",
+    )
+    reset_states(network)
+    expected = network.eval()(x)
+    reset_states(quantized)
+    assert (quantized.eval()(x) - expected).norm() < 0.1 * expected.norm()
