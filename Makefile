@@ -38,10 +38,10 @@ frameworks: .venv-frameworks/installed
 	.venv-frameworks/bin/python -m pytest tests/frameworks
 
 .venv-frameworks/installed: .venv/installed-dev Makefile
-	$(PYTHON) -m venv --clear .venv-frameworks
+	$(PYTHON) -m venv --clear --without-pip .venv-frameworks
 	@SITE='import site; print(site.getsitepackages()[0])'; $(BIN)/python -c "$$SITE" \
 	 > "$$(.venv-frameworks/bin/python -c "$$SITE")/venv.pth"
-	.venv-frameworks/bin/python -m pip install --quiet --no-deps --no-build-isolation $(FRAMEWORKS)
+	$(BIN)/uv pip install --quiet --python .venv-frameworks/bin/python --no-deps --no-build-isolation $(FRAMEWORKS)
 	@touch $@
 
 lint: .venv/installed-dev

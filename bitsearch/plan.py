@@ -30,8 +30,9 @@ class NeuronSettings(Frozen):
     False
     """
 
-    reset: Literal["subtract", "zero"] = "subtract"
-    """What a spike takes from the membrane: its own height, or everything."""
+    reset: Literal["subtract", "zero", "delayed"] = "subtract"
+    """What a spike takes from the membrane: its own height, everything, or its own height a step later, from what has
+    decayed meanwhile."""
     threshold: Literal["half", "full"] = "half"
     """From where a level k is sent: (k − ½)·s, which rounds the membrane to the nearest level, or k·s, which rounds it
     down."""
@@ -91,6 +92,8 @@ class LayerPlan(Frozen):
             raise ValueError(f"time_steps is {self.time_steps}, but the layer is called for {self.frames} frames")
         if self.neuron is not None and self.signed_input:
             raise ValueError("signed_input is true, but neuron has settings, which are for spikes of one sign")
+        if self.neuron is not None and self.neuron.reset == "delayed" and not self.decay:
+            raise ValueError("neuron.reset is 'delayed', but decay is 0: there is nothing to take a spike from later")
         if self.in_place and not self.neurons:
             raise ValueError("in_place is true, but the layer lists no neurons that would fire there")
         if self.in_place and self.signed_input:

@@ -361,9 +361,14 @@ def test_a_neurons_settings_are_written_where_it_has_any():
         (
             "layers.conv2.neuron",
             {"reset": "soft"},
-            "layers.conv2.neuron.reset is 'soft': Input should be 'subtract' or",
+            "layers.conv2.neuron.reset is 'soft': Input should be 'subtract', 'zero' or",
         ),
         ("layers.conv2.neuron", {"strict": True}, 'strict is true, but threshold is "half"'),
+        (
+            "layers.conv2",
+            {"weight_bits": 8, "spike_bits": [1], "time_steps": 1, "decay": 0.0, "neuron": {"reset": "delayed"}},
+            "neuron.reset is 'delayed', but decay is 0",
+        ),
         ("layers.conv1.neuron", SETTINGS, "neuron has settings, which are for spikes of one sign"),
     ],
 )

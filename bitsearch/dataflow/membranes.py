@@ -19,7 +19,8 @@ class MembraneWatch:
     def __init__(self) -> None:
         self.interrupted: dict[nn.Module, str] = {}
         """Of a neuron whose membrane does something else, what."""
-        self._returned: dict[nn.Module, list[Tensor]] = {}
+        self._returned: dict[nn.Module, list[list[Tensor]]] = {}
+        """By call, the last one first."""
         self._kept: dict[nn.Module, list[Tensor]] = {}
 
     def before(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -31,7 +32,10 @@ class MembraneWatch:
                 self.interrupted[neuron] = "its membrane starts elsewhere than at rest"
         elif passed:
             # Those behind the spikes; a neuron that takes its own spikes takes all that it returned.
-            if not _equal(passed, returned[len(returned) - len(passed) :]):
+            last, *earlier = (results[len(results) - len(passed) :] for results in returned)
+            if any(_equal(passed, results) for results in earlier) and not _equal(passed, last):
+                self.interrupted[neuron] = "it has several membranes in turn; give each place a neuron of its own"
+            elif not _equal(passed, last):
                 self.interrupted[neuron] = "its membrane is changed between its calls"
         elif describe(neuron).forgets or not _equal(states(neuron), self._kept[neuron]):
             self.interrupted[neuron] = "its membrane is changed between its calls"
@@ -39,7 +43,7 @@ class MembraneWatch:
     def after(self, neuron: nn.Module, output: Any) -> None:
         """It ends."""
         if not is_multi_step(neuron):
-            self._returned[neuron] = [state.clone() for state in _tensors(output)]
+            self._returned.setdefault(neuron, []).insert(0, [state.clone() for state in _tensors(output)])
             self._kept[neuron] = [state.clone() for state in states(neuron)]
 
 

@@ -58,7 +58,9 @@ def describe(module: nn.Module) -> NeuronDescription:
             charge=float(1 - alpha.max()) if neuron.norm_input else 1.0,
             threshold=neuron.spike_threshold,
             settings=NeuronSettings(
-                reset="zero" if isinstance(neuron.reset_fn, MembraneReset) else "subtract", threshold="full"
+                reset="zero" if isinstance(neuron.reset_fn, MembraneReset) else "subtract",
+                threshold="full",
+                largest=_most_spikes(neuron.spike_fn),
             ),
             learns_decay=any(parameter.requires_grad for parameter in neuron.parameters(recurse=False)),
         )
@@ -84,6 +86,14 @@ def _why_irreplaceable(neuron: Any, alpha: Tensor) -> str | None:
     if not (neuron.spike_threshold > 0).all():
         return "its threshold is not above zero"
     return None
+
+
+def _most_spikes(spike_fn: Any) -> float | None:
+    """In a step; None where there may be any number."""
+    if spike_fn is SingleSpike:
+        return 1.0
+    most = spike_fn.max_num_spikes_per_bin if isinstance(spike_fn, MaxSpike) else None
+    return None if most is None else float(most)
 
 
 def _is_known(reset: Any) -> bool:

@@ -44,11 +44,15 @@ def describe(module: nn.Module) -> NeuronDescription:
         if irreplaceable is not None:
             return NeuronDescription(irreplaceable=irreplaceable)
         reset = neuron.reset_mechanism
+        # Without a leak, late and at once are the same.
+        delayed = reset == "subtract" and getattr(neuron, "reset_delay", True) and decays.max() < 1
         return NeuronDescription(
             decay=float(decays.max()),
             charge=charge,
             threshold=neuron.threshold,
-            settings=NeuronSettings(reset=reset, threshold="full", strict=at_threshold[2] == 0, largest=1.0),
+            settings=NeuronSettings(
+                reset="delayed" if delayed else reset, threshold="full", strict=at_threshold[2] == 0, largest=1.0
+            ),
             learns_decay=isinstance(neuron.beta, nn.Parameter),
             interface=_INTERFACES[type(neuron)],
         )
@@ -79,8 +83,8 @@ def _why_irreplaceable(neuron: Any, decays: Tensor, at_threshold: list[float]) -
         return "its neurons have different decays"
     if not 0 <= decays.max() <= 1:
         return f"its membrane is multiplied by {float(decays.max()):g} a step; allowed: 0 to 1"
-    if decays.max() < 1 and neuron.reset_mechanism == "subtract" and getattr(neuron, "reset_delay", True):
-        return "its reset comes a step late, when its membrane has decayed"
+    if decays.max() == 0 and neuron.reset_mechanism == "subtract" and getattr(neuron, "reset_delay", True):
+        return "its late reset is all that its membrane holds"
     if not getattr(neuron, "all_to_all", True):
         return "it reads its own spikes, one to one"
     if not (neuron.threshold > 0).all():

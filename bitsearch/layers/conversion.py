@@ -28,13 +28,20 @@ class Converted:
     why: str = ""
 
 
+_RESETS = {
+    "subtract": "subtracts its spikes",
+    "zero": "is reset to zero by a spike",
+    "delayed": "subtracts its spikes a step late",
+}
+
+
 def _settings(modules: Mapping[str, nn.Module], layers: Sequence[str]) -> str:
     """What the refined neurons of ``layers``, which all stand for one neuron, do at a spike, and where they fire."""
     layer = modules[layers[0]] if layers else None
     if not isinstance(layer, QuantizedLayer):
         return ""
     neuron = layer.neuron or NeuronSettings()
-    reset = "subtracts its spikes" if neuron.reset == "subtract" else "is reset to zero by a spike"
+    reset = _RESETS[neuron.reset]
     if neuron.threshold == "half":
         return f"{reset}, fires half a step below a level"
     return f"{reset}, fires {'above' if neuron.strict else 'at'} its threshold"

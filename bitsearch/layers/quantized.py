@@ -135,7 +135,7 @@ class QuantizedLayer(StepRenewal):
             signed=self.signed_input,
             neuron=self.neuron,
         )
-        remaining = residual(membrane, spikes, self.neuron)
+        remaining = residual(membrane, spikes, self.neuron, self.decay)
         calls.residual = remaining if goes_through_time() else remaining.detach()
         calls.step, calls.membrane = t, membrane.detach()
         return spikes.to(x.dtype)

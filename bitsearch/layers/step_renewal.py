@@ -82,7 +82,7 @@ class StepRenewal(LearnedAllocation):
             if t < stale[-1]:
                 spikes = self._spikes_of(membrane, self.spike_step[t], self.spike_bits[t])
                 current = currents[t + 1] if framed else currents
-                membrane = self.decay * residual(membrane, spikes, self.neuron) + current
+                membrane = self.decay * residual(membrane, spikes, self.neuron, self.decay) + current
 
     def _renew_call(self, t: int, current: Tensor, membrane: Tensor, calls: Calls) -> None:
         """Set time step t's size, of a neuron that is called once for each, if it is to be set."""
@@ -91,7 +91,7 @@ class StepRenewal(LearnedAllocation):
             reference = calls.reference
             reference = current if reference is None else torch.add(current, reference, alpha=self.decay)
             before = self._spikes_of(reference, *self.unrefined)
-            calls.reference = residual(reference, before, self.neuron)
+            calls.reference = residual(reference, before, self.neuron, self.decay)
         if t in self._stale_spikes:
             self._renew_spikes(t, membrane, before)
 

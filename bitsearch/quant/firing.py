@@ -7,9 +7,9 @@ step, at the full step, and strictly above that,
     k = \mathrm{round}(u / s), \qquad k = \lfloor u / s \rfloor, \qquad k = \lceil u / s \rceil - 1,
 
 each within 0 … q; what is sent is o = s·k. q is the most that the bits have, 2^b − 1, or the number of steps in the
-largest spike that the network's own neuron sends, where that is less. Left of the membrane is u − o, or with a reset to
-zero u where k = 0 and 0 elsewhere. At one bit the full step is the threshold of an integrate-and-fire neuron as people
-train it.
+largest spike that the network's own neuron sends, where that is less. Left of the membrane is u − o; with a reset to
+zero u where k = 0 and 0 elsewhere; and with a delayed one u − o/λ, since what is left decays by λ and o does not. At
+one bit the full step is the threshold of an integrate-and-fire neuron as people train it.
 """
 
 import torch
@@ -55,9 +55,11 @@ def largest_level(steps: Tensor, bits: Tensor, *, signed: bool, neuron: NeuronSe
     return torch.round(neuron.largest / steps.detach()).clamp_min(1).minimum(largest)
 
 
-def residual(membrane: Tensor, spikes: Tensor, neuron: NeuronSettings | None) -> Tensor:
-    """What the reset leaves of ``membrane`` after the ``spikes`` o of its shape."""
+def residual(membrane: Tensor, spikes: Tensor, neuron: NeuronSettings | None, decay: float) -> Tensor:
+    """What the reset leaves of ``membrane`` after the ``spikes`` o of its shape; decays by ``decay`` λ > 0 next."""
     if neuron is None or neuron.reset == "subtract":
         return membrane - spikes
+    if neuron.reset == "delayed":
+        return torch.sub(membrane, spikes, alpha=1 / decay if decay else 0.0)
     # No product, since the membrane may be infinite.
     return torch.where(spikes == 0, membrane, torch.zeros_like(membrane))

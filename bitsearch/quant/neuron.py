@@ -155,8 +155,10 @@ def _backward_through_time(
         passed_on = residual_grad
         if residual_grad is not None and (neuron is None or neuron.reset == "subtract"):
             step_grad = step_grad - residual_grad
+        elif residual_grad is not None and neuron is not None and neuron.reset == "delayed":
+            step_grad = step_grad - residual_grad / decay
         elif residual_grad is not None:
-            passed_on = residual(residual_grad, spikes, neuron)
+            passed_on = residual(residual_grad, spikes, neuron, decay)
         membrane_grad = step_grad * inside_range(levels)
         grad_step, grad_bits = _level_gradients(
             step_grad, membrane_grad, levels, steps[t], bits[t], signed=signed, neuron=neuron

@@ -41,7 +41,7 @@ def membrane_steps(
         if t + 1 < time_steps:
             current = x[t + 1] if framed else x
             # Without memory no residual is added: infinity times zero would be NaN.
-            membrane = torch.add(current, residual(membrane, spikes, neuron), alpha=decay) if decay else current
+            membrane = torch.add(current, residual(membrane, spikes, neuron, decay), alpha=decay) if decay else current
 
 
 def mean_spikes(

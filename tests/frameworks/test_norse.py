@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from parity import assert_equal_spikes, spikes_of_both
 from torch import nn
 
 import bitsearch
@@ -172,6 +173,23 @@ def test_a_network_of_steps_and_of_sequences_are_one():
         quantized(frames())
         logits.append(quantized(frames()))
     assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("cell", [norse.LIFBoxCell, norse.IAFCell, norse.LIFCell])
+def test_every_spike_is_the_librarys_own(cell):
+    network, x = Steps(cell), frames() / (20 if cell is norse.IAFCell else 1)
+    with torch.no_grad():
+        network.b.weight *= 4 if cell is norse.IAFCell else 20
+    both = spikes_of_both(network, x, {"lif1": "b", "lif2": "c"}, excluded=["a"], time_steps=T, time_axis=True)
+    assert_equal_spikes(both)
+
+
+def test_every_spike_of_a_sequence_is_the_librarys_own():
+    network = Sequence()
+    with torch.no_grad():
+        network.b.weight *= 20
+    both = spikes_of_both(network, frames(), {"lif1": "b", "lif2": "c"}, excluded=["a"], time_steps=T, time_axis=True)
+    assert_equal_spikes(both)
 
 
 def test_states_that_are_forgotten_keep_the_neuron():

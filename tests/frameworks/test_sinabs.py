@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from parity import assert_equal_spikes, spikes_of_both
 from torch import nn
 
 import bitsearch
@@ -144,6 +145,33 @@ def test_a_network_of_steps(kind):
     assert became(quantized)["one"][0] == "the refined neuron of b"
     assert became(quantized)["two"][0] == "the refined neuron of c"
     assert quantized(x).shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"),
+    [
+        (lambda: iaf(spike_fn=SingleSpike), 1),
+        (iaf, 8),
+        (lambda: iaf(spike_fn=MaxSpike(3)), 2),
+        (lambda: iaf(reset_fn=MembraneReset()), 8),
+        (lambda: layers.LIFSqueeze(tau_mem=3.0, num_timesteps=1, spike_fn=SingleSpike, norm_input=False), 1),
+        (lambda: lif(norm_input=False), 8),
+    ],
+)
+def test_every_spike_is_the_librarys_own(kind, bits):
+    network, x = Steps(kind), 6 * torch.rand(T, 5, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network.b.weight *= 4
+    both = spikes_of_both(
+        network,
+        x,
+        {"one": "b", "two": "c"},
+        excluded=["a"],
+        time_steps=T,
+        spike_bits=bits,
+        time_axis=True,
+    )
+    assert_equal_spikes(both)
 
 
 def test_neurons_with_the_time_axis_behind_the_batch_stay_what_they_are():

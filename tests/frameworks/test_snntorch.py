@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from parity import assert_equal_spikes, spikes_of_both
 from torch import nn
 
 import bitsearch
@@ -16,13 +17,12 @@ NEURONS = {
     "Leaky, reset to zero at once": lambda: snntorch.Leaky(
         0.5, threshold=2.0, reset_mechanism="zero", reset_delay=False
     ),
+    "Leaky, reset late": lambda: snntorch.Leaky(0.5, threshold=2.0),
     "Leaky without leak": lambda: snntorch.Leaky(1.0, threshold=2.0),
     "Leaky, decay beyond one": lambda: snntorch.Leaky(1.5, threshold=2.0),
-    "Leaky, thresholds": lambda: snntorch.Leaky(1.0, threshold=torch.tensor([1.0, 2.0, 4.0, 8.0] * 125)),
-    "Leaky, learned": lambda: snntorch.Leaky(
-        torch.full((500,), 0.5), learn_beta=True, learn_threshold=True, reset_mechanism="zero"
-    ),
-    "Lapicque": lambda: snntorch.Lapicque(R=2.0**40, C=1.0, time_step=1.0, threshold=2.0),
+    "Leaky, thresholds": lambda: snntorch.Leaky(0.5, threshold=torch.tensor([1.0, 2.0, 4.0, 8.0] * 125)),
+    "Leaky, learned": lambda: snntorch.Leaky(torch.full((500,), 0.5), learn_beta=True, learn_threshold=True),
+    "Lapicque": lambda: snntorch.Lapicque(R=2.0, C=1.0, time_step=1.0, threshold=2.0),
 }
 
 
@@ -50,6 +50,8 @@ def recurrence(description, x):
         spikes.append((membrane > 1 if settings.strict else membrane >= 1).double())
         if settings.reset == "zero":
             membrane = decay * membrane * (1 - spikes[-1])
+        elif settings.reset == "delayed":
+            membrane = decay * membrane - spikes[-1]
         else:
             membrane = decay * (membrane - spikes[-1])
     return torch.stack(spikes)
@@ -77,10 +79,10 @@ def test_a_reset_at_once_is_soft_while_no_membrane_is_above_two_thresholds():
     assert recurrence(description, torch.tensor([[5.0], [1.0]])).flatten().tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("delay", [False, True])
-def test_a_learned_decay_is_known(delay):
-    assert describe(snntorch.Leaky(1.0, learn_beta=True, reset_delay=delay)).learns_decay
-    assert not describe(snntorch.Leaky(1.0, reset_delay=delay)).learns_decay
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_a_learned_decay_is_known(reset):
+    assert describe(snntorch.Leaky(0.5, learn_beta=True, reset_mechanism=reset)).learns_decay
+    assert not describe(snntorch.Leaky(0.5, reset_mechanism=reset)).learns_decay
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_a_learned_decay_is_known(delay):
         (lambda: snntorch.Synaptic(0.5, 0.5), "its synaptic current is a second state, which no refined neuron has"),
         (lambda: snntorch.Alpha(0.6, 0.5), "its synaptic current is a second state, which no refined neuron has"),
         (lambda: snntorch.Leaky(0.5, reset_mechanism="none"), "its spikes do not reset it"),
-        (lambda: snntorch.Leaky(0.5), "its reset comes a step late, when its membrane has decayed"),
+        (lambda: snntorch.Leaky(0.0), "its late reset is all that its membrane holds"),
         (
             lambda: snntorch.Lapicque(0.5, reset_mechanism="zero"),
             "its reset to zero comes a step late, and takes that step's input too",
@@ -106,8 +108,8 @@ def test_a_learned_decay_is_known(delay):
         (lambda: snntorch.Leaky(0.5, graded_spikes_factor=2.0), "its spikes are graded"),
         (lambda: snntorch.Leaky(0.5, learn_graded_spikes_factor=True), "its spikes are graded"),
         (lambda: snntorch.Leaky(torch.tensor([0.5, 0.6])), "its neurons have different decays"),
-        (lambda: snntorch.Leaky(1.0, threshold=0.0), "its threshold is not above zero, to which it is reset"),
-        (lambda: snntorch.Leaky(1.0, spike_grad=torch.sigmoid), "its spike_grad sends something else than spikes"),
+        (lambda: snntorch.Leaky(0.5, threshold=0.0), "its threshold is not above zero, to which it is reset"),
+        (lambda: snntorch.Leaky(0.5, spike_grad=torch.sigmoid), "its spike_grad sends something else than spikes"),
     ],
 )
 def test_what_no_refined_neuron_does_is_told(neuron, reason):
@@ -161,7 +163,7 @@ class Passed(nn.Module):
         self.fc3, self.lif3 = nn.Linear(16, 4), snntorch.Leaky(**options)
 
     def forward(self, x):
-        mem1, mem2, mem3 = self.lif1.init_leaky(), self.lif2.reset_mem(), self.lif3.reset_mem()
+        mem1, mem2, mem3 = self.lif1.reset_mem(), self.lif2.init_leaky(), self.lif3.reset_mem()
         spikes, membranes = [], []
         for frame in x:
             spk1, mem1 = self.lif1(self.fc1(frame), mem1)
@@ -187,6 +189,9 @@ class Hidden(nn.Module):
             *(nn.Conv2d(4, 8, 3), nn.MaxPool2d(2), lif()),
             *(nn.Flatten(), nn.Linear(32, 4), lif(output=True)),
         )
+        with torch.no_grad():
+            for layer in (3, 7):
+                self.net[layer].weight *= 4
 
     def forward(self, x):
         utils.reset(self.net)
@@ -194,11 +199,11 @@ class Hidden(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, **options):
+    def __init__(self, *, delay=True):
         super().__init__()
         torch.manual_seed(0)
         self.fc1 = nn.Linear(8, 16)
-        self.lif1 = snntorch.RLeaky(0.5, linear_features=16, reset_delay=False, **options)
+        self.lif1 = snntorch.RLeaky(0.5, linear_features=16, reset_delay=delay)
         self.fc2 = nn.Linear(16, 4)
 
     def forward(self, x):
@@ -311,6 +316,21 @@ def test_a_membrane_has_to_go_from_call_to_call(change, why):
 
 
 @pytest.mark.filterwarnings("ignore:never called")
+def test_one_neuron_at_several_places_stays():
+    class Shared(Passed):
+        def forward(self, x):
+            mem1, mem2, logits = None, torch.zeros(0), []
+            for frame in x:
+                spikes, mem1 = self.lif1(self.fc1(frame), mem1)
+                spikes, mem2 = self.lif1(self.fc2(spikes), mem2)
+                logits.append(self.fc3(spikes))
+            return torch.stack(logits).mean(0)
+
+    rows = became(bitsearch.quantize(Shared(), frames(), time_axis=True))
+    assert rows["lif1"] == ("left", "it has several membranes in turn; give each place a neuron of its own")
+
+
+@pytest.mark.filterwarnings("ignore:never called")
 def test_a_membrane_has_to_start_at_rest():
     class Started(Passed):
         def forward(self, x):
@@ -370,3 +390,65 @@ def test_a_neuron_that_is_refused_is_named_and_its_reader_remembers_nothing():
     )
     plan = quantized.layer_plans["fc3"]
     assert (plan.loop, plan.frames, plan.decay, plan.signed_input) == ("frames", T, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"beta": 0.9},
+        {"beta": 1.0},
+        {"reset_mechanism": "zero"},
+        {"reset_mechanism": "zero", "reset_delay": False},
+        {"threshold": 0.5},
+        {"threshold": torch.linspace(0.5, 1.5, 16)},
+        {"learn_beta": True, "learn_threshold": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_every_spike_is_the_librarys_own(options, hidden):
+    class Chain(Passed):
+        def forward(self, x):
+            mem1, mem2, logits = None, None, []
+            for frame in x:
+                if hidden:
+                    spk2 = self.lif2(self.fc2(self.lif1(self.fc1(frame))))
+                else:
+                    spk1, mem1 = self.lif1(self.fc1(frame), mem1)
+                    spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                logits.append(self.fc3(spk2))
+            return torch.stack(logits).mean(0)
+
+    network = Chain(**{"reset_mechanism": "subtract"} | options, init_hidden=hidden)
+    with torch.no_grad():
+        network.fc2.weight *= 4
+    both = spikes_of_both(
+        network, frames(), {"lif1": "fc2", "lif2": "fc3"}, excluded=["fc1"], time_steps=T, time_axis=True
+    )
+    assert_equal_spikes(both)
+
+
+def test_every_spike_of_lapicque_is_the_librarys_own():
+    network = Passed()
+    network.lif1, network.lif2 = (snntorch.Lapicque(R=2.0, C=1.5, time_step=1.0) for _ in range(2))
+    network.lif2.init_leaky = network.lif2.reset_mem
+    with torch.no_grad():
+        network.fc2.weight *= 4
+    both = spikes_of_both(
+        network, 2 * frames(), {"lif1": "fc2", "lif2": "fc3"}, excluded=["fc1"], time_steps=T, time_axis=True
+    )
+    assert_equal_spikes(both)
+
+
+def test_every_spike_of_a_recurrent_neuron_is_the_librarys_own():
+    for delay in (False, True):
+        network = Recurrent(delay=delay)
+        both = spikes_of_both(network, frames() / 2, {"lif1": "fc2"}, excluded=["fc1"], time_steps=T, time_axis=True)
+        assert_equal_spikes(both)
+
+
+def test_every_spike_of_a_network_of_images_is_the_librarys_own():
+    network, x = Hidden(), 9 * torch.rand(5, 1, 14, 14, generator=torch.Generator().manual_seed(0))
+    both = spikes_of_both(network, x, {"net.2": "net.3", "net.5": "net.7"}, excluded=["net.0"], time_steps=T)
+    assert_equal_spikes(both)

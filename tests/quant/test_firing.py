@@ -22,7 +22,7 @@ from bitsearch.quant.recurrence import mean_spikes
 QUICK = examples(60)
 SETTINGS = [
     NeuronSettings(reset=reset, threshold=threshold, strict=strict, largest=largest)
-    for reset in ("subtract", "zero")
+    for reset in ("subtract", "zero", "delayed")
     for threshold, strict in (("half", False), ("full", False), ("full", True))
     for largest in (None, 1.0, 3.0)
 ]
@@ -48,10 +48,13 @@ def spikes_by_hand(currents, steps, bits, decay, settings):
     """Of one neuron, by time step."""
     spikes, left = [], 0.0
     for current, step, width in zip(currents, steps, bits, strict=True):
-        u = current + decay * left
+        u = current + left
         code, _ = levels(u, step, width, settings)
         spikes.append(code * step)
-        left = u - code * step if settings.reset == "subtract" else u * (code == 0)
+        if settings.reset == "delayed":
+            left = decay * u - code * step if decay else 0.0
+        else:
+            left = decay * (u - code * step if settings.reset == "subtract" else u * (code == 0))
     return spikes
 
 
@@ -129,7 +132,7 @@ def differentiable_spikes(x, step, most, settings):
 
 @pytest.mark.parametrize("through_time", [False, True], ids=["cut", "through time"])
 @pytest.mark.parametrize("framed", [True, False], ids=["frames", "static"])
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "delayed"])
 @pytest.mark.parametrize("threshold", ["half", "full"])
 @QUICK
 @given(seed=st.integers(0, 2**32 - 1), decay=st.sampled_from([0.0, 0.3, 1.0]))
@@ -150,9 +153,12 @@ def test_gradients_are_those_of_straight_through_rounding(reset, threshold, fram
     plain_x, plain_steps = torch.tensor(values, requires_grad=True), torch.tensor(sizes, requires_grad=True)
     left, sent = torch.zeros(30, dtype=torch.float64), []
     for t in range(4):
-        u = (plain_x[t] if framed else plain_x) + decay * left
+        u = (plain_x[t] if framed else plain_x) + left
         sent.append(differentiable_spikes(u, plain_steps[t], 2 ** bits[t] - 1, settings))
-        left = u - sent[-1] if reset == "subtract" else u * (sent[-1] == 0)
+        if reset == "delayed":
+            left = decay * u - sent[-1] if decay else torch.zeros_like(u)
+        else:
+            left = decay * (u - sent[-1] if reset == "subtract" else u * (sent[-1] == 0))
         left = left if through_time else left.detach()
     expected = torch.stack(sent) if framed else torch.stack(sent).mean(0)
     torch.testing.assert_close(result, expected, rtol=FLOAT64, atol=FLOAT64)

@@ -240,5 +240,7 @@ def _membrane(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int,
     if key not in state.membranes:
         before = _membrane(state, layer, spike_bits[:-1], time_steps)
         spikes = _spikes(state, layer, spike_bits, time_steps)
-        state.membranes[key] = torch.add(current, residual(before, spikes, layer.neuron), alpha=layer.decay)
+        state.membranes[key] = torch.add(
+            current, residual(before, spikes, layer.neuron, layer.decay), alpha=layer.decay
+        )
     return state.membranes[key]

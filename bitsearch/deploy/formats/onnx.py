@@ -185,7 +185,7 @@ class _PlainOperands:
         for t, bits in enumerate(self.onnx_bits):
             spikes.append(self._spikes(membrane, t, bits, signed=layer.signed_input))
             if t + 1 < len(self.onnx_bits):
-                remaining = residual(membrane, spikes[t], layer.neuron)
+                remaining = residual(membrane, spikes[t], layer.neuron, layer.decay)
                 membrane = layer.decay * remaining + (currents[t + 1] if framed else currents)
         if framed:
             return torch.stack(spikes)

@@ -68,10 +68,15 @@ def lower_layer(
             the same with and without.
 
     Raises:
-        InputError: numbers that are not finite, or more additions than 50 bits have room for; names the layer.
+        InputError: a delayed reset, numbers that are not finite, or more additions than 50 bits have room for; names
+            the layer.
     """
     plan = layer.layer_plan
     neuron = plan.neuron or NeuronSettings()
+    if neuron.reset == "delayed":
+        raise InputError(
+            f"layer {name!r} cannot be deployed: its neuron is reset a step late; train one that is reset at once"
+        )
     levels = weight_levels(layer).cpu().numpy()
     gain, offset = _folded(layer, norm)
     gain = gain if plan.frames is not None else gain / plan.time_steps
