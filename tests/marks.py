@@ -67,6 +67,7 @@ FIRST = (
     "report/test_report_browser.py",
     "study/test_trial_loop.py",
     "study/test_run.py",
+    "end_to_end/test_docs.py",
     "end_to_end/test_command.py",
     "allocate/methods/test_methods.py",
     "train/test_fabric.py",

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from bitsearch.cli.completion import complete_target
 from bitsearch.cli.console import Console, print_json, print_line
+from bitsearch.errors import InputError
 from bitsearch.validation import MAX_TIME_STEPS
 
 if TYPE_CHECKING:
@@ -45,11 +46,20 @@ def show(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the target as JSON.")] = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print the target as TOML, to start one of your own from it.")
+    ] = False,
 ) -> None:
     """Show everything about a target, with units and sources."""
     from bitsearch.cost.target import Target
 
     loaded_target = Target.load(target)
+    if as_json and as_toml:
+        raise InputError("--json and --toml were both given; give one of them")
+    if as_toml:
+        for line in loaded_target.to_toml().splitlines():
+            print_line(line)
+        return
     if as_json:
         print_json(loaded_target.to_json())
         return

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tomli_w
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -216,6 +217,12 @@ class Target(TargetTable):
     def to_json(self) -> str:
         """The target as JSON; :meth:`model_validate_json` reads it again."""
         return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+    def to_toml(self) -> str:
+        """The target as TOML, as :meth:`from_toml` reads it."""
+        return tomli_w.dumps(
+            self.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"name": self.name}
+        )
 
     @classmethod
     def from_toml(cls, text: str, source: str = "hardware target") -> "Target":

@@ -140,3 +140,12 @@ assert "torch" not in sys.modules
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "targets" in done.stdout
+
+
+@pytest.mark.parametrize("name", Target.names())
+def test_a_target_printed_as_toml_is_the_same_target(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["bitsearch", "targets", "show", name, "--toml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert Target.from_toml(capsys.readouterr().out) == Target.load(name)

@@ -1,0 +1,237 @@
+"""README and docs, line by line: every block runs as written, in a folder that starts empty, and says what it should.
+
+Trainings are cut short, and what is downloaded is a small file in the true format; lines that install, that need a
+server or that start processes are named here, with the reason.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from image_files import write_cifar10
+from PIL import Image
+from sklearn import datasets
+from typer.main import get_command
+
+from bitsearch.cli import app
+from bitsearch.cost import METRICS
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
+pytestmark = pytest.mark.training
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+ELSEWHERE = {
+    r"make (run|test)": "installs",
+    r"python -m venv|.*pip install": "installs",
+    r"(export )?BITSEARCH_STORAGE=|bitsearch (run|worker) .*--(storage|study)": "needs PostgreSQL: test_workers.py",
+    r"bitsearch compare": "trains for a minute: test_comparison_page.py",
+    r"torchrun|bitsearch worker --processes": "starts processes: test_torchrun.py",
+}
+"""Lines that are not run here, and why."""
+SAYS = {
+    r"run .*--json": r'^\{\n  "run": "reports/',
+    r"run ": r"plan   reports/[\s\S]*report reports/.*pareto\.html",
+    r"targets list": "neuromorphic",
+    r"targets show \w+ --toml": r'^name = "',
+    r"targets show": r"energy\.accumulate .*23\.6",
+    r"targets check": "a valid target",
+    r"profile": "Conversion",
+    r"export": r"^plan\.json$",
+    r"evaluate": r"^test accuracy [01]\.\d{4}$",
+    r"report .*--figures": r"pareto\.html\n[\s\S]*front\.pdf[\s\S]*table\.tex",
+    r"dashboard": r"^$",
+    r"spaces": "digits_cnn on digits",
+    r"data list": "image_folder",
+    r"data check cifar10": r"^cifar10, 3×32×32 each",
+    r"doctor": "Everything is there",
+    r"train": r"^validation accuracy [01]\.\d+, test accuracy [01]\.\d+\nplan    plan\.trained\.json",
+    r"deploy .*--format onnx": r"network\.onnx",
+    r"deploy .*--format hub-folder": "choose a licence",
+    r"deploy .*-o net\.packed": r"net\.packed",
+    r"verify": r"equal: \d+ spikes",
+}
+"""What a command prints, by how it begins; the first that fits."""
+
+
+def blocks(page):
+    """(language, text) of every block of a page that says its language."""
+    return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+def lines(text):
+    """The commands of a block, without comments and with continued lines joined."""
+    found = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in found if line]
+
+
+def elsewhere(line):
+    return any(re.match(pattern, line) for pattern in ELSEWHERE)
+
+
+def expected(arguments):
+    return next(words for start, words in SAYS.items() if re.match(start, arguments))
+
+
+@pytest.fixture(scope="module")
+def short():
+    """A few digits, trainings of one epoch, few trials, and no server that waits."""
+    with pytest.MonkeyPatch.context() as patch:
+        from bitsearch.runs import rebuild, train_plan
+        from bitsearch.study import run
+        from bitsearch.train.task import load_task
+
+        def cut(space, **options):
+            epochs = {"epochs": 1, "full_precision_epochs": 1}
+            return load_task(space.model_copy(update={"training": space.training.model_copy(update=epochs)}), **options)
+
+        images, labels = datasets.load_digits(return_X_y=True)
+        patch.setattr(datasets, "load_digits", lambda **options: (images[:400], labels[:400]))
+        train_at_plan, searched, baselines = train_plan.train_at_plan, run.searched, run.baselines
+        patch.setattr(run, "load_task", cut)
+        patch.setattr(rebuild, "load_task", cut)
+        patch.setattr(
+            train_plan, "train_at_plan", lambda *args, epochs, **options: train_at_plan(*args, epochs=1, **options)
+        )
+        patch.setattr(run, "searched", lambda space, trials: searched(space, 4 if trials == 20 else 1))
+        patch.setattr(run, "baselines", lambda space: min(1, baselines(space)))
+        patch.setattr("bottle.run", lambda application, host, port: None, raising=False)
+        yield
+
+
+def run_line(call, folder, line):
+    """A command line as a shell runs it, checked by what it prints."""
+    line, redirected, file = line.partition(" > ")
+    arguments = shlex.split(line.replace("DIR", "cifar"))[1:]
+    ended = call(*arguments, cwd=folder)
+    text = ended.stdout.replace("\xa0", " ")
+    if arguments[:2] == ["data", "check"]:
+        # The stub has the true format, and too few images.
+        assert re.fullmatch(r"(.*(samples, not|of class|MD5).*\n)*", ended.stderr), ended.stderr
+    else:
+        assert ended.returncode == 0, (line, ended.stderr)
+    assert re.search(expected(" ".join(arguments)), text, re.MULTILINE), (line, text, ended.stderr)
+    if redirected:
+        (folder / file.strip()).write_text(ended.stdout, encoding="utf-8")
+
+
+def run_page(call, folder, page):
+    """Every block of a page, one after the other."""
+    for language, text in blocks(page):
+        if language == "sh":
+            for line in lines(text):
+                if not elsewhere(line):
+                    assert shlex.split(line)[0] in ("bitsearch", ".venv/bin/bitsearch"), line
+                    run_line(call, folder, line)
+        elif language == "python" and text.startswith("# "):
+            (folder / lines_name(text)).write_text(text, encoding="utf-8")
+        elif language == "toml":
+            name = re.search('name = "(.*)"', text)[1]
+            (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+
+
+def lines_name(text):
+    return text.partition("\n")[0].removeprefix("# ").strip()
+
+
+def photos(folder):
+    """Images of two classes, as a camera writes them."""
+    for part, count in (("train", 20), ("test", 6)):
+        for label, colour in (("cat", 40), ("dog", 200)):
+            (folder / "photos" / part / label).mkdir(parents=True)
+            for index in range(count):
+                image = Image.new("RGB", (40, 30), (colour, index * 5, 100))
+                image.save(folder / "photos" / part / label / f"{index}.jpg")
+
+
+@pytest.fixture(scope="module")
+def read_me(call, short, tmp_path_factory):
+    """The folder in which the README was worked through, with your-own-network.md's files and a stub of CIFAR-10."""
+    folder = tmp_path_factory.mktemp("readme")
+    photos(folder)
+    write_cifar10(folder / "cifar")
+    for language, text in blocks("docs/your-own-network.md"):
+        if language == "python":
+            (folder / lines_name(text)).write_text(text, encoding="utf-8")
+    run_page(call, folder, "README.md")
+    return folder
+
+
+def test_the_readme(read_me):
+    assert {"my_chip.toml", "plan.json", "costs.csv", "plan.trained.json", "net.packed", "network.onnx"} <= {
+        path.name for path in read_me.iterdir()
+    }
+
+
+@pytest.mark.parametrize(("index", "names"), [(0, {"result"}), (1, {"layers"})])
+def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = [text for language, text in blocks("README.md") if language == "python"][index]
+    variables = {}
+    exec(text.replace("range(8)", "range(1)").replace("8 * math", "1 * math"), variables)
+    assert names <= set(variables)
+    if "network" in variables:
+        assert variables["network"].model.cost("bit_budget", variables["layers"]) <= 16.0
+
+
+def test_your_own_network(call, short, tmp_path):
+    photos(tmp_path)
+    run_page(call, tmp_path, "docs/your-own-network.md")
+    ended = call("run", "--space", "mine.toml", "--budget", "4x", "--out", "mine", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "varies nothing" not in ended.stderr
+
+
+def test_hardware_targets(call, short, tmp_path):
+    text = next(text for language, text in blocks("docs/hardware-targets.md") if language == "toml")
+    (tmp_path / "my_chip.toml").write_text(text, encoding="utf-8")
+    run_page(call, tmp_path, "docs/hardware-targets.md")
+
+
+def test_deploying(call, read_me, monkeypatch):
+    refused = []
+    for language, text in blocks("docs/deploying.md"):
+        for line in lines(text) if language == "sh" else []:
+            if "hub-folder" in line:
+                line = line.replace("my-network", "another-network")
+            if "--format nir" in line:
+                ended = call(*shlex.split(line)[1:], cwd=read_me)
+                # The README's plan has spikes of several bits.
+                assert ended.returncode == 2
+                refused.append(ended.stderr)
+            else:
+                run_line(call, read_me, line)
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_run_or_named(page):
+    for language, text in blocks(page):
+        assert language in ("sh", "python", "toml", "json"), language
+        for line in lines(text) if language == "sh" else []:
+            assert elsewhere(line) or line.startswith(("bitsearch ", ".venv/bin/bitsearch ")), line
+
+
+def test_every_command_and_option_exists():
+    commands = get_command(app).commands
+    shown = [line for page in PAGES for language, text in blocks(page) if language == "sh" for line in lines(text)]
+    found = [shlex.split(line.partition(" > ")[0]) for line in shown if line.startswith("bitsearch ")]
+    assert len(found) >= 30
+    for _, name, *arguments in found:
+        command = commands[name]
+        if hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {argument for argument in arguments if argument.startswith("-")} <= options
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_explained(metric):
+    assert f"| `{metric}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_every_file_linked_is_there(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target
