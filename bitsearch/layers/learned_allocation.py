@@ -166,6 +166,7 @@ class LearnedAllocation(nn.Module):
             self.spike_step_bits[t] = 0
         if (new_weight, tuple(new_spikes), new_time) == self._allocation:
             return False
+        self._forget_steps(new_time)
         self._write(
             LayerPlan(
                 weight_bits=new_weight,
@@ -176,6 +177,11 @@ class LearnedAllocation(nn.Module):
         )
         return True
 
+    def _forget_steps(self, time_steps: int) -> None:
+        """Let all step sizes be set anew where the network's own neuron gets other bins of its frames."""
+        if self.neuron is not None and self.frames is not None and time_steps != self.active_steps:
+            self.spike_step_bits.zero_()
+
     @torch.no_grad()
     def set_bits(self, plan: LayerPlan) -> None:
         """Put the latents at a plan's bits; unlike :meth:`fix`, they stay, and may move from there."""
@@ -184,6 +190,7 @@ class LearnedAllocation(nn.Module):
         assert self.time_latent is not None
         # A time step that comes into use gets a step size of its own.
         self.spike_step_bits[self.active_steps : plan.time_steps] = 0
+        self._forget_steps(plan.time_steps)
         self._write(plan)
         self.weight_latent.copy_(self.weight_bits)
         self.spike_latent.copy_(self.spike_bits)
@@ -205,6 +212,7 @@ class LearnedAllocation(nn.Module):
     def fix(self, plan: LayerPlan) -> None:
         """Take the plan's bits and drop the latents; steps whose bits differ are renewed at the next forward pass."""
         slots = plan.time_steps
+        self._forget_steps(slots)
         kept_steps, kept_for = self.spike_log_step.detach(), self.spike_step_bits.clone()
         # A time step that was out of use has no step size of its own yet.
         kept_for[self.active_steps :] = 0

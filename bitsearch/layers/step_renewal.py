@@ -140,6 +140,8 @@ class StepRenewal(LearnedAllocation):
             before_bits, is_own = self.spike_step_bits[t], False
             before = self._spikes_of(membrane, step, before_bits)
         if not is_own and (first or self.renew_spikes):
+            if not self._is_excited(membrane):
+                return
             self.renewals += not first
             step = matching_step(
                 membrane, before, step, self.spike_bits[t], before=before_bits, neuron=self.neuron, shared=True
@@ -147,14 +149,18 @@ class StepRenewal(LearnedAllocation):
         self.spike_log_step[t] = step.log()
         self.spike_step_bits[t] = self.spike_bits[t]
 
+    def _is_excited(self, membrane: Tensor) -> bool:
+        """True if a membrane of any process is not silent, for the spikes that the layer has."""
+        excited = membrane.abs() if self.signed_input else membrane
+        return bool(all_reduce_max(excited.max() if excited.numel() else excited.new_zeros(())) > 0)
+
     def _renew_spikes(self, t: int, membrane: Tensor, before: Tensor | None = None) -> None:
         """Set time step t's size by its membrane; it stays open where nothing has come in yet."""
         check_finite(membrane)
         if self.neuron is not None:
             self._match_spikes(t, membrane, before)
             return
-        excited = membrane.abs() if self.signed_input else membrane
-        if not all_reduce_max(excited.max() if excited.numel() else excited.new_zeros(())) > 0:
+        if not self._is_excited(membrane):
             return
         first = not self.spike_step_bits[t]
         if first:

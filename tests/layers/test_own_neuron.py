@@ -183,6 +183,42 @@ def test_a_change_of_bits_keeps_what_the_neuron_sends():
     assert torch.equal(quantized(x), before)
 
 
+def test_other_time_steps_get_steps_of_their_own():
+    net, x = network(lambda: neuron.IFNode(v_reset=None)), events(8, count=64)
+    quantized = converted(net, x, 4)
+    part = quantized.layers["2"]
+    assert part.spike_step.tolist() == [1] * 8
+    fewer = {name: plan.with_bits(8, (4,) * 2) if plan.neuron else plan for name, plan in quantized.layer_plans.items()}
+    expected = converted(net, x, 4, time_steps=2).layers["2"].spike_step[:2].tolist()
+    for change in (part.set_bits, part.fix):
+        change(fewer["2"])
+        quantized(x)
+        assert part.spike_step[:2].tolist() == expected
+        assert max(expected) < 1
+        change(quantized.layer_plans["2"].with_bits(8, (4,) * 8))
+        quantized(x)
+        assert part.spike_step.tolist() == [1] * 8
+
+
+def test_a_step_stays_open_until_something_comes_in():
+    net, x = network(neuron.IFNode), events(8)
+    silent = network(neuron.IFNode)
+    with torch.no_grad():
+        silent[0].weight.zero_()
+        silent[0].bias.fill_(-1)
+    bits = UniformBits(weight_bits=8, spike_bits=2, time_steps=2)
+    quantized = bitsearch.quantize(silent, x, start=bits, baseline=bits, **OPTIONS).eval()
+    with torch.no_grad():
+        quantized(x)
+        assert not quantized.layers["2"].spike_step_bits.any()
+        quantized.layers["0"].weight.copy_(net[0].weight)
+        quantized.layers["0"].bias.copy_(net[0].bias)
+        quantized.layers["0"].weight_step_bits.zero_()
+        quantized.layers["0"].refresh_cache()
+        quantized(x)
+    assert quantized.layers["2"].spike_step_bits[:2].tolist() == [2, 2]
+
+
 def test_the_table_says_what_a_neuron_does_at_a_spike():
     table = {row.name: row.why for row in converted(network(neuron.IFNode), events(4)).conversion}
     assert table["1"] == "is reset to zero by a spike, fires at its threshold"
