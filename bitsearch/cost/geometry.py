@@ -65,6 +65,8 @@ class LayerGeometry:
     """True if the layer's neurons stand where these do, in front of that."""
     membranes: int | None = None
     """How many neurons it has where they stand, each with a membrane; None: one for every input."""
+    stream_of: str | None = None
+    """The first layer that has its neurons in place in common with it, where it is not this one."""
     decay: float | None = None
     """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
     weight_of: str | None = None
@@ -136,7 +138,8 @@ def trace(
         _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed_reason == NEVER_CALLED])
     if recording.mixes_samples:
         warnings.warn("in evaluation mode, a sample's result changes with the rest of its batch", stacklevel=2)
-    streams = Streams(network, recording, {layer.name for layer in layers if layer.fixed_reason is None})
+    first = next((layer.name for layer in layers if layer.first and layer.fixed_reason is None), None)
+    streams = Streams(network, recording, {layer.name for layer in layers if layer.fixed_reason is None}, first)
     layers = [
         replace(
             layer,
@@ -146,13 +149,20 @@ def trace(
         )
         for layer in layers
     ]
-    layers = [
-        replace(layer, in_place=True, membranes=streams.membranes(layer.name))
-        if layer.fixed_reason is None and streams.in_place(layer.name)
-        else layer
-        for layer in layers
-    ]
+    layers = [_in_place(layer, streams) for layer in layers]
     return NetworkGeometry(tuple(layers), streams.staying, streams.moving)
+
+
+def _in_place(layer: LayerGeometry, streams: Streams) -> LayerGeometry:
+    if layer.fixed_reason is not None or not streams.in_place(layer.name):
+        return layer
+    owner = streams.stream(layer.name)[0]
+    return replace(
+        layer,
+        in_place=True,
+        membranes=streams.membranes(layer.name),
+        stream_of=None if owner == layer.name else owner,
+    )
 
 
 def _with_exclusions(

@@ -5,7 +5,8 @@ that one's spikes, frame by frame and with nothing else added: then the same cur
 its spikes. Wherever something else reads them, the neuron stays as it is.
 
 Where the spikes are pooled, added up or scaled on the way, the layer's neuron stands in the place of the network's, so
-that all that works on spikes still. It has the numbers of one layer, so that no other layer may read it.
+that all that works on spikes still. All layers that read it then have one stream of spikes: their spike bits, time
+steps and step sizes are the same.
 """
 
 from collections.abc import Set
@@ -24,7 +25,11 @@ UNKNOWN_CLASS = "sends zeros and ones; if it is a spiking neuron, declare its cl
 class Streams:
     """What every layer of a recording reads, for a choice of the layers that are given bits."""
 
-    def __init__(self, network: nn.Module, recording: Recording, given_bits: Set[str]) -> None:
+    def __init__(
+        self, network: nn.Module, recording: Recording, given_bits: Set[str], first: str | None = None
+    ) -> None:
+        self._fixed = first
+        self._streams: dict[str, tuple[str, ...]] = {}
         self._names = {module: name for name, module in network.named_modules()}
         self._recording = recording
         self._layers = {
@@ -54,10 +59,26 @@ class Streams:
         """True if the layer's neurons fire where the network's do: something but moves lies between."""
         return self._is_mixed(layer) and self._why_moving(layer) is None
 
+    def stream(self, layer: str) -> tuple[str, ...]:
+        """The layers that have the layer's spikes in common with it, itself included, in the order they run."""
+        if layer in self._streams:
+            return self._streams[layer]
+        group, count = {layer}, 0
+        while count < len(group):
+            count = len(group)
+            read = {neuron for name in group for neuron in self._read_by(name)}
+            group |= {name for name in self._layers if read & self._read_by(name)}
+        self._streams[layer] = tuple(name for name in self._layers if name in group)
+        return self._streams[layer]
+
     def membranes(self, layer: str) -> int:
-        """Of the neurons that give way to the layer's, for one input and one time step, where these are."""
+        """Of the neurons that give way to the layer's, for one input and one time step, where these are.
+
+        A neuron of several layers is counted at the first of them.
+        """
+        before = self.stream(layer)[: self.stream(layer).index(layer)]
         counts = []
-        for neuron in self._read_by(layer):
+        for neuron in self._read_by(layer).difference(*map(self._read_by, before)):
             calls = self._recording.calls[neuron]
             each = calls[:1] if self._loop(neuron) > 1 else calls
             counts += [prod(call.shape) // call.axes.samples for call in each]
@@ -89,15 +110,17 @@ class Streams:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
 
     def _is_mixed(self, layer: str) -> bool:
-        return bool(self.neurons(layer)) and any(call.origin.mixed for call in self._layers[layer])
+        calls = [call for name in self.stream(layer) for call in self._layers[name]]
+        return bool(self.neurons(layer)) and any(call.origin.mixed for call in calls)
 
     def _why_moving(self, layer: str) -> str | None:
-        """Why the layer's neurons cannot fire where the network's do, with the layer's numbers."""
-        if any(call.origin.other or not call.origin.neurons for call in self._layers[layer]):
-            return f"{layer} reads other values elsewhere"
-        read = self._read_by(layer)
-        other = next((name for name in self._layers if name != layer and read & self._read_by(name)), None)
-        return None if other is None else f"{layer} and {other} read its spikes, each with bits of its own"
+        """Why the layer's neurons cannot fire where the network's do, with the numbers of those that read them."""
+        for name in self.stream(layer):
+            if any(call.origin.other or not call.origin.neurons for call in self._layers[name]):
+                return f"{name} reads other values elsewhere"
+        if self._fixed in self.stream(layer) and len(self.stream(layer)) > 1:
+            return f"{self._fixed} reads its spikes too, with bits of its own as the first layer"
+        return None
 
     def _why_staying(self, neuron: nn.Module) -> str | None:
         readers = self._recording.readers.get(neuron, [])

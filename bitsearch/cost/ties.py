@@ -1,6 +1,6 @@
 """Which layers of a network share which numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from bitsearch.choices import Number, Tie
 from bitsearch.cost.geometry import LayerGeometry
@@ -11,16 +11,27 @@ Groups = Mapping[str, tuple[str, ...]]
 
 
 def ties_of(layers: Sequence[LayerGeometry]) -> tuple[Tie, ...]:
-    """The ties that the network itself makes: layers with bits whose weight is one parameter have one weight width."""
-    owners: dict[str, list[str]] = {}
-    for layer in layers:
-        if layer.fixed_reason is None:
-            owners.setdefault(layer.weight_of or layer.name, []).append(layer.name)
-    return tuple(
-        Tie(layers=tuple(names), share=frozenset({"weight_bits"}), why="one weight")
-        for names in owners.values()
-        if len(names) > 1
+    """The ties that the network itself makes: layers with one weight, and layers that read one stream of spikes.
+
+    A weight has one width. A neuron that fires in front of pooling or sums sends the same to all that read it.
+    """
+    with_bits = [layer for layer in layers if layer.fixed_reason is None]
+    weights = [(layer.weight_of or layer.name, layer.name) for layer in with_bits]
+    streams = [(layer.stream_of or layer.name, layer.name) for layer in with_bits]
+    return (
+        *_ties(weights, {"weight_bits"}, "one weight"),
+        *_ties(streams, {"spike_bits", "time_steps"}, "one stream of spikes, pooled or added up"),
     )
+
+
+def _ties(owners: Iterable[tuple[str, str]], share: Set[Number], why: str) -> Iterator[Tie]:
+    """Of pairs (owner, layer)."""
+    groups: dict[str, list[str]] = {}
+    for owner, name in owners:
+        groups.setdefault(owner, []).append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            yield Tie(layers=tuple(names), share=frozenset(share), why=why)
 
 
 def groups_of(ties: Iterable[Tie], number: Number, names: Sequence[str]) -> Groups:

@@ -189,7 +189,7 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
 
     def record_placed(neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(neuron, PlacedNeuron)
-        record(neuron.reader, neuron.sequence(neuron.current(inputs[0])))
+        record(neuron.owner, neuron.sequence(neuron.current(inputs[0])))
 
     def record_neuron(neuron: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
         spikes.extend(result.long() if is_multi_step(neuron) else [result.long()])

@@ -6,6 +6,7 @@ other modules read it; or, where the plan says ``in_place``, by the layer's neur
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from bitsearch.frameworks.neurons import describe, is_neuron
 from bitsearch.layers.input_current import InputCurrent
 from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.layers.sharing import share_spike_steps
 from bitsearch.plan import LayerPlan
 
 
@@ -34,13 +36,21 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
     of_pooled = {path for layer in plan.values() if layer.pooled or layer.signed_input for path in layer.neurons or ()}
     pooled = [neuron for path, neuron in network.named_modules(remove_duplicate=False) if path in of_pooled]
     device = next(network.parameters()).device
-    readers = _readers_in_place(network, plan)
+    every = dict(network.named_modules(remove_duplicate=False))
+    owners: dict[nn.Module, list[QuantizedLayer]] = {}
+    for neurons, names in _streams(network, plan):
+        stream: list[Any] = [every[name] for name in names]
+        share_spike_steps(stream)
+        owners |= dict.fromkeys(neurons, stream)
     for path, neuron in list(network.named_modules(remove_duplicate=False)):
         if any(neuron is other for other in replaced):
             parent, _, child = path.rpartition(".")
             description = describe(neuron)
-            if neuron in readers:
-                current: nn.Module = PlacedNeuron(description.gain, readers[neuron])
+            if neuron in owners:
+                readers = [
+                    layer for layer in owners[neuron] if any(every[name] is neuron for name in layer.neurons or ())
+                ]
+                current: nn.Module = PlacedNeuron(description.gain, owners[neuron][0], readers)
             else:
                 rectified = not recorded or any(neuron is other for other in pooled)
                 current = InputCurrent(description.gain, rectified=rectified)
@@ -49,26 +59,32 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
             setattr(network.get_submodule(parent), child, current.to(device))
 
 
-def _readers_in_place(network: nn.Module, plan: Mapping[str, LayerPlan]) -> dict[nn.Module, QuantizedLayer]:
-    """The layer whose numbers a neuron has that stays in its place; InputError where another layer reads it."""
+def _streams(network: nn.Module, plan: Mapping[str, LayerPlan]) -> Iterator[tuple[set[nn.Module], list[str]]]:
+    """(neurons that stay in their places, the layers that read any of them), group by group.
+
+    Raises:
+        InputError: the layers do not all say ``in_place``, or have other spike bits, time steps or decays.
+    """
     modules = dict(network.named_modules(remove_duplicate=False))
-    readers: dict[nn.Module, list[str]] = {}
+    groups: list[tuple[set[nn.Module], list[str]]] = []
     for name, layer in plan.items():
-        for path in layer.neurons or ():
-            readers.setdefault(modules[path], []).append(name)
-    in_place = {}
-    for neuron, names in readers.items():
+        neurons = {modules[path] for path in layer.neurons or ()}
+        joined = [group for group in groups if group[0] & neurons]
+        groups = [group for group in groups if not group[0] & neurons]
+        names = [other for _, others in joined for other in others]
+        groups.append((neurons.union(*(others for others, _ in joined)), [*names, name]))
+    for neurons, names in groups:
         if not any(plan[name].in_place for name in names):
             continue
-        if len(names) > 1:
-            raise InputError(
-                f"the plan lets a neuron that layers {names[0]!r} and {names[1]!r} read fire in its place; it can have "
-                "the bits of one layer only, so leave in_place out of all layers that share their neurons"
-            )
-        reader = modules[names[0]]
-        assert isinstance(reader, QuantizedLayer)
-        in_place[neuron] = reader
-    return in_place
+        first = plan[names[0]]
+        for name in names[1:]:
+            for number in ("in_place", "spike_bits", "time_steps", "decay", "frames", "loop"):
+                if getattr(first, number) != getattr(plan[name], number):
+                    raise InputError(
+                        f"layers {names[0]!r} and {name!r} read a neuron that fires in its place, and the plan has "
+                        f"{number} {getattr(first, number)} and {getattr(plan[name], number)}; give both the same"
+                    )
+        yield neurons, sorted(names, key=list(plan).index)
 
 
 def _neurons_in_front(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

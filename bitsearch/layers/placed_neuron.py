@@ -1,8 +1,11 @@
 """A neuron in its own place: what lies between it and the layer that reads it works on its spikes.
 
 Its numbers, spike bits, time steps and step sizes, are those of the layer that reads it, and so are its gradients; its
-membrane is its own, so that several neurons whose spikes are added up or concatenated each keep one.
+membrane is its own, so that several neurons whose spikes are added up or concatenated each keep one. Layers that read
+the same neurons have these numbers in common.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -21,19 +24,25 @@ class PlacedNeuron(InputCurrent):
 
     Args:
         gain: as for the base class.
-        reader: the layer; it is no submodule, so that its parameters keep their one name.
+        owner: the layer whose numbers it has; it is no submodule, so that its parameters keep their one name.
+        readers: the layers that read it; by default this one.
     """
 
-    def __init__(self, gain: Tensor | float, reader: QuantizedLayer) -> None:
+    def __init__(self, gain: Tensor | float, owner: QuantizedLayer, readers: Sequence[QuantizedLayer] = ()) -> None:
         super().__init__(gain, rectified=False)
-        # Not an attribute of its own, which torch would register.
-        self._readers = (reader,)
+        # No attributes of their own, which torch would register.
+        self._layers = (owner, *(readers or (owner,)))
         self.begin_pass()
 
     @property
-    def reader(self) -> QuantizedLayer:
+    def owner(self) -> QuantizedLayer:
         """The layer whose numbers it has."""
-        return self._readers[0]
+        return self._layers[0]
+
+    @property
+    def readers(self) -> tuple[QuantizedLayer, ...]:
+        """The layers that read it."""
+        return self._layers[1:]
 
     def begin_pass(self) -> None:
         """Forget what it keeps between its calls in one forward pass."""
@@ -41,23 +50,27 @@ class PlacedNeuron(InputCurrent):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes, shaped like ``x``."""
-        current, layer = self.current(x), self.reader
+        current, layer = self.current(x), self.owner
         if layer.loop == "frames":
             spikes = layer.next_spikes(current, self.calls)
-            layer.observe(current, spikes, layer.pass_weight())
+            self._show(current, spikes)
             return spikes
         sequence = self.sequence(current)
         spikes = layer.fire(sequence)
-        if layer.observer is not None:
-            layer.observe(sequence, spikes, layer.pass_weight())
+        self._show(sequence, spikes)
         if layer.frames is None:
             return spikes
         held = hold_frames(spikes, layer.frames)
         return held if sequence is current else held.flatten(0, 1)
 
+    def _show(self, currents: Tensor, spikes: Tensor) -> None:
+        for reader in self.readers:
+            if reader.observer is not None:
+                reader.observe(currents, spikes, reader.pass_weight())
+
     def sequence(self, current: Tensor) -> Tensor:
         """``[F, N, ...]``, of currents that may be folded; without a time axis, as they are."""
-        frames = self.reader.frames
+        frames = self.owner.frames
         if frames is None or current.shape[0] == frames:
             return current
         if current.shape[0] % frames:

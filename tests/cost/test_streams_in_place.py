@@ -9,6 +9,7 @@ from torch import nn
 import bitsearch
 from bitsearch.cost import CostModel
 from bitsearch.cost.geometry import trace
+from bitsearch.cost.ties import ties_of
 from bitsearch.plan import UniformBits
 
 T = 4
@@ -59,29 +60,69 @@ def test_neurons_fire_in_front_of_what_pools_or_adds_up_their_spikes(name):
     assert {found.name for found in layers if found.membranes is not None} == set(expected)
 
 
-MOVING = {
-    "two layers": (
-        lambda n, s, t: n.c(n.pool(s)) + n.d(n.pool(s)),
-        "c and d read its spikes, each with bits of its own",
-    ),
-    "pooled and not": (lambda n, s, t: n.c(n.pool(s)) + n.pool(n.d(s))[..., :3, :3], "c and d read its spikes, each"),
-    "elsewhere": (
-        lambda n, s, t: n.c(n.pool(s)) + n.c(n.pool(n.b(n.x))),
-        "c reads other values elsewhere",
-    ),
+SHARED = {
+    "two layers": lambda n, s, t: n.c(n.pool(s)) + n.d(n.pool(s)),
+    "pooled and not": lambda n, s, t: n.c(n.pool(s)) + n.pool(n.d(s))[..., :3, :3],
+    "by way of another neuron": lambda n, s, t: n.c(s + t())[..., :3, :3] + n.d(n.pool(s)),
 }
 
 
 @pytest.mark.filterwarnings("ignore:never called")
-@pytest.mark.parametrize("name", MOVING)
-def test_a_neuron_that_several_layers_read_moves_behind_the_pooling_and_the_table_says_why(name):
-    between, reason = MOVING[name]
-    quantized = bitsearch.quantize(Net(between), frames(2, 8, 8), time_axis=True)
+@pytest.mark.parametrize("name", SHARED)
+def test_layers_that_read_one_neuron_in_its_place_are_tied(name):
+    geometry = trace(Net(SHARED[name]), frames(2, 8, 8), time_axis=True)
+    layers = {found.name: found for found in geometry if found.in_place}
+    assert set(layers) == {"c", "d"}
+    assert sorted(found.stream_of is None for found in layers.values()) == [False, True]
+    (tie,) = ties_of([found for found in geometry if found.fixed_reason is None])
+    assert (set(tie.layers), tie.share) == ({"c", "d"}, {"spike_bits", "time_steps"})
+    # Every neuron once, at the first layer that reads it.
+    neurons = 2 if name == "by way of another neuron" else 1
+    assert sum(found.membranes for found in layers.values()) == neurons * 4 * 64
+    assert geometry.moving == {}
+
+
+@pytest.mark.filterwarnings("ignore:never called")
+def test_tied_layers_learn_one_number_of_spike_bits():
+    quantized = bitsearch.quantize(Net(SHARED["two layers"]), frames(2, 8, 8), time_axis=True)
+    c, d = (quantized.layers[name] for name in ("c", "d"))
+    assert c.spike_latent is d.spike_latent
+    assert c.time_latent is d.time_latent
+    assert c.weight_latent is not d.weight_latent
+    with torch.no_grad():
+        c.spike_latent.fill_(7.0)
+        c.time_latent.fill_(3.0)
+    quantized.train()(frames(2, 8, 8)).sum().backward()
+    plans = quantized.layer_plans
+    assert plans["c"].spike_bits == plans["d"].spike_bits == (7, 7, 7)
+    plan = quantized.project("1300000", metric="s_ace")
+    assert plan["c"].spike_bits == plan["d"].spike_bits
+    quantized.eval()(frames(2, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:never called")
+def test_a_neuron_moves_behind_the_pooling_where_a_layer_reads_other_values_too():
+    network = Net(lambda n, s, t: n.c(n.pool(s)) + n.c(n.pool(n.b(n.x))))
+    quantized = bitsearch.quantize(network, frames(2, 8, 8), time_axis=True)
     assert not any(plan.in_place for plan in quantized.layer_plans.values())
     (row,) = (row for row in quantized.conversion if row.name == "one")
-    assert row.became == ("the refined neuron of c" if name == "elsewhere" else "the refined neuron of c, d")
-    assert row.why.startswith(f"behind what pools or adds up its spikes: {reason}")
+    assert row.became == "the refined neuron of c"
+    assert row.why == "behind what pools or adds up its spikes: c reads other values elsewhere"
     quantized(frames(2, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:never called")
+def test_a_stream_that_the_first_layer_reads_too_moves():
+    class Encoded(Net):
+        def forward(self, x):
+            spikes = self.one(x)
+            return self.c(self.pool(spikes)) + self.d(self.pool(spikes))
+
+    network = Encoded(None)
+    network.c, network.d = layer.Conv2d(2, 3, 2, step_mode="m"), layer.Conv2d(2, 3, 2, step_mode="m")
+    geometry = trace(network, frames(2, 8, 8), time_axis=True)
+    assert not any(found.in_place for found in geometry)
+    assert geometry.moving == {"one": "c reads its spikes too, with bits of its own as the first layer"}
 
 
 @pytest.mark.filterwarnings("ignore:never called")

@@ -101,7 +101,7 @@ class _Beside(Interpreter):
         return self._summed(n, layer, operation, total, per_step * counts, weighted)
 
     def _neuron(self, n, index, operation, given):
-        layer, packed = self.fetch_attr(n.target).reader, self.lowered.program.layers[operation.layer]
+        layer, packed = self.fetch_attr(n.target).owner, self.lowered.program.layers[operation.layer]
         numbers = self.lowered.numbers[operation.layer]
         total, counts, _ = self._spikes(layer, index, operation, given)
         scale = numbers.steps[0].item() / numbers.spike_weights[0] * 2.0**-packed.step_fraction

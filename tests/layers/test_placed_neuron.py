@@ -213,7 +213,7 @@ def test_a_copy_and_its_weights_are_of_their_own():
     converted = convert(Pooled(neuron.IFNode(), layer.MaxPool2d(2)), {"reader": in_place(("neuron",), frames=4)})
     converted(images(4))
     twin = copy.deepcopy(converted)
-    assert twin.neuron.reader is twin.reader
+    assert twin.neuron.owner is twin.reader
     assert twin.reader is not converted.reader
     twin.reader.spike_log_step.data += 1
     assert not torch.equal(converted(images(4)), twin(images(4)))
@@ -240,10 +240,59 @@ def test_a_neuron_that_moves_behind_the_pooling_is_an_older_plans():
     assert converted.neuron.rectified
 
 
-def test_two_layers_cannot_both_say_how_a_neuron_fires():
+class Branches(nn.Module):
+    """Two layers that read one neuron, behind a pooling of its own and directly."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.neuron, self.pool = neuron.IFNode(v_reset=None), layer.MaxPool2d(2)
+        self.c, self.d = layer.Conv2d(2, 3, 3, bias=False), layer.Conv2d(2, 3, 7, bias=False)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        spikes = self.neuron(x)
+        return self.c(self.pool(spikes)) + self.d(spikes)
+
+
+def test_layers_that_read_one_neuron_read_one_stream():
+    plan = {name: in_place(("neuron",), frames=4, spike=2) for name in ("c", "d")}
+    converted = with_unit_steps(convert(Branches(), plan))
+    x = images(4)
+    sent = sent_by_hand(x, 1.0, 3.0)
+    pooled = applied(lambda y: torch.conv2d(max_pool2d(y, 2), converted.c.weight), sent)
+    assert torch.equal(converted(x), pooled + applied(lambda y: torch.conv2d(y, converted.d.weight), sent))
+
+
+def test_layers_of_one_stream_have_one_step_size_a_time_step():
+    plan = {name: in_place(("neuron",), frames=4, spike=2, weight=4) for name in ("c", "d")}
+    choices = {name: Choices(weight_bits=(1, 8), spike_bits=(1, 8), time_steps=(1, 4)) for name in plan}
+    for converted in (convert(Branches(), plan, choices), convert(Branches(), plan)):
+        converted.train()(images(4)).sum().backward()
+        assert converted.c.spike_log_step is converted.d.spike_log_step
+        assert converted.c.spike_step_bits.tolist() == converted.d.spike_step_bits.tolist() == [2] * 4
+        assert converted.c.spike_log_step.grad.abs().sum() > 0
+        twin = copy.deepcopy(converted)
+        assert twin.c.spike_log_step is twin.d.spike_log_step
+        assert torch.equal(twin(images(4)), converted(images(4)))
+        for module in (converted.c, converted.d):
+            module.fix(in_place(("neuron",), frames=4, time_steps=2, spike=5, weight=4))
+        converted(images(4))
+        assert converted.c.spike_log_step is converted.d.spike_log_step
+        assert converted.c.spike_step_bits.tolist() == converted.d.spike_step_bits.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_place": None}, "in_place True and None"),
+        ({"spike_bits": (1, 2, 1, 1)}, r"spike_bits \(1, 1, 1, 1\) and \(1, 2, 1, 1\)"),
+    ],
+)
+def test_two_streams_of_one_neuron_are_refused(changes, message):
     network = nn.Sequential(neuron.IFNode(), nn.Linear(4, 4), nn.Linear(4, 4))
-    plan = {"1": in_place(("0",)), "2": in_place(("0",))}
-    with pytest.raises(InputError, match="a neuron that layers '1' and '2' read fire in its place"):
+    plan = {"1": in_place(("0",)), "2": in_place(("0",)).model_copy(update=changes)}
+    with pytest.raises(InputError, match=f"layers '1' and '2' read a neuron that fires in its place.*{message}"):
         convert(network, plan)
 
 

@@ -7,6 +7,7 @@ probes. Where a layer's input has a time axis, a feature's errors in different f
 Fisher is a matrix over the frames there (our reading).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -166,11 +167,14 @@ class Fisher(Generic[_Layer]):
         operands = [operand for _, _, spikes, weight in rows for operand in (spikes, weight)]
         # Zero where no output depends on an operand: a layer that nothing reads.
         gradients = torch.autograd.grad(loss, operands, retain_graph=keep_graph, materialize_grads=True)
+        # Layers that read one neuron's spikes share what these are worth.
+        readers = Counter(id(spikes) for _, _, spikes, _ in rows)
         with torch.no_grad():
             steps: dict[str, list[tuple[Tensor, Tensor]]] = {}
-            for index, (key, x, _, _) in enumerate(rows):
+            for index, (key, x, spikes, _) in enumerate(rows):
                 spike_grad, weight_grad = (grad.float() / LOSS_SCALE for grad in gradients[2 * index : 2 * index + 2])
                 layer = self.network.layers[key[0]]
+                spike_grad = spike_grad / readers[id(spikes)] ** 0.5
                 if layer.frames is None or layer.loop == "frames":
                     x, spike_grad = x[None], spike_grad[None]
                 else:

@@ -226,7 +226,7 @@ class _Nodes:
         if not module.is_identity:
             self._append(node, f"{name}.gain", scale(module.gain.numpy(), shape), sources)
             sources = self.sources[node]
-        self._append(node, name, self._neuron(module.reader, shape), sources)
+        self._append(node, name, self._neuron(module.owner, shape), sources)
 
     @staticmethod
     def _neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":

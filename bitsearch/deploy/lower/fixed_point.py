@@ -55,6 +55,7 @@ def lower_layer(
     before: tuple[int, ...],
     after: tuple[int, ...],
     spikes: Range | None = None,
+    steps_of: tuple[PackedLayer, LayerNumbers] | None = None,
 ) -> tuple[PackedLayer, LayerNumbers]:
     """A layer's integers, batch norm folded in.
 
@@ -66,6 +67,7 @@ def lower_layer(
         after: shape of its result.
         spikes: what its weights read, in units of a spike level, where neurons of their own fire it; its step sizes are
             the same with and without.
+        steps_of: a layer with the same spikes, which is lowered already; the step sizes are its own.
 
     Raises:
         InputError: a delayed reset, numbers that are not finite, or more additions than 50 bits have room for; names
@@ -106,6 +108,8 @@ def lower_layer(
     step_bits = max(STEP_BITS[0], min(STEP_BITS[1], spare_bits)) if len(set(real_steps)) > 1 else STEP_BITS[1]
     step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
     steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
+    if steps_of is not None:
+        step_fraction, steps = steps_of[0].step_fraction, steps_of[1].steps.copy()
     common = gcd(*steps.tolist())
     unit = max_code_sum(packed, [step // common for step in steps.tolist()]) if spikes is None else spikes.magnitude
     gain = gain * common * 2.0 ** -(step_fraction + (0 if spikes is None else spikes.fraction))

@@ -264,6 +264,12 @@ class _Lowering:
         fraction = self._range(value).fraction
         self._append(node, neuron.operation(_title(node, neuron.spiking), node.name, value, fraction))
 
+    def _steps_of(self, layer: QuantizedLayer) -> tuple[PackedLayer, LayerNumbers] | None:
+        """A layer that is lowered already and whose neurons the layer reads too."""
+        names = (name for name in self.layers if self.modules[name] in layer.spike_partners)
+        name = next(names, None)
+        return None if name is None else (self.layers[name], self.numbers[name])
+
     def _range(self, value: int) -> Range:
         # The program so far; it does not end as a whole one has to.
         unfinished = Program.model_construct(input=self._input(), layers=self.layers, operations=tuple(self.operations))
@@ -273,12 +279,12 @@ class _Lowering:
         modules = (
             (run, self.modules.get(str(run.target))) for run in self.graph.graph.nodes if run.op == "call_module"
         )
-        reader = next(run for run, module in modules if module is neuron.reader)
+        reader = next(run for run, module in modules if module is neuron.owner)
         name, (source,) = str(reader.target), self._tensors(reader)
         if name not in self.layers:
             # Its steps; what its weights read is known once they are reached.
             shapes = self.shapes[source], self.shapes[reader]
-            self.layers[name], self.numbers[name] = lower_layer(name, neuron.reader, None, *shapes)
+            self.layers[name], self.numbers[name] = lower_layer(name, neuron.owner, None, *shapes)
         (value,) = self._input_values(node)
         self._append(node, RunNeuron(name=node.name, inputs=(value,), layer=name, finer=self.finer))
 
@@ -291,7 +297,8 @@ class _Lowering:
         (source,) = self._tensors(node)
         value = self.values[source]
         spikes = self._range(value) if layer.in_place else None
-        packed, numbers = lower_layer(name, layer, norm, self.shapes[source], self.shapes[node], spikes)
+        shapes = self.shapes[source], self.shapes[node]
+        packed, numbers = lower_layer(name, layer, norm, *shapes, spikes, self._steps_of(layer))
         if name in self.run and packed.output_padding != self.layers[name].output_padding:
             raise InputError(f"layer {name!r} runs several times, to different sizes; give each run its own layer")
         if name in self.run and not _same_numbers(numbers, self.numbers[name]):

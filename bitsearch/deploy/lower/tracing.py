@@ -137,7 +137,7 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
         elif isinstance(module, InputCurrent):
             scaled: nn.Module = nn.Identity() if module.is_identity else InputCurrent(module.gain, rectified=False)
             if isinstance(module, PlacedNeuron):
-                scaled = nn.Sequential(scaled, PlacedNeuron(1.0, module.reader))
+                scaled = nn.Sequential(scaled, PlacedNeuron(1.0, module.owner))
             _replace(network, path, nn.Sequential(scaled, nn.ReLU()) if module.rectified else scaled)
 
 

@@ -108,6 +108,36 @@ def test_streams_of_two_neurons_are_joined_in_integers(together):
     assert [run.layer for run in lowered.program.operations if isinstance(run, RunNeuron)] == ["c", "c"]
 
 
+class Branches(nn.Module):
+    """Two layers read one neuron, behind a pooling and directly."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.fires, self.pool = layer.Conv2d(2, 3, 3, padding=1), neuron.IFNode(), layer.AvgPool2d(2)
+        self.c, self.d = layer.Conv2d(3, 2, 2), layer.Conv2d(3, 2, 6, bias=False)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        spikes = self.fires(self.a(x))
+        return (self.c(self.pool(spikes)) + self.d(spikes)).flatten(-3)
+
+
+@pytest.mark.parametrize("time_steps", [3, FRAMES])
+def test_layers_that_read_one_neuron_have_its_steps(time_steps, tmp_path):
+    stream = reading(("fires",), time_steps)
+    plan = {"a": framed(time_steps, neurons=()), "c": stream, "d": stream}
+    inputs = events(FRAMES, 4, 2, 8, 8)
+    network = calibrate(convert(Branches(), plan), inputs)
+    lowered = check_equal(network, inputs)
+    assert [run.layer for run in lowered.program.operations if isinstance(run, RunNeuron)] == ["c"]
+    assert (lowered.numbers["c"].steps == lowered.numbers["d"].steps).all()
+    pack(network, inputs, tmp_path / "packed")
+    outputs = read(tmp_path / "packed").replay()(inputs)
+    numbers, _ = run_by_hand(tmp_path / "packed", inputs[:, 0].flatten().tolist())
+    assert numbers == outputs[0].tolist()
+
+
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AvgPool2d(3, 2)])
 def test_without_a_time_axis_too(pool):
     torch.manual_seed(0)
