@@ -158,6 +158,8 @@ class Streams:
             return f"{layer} reads a difference of its spikes"
         if any(call.origin.other for call in calls):
             return f"{layer} reads its spikes together with other values"
+        if not all(call.origin.nonnegative for call in self._layers[layer]):
+            return f"{layer} reads values below zero elsewhere"
         if _times(calls) != _times(self._recording.calls[neuron]) or self._loop(neuron) != self._loop_of(layer):
             return f"{layer} reads its spikes over time at once"
         staying = next((self._names[other] for other in together if self._names[other] in self.staying), None)

@@ -21,7 +21,8 @@ class Joined(nn.Module):
         torch.manual_seed(0)
         kinds = (nn.Conv2d, nn.MaxPool2d, nn.Linear) if loop else (layer.Conv2d, layer.MaxPool2d, layer.Linear)
         self.a, self.b = kinds[0](1, 2, 3, padding=1), kinds[0](1, 3, 1, stride=2)
-        self.one, self.two, self.pool = neuron.IFNode(), neuron.IFNode(), kinds[1](2)
+        # Of several levels, so that spikes of few bits lose some.
+        self.one, self.two, self.pool = neuron.ILIFNode(), neuron.ILIFNode(), kinds[1](2)
         self.c, self.loop = kinds[2](5 * 9, 4), loop
         if not loop:
             functional.set_step_mode(self, "m")
@@ -36,7 +37,7 @@ class Joined(nn.Module):
 
 @pytest.mark.parametrize("loop", [False, True], ids=["multi-step", "loop"])
 def test_every_neurons_spikes_have_a_fisher(loop):
-    inputs = torch.rand(FRAMES, 32, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    inputs = 8 * torch.rand(FRAMES, 32, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     start = UniformBits(weight_bits=4, spike_bits=3, time_steps=FRAMES if loop else 3)
     choices = Choices(time_steps=Span(low=1, high=FRAMES))
     quantized = quantize(Joined(loop), inputs, start=start, choices=choices, time_axis=True)
@@ -51,7 +52,7 @@ def test_every_neurons_spikes_have_a_fisher(loop):
     assert state.feature_fisher.diagonal(dim1=0, dim2=1).sum() > 0
     losses = [curvature.spike_loss("c", (bits,) * FRAMES) for bits in (1, 2, 4, 8)]
     assert losses == sorted(losses, reverse=True)
-    assert losses[-1] > 0
+    assert losses[0] > losses[-1] >= 0
 
 
 def test_a_loop_and_its_multi_step_twin_have_one_fisher():

@@ -13,7 +13,7 @@ from bitsearch import pack, read, verify
 from bitsearch.data.splits import Splits
 from bitsearch.deploy.integer.operations import RunLayer, RunNeuron, RunSynapses
 from bitsearch.layers import convert
-from bitsearch.plan import LayerPlan
+from bitsearch.plan import LayerPlan, NeuronSettings
 
 
 def multi_step(*modules):
@@ -79,6 +79,20 @@ def test_spikes_are_pooled_in_integers(between, time_steps):
 def test_thresholds_and_leaks_are_in_front_of_the_spikes(node):
     network = convert(around(layer.AvgPool2d(2), node=node), network_plan(4, decay=0.7))
     check_equal(calibrate(network, events(FRAMES, 4, 2, 8, 8)), events(FRAMES, 4, 2, 8, 8))
+
+
+@pytest.mark.parametrize("between", ["max", "average", "average of 6"])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("bits", [1, 3])
+def test_a_neuron_of_the_networks_own_settings_fires_in_front_of_pooling(bits, reset, between, tmp_path):
+    settings = NeuronSettings(reset=reset, threshold="full", largest=1 if bits == 1 else None)
+    own = {"spike_bits": (bits,) * FRAMES, "neuron": settings}
+    network = convert(around(*BETWEEN[between]()), network_plan(FRAMES, **own))
+    inputs = events(FRAMES, 4, 2, 8, 8)
+    check_equal(calibrate(network, inputs), inputs)
+    pack(network, inputs, tmp_path / "packed")
+    numbers, _ = run_by_hand(tmp_path / "packed", inputs[:, 0].flatten().tolist())
+    assert numbers == read(tmp_path / "packed").replay()(inputs)[0].tolist()
 
 
 class Joined(nn.Module):
