@@ -37,25 +37,34 @@ def work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    for name in ("mynets", "mydata"):
+    for name in ("mynets", "mydata", "myloop"):
         sys.modules.pop(name, None)
 
 
 @pytest.mark.training
+@pytest.mark.filterwarnings("ignore:the data have 8 frames:UserWarning")
 def test_the_commands_run_in_their_order(work, monkeypatch, capsys):
     lines = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
-    assert [line[1] for line in lines] == ["profile", "run", "export", "evaluate", "deploy"]
+    assert [line[1] for line in lines] == ["profile", "run", "export", "evaluate", "deploy", "profile", "run"]
+    printed = []
     for line in lines:
         shorter = [word for setting in SHORT for word in ("--set", setting)] if line[1] == "run" else []
         monkeypatch.setattr("sys.argv", [*line, *shorter])
         with pytest.raises(SystemExit) as ended:
             main()
-        assert ended.value.code == 0, capsys.readouterr().err
+        out, err = capsys.readouterr()
+        assert ended.value.code == 0, err
+        printed.append(out)
     plan = BitPlan.load(work / "plan.json")
     assert list(plan.layers) == ["features.0", "features.4", "classifier.1"]
     assert plan.met
     assert (work / "my-network" / "README.md").is_file()
     assert (work / "my-network" / "plan.json").is_file()
+    assert printed[5].count("8, once a frame") == 3
+    recurrent = BitPlan.load(work / "reports/loop/plan.json")
+    assert recurrent.met
+    assert {plan.loop for plan in recurrent.layers.values()} == {"frames"}
+    assert {plan.time_steps for plan in recurrent.layers.values()} == {8}
 
 
 def test_the_search_space_is_one():
