@@ -28,8 +28,9 @@ class DeclaredNeuron(Frozen):
     """True if the input is multiplied by 1 − λ, as what is left of the membrane is by λ."""
     threshold: Positive | Name = 1.0
     """Above a membrane at rest, which is zero."""
-    reset: Literal["subtract", "zero"] = "subtract"
-    """What a spike takes from the membrane, before that decays: the threshold, or everything."""
+    reset: Literal["subtract", "zero", "delayed"] = "subtract"
+    """What a spike takes from the membrane: the threshold, before that decays; everything; or the threshold a step
+    later, when it has decayed."""
     strict: bool = False
     """True if it fires above its threshold only, and not at it."""
     sequences: bool = False

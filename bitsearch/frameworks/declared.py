@@ -76,6 +76,8 @@ def describe(module: nn.Module) -> NeuronDescription:
         irreplaceable = "its neurons have different decays"
     elif not 0 <= decays.max() <= 1:
         irreplaceable = f"its membrane is multiplied by {float(decays.max()):g} a step; allowed: 0 to 1"
+    elif not decays.max() and declared.reset == "delayed":
+        irreplaceable = "its late reset is all that its membrane holds"
     elif not (thresholds > 0).all():
         irreplaceable = "its threshold is not above zero"
     return NeuronDescription(

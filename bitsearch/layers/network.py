@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bitsearch.cost import AllowedBits, CostModel, SpikeStatistics
+from bitsearch.frameworks.neurons import reset_states
 from bitsearch.layers.clipped_input import count_clipped, warn_of_clipped
 from bitsearch.layers.conversion import Converted, conversion
 from bitsearch.layers.convert import convert, fix_allocation, quantized_layers
@@ -81,6 +82,8 @@ class QuantizedNetwork(nn.Module):
 
     def copy(self) -> "QuantizedNetwork":
         """A network of its own with the same weights and bits, of which nothing is measured yet."""
+        # Of neurons that stayed: what they keep belongs to a graph that cannot be copied.
+        reset_states(self.network)
         return QuantizedNetwork(copy.deepcopy(self.network), self.model, self.rules, self.baseline)
 
     @property

@@ -56,6 +56,19 @@ class Passed(nn.Module):
         return spikes, v * (1 - spikes)
 
 
+class Late(nn.Module):
+    """Keeps its membrane, and the spike that is to be subtracted."""
+
+    def __init__(self):
+        super().__init__()
+        self.v = self.sent = 0.0
+
+    def forward(self, x):
+        self.v = 0.5 * self.v + x - self.sent
+        self.sent = Spike.apply(self.v - 1)
+        return self.sent
+
+
 class OverTime(nn.Module):
     """Takes a sequence."""
 
@@ -73,6 +86,7 @@ class OverTime(nn.Module):
 DECLARED = {
     Kept: DeclaredNeuron(decay="beta", threshold="theta", states={"v": "None"}),
     Passed: DeclaredNeuron(decay=0.75, input_decays=True, reset="zero", returns="spikes, membrane"),
+    Late: DeclaredNeuron(decay=0.5, reset="delayed", states={"v": 0.0, "sent": 0.0}),
     OverTime: DeclaredNeuron(tau="tau", input_decays=True, sequences=True),
 }
 
@@ -91,7 +105,7 @@ def _forget():
 def sent(neuron, x):
     if isinstance(neuron, OverTime):
         return neuron(x)
-    if isinstance(neuron, Kept):
+    if isinstance(neuron, Kept | Late):
         return torch.stack([neuron(current) for current in x])
     v, spikes = 0.0, []
     for current in x:
@@ -109,10 +123,14 @@ def test_a_neuron_is_what_was_declared(kind):
     description = describe(neuron)
     membrane, spikes = torch.zeros(500, dtype=torch.float64), []
     for current in x.double() * description.gain:
-        membrane = description.decay * membrane + current
+        membrane = membrane + current
         spikes.append((membrane >= 1).double())
-        soft = membrane - spikes[-1]
-        membrane = membrane * (1 - spikes[-1]) if description.settings.reset == "zero" else soft
+        left = {
+            "subtract": description.decay * (membrane - spikes[-1]),
+            "zero": description.decay * membrane * (1 - spikes[-1]),
+            "delayed": description.decay * membrane - spikes[-1],
+        }
+        membrane = left[description.settings.reset]
     expected = sent(neuron, x)
     assert 0.05 < expected.mean() < 0.95
     assert torch.equal(expected.double(), torch.stack(spikes))
@@ -138,6 +156,7 @@ def test_states_are_what_they_start_as():
     [
         (DeclaredNeuron(decay="beta"), "its membrane is multiplied by 1.5 a step; allowed: 0 to 1"),
         (DeclaredNeuron(threshold="beta_off"), "its threshold is not above zero"),
+        (DeclaredNeuron(decay=0.0, reset="delayed"), "its late reset is all that its membrane holds"),
         (DeclaredNeuron(decay="betas"), "its neurons have different decays"),
     ],
 )
@@ -173,7 +192,8 @@ class Network(nn.Module):
 
 class Stepping(Network):
     def forward(self, x):
-        self.one.v = self.two.v = None
+        if isinstance(self.one, Kept):
+            self.one.v = self.two.v = None
         return torch.stack([self.c(self.two(self.b(self.one(self.a(frame))))) for frame in x]).mean(0)
 
 
@@ -192,7 +212,7 @@ class Whole(Network):
         return self.c(self.two(self.b(self.one(self.a(x))))).mean(0)
 
 
-NETWORKS = {Kept: Stepping, Passed: Passing, OverTime: Whole}
+NETWORKS = {Kept: Stepping, Late: Stepping, Passed: Passing, OverTime: Whole}
 
 
 def frames():

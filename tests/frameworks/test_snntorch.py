@@ -374,16 +374,18 @@ def test_a_neuron_that_is_refused_is_named_and_its_reader_remembers_nothing():
     class Two(Passed):
         def __init__(self):
             super().__init__()
-            self.lif1 = snntorch.Synaptic(0.5, 0.5)
+            self.lif1 = snntorch.Synaptic(0.5, 0.5, init_hidden=True)
 
         def forward(self, x):
-            (syn, mem), logits = self.lif1.reset_mem(), []
+            logits = []
             for frame in x:
-                spikes, syn, mem = self.lif1(self.fc1(frame), syn, mem)
+                spikes = self.lif1(self.fc1(frame))
                 logits.append(self.fc3(spikes))
             return torch.stack(logits).mean(0)
 
     quantized = bitsearch.quantize(Two(), frames(), time_axis=True)
+    quantized(frames()).sum().backward()
+    assert torch.equal(quantized.copy().eval()(frames()), quantized.eval()(frames()))
     assert became(quantized)["lif1"] == (
         "left",
         "its synaptic current is a second state, which no refined neuron has",
@@ -451,4 +453,40 @@ def test_every_spike_of_a_recurrent_neuron_is_the_librarys_own():
 def test_every_spike_of_a_network_of_images_is_the_librarys_own():
     network, x = Hidden(), 9 * torch.rand(5, 1, 14, 14, generator=torch.Generator().manual_seed(0))
     both = spikes_of_both(network, x, {"net.2": "net.3", "net.5": "net.7"}, excluded=["net.0"], time_steps=T)
+    assert_equal_spikes(both)
+
+
+class PooledSpikes(nn.Module):
+    """Pooling behind the neurons."""
+
+    def __init__(self, pool, *, hidden):
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.pool = hidden, pool(2)
+        self.conv1, self.lif1 = nn.Conv2d(1, 4, 3), snntorch.Leaky(0.9, init_hidden=hidden)
+        self.conv2, self.lif2 = nn.Conv2d(4, 8, 3), snntorch.Leaky(0.9, init_hidden=hidden)
+        self.fc = nn.Linear(32, 4)
+        with torch.no_grad():
+            self.conv2.weight *= 4
+
+    def forward(self, x):
+        mem1 = mem2 = None
+        logits = []
+        for _ in range(T):
+            if self.hidden:
+                spk2 = self.lif2(self.conv2(self.pool(self.lif1(self.conv1(x)))))
+            else:
+                spk1, mem1 = self.lif1(self.conv1(x), mem1)
+                spk2, mem2 = self.lif2(self.conv2(self.pool(spk1)), mem2)
+            logits.append(self.fc(self.pool(spk2).flatten(1)))
+        return torch.stack(logits).mean(0)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d, nn.AvgPool2d])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_every_spike_in_front_of_pooling_is_the_librarys_own(pool, hidden):
+    x = 6 * torch.rand(5, 1, 14, 14, generator=torch.Generator().manual_seed(0))
+    network = PooledSpikes(pool, hidden=hidden)
+    both = spikes_of_both(network, x, {"lif1": "conv2", "lif2": "fc"}, excluded=["conv1"], time_steps=T)
+    assert both["lif1"][1].shape == (T, 5, 4, 12, 12)
     assert_equal_spikes(both)
