@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from bitsearch.space import SearchSpace as SearchSpace
     from bitsearch.study.compare import compare as compare
     from bitsearch.study.run import SearchResult as SearchResult
+    from bitsearch.study.run import load as load
     from bitsearch.study.run import search as search
     from bitsearch.train.evaluate import measure_activity as measure_activity
 
@@ -82,6 +83,7 @@ _MODULES = {
     "compare": "bitsearch.study.compare",
     "declare_neuron": "bitsearch.frameworks.declared",
     "evaluate_plan": "bitsearch.runs.rebuild",
+    "load": "bitsearch.study.run",
     "load_data": "bitsearch.data",
     "load_weights": "bitsearch.layers.weights",
     "make_network": "bitsearch.models",

@@ -210,6 +210,15 @@ class BitPlan(Frozen):
     accuracy: Accuracy = Accuracy()
     provenance: Provenance
 
+    def __repr__(self) -> str:
+        measured = "" if self.accuracy.validation is None else f", validation {self.accuracy.validation:.4f}"
+        budgets = ", ".join(
+            f"{outcome.metric} {outcome.achieved:.6g} of {outcome.limit:.6g}" for outcome in self.budget
+        )
+        return f"BitPlan({self.network!r}, {len(self.layers)} layers{measured}{', ' if budgets else ''}{budgets})"
+
+    __str__ = __repr__
+
     @property
     def met(self) -> bool:
         """True if every budget is met."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetPenalty, Prices
@@ -11,7 +12,8 @@ from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_l
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.plan import Accuracy, Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
+from bitsearch.version import __version__
 
 
 class LearnableNetwork(QuantizedNetwork):
@@ -65,9 +67,70 @@ class LearnableNetwork(QuantizedNetwork):
             self._penalties[key] = BudgetPenalty(self, [budget], steps, prices=prices)
         return self._penalties[key]()
 
+    @property
+    def costs(self) -> dict[str, float]:
+        """Every cost of the bits as they are, by metric; those that need firing rates once :attr:`activity` is set.
+
+        >>> network = bitsearch.quantize(torch.nn.Linear(4, 2), torch.rand(2, 4))
+        >>> network.costs["weight_memory"]  # 8 weights of 8 bits, one step size, 2 output channels
+        28.0
+        """
+        return self.model.costs(self.layer_plans, self.activity)
+
+    def plan(
+        self,
+        *budgets: str | Budget,
+        metric: str = "bit_budget",
+        name: str = "network",
+        accuracy: Accuracy | None = None,
+    ) -> BitPlan:
+        """The bits as they are as a plan, which :func:`bitsearch.apply`, :func:`bitsearch.pack` and ``save`` take.
+
+        Args:
+            budgets: what the plan is said to meet, or to miss.
+            metric: what is limited where a budget names no metric.
+            name: of the network and the search space, which nobody looks up.
+            accuracy: as you have measured it.
+
+        Raises:
+            InputError: a budget that is malformed or infeasible, or depends on firing rates that are not measured.
+
+        >>> network = bitsearch.quantize(torch.nn.Linear(4, 2), torch.rand(2, 4))
+        >>> layers = network.project("memory=64B")
+        >>> plan = network.plan("memory=64B", name="mine")
+        >>> plan.layers == layers, plan
+        (True, BitPlan('mine', 1 layers, weight_memory 28 of 64))
+        """
+        limits = self._limits(budgets, metric)
+        for limit in limits:
+            limit.check_counted(self.model, self.activity)
+        costs = self.costs
+        return BitPlan(
+            space=name,
+            network=name,
+            target=self.model.target.name,
+            budget=tuple(limit.outcome(costs[limit.metric]) for limit in limits),
+            baseline=Baseline(
+                **self.baseline.model_dump(), costs=self.model.costs(self.model.uniform(self.baseline, None))
+            ),
+            layers=self.layer_plans,
+            unquantized={
+                layer.name: Unquantized(reason=layer.fixed_reason or "", weights=layer.weights, macs=layer.macs)
+                for layer in self.model.unquantized
+            },
+            costs=costs,
+            accuracy=accuracy or Accuracy(),
+            provenance=Provenance(
+                bitsearch=__version__, torch=torch.__version__, seed=0, command="bitsearch.quantize", method="own loop"
+            ),
+        )
+
+    def _limits(self, budgets: Sequence[str | Budget], metric: str) -> list[Budget]:
+        return [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+
     def project(self, *budgets: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
-        """Bring the allocation within every budget exactly, freeze it, and return it."""
-        limits = [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+        """Bring the allocation within every budget exactly, freeze it, and return it; :meth:`plan` makes it a file."""
+        limits = self._limits(budgets, metric)
         plan = project(self.layer_plans, self.model, limits, self.rules, activity=self.activity)
         self.fix(plan)
         # Another search begins anew.

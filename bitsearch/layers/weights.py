@@ -12,15 +12,19 @@ from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.network import QuantizedNetwork
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write the network's state to ``path``, whole or not at all; StorageError if it cannot be written.
 
+    Of a :class:`QuantizedNetwork`, as :func:`bitsearch.quantize` returns it, the network inside is written, so that
+    :func:`bitsearch.apply` and this file make it again.
+
     >>> bitsearch.save_weights(torch.nn.Linear(2, 1), "weights.safetensors")
     """
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in _bare(network).state_dict().items()}
     write_whole(Path(path), save(state))
 
 
@@ -41,7 +45,15 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
         state = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error
+    network = _bare(network)
     expected = network.state_dict()
+    if (
+        state
+        and all(name.startswith(_PREFIX) for name in state)
+        and not any(name.startswith(_PREFIX) for name in expected)
+    ):
+        # Written of a QuantizedNetwork by an earlier version, or by its own state_dict().
+        state = {name.removeprefix(_PREFIX): value for name, value in state.items()}
     for path_of, module in network.named_modules():
         if isinstance(module, InputCurrent):
             # Files from before a network's own neurons could have learned theirs.
@@ -69,3 +81,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
             layer.part_weight_step()
     with torch.no_grad():
         network.load_state_dict(state)
+
+
+_PREFIX = "network."
+"""Of the names in the state of a :class:`QuantizedNetwork`."""
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    return network.network if isinstance(network, QuantizedNetwork) else network

@@ -91,6 +91,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
         """An existing run; InputError if ``path`` is none, or holds a link."""

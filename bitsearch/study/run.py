@@ -94,6 +94,18 @@ class SearchResult:
         return sorted(plans, key=lambda plan: -(plan.accuracy.validation or 0.0))
 
 
+def load(folder: str | Path) -> SearchResult:
+    """The result of a run that has ended, or goes on, from its folder.
+
+    Raises:
+        InputError: no run folder.
+
+    >>> bitsearch.load("run").best.met
+    True
+    """
+    return SearchResult(RunFolder.open(folder))
+
+
 def search(
     space: SearchSpace | str | Path,
     budget: str | Sequence[str],

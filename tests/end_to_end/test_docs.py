@@ -164,7 +164,7 @@ def test_the_readme(read_me):
     }
 
 
-@pytest.mark.parametrize(("index", "names"), [(0, {"result"}), (1, {"layers"})])
+@pytest.mark.parametrize(("index", "names"), [(0, {"result"}), (1, {"plan"})])
 def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = [text for language, text in blocks("README.md") if language == "python"][index]
@@ -172,7 +172,7 @@ def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
     exec(text.replace("range(8)", "range(1)").replace("8 * math", "1 * math"), variables)
     assert names <= set(variables)
     if "network" in variables:
-        assert variables["network"].model.cost("bit_budget", variables["layers"]) <= 16.0
+        assert variables["plan"].costs["bit_budget"] <= 16.0
 
 
 def test_your_own_network(call, short, tmp_path):

@@ -1,3 +1,4 @@
+import copy
 import errno
 import os
 
@@ -7,10 +8,11 @@ from safetensors.torch import load_file, save_file
 from spikingjelly.activation_based import neuron
 from torch import nn
 
+import bitsearch
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import LayerPlan
+from bitsearch.plan import Accuracy, LayerPlan
 
 
 def quantized(seed=0, weight_bits=3, width=4):
@@ -189,3 +191,37 @@ def test_weights_from_before_gains_were_among_them_still_load(tmp_path):
     assert other[1].gain.item() == 0.5
     x = torch.rand(3, 4)
     assert torch.equal(other(x), converted(x))
+
+
+@pytest.mark.parametrize("write", [save_weights, lambda network, path: save_file(network.state_dict(), path)])
+def test_weights_of_a_network_quantized_in_a_loop_of_ones_own_fill_its_plan(write, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    quantized = bitsearch.quantize(network, images())
+    quantized.project("4x")
+    quantized(images())
+    quantized.plan("4x").save(tmp_path / "plan.json")
+    write(quantized, tmp_path / "weights.safetensors")
+    for other in (bitsearch.apply(bitsearch.BitPlan.load(tmp_path / "plan.json"), network), copy.deepcopy(quantized)):
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.add_(1)
+        load_weights(other, tmp_path / "weights.safetensors")
+        assert torch.equal(other.eval()(images()), quantized.eval()(images()))
+
+
+def test_a_plan_of_a_loop_of_ones_own_has_its_costs_and_budgets():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    quantized = bitsearch.quantize(network, images())
+    layers = quantized.project("4x", "memory=700B")
+    plan = quantized.plan("4x", "memory=700B", accuracy=Accuracy(validation=0.5))
+    assert plan.layers == layers
+    # 36 weights of 8 bits and 1440 of w: whole bytes, a step of 4 bytes a time step, 8 bytes an output channel.
+    conv, linear = layers.values()
+    assert plan.costs["weight_memory"] == 36 + 4 + 32 + linear.weight_bits * 180 + 4 * linear.time_steps + 80
+    assert [outcome.met for outcome in plan.budget] == [True, True]
+    assert plan.costs == quantized.costs
+    assert conv.weight_bits == 8
+    assert repr(plan).startswith("BitPlan('network', 2 layers, validation 0.5000, bit_budget ")
+    with pytest.raises(InputError, match="depends on how often neurons fire"):
+        quantized.plan("ns_ace=1000")
