@@ -43,7 +43,8 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
     tensors: dict[str, Tensor] = {}
     for name, layer in lowered.program.layers.items():
         numbers = lowered.numbers[name]
-        tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(stored_levels(numbers, layer), layer.weight_bits))
+        if layer.weight_of is None:
+            tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(stored_levels(numbers, layer), layer.weight_bits))
         tensors[f"{name}.multiplier"] = torch.from_numpy(numbers.multiplier)
         tensors[f"{name}.bias"] = torch.from_numpy(numbers.bias)
         tensors[f"{name}.spike_step"] = torch.from_numpy(numbers.steps)

@@ -134,7 +134,7 @@ def run_layer(layer, tensors, name, frames, shape, fraction):
 
 def convolved(layer, tensors, name, sums, shape):
     """The outputs of sums of spikes, and their shape."""
-    weight = levels(layer, tensors[f"{name}.weight"])
+    weight = levels(layer, tensors[f"{layer.get('weight_of', name)}.weight"])
     outputs, inputs, *kernel = layer["weight_shape"]
 
     def affine(total, channel):

@@ -34,8 +34,8 @@ from bitsearch.validation import Frozen, Name, explain
 FORMAT_VERSION = 5
 
 READABLE = ("2", "3", "4", "5")
-"""Format 4 is format 5 without transposed convolutions, settings of neurons, ``neuron`` and ``synapses``; 3 also lacks
-``fire`` and repeated inputs, 2 also ``scale``."""
+"""Format 4 is format 5 without transposed convolutions, settings of neurons, ``neuron``, ``synapses`` and
+``weight_of``; 3 also lacks ``fire`` and repeated inputs, 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
@@ -148,7 +148,8 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
     expected: dict[str, tuple[str, list[int]]] = {}
     for name, layer in program.layers.items():
         count = int(np.prod([int(size) for size in layer.weight_shape], dtype=object))
-        expected[f"{name}.weight"] = ("U8", [-(-count * layer.weight_bits // 8)])
+        if layer.weight_of is None:
+            expected[f"{name}.weight"] = ("U8", [-(-count * layer.weight_bits // 8)])
         expected[f"{name}.multiplier"] = expected[f"{name}.bias"] = ("I32", [layer.outputs])
         expected[f"{name}.spike_step"] = ("I32", [layer.time_steps])
     present = set(container.keys())
@@ -187,7 +188,8 @@ def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path:
     multiplier, bias, steps = (tensors[f"{name}.{part}"].numpy() for part in ("multiplier", "bias", "spike_step"))
     count = int(np.prod(layer.weight_shape, dtype=np.int64))
     try:
-        stored = unpack_bits(tensors[f"{name}.weight"].numpy(), layer.weight_bits, count)
+        weight = tensors[f"{layer.weight_of or name}.weight"]
+        stored = unpack_bits(weight.numpy(), layer.weight_bits, count)
     except ValueError as error:
         raise InputError(f"{path} is not a packed file: layer {name!r}: {error}") from error
     if steps.min() < 1:

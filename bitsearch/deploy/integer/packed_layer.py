@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from bitsearch.deploy.integer.fields import Decay, Fraction, Padding, Pair, Shape, Size
 from bitsearch.quant.frames import bins
 from bitsearch.quant.uniform import q_max
-from bitsearch.validation import Bits, Frozen, TimeSteps
+from bitsearch.validation import Bits, Frozen, Name, TimeSteps
 
 
 class PackedLayer(Frozen):
@@ -54,6 +54,8 @@ class PackedLayer(Frozen):
     """Whether it is ⌈u_t / S_t⌉ − 1 instead of the latter."""
     largest: tuple[Annotated[int, Field(ge=1, le=255)], ...] | None = None
     """The largest code of every time step, where that is less than q_max."""
+    weight_of: Name | None = None
+    """The layer that the weight is stored for, where that is an earlier one."""
 
     @model_validator(mode="after")
     def _one_setting_an_axis(self) -> "PackedLayer":

@@ -64,6 +64,19 @@ class Program(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _weights_are_stored(self) -> "Program":
+        earlier: dict[str, PackedLayer] = {}
+        for name, layer in self.layers.items():
+            owner = None if layer.weight_of is None else earlier.get(layer.weight_of)
+            if owner is not None and (owner.weight_shape, owner.weight_bits) != (layer.weight_shape, layer.weight_bits):
+                raise ValueError(f"layer {name!r} has the weight of {layer.weight_of!r}, not of its shape and bits")
+            if owner is None and layer.weight_of is not None:
+                raise ValueError(f"layer {name!r} has the weight of {layer.weight_of!r}, for which none is stored")
+            if layer.weight_of is None:
+                earlier[name] = layer
+        return self
+
+    @model_validator(mode="after")
     def _one_time_axis(self) -> "Program":
         frames = self.input.frames
         for name, layer in self.layers.items():

@@ -22,6 +22,7 @@ from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, lower_layer
+from bitsearch.deploy.lower.one_weight import store_once
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.rules import (
     RULES,
@@ -92,6 +93,9 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
     traced = trace(network, example_input)
     static = traced.frames is None or traced.repeated
     lowered = _Lowering(traced, tuple(example_input.shape[1 if static else 2 :])).lowered()
+    unused = sorted(set(quantized_layers(network)) - {operation.layer for _, operation in lowered.program.runs()})
+    if unused:
+        raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
     if not traced.frames_independent:
         raise InputError(
             "the network gives something else when its frames are part of the batch, as they are when it is deployed; "
@@ -105,11 +109,6 @@ def _check(network: nn.Module) -> None:
     for name, layer in layers.items():
         if not isinstance(layer, _DEPLOYED):
             raise InputError(f"layer {name!r} is a {type(layer).__name__}; deployed networks hold {_SUPPORTED}")
-    owners: dict[int, str] = {}
-    for name, layer in layers.items():
-        owner = owners.setdefault(id(layer.weight), name)
-        if owner != name:
-            raise InputError(f"layers {owner!r} and {name!r} share their weight; give each its own to deploy them")
     unquantized = [
         name or "(the network)"
         for name, module in network.named_modules()
@@ -152,12 +151,11 @@ class _Lowering:
                 self._lower(node)
         if not isinstance(output, Node) or self.values.get(output) != len(self.operations):
             raise InputError("the network returns something else than the last tensor it computes; return that alone")
-        unused = sorted(set(quantized_layers(self.graph)) - self.run)
-        if unused:
-            raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
         if self.frames is not None:
             self._read_out(output)
-        program = Program(input=self._input(), layers=self.layers, operations=tuple(self.operations))
+        weights = {name: self.modules[name].weight for name in self.layers}
+        layers = store_once(self.layers, self.numbers, weights)
+        program = Program(input=self._input(), layers=layers, operations=tuple(self.operations))
         folded = frozenset(node.name for node in self.norms.values())
         analysis = analyse_ranges(program, self.numbers)
         return Lowered(program, self.numbers, analysis, self.graph, self.indices, folded)
