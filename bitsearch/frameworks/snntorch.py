@@ -44,8 +44,9 @@ def describe(module: nn.Module) -> NeuronDescription:
         if irreplaceable is not None:
             return NeuronDescription(irreplaceable=irreplaceable)
         reset = neuron.reset_mechanism
+        learns_decay = isinstance(neuron.beta, nn.Parameter)
         # Without a leak, late and at once are the same.
-        delayed = reset == "subtract" and getattr(neuron, "reset_delay", True) and decays.max() < 1
+        delayed = reset == "subtract" and getattr(neuron, "reset_delay", True) and (learns_decay or decays.max() < 1)
         return NeuronDescription(
             decay=float(decays.max()),
             charge=charge,
@@ -53,7 +54,7 @@ def describe(module: nn.Module) -> NeuronDescription:
             settings=NeuronSettings(
                 reset="delayed" if delayed else reset, threshold="full", strict=at_threshold[2] == 0, largest=1.0
             ),
-            learns_decay=isinstance(neuron.beta, nn.Parameter),
+            learns_decay=learns_decay,
             interface=_INTERFACES[type(neuron)],
         )
 

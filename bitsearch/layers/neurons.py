@@ -46,6 +46,11 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
         if any(neuron is other for other in replaced):
             parent, _, child = path.rpartition(".")
             description = describe(neuron)
+            if recorded and description.irreplaceable is not None:
+                raise InputError(
+                    f"the plan replaces neuron {path!r}, but as it is now no refined neuron can stand for it: "
+                    f"{description.irreplaceable}; make a plan of this network"
+                )
             if neuron in owners:
                 readers = [
                     layer for layer in owners[neuron] if any(every[name] is neuron for name in layer.neurons or ())

@@ -6,7 +6,9 @@ from parity import assert_equal_spikes, spikes_of_both
 from torch import nn
 
 import bitsearch
+from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import describe, is_multi_step, is_neuron, is_spiking, reset_states, states
+from bitsearch.layers import convert
 
 snntorch = pytest.importorskip("snntorch")
 utils = pytest.importorskip("snntorch.utils")
@@ -231,6 +233,17 @@ def test_a_network_that_passes_its_membranes():
     assert [(plan.loop, plan.frames, plan.decay) for plan in plans.values()][1:] == [("frames", T, 0.5)] * 2
     assert plans["fc3"].neurons == ("lif2",)
     assert quantized(frames()).shape == (5, 4)
+
+
+def test_a_plan_of_another_neuron_is_refused():
+    plans = bitsearch.quantize(Passed(), frames(), time_axis=True).layer_plans
+    with pytest.raises(InputError, match="replaces neuron 'lif1', but as it is now"):
+        convert(Passed(reset_mechanism="none"), plans)
+
+
+def test_a_learned_decay_may_fall_from_one():
+    assert describe(snntorch.Leaky(1.0)).settings.reset == "subtract"
+    assert describe(snntorch.Leaky(1.0, learn_beta=True)).settings.reset == "delayed"
 
 
 def test_a_membrane_that_is_read_keeps_its_neuron():
