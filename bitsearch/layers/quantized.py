@@ -4,7 +4,7 @@ A quantized layer quantizes its weights and turns its input into spikes, then do
 bits it has is the matter of :mod:`bitsearch.layers.learned_allocation`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,15 +15,14 @@ from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers.calls import Calls
 from bitsearch.layers.soft_weights import SoftWeights
-from bitsearch.layers.step_renewal import StepRenewal
+from bitsearch.layers.spike_counts import SpikeCounts
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.firing import largest_level, residual
-from bitsearch.quant.frames import bin_frames, first_frames, hold_frames, with_time_gradient
+from bitsearch.quant.frames import first_frames, hold_frames, with_time_gradient
 from bitsearch.quant.membrane_gradient import goes_through_time
 from bitsearch.quant.neuron import refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
-from bitsearch.quant.recurrence import membrane_steps
-from bitsearch.quant.uniform import Levels, q_max, quantize, quantized, working_precision
+from bitsearch.quant.uniform import q_max, quantize, quantized, working_precision
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Gets a layer's input, its spikes and its quantized weight at every call.
@@ -36,7 +35,7 @@ ArrivalObserver = Callable[[Tensor], None]
 """What a layer multiplies where neurons in their places fired it: ``[N, ...]``, or ``[T·N, ...]`` of sequences."""
 
 
-class QuantizedLayer(StepRenewal):
+class QuantizedLayer(SpikeCounts):
     """Mixin in front of a torch layer; :func:`bitsearch.layers.convert.convert` makes instances.
 
     An input without a time axis is the same at every time step. One with a time axis, :attr:`frames` long, is either
@@ -53,8 +52,6 @@ class QuantizedLayer(StepRenewal):
     weight_partners: tuple["QuantizedLayer", ...]
     sample_dims: int
     """Axes of one input."""
-    operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    """What the torch parent does with (input, weight, bias)."""
     soft_weights: SoftWeights | None
     """Stands for the uniform quantizer while it is there."""
 
@@ -179,10 +176,6 @@ class QuantizedLayer(StepRenewal):
             )
         return x if unfolded else x.unflatten(0, (frames, -1))
 
-    def _currents(self, x: Tensor) -> Tensor:
-        """What the neuron integrates: the input itself, or a mean of its frames for every time step."""
-        return x if self.frames is None or self.loop == "frames" else bin_frames(x, self.active_steps)
-
     def spikes(self, x: Tensor) -> Tensor:
         """Mean spikes of the input, shaped like ``x``; with a time axis, ``[T, N, ...]`` of ``[F, N, ...]``."""
         framed = self.frames is not None
@@ -247,61 +240,6 @@ class QuantizedLayer(StepRenewal):
             return self.in_layout(quantized(weight, weight_step, weight_bits, largest, signed=True))
 
         return weight_again
-
-    def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
-        if self.loop == "frames" and self.calls.membrane is not None:
-            # One call is one step of it.
-            one = slice(self.calls.step, self.calls.step + 1)
-            steps, bits = self.spike_step[one], self.spike_bits[one]
-            return membrane_steps(
-                self.calls.membrane,
-                steps,
-                bits,
-                time_steps=1,
-                decay=self.decay,
-                signed=self.signed_input,
-                neuron=self.neuron,
-            )
-        return membrane_steps(
-            currents,
-            self.spike_step,
-            self.spike_bits,
-            time_steps=time_steps,
-            decay=self.decay,
-            signed=self.signed_input,
-            framed=self.frames is not None,
-            neuron=self.neuron,
-        )
-
-    @torch.no_grad()
-    def count_spikes(self, x: Tensor) -> tuple[int, int]:
-        """(non-zero spikes, all spikes) over the time steps for an input."""
-        nonzero = total = 0
-        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
-            nonzero += int(torch.count_nonzero(levels.codes))
-            total += levels.codes.numel()
-        return nonzero, total
-
-    @torch.no_grad()
-    def count_synops(self, x: Tensor, *, unrolled: bool = False) -> int:
-        """Synaptic operations for an input over the time steps: the connections that non-zero spikes go through.
-
-        Connections are counted one by one, so a spike at a padded edge has fewer. With ``unrolled``, a spike of level k
-        is taken for k binary ones, as :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
-        """
-        spikes = torch.zeros_like(x if self.frames is None or self.loop == "frames" else x[0], dtype=torch.float64)
-        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
-            spikes += levels.codes.abs() if unrolled else levels.codes != 0
-        return self.connections(spikes)
-
-    @torch.no_grad()
-    def connections(self, spikes: Tensor) -> int:
-        """How many connections the spikes of ``[N, ...]`` go through, each as often as its entry says."""
-        # The layer's own operation adds up the spikes that reach one output channel of every group.
-        groups = getattr(self, "groups", 1)
-        outputs, *window = self.output_first(self.weight).shape
-        ones = self.in_layout(spikes.new_ones(groups, *window))
-        return int(self.operation(spikes, ones, None).sum()) * (outputs // groups)
 
     @torch.no_grad()
     def harden(self) -> None:

@@ -1,0 +1,77 @@
+"""How many spikes a layer's neuron fires for an input, and how many connections they go through."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from bitsearch.layers.step_renewal import StepRenewal
+from bitsearch.quant.frames import bin_frames
+from bitsearch.quant.recurrence import membrane_steps
+from bitsearch.quant.uniform import Levels
+
+
+class SpikeCounts(StepRenewal):
+    """What a quantized layer's neuron does with an input, counted step by step."""
+
+    operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    """What the torch parent does with (input, weight, bias)."""
+
+    def _currents(self, x: Tensor) -> Tensor:
+        """What the neuron integrates: the input itself, or a mean of its frames for every time step."""
+        return x if self.frames is None or self.loop == "frames" else bin_frames(x, self.active_steps)
+
+    def _recurrence(self, currents: Tensor, time_steps: int) -> Iterator[tuple[Levels, Tensor]]:
+        if self.loop == "frames" and self.calls.membrane is not None:
+            # One call is one step of it.
+            one = slice(self.calls.step, self.calls.step + 1)
+            steps, bits = self.spike_step[one], self.spike_bits[one]
+            return membrane_steps(
+                self.calls.membrane,
+                steps,
+                bits,
+                time_steps=1,
+                decay=self.decay,
+                signed=self.signed_input,
+                neuron=self.neuron,
+            )
+        return membrane_steps(
+            currents,
+            self.spike_step,
+            self.spike_bits,
+            time_steps=time_steps,
+            decay=self.decay,
+            signed=self.signed_input,
+            framed=self.frames is not None,
+            neuron=self.neuron,
+        )
+
+    @torch.no_grad()
+    def count_spikes(self, x: Tensor) -> tuple[int, int]:
+        """(non-zero spikes, all spikes) over the time steps for an input."""
+        nonzero = total = 0
+        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
+            nonzero += int(torch.count_nonzero(levels.codes))
+            total += levels.codes.numel()
+        return nonzero, total
+
+    @torch.no_grad()
+    def count_synops(self, x: Tensor, *, unrolled: bool = False) -> int:
+        """Synaptic operations for an input over the time steps: the connections that non-zero spikes go through.
+
+        Connections are counted one by one, so a spike at a padded edge has fewer. With ``unrolled``, a spike of level k
+        is taken for k binary ones, as :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
+        """
+        spikes = torch.zeros_like(x if self.frames is None or self.loop == "frames" else x[0], dtype=torch.float64)
+        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
+            spikes += levels.codes.abs() if unrolled else levels.codes != 0
+        return self.connections(spikes)
+
+    @torch.no_grad()
+    def connections(self, spikes: Tensor) -> int:
+        """How many connections the spikes of ``[N, ...]`` go through, each as often as its entry says."""
+        # The layer's own operation adds up the spikes that reach one output channel of every group.
+        groups = getattr(self, "groups", 1)
+        outputs, *window = self.output_first(self.weight).shape
+        ones = self.in_layout(spikes.new_ones(groups, *window))
+        return int(self.operation(spikes, ones, None).sum()) * (outputs // groups)
