@@ -1,10 +1,13 @@
 """A network's own neurons in front of pooling: at the network's own setting, every spike is SpikingJelly's."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from learning import guessed
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from test_own_neuron import NODES, converted, events, on_a_grid, spikes_of
+from tolerances import FLOAT64
 from torch import nn
 
 import bitsearch
@@ -13,6 +16,7 @@ from bitsearch.data import load_data
 from bitsearch.layers import quantized_layers
 from bitsearch.layers.placed_neuron import PlacedNeuron
 from bitsearch.plan import UniformBits
+from bitsearch.quant.membrane_gradient import gradients_through_time
 
 POOLS = {"max": lambda: layer.MaxPool2d(2), "average": lambda: layer.AvgPool2d(2)}
 
@@ -81,22 +85,37 @@ def test_more_bits_than_the_network_has_change_nothing(v_reset, pool):
         assert torch.equal(spikes_in_place(converted(net, x, spike_bits), x)[1], logits)
 
 
+class Loop(nn.Module):
+    """A network of single-step modules, called once a frame."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        functional.set_step_mode(self, "s")
+
+    def forward(self, x):
+        return torch.stack([self.net(frame) for frame in x])
+
+
 def test_a_loop_over_frames_has_the_same_spikes():
-    class Loop(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-            functional.set_step_mode(self, "s")
-
-        def forward(self, x):
-            return torch.stack([self.net(frame) for frame in x])
-
     net, x = network(neuron.LIFNode, POOLS["average"]), events(4)
     _, logits = spikes_of(net, x)
     looped = converted(Loop(net), x)
     assert [module.loop for module in quantized_layers(looped).values()] == ["frames"] * 3
     assert torch.equal(looped(x), logits)
     assert torch.equal(looped(x), logits)
+
+
+@pytest.mark.parametrize("gradients", [nullcontext, gradients_through_time])
+def test_a_loop_over_frames_has_the_same_gradients(gradients):
+    x, slopes = events(4), []
+    for make in (nn.Sequential, Loop):
+        quantized = converted(make(network(neuron.LIFNode, POOLS["average"])), x).double()
+        with gradients():
+            quantized(x.double()).square().sum().backward()
+        slopes.append([parameter.grad for name, parameter in quantized.named_parameters() if "time" not in name])
+    for whole, loop in zip(*slopes, strict=True):
+        torch.testing.assert_close(loop, whole, rtol=FLOAT64, atol=FLOAT64)
 
 
 def csnn(frames=4):
