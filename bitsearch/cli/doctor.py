@@ -24,6 +24,15 @@ REQUIRED_PACKAGES = (
     "pydantic",
     "safetensors",
 )
+EXTRAS = {
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "nir": ("nir",),
+    "dashboard": ("optuna-dashboard",),
+    "postgres": ("psycopg",),
+    "s3": ("boto3",),
+    "grpc": ("grpcio",),
+}
+"""Packages of every extra, by the extra's name."""
 
 
 def doctor() -> None:
@@ -40,6 +49,8 @@ def doctor() -> None:
         except metadata.PackageNotFoundError:
             missing.append(package)
             table.add_row(package, Text("missing", style="red"))
+    for extra, packages in EXTRAS.items():
+        table.add_row(f"extra {extra}", ", ".join(map(_version, packages)))
     faults = [f"{package} is missing: pip install {package}" for package in missing]
     if "torch" not in missing:
         from bitsearch.train.device import device_report
@@ -60,3 +71,10 @@ def doctor() -> None:
     if faults:
         raise typer.Exit(1)
     console.print(f"Everything is there. Python: {sys.executable}", highlight=False, soft_wrap=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package} not installed"

@@ -53,7 +53,10 @@ PlanArgument = Annotated[
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights file; found in the plan's run folder by default.")]
 SpaceOption = Annotated[
     str | None,
-    typer.Option(autocompletion=complete_space, help="Search space of the plan; found in its run folder by default."),
+    typer.Option(
+        autocompletion=complete_space,
+        help="Search space of the plan, or a run folder with it; the plan's own run folder by default.",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.registry import is_import_path
 from bitsearch.runs.folder import RunFolder
-from bitsearch.space import SearchSpace
+from bitsearch.space import SearchSpace, shipped_spaces
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.task import Task, load_task
 from bitsearch.train.threads import limited_threads
@@ -32,7 +32,7 @@ def rebuild(
     Args:
         path: plan file; one inside a run folder brings weights and search space.
         weights: safetensors file, where the plan is elsewhere.
-        space: name or path of the plan's search space, where the plan is elsewhere.
+        space: name or path of the plan's search space, or the run folder that has it, where the plan is elsewhere.
         overrides: settings of the search space, such as ``data_options.root=DIR`` where the data have moved.
         trust: import a network or data that is no shipped one, but named as ``package.module:factory``.
         device: as for :func:`bitsearch.study.run.search`.
@@ -84,11 +84,16 @@ def find_task(
     """The task of a plan read from ``path``, and the run folder that it lies in, if any; as :func:`rebuild`."""
     folder = run_folder_of(path)
     if space is not None:
-        search_space = SearchSpace.load(space)
+        search_space = RunFolder.open(space).settings.space if Path(space).is_dir() else SearchSpace.load(space)
     elif folder is not None:
         search_space = folder.settings.space
-    else:
+    elif plan.space in shipped_spaces():
         search_space = SearchSpace.load(plan.space)
+    else:
+        raise InputError(
+            f"{path} lies in no run folder, and its search space {plan.space!r} is none that comes with bitsearch; "
+            "give the folder of its run, or a .toml file, with --space"
+        )
     if search_space.name != plan.space or search_space.network != plan.network:
         raise InputError(
             f"{path} is for space {plan.space!r} and network {plan.network!r}, "

@@ -1,9 +1,10 @@
+import shutil
 import warnings
 
 import pytest
 
 import bitsearch
-from bitsearch.cli import main
+from bitsearch.cli import doctor, main
 from bitsearch.cli.tables import describe
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
@@ -228,3 +229,25 @@ def test_an_old_name_is_told_in_one_line_before_the_run(monkeypatch, capsys):
     ]
     assert call(["run", "--quiet", *overrides], monkeypatch) == 2
     assert [line for line in capsys.readouterr().err.splitlines() if line.strip()] == ["bitsearch: enough"]
+
+
+def test_a_plan_elsewhere_takes_its_space_from_a_run(finished_run, monkeypatch, capsys, tmp_path):
+    run = finished_run.folder
+    shutil.copy(run.chosen_file, tmp_path / "plan.json")
+    weights = str(run.weights_file(run.chosen().provenance.trial))
+    arguments = ["evaluate", str(tmp_path / "plan.json"), "--weights", weights]
+    assert call(arguments, monkeypatch) == 2
+    assert (
+        "its search space 'tiny' is none that comes with bitsearch; give the folder of its run"
+        in capsys.readouterr().err
+    )
+    assert call([*arguments, "--space", str(run.path)], monkeypatch) == 0
+    assert capsys.readouterr().out.startswith("validation accuracy ")
+
+
+def test_doctor_names_every_extra(monkeypatch, capsys):
+    monkeypatch.setitem(doctor.EXTRAS, "s3", ("no-such-package",))
+    assert call(["doctor"], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert all(f"extra {name}" in printed for name in doctor.EXTRAS)
+    assert "no-such-package not installed" in printed

@@ -14,8 +14,12 @@ from PIL import Image
 from sklearn import datasets
 from typer.main import get_command
 
+import bitsearch
 from bitsearch.cli import app
 from bitsearch.cost import METRICS
+from bitsearch.runs import train_plan as training
+from bitsearch.space import SearchSpace
+from bitsearch.study import run
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
@@ -77,26 +81,24 @@ def expected(arguments):
 @pytest.fixture(scope="module")
 def short():
     """A few digits, trainings of one epoch, few trials, and no server that waits."""
+    images, labels = datasets.load_digits(return_X_y=True)
+    search, train_plan = run.search, training.train_plan
+
+    def short_search(space, budget, *, trials=None, **options):
+        space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+        epochs = {"epochs": 1, "full_precision_epochs": 1}
+        changes = {
+            "training": space.training.model_copy(update=epochs),
+            "search": space.search.model_copy(update={"uniform_trials": 1}),
+        }
+        return search(space.model_copy(update=changes), budget, trials=4 if trials == 20 else 1, **options)
+
     with pytest.MonkeyPatch.context() as patch:
-        from bitsearch.runs import rebuild, train_plan
-        from bitsearch.study import run
-        from bitsearch.train.task import load_task
-
-        def cut(space, **options):
-            epochs = {"epochs": 1, "full_precision_epochs": 1}
-            return load_task(space.model_copy(update={"training": space.training.model_copy(update=epochs)}), **options)
-
-        images, labels = datasets.load_digits(return_X_y=True)
         patch.setattr(datasets, "load_digits", lambda **options: (images[:400], labels[:400]))
-        train_at_plan, searched, baselines = train_plan.train_at_plan, run.searched, run.baselines
-        patch.setattr(run, "load_task", cut)
-        patch.setattr(rebuild, "load_task", cut)
-        patch.setattr(
-            train_plan, "train_at_plan", lambda *args, epochs, **options: train_at_plan(*args, epochs=1, **options)
-        )
-        patch.setattr(run, "searched", lambda space, trials: searched(space, 4 if trials == 20 else 1))
-        patch.setattr(run, "baselines", lambda space: min(1, baselines(space)))
-        patch.setattr("bottle.run", lambda application, host, port: None, raising=False)
+        for module in (run, bitsearch):
+            patch.setattr(module, "search", short_search)
+        patch.setattr(training, "train_plan", lambda path, **options: train_plan(path, **options | {"epochs": 1}))
+        patch.setattr("bottle.run", lambda application, host, port: None)
         yield
 
 

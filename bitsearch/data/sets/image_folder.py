@@ -1,12 +1,13 @@
 """Images in one folder a class, ``ROOT/train/CLASS/*.jpg`` and ``ROOT/test/CLASS/*.jpg``, decoded once into memory."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bitsearch.data.data_set import DataSet
@@ -83,11 +84,15 @@ def find_folders(name: str, root: Path, parts: tuple[str, str]) -> "tuple[ImageF
         raise InputError(f"{name}: cannot read the folder {str(root)!r} ({error}); give another as root") from error
 
 
-def read_image(name: str, file: str) -> Image.Image:
-    """An image of 8-bit colour; InputError if ``file`` holds none. ``name`` is the data set's, for messages."""
+def read_image(name: str, file: str, *, upright: bool = False) -> Image.Image:
+    """An image of 8-bit colour; InputError if ``file`` holds none. ``name`` is the data set's, for messages.
+
+    ``upright`` turns it as its camera noted (EXIF); published data sets are read as their pixels lie.
+    """
     try:
         with Image.open(file) as picture:
-            mode, image = picture.mode, picture.convert("RGB")
+            turned = ImageOps.exif_transpose(picture) if upright else picture
+            mode, image = picture.mode, turned.convert("RGB")
     except Exception as error:  # A broken file leads decoders to whatever they did not expect.
         has_unknown_format = isinstance(error, UnidentifiedImageError)
         reason = "its format is unknown" if has_unknown_format else " ".join(str(error).split()) or type(error).__name__
@@ -110,7 +115,8 @@ def _image_folders(data_set: str, root: Path, parts: tuple[str, str]) -> "tuple[
             folder_names = " and ".join(map(repr, parts))
             raise InputError(f"{data_set}: {str(root)!r} needs the folders {folder_names}; in it: {contents}")
         try:
-            folders[name] = ImageFolder(str(root / name), allow_empty=True)
+            _check_links(data_set, root / name)
+            folders[name] = ImageFolder(str(root / name), is_valid_file=_is_image, allow_empty=True)
         except FileNotFoundError as error:
             raise InputError(
                 f"{data_set}: no folders in {str(root / name)!r}; put the images in one folder a class"
@@ -132,9 +138,24 @@ def _image_folders(data_set: str, root: Path, parts: tuple[str, str]) -> "tuple[
     return folders[first], folders[second]
 
 
+def _is_image(file: str) -> bool:
+    """By its name; macOS puts a file ``._NAME``, which holds no image, beside every file on other disks."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return file.lower().endswith(IMG_EXTENSIONS) and not Path(file).name.startswith("._")
+
+
+def _check_links(data_set: str, folder: Path) -> None:
+    """InputError if a link leads to a folder around it: its images would be found again and again."""
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+                raise InputError(f"{data_set}: {str(path)!r} is a link to a folder that it lies in; remove it")
+
+
 def _decode(files: Sequence[str], size: int | None) -> Tensor:
     """``uint8`` ``[N, 3, H, W]``."""
-    first = _read(files[0], size)
+    first = _first_readable(files, size)
     try:
         pixels = np.empty((len(files), *first.shape), dtype=np.uint8)
     except MemoryError as error:
@@ -142,8 +163,13 @@ def _decode(files: Sequence[str], size: int | None) -> Tensor:
         raise InputError(
             f"image_folder: {gigabytes:.0f} GB of images do not fit into memory; give size or limit"
         ) from error
+    faults = []
     for index, file in enumerate(files):
-        image = _read(file, size)
+        try:
+            image = _read(file, size)
+        except InputError as error:
+            faults.append(error)
+            continue
         if image.shape != first.shape:
             (_, height, width), (_, first_height, first_width) = image.shape, first.shape
             raise InputError(
@@ -151,12 +177,24 @@ def _decode(files: Sequence[str], size: int | None) -> Tensor:
                 f"{first_height}; give size in data_options to resize all"
             )
         pixels[index] = image
+    if faults:
+        others = f"; {len(faults) - 1} other files cannot be used either" if len(faults) > 1 else ""
+        raise InputError(f"{faults[0]}{others}") from faults[0]
     return torch.from_numpy(pixels)
+
+
+def _first_readable(files: Sequence[str], size: int | None) -> np.ndarray:
+    for file in files:
+        try:
+            return _read(file, size)
+        except InputError:
+            continue
+    return _read(files[0], size)
 
 
 def _read(file: str, size: int | None) -> np.ndarray:
     """``uint8`` ``[3, H, W]``."""
-    image = read_image("image_folder", file)
+    image = read_image("image_folder", file, upright=True)
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)

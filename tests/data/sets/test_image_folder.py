@@ -1,4 +1,5 @@
 import errno
+import re
 import shutil
 
 import numpy as np
@@ -410,3 +411,46 @@ def test_the_shipped_space_needs_a_root_and_takes_it(folder):
     found = load_data(space.data, options, split_seed=space.split_seed)
     assert found.input_shape == (3, 32, 32)
     assert hasattr(found.train, "augment")
+
+
+def test_every_unreadable_file_is_counted(tmp_path):
+    write_folder(tmp_path)
+    for name in ("bee/000.png", "bee/003.png", "cow/007.png"):
+        (tmp_path / "train" / name).write_bytes(b"no image")
+    message = refusal(tmp_path)
+    assert re.search(
+        r"cannot read the image '.*(bee|cow)/00\d\.png' \(its format is unknown\); mend or remove it", message
+    )
+    assert message.endswith("; 2 other files cannot be used either")
+
+
+def test_files_that_macos_puts_beside_images_are_none(tmp_path, folder):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for part in ("train", "test"):
+        (tmp_path / part / "bee" / "._001.png").write_bytes(b"\0\5\x16\7")
+    found = image_folder(root=str(tmp_path))
+    assert [len(found.split(part)) for part in PARTS] == [54, 6, 15]
+
+
+def test_a_link_to_a_folder_around_it_is_refused(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "bee" / "all").symlink_to(tmp_path / "train")
+    assert "all' is a link to a folder that it lies in; remove it" in refusal(tmp_path)
+
+
+def test_a_link_to_another_folder_is_followed(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.move(tmp_path / "copy" / "train" / "bee", tmp_path / "bee")
+    (tmp_path / "copy" / "train" / "bee").symlink_to(tmp_path / "bee")
+    assert len(image_folder(root=str(tmp_path / "copy")).train) == 54
+
+
+def test_an_image_stands_as_its_camera_noted(tmp_path):
+    write_folder(tmp_path)
+    upright = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter clockwise to be seen
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "test" / "bee" / "000.png", exif=exif)
+    splits = image_folder(root=str(tmp_path))
+    upright.save(tmp_path / "test" / "bee" / "000.png")
+    assert torch.equal(pixels(splits.test), pixels(image_folder(root=str(tmp_path)).test))
