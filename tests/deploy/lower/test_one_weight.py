@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch import pack, read, verify
+from bitsearch import pack, quantize, read, verify
 from bitsearch.cost import CostModel, trace
 from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
 from bitsearch.deploy.lower.lowering import lower
@@ -76,6 +76,16 @@ def test_the_weight_is_stored_once_and_the_file_has_the_bytes_of_the_metric(tied
     assert {name: layer.weight_of for name, layer in packed.program.layers.items() if layer.weight_of} == {
         "other": "one"
     }
+
+
+def test_a_budget_on_memory_is_what_the_file_takes(examples, tmp_path):
+    torch.manual_seed(0)
+    learnable = quantize(Tied(), examples)
+    limit = 320
+    learnable.project(f"memory={limit}")
+    memory = learnable.model.cost("weight_memory", learnable.layer_plans)
+    network = calibrate(learnable.network, examples)
+    assert pack(network, examples, tmp_path / "packed") == memory <= limit
 
 
 def test_replay_equals_the_network_and_a_reader_of_the_description(tied, examples, tmp_path):
