@@ -49,7 +49,9 @@ def layer_loss(
 def loss_prices(prices: Mapping[str, float]) -> tuple[float, float]:
     """What the loss of weights, and that of spikes, are divided by, so that a dear kind is reduced first.
 
-    Spike bits and time steps make one loss together, whose price is the geometric mean of theirs.
+    Spike bits and time steps make one loss together, whose price is the geometric mean of theirs. In whole studies
+    (``reports/evidence/weighting``) it makes no difference beyond the noise to divide by the price of spike bits alone,
+    or by none; this is the simplest in which all three regularizer weights have a say in every method.
     """
     return prices["weight"], math.sqrt(prices["spike"] * prices["time"])
 
