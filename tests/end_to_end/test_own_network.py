@@ -157,7 +157,7 @@ def test_another_folder_needs_trust_before_a_plan_runs_code(call, ran):
     [
         ("mypackage.nets:CNN", "mypackage.nets has no callable 'CNN'; it has: CSNN, of_two, needs"),
         ("mypackage.nets:needs", "needs depth, not given; set it in network_options or --model-arg"),
-        ("mypackage.nets:of_two", "returns shape [4, 2] for 4 samples of 3 classes; it must return logits"),
+        ("mypackage.nets:of_two", "returns float32 [4, 2] for 4 samples of 3 classes; it must return logits"),
     ],
 )
 def test_a_wrong_network_ends_with_one_line_and_writes_nothing(call, work, model, said):
