@@ -97,8 +97,7 @@ def profile(
         _print_inputs(table)
         for tie in dict.fromkeys(row for row in table["tied"] if row):
             Console().print(Text(f"tied: {tie}"))
-        unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
-        converted = conversion(network, convert(network, layers), unquantized, model.staying, model.moving)
+        converted = conversion(network, convert(network, layers), model)
         print_conversion(converted, Console())
         if csv is not None:
             print_line(csv)

@@ -20,6 +20,8 @@ from bitsearch.plan import Loop, NeuronSettings
 
 NEVER_CALLED = "never called"
 """``LayerGeometry.fixed_reason`` of a layer that the example's forward pass does not call."""
+DEPENDS_ON_DATA = "whether it runs, and on how much, depends on the data"
+"""What is noted of a layer whose counts are those of the example alone."""
 EXCLUSION_REASONS = ("not included", "excluded")
 """``LayerGeometry.fixed_reason`` of a layer that no ``include``, or an ``exclude``, matches."""
 
@@ -69,6 +71,10 @@ class LayerGeometry:
     """The first layer that has its neurons in place in common with it, where it is not this one."""
     decay: float | None = None
     """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
+    silent: bool = False
+    """True if all that it got from the example was zero."""
+    data_dependent: bool = False
+    """True if it ran more or less often, or on more or less, for another example."""
     weight_of: str | None = None
     """The first module that has the layer's own weight, where it is not this one: they are one parameter."""
     neuron: NeuronSettings | None = None
@@ -136,6 +142,9 @@ def trace(
         silent = (None, NEVER_CALLED, *EXCLUSION_REASONS)
         _warn("kept at 32 bits", [layer for layer in layers if layer.fixed_reason not in silent])
         _warn("never called, and kept at 32 bits", [layer for layer in layers if layer.fixed_reason == NEVER_CALLED])
+    dependent = [layer.name for layer in layers if layer.data_dependent]
+    if dependent:
+        warnings.warn(f"{DEPENDS_ON_DATA}: {', '.join(dependent)}; costs are those of the example", stacklevel=2)
     if recording.mixes_samples:
         warnings.warn("in evaluation mode, a sample's result changes with the rest of its batch", stacklevel=2)
     first = next((layer.name for layer in layers if layer.first and layer.fixed_reason is None), None)
@@ -265,6 +274,8 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 loop=loop,
                 calls=max(1, len(calls)),
                 reads=_reads(calls, names),
+                silent=bool(calls) and all(call.axes.is_zero for call in calls),
+                data_dependent=module in recording.data_dependent,
                 pooled=any(call.origin.mixed for call in calls if call.origin.neurons),
                 weight_of=next((owners[weight] for weight in weights if weight in owners), None),
             )

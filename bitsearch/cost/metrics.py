@@ -5,8 +5,8 @@ a function of these totals. One formula gives a layer's cost, the network's cost
 
 Symbols, vectors over the layers: w weight bits, s spike bits averaged over a layer's time steps, T time steps, MACs and
 N_w, N_s from :class:`bitsearch.cost.geometry.LayerGeometry`, r firing rates (share of non-zero spikes). A layer that is
-not quantized has w = s = 32 and T = 1. ``first_layer.counted = false`` leaves the first layer out of bits and
-operations; memory, energy, latency and cores are those of the whole network.
+not quantized has w = s = 32, and T is the number of its input's frames. ``first_layer.counted = false`` leaves the
+first layer out of bits and operations; memory, energy, latency and cores are those of the whole network.
 """
 
 from collections.abc import Callable
@@ -45,6 +45,12 @@ class Geometry:
     synaptic_rates: Vector
     """Share of the MACs whose spike is not zero; NaN if not measured."""
     target: Target
+    quantized: Vector = 1.0
+    """1 for a layer with bits, 0 for one without, which has no step sizes and no membrane."""
+
+    def stored_steps(self, time_steps: Vector) -> Vector:
+        """Time steps that take memory: those of layers with bits; any other works on one frame after the other."""
+        return time_steps * self.quantized + (1 - self.quantized)
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
     the weight step, the layer's bias and batch norm are folded. All layers count, the first one too.
     """
     weight_bytes = _round_up(geometry.weights * bits.weights / 8)
-    return (weight_bytes + STEP_BYTES * bits.time_steps + CHANNEL_BYTES * geometry.outputs,)
+    steps = geometry.stored_steps(bits.time_steps)
+    return (weight_bytes + STEP_BYTES * steps + CHANNEL_BYTES * geometry.outputs,)
 
 
 def working_memory(geometry: Geometry, bits: Bits) -> Terms:
@@ -161,12 +168,13 @@ def working_memory(geometry: Geometry, bits: Bits) -> Terms:
     currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``. N_m = N_s, but for
     layers whose neurons fire in front of pooling or sums: these N_m neurons send what N_s spikes are made of.
     """
-    later_steps = bits.time_steps - 1
+    steps = geometry.stored_steps(bits.time_steps)
+    later_steps = steps - 1
     states_per_input = 1 + (
         later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
     )
     states = geometry.membranes * (geometry.target.membrane_bits / 8) * states_per_input
-    return (states + _round_up(geometry.inputs * bits.time_steps * bits.spikes / 8),)
+    return (states + _round_up(geometry.inputs * steps * bits.spikes / 8),)
 
 
 def energy(geometry: Geometry, bits: Bits) -> Terms:

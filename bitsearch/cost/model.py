@@ -108,6 +108,7 @@ class CostModel:
             firing_rates=rates(activity.firing_rate),
             synaptic_rates=rates(activity.synaptic_rate),
             target=self.target,
+            quantized=vector([float(layer.fixed_reason is None) for layer in layers]),
         )
 
     def _geometry_on(self, device: torch.device, activity: SpikeStatistics | None) -> Geometry:
@@ -122,13 +123,15 @@ class CostModel:
         if not self.unquantized:
             return Bits(weight_bits, spike_bits, time_steps)
 
-        def append(values: Vector, constant: float) -> Vector:
-            shape = (*values.shape[:-1], len(self.unquantized))
+        def append(values: Vector, constants: Sequence[float]) -> Vector:
+            shape = (*values.shape[:-1], len(constants))
             if isinstance(values, Tensor):
-                return torch.cat([values, values.new_full(shape, constant)], -1)
-            return np.concatenate([values, np.full(shape, constant)], -1)
+                return torch.cat([values, values.new_tensor(constants).expand(shape)], -1)
+            return np.concatenate([values, np.broadcast_to(constants, shape)], -1)
 
-        return Bits(append(weight_bits, FLOAT_BITS), append(spike_bits, FLOAT_BITS), append(time_steps, 1.0))
+        float_bits = [FLOAT_BITS] * len(self.unquantized)
+        frames = [layer.frames or 1 for layer in self.unquantized]
+        return Bits(append(weight_bits, float_bits), append(spike_bits, float_bits), append(time_steps, frames))
 
     def cost_tensor(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from torch import nn
 
+from bitsearch.cost.geometry import DEPENDS_ON_DATA
 from bitsearch.cost.model import FLOAT_BITS, CostModel
 from bitsearch.cost.ties import ties_of
 from bitsearch.plan import LayerPlan
@@ -41,14 +42,14 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
                 "inputs": layer.inputs,
                 "weight_bits": FLOAT_BITS if layer_plan is None else layer_plan.weight_bits,
                 "spike_bits": " ".join(map(str, (FLOAT_BITS,) if layer_plan is None else layer_plan.spike_bits)),
-                "time_steps": 1 if layer_plan is None else layer_plan.time_steps,
+                "time_steps": (layer.frames or 1) if layer_plan is None else layer_plan.time_steps,
                 "reads": layer.reads,
                 "gives_way": " ".join(layer.neurons),
                 "frames": layer.frames or 1,
                 "calls": layer.calls,
                 "loop": layer.loop or "",
                 "tied": "; ".join(str(tie) for tie in ties if layer.name in tie.layers),
-                "note": layer.fixed_reason or "",
+                "note": layer.fixed_reason or (DEPENDS_ON_DATA if layer.data_dependent else ""),
             }
         )
     table = pd.DataFrame(rows)

@@ -6,6 +6,7 @@ axis holds more than one of them, folded, what a single changed sample changes t
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -51,6 +52,8 @@ class Axes:
     """True if it has a time axis on which nothing changes."""
     same_as_before: bool
     """True if it is equal, value by value, to the input of the module's call before, and not zero everywhere."""
+    is_zero: bool
+    """True if all of it is zero."""
     mixes_samples: bool
     """True if a value changes with a sample that is not its own."""
 
@@ -67,8 +70,10 @@ class RunFailedError(Exception):
         self.module, self.cause = module, cause
 
 
-def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> list[Axes]:
-    """The axes of every call's input, for an example ``[N, ...]`` or, with ``time_axis``, ``[T, N, ...]``.
+def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> tuple[list[Axes], set[nn.Module]]:
+    """(axes of every call's input, modules whose calls depend on the data).
+
+    The example is ``[N, ...]`` or, with ``time_axis``, ``[T, N, ...]``.
 
     That modules in multi-step mode take the example for a sequence is seen without being told.
     The network runs three times, four with a time axis. A run that fails on an input of another size tells nothing;
@@ -82,7 +87,8 @@ def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> list[Axes]
     time_axis = time_axis or _is_sequence(run, example_input, inputs)
     batch_axis = 1 if time_axis else 0
     batch = example_input.shape[batch_axis]
-    fewer = _attempt(run, *_resized(example_input, batch_axis, "sample"))
+    # Which samples they are is of no matter for the sizes; others may show what depends on the data.
+    fewer = _attempt(run, *_resized(_mirrored(example_input), batch_axis, "sample"))
     shorter = _attempt(run, *_resized(example_input, 0, "frame")) if time_axis and len(example_input) > 1 else None
     changed = _attempt(run, _with_changed_sample(example_input, batch_axis), "another first sample")
     sequences = {call.shape[:2] for call in inputs if call.multi_step and len(call.shape) > 1}
@@ -106,7 +112,23 @@ def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> list[Axes]
             layout = find_without.axes(call, *again, before)
         axes.append(layout)
         before[call.module] = call
-    return axes
+    return axes, _varying(inputs, fewer, changed)
+
+
+def _varying(inputs: list[Input], fewer: list[Input] | None, changed: list[Input] | None) -> set[nn.Module]:
+    """Modules that ran more or less often for other samples, or, for as many samples, on more or less."""
+    counts = Counter(call.module for call in inputs)
+    varying: set[nn.Module] = set()
+    for other in (fewer, changed):
+        if other is not None:
+            difference = Counter(call.module for call in other)
+            varying.update(m for m in counts | difference if m is not None and counts[m] != difference[m])
+    for one, another in zip(inputs, changed or (), strict=False):
+        if one.module is None or one.module is not another.module:
+            break
+        if one.shape != another.shape:
+            varying.add(one.module)
+    return varying
 
 
 def _varied(x: Tensor) -> Tensor:
@@ -160,11 +182,15 @@ def _resized(x: Tensor, axis: int, content: str) -> tuple[Tensor, str]:
 
 
 def _with_changed_sample(x: Tensor, axis: int) -> Tensor:
-    """The first sample mirrored between the example's least and largest values."""
+    """The example with its first sample mirrored."""
     changed = x.clone()
-    first = changed.select(axis, 0)
-    first.copy_(x.max() + x.min() - first)
+    changed.select(axis, 0).copy_(_mirrored(x).select(axis, 0))
     return changed
+
+
+def _mirrored(x: Tensor) -> Tensor:
+    """Every value mirrored between the least and the largest one."""
+    return x.max() + x.min() - x
 
 
 def _same_call(call: Input, again: Input | None) -> Input | None:
@@ -195,6 +221,7 @@ class _Finder:
             samples=samples,
             is_static=frames is not None and _is_static(call.numbers, frames),
             same_as_before=previous is not None and _equal(previous.numbers, call.numbers, silent=False),
+            is_zero=call.numbers is not None and not bool(call.numbers.any()),
             mixes_samples=owners is not None and _reaches_others(call, changed, owners),
         )
 

@@ -59,6 +59,8 @@ class Recording:
     """What becomes of a neuron's membrane between its calls, where it does not stay as it is."""
     binary: list[nn.Module] = field(default_factory=list)
     """Modules of unknown classes that sent nothing but zeros and ones."""
+    data_dependent: set[nn.Module] = field(default_factory=set)
+    """Modules that ran more or less often for other samples, or on more or less."""
     mixes_samples: bool = False
     """True if a sample's result changes with the rest of its batch."""
 
@@ -105,10 +107,11 @@ def record(
 def _run(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative_input: bool) -> Recording:
     # The same numbers for an encoder that draws some, in every run.
     with torch.no_grad(), eval_mode(network), products_in_sight(), torch.random.fork_rng(devices=[]):
-        axes = find_axes(lambda x: _inputs(network, x), example_input, time_axis=time_axis)
+        axes, data_dependent = find_axes(lambda x: _inputs(network, x), example_input, time_axis=time_axis)
         torch.manual_seed(0)
         recording = _record(network, example_input, axes, Origin(other=True, nonnegative=nonnegative_input))
     recording.frames = example_input.shape[0] if time_axis else None
+    recording.data_dependent = data_dependent
     return recording
 
 

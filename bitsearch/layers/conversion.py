@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from bitsearch.cost import CostModel
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import NeuronInterface, is_neuron, is_spiking
 from bitsearch.frameworks.reparametrized import reparametrized
@@ -47,22 +48,16 @@ def _settings(modules: Mapping[str, nn.Module], layers: Sequence[str]) -> str:
     return f"{reset}, fires {'above' if neuron.strict else 'at'} its threshold"
 
 
-def conversion(
-    before: nn.Module,
-    after: nn.Module,
-    unquantized: Mapping[str, str],
-    staying: Mapping[str, str],
-    moving: Mapping[str, str],
-) -> list[Converted]:
+def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Converted]:
     """The layers, spiking neurons and ReLUs of a network, one by one in the order of its modules.
 
     Args:
         before: the network as it was.
         after: as :func:`bitsearch.layers.convert.convert` returned it.
-        unquantized: why a layer with weights keeps 32 bits, by module path.
-        staying: why a spiking neuron stays, by module path.
-        moving: why one moves behind what pools or adds up its spikes, by module path.
+        model: costs of the network as it was, with what keeps 32 bits and which neurons stay or move, and why.
     """
+    unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
+    silent = {layer.name for layer in model.layers if layer.silent}
     now = dict(after.named_modules())
     readers: dict[str, list[str]] = {}
     for layer, module in now.items():
@@ -77,12 +72,13 @@ def conversion(
             continue
         if isinstance(became, QuantizedLayer):
             computed = reparametrized(module)
-            why = "" if computed is None else f"its weight as {computed} computed it"
-            rows.append(Converted(name, kind, "a quantized layer", why))
+            notes = [] if computed is None else [f"its weight as {computed} computed it"]
+            notes += ["all that it got from the examples was zero"] if name in silent else []
+            rows.append(Converted(name, kind, "a quantized layer", "; ".join(notes)))
         elif is_neuron(module) and isinstance(became, InputCurrent | NeuronInterface):
             layers = ", ".join(readers.get(name, []))
             became_neuron = f"the refined neuron of {layers or 'the layers behind it'}"
-            notes = [_settings(now, readers.get(name, [])), _place(became, moving.get(name))]
+            notes = [_settings(now, readers.get(name, [])), _place(became, model.moving.get(name))]
             rows.append(Converted(name, kind, became_neuron, "; ".join(note for note in notes if note)))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
@@ -91,9 +87,9 @@ def conversion(
         elif type(module) in QUANTIZABLE:
             rows.append(Converted(name, kind, "left", "not in the plan"))
         elif is_neuron(module):
-            rows.append(Converted(name, kind, "left", staying.get(name, "no quantized layer reads it")))
-        elif name in staying:
-            rows.append(Converted(name, kind, "left", staying[name]))
+            rows.append(Converted(name, kind, "left", model.staying.get(name, "no quantized layer reads it")))
+        elif name in model.staying:
+            rows.append(Converted(name, kind, "left", model.staying[name]))
         elif is_spiking(module):
             rows.append(Converted(name, kind, "left", "keeps a state that no refined neuron has"))
     return rows

@@ -123,6 +123,11 @@ class LearnedAllocation(nn.Module):
         return self.weight_latent is not None
 
     @property
+    def is_silent(self) -> bool:
+        """True if the layer has run and got nothing that fires, so that no spike step of those in use has a size."""
+        return bool(self.weight_step_bits) and not bool(self.spike_step_bits[: self.active_steps].any())
+
+    @property
     def latents(self) -> Tensor:
         """``[2 + T_max]``: latents of weight bits, time steps, and each step's spike bits; only while learnable."""
         assert self.weight_latent is not None

@@ -76,8 +76,7 @@ class QuantizedNetwork(nn.Module):
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
         share_latents(quantized.layers, rules)
-        unquantized = {layer.name: layer.fixed_reason for layer in model.unquantized if layer.fixed_reason is not None}
-        quantized.conversion = conversion(network, converted, unquantized, model.staying, model.moving)
+        quantized.conversion = conversion(network, converted, model)
         return quantized
 
     def copy(self) -> "QuantizedNetwork":

@@ -16,6 +16,7 @@ from bitsearch.distributed import all_reduce_sum
 from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.silent import warn_of_silent
 from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training
@@ -168,6 +169,8 @@ def train(
                 )
             if isinstance(network, QuantizedNetwork):
                 network.round_latents()
+                if epoch == 1:
+                    warn_of_silent(network.network)
             measures: dict[str, float] = {}
             for callback in callbacks:
                 measures |= callback.after_epoch(epoch, mean)

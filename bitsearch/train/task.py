@@ -57,9 +57,8 @@ class Task:
 
     def conversion(self) -> list[Converted]:
         """What becomes of the network's layers and neurons, what is left, and why."""
-        unquantized = {layer.name: layer.fixed_reason or "" for layer in self.model.unquantized}
         converted = convert(self.untrained, self.rules.smallest(self.model))
-        return conversion(self.untrained, converted, unquantized, self.model.staying, self.model.moving)
+        return conversion(self.untrained, converted, self.model)
 
 
 def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target: Target | None = None) -> Task:

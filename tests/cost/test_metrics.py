@@ -221,7 +221,16 @@ def networks(draw, *, whole=True):
     fields = draw(target_fields())
     target = make_target(**{key: defaults.get(key) if value is None else value for key, value in fields.items()})
     geometry = Geometry(
-        row(counts), row(counts), row(counts), row(counts), row(counts), count_mask, row(SHARES), row(SHARES), target
+        row(counts),
+        row(counts),
+        row(counts),
+        row(counts),
+        row(counts),
+        count_mask,
+        row(SHARES),
+        row(SHARES),
+        target,
+        quantized=row(st.integers(0, 1)),
     )
     if whole:
         return geometry, Bits(row(st.integers(1, 8)), row(st.integers(4, 32)) / 4, row(st.integers(1, 4)))
@@ -342,7 +351,7 @@ def test_weight_memory_passes_its_gradient_through_the_rounding(network):
         value.requires_grad_()
     cost("weight_memory", tensors(geometry, **DOUBLE), moved).backward()
     np.testing.assert_allclose(moved.weights.grad.numpy(), geometry.weights / 8)
-    np.testing.assert_allclose(moved.time_steps.grad.numpy(), 4)
+    np.testing.assert_allclose(moved.time_steps.grad.numpy(), 4 * geometry.quantized)
     assert moved.spikes.grad is None
 
 
