@@ -35,7 +35,7 @@ coverage: .venv/installed-dev browser postgres
 # Their environment stands on top of .venv. Everywhere else these tests are skipped.
 FRAMEWORKS := norse==1.0.0 sinabs==3.1.3 pbr==7.1.3
 frameworks: .venv-frameworks/installed
-	.venv-frameworks/bin/python -m pytest tests/frameworks
+	.venv-frameworks/bin/python -m pytest tests/frameworks tests/test_public_interface.py
 
 .venv-frameworks/installed: .venv/installed-dev Makefile
 	$(PYTHON) -m venv --clear --without-pip .venv-frameworks
