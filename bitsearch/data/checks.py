@@ -1,14 +1,24 @@
 """The result of a data factory is made into splits, and checked before a network is trained on it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from bitsearch.data.splits import Samples, Splits
-from bitsearch.errors import InputError, located
+from bitsearch.data.checked_samples import (
+    CheckedSamples,
+    Requirements,
+    check_in_memory,
+    check_sample,
+    read_sample,
+    without_graph,
+)
+from bitsearch.data.splits import Samples, Splits, in_memory
+from bitsearch.errors import InputError
+from bitsearch.registry import is_import_path
 
 CHECKED_SAMPLES = 32
 """Number of samples of every part that are read and checked."""
@@ -18,8 +28,9 @@ PARTS = ("train", "validation", "test")
 def checked_splits(factory_result: object, name: str) -> Splits:
     """Check a factory's result and return it as splits.
 
-    The first :data:`CHECKED_SAMPLES` samples of every part must have ``float32`` inputs without NaN and infinities, all
-    of one shape, and ``int64`` labels. All labels are checked if a part keeps them as tensors or as ``targets``.
+    Samples must have dense ``float32`` inputs without NaN and infinities, all of one shape, and ``int64`` labels. The
+    first :data:`CHECKED_SAMPLES` of every part are read for that, and of a user's own data, all that are in memory; its
+    others are checked as they are read. All labels are checked if a part keeps them as tensors or as ``targets``.
 
     Args:
         factory_result: :class:`Splits`; or (train, validation, test), or a mapping with these keys. Without
@@ -31,15 +42,14 @@ def checked_splits(factory_result: object, name: str) -> Splits:
         InputError: the result has another type, or a check fails; the message names the sample.
     """
     label = f"data set {name!r}"
-    parts = _parts(factory_result, label)
+    parts = {part: without_graph(samples) for part, samples in _parts(factory_result, label).items()}
     first_samples = {part: _first_samples(samples, f"{label}: {part}") for part, samples in parts.items()}
     if isinstance(factory_result, Splits):
-        splits = factory_result
+        splits = _with_parts(factory_result, parts)
     else:
         labels = _labels(parts["train"])
         if labels is None:
-            train = parts["train"]
-            labels = torch.tensor([int(_sample(train, index, label)[1]) for index in range(_length(train))])
+            labels = _read_labels(parts["train"], f"{label}: train")
         shape = tuple(first_samples["train"][0][0].shape)
         splits = Splits(
             parts["train"], parts["validation"], parts["test"], input_shape=shape, classes=int(labels.max()) + 1
@@ -51,12 +61,41 @@ def checked_splits(factory_result: object, name: str) -> Splits:
             labels = torch.tensor([int(target) for _, target in first_samples[part]])
         smallest, largest = int(labels.min()), int(labels.max())
         if smallest < 0:
-            raise InputError(f"{label}: {part} has label {smallest}; number the classes from 0")
+            index = int(labels.argmin())
+            raise InputError(f"{label}: {part} has label {smallest} (sample {index}); number the classes from 0")
         if largest >= splits.classes:
+            index = int(labels.argmax())
             raise InputError(
-                f"{label}: {part} has label {largest}, but there are {splits.classes} classes, numbered from 0"
+                f"{label}: {part} has label {largest} (sample {index}), but there are {splits.classes} classes, "
+                "numbered from 0"
             )
-    return splits
+    if not is_import_path(name):
+        return splits
+    requirements = Requirements(tuple(splits.input_shape), splits.classes)
+    for part, samples in parts.items():
+        place = f"{label}: {part}"
+        if in_memory(samples)[0] is None:
+            parts[part] = CheckedSamples(samples, place, requirements)
+        else:
+            check_in_memory(samples, place, requirements)
+    return _with_parts(splits, parts)
+
+
+def _with_parts(splits: Splits, parts: Mapping[str, Samples]) -> Splits:
+    """The splits themselves, if these are their parts."""
+    if all(splits.split(part) is samples for part, samples in parts.items()):
+        return splits
+    return replace(splits, train=parts["train"], validation=parts["validation"], test=parts["test"])
+
+
+def _read_labels(samples: Samples, place: str) -> Tensor:
+    """Labels ``[N]`` of samples that keep none beside them; each is read, and checked, once."""
+    labels = []
+    for index in range(_length(samples)):
+        sample = read_sample(samples, index, place)
+        check_sample(sample, f"{place} sample {index}")
+        labels.append(int(sample[1]))
+    return torch.tensor(labels)
 
 
 def _parts(factory_result: object, label: str) -> dict[str, Samples]:
@@ -95,57 +134,15 @@ def _length(samples: Samples) -> int:
     return len(samples)  # type: ignore[arg-type]
 
 
-def _sample(samples: Samples, index: int, label: str) -> Any:
-    try:
-        return samples[index]
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{label}: reading sample {index} failed at {located(error)}") from error
-
-
 def _first_samples(samples: Samples, label: str) -> list[tuple[Tensor, Any]]:
     if _length(samples) == 0:
         raise InputError(f"{label} is empty; give every part at least one sample")
     pairs = []
     for index in range(min(CHECKED_SAMPLES, _length(samples))):
-        sample = _sample(samples, index, label)
-        _check_sample(sample, f"{label} sample {index}")
+        sample = read_sample(samples, index, label)
+        check_sample(sample, f"{label} sample {index}")
         pairs.append((sample[0], sample[1]))
     return pairs
-
-
-def _check_sample(sample: object, place: str) -> None:
-    if not isinstance(sample, tuple | list) or len(sample) != 2:
-        size = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
-        raise InputError(f"{place} is {type(sample).__name__}{size}; a sample is a pair (input, label)")
-    inputs, label = sample
-    if not isinstance(inputs, Tensor):
-        kind = f"{type(inputs).__module__}.{type(inputs).__qualname__}".removeprefix("builtins.")
-        raise InputError(
-            f"{place}: its input is {kind}; give a float32 tensor, as torchvision.transforms.ToTensor() makes"
-        )
-    if inputs.dtype != torch.float32:
-        remedy = "convert them by .float()" if inputs.is_floating_point() else "divide by 255 or normalize them"
-        raise InputError(f"{place}: inputs are {_kind(inputs)}; they must be float32, so {remedy}")
-    if not bool(inputs.isfinite().all()):
-        raise InputError(f"{place}: inputs have NaN or infinite values; mend or leave out such samples")
-    if not _is_label(label):
-        label_text = (
-            f"a {_kind(label)} tensor of shape {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
-        )
-        raise InputError(f"{place}: its label is {label_text}; give the class's number as an int or an int64 tensor")
-
-
-def _is_label(label: object) -> bool:
-    """True if a batch of such labels is an ``int64`` tensor ``[N]``."""
-    try:
-        tensor = torch.as_tensor(label)
-    except (TypeError, ValueError, RuntimeError):
-        return False
-    return tensor.dtype == torch.int64 and tensor.dim() == 0
-
-
-def _kind(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _check_shapes(splits: Splits, first_samples: Mapping[str, list[tuple[Tensor, Any]]], label: str) -> None:

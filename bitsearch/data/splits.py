@@ -6,7 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
 from bitsearch.errors import InputError
 
@@ -135,6 +144,16 @@ def labels_of(samples: Samples) -> Tensor:
     if labels is None:
         labels = [int(samples[index][1]) for index in range(len(samples))]  # type: ignore[arg-type]
     return torch.as_tensor(labels)
+
+
+def in_memory(samples: Any) -> tuple[Any, Tensor]:
+    """(tensors in memory, which are indexed by lists, and the indices that belong to the samples), or (None, none)."""
+    if isinstance(samples, TensorDataset):
+        return samples, torch.arange(len(samples))
+    if isinstance(samples, Subset):
+        source, indices = in_memory(samples.dataset)
+        return source, indices if source is None else indices[torch.as_tensor(samples.indices, dtype=torch.long)]
+    return None, torch.empty(0)
 
 
 class _Augmented(Dataset[tuple[Tensor, ...]]):

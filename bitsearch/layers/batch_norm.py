@@ -1,10 +1,14 @@
-"""Batch norm over a batch that several processes share.
+"""Batch norm over a batch that several processes share, or that has a single sample.
+
+A channel's statistics over a single value say nothing: where a training set is a multiple of the batch size plus one,
+the last batch is normalized by those that were gathered so far.
 
 :class:`torch.nn.SyncBatchNorm` does not run on a CPU, and takes the place of classes with a forward of their own, such
 as spikingjelly's multi-step batch norm; this one does the same on any device and beneath any subclass.
 """
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,16 +18,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitsearch.distributed import all_reduce_sum, world_size
+from bitsearch.errors import InputError
 from bitsearch.quant.uniform import cast_like, working_precision
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Normalizes ``[N, C, ...]`` by the statistics of all processes' shares while it trains."""
+    """Normalizes ``[N, C, ...]`` by the statistics of all processes' shares while it trains.
+
+    Of a single value a channel it takes the running statistics, and leaves them as they are.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """As :class:`torch.nn.BatchNorm2d` on the whole batch."""
-        if not self.training:
-            return super().forward(x)
+        if not self.training or world_size() == 1:
+            single = self.training and x.dim() > 1 and x.numel() == x.shape[1]
+            return self._by_running_statistics(x) if single else super().forward(x)
         self._check_input_dim(x)
         with torch.no_grad():
             count, mean, variance = _statistics(working_precision(x))
@@ -32,6 +41,21 @@ class SharedBatchNorm(_BatchNorm):
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
         result: Tensor = _Normalize.apply(x, weight, bias, mean, variance, count, self.eps)
         return result
+
+    def _by_running_statistics(self, x: Tensor) -> Tensor:
+        mean, variance = self.running_mean, self.running_var
+        if mean is None or variance is None:
+            raise InputError(
+                "a batch norm without running statistics cannot be trained on a single sample; set its "
+                "track_running_stats, or another training.batch_size"
+            )
+        if self.num_batches_tracked is not None and not self.num_batches_tracked:
+            warnings.warn(
+                "batch norm has not seen two samples together, and keeps the statistics that it had; raise "
+                "training.batch_size or training.micro_batch if all batches are of one",
+                stacklevel=2,
+            )
+        return nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
     def _track(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -86,11 +110,11 @@ def _shared(kind: type[_BatchNorm]) -> type[_BatchNorm]:
 
 @contextmanager
 def shared_batch_norm(network: nn.Module) -> Iterator[None]:
-    """Inside, every batch norm of ``network`` trains on the whole batch; nothing changes in one process."""
+    """Inside, every batch norm of ``network`` trains on the whole batch, and on one of a single sample."""
     norms = {
         module: type(module)
         for module in network.modules()
-        if world_size() > 1 and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+        if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
     }
     for module, kind in norms.items():
         module.__class__ = _shared(kind)  # type: ignore[arg-type]  # a class, which is hashable

@@ -113,14 +113,14 @@ def listed(sample):
         (([0.0], 1), "its input is list; give"),
         ((torch.zeros(3, dtype=torch.uint8), 1), "inputs are uint8; they must be float32, so divide by 255"),
         ((torch.zeros(3).double(), 1), "inputs are float64; they must be float32, so convert them by .float()"),
-        ((torch.tensor([0.0, float("nan"), 1.0]), 1), "inputs have NaN or infinite values"),
-        ((torch.tensor([0.0, float("inf"), 1.0]), 1), "inputs have NaN or infinite values"),
+        ((torch.tensor([0.0, float("nan"), 1.0]), 1), "train sample 0: its input is nan at [1]; mend or leave out"),
+        ((torch.tensor([0.0, 1.0, -float("inf")]), 1), "train sample 0: its input is -inf at [2]; mend"),
         ((torch.zeros(3), 1.0), "its label is 1.0; give the class's number"),
         ((torch.zeros(3), True), "its label is True; give"),
         ((torch.zeros(3), "cat"), "its label is 'cat'; give"),
         ((torch.zeros(3), torch.eye(4)[1]), "its label is a float32 tensor of shape (4,); give"),
         ((torch.zeros(3), torch.tensor(1, dtype=torch.int32)), "its label is a int32 tensor of shape (); give"),
-        ((torch.zeros(3), -1), "train has label -1; number the classes from 0"),
+        ((torch.zeros(3), -1), "train has label -1 (sample 0); number the classes from 0"),
     ],
 )
 def test_a_sample_that_cannot_be_trained_on(sample, said):
@@ -145,8 +145,9 @@ def test_labels_beyond_the_classes():
     splits = Splits(
         part(), part(CHECKED_SAMPLES + 9, classes=CHECKED_SAMPLES + 9), part(), input_shape=(2, 3), classes=4
     )
-    assert f"validation has label {CHECKED_SAMPLES + 8}, but there are 4 classes, numbered from 0" in refusal(splits)
-    assert "test has label 4, but there are 4 classes" in refusal((part(), part(), part(5, classes=5)))
+    last = CHECKED_SAMPLES + 8
+    assert f"validation has label {last} (sample {last}), but there are 4 classes, numbered" in refusal(splits)
+    assert "test has label 4 (sample 4), but there are 4 classes" in refusal((part(), part(), part(5, classes=5)))
     negative = TensorDataset(torch.zeros(2, 2, 3), torch.tensor([-1, 0]))
     assert "test has label -1" in refusal((part(), part(), negative))
 

@@ -1,10 +1,14 @@
 import copy
 import math
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from learning import fell, guessed, sample_losses
+from small_network import part
 from tolerances import rounding
+from torch import nn
 
 from bitsearch.allocate.learnable import quantize
 from bitsearch.plan import UniformBits
@@ -208,3 +212,17 @@ def test_training_ends_in_the_allocation_it_reports(network, splits, batch):
     assert plans == [quantized.layer_plans]
     quantized.round_latents()
     assert plans == [quantized.layer_plans]
+
+
+@pytest.mark.parametrize("samples", [1, 33])
+def test_a_last_batch_of_one_sample_is_trained_on_through_batch_norm(splits, samples):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+    few = replace(splits, train=part(splits.train, samples))
+    before = copy.deepcopy(network.state_dict())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "batch norm has not seen two samples", UserWarning)
+        train(network, TrainingSession(few, TRAINING), epochs=1, seed=0, phase="")
+    assert not torch.equal(network[1].weight, before["1.weight"])
+    # One update for every batch of several.
+    assert int(network[2].num_batches_tracked) == samples // 32

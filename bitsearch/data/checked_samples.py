@@ -1,0 +1,162 @@
+"""Samples of a user's own data set, each checked when it is read, whatever part of a run reads it.
+
+Tensors in memory are checked as a whole, before anything is trained.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from bitsearch.data.splits import Samples, in_memory
+from bitsearch.errors import InputError, located
+
+_AT_ONCE = 1024
+"""Samples in memory that are checked together."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What every sample of a data set is to be."""
+
+    input_shape: tuple[int, ...]
+    classes: int
+    """Labels are below it, and not below zero."""
+
+
+class CheckedSamples(Dataset[tuple[Tensor, ...]]):
+    """A part of a data set whose samples are checked as they are read; all else that it has is still there.
+
+    Args:
+        samples: read one by one.
+        place: of the part, for messages: ``data set 'mine:make': train``.
+        requirements: of every sample.
+    """
+
+    def __init__(self, samples: Any, place: str, requirements: Requirements) -> None:
+        self.samples, self.place, self.requirements = samples, place, requirements
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self._checked(read_sample(self.samples, index, self.place), index)
+
+    def __getattr__(self, name: str) -> Any:
+        # Not while a copy or a worker process is still making it.
+        if name.startswith("__") or "samples" not in vars(self):
+            raise AttributeError(name)
+        value = getattr(self.samples, name)
+        return self._augmented if name == "augmented" else value
+
+    def _augmented(self, index: int, seed: int) -> tuple[Tensor, Any]:
+        try:
+            sample = self.samples.augmented(index, seed)
+        except Exception as error:
+            raise _unreadable(self.place, index, error) from error
+        return self._checked(sample, index)
+
+    def _checked(self, sample: Any, index: int) -> tuple[Tensor, Any]:
+        check_sample(sample, f"{self.place} sample {index}", self.requirements)
+        return sample[0].detach(), sample[1]
+
+
+def read_sample(samples: Any, index: int, place: str) -> Any:
+    """A sample; InputError, which says where the user's own code failed, if it cannot be read."""
+    try:
+        return samples[index]
+    except Exception as error:
+        raise _unreadable(place, index, error) from error
+
+
+def _unreadable(place: str, index: int, error: Exception) -> InputError:
+    # The data set's own line needs no other.
+    return (
+        error
+        if isinstance(error, InputError)
+        else InputError(f"{place}: reading sample {index} failed at {located(error)}")
+    )
+
+
+def check_sample(sample: object, place: str, requirements: Requirements | None = None) -> None:
+    """Raise InputError, which names the ``place``, unless it is a pair (input, label) that can be trained on."""
+    if not isinstance(sample, tuple | list) or len(sample) != 2:
+        size = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
+        raise InputError(f"{place} is {type(sample).__name__}{size}; a sample is a pair (input, label)")
+    inputs, label = sample
+    if not isinstance(inputs, Tensor):
+        kind = f"{type(inputs).__module__}.{type(inputs).__qualname__}".removeprefix("builtins.")
+        raise InputError(
+            f"{place}: its input is {kind}; give a float32 tensor, as torchvision.transforms.ToTensor() makes"
+        )
+    if inputs.layout != torch.strided:
+        layout = str(inputs.layout).removeprefix("torch.")
+        raise InputError(f"{place}: its input is a {layout} tensor; give a dense one, as .to_dense() makes")
+    if inputs.dtype != torch.float32:
+        remedy = "convert them by .float()" if inputs.is_floating_point() else "divide by 255 or normalize them"
+        raise InputError(f"{place}: inputs are {_kind(inputs)}; they must be float32, so {remedy}")
+    if not bool(inputs.isfinite().all()):
+        raise InputError(f"{place}: {_not_finite(inputs)}; mend or leave out such samples")
+    if not _is_label(label):
+        text = f"a {_kind(label)} tensor of shape {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
+        raise InputError(f"{place}: its label is {text}; give the class's number as an int or an int64 tensor")
+    if requirements is None:
+        return
+    shape, expected = list(inputs.shape), list(requirements.input_shape)
+    if shape != expected:
+        raise InputError(f"{place} has shape {shape}, others have {expected}; bring them to one")
+    if not 0 <= int(label) < requirements.classes:
+        raise InputError(f"{place}: {_wrong_label(int(label), requirements.classes)}")
+
+
+def check_in_memory(samples: Samples, place: str, requirements: Requirements) -> None:
+    """Check all samples that are tensors in memory; others are left for when they are read."""
+    source, indices = in_memory(samples)
+    if source is None:
+        return
+    for start, part in zip(range(0, len(indices), _AT_ONCE), indices.split(_AT_ONCE), strict=True):
+        inputs, labels = source[part.tolist()]
+        good = inputs.flatten(1).isfinite().all(1) & (labels >= 0) & (labels < requirements.classes)
+        if not bool(good.all()):
+            worst = int((~good).nonzero()[0])
+            check_sample((inputs[worst], labels[worst]), f"{place} sample {start + worst}", requirements)
+
+
+def without_graph(samples: Any) -> Any:
+    """The samples themselves, or if their tensors in memory require a gradient, a copy with tensors that do not."""
+    if isinstance(samples, TensorDataset) and any(tensor.requires_grad for tensor in samples.tensors):
+        detached: Any = copy.copy(samples)
+        detached.tensors = tuple(tensor.detach() for tensor in samples.tensors)
+        return detached
+    if isinstance(samples, Subset) and (source := without_graph(samples.dataset)) is not samples.dataset:
+        subset = copy.copy(samples)
+        subset.dataset = source
+        return subset
+    return samples
+
+
+def _not_finite(inputs: Tensor) -> str:
+    position = (~inputs.isfinite()).nonzero()[0].tolist()
+    return f"its input is {float(inputs[tuple(position)])} at {position}"
+
+
+def _wrong_label(label: int, classes: int) -> str:
+    if label < 0:
+        return f"its label is {label}; number the classes from 0"
+    return f"its label is {label}, but there are {classes} classes, numbered from 0"
+
+
+def _is_label(label: object) -> bool:
+    """True if a batch of such labels is an ``int64`` tensor ``[N]``."""
+    try:
+        tensor = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return tensor.dtype == torch.int64 and tensor.dim() == 0
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
