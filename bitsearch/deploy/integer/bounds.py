@@ -51,10 +51,19 @@ def signed_bits(low: int, high: int) -> int:
     return max((~low if low < 0 else low).bit_length(), (~high if high < 0 else high).bit_length()) + 1
 
 
+class TooWideError(InputError):
+    """Integers of more bits than are allowed."""
+
+    def __init__(self, name: str, bits: int) -> None:
+        super().__init__(f"{name}: integers of {bits} bits; at most {LARGEST.bit_length()}")
+        self.excess = bits - LARGEST.bit_length()
+        """How many bits are too many."""
+
+
 def check_width(name: str, magnitude: int) -> None:
-    """InputError if integers of this magnitude are not allowed."""
+    """TooWideError if integers of this magnitude are not allowed."""
     if magnitude >= LARGEST:
-        raise InputError(f"{name}: integers of {magnitude.bit_length() + 1} bits; at most {LARGEST.bit_length()}")
+        raise TooWideError(name, magnitude.bit_length() + 1)
 
 
 def integer_type(magnitude: int) -> torch.dtype:

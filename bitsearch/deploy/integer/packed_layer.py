@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from bitsearch.deploy.integer.fields import Decay, Fraction, Padding, Pair, Shape, Size
 from bitsearch.quant.frames import bins
 from bitsearch.quant.uniform import q_max
-from bitsearch.validation import Bits, Frozen, Name, TimeSteps
+from bitsearch.validation import MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps
 
 
 class PackedLayer(Frozen):
@@ -30,7 +30,7 @@ class PackedLayer(Frozen):
     weight_shape: Shape
     """``[outputs, inputs / groups, *kernel]``."""
     weight_bits: Bits
-    spike_bits: tuple[Bits, ...] = Field(min_length=1, max_length=64)
+    spike_bits: tuple[Bits, ...] = Field(min_length=1, max_length=MAX_TIME_STEPS)
     """One bit width a time step."""
     signed: bool
     """Whether codes are −q_max … q_max, q_max = 2^(b−1) − 1 (−1 or 1 at one bit), or 0 … 2^b − 1."""

@@ -33,6 +33,8 @@ Reals = npt.NDArray[np.float64]
 
 CURRENT_BITS = 26
 """Currents made by a layer, and the encoded input, stay below 2^26: adding a few of them still fits 32 bits."""
+LEAST_CURRENT_BITS = 16
+"""Where products of them would be too wide, they are made coarser, at most to this; a step size has as many."""
 STEP_BITS = (10, 16)
 """Least and most bits of the largest step size."""
 ACCUMULATOR_BITS = 31
@@ -56,6 +58,7 @@ def lower_layer(
     after: tuple[int, ...],
     spikes: Range | None = None,
     steps_of: tuple[PackedLayer, LayerNumbers] | None = None,
+    current_bits: int = CURRENT_BITS,
 ) -> tuple[PackedLayer, LayerNumbers]:
     """A layer's integers, batch norm folded in.
 
@@ -68,6 +71,7 @@ def lower_layer(
         spikes: what its weights read, in units of a spike level, where neurons of their own fire it; its step sizes are
             the same with and without.
         steps_of: a layer with the same spikes, which is lowered already; the step sizes are its own.
+        current_bits: its currents stay below 2 to this.
 
     Raises:
         InputError: a delayed reset, numbers that are not finite, or more additions than 50 bits have room for; names
@@ -114,7 +118,7 @@ def lower_layer(
     unit = max_code_sum(packed, [step // common for step in steps.tolist()]) if spikes is None else spikes.magnitude
     gain = gain * common * 2.0 ** -(step_fraction + (0 if spikes is None else spikes.fraction))
     reach = float((np.abs(gain) * level_sums(levels) * unit).max() + np.abs(offset).max())
-    finest = CURRENT_BITS - 1 - floor(log2(max(reach, 2.0**-32)))
+    finest = current_bits - 1 - floor(log2(max(reach, 2.0**-32)))
     bits = min(LARGEST.bit_length() - 2 - (level_sum * unit).bit_length(), MULTIPLIER_BITS[1])
     if bits < MULTIPLIER_BITS[0]:
         raise InputError(

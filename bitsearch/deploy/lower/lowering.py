@@ -10,9 +10,10 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from bitsearch.deploy.integer.bounds import Range
+from bitsearch.deploy.integer.bounds import Range, TooWideError
 from bitsearch.deploy.integer.operations import (
     AnyOperation,
+    Reshape,
     RunLayer,
     RunNeuron,
     RunSynapses,
@@ -21,7 +22,7 @@ from bitsearch.deploy.integer.operations import (
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
-from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, lower_layer
+from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, LEAST_CURRENT_BITS, lower_layer
 from bitsearch.deploy.lower.one_weight import store_once
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.rules import (
@@ -92,7 +93,7 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
     _check(network)
     traced = trace(network, example_input)
     static = traced.frames is None or traced.repeated
-    lowered = _Lowering(traced, tuple(example_input.shape[1 if static else 2 :])).lowered()
+    lowered = _lowered(traced, tuple(example_input.shape[1 if static else 2 :]))
     unused = sorted(set(quantized_layers(network)) - {operation.layer for _, operation in lowered.program.runs()})
     if unused:
         raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
@@ -102,6 +103,21 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
             "build it of spikingjelly layers and leave the time axis to these"
         )
     return lowered
+
+
+def _lowered(traced: Traced, input_shape: tuple[int, ...]) -> Lowered:
+    """With currents as fine as the integers that come of them have room for."""
+    current_bits = CURRENT_BITS
+    while True:
+        try:
+            return _Lowering(traced, input_shape, current_bits).lowered()
+        except TooWideError as error:
+            current_bits -= error.excess
+            if current_bits < LEAST_CURRENT_BITS:
+                raise InputError(
+                    f"{error}, even with currents of {LEAST_CURRENT_BITS} bits; average over fewer values at once, "
+                    "as by max pooling or a stride in front, or take fewer inputs a layer"
+                ) from error
 
 
 def _check(network: nn.Module) -> None:
@@ -124,9 +140,9 @@ def _check(network: nn.Module) -> None:
 class _Lowering:
     """Walks the graph once."""
 
-    def __init__(self, traced: Traced, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, traced: Traced, input_shape: tuple[int, ...], current_bits: int) -> None:
         self.graph, self.frames, self.repeated = traced.graph, traced.frames, traced.repeated
-        self.input_shape, self.shapes = input_shape, traced.shapes
+        self.input_shape, self.shapes, self.current_bits = input_shape, traced.shapes, current_bits
         self.values: dict[Node, int] = {}
         self.modules = dict(self.graph.named_modules())
         self.operations: list[AnyOperation] = []
@@ -165,7 +181,7 @@ class _Lowering:
         return NetworkInput(
             shape=self.input_shape,
             fraction=first.step_fraction,
-            largest=(1 << CURRENT_BITS) - 1,
+            largest=(1 << self.current_bits) - 1,
             frames=self.frames,
             repeated=self.repeated,
         )
@@ -232,12 +248,23 @@ class _Lowering:
 
     def _operation(self, node: Node, rule: Rule, module: nn.Module | None) -> None:
         tensors, call = self._tensors(node), self._call(node, rule, module)
-        if changes_in_place(call) and len(tensors[0].users) > 1:
+        if changes_in_place(call) and self._others_see(tensors[0]):
             raise InputError(
                 f"{node.name} changes a tensor in place that others read; drop inplace to deploy the network"
             )
         fields = rule.fields(call)
         self._append(node, rule.operation(name=node.name, inputs=self._input_values(node), **fields))
+
+    def _others_see(self, tensor: Node) -> bool:
+        """Whether anything else reads a tensor, or what it may be a view of."""
+        while len(tensor.users) == 1:
+            module = self.modules[str(tensor.target)] if tensor.op == "call_module" else None
+            rule = rule_of(tensor, module)
+            is_view = isinstance(module, PASSED_ON) or self._is_identity(tensor)
+            if not is_view and (rule is None or rule.operation is not Reshape):
+                return False
+            (tensor,) = self._tensors(tensor)
+        return True
 
     def _calls(self) -> Iterator[tuple[Rule, Call]]:
         for node in self.graph.graph.nodes:
@@ -282,7 +309,9 @@ class _Lowering:
         if name not in self.layers:
             # Its steps; what its weights read is known once they are reached.
             shapes = self.shapes[source], self.shapes[reader]
-            self.layers[name], self.numbers[name] = lower_layer(name, neuron.owner, None, *shapes)
+            self.layers[name], self.numbers[name] = lower_layer(
+                name, neuron.owner, None, *shapes, current_bits=self.current_bits
+            )
         (value,) = self._input_values(node)
         self._append(node, RunNeuron(name=node.name, inputs=(value,), layer=name, finer=self.finer))
 
@@ -296,10 +325,10 @@ class _Lowering:
         value = self.values[source]
         spikes = self._range(value) if layer.in_place else None
         shapes = self.shapes[source], self.shapes[node]
-        packed, numbers = lower_layer(name, layer, norm, *shapes, spikes, self._steps_of(layer))
+        packed, numbers = lower_layer(name, layer, norm, *shapes, spikes, self._steps_of(layer), self.current_bits)
         if name in self.run and packed.output_padding != self.layers[name].output_padding:
             raise InputError(f"layer {name!r} runs several times, to different sizes; give each run its own layer")
-        if name in self.run and not _same_numbers(numbers, self.numbers[name]):
+        if name in self.run and not _same_arithmetic(packed, numbers, self.layers[name], self.numbers[name]):
             raise InputError(
                 f"layer {name!r} runs several times with different batch norms"
                 f"{', or on other sums of spikes' if layer.in_place else ''}; give each run its own layer"
@@ -310,8 +339,10 @@ class _Lowering:
         self._append(node, operation(name=node.name, inputs=(value,), layer=name))
 
 
-def _same_numbers(first: LayerNumbers, second: LayerNumbers) -> bool:
-    return bool((first.multiplier == second.multiplier).all() and (first.bias == second.bias).all())
+def _same_arithmetic(layer: PackedLayer, numbers: LayerNumbers, other: PackedLayer, others: LayerNumbers) -> bool:
+    """Whether two runs of a layer scale its sums alike; batch norms twice as large differ in a shift alone."""
+    same = (numbers.multiplier == others.multiplier).all() and (numbers.bias == others.bias).all()
+    return bool(same) and (layer.shift, layer.fraction) == (other.shift, other.fraction)
 
 
 def _title(node: Node, module: nn.Module | None) -> str:

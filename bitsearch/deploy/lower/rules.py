@@ -149,6 +149,7 @@ def _refuse(call: Call, *names: str) -> None:
 
 _RELU = (nn.ReLU, functional.relu, torch.relu, "relu", "relu_")
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+CONCATENATE = (torch.cat, torch.concat, torch.concatenate)
 _RESHAPE = (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")
 _MAX = (nn.MaxPool1d, nn.MaxPool2d, functional.max_pool1d, functional.max_pool2d, torch.max_pool2d)
 _AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, functional.avg_pool1d, functional.avg_pool2d)
@@ -169,7 +170,7 @@ RULES = (
     Rule(AveragePool, "adaptive average pooling", _ADAPTIVE, _adaptive_pool),
     Rule(Reshape, "flatten, view", _RESHAPE, _reshape),
     Rule(Add, "addition", _ADD, _add, ("other", "alpha")),
-    Rule(Concatenate, "concatenation", (torch.cat,), _concatenate, ("dim",)),
+    Rule(Concatenate, "concatenation", CONCATENATE, _concatenate, ("dim",)),
 )
 """Layers, neurons behind the last of them and the sum over frames are lowered by hand in :mod:`.lowering`."""
 

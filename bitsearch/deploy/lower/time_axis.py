@@ -1,14 +1,23 @@
 """What a forward pass does to its time axis at either end, taken off its graph: deployed programs have their own."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from bitsearch.deploy.lower.rules import CONCATENATE
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import is_multi_step, reset_states
 from bitsearch.layers import quantized_layers
+
+_AXES: dict[Any, tuple[str, ...]] = {
+    **dict.fromkeys(CONCATENATE, ("dim",)),
+    torch.flatten: ("start_dim", "end_dim"),
+    "flatten": ("start_dim", "end_dim"),
+}
+"""Which arguments behind the first name an axis."""
 
 
 def frames_of(network: nn.Module) -> int | None:
@@ -97,3 +106,28 @@ def drop_read_out(graph: GraphModule) -> str | None:
     graph.graph.erase_node(last)
     graph.recompile()
     return name
+
+
+def shift_axes(graph: GraphModule) -> bool:
+    """Name axes as they are once the first two are one, in place: what was axis 2 of ``[F, N, C, ...]`` is axis 1.
+
+    Returns:
+        Whether there is any such name.
+    """
+    shifted = False
+    for node in graph.graph.nodes:
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if type(module) is nn.Flatten and module.start_dim > 1:
+            module.start_dim, shifted = module.start_dim - 1, True
+            module.end_dim -= module.end_dim > 1
+        for place, name in enumerate(_AXES.get(node.target, ()), 1):
+            axis = node.args[place] if len(node.args) > place else node.kwargs.get(name)
+            if not isinstance(axis, int) or axis < 2:
+                continue
+            if len(node.args) > place:
+                node.update_arg(place, axis - 1)
+            else:
+                node.update_kwarg(name, axis - 1)
+            shifted = True
+    graph.recompile()
+    return shifted

@@ -6,7 +6,7 @@ do the same within each of them, so their torch parents take their place.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node, Tracer
 
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
-from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of
+from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of, shift_axes
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.spikingjelly import DROPOUTS
@@ -99,10 +99,26 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
     read_out = drop_read_out(graph)
     expected = original(example_input)
     joined = example_input.repeat(frames, *[1] * (example_input.dim() - 1)) if repeated else example_input.flatten(0, 1)
-    shapes, result = _run(graph, joined, "frames that are part of the batch, [F·N, ...]")
-    return Traced(
-        graph, shapes, frames, repeated=repeated, frames_independent=_agree(expected, result, frames, read_out)
-    )
+    traced = _joined(graph, joined, expected, frames, read_out)
+    if not isinstance(traced, Traced) or not traced.frames_independent:
+        # A forward pass that is written for [F, N, C, ...] counts its axes from there.
+        renamed = copy.deepcopy(graph)
+        if shift_axes(renamed):
+            other = _joined(renamed, joined, expected, frames, read_out)
+            traced = other if isinstance(other, Traced) and other.frames_independent else traced
+    if not isinstance(traced, Traced):
+        raise traced
+    return replace(traced, repeated=repeated)
+
+
+def _joined(graph: GraphModule, x: Tensor, expected: object, frames: int, read_out: str | None) -> Traced | InputError:
+    """The graph on frames that are part of the batch, or why it cannot be run on these."""
+    try:
+        shapes, result = _run(graph, x, "frames that are part of the batch, [F·N, ...]")
+    except InputError as error:
+        return error
+    independent = _agree(expected, result, frames, read_out)
+    return Traced(graph, shapes, frames, repeated=False, frames_independent=independent)
 
 
 def _run(graph: GraphModule, x: Tensor, description: str) -> tuple[dict[Node, tuple[int, ...]], object]:

@@ -171,6 +171,61 @@ def test_multi_step_layers_are_replayed_exactly(frames, time_steps, decay):
     assert {packed.frames for packed in lowered.program.layers.values()} == {frames}
 
 
+@pytest.mark.parametrize("time_steps", [100, 70])
+def test_there_may_be_any_number_of_frames(time_steps, tmp_path):
+    torch.manual_seed(1)
+    examples = events(100, 3, 6)
+    network = prepared(nn.Sequential(layer.Linear(6, 5, step_mode="m"), nn.ReLU()), examples, time_steps)
+    check_equal(network, examples)
+    pack(network, examples, tmp_path / "packed")
+    assert read(tmp_path / "packed").program.input.frames == 100
+
+
+class Joined(Residual):
+    """Its own operations name the axes of ``[F, N, C, H, W]``."""
+
+    def __init__(self, join, flatten):
+        super().__init__()
+        self.join, self.flatten = join, flatten
+        self.head = layer.Linear(128, 5, step_mode="m")
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(self.flatten(self.pools(self.join([x, torch.relu(self.norm(self.conv(x)))]))))
+
+
+@pytest.mark.parametrize(
+    ("join", "flatten"),
+    [
+        (lambda parts: torch.cat(parts, 2), lambda x: x.flatten(2)),
+        (lambda parts: torch.cat(parts, dim=2), lambda x: torch.flatten(x, start_dim=2)),
+        (lambda parts: torch.concat(parts, 2), lambda x: torch.flatten(x, 2, 4)),
+        (lambda parts: torch.concatenate(parts, dim=-3), nn.Flatten(2)),
+        (lambda parts: torch.cat(parts, -3), layer.Flatten(step_mode="m")),
+    ],
+)
+def test_axes_behind_the_time_axis_are_named_as_in_the_networks_own_forward_pass(join, flatten):
+    torch.manual_seed(1)
+    examples = events(4, 3, 2, 8, 8)
+    lowered = check_equal(prepared(Joined(join, flatten), examples), examples)
+    assert [operation.op for operation in lowered.program.operations].count("concatenate") == 1
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return torch.cat([x, x], 1)
+
+
+def test_axes_inside_of_a_container_are_those_of_a_single_step():
+    torch.manual_seed(1)
+    examples = events(4, 3, 2, 8, 8)
+    network = nn.Sequential(
+        layer.SeqToANNContainer(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), Doubled(), nn.Flatten()),
+        layer.Linear(512, 5, step_mode="m"),
+    )
+    check_equal(prepared(network, examples), examples)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "shape"),
     [

@@ -193,6 +193,80 @@ def test_a_layer_that_runs_twice_is_stored_once():
     assert [operation.name for _, operation in lowered.program.runs()] == ["conv", "conv_1"]
 
 
+class SharedByNorms(nn.Module):
+    """One convolution in front of two batch norms, the second of which is ``factor`` times the first."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.first, self.second, self.factor = nn.BatchNorm2d(3), nn.BatchNorm2d(3), factor
+
+    def forward(self, x):
+        return self.second(self.conv(torch.relu(self.first(self.conv(x)))))
+
+    def scale(self):
+        first, second = self.first.state_dict(), self.second
+        second.load_state_dict(first)
+        with torch.no_grad():
+            second.weight *= self.factor
+            second.bias *= self.factor
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 0.25, -1.0])
+def test_a_shared_layer_has_one_batch_norm_however_the_second_is_scaled(factor):
+    network, examples = prepared(SharedByNorms(factor))
+    network.scale()
+    if factor == 1:
+        check_equal(network, examples)
+        return
+    with pytest.raises(InputError, match="layer 'conv' runs several times with different batch norms"):
+        lower(network, examples)
+
+
+class Averaged(nn.Module):
+    """Convolutions and a mean over all pixels in front of the classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.second, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.fc(functional.adaptive_avg_pool2d(self.second(x) + x, 1).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("size", "setting"),
+    [
+        (34, {"spike_bits": (3,), "time_steps": 1, "decay": 0.5}),
+        (34, {"decay": 0.5}),
+        (66, {"decay": 0.9}),
+        (130, {"decay": 1.0}),
+    ],
+)
+def test_means_over_many_pixels_are_replayed_exactly(size, setting):
+    lowered = check_equal(*prepared(Averaged(), (3, size, size), **setting))
+    widths = lowered.analysis.operations[-1].widths
+    assert widths.membrane < 2**50
+    if setting["decay"] == 0.5 and len(lowered.program.layers["fc"].spike_bits) == 1:
+        # No residual is multiplied: nothing was made coarser.
+        assert lowered.program.input.largest == 2**26 - 1
+
+
+def test_a_mean_that_no_integer_holds_is_refused_with_the_way_out():
+    class Enlarged(Averaged):
+        def forward(self, x):
+            x = self.conv(x)
+            x = functional.avg_pool2d(functional.avg_pool2d(x, 63, 1, 31), 63, 1, 31)
+            return self.fc(functional.adaptive_avg_pool2d(self.second(x) + x, 1).flatten(1))
+
+    network, examples = prepared(Enlarged(), (3, 66, 66))
+    with pytest.raises(
+        InputError, match=r"integers of \d+ bits; at most 51, even with currents of 16 .*; average over"
+    ):
+        lower(network, examples)
+
+
 def test_residual_networks_are_replayed_exactly():
     torch.manual_seed(0)
     network = make_network("resnet20", {"width": 2}, input_shape=(3, 8, 8), classes=10)
@@ -263,6 +337,29 @@ def test_what_is_outside_of_the_closed_set_is_refused_by_name(network, message):
 def test_a_tensor_changed_in_place_that_others_read_is_refused():
     network, examples = prepared(Net(nn.Identity(), behind=lambda y, x: functional.relu(x, inplace=True) + x))
     with pytest.raises(InputError, match="in place"):
+        lower(network, examples)
+
+
+class Overwriting(nn.Module):
+    """A ReLU on a view, which writes over what another layer reads."""
+
+    def __init__(self, view):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.view = view
+
+    def forward(self, x):
+        x = self.first(x)
+        y = functional.relu(self.view(x), inplace=True)
+        return self.second(x).flatten(1) + y
+
+
+@pytest.mark.parametrize(
+    "view", [nn.Flatten(), lambda x: x.flatten(2).flatten(1), nn.Sequential(nn.Flatten(), nn.Dropout())]
+)
+def test_a_view_changed_in_place_whose_base_others_read_is_refused(view):
+    network, examples = prepared(Overwriting(view))
+    with pytest.raises(InputError, match="changes a tensor in place that others read"):
         lower(network, examples)
 
 

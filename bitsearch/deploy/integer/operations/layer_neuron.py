@@ -29,11 +29,14 @@ def membrane_bound(name: str, layer: PackedLayer, numbers: LayerNumbers, x: Rang
         u_low, u_high = low + residual[0], high + residual[1]
         top = layer.q_max(t) * step
         largest = max(largest, 2 * max(-u_low, u_high) + step, top + step)
+        if t + 1 == layer.time_steps:
+            # Nothing comes of what the last step leaves.
+            break
         residual = _residual_bounds(layer, u_low, u_high, top, step)
         if layer.decay != 1 << DECAY_FRACTION:
             largest = max(largest, max(-residual[0], residual[1]) * layer.decay + half(DECAY_FRACTION))
             residual = (decayed(residual[0], layer.decay), decayed(residual[1], layer.decay))
-        check_width(name, largest)
+    check_width(name, largest)
     return largest, fraction
 
 
