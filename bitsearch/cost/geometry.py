@@ -57,6 +57,8 @@ class LayerGeometry:
     """What its calls have to do with each other, where one input makes several."""
     calls: int = 1
     """How often it is called for one input."""
+    call_inputs: int | None = None
+    """Input features of its largest call; None for those of all."""
     reads: str = ""
     """What its input comes from, in words."""
     neurons: tuple[str, ...] = ()
@@ -256,6 +258,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
         loop = _loop(module, calls, recording)
         each = calls if loop in (None, "shared") else calls[:1]
         macs = sum(call.macs // call.axes.samples for call in each)
+        inputs = [prod(call.shape) // call.axes.samples for call in each] if macs else []
         if not weights and not macs:
             continue
         layers.append(
@@ -263,7 +266,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 name=names[module],
                 macs=macs,
                 weights=sum(weight.numel() for weight in weights if weight not in owners),
-                inputs=sum(prod(call.shape) // call.axes.samples for call in each) if macs else 0,
+                inputs=sum(inputs),
                 outputs=_channels(module),
                 signed_input=any(not call.origin.nonnegative for call in calls),
                 follows_input=_follows_input(calls),
@@ -273,6 +276,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 is_static_input=bool(calls) and all(call.axes.is_static for call in calls),
                 loop=loop,
                 calls=max(1, len(calls)),
+                call_inputs=max(inputs) if len(inputs) > 1 else None,
                 reads=_reads(calls, names),
                 silent=bool(calls) and all(call.axes.is_zero for call in calls),
                 data_dependent=module in recording.data_dependent,

@@ -24,6 +24,8 @@ Terms = tuple[Vector, ...]
 
 STEP_BYTES = 4
 """A spike step size is stored as float32."""
+ROUNDING = 1e-12
+"""Relative; whole numbers of bits are further apart."""
 CHANNEL_BYTES = 8
 """An output channel's multiplier and bias (batch norm folded in) are stored as two 32-bit numbers."""
 
@@ -37,6 +39,10 @@ class Geometry:
     inputs: Vector
     membranes: Vector
     """One a neuron: as many as inputs, but where neurons fire in front of pooling or sums."""
+    call_inputs: Vector
+    """Inputs of the largest call alone, of a layer that is called several times."""
+    call_membranes: Vector
+    """Membranes, of that call."""
     outputs: Vector
     count_mask: Vector
     """1 for a layer in the bit and operation counts, 0 for a layer left out of them."""
@@ -106,7 +112,8 @@ def _round_up(values: Vector) -> Vector:
     """``values`` rounded up; tensors get the gradient of the identity."""
     if isinstance(values, torch.Tensor):
         return values + (values.ceil() - values).detach()
-    return np.ceil(values)
+    # A mean over time steps times their number may be a rounding above the sum that it stands for.
+    return np.ceil(values * (1 - ROUNDING))
 
 
 def mean_bits(geometry: Geometry, bits: Bits) -> Terms:
@@ -162,7 +169,7 @@ def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
 
 
 def working_memory(geometry: Geometry, bits: Bits) -> Terms:
-    """Bytes at run time besides the weights; the largest layer counts, since layers run one after another.
+    """Bytes at run time besides the weights; the largest call counts, since layers run one after another.
 
     N_m·m/8 for the neurons' currents, as much again for their membrane potentials where T > 1 (at T = 1 they are the
     currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``. N_m = N_s, but for
@@ -173,8 +180,8 @@ def working_memory(geometry: Geometry, bits: Bits) -> Terms:
     states_per_input = 1 + (
         later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
     )
-    states = geometry.membranes * (geometry.target.membrane_bits / 8) * states_per_input
-    return (states + _round_up(geometry.inputs * steps * bits.spikes / 8),)
+    states = geometry.call_membranes * (geometry.target.membrane_bits / 8) * states_per_input
+    return (states + _round_up(geometry.call_inputs * steps * bits.spikes / 8),)
 
 
 def energy(geometry: Geometry, bits: Bits) -> Terms:

@@ -98,11 +98,19 @@ class CostModel:
             default_rates = {layer.name: 1.0 if layer.fixed_reason else math.nan for layer in layers}
             return vector([rates_by_layer.get(name, default_rates[name]) for name in default_rates])
 
+        call_inputs = [layer.inputs if layer.call_inputs is None else layer.call_inputs for layer in layers]
         return Geometry(
             macs=vector([layer.macs for layer in layers]),
             weights=vector([layer.weights for layer in layers]),
             inputs=vector([layer.inputs for layer in layers]),
             membranes=vector([layer.inputs if layer.membranes is None else layer.membranes for layer in layers]),
+            call_inputs=vector(call_inputs),
+            call_membranes=vector(
+                [
+                    inputs if layer.membranes is None else layer.membranes
+                    for layer, inputs in zip(layers, call_inputs, strict=True)
+                ]
+            ),
             outputs=vector([layer.outputs for layer in layers]),
             count_mask=vector([float(self._is_counted(layer)) for layer in layers]),
             firing_rates=rates(activity.firing_rate),

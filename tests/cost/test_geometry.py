@@ -9,8 +9,10 @@ from spikingjelly.activation_based import layer as spiking
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bitsearch.cost import CostModel
 from bitsearch.cost.geometry import NEVER_CALLED, measure, trace
 from bitsearch.errors import InputError
+from bitsearch.plan import LayerPlan
 
 
 def geometry(network, *shape):
@@ -566,3 +568,33 @@ def test_old_weight_norm_keeps_the_layer_s_geometry():
         network = nn.utils.weight_norm(nn.Linear(4, 3))
     layer = only(network, 2, 4)
     assert (layer.macs, layer.weights, layer.fixed_reason) == (12, 12, None)
+
+
+class InARow(nn.Module):
+    """One layer, called eight times; a convolution, called on two sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.linear, self.conv = nn.Linear(10, 16), nn.Linear(16, 16), nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        for _ in range(8):
+            x = torch.relu(self.linear(x))
+        halves = torch.relu(self.conv(x[:, None, :4])), torch.relu(self.conv(x[:, None]))
+        return torch.cat(halves, 2)
+
+
+def test_memory_of_a_layer_that_is_called_several_times_is_that_of_its_largest_call():
+    layers = {layer.name: layer for layer in trace(InARow(), torch.rand(4, 10))}
+    assert [(layer.calls, layer.inputs, layer.call_inputs) for layer in layers.values()] == [
+        (1, 10, None),
+        (8, 8 * 16, 16),
+        (2, 4 + 16, 16),
+    ]
+    model = CostModel(list(layers.values()))
+    plan = {name: LayerPlan(weight_bits=4, spike_bits=(3, 2), time_steps=2) for name in layers}
+    # 32-bit currents and potentials of 16 neurons, and 5 bits of spikes for each.
+    assert model.layer_costs("working_memory", plan)["linear"] == 16 * (4 + 4) + 16 * 5 / 8
+    assert model.layer_costs("working_memory", plan)["conv"] == 16 * (4 + 4) + 16 * 5 / 8
+    assert model.layer_costs("s_ace", plan)["linear"] == 8 * 16 * 16 * 4 * 5

@@ -29,6 +29,8 @@ HAND = Geometry(
     weights=vector(18, 72, 48, 5),
     inputs=vector(16, 32, 16, 6),
     membranes=vector(16, 32, 16, 6),
+    call_inputs=vector(16, 32, 16, 6),
+    call_membranes=vector(16, 32, 16, 6),
     outputs=vector(2, 4, 3, 2),
     count_mask=vector(1, 1, 1, 1),
     firing_rates=vector(1.0, 0.25, 0.5, 1.0),
@@ -91,7 +93,7 @@ def test_weights_and_spikes_are_stored_in_whole_bytes_a_layer():
     # 54 bits = 6.75 bytes, stored as 7; 72 bits = 9; 144 bits = 18.
     assert cost("weight_memory", bits=bits) == (7 + 4 + 16) + (9 + 4 + 32) + (18 + 4 + 24) + 40
     # 9 one-bit spikes take 2 bytes.
-    geometry = changed(inputs=vector(9, 1, 1, 0), membranes=vector(9, 1, 1, 0))
+    geometry = changed(call_inputs=vector(9, 1, 1, 0), call_membranes=vector(9, 1, 1, 0))
     assert cost("working_memory", geometry, bits) == 9 * 3 + 2
 
 
@@ -105,6 +107,17 @@ def test_working_memory_by_hand():
     assert cost("working_memory", changed(target=make_target())) == 32 * (4 + 4) + 20
 
 
+def test_spikes_of_every_mean_take_the_bytes_of_their_sum():
+    # A mean such as 11/7, times 7, is 11.000000000000002.
+    for steps in range(1, 65):
+        total = np.arange(steps, 8 * steps + 1, dtype=np.float64)
+        bits = Bits(np.ones_like(total), total / steps, np.full_like(total, steps))
+        columns = {name: np.full_like(total, 8) for name in ("call_inputs", "call_membranes")}
+        assert (METRICS["working_memory"].terms(changed(**columns), bits)[0] % 1 == 0).all()
+        states = 8 * (1 + (steps > 1)) * 3
+        assert (METRICS["working_memory"].terms(changed(**columns), bits)[0] == states + total).all()
+
+
 def test_energy_by_hand():
     # A bit operation 0.5 pJ, an accumulation 0.25, a byte of weights 2, a byte of states 3 read and written.
     operations = [288 * (0.5 * 64 + 0.25), 576 * (0.5 * 7.5 + 0.25), 48 * (0.5 * 8 + 0.25), 10 * (0.5 * 1024 + 0.25)]
@@ -116,7 +129,7 @@ def test_energy_by_hand():
 
 def test_neurons_in_front_of_pooling_have_a_membrane_each():
     # Four neurons for each of the second layer's 32 inputs: their currents and potentials, but the inputs' spikes.
-    pooled = changed(membranes=vector(16, 128, 16, 6))
+    pooled = changed(membranes=vector(16, 128, 16, 6), call_membranes=vector(16, 128, 16, 6))
     assert METRICS["working_memory"].terms(pooled, PLAN)[0].tolist() == [64, 128 * (3 + 3) + 32 * 5 // 8, 56, 42]
     more = 3 * 2 * 2 * (128 - 32) * 24 / 8
     assert cost("energy", pooled) == pytest.approx(cost("energy") + more, rel=FLOAT64)
@@ -221,11 +234,7 @@ def networks(draw, *, whole=True):
     fields = draw(target_fields())
     target = make_target(**{key: defaults.get(key) if value is None else value for key, value in fields.items()})
     geometry = Geometry(
-        row(counts),
-        row(counts),
-        row(counts),
-        row(counts),
-        row(counts),
+        *(row(counts) for _ in range(7)),
         count_mask,
         row(SHARES),
         row(SHARES),
@@ -337,7 +346,7 @@ def test_membrane_potentials_that_come_in_with_the_second_step_have_a_slope_at_o
     # 8 bits a spike and 24 bits a membrane: a byte of spikes a step, and 3 bytes a potential once there is a second.
     bits = tensors(Bits(*(np.array([value]) for value in (1.0, 8.0, steps))), **DOUBLE)
     bits.time_steps.requires_grad_()
-    geometry = tensors(Geometry(*[vector(1)] * 8, target=make_target(membrane_bits=24)), **DOUBLE)
+    geometry = tensors(Geometry(*[vector(1)] * 10, target=make_target(membrane_bits=24)), **DOUBLE)
     cost("working_memory", geometry, bits).backward()
     assert bits.time_steps.grad.item() == slope
 
