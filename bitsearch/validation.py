@@ -3,9 +3,11 @@
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitsearch.errors import InputError, printable, suggestion
@@ -117,3 +119,17 @@ def load_toml(
             f"{suggestion(text, texts)}"
         )
     return from_toml(model, texts[text], text)
+
+
+def to_toml(model: BaseModel) -> str:
+    """``model`` as TOML, without what is None; options of users keep infinities, NaN and dates, which JSON has not."""
+    settings: dict[str, Any] = {"exclude_none": True}
+    return tomli_w.dumps(_toml_values(model.model_dump(**settings), model.model_dump(mode="json", **settings)))
+
+
+def _toml_values(values: Any, as_json: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _toml_values(value, as_json[key]) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_toml_values(*pair) for pair in zip(values, as_json, strict=True)]
+    return values if isinstance(values, float | date | time) else as_json

@@ -1,6 +1,7 @@
 """The run folder: everything a search wrote, enough to resume, report or export it elsewhere."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -8,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-import tomli_w
 from pydantic import Field, model_validator
 
 from bitsearch.cost import Budget, Target
@@ -18,7 +18,7 @@ from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
 from bitsearch.train.checkpoint import Checkpoint
-from bitsearch.validation import Cost, Frozen, Name, Seed, from_toml
+from bitsearch.validation import Cost, Frozen, Name, Seed, from_toml, to_toml
 
 
 class RunSettings(Frozen):
@@ -74,10 +74,19 @@ class RunSettings(Frozen):
 
     def defining(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the first."""
-        content = self.model_dump()
+        content = _comparable(self.model_dump())
         # The whole target is compared, not how its file was named.
         del content["space"]["target"]
         return {name: content[name] for name in ("target", "space", "metric", "budgets", "seed")}
+
+
+def _comparable(value: Any) -> Any:
+    """A number that is none is equal to no other; as text it is."""
+    if isinstance(value, dict):
+        return {name: _comparable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_comparable(part) for part in value]
+    return str(value) if isinstance(value, float) and math.isnan(value) else value
 
 
 class RunFolder:
@@ -192,7 +201,7 @@ class RunFolder:
 
     def write_settings(self, settings: RunSettings) -> None:
         """Write ``run.toml``."""
-        write_whole(self.settings_file, tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)))
+        write_whole(self.settings_file, to_toml(settings))
         self.__dict__.pop("settings", None)
 
     @cached_property

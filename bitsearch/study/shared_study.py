@@ -19,7 +19,7 @@ from bitsearch.study.database.study_cache import cached
 from bitsearch.study.front import FrontAxis
 from bitsearch.study.study import INTERMEDIATE_OF, STUDY_NAME, first_number, is_intermediate
 from bitsearch.study.trial_roles import StudyPlan
-from bitsearch.validation import Frozen, Name, explain
+from bitsearch.validation import Frozen, Name, explain, from_toml, to_toml
 
 _ATTRIBUTE = "bitsearch"
 POLL_SECONDS = 2.0
@@ -82,7 +82,7 @@ class SharedStudy:
             front=plan.front,
             artifacts=self.artifacts.location,
         )
-        self.study.set_user_attr(_ATTRIBUTE, config.model_dump(mode="json", exclude_none=True))
+        self.study.set_user_attr(_ATTRIBUTE, to_toml(config))
 
     def download_results(self, folder: RunFolder) -> None:
         """Get the plans and weights of all finished trials into the run folder, and no others; and the study itself."""
@@ -111,12 +111,13 @@ def read_worker_config(study: optuna.Study) -> WorkerConfig | None:
     content = study.user_attrs.get(_ATTRIBUTE)
     if content is None:
         return None
+    source = f"study {study.study_name!r} was made by another version of bitsearch"
+    if isinstance(content, str):
+        return from_toml(WorkerConfig, content, source)
     try:
         return WorkerConfig.model_validate(content)
     except ValidationError as error:
-        raise InputError(
-            f"study {study.study_name!r} was made by another version of bitsearch: {explain(error)}"
-        ) from error
+        raise InputError(f"{source}: {explain(error)}") from error
 
 
 def wait_for_study(storage: optuna.storages.BaseStorage, name: str, patience: float, stop: Stop) -> optuna.Study:

@@ -1,5 +1,8 @@
 import json
+import math
+from datetime import UTC, date, datetime, time
 
+import optuna
 import pytest
 import tomli_w
 
@@ -9,6 +12,8 @@ from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.rebuild import run_folder_of
 from bitsearch.runs.resume import check_resumable
+from bitsearch.study.shared_study import _ATTRIBUTE, WorkerConfig, read_worker_config
+from bitsearch.validation import to_toml
 
 
 def test_new_folders_are_numbered_and_never_shared(tmp_path):
@@ -140,3 +145,43 @@ def test_a_plan_without_a_cost_of_the_run_is_refused_by_name(finished_run, copie
     for use in (folder.plans, folder.chosen, lambda: folder.plan(0)):
         with pytest.raises(InputError, match=r"trial-0000\.json has no cost 'bit_budget', by which .*run\.toml judges"):
             use()
+
+
+OPTIONS = {
+    "largest": math.inf,
+    "least": -math.inf,
+    "absent": math.nan,
+    "day": date(2024, 5, 1),
+    "moment": datetime(2024, 5, 1, 12, 30, tzinfo=UTC),
+    "hour": time(12, 30),
+    "nested": {"list": [1, 2.5, math.inf, "text", {"deep": date(2024, 5, 2)}], "flag": True},
+}
+
+
+def test_options_are_written_as_toml_has_them_and_go_on_with(finished_run, tmp_path):
+    settings = finished_run.folder.settings
+    space = settings.space.model_copy(update={"network_options": OPTIONS, "data_options": {"noise": math.nan}})
+    folder = RunFolder(tmp_path)
+    folder.write_settings(settings.model_copy(update={"space": space}))
+    options = dict(folder.settings.space.network_options)
+    assert math.isnan(options.pop("absent"))
+    assert options == {name: value for name, value in OPTIONS.items() if name != "absent"}
+    check_resumable(folder, settings.model_copy(update={"space": space}))
+    other = space.model_copy(update={"network_options": OPTIONS | {"day": date(2024, 5, 3)}})
+    with pytest.raises(InputError, match=r"another search space: network_options\.day is .* 5, 1\), not .* 5, 3\)"):
+        check_resumable(folder, settings.model_copy(update={"space": other}))
+
+
+def test_workers_get_them_as_they_are(finished_run):
+    settings = finished_run.folder.settings
+    space = settings.space.model_copy(update={"network_options": OPTIONS})
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    config = WorkerConfig(settings=settings.model_copy(update={"space": space}), searched=1, uniform=(), artifacts="x")
+    study.set_user_attr(_ATTRIBUTE, to_toml(config))
+    options = dict(read_worker_config(study).settings.space.network_options)
+    assert math.isnan(options.pop("absent"))
+    assert options == {name: value for name, value in OPTIONS.items() if name != "absent"}
+    # Studies of earlier versions.
+    plain = config.model_copy(update={"settings": settings})
+    study.set_user_attr(_ATTRIBUTE, plain.model_dump(mode="json", exclude_none=True))
+    assert read_worker_config(study).settings.defining() == settings.defining()

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.registry import is_import_path
 from bitsearch.space import SearchSpace
 from bitsearch.text import accuracy, cost, spike_widths, title
+from bitsearch.validation import to_toml
 
 LICENCE = "CHOOSE-A-LICENCE"
 """What stands in the card until its owner has chosen."""
@@ -95,7 +95,7 @@ def export_hub_folder(
         draft.chmod(0o777 & ~_umask())
         plan.save(draft / PLAN)
         save_weights(network, draft / WEIGHTS)
-        write_whole(draft / SPACE, tomli_w.dumps(portable(space).model_dump(mode="json", exclude_none=True)))
+        write_whole(draft / SPACE, to_toml(portable(space)))
         unpacked, widths = None, None
         try:
             pack(network, example_input, draft / PACKED, plan)
