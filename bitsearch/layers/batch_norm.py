@@ -74,7 +74,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = all_reduce_sum(torch.cat([mean * local, local.view(1)]))
     count, centre = sums[-1], sums[:-1] / sums[-1]
     # Around the common mean at once: a difference of two large sums would lose its digits.
-    return count, centre, all_reduce_sum(count * (variance + (mean - centre).square())) / count
+    return count, centre, all_reduce_sum(local * (variance + (mean - centre).square())) / count
 
 
 class _Normalize(torch.autograd.Function):
