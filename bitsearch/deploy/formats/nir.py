@@ -174,7 +174,11 @@ class _Nodes:
                 self._append(node, "output", output, self.sources[last])
             else:
                 self._map(node)
-        return nir.NIRGraph(nodes=self.nodes, edges=self.edges)
+        try:
+            return nir.NIRGraph(nodes=self.nodes, edges=self.edges)
+        except ValueError as error:  # of its own inference of shapes
+            reason = " ".join(str(error).split())
+            raise InputError(f"the nir package refuses the network's graph: {reason}; deploy it as packed") from error
 
     def _shape(self, node: Node) -> tuple[int, ...]:
         """Of one sample at one step."""

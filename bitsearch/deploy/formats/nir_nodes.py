@@ -74,7 +74,20 @@ def connection(name: str, layer: Any, norm: Any, shape: tuple[int, ...]) -> "nir
     if flat:
         setting = {part: value[0] if isinstance(value, tuple) else value for part, value in setting.items()}
     make = nir.Conv1d if flat else nir.Conv2d
-    return make(input_shape=shape[1] if flat else shape[1:], groups=layer.groups, **setting, **parameters)
+    parameters["weight"] = _dense(parameters["weight"], layer.groups)
+    return make(input_shape=shape[1] if flat else shape[1:], groups=1, **setting, **parameters)
+
+
+def _dense(weight: "npt.NDArray[np.float32]", groups: int) -> "npt.NDArray[np.float32]":
+    """A grouped convolution's weight as that of one without groups, zero between groups.
+
+    The nir package (version 1.0) takes a weight's second axis for all input channels, and refuses graphs with groups.
+    """
+    outputs, inputs, *kernel = weight.shape
+    dense = np.zeros((groups, outputs // groups, groups, inputs, *kernel), dtype=weight.dtype)
+    for group, rows in enumerate(np.split(weight, groups)):
+        dense[group, :, group] = rows
+    return dense.reshape(outputs, groups * inputs, *kernel)
 
 
 def scale(gain: "npt.NDArray[np.float32]", shape: tuple[int, ...]) -> "nir.NIRNode":

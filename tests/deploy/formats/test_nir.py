@@ -210,6 +210,44 @@ def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events
     torch.testing.assert_close(torch.stack(outputs), expected, **summed(64))
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_grouped_and_depthwise_convolutions_spike_as_their_network(groups, events, make_plan, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        layer.Conv2d(2, 4, 3),
+        neuron.IFNode(v_reset=None),
+        layer.Conv2d(4, 8, 3, groups=groups),
+        layer.BatchNorm2d(8),
+        layer.Flatten(),
+        layer.Linear(32, 3),
+    )
+    names = ("0", "2", "5")
+    network = quantized(network, events, names)
+    share_steps(network)
+    plan = make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
+    export_nir(network, events, tmp_path / "network.nir", plan)
+    assert boundary_distance(network, events).min() > MARGIN
+    outputs = run_nir(tmp_path / "network.nir", events)
+    spikes, output = spikes_of(network, events, names)
+    for name in names:
+        assert torch.equal(outputs[f"{name}.neuron"], spikes[name].round()), name
+    torch.testing.assert_close(outputs["output"], output, **summed(64))
+
+
+def test_what_the_package_refuses_is_one_line(events, make_plan, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("type mismatch:\n[4] -> [2]")
+
+    network = quantized(mlp(), events, ("1", "4"))
+    share_steps(network)
+    monkeypatch.setattr(nir, "NIRGraph", refuse)
+    with pytest.raises(
+        InputError, match=r"the nir package refuses the network's graph: type mismatch: \[4\] -> \[2\];"
+    ):
+        export_nir(network, events, tmp_path / "no.nir", make_plan({"1": network[1].layer_plan}))
+    assert list(tmp_path.iterdir()) == []
+
+
 class Averaging(Branches):
     """With its mean over the time axis for an output."""
 
