@@ -410,7 +410,7 @@ def test_a_misspelt_name_lists_what_is_shipped():
         Target.load("genric")
     assert str(caught.value) == (
         "no hardware target named 'genric'; shipped: binary_fpga, generic, neuromorphic, power_of_two; "
-        "or give the path of a .toml file"
+        "or give the path of a .toml file; did you mean 'generic'?"
     )
 
 
