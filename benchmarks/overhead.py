@@ -67,7 +67,7 @@ TIMED = {
     ),
     "geometry and costs": (
         "bitsearch.train.task:trace",
-        "bitsearch.study.run:uniform_plans",
+        "bitsearch.study.run:plan_study",
         "bitsearch.cost.model:CostModel.costs",
     ),
     "plans, weights and tables": (

@@ -62,7 +62,8 @@ def _check_gradient(network: nn.Module, logits: Tensor, labels: Tensor, label: s
             f"{label} returns logits without a gradient; leave out detach(), no_grad() and operations such as round()"
         )
     try:
-        functional.cross_entropy(mean_over_frames(logits).float(), labels).backward()
+        with torch.enable_grad():
+            functional.cross_entropy(mean_over_frames(logits).float(), labels).backward()
     except (Exception, SystemExit) as error:
         raise InputError(f"{label} cannot be trained, its gradient fails: {located(error)}") from error
 

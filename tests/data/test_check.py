@@ -128,7 +128,7 @@ def test_of_data_of_ones_own_shapes_and_values_are_looked_at(tmp_path, monkeypat
     [problem] = check_data("checked_data:make", {"shape": [2, 4]}).problems
     assert problem.endswith("train sample 0 has shape [2, 3], not input_shape [2, 4]")
     [problem] = check_data("checked_data:make", {"value": float("nan")}).problems
-    assert "train sample 0: inputs have NaN or infinite values" in problem
+    assert "train sample 0: its input is nan at [0, 0]" in problem
 
 
 def test_labels_are_those_of_the_samples():

@@ -25,6 +25,8 @@ def call():
             redirect_stdout(printed),
             redirect_stderr(errors),
         ):
+            # Warnings are for the user to read.
+            warnings.simplefilter("default")
             patch.chdir(cwd)
             patch.setenv("COLUMNS", str(columns))
             patch.setattr(sys, "argv", ["bitsearch", *map(str, arguments)])

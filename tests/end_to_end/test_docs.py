@@ -17,6 +17,7 @@ from typer.main import get_command
 import bitsearch
 from bitsearch.cli import app
 from bitsearch.cost import METRICS
+from bitsearch.data.sets import digits_events
 from bitsearch.runs import train_plan as training
 from bitsearch.space import SearchSpace
 from bitsearch.study import run
@@ -99,7 +100,10 @@ def short():
             patch.setattr(module, "search", short_search)
         patch.setattr(training, "train_plan", lambda path, **options: train_plan(path, **options | {"epochs": 1}))
         patch.setattr("bottle.run", lambda application, host, port: None)
+        digits_events._recordings.cache_clear()
         yield
+    # Other tests have all digits.
+    digits_events._recordings.cache_clear()
 
 
 def run_line(call, folder, line):

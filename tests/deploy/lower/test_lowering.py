@@ -363,6 +363,7 @@ def test_a_view_changed_in_place_whose_base_others_read_is_refused(view):
         lower(network, examples)
 
 
+@pytest.mark.filterwarnings("ignore:nothing above zero has come to layer third")
 @pytest.mark.parametrize("tied", [False, True])
 def test_layers_that_never_run_are_refused(tied):
     network = Net(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
