@@ -16,7 +16,7 @@ MARKS = {
         "allocate/methods/test_methods.py",
         "allocate/test_learnable.py::test_the_loop_of_ones_own_meets_its_budget_after_projection",
         "allocate/methods/test_ramp.py",
-        "layers/test_placed_own_neuron.py::test_a_trained_network_is_itself_after_conversion",
+        "layers/neurons/test_placed_own_neuron.py::test_a_trained_network_is_itself_after_conversion",
         "allocate/methods/test_refine.py",
         "allocate/methods/test_sensitivity.py",
         "allocate/methods/test_unread_layer.py",

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from bitsearch.cli.console import Console, make_console
 from bitsearch.cli.options import (
     DeviceOption,
     MetricOption,
@@ -16,8 +15,9 @@ from bitsearch.cli.options import (
     TargetOption,
     VerboseOption,
 )
-from bitsearch.cli.progress import Bars
 from bitsearch.cli.space_options import space_from_options
+from bitsearch.cli.terminal.console import Console, make_console
+from bitsearch.cli.terminal.progress import Bars
 
 DEFAULT_METHODS = "adaptive,sensitivity,uniform,random,full_precision"
 
@@ -50,7 +50,7 @@ def compare(
     errors = make_console(quiet=quiet, verbose=verbose)
     search_space = space_from_options(space, overrides=overrides or ())
     with errors.status("Loading torch, data and network"):
-        from bitsearch.cli.tables import print_comparison
+        from bitsearch.cli.terminal.tables import print_comparison
         from bitsearch.report import write_comparison
         from bitsearch.runs.command_line import shell_command
         from bitsearch.study.compare import compare as run_comparison

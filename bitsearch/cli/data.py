@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.completion import complete_data
-from bitsearch.cli.console import Console, print_line
+from bitsearch.cli.terminal.completion import complete_data
+from bitsearch.cli.terminal.console import Console, print_line
 from bitsearch.errors import one_line
 
 if TYPE_CHECKING:

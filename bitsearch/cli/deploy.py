@@ -7,10 +7,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.completion import complete_format
-from bitsearch.cli.console import Console, print_line
 from bitsearch.cli.options import SetOption, SplitOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
+from bitsearch.cli.terminal.completion import complete_format
+from bitsearch.cli.terminal.console import Console, print_line
 from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest
 from bitsearch.errors import InputError, suggestion
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.console import Console
+from bitsearch.cli.terminal.console import Console
 from bitsearch.version import __version__
 
 REQUIRED_PACKAGES = (

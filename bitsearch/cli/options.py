@@ -4,7 +4,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from bitsearch.cli.completion import (
+from bitsearch.cli.terminal.completion import (
     complete_data,
     complete_device,
     complete_method,

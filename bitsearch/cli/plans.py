@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from bitsearch.cli.completion import complete_space
-from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.cli.options import DeviceOption, SetOption, SplitOption, TrustOption
 from bitsearch.cli.report import RunArgument
+from bitsearch.cli.terminal.completion import complete_space
+from bitsearch.cli.terminal.console import Console, print_json, print_line
 from bitsearch.errors import InputError
 
 

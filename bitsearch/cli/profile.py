@@ -11,11 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.completion import complete_network_or_space, complete_target
-from bitsearch.cli.console import Console, print_json, print_line
 from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
 from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
+from bitsearch.cli.terminal.completion import complete_network_or_space, complete_target
+from bitsearch.cli.terminal.console import Console, print_json, print_line
 from bitsearch.errors import InputError
 from bitsearch.override import override
 
@@ -70,7 +70,7 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
-    from bitsearch.cli.progress import print_conversion
+    from bitsearch.cli.terminal.progress import print_conversion
     from bitsearch.cost.profile import profile as layer_table
     from bitsearch.files import csv_text, write_whole
     from bitsearch.layers import conversion, convert

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bitsearch.cli.console import print_line
+from bitsearch.cli.terminal.console import print_line
 from bitsearch.errors import InputError
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `bitsearch run` wrote.")]

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bitsearch.cli.completion import complete_metric
-from bitsearch.cli.console import Console, make_console, print_json, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     DataArgOption,
@@ -27,8 +25,10 @@ from bitsearch.cli.options import (
     TargetOption,
     VerboseOption,
 )
-from bitsearch.cli.progress import Bars
 from bitsearch.cli.space_options import space_from_options
+from bitsearch.cli.terminal.completion import complete_metric
+from bitsearch.cli.terminal.console import Console, make_console, print_json, train_together
+from bitsearch.cli.terminal.progress import Bars
 from bitsearch.launch import is_rank_zero
 from bitsearch.validation import MAX_SEEDS
 
@@ -96,7 +96,7 @@ def run(
     )
     search_space = search_space if method is None else search_space.with_method(method)
     with errors.status("Loading torch, data and network"):
-        from bitsearch.cli.tables import print_result
+        from bitsearch.cli.terminal.tables import print_result
         from bitsearch.report import write_report
         from bitsearch.runs.command_line import shell_command
         from bitsearch.study.run import search

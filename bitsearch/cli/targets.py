@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.completion import complete_target
-from bitsearch.cli.console import Console, print_json, print_line
+from bitsearch.cli.terminal.completion import complete_target
+from bitsearch.cli.terminal.console import Console, print_json, print_line
 from bitsearch.errors import InputError
 from bitsearch.validation import MAX_TIME_STEPS
 

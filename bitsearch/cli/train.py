@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from bitsearch.cli.console import make_console, print_line
 from bitsearch.cli.options import DeviceOption, QuietOption, SetOption, TrustOption, VerboseOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
-from bitsearch.cli.progress import Bars
+from bitsearch.cli.terminal.console import make_console, print_line
+from bitsearch.cli.terminal.progress import Bars
 
 
 def train(

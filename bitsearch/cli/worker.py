@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from bitsearch.cli.console import Console, make_console, train_together
 from bitsearch.cli.options import (
     ArtifactsOption,
     DeviceOption,
@@ -17,7 +16,8 @@ from bitsearch.cli.options import (
     TrustOption,
     VerboseOption,
 )
-from bitsearch.cli.progress import Bars
+from bitsearch.cli.terminal.console import Console, make_console, train_together
+from bitsearch.cli.terminal.progress import Bars
 from bitsearch.errors import InputError
 from bitsearch.launch import is_rank_zero
 

@@ -19,7 +19,7 @@ from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_multi_step
 from bitsearch.layers import QuantizedLayer
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.train.predict import predict

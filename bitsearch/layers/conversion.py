@@ -9,9 +9,9 @@ from bitsearch.cost import CostModel
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import NeuronInterface, is_neuron, is_spiking
 from bitsearch.frameworks.reparametrized import reparametrized
-from bitsearch.layers.absorption import AbsorbedReLU
-from bitsearch.layers.input_current import InputCurrent
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.absorption import AbsorbedReLU
+from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import NeuronSettings
 

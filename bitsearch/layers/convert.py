@@ -13,9 +13,9 @@ from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
-from bitsearch.layers.absorption import absorb_relus
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
-from bitsearch.layers.neurons import replace_neurons
+from bitsearch.layers.neurons.absorption import absorb_relus
+from bitsearch.layers.neurons.replacement import replace_neurons
 from bitsearch.layers.passes import bound_passes
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.layers.sharing import share_weight_steps
@@ -39,9 +39,9 @@ def convert(
 ) -> nn.Module:
     """A copy of ``network`` in which every layer that ``plan`` names is quantized.
 
-    Spiking neurons in front of them give way to theirs, as :mod:`bitsearch.layers.neurons` says; ReLUs that only feed
-    unsigned quantized layers are left out, as :mod:`bitsearch.layers.absorption` says. Weights that are computed from
-    others, by weight norm for example, are fixed at their values.
+    Spiking neurons in front of them give way to theirs, as :mod:`bitsearch.layers.neurons.replacement` says; ReLUs that
+    only feed unsigned quantized layers are left out, as :mod:`bitsearch.layers.neurons.absorption` says. Weights that
+    are computed from others, by weight norm for example, are fixed at their values.
 
     Args:
         network: left as it is.

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from bitsearch.frameworks.neurons import NeuronInterface, reset_states
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
 
 

@@ -43,7 +43,7 @@ class QuantizedLayer(SpikeCounts):
     and what they yield is held over the frames, so that the result has them again (:mod:`bitsearch.quant.frames`).
 
     Where the plan says ``in_place``, the layer's neurons stand where the network's did
-    (:mod:`bitsearch.layers.placed_neuron`), and its input is what has become of their spikes on the way.
+    (:mod:`bitsearch.layers.neurons.placed_neuron`), and its input is what has become of their spikes on the way.
 
     ``straight_through`` False keeps the published gradient from the latents, for a method that brings its own.
     """

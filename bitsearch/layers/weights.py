@@ -11,8 +11,8 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.convert import quantized_layers
-from bitsearch.layers.input_current import InputCurrent
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.layers.neurons.input_current import InputCurrent
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -16,7 +16,7 @@ from bitsearch.distributed import all_reduce_sum
 from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.layers.silent import warn_of_silent
+from bitsearch.layers.neurons.silent import warn_of_silent
 from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.uniform import working_precision
 from bitsearch.space import Training

@@ -5,7 +5,7 @@ import pytest
 
 import bitsearch
 from bitsearch.cli import doctor, main
-from bitsearch.cli.tables import describe
+from bitsearch.cli.terminal.tables import describe
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.space import SearchSpace

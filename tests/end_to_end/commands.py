@@ -17,7 +17,7 @@ from postgres import free_port
 
 COMMAND = str(Path(sys.executable).with_name("bitsearch"))
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bitsearch.study.run", "bitsearch.cli.tables", "bitsearch.train.launcher"])
+SERVER.set_forkserver_preload(["bitsearch.study.run", "bitsearch.cli.terminal.tables", "bitsearch.train.launcher"])
 
 
 def started(*arguments, cwd):

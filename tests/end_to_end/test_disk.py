@@ -31,7 +31,7 @@ uniform_trials = 1
 # Torch is imported once, for three commands.
 SCRIPT = """
 import os, subprocess, sys
-import bitsearch.cli.tables, bitsearch.study.run
+import bitsearch.cli.terminal.tables, bitsearch.study.run
 from bitsearch.cli import main
 
 sys.argv = "bitsearch run --space tiny.toml --budget 8x --out disk/run --quiet".split()

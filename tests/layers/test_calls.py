@@ -13,7 +13,7 @@ import bitsearch
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
-from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, LayerPlan, Provenance, UniformBits
 from bitsearch.quant.recomputation import recomputed_operands

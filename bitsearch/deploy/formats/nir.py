@@ -37,8 +37,8 @@ from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.layers.input_current import InputCurrent
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.plan import BitPlan
 from bitsearch.train.evaluate import evaluate
 from bitsearch.version import __version__

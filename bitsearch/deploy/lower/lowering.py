@@ -40,7 +40,7 @@ from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d
 
 _SUPPORTED = ", ".join(

@@ -22,7 +22,7 @@ from bitsearch.deploy.integer.operations import (
     Scale,
 )
 from bitsearch.errors import InputError
-from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.neurons.input_current import InputCurrent
 
 Shape = tuple[int, ...]
 

@@ -21,8 +21,8 @@ from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.spikingjelly import DROPOUTS
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.convert import quantized_layers
-from bitsearch.layers.input_current import InputCurrent
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 
 _IN_TORCH: dict[type[nn.Module], type[nn.Module]] = {
     layer.BatchNorm1d: nn.BatchNorm1d,

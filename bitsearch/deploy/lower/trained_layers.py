@@ -5,7 +5,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, quantized_layers
-from bitsearch.layers.silent import warn_of_silent
+from bitsearch.layers.neurons.silent import warn_of_silent
 
 
 def trained_layers(network: nn.Module) -> dict[str, QuantizedLayer]:

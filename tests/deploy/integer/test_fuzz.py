@@ -21,7 +21,7 @@ from bitsearch import pack, read
 from bitsearch.deploy.integer.packed_file import FORMAT_VERSION
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
-from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 

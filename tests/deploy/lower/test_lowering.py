@@ -18,7 +18,7 @@ from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.layers import convert
-from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 

@@ -10,8 +10,8 @@ from bitsearch.allocate.learnable import quantize
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
-from bitsearch.layers.input_current import InputCurrent
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.plan import LayerPlan
 
 T = 4

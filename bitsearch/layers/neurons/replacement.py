@@ -13,8 +13,8 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import describe, is_neuron
-from bitsearch.layers.input_current import InputCurrent
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.layers.sharing import share_spike_steps
 from bitsearch.plan import LayerPlan

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.console import Console, print_json, print_line
-from bitsearch.cli.progress import Bars
+from bitsearch.cli.terminal.console import Console, print_json, print_line
+from bitsearch.cli.terminal.progress import Bars
 from bitsearch.errors import printable
 
 HOSTILE = "\x1b]0;title\x1b\\\x9b2J\u202e[link=https://evil.example]:skull:[/nothing]"

@@ -1,6 +1,6 @@
 from rich.console import Console
 
-from bitsearch.cli.progress import FRONT_ROWS, Bars
+from bitsearch.cli.terminal.progress import FRONT_ROWS, Bars
 
 
 def shown(bars):

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 import bitsearch
 from bitsearch.data import Splits
 from bitsearch.deploy.lower.trained_layers import trained_layers
-from bitsearch.layers.silent import silent_layers
+from bitsearch.layers.neurons.silent import silent_layers
 from bitsearch.space import Training
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession

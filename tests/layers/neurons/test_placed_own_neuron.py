@@ -14,7 +14,7 @@ import bitsearch
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.data import load_data
 from bitsearch.layers import quantized_layers
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.plan import UniformBits
 from bitsearch.quant.membrane_gradient import gradients_through_time
 

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from bitsearch.allocate.learnable import quantize
 from bitsearch.layers import convert, quantized_layers
-from bitsearch.layers.absorption import AbsorbedReLU
+from bitsearch.layers.neurons.absorption import AbsorbedReLU
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
 

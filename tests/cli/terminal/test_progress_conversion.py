@@ -1,6 +1,6 @@
 from rich.console import Console
 
-from bitsearch.cli.progress import print_conversion
+from bitsearch.cli.terminal.progress import print_conversion
 from bitsearch.layers import Converted
 
 

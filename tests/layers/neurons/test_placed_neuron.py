@@ -12,8 +12,8 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
-from bitsearch.layers.input_current import InputCurrent
-from bitsearch.layers.placed_neuron import PlacedNeuron
+from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.frames import bins, first_frames, hold_frames
 

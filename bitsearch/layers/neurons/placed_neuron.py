@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bitsearch.errors import InputError
 from bitsearch.layers.calls import Calls
-from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.quant.frames import hold_frames
 

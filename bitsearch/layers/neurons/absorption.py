@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.fx import Node, Tracer
 
-from bitsearch.layers.input_current import InputCurrent
+from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.quantized import QuantizedLayer
 
 
