@@ -26,7 +26,7 @@ def call():
             redirect_stderr(errors),
         ):
             # Warnings are for the user to read.
-            warnings.simplefilter("default")
+            warnings.simplefilter("default", UserWarning)
             patch.chdir(cwd)
             patch.setenv("COLUMNS", str(columns))
             patch.setattr(sys, "argv", ["bitsearch", *map(str, arguments)])
