@@ -45,6 +45,9 @@ def test_a_small_network_by_hand():
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_the_batch_size_does_not_matter(batch):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    # Whatever the inputs are, something comes to the second layer.
+    nn.init.constant_(network[0].weight, 0.01)
+    nn.init.constant_(network[0].bias, 1.0)
     assert geometry(network, batch, 1, 4, 4) == geometry(network, 1, 1, 4, 4)
 
 
