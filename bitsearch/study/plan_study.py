@@ -32,23 +32,31 @@ def plan_study(
     if search.methods or search.front_share == 0:
         return StudyPlan(count, at_budget(uniform_count), search.methods)
     axis = _axis(task, budgets, metric, activity)
+    if axis is None:
+        return StudyPlan(count, at_budget(uniform_count))
     share = 1.0 if axis.limit is None else search.front_share
     along = round(count * share)
     if not search.parameters and axis.limit is not None:
         # Nothing varies at the budget: one trial shows all that there is to see.
         along = count - 1
     uniform_along = min(len(axis.uniform), round(uniform_count * share))
-    front = axis.model_copy(update={"trials": along, "uniform_trials": uniform_along})
-    return StudyPlan(count, at_budget(uniform_count - uniform_along) if axis.limit else (), (), front)
+    uniform = at_budget(uniform_count - uniform_along) if axis.limit is not None else ()
+    # No uniform plan is trained twice.
+    left = sum(candidate.bits not in uniform for candidate in axis.uniform)
+    front = axis.model_copy(update={"trials": along, "uniform_trials": min(left, uniform_along)})
+    return StudyPlan(count, uniform, (), front)
 
 
-def _axis(task: Task, budgets: Sequence[Budget], metric: str, activity: SpikeStatistics | None) -> FrontAxis:
+def _axis(task: Task, budgets: Sequence[Budget], metric: str, activity: SpikeStatistics | None) -> FrontAxis | None:
+    """The front's axis; None where the cheapest plan costs nothing, as spikes do in a network that never fires."""
     model, space = task.model, task.space
     fixed = [budget for budget in budgets if budget.metric != metric or budget.of_target]
     tolerance = space.allocation.weight_tolerance
     uniform = uniform_front(model, task.rules, fixed, metric, weight_tolerance=tolerance, activity=activity)
     limit = min((budget.limit for budget in budgets if budget.metric == metric), default=None)
     low = model.cost(metric, task.rules.smallest(model), activity)
+    if low <= 0:
+        return None
     highest = {name: getattr(task.rules.default_choices, name).high for name in UniformBits.model_fields}
     widest = task.rules.nearest(model, UniformBits(**highest), granularity="layer")
     dearest = model.cost(metric, widest, activity)

@@ -142,6 +142,7 @@ class TrialSchedule:
             return Assignment(role, origin, before, bits=study_plan.uniform[index], index=index)
         recorded = trials[number].user_attrs.get(UNIFORM)
         bits = study_plan.front.next_uniform(trials) if recorded is None else UniformBits.parse(recorded)
+        assert bits is not None, "there are as many uniform plans as trials for them"
         return Assignment(role, origin, before, bits=bits, along_front=True, index=index)
 
     def _read(self, trials: Sequence[FrozenTrial]) -> Counter[str]:

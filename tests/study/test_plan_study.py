@@ -1,6 +1,6 @@
 import pytest
 
-from bitsearch.cost import Budget, parse_budgets
+from bitsearch.cost import Budget, SpikeStatistics, parse_budgets
 from bitsearch.study.plan_study import plan_study
 from bitsearch.study.study import BASELINE, SEARCHED
 from bitsearch.train.task import load_task
@@ -74,3 +74,19 @@ def test_a_hardware_limit_on_the_axis_ends_it(task):
     budgets = [*budgets_of(task, "memory=1000000"), Budget("weight_memory", "target", limit, of_target=True)]
     axis = plan_study(task, budgets, "weight_memory", 4, None).front
     assert axis.high == axis.limit == limit
+
+
+def test_no_uniform_plan_is_trained_twice_where_there_are_few(task):
+    task = with_search(task, uniform_trials=1000, front_share=0.9)
+    plan = plan_study(task, budgets_of(task, "2x"), "bit_budget", 4, None)
+    untried = [candidate.bits for candidate in plan.front.uniform if candidate.bits not in plan.uniform]
+    assert plan.uniform
+    assert plan.front.uniform_trials == len(untried) < len(plan.front.uniform)
+
+
+def test_an_axis_on_which_plans_cost_nothing_is_no_front(task):
+    names = [layer.name for layer in (*task.model.layers, *task.model.unquantized)]
+    silent = SpikeStatistics(dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0))
+    plan = plan_study(task, budgets_of(task, "4x"), "synops", 4, silent)
+    assert plan.front is None
+    assert plan.uniform
