@@ -190,10 +190,10 @@ def check_metric(metric: str, target: Target) -> str:
     if name in names:
         return str(name)
     if name is None:
-        known = [name for entry in METRICS.values() for name in (entry.name, entry.alias) if name]
+        metric_names = [name for entry in METRICS.values() for name in (entry.name, entry.alias) if name]
         raise InputError(
             f"{metric!r} is not a cost metric; allowed on {target.name!r}: {', '.join(names)}"
-            f"{suggestion(metric, known)}"
+            f"{suggestion(metric, metric_names)}"
         )
     raise InputError(
         f"{metric!r} needs a hardware target with a table [{METRICS[name].table}], which {target.name!r} has not; "

@@ -165,12 +165,12 @@ class Streams:
         staying = next((self._names[other] for other in together if self._names[other] in self.staying), None)
         if staying is not None:
             return f"{layer} reads its spikes together with those of {staying}"
-        known = [self._neurons[other] for other in together]
-        if len({other.decay for other in known}) > 1:
+        descriptions = [self._neurons[other] for other in together]
+        if len({other.decay for other in descriptions}) > 1:
             return f"{layer} reads spikes of neurons with different decays"
-        if len({other.settings for other in known}) > 1:
+        if len({other.settings for other in descriptions}) > 1:
             return f"{layer} reads spikes of neurons with different resets or thresholds"
-        if len(together) > 1 and any(other.learns_decay for other in known):
+        if len(together) > 1 and any(other.learns_decay for other in descriptions):
             return f"{layer} reads spikes of several neurons that learn their decays"
         return None
 

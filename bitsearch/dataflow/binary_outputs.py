@@ -35,9 +35,9 @@ class BinaryWatch:
 def _may_be_neuron(module: nn.Module) -> bool:
     """Of unknown class, and without layers or norms inside."""
     parts = [part for part in module.modules() if part is not module]
-    known = any(is_neuron(each) or is_spiking(each) for each in (module, *parts))
+    is_described = any(is_neuron(each) or is_spiking(each) for each in (module, *parts))
     computes = any(type(part) in QUANTIZABLE or list(part.parameters(recurse=False)) for part in parts)
-    return not (known or computes or type(module) in QUANTIZABLE)
+    return not (is_described or computes or type(module) in QUANTIZABLE)
 
 
 def _is_binary(x: Tensor) -> bool:

@@ -21,7 +21,7 @@ class MembraneWatch:
         """Of a neuron whose membrane does something else, what."""
         self._returned: dict[nn.Module, list[list[Tensor]]] = {}
         """By call, the last one first."""
-        self._kept: dict[nn.Module, list[Tensor]] = {}
+        self._states_after: dict[nn.Module, list[Tensor]] = {}
 
     def before(self, neuron: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A call begins."""
@@ -37,14 +37,14 @@ class MembraneWatch:
                 self.interrupted[neuron] = "it has several membranes in turn; give each place a neuron of its own"
             elif not _equal(passed, last):
                 self.interrupted[neuron] = "its membrane is changed between its calls"
-        elif describe(neuron).forgets or not _equal(states(neuron), self._kept[neuron]):
+        elif describe(neuron).forgets or not _equal(states(neuron), self._states_after[neuron]):
             self.interrupted[neuron] = "its membrane is changed between its calls"
 
     def after(self, neuron: nn.Module, output: Any) -> None:
         """It ends."""
         if not is_multi_step(neuron):
             self._returned.setdefault(neuron, []).insert(0, [state.clone() for state in _tensors(output)])
-            self._kept[neuron] = [state.clone() for state in states(neuron)]
+            self._states_after[neuron] = [state.clone() for state in states(neuron)]
 
 
 def state_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -56,5 +56,5 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return len(some) == len(others) and all(torch.equal(*pair) for pair in zip(some, others, strict=True))
+def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
+    return len(first) == len(second) and all(torch.equal(*pair) for pair in zip(first, second, strict=True))

@@ -112,7 +112,7 @@ class _PairInterface(NeuronInterface):
     def __init__(self, neuron: nn.Module, current: nn.Module) -> None:
         super().__init__(current)
 
-    def forward(self, x: Tensor, *membrane: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *membrane: Any, **keywords: Any) -> tuple[Tensor, Tensor]:
         """The current, and a membrane."""
         current = self.current(x)
         return current, placeholder(current)

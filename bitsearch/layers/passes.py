@@ -45,12 +45,12 @@ def _with_passes(kind: type[Any], reset: bool) -> type[Any]:
 
     def reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:
         # What is made here has no place to be imported from.
-        return _made, (kind, reset), self.__dict__
+        return _restored, (kind, reset), self.__dict__
 
     content = {"forward": forward, "__reduce_ex__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), content)
 
 
-def _made(kind: type[Any], reset: bool) -> nn.Module:
+def _restored(kind: type[Any], reset: bool) -> nn.Module:
     network: nn.Module = object.__new__(_with_passes(kind, reset))  # type: ignore[arg-type]
     return network

@@ -20,8 +20,8 @@ def share_weight_steps(layers: Mapping[str, QuantizedLayer]) -> None:
     for name, layer in layers.items():
         groups.setdefault(layer.weight, {})[name] = layer
     for group in groups.values():
-        (first_name, first), *others = group.items()
-        for name, layer in others:
+        (first_name, first), *rest = group.items()
+        for name, layer in rest:
             _check_one_grid(first_name, first, name, layer)
             layer.weight_log_step = first.weight_log_step
         for layer in group.values():

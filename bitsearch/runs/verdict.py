@@ -120,9 +120,9 @@ def judge(
         correct: by trial, which samples of the test split it got right.
     """
     feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
-    others = [plan for plan in plans if is_uniform(plan) != is_uniform(chosen)]
-    rival = best_plan(others, metric)
-    kinds = {kind(plan) for plan in others}
+    opposites = [plan for plan in plans if is_uniform(plan) != is_uniform(chosen)]
+    rival = best_plan(opposites, metric)
+    kinds = {kind(plan) for plan in opposites}
     usual = "searched" if is_uniform(chosen) else "uniform"
     trials = [] if rival is None else [chosen.provenance.trial, rival.provenance.trial]
     measured = [row for trial in trials if trial is not None and (row := (correct or {}).get(trial)) is not None]
@@ -134,7 +134,7 @@ def judge(
         rival_from=sum(is_uniform(plan) != is_uniform(chosen) for plan in feasible),
         difference=paired_difference(*measured) if len(measured) == 2 else None,
         rival_kind=next(iter(kinds)) if len(kinds) == 1 else usual,
-        over_budget=bool(others),
+        over_budget=bool(opposites),
     )
 
 

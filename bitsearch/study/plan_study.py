@@ -42,8 +42,8 @@ def plan_study(
     uniform_along = min(len(axis.uniform), round(uniform_count * share))
     uniform = at_budget(uniform_count - uniform_along) if axis.limit is not None else ()
     # No uniform plan is trained twice.
-    left = sum(candidate.bits not in uniform for candidate in axis.uniform)
-    front = axis.model_copy(update={"trials": along, "uniform_trials": min(left, uniform_along)})
+    untried = sum(candidate.bits not in uniform for candidate in axis.uniform)
+    front = axis.model_copy(update={"trials": along, "uniform_trials": min(untried, uniform_along)})
     return StudyPlan(count, uniform, (), front)
 
 

@@ -70,7 +70,7 @@ def test_a_running_trial_is_taken_to_lie_halfway():
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 100), st.none() | st.floats(0, 1)), max_size=12), st.integers(0, 5))
-def test_it_stays_on_the_axis_and_repeats_no_cost(points, more):
+def test_it_stays_on_the_axis(points, more):
     axis = axis_of()
     for _ in range(more):
         points = [*points, (axis.next_target(points), None)]

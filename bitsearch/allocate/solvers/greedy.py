@@ -227,13 +227,13 @@ class GreedySearch:
         downs = downs[~np.isnan(flat[downs])]
         slots, layers = np.divmod(downs, len(self.names))
         numbers = np.repeat(self._numbers()[:, None], single + len(downs), axis=1)
-        taken = self.members[(slots > 0).astype(int), layers]
-        rows, moved = np.nonzero(taken)
+        moved_along = self.members[(slots > 0).astype(int), layers]
+        rows, moved = np.nonzero(moved_along)
         numbers[:, single + rows, moved] = self.after[-1][:, slots[rows], moved]
         _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
         # A first row without a move down, where such are asked for: it is no layer's, and loses nothing.
         lost = np.concatenate([[0.0] * single, flat[downs]])
-        payers = np.concatenate([np.zeros((int(single), len(self.names)), dtype=bool), taken])
+        payers = np.concatenate([np.zeros((int(single), len(self.names)), dtype=bool), moved_along])
         # [weight bits or spikes, rows, layers]: moves up of layers that the move down leaves as they are.
         partners = ~(payers @ self.members.transpose(0, 2, 1))
         allowed = (after <= limits).all(0) & ~np.isnan(losses[1])

@@ -178,8 +178,8 @@ def _decode(files: Sequence[str], size: int | None) -> Tensor:
             )
         pixels[index] = image
     if faults:
-        others = f"; {len(faults) - 1} other files cannot be used either" if len(faults) > 1 else ""
-        raise InputError(f"{faults[0]}{others}") from faults[0]
+        remainder = f"; {len(faults) - 1} other files cannot be used either" if len(faults) > 1 else ""
+        raise InputError(f"{faults[0]}{remainder}") from faults[0]
     return torch.from_numpy(pixels)
 
 

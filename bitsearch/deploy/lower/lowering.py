@@ -339,9 +339,11 @@ class _Lowering:
         self._append(node, operation(name=node.name, inputs=(value,), layer=name))
 
 
-def _same_arithmetic(layer: PackedLayer, numbers: LayerNumbers, other: PackedLayer, others: LayerNumbers) -> bool:
+def _same_arithmetic(
+    layer: PackedLayer, numbers: LayerNumbers, other: PackedLayer, other_numbers: LayerNumbers
+) -> bool:
     """Whether two runs of a layer scale its sums alike; batch norms twice as large differ in a shift alone."""
-    same = (numbers.multiplier == others.multiplier).all() and (numbers.bias == others.bias).all()
+    same = (numbers.multiplier == other_numbers.multiplier).all() and (numbers.bias == other_numbers.bias).all()
     return bool(same) and (layer.shift, layer.fraction) == (other.shift, other.fraction)
 
 

@@ -44,7 +44,7 @@ class OutputNeuron(nn.Module):
             InputError: a threshold that is not above the reset, or out of range, or a time axis that it does not know;
                 names ``title``.
         """
-        module, known = self.spiking, describe(self.spiking)
+        module, description = self.spiking, describe(self.spiking)
         if self.frames is not None and module.step_mode != "m":
             raise InputError(f"{title} sees all {self.frames} frames as one step; give it step_mode='m'")
         reset = module.v_reset
@@ -53,7 +53,7 @@ class OutputNeuron(nn.Module):
         if reset is not None and start != reset:
             raise InputError(f"{title} starts at {start:g} and resets to {reset:g}; a deployed neuron does both at one")
         distance = float(module.v_threshold) - float(reset or 0)  # type: ignore[arg-type]
-        threshold = torch.tensor(distance / known.charge, dtype=torch.float64).ldexp(torch.tensor(fraction))
+        threshold = torch.tensor(distance / description.charge, dtype=torch.float64).ldexp(torch.tensor(fraction))
         if not 0.5 <= threshold < 2.0**50 - 1:
             raise InputError(
                 f"{title} fires {distance:g} above its reset, which is {float(threshold):g} in the "
@@ -63,6 +63,6 @@ class OutputNeuron(nn.Module):
             name=name,
             inputs=(value,),
             threshold=int(torch.floor(threshold + 0.5)),
-            decay=round(known.decay * 2**DECAY_FRACTION),
+            decay=round(description.decay * 2**DECAY_FRACTION),
             hard=reset is not None,
         )

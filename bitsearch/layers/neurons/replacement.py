@@ -76,8 +76,8 @@ def _streams(network: nn.Module, plan: Mapping[str, LayerPlan]) -> Iterator[tupl
         neurons = {modules[path] for path in layer.neurons or ()}
         joined = [group for group in groups if group[0] & neurons]
         groups = [group for group in groups if not group[0] & neurons]
-        names = [other for _, others in joined for other in others]
-        groups.append((neurons.union(*(others for others, _ in joined)), [*names, name]))
+        names = [other for _, members in joined for other in members]
+        groups.append((neurons.union(*(joined_neurons for joined_neurons, _ in joined)), [*names, name]))
     for neurons, names in groups:
         if not any(plan[name].in_place for name in names):
             continue
