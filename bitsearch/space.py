@@ -31,7 +31,8 @@ class Training(Frozen):
     """Samples a step, those of all processes together."""
     micro_batch: Count | None = None
     """A process passes at most this many samples through the network at once: less memory, the same gradient."""
-    full_precision_epochs: Count = 30
+    full_precision_epochs: int = Field(default=30, ge=0)
+    """Of the network that every trial starts from; 0 takes given weights as they are."""
     epochs: Count = 20
     """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
     learning_rate: Positive = 2e-3
@@ -198,6 +199,9 @@ class SearchSpace(Frozen):
     data_options: dict[str, Any] = {}
     """A ``root`` is a folder or an address; a relative one is taken from the working directory, and kept absolute."""
     split_seed: Seed = 0
+    weights: Name | None = None
+    """File of trained weights, a safetensors file or a checkpoint of torch's, that full precision starts from; a
+    relative path is taken from the working directory, and kept absolute."""
     include: tuple[Name, ...] = Field(default=("*",), min_length=1)
     """Globs of module paths: a layer gets bits if it, or a module around it, matches one."""
     exclude: tuple[Name, ...] = ()
@@ -233,7 +237,12 @@ class SearchSpace(Frozen):
         root = options.get("root")
         if not isinstance(root, str) or not root or "://" in root:
             return options
-        return options | {"root": os.path.abspath(os.path.expanduser(root))}  # noqa: PTH100, PTH111
+        return options | {"root": _absolute(root)}
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_from_anywhere(cls, path: str | None) -> str | None:
+        return None if path is None else _absolute(path)
 
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
@@ -283,6 +292,11 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error, SearchSpace)}") from error
 
+    def with_weights(self, path: str | os.PathLike[str]) -> "SearchSpace":
+        """This space with a network that is trained already: its weights are taken as they are."""
+        training = self.training.model_copy(update={"full_precision_epochs": 0})
+        return self.model_copy(update={"weights": _absolute(os.fspath(path)), "training": training})
+
     def with_method(self, method: str) -> "SearchSpace":
         """This space with one method, which its outer loop does not vary.
 
@@ -301,6 +315,10 @@ class SearchSpace(Frozen):
     def load(cls, name_or_path: str | Path) -> "SearchSpace":
         """A shipped search space by name, or any by the path of its TOML file (it ends in ``.toml``)."""
         return load_toml(cls, name_or_path, shipped_spaces, "search space")
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def shipped_spaces() -> dict[str, str]:

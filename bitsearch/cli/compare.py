@@ -14,6 +14,7 @@ from bitsearch.cli.options import (
     SpaceChoice,
     TargetOption,
     VerboseOption,
+    WeightsOption,
 )
 from bitsearch.cli.space_options import space_from_options
 from bitsearch.cli.terminal.console import Console, make_console
@@ -31,6 +32,7 @@ def compare(
         typer.Option(help="As for `bitsearch run`: 4x (the default), or METRIC=AMOUNT; several times if you like."),
     ] = None,
     space: SpaceChoice = None,
+    weights: WeightsOption = None,
     overrides: SetOption = None,
     metric: MetricOption = None,
     target: TargetOption = None,
@@ -48,7 +50,7 @@ def compare(
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
     errors = make_console(quiet=quiet, verbose=verbose)
-    search_space = space_from_options(space, overrides=overrides or ())
+    search_space = space_from_options(space, weights=weights, overrides=overrides or ())
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.terminal.tables import print_comparison
         from bitsearch.report import write_comparison

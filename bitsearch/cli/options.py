@@ -1,5 +1,6 @@
 """Options that several commands take."""
 
+from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
@@ -47,6 +48,13 @@ DataOption = Annotated[
 DataArgOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Option of the data, such as root=photos; several times if you like."),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Trained weights of the network, which are then not trained first: safetensors, or a checkpoint of "
+        "torch's; --set training.full_precision_epochs=N trains them further.",
+    ),
 ]
 TrustOption = Annotated[
     bool,

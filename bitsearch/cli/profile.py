@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption
+from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption, WeightsOption
 from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.cli.terminal.completion import complete_network_or_space, complete_target
@@ -52,6 +52,7 @@ def profile(
     model_arg: ModelArgOption = None,
     data: DataOption = None,
     data_arg: DataArgOption = None,
+    weights: WeightsOption = None,
     overrides: SetOption = None,
     target: Annotated[
         str | None, typer.Option(autocompletion=complete_target, help="Hardware target, by name or path.")
@@ -78,7 +79,7 @@ def profile(
     from bitsearch.train.task import cost_preview
 
     shape = _shape(input_shape)
-    source = _space_or_network(name, model_arg or (), data, data_arg or (), overrides or ())
+    source = _space_or_network(name, model_arg or (), data, data_arg or (), weights, overrides or ())
     options = override({}, model_arg or ())
     network, model, layers = cost_preview(
         source, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
@@ -104,16 +105,29 @@ def profile(
 
 
 def _space_or_network(
-    name: str, model_args: Sequence[str], data: str | None, data_args: Sequence[str], overrides: Sequence[str]
+    name: str,
+    model_args: Sequence[str],
+    data: str | None,
+    data_args: Sequence[str],
+    weights: Path | None,
+    overrides: Sequence[str],
 ) -> "SearchSpace | str":
     """The search space to profile, or the name of a bare network."""
     if is_space(name) or data is not None:
         space, model = (name, None) if is_space(name) else (None, name)
         return space_from_options(
-            space, model=model, data=data, model_args=model_args, data_args=data_args, overrides=overrides
+            space,
+            model=model,
+            data=data,
+            model_args=model_args,
+            data_args=data_args,
+            weights=weights,
+            overrides=overrides,
         )
     if data_args:
         raise InputError(f"{data_args[0]!r} is an option of data that nobody named; give --data as well")
+    if weights is not None:
+        raise InputError(f"{weights} are weights for a network whose data nobody named; give --data as well")
     if overrides:
         raise InputError(f"{overrides[0]!r} changes a search space, and {name!r} is none; profile a space instead")
     return name

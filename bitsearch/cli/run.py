@@ -24,6 +24,7 @@ from bitsearch.cli.options import (
     StorageOption,
     TargetOption,
     VerboseOption,
+    WeightsOption,
 )
 from bitsearch.cli.space_options import space_from_options
 from bitsearch.cli.terminal.completion import complete_metric
@@ -49,6 +50,7 @@ def run(
     model_arg: ModelArgOption = None,
     data: DataOption = None,
     data_arg: DataArgOption = None,
+    weights: WeightsOption = None,
     overrides: SetOption = None,
     method: MethodOption = None,
     metric: MetricOption = None,
@@ -92,6 +94,7 @@ def run(
         data=data,
         model_args=model_arg or (),
         data_args=data_arg or (),
+        weights=weights,
         overrides=overrides or (),
     )
     search_space = search_space if method is None else search_space.with_method(method)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace, shipped_spaces
@@ -17,6 +18,7 @@ def space_from_options(
     data: str | None = None,
     model_args: Sequence[str] = (),
     data_args: Sequence[str] = (),
+    weights: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> SearchSpace:
     """A search space with another network, other data and other settings.
@@ -27,6 +29,7 @@ def space_from_options(
         data: data set in place of the space's, whose options are removed.
         model_args: ``KEY=VALUE`` options of the network.
         data_args: ``KEY=VALUE`` options of the data.
+        weights: file of the network's trained weights, which are taken as they are.
         overrides: ``KEY=VALUE`` settings of the whole space, which are applied last.
 
     Raises:
@@ -37,6 +40,8 @@ def space_from_options(
         search_space = search_space.model_copy(update={"network": model, "network_options": {}})
     if data is not None:
         search_space = search_space.model_copy(update={"data": data, "data_options": {}})
+    if weights is not None:
+        search_space = search_space.with_weights(weights)
     if space is None and (model or data):
         search_space = search_space.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
     if space is None and data is not None:

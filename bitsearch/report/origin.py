@@ -1,6 +1,7 @@
 """The origin of a run's results, in sentences and facts: command, version, seed, baseline, first layer."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
@@ -22,12 +23,20 @@ def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int
         "Device": f"{settings.device}, {settings.threads} thread{'s' if settings.threads > 1 else ''}",
         "Space": f"{space.name}: network {space.network}",
         "Hardware target": f"{settings.target.name}",
+        **_weights(settings),
         "Training": (
             f"{space.training.epochs} epochs a trial, {space.training.full_precision_epochs} in full precision, "
             f"batches of {space.training.batch_size}"
         ),
         "Outer loop": f"{space.search.sampler}, {space.search.trials} {methods} trials asked for",
     }
+
+
+def _weights(settings: RunSettings) -> dict[str, str]:
+    """The file that full precision began with, if it did not begin with fresh weights."""
+    if settings.space.weights is None or settings.weights_sha256 is None:
+        return {}
+    return {"Trained weights": f"{Path(settings.space.weights).name} (SHA-256 {settings.weights_sha256[:12]}…)"}
 
 
 def baseline_words(settings: RunSettings) -> str:

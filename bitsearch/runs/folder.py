@@ -43,6 +43,8 @@ class RunSettings(Frozen):
     command: str
     bitsearch: Name
     torch: Name
+    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum of the file that full precision began with; None of fresh weights."""
     full_precision: Accuracy = Accuracy()
     signed_input: bool | None = None
     """Whether an input was below zero, of data that are first read while full precision is trained."""
@@ -75,9 +77,9 @@ class RunSettings(Frozen):
     def defining(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the first."""
         content = _comparable(self.model_dump())
-        # The whole target is compared, not how its file was named.
-        del content["space"]["target"]
-        return {name: content[name] for name in ("target", "space", "metric", "budgets", "seed")}
+        # The whole target and the weights are compared, not where their files lie.
+        del content["space"]["target"], content["space"]["weights"]
+        return {name: content[name] for name in ("target", "space", "weights_sha256", "metric", "budgets", "seed")}
 
 
 def _comparable(value: Any) -> Any:

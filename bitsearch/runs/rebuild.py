@@ -99,7 +99,8 @@ def find_task(
             f"{path} is for space {plan.space!r} and network {plan.network!r}, "
             f"not {search_space.name!r} and {search_space.network!r}; give its own space with --space"
         )
-    search_space = search_space.override(overrides)
+    # The plan's own weights follow; those that its run began with may have moved.
+    search_space = search_space.override(overrides).model_copy(update={"weights": None})
     if not trust:
         require_trust(search_space, str(path))
     target = folder.settings.target if folder is not None else None

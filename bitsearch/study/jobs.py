@@ -9,6 +9,8 @@ from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.cost import Budget, SpikeStatistics
+from bitsearch.data import batches
+from bitsearch.launch import launched_world_size
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
@@ -32,7 +34,7 @@ class FullPrecision:
 
 @dataclass(frozen=True)
 class TrainFullPrecision:
-    """Train a float network."""
+    """Train a float network; 0 epochs leave it as it is, with the weights of the user's file."""
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> FullPrecision:
         """This process's part."""
@@ -42,7 +44,12 @@ class TrainFullPrecision:
         signs = InputSigns() if task.signed_input is None else None
         callbacks = [] if signs is None else [signs]
         seed = processes.seed
-        train(processes.network, session, epochs=epochs, seed=seed, phase="full precision", callbacks=callbacks)
+        if epochs:
+            train(processes.network, session, epochs=epochs, seed=seed, phase="full precision", callbacks=callbacks)
+        elif signs is not None:
+            share = (session.fabric_on(task.device).global_rank, launched_world_size())
+            for inputs, _ in batches(session.splits.train, session.settings.batch_size, share=share):
+                signs.before_batch(inputs)
         signed = None if signs is None else signs.signed()
         _read(task, processes.network, signed)
         return FullPrecision(session.accuracy(processes.network), signed)

@@ -17,6 +17,7 @@ from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
+from bitsearch.models.trained_weights import checksum
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
@@ -113,6 +114,7 @@ def search(
     metric: str | None = None,
     objective: str | None = None,
     target: str | Path | None = None,
+    weights: str | Path | None = None,
     trials: int | None = None,
     timeout: float | None = None,
     seed: int = 0,
@@ -137,6 +139,8 @@ def search(
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         target: hardware target, by name or path; the space's own by default.
+        weights: file of the network's trained weights (safetensors, or a checkpoint of torch's), which are taken as
+            they are; the space's own by default, or else full precision is trained from fresh ones.
         trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
         top.
         timeout: seconds after which no further trial starts.
@@ -169,6 +173,13 @@ def search(
         raise InputError(f"seed is {seed}; give a whole number from 0 to 2^64 - 1")
     if target is not None:
         space = space.model_copy(update={"target": str(target)})
+    if weights is not None:
+        space = space.with_weights(weights)
+    if space.weights is None and space.training.full_precision_epochs == 0:
+        raise InputError(
+            "training.full_precision_epochs is 0, and there are no trained weights to start from; give their file with "
+            "--weights, or at least one epoch"
+        )
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
@@ -203,6 +214,7 @@ def search(
                 command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
                 bitsearch=__version__,
                 torch=torch.__version__,
+                weights_sha256=None if space.weights is None else checksum(Path(space.weights)),
                 baseline_costs=model.costs(model.uniform(space.baseline, None)),
                 space=space,
                 target=model.target,

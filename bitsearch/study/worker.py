@@ -64,7 +64,9 @@ def work(
         settings, study_plan = config.settings, config.study_plan
         if not trust:
             require_trust(settings.space, f"study {study!r}")
-        task = load_task(settings.space, seed=settings.seed, device=device, target=settings.target)
+        # The trained float network comes from the study; a user's file is on the first machine only.
+        space = settings.space.model_copy(update={"weights": None})
+        task = load_task(space, seed=settings.seed, device=device, target=settings.target)
         fabric = make_fabric(task.device, settings.space.training.precision)
         processes = ProcessGroup(task, settings.budgets, settings.seed, fabric, stop)
         with runtime_context(task, compiled=settings.compiled):

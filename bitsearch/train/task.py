@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
+from bitsearch.models.trained_weights import load_trained_weights
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.registry import find_factory
 from bitsearch.space import SearchSpace
@@ -43,7 +45,8 @@ class Task:
     """Whether inputs may be below zero, as declared or as all training samples are; None where the examples alone tell,
     since the others are read one by one."""
     untrained: nn.Module
-    """The float network with fresh weights of the task's seed, on the CPU; it was checked and traced, and stays so."""
+    """The float network before it is trained, on the CPU: with fresh weights of the task's seed, or those of the
+    space's file. It was checked and traced, and stays so."""
 
     @property
     def activations(self) -> int:
@@ -71,7 +74,8 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
         target: stands for the space's own where it has been read already.
 
     Raises:
-        InputError: data or network cannot be had or fail a check, or the target does not allow what the space asks for.
+        InputError: data, network or weights cannot be had or fail a check, or the target does not allow what the space
+            asks for.
     """
     target = target or Target.load(space.target)
     check_granularity(space.allocation.quantizer.granularity, target)
@@ -83,6 +87,8 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
         declare_neuron(find_factory(name, {}, "neuron"), declaration)  # type: ignore[arg-type]  # checked there
     torch.manual_seed(seed)
     network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)
+    if space.weights is not None:
+        load_trained_weights(network, Path(space.weights))
     check_outputs(network, splits, space.network)
     examples, _ = next(iter(batches(splits.train, EXAMPLES)))
     signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input

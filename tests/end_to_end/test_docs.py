@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from image_files import write_cifar10
 from PIL import Image
 from sklearn import datasets
@@ -183,6 +184,9 @@ def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
 
 def test_your_own_network(call, short, tmp_path):
     photos(tmp_path)
+    names = {}
+    exec(next(text for _, text in blocks("docs/your-own-network.md") if text.startswith("# mynets.py")), names)
+    torch.save(names["CSNN"]((3, 32, 32), 2).state_dict(), tmp_path / "csnn.pth")
     run_page(call, tmp_path, "docs/your-own-network.md")
     ended = call("run", "--space", "mine.toml", "--budget", "4x", "--out", "mine", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
 from refusal import refused
+from safetensors.torch import load_file
 
+from bitsearch.models import make_network
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 
@@ -166,3 +169,49 @@ def test_a_wrong_network_ends_with_one_line_and_writes_nothing(call, work, model
     assert f"network '{model}'" in (line := refused(call("run", *arguments, cwd=work)))
     assert said in line
     assert not (work / "reports").exists()
+
+
+def test_trained_weights_are_full_precision_as_they_are(call, work):
+    """From a checkpoint to a plan by one command; whoever goes on brings the same weights, wherever they lie."""
+    fresh = make_fresh(work)
+    torch.save({"state_dict": {f"module.{name}": value for name, value in fresh.items()}}, work / "trained.pth")
+    options = ("--space", "mine.toml", "--data-arg", "count=200", "--set", "training.epochs=1", "--budget", "2x")
+    run = ("run", *options, "--out", "from-weights", "--quiet")
+    finished = call(*run, "--weights", "trained.pth", cwd=work)
+    assert finished.returncode == 0, finished.stderr
+    settings = RunFolder(work / "from-weights").settings
+    kept = load_file(work / "from-weights/weights/full-precision.safetensors")
+    assert all(torch.equal(kept[name], value) for name, value in fresh.items())
+    assert not any(event.get("phase") == "full precision" for event in RunFolder(work / "from-weights").log())
+    page = (work / "from-weights/pareto.html").read_text(encoding="utf-8")
+    assert f"trained.pth (SHA-256 {settings.weights_sha256[:12]}" in page
+    (work / "trained.pth").rename(work / "moved.pth")
+    # Its plan needs them no longer, and a run that goes on finds them by their content.
+    assert call("evaluate", "from-weights/plan.json", "--trust", cwd=work).returncode == 0
+    assert call(*run, "--weights", "moved.pth", cwd=work).returncode == 0
+    torch.save({"state_dict": fresh}, work / "moved.pth")
+    assert "a run with other weights to begin with" in refused(call(*run, "--weights", "moved.pth", cwd=work))
+
+
+def make_fresh(work):
+    """A state of the user's network as it could have been trained elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(work)
+        network = make_network("mypackage.nets:CSNN", {"steps": 2}, input_shape=(1, 8, 8), classes=3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+    return network.state_dict()
+
+
+def test_weights_of_another_network_end_with_one_line(call, work):
+    state = {f"{name}s": value for name, value in make_fresh(work).items()}
+    torch.save(state, work / "other.pth")
+    line = refused(call("run", "--space", "mine.toml", "--weights", "other.pth", "--out", "other", cwd=work))
+    assert "no 'conv1.weight' (it has 'conv1.weights')" in line
+    assert not (work / "other").exists()
+
+
+def test_no_training_without_weights_is_refused(call, work):
+    line = refused(call("run", "--space", "mine.toml", "--set", "training.full_precision_epochs=0", cwd=work))
+    assert "give their file with --weights" in line

@@ -43,8 +43,8 @@ def in_memory(*, late):
 def task(tiny_space, monkeypatch):
     monkeypatch.setitem(sys.modules, "signed_data", sys.modules[__name__])
 
-    def make(factory, *, late, **changes):
-        training = tiny_space.training.model_copy(update={"full_precision_epochs": 1})
+    def make(factory, *, late, epochs=1, **changes):
+        training = tiny_space.training.model_copy(update={"full_precision_epochs": epochs})
         data = {"data": f"signed_data:{factory}", "data_options": {"late": late}, "training": training}
         return load_task(tiny_space.model_copy(update=data | changes), device="cpu")
 
@@ -71,8 +71,9 @@ def test_what_the_space_declares_wins(task, declared):
 
 
 @pytest.mark.parametrize("late", [True, False])
-def test_read_one_by_one_they_tell_once_all_were_read(task, late):
-    made = task("lazy", late=late)
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_read_one_by_one_they_tell_once_all_were_read(task, late, epochs):
+    made = task("lazy", late=late, epochs=epochs)
     assert made.signed_input is None
     assert not signs(made)["conv1"]
     processes = ProcessGroup(made, [], 0, Fabric(accelerator="cpu"), Stop())
