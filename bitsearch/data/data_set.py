@@ -36,6 +36,8 @@ class DataSet:
     files: Mapping[str, str] = field(default_factory=dict)
     """MD5 sum of every unpacked file, by its path in ``root``; an empty text if none is published. Empty without a
     download."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """MD5 sum of what a compressed file of ``files`` holds, by the same path: other packers write other headers."""
 
     def missing_file_error(self, path: Path, root: Path) -> InputError:
         """The error for a ``path`` that does not exist; its message says what to download, and into which folder."""

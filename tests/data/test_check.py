@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 from dataclasses import replace
 
@@ -95,6 +96,31 @@ def test_unpacked_files_have_counts_but_no_sums(tmp_path):
     assert "samples 10 of class 0, not 5,923" in found.problems[0]
     packed = check_data("mnist", {"root": str(write_mnist(tmp_path, packed=True))})
     assert sum("is not the published file" in problem for problem in packed.problems) == 4
+
+
+def test_files_packed_anew_are_the_published_ones_and_no_others(tmp_path, monkeypatch):
+    name = "fashion_mnist"
+    root = write_mnist(tmp_path, "FashionMNIST", packed=True)
+    files = [root / file for file in DATA_SETS[name].files]
+    contents = {
+        file: hashlib.md5(gzip.decompress((root / file).read_bytes())).hexdigest() for file in DATA_SETS[name].files
+    }
+    publish(monkeypatch, root, name, train=100, test=30)
+    monkeypatch.setitem(DATA_SETS, name, replace(DATA_SETS[name], contents=contents))
+    for file in files:
+        # Debian's files have another time, and no name, in their headers.
+        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), mtime=0x5EDA0AED))
+    found = check_data(name, {"root": str(root)})
+    assert found.problems == []
+    assert found.matches == ["the MD5 sums of 4 files", "the counts"]
+
+    content = bytearray(gzip.decompress(files[0].read_bytes()))
+    content[-1] ^= 1
+    files[0].write_bytes(gzip.compress(bytes(content)))
+    files[1].write_bytes(files[1].read_bytes()[:-9])
+    problems = check_data(name, {"root": str(root)}).problems
+    assert [str(file) in problem for file, problem in zip(files, problems, strict=False)][:2] == [True, True]
+    assert all("is not the published file" in problem for problem in problems[:2])
 
 
 def test_a_limit_leaves_nothing_to_count(root):
