@@ -1,5 +1,7 @@
 """Trained spiking networks right after their conversion: as accurate as they were, and no worse with more bits."""
 
+import copy
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -9,6 +11,7 @@ import bitsearch
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.data import load_data
 from bitsearch.plan import UniformBits
+from bitsearch.quant.uniform import quantize
 
 pytestmark = pytest.mark.training
 T = 4
@@ -93,6 +96,22 @@ def test_a_network_at_its_own_setting_is_as_accurate_as_it_was_whatever_its_spik
     right, still_right = (int((each.argmax(1) == labels).sum()) for each in (before, results[0]))
     assert right > 0.9 * len(labels)
     assert right - still_right <= 0.005 * len(labels)
+
+
+def test_all_that_a_network_loses_at_its_own_setting_is_the_rounding_of_its_weights_and_images(trained, digits):
+    (train_images, _), (images, _) = digits
+    quantized = converted(trained, train_images, 1, T)
+    rounded = copy.deepcopy(trained)
+    with torch.no_grad():
+        for path, part in quantized.layers.items():
+            rounded.get_submodule(path).weight.copy_(part.quantized_weight())
+    first = quantized.layers["net.0"]
+    on_their_grid = quantize(images, first.spike_step[0], first.spike_bits[0], signed=first.signed_input)
+    expected, result = logits(rounded, on_their_grid), logits(quantized, images)
+    # A current that is within a rounding of the threshold may fire in the one and not in the other.
+    same = (result - expected).abs().amax(1) < 1e-5
+    assert same.float().mean() > 0.99
+    assert int((result.argmax(1) != expected.argmax(1)).sum()) <= 1
 
 
 def test_a_second_bit_makes_up_for_half_the_time_steps(trained, digits):
