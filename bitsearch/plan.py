@@ -48,6 +48,16 @@ class NeuronSettings(Frozen):
             raise ValueError('strict is true, but threshold is "half"; give threshold "full", or leave strict out')
         return self
 
+    def multi_bit(self) -> "NeuronSettings":
+        """These, for spikes of several bits that are trained: as many levels as the bits have, instead of one spike.
+
+        Kept at one spike, a network is at conversion what it was; trained, its layers learn to read more levels.
+
+        >>> bitsearch.NeuronSettings(reset="zero", threshold="full", largest=1).multi_bit().largest is None
+        True
+        """
+        return self.model_copy(update={"largest": None}) if self.largest == 1 else self
+
 
 class LayerPlan(Frozen):
     """The bits and time steps of one layer.

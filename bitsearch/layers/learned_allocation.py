@@ -201,6 +201,11 @@ class LearnedAllocation(nn.Module):
         self.spike_latent.copy_(self.spike_bits)
         self.time_latent.copy_(self.time_steps)
 
+    def release_spikes(self) -> None:
+        """Let the neuron send all levels of its bits from now on, where they are learned, or more than one."""
+        if self.neuron is not None and (self.is_learnable or max(self._allocation[1]) > 1):
+            self.neuron = self.neuron.multi_bit()
+
     @torch.no_grad()
     def clamp_parameters(self) -> None:
         """Keep latents inside their choices and steps finite; call after every optimizer step."""

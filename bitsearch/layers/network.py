@@ -27,7 +27,8 @@ STEP_RATE = 5.0
 class QuantizedNetwork(nn.Module):
     """A converted network with its cost model; calls go to the network.
 
-    In training mode every call first rounds the latents into the bits that the forward pass uses.
+    In training mode every call first rounds the latents into the bits that the forward pass uses. Until the first one,
+    a network's own neurons send single spikes, whatever their bits, as they did before the conversion.
 
     Args:
         network: made by :func:`bitsearch.layers.convert`.
@@ -118,6 +119,11 @@ class QuantizedNetwork(nn.Module):
             if steps.grad is not None:
                 steps.grad /= parts**0.5
 
+    def release_spikes(self) -> None:
+        """Let the network's own neurons send more than one level, as :meth:`NeuronSettings.multi_bit` says."""
+        for layer in self.layers.values():
+            layer.release_spikes()
+
     def round_latents(self) -> None:
         """Bound steps and latents, and round the latents into the allocation; one transfer for the whole network."""
         layers = self.searched_layers
@@ -125,6 +131,7 @@ class QuantizedNetwork(nn.Module):
             layer.clamp_parameters()
         if not layers:
             return
+        self.release_spikes()
         latents = [layer.latents for layer in layers.values()]
         for layer, (weight, time_steps, *spikes) in zip(
             layers.values(), pad_sequence(latents, batch_first=True).detach().tolist(), strict=True

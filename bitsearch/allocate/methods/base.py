@@ -44,8 +44,15 @@ class AllocationProblem:
         return self.rules.nearest(self.model, bits, granularity=settings.quantizer.granularity, decay=settings.decay)
 
     def quantized(self, plan: Mapping[str, LayerPlan]) -> QuantizedNetwork:
-        """A copy of the network with a plan's bits."""
-        return QuantizedNetwork(convert(self.network, plan), self.model, self.rules, self.space.baseline)
+        """A copy of the network with a plan's bits, to be trained at them."""
+        settings = {layer.name: layer.neuron for layer in self.model.layers}
+        # A layer of one bit starts from the network's own neuron, though the plan may come from one that had more.
+        plan = {
+            name: layer.model_copy(update={"neuron": layer.neuron and settings[name]}) for name, layer in plan.items()
+        }
+        quantized = QuantizedNetwork(convert(self.network, plan), self.model, self.rules, self.space.baseline)
+        quantized.release_spikes()
+        return quantized
 
 
 class Method(Protocol):
@@ -67,7 +74,7 @@ def make_learnable_copy(
     network: nn.Module, model: CostModel, rules: AllowedBits, space: SearchSpace, settings: Allocation
 ) -> QuantizedNetwork:
     """A quantized copy of ``network`` whose latents start at ``settings.start``."""
-    return QuantizedNetwork.learnable(
+    quantized = QuantizedNetwork.learnable(
         network,
         model,
         rules=rules,
@@ -76,3 +83,5 @@ def make_learnable_copy(
         granularity=settings.quantizer.granularity,
         decay=settings.decay,
     )
+    quantized.release_spikes()
+    return quantized

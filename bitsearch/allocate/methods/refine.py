@@ -59,8 +59,11 @@ def _shortly_trained(
     problem: AllocationProblem, start: QuantizedNetwork, plan: Plan
 ) -> tuple[QuantizedNetwork, float, SpikeStatistics]:
     """A copy of the start trained shortly at a plan, on the same batches as any other; what validation says of it."""
-    network = train_at_plan(
-        start.copy(),
+    network = start.copy()
+    network.fix(plan)
+    network.release_spikes()
+    train_at_plan(
+        network,
         plan,
         problem.session,
         problem.settings,
