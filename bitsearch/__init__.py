@@ -43,14 +43,16 @@ if TYPE_CHECKING:
     from bitsearch.plan import NeuronSettings as NeuronSettings
     from bitsearch.plan import UniformBits as UniformBits
     from bitsearch.report import write_report as write_report
+    from bitsearch.report.notebook import plot_front as plot_front
+    from bitsearch.report.notebook import summary_html as summary_html
     from bitsearch.runs.folder import RunFolder as RunFolder
     from bitsearch.runs.rebuild import evaluate_plan as evaluate_plan
     from bitsearch.runs.rebuild import rebuild as rebuild
     from bitsearch.runs.train_plan import train_plan as train_plan
     from bitsearch.space import SearchSpace as SearchSpace
     from bitsearch.study.compare import compare as compare
-    from bitsearch.study.run import SearchResult as SearchResult
-    from bitsearch.study.run import load as load
+    from bitsearch.study.result import SearchResult as SearchResult
+    from bitsearch.study.result import load as load
     from bitsearch.study.run import search as search
     from bitsearch.train.evaluate import measure_activity as measure_activity
 
@@ -70,7 +72,7 @@ _MODULES = {
     "PackedNetwork": "bitsearch.deploy.integer.packed_file",
     "QuantizedNetwork": "bitsearch.layers.network",
     "RunFolder": "bitsearch.runs.folder",
-    "SearchResult": "bitsearch.study.run",
+    "SearchResult": "bitsearch.study.result",
     "SearchSpace": "bitsearch.space",
     "Span": "bitsearch.choices",
     "Tie": "bitsearch.choices",
@@ -83,17 +85,19 @@ _MODULES = {
     "compare": "bitsearch.study.compare",
     "declare_neuron": "bitsearch.frameworks.declared",
     "evaluate_plan": "bitsearch.runs.rebuild",
-    "load": "bitsearch.study.run",
+    "load": "bitsearch.study.result",
     "load_data": "bitsearch.data",
     "load_weights": "bitsearch.layers.weights",
     "make_network": "bitsearch.models",
     "measure_activity": "bitsearch.train.evaluate",
     "pack": "bitsearch.deploy.pack",
+    "plot_front": "bitsearch.report.notebook",
     "quantize": "bitsearch.allocate.learnable",
     "read": "bitsearch.deploy.integer.packed_file",
     "rebuild": "bitsearch.runs.rebuild",
     "save_weights": "bitsearch.layers.weights",
     "search": "bitsearch.study.run",
+    "summary_html": "bitsearch.report.notebook",
     "train_plan": "bitsearch.runs.train_plan",
     "verify": "bitsearch.deploy.verify",
     "write_report": "bitsearch.report",

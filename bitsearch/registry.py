@@ -12,6 +12,8 @@ from typing import Any
 from bitsearch.errors import InputError, located, suggestion
 
 Factory = Callable[..., Any]
+OBJECT = " (object)"
+"""End of the name of what a Python program brought itself: no factory makes it again."""
 
 _OPTION_SOURCES = {"network": "network_options or --model-arg", "data set": "data_options or --data-arg"}
 """Settings for the options of each kind of factory, named in messages."""
@@ -37,6 +39,11 @@ def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
     if name in table:
         return table[name]
     module_name, colon, attribute = name.partition(":")
+    if name.endswith(OBJECT):
+        raise InputError(
+            f"{kind} {name!r} was an object of a Python program, which no command can make again; use "
+            "bitsearch.load(FOLDER, network) there"
+        )
     if not colon:
         raise InputError(
             f"no {kind} named {name!r}; known: {', '.join(sorted(table))}; or give your own as package.module:name"

@@ -12,7 +12,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from bitsearch.runs.folder import RunFolder
 from bitsearch.space import SearchSpace
-from bitsearch.study.run import SearchResult, search
+from bitsearch.study.result import SearchResult
+from bitsearch.study.run import search
 
 TINY_SPACE = """
 schema_version = 1

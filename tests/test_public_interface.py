@@ -36,7 +36,7 @@ def test_every_name_is_there_and_documented(name):
 def test_search_is_a_function():
     importlib.import_module("bitsearch.study.run")
     assert inspect.isfunction(bitsearch.search)
-    assert list(inspect.signature(bitsearch.search).parameters)[:2] == ["space", "budget"]
+    assert list(inspect.signature(bitsearch.search).parameters)[:3] == ["source", "data", "budget"]
 
 
 def test_names_are_listed_and_unknown_ones_refused():

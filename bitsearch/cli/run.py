@@ -34,7 +34,7 @@ from bitsearch.launch import is_rank_zero
 from bitsearch.validation import MAX_SEEDS
 
 if TYPE_CHECKING:
-    from bitsearch.study.run import SearchResult
+    from bitsearch.study.result import SearchResult
 
 
 def run(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from bitsearch.data.inputs import check_input, dtype_name
 from bitsearch.data.splits import Samples, in_memory
 from bitsearch.errors import InputError, located
 
@@ -87,21 +88,11 @@ def check_sample(sample: object, place: str, requirements: Requirements | None =
         size = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
         raise InputError(f"{place} is {type(sample).__name__}{size}; a sample is a pair (input, label)")
     inputs, label = sample
-    if not isinstance(inputs, Tensor):
-        kind = f"{type(inputs).__module__}.{type(inputs).__qualname__}".removeprefix("builtins.")
-        raise InputError(
-            f"{place}: its input is {kind}; give a float32 tensor, as torchvision.transforms.ToTensor() makes"
-        )
-    if inputs.layout != torch.strided:
-        layout = str(inputs.layout).removeprefix("torch.")
-        raise InputError(f"{place}: its input is a {layout} tensor; give a dense one, as .to_dense() makes")
-    if inputs.dtype != torch.float32:
-        remedy = "convert them by .float()" if inputs.is_floating_point() else "divide by 255 or normalize them"
-        raise InputError(f"{place}: inputs are {_kind(inputs)}; they must be float32, so {remedy}")
-    if not bool(inputs.isfinite().all()):
-        raise InputError(f"{place}: {_not_finite(inputs)}; mend or leave out such samples")
+    check_input(inputs, place)
     if not _is_label(label):
-        text = f"a {_kind(label)} tensor of shape {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
+        text = (
+            f"a {dtype_name(label)} tensor of shape {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
+        )
         raise InputError(f"{place}: its label is {text}; give the class's number as an int or an int64 tensor")
     if requirements is None:
         return
@@ -138,11 +129,6 @@ def without_graph(samples: Any) -> Any:
     return samples
 
 
-def _not_finite(inputs: Tensor) -> str:
-    position = (~inputs.isfinite()).nonzero()[0].tolist()
-    return f"its input is {float(inputs[tuple(position)])} at {position}"
-
-
 def _wrong_label(label: int, classes: int) -> str:
     if label < 0:
         return f"its label is {label}; number the classes from 0"
@@ -156,7 +142,3 @@ def _is_label(label: object) -> bool:
     except (TypeError, ValueError, RuntimeError):
         return False
     return tensor.dtype == torch.int64 and tensor.dim() == 0
-
-
-def _kind(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

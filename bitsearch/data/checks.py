@@ -25,7 +25,7 @@ CHECKED_SAMPLES = 32
 PARTS = ("train", "validation", "test")
 
 
-def checked_splits(factory_result: object, name: str) -> Splits:
+def checked_splits(factory_result: object, name: str, *, users_own: bool | None = None) -> Splits:
     """Check a factory's result and return it as splits.
 
     Samples must have dense ``float32`` inputs without NaN and infinities, all of one shape, and ``int64`` labels. The
@@ -37,11 +37,14 @@ def checked_splits(factory_result: object, name: str) -> Splits:
             :class:`Splits`, the shape is the first training sample's, and classes are counted from 0 to the largest
             training label; a data set that keeps no labels beside its samples is read once for that.
         name: of the factory, for the message.
+        users_own: whether all samples are checked, in the end; by default, whether the factory is a user's own. Such
+            data may lack a test part.
 
     Raises:
         InputError: the result has another type, or a check fails; the message names the sample.
     """
     label = f"data set {name!r}"
+    users_own = is_import_path(name) if users_own is None else users_own
     parts = {part: without_graph(samples) for part, samples in _parts(factory_result, label).items()}
     first_samples = {part: _first_samples(samples, f"{label}: {part}") for part, samples in parts.items()}
     if isinstance(factory_result, Splits):
@@ -52,7 +55,7 @@ def checked_splits(factory_result: object, name: str) -> Splits:
             labels = _read_labels(parts["train"], f"{label}: train")
         shape = tuple(first_samples["train"][0][0].shape)
         splits = Splits(
-            parts["train"], parts["validation"], parts["test"], input_shape=shape, classes=int(labels.max()) + 1
+            parts["train"], parts["validation"], parts.get("test"), input_shape=shape, classes=int(labels.max()) + 1
         )
     _check_shapes(splits, first_samples, label)
     for part, samples in parts.items():
@@ -69,7 +72,7 @@ def checked_splits(factory_result: object, name: str) -> Splits:
                 f"{label}: {part} has label {largest} (sample {index}), but there are {splits.classes} classes, "
                 "numbered from 0"
             )
-    if not is_import_path(name):
+    if not users_own:
         return splits
     requirements = Requirements(tuple(splits.input_shape), splits.classes)
     for part, samples in parts.items():
@@ -83,9 +86,9 @@ def checked_splits(factory_result: object, name: str) -> Splits:
 
 def _with_parts(splits: Splits, parts: Mapping[str, Samples]) -> Splits:
     """The splits themselves, if these are their parts."""
-    if all(splits.split(part) is samples for part, samples in parts.items()):
+    if all(getattr(splits, part) is samples for part, samples in parts.items()):
         return splits
-    return replace(splits, train=parts["train"], validation=parts["validation"], test=parts["test"])
+    return replace(splits, train=parts["train"], validation=parts["validation"], test=parts.get("test"))
 
 
 def _read_labels(samples: Samples, place: str) -> Tensor:
@@ -102,13 +105,13 @@ def _parts(factory_result: object, label: str) -> dict[str, Samples]:
     advice = "return bitsearch.data.Splits, or three data sets (train, validation, test)"
     parts: dict[str, Any]
     if isinstance(factory_result, Splits):
-        parts = {part: factory_result.split(part) for part in PARTS}
+        parts = {part: samples for part in PARTS if (samples := getattr(factory_result, part)) is not None}
     elif isinstance(factory_result, Mapping):
-        if set(factory_result) != set(PARTS):
+        if not set(PARTS[:2]) <= set(factory_result) <= set(PARTS):
             raise InputError(
                 f"{label} returned the keys {', '.join(map(str, factory_result))}; give {', '.join(PARTS)}"
             )
-        parts = {part: factory_result[part] for part in PARTS}
+        parts = {part: factory_result[part] for part in PARTS if part in factory_result}
     elif isinstance(factory_result, tuple | list):
         if len(factory_result) != len(PARTS):
             raise InputError(
@@ -125,7 +128,7 @@ def _parts(factory_result: object, label: str) -> dict[str, Samples]:
         if not indexed or isinstance(samples, IterableDataset):
             kind = type(samples).__name__
             raise InputError(f"{label}: {part} is {kind}; give a torch Dataset with __len__ and __getitem__")
-    if len({id(samples) for samples in parts.values()}) < len(PARTS):
+    if len({id(samples) for samples in parts.values()}) < len(parts):
         raise InputError(f"{label}: two of {', '.join(PARTS)} are the same data set; they must share no sample")
     return parts
 

@@ -1,5 +1,6 @@
 """Train, validation and test splits, and batches of them."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from bitsearch.data.loaders import LoadedSamples
 from bitsearch.errors import InputError
 
 Samples = Dataset[tuple[Tensor, ...]]
@@ -40,7 +42,8 @@ class Splits:
 
     train: Samples
     validation: Samples
-    test: Samples
+    test: Samples | None
+    """None where there is none: then what is reported is what plans were chosen by."""
     input_shape: tuple[int, ...]
     """Shape of one input, without the batch axis; that of event data starts with the time axis, ``(frames, ...)``."""
     classes: int
@@ -50,16 +53,35 @@ class Splits:
     def __post_init__(self) -> None:
         if self.frames is not None:
             for part in (self.train, self.validation, self.test):
-                part.frames = self.frames  # type: ignore[attr-defined]  # what :func:`batches` goes by
+                if part is not None:
+                    part.frames = self.frames  # type: ignore[attr-defined]  # what :func:`batches` goes by
 
     @property
     def batch_axis(self) -> int:
         """The samples' axis in a batch's inputs."""
         return 0 if self.frames is None else 1
 
+    @property
+    def last_read(self) -> Samples:
+        """The part that had the least to do with the plans: test, or validation where there is none."""
+        return self.validation if self.test is None else self.test
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Samples of every part that there is."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: len(part) for name, part in parts.items() if part is not None}  # type: ignore[arg-type]
+
+    def examples(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first training samples, at most ``count``: inputs ``[N, ...]`` or ``[T, N, ...]``, labels ``[N]``."""
+        inputs, labels = next(iter(batches(self.train, count)))
+        return inputs.narrow(self.batch_axis, 0, min(count, len(labels))), labels[:count]
+
     def split(self, name: str) -> Samples:
-        """The part called ``train``, ``validation`` or ``test``."""
-        part: Samples = getattr(self, name)
+        """The part called ``train``, ``validation`` or ``test``; InputError if there is no such part."""
+        part: Samples | None = getattr(self, name)
+        if part is None:
+            raise InputError(f"there is no {name} split; there are: {', '.join(self.sizes)}")
         return part
 
 
@@ -80,6 +102,8 @@ def batches(
     have a method ``augmented``, which takes an index and a seed, shuffled batches are made of what it returns; and an
     attribute ``workers`` is the number of processes that read them.
 
+    Samples that a user's loader gives have its batches, whatever ``batch_size`` is.
+
     ``share`` (k, n) gives the k-th (from 0) of n equal shares of every batch, to n processes whose generators are
     alike. Where a last batch has fewer samples than that, the others get its first one, labelled :data:`NO_LABEL`.
 
@@ -88,6 +112,8 @@ def batches(
     >>> inputs.shape, labels.shape
     (torch.Size([64, 1, 8, 8]), torch.Size([64]))
     """
+    if isinstance(samples, LoadedSamples):
+        return samples.batches(generator)
     order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
     sampler: Sampler[list[int]] = BatchSampler(order, batch_size, drop_last=False)
     if share != (0, 1):
@@ -134,6 +160,13 @@ class _Share(Sampler[list[int]]):
 def _share_generator(generator: torch.Generator | None, number: int) -> torch.Generator:
     seed = int(torch.randint(2**62, (), generator=generator))
     return torch.Generator().manual_seed(seed + number)
+
+
+def batch_count(samples: Samples, batch_size: int) -> int:
+    """How many batches :func:`batches` gives."""
+    if isinstance(samples, LoadedSamples):
+        return samples.batch_count
+    return math.ceil(len(samples) / batch_size)  # type: ignore[arg-type]
 
 
 def labels_of(samples: Samples) -> Tensor:

@@ -3,19 +3,20 @@
 import shlex
 
 from bitsearch.plan import BitPlan
-from bitsearch.registry import is_import_path
+from bitsearch.registry import OBJECT, is_import_path
 from bitsearch.runs.folder import RunFolder
 
 
 def commands(folder: RunFolder, plan: BitPlan) -> list[tuple[str, str]]:
     """(purpose, command line) to export, measure, train, deploy and verify a plan, and to run the search again.
 
-    The commands write to the plan's run folder, where its search space and weights are. A plan without a trial, or
-    without a weights file, has only the commands that work without them.
+    The commands write to the plan's run folder, where its search space and weights are. A plan without a trial, of a
+    network that was an object, or without a weights file, has only the commands that work without them.
     """
     space, trial = folder.settings.space, plan.provenance.trial
     search_command = [("Run the whole search again", plan.provenance.command)]
-    if trial is None:
+    if trial is None or space.network.endswith(OBJECT):
+        # What was an object of a program is made again by that program alone.
         return search_command
     file, weights, stem = folder.plan_file(trial), folder.weights_file(trial), f"trial-{trial:04d}"
     packed_file, trained_file = folder.path / f"{stem}.packed.safetensors", folder.path / f"{stem}.trained.json"

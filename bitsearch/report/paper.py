@@ -1,5 +1,6 @@
 """Figures and tables of a run for papers: sizes and fonts of a two-column page, drawn by matplotlib."""
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,15 @@ def write_paper(folder: RunFolder, formats: Sequence[str]) -> list[Path]:
         files.append(figures_folder / name)
         write_whole(files[-1], text)
     return files
+
+
+def front_svg(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings) -> str:
+    """:func:`front` as an SVG element, to stand inside of a page."""
+    drawn = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        front(plans, chosen_plan, settings).savefig(drawn, format="svg", metadata={"Date": None})
+    text = drawn.getvalue()
+    return text[text.index("<svg") :]
 
 
 def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings) -> Figure:

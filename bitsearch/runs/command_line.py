@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from bitsearch.launch import launched_world_size
+from bitsearch.registry import OBJECT
 from bitsearch.space import SearchSpace
 
 
@@ -26,4 +27,5 @@ def python_command(
     """A call of :func:`bitsearch.study.run.search` as one would type it."""
     arguments = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
     options = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
-    return f"bitsearch.search({space.name!r}, {options}, target={space.target!r})"
+    source = "network, data" if space.network.endswith(OBJECT) else repr(space.name)
+    return f"bitsearch.search({source}, {options}, target={space.target!r})"

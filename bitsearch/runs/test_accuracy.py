@@ -26,9 +26,11 @@ Correct = dict[str, NDArray[np.bool_]]
 def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
     """Measure test accuracy, once each, of the front, the choice, its rival, the baselines and full precision.
 
-    Which samples each of them gets right is kept in the run folder, for the verdict.
+    Which samples each of them gets right is kept in the run folder, for the verdict. Without a test split, nothing is.
     """
     settings, test = folder.settings, task.splits.test
+    if test is None:
+        return
     batch_size = task.space.training.at_once
     table = _read(folder)
 

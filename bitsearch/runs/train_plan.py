@@ -138,7 +138,7 @@ def _digest(path: Path) -> str:
 
 def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession, command: str) -> BitPlan:
     validation, activity = session.measure(network)
-    test = evaluate(network, session.splits.test, session.settings.at_once)
+    test = evaluate(network, session.splits.split("test"), session.settings.at_once)
     costs = network.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:

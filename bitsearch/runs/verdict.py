@@ -79,6 +79,11 @@ class Verdict:
             f"{cost(self.metric, rival.costs[self.metric], 4)}."
         )
         if self.difference is None:
+            if chosen.accuracy.test is None:
+                return (
+                    f"{sides} {costs} No test split was measured: both are what the plans were chosen by, and say "
+                    "nothing of chance."
+                )
             return f"{sides} {costs} Which test samples each got right is not recorded, so nothing is said of chance."
         difference = self.difference
         side = "above" if difference.difference > 0 else "below"

@@ -19,7 +19,8 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.progress import Progress
 from bitsearch.space import MethodName, SearchSpace
-from bitsearch.study.run import SearchResult, search
+from bitsearch.study.result import SearchResult
+from bitsearch.study.run import search
 from bitsearch.study.study import finished_trials
 
 FULL_PRECISION = "full_precision"

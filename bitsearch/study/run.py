@@ -3,11 +3,10 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
-import pandas as pd
 import torch
 from optuna.trial import TrialState
 from torch import nn
@@ -17,22 +16,22 @@ from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.models.trained_weights import checksum
-from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.models.trained_weights import checksum, state_checksum
+from bitsearch.plan import Accuracy
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
-from bitsearch.runs.pareto import to_dataframe
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import check_resumable, lock_run_folder
-from bitsearch.runs.test_accuracy import evaluate_test_split, verdict_of
-from bitsearch.runs.verdict import Verdict
+from bitsearch.runs.test_accuracy import evaluate_test_split
 from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
 from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
 from bitsearch.study.objective import Objective
+from bitsearch.study.objects import objects_of, space_of
 from bitsearch.study.plan_study import plan_study
 from bitsearch.study.processes import ProcessGroup
+from bitsearch.study.result import SearchResult
 from bitsearch.study.runtime import runtime_context, should_compile
 from bitsearch.study.sampler import MAX_HISTORY, TrialSampler
 from bitsearch.study.shared_study import SharedStudy
@@ -57,60 +56,17 @@ from bitsearch.validation import MAX_SEEDS
 from bitsearch.version import __version__
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """The plans of a finished search, read from its run folder.
-
-    >>> result = bitsearch.SearchResult(bitsearch.RunFolder.open("run"))
-    >>> result.best.met, len(result.front) <= len(result.trials)
-    (True, True)
-    """
-
-    folder: RunFolder
-
-    @property
-    def best(self) -> BitPlan:
-        """The plan with the best validation accuracy that meets the budget."""
-        return self.folder.chosen()
-
-    @property
-    def front(self) -> pd.DataFrame:
-        """The Pareto front, cheapest first, one row a plan."""
-        return to_dataframe(self.folder.front())
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        """Every finished trial, one row a plan."""
-        return to_dataframe(self.folder.plans())
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether what was searched is better than uniform bits, on the test split and by chance."""
-        return verdict_of(self.folder)
-
-    @property
-    def uniform(self) -> list[BitPlan]:
-        """The uniform baselines, best validation accuracy first."""
-        plans = [plan for plan in self.folder.plans() if plan.provenance.method == "uniform"]
-        return sorted(plans, key=lambda plan: -(plan.accuracy.validation or 0.0))
-
-
-def load(folder: str | Path) -> SearchResult:
-    """The result of a run that has ended, or goes on, from its folder.
-
-    Raises:
-        InputError: no run folder.
-
-    >>> bitsearch.load("run").best.met
-    True
-    """
-    return SearchResult(RunFolder.open(folder))
-
-
 def search(
-    space: SearchSpace | str | Path,
-    budget: str | Sequence[str],
+    source: SearchSpace | str | Path | nn.Module,
+    data: Any = None,
+    budget: str | Sequence[str] | None = None,
     *,
+    space: SearchSpace | str | Path | None = None,
+    time_axis: int | None = None,
+    epochs: int | None = None,
+    full_precision_epochs: int | None = None,
+    learning_rate: float | None = None,
+    method: str | None = None,
     metric: str | None = None,
     objective: str | None = None,
     target: str | Path | None = None,
@@ -127,15 +83,30 @@ def search(
     progress: Progress | None = None,
     command: str | None = None,
 ) -> SearchResult:
-    """Search a space under a budget.
+    """Search a space, or a network and data of your own, under a budget.
+
+    ``search("digits", "4x")`` searches a space; ``search(network, (train, validation, test), budget="4x")`` a torch
+    module with its weights, on data sets or loaders. The network is left as it is: every trial trains a copy. Without
+    a test part, what is reported is what plans were chosen by, and the result says so.
 
     Processes that were started together (``--processes``, ``torchrun``) train every network together; the first one
     alone writes the run folder and is told how it goes.
 
     Args:
-        space: a search space, the name of a shipped one, or the path of a TOML file.
+        source: a search space, the name of a shipped one, or the path of a TOML file; or a network.
+        data: of a network: (train, validation, test) or (train, validation), all of them data sets or all of them
+            loaders, whose batches are used as they are; or :class:`bitsearch.Splits`. Of a space: the budget, if it is
+            not given by name.
         budget: ``4x`` (at most a quarter of the baseline's cost), a number in the metric's unit, or one with a unit and
             a metric of its own such as ``memory=64KiB``; or several of them, all of which are met.
+        space: of a network: whose settings (choices, training, allocation, outer loop) it is searched with; those of
+            ``digits`` by default.
+        time_axis: of a network: the axis of the frames in the loaders' batches, 0 or 1; the network gets them time
+            first. None for data without frames.
+        epochs: of every quantized trial; the space's own by default.
+        full_precision_epochs: that the network is trained before; the space's own by default, and none of a network.
+        learning_rate: the space's own by default.
+        method: how bits are found; the space's own by default.
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         target: hardware target, by name or path; the space's own by default.
@@ -165,8 +136,23 @@ def search(
     >>> result.best.met, len(result.front)
     (True, 1)
     """
-    if not isinstance(space, SearchSpace):
-        space = SearchSpace.load(space)
+    training = {"epochs": epochs, "full_precision_epochs": full_precision_epochs, "learning_rate": learning_rate}
+    objects = None
+    if isinstance(source, nn.Module):
+        if data is None or budget is None:
+            raise InputError("a network comes with its data and a budget: search(network, (train, validation), '4x')")
+        objects = objects_of(source, data, time_axis=time_axis)
+        space = space_of(objects, space, training)
+    else:
+        if space is not None or time_axis is not None or (data is not None and budget is not None):
+            raise InputError("data, space and time_axis are for a network; a search space has its own")
+        budget = data if budget is None else budget
+        if budget is None:
+            raise InputError("no budget is given; give one such as '4x'")
+        space = source if isinstance(source, SearchSpace) else SearchSpace.load(source)
+        changes = [f"training.{key}={value!r}" for key, value in training.items() if value is not None]
+        space = space.override(changes)
+    space = space if method is None else space.with_method(method)
     if trials is not None and trials < 1:
         raise InputError(f"trials is {trials}; give at least 1")
     if not 0 <= seed < MAX_SEEDS:
@@ -175,7 +161,7 @@ def search(
         space = space.model_copy(update={"target": str(target)})
     if weights is not None:
         space = space.with_weights(weights)
-    if space.weights is None and space.training.full_precision_epochs == 0:
+    if objects is None and space.weights is None and space.training.full_precision_epochs == 0:
         raise InputError(
             "training.full_precision_epochs is 0, and there are no trained weights to start from; give their file with "
             "--weights, or at least one epoch"
@@ -183,7 +169,10 @@ def search(
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
-    task = load_task(space, seed=seed, device=device)
+    weights_sha256 = None if space.weights is None else checksum(Path(space.weights))
+    if objects is not None:
+        weights_sha256 = state_checksum(objects.network)
+    task = load_task(space, seed=seed, device=device, objects=objects)
     space, model = task.space, task.model
     bare = check_metric(metric or space.metric, model.target)
     budgets = parse_budgets(budget, bare, model, space.baseline)
@@ -200,7 +189,7 @@ def search(
         processes = ProcessGroup(task, budgets, seed, make_fabric(task.device, space.training.precision), stop)
         if not is_rank_zero():
             with stop.handle_signals(), runtime_context(task, compiled=compiled):
-                return SearchResult(RunFolder(Path(processes.serve())))
+                return SearchResult(RunFolder(Path(processes.serve())), task.untrained, task.examples)
         with processes.leading():
             settings = RunSettings(
                 compiled=compiled,
@@ -214,7 +203,7 @@ def search(
                 command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
                 bitsearch=__version__,
                 torch=torch.__version__,
-                weights_sha256=None if space.weights is None else checksum(Path(space.weights)),
+                weights_sha256=weights_sha256,
                 baseline_costs=model.costs(model.uniform(space.baseline, None)),
                 space=space,
                 target=model.target,
@@ -252,8 +241,7 @@ def _run(
     folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
-        samples = {name: len(task.splits.split(name)) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
-        folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": samples})
+        folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": task.splits.sizes})
         folder.write_settings(settings)
     settings = folder.settings
     if shared is None:
@@ -299,7 +287,7 @@ def _run(
     evaluate_test_split(folder, task, network)
     _write_results(folder)
     processes.shutdown(str(folder.path))
-    return SearchResult(folder)
+    return SearchResult(folder, task.untrained, task.examples)
 
 
 def _write_results(folder: RunFolder) -> None:

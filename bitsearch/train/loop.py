@@ -12,6 +12,7 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from bitsearch.data import batches
+from bitsearch.data.splits import batch_count
 from bitsearch.distributed import all_reduce_sum
 from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
@@ -102,7 +103,7 @@ def train(
     if isinstance(network, QuantizedNetwork):
         network.watch(optimizer)
     samples = len(splits.train)  # type: ignore[arg-type]
-    steps = epochs * math.ceil(samples / training.batch_size)
+    steps = epochs * batch_count(splits.train, training.batch_size)
 
     def rate(step: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / steps)) if anneal else 1.0
@@ -139,7 +140,7 @@ def train(
             summed = torch.zeros((), device=device)
             remaining = samples
             for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
-                batch = min(remaining, training.batch_size)
+                batch = len(labels) if share == (0, 1) else min(remaining, training.batch_size)
                 remaining -= batch
                 inputs, labels = inputs.to(device), labels.to(device)
                 loss = None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsearch.data import Splits, batches
+from bitsearch.data import Splits
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.train.predict import describe_output, logits_of, mean_over_frames
@@ -28,7 +28,7 @@ def check_outputs(network: nn.Module, splits: Splits, name: str) -> None:
             takes: logits ``[N, classes]``, or ``[T, N, classes]``.
     """
     label = f"network {name!r}"
-    inputs, labels = next(iter(batches(splits.train, CHECKED)))
+    inputs, labels = splits.examples(CHECKED)
     # A batch norm cannot train on a single sample.
     for training in (False, True) if len(labels) > 1 else (False,):
         try:
@@ -40,6 +40,17 @@ def check_outputs(network: nn.Module, splits: Splits, name: str) -> None:
         logits = _check_output(output, len(labels), splits.classes, label)
         if training:
             _check_gradient(network, logits, labels, label)
+
+
+def output_count(network: nn.Module, inputs: Tensor, name: str) -> int:
+    """How many logits a network gives a sample of ``inputs``; InputError, which names it, if it gives none."""
+    label = f"network {name!r}"
+    try:
+        output = _run(network, inputs, training=False)
+    except (Exception, SystemExit) as error:
+        shape = list(inputs.shape)
+        raise InputError(f"{label} cannot run inputs of shape {shape}: {located(error)}") from error
+    return logits_of(output, label).shape[-1]
 
 
 def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
-from bitsearch.data import Splits, batches, load_data
+from bitsearch.data import Splits, load_data
 from bitsearch.data.signs import has_negative_inputs
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.launch import launched_world_size
@@ -64,7 +64,23 @@ class Task:
         return conversion(self.untrained, converted, self.model)
 
 
-def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target: Target | None = None) -> Task:
+@dataclass(frozen=True)
+class Objects:
+    """A network and data that a Python program has already, in place of those that a space names."""
+
+    network: nn.Module
+    """On the CPU, and nobody else's."""
+    splits: Splits
+
+
+def load_task(
+    space: SearchSpace,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    target: Target | None = None,
+    objects: Objects | None = None,
+) -> Task:
     """Load the data, and make and trace the network that a space names.
 
     Args:
@@ -72,6 +88,7 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
         seed: of the network's fresh weights.
         device: as :func:`bitsearch.train.device.find_device` takes it.
         target: stands for the space's own where it has been read already.
+        objects: stand for the space's network and data.
 
     Raises:
         InputError: data, network or weights cannot be had or fail a check, or the target does not allow what the space
@@ -81,16 +98,24 @@ def load_task(space: SearchSpace, *, seed: int = 0, device: str = "auto", target
     check_granularity(space.allocation.quantizer.granularity, target)
     check_first_layer(space.first_layer, target)
     torch_device = find_device(device)
-    splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
+    if objects is None:
+        splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
+    else:
+        splits = objects.splits
     space = _with_frames(space, splits.frames, target)
     for name, declaration in (space.neurons or {}).items():
         declare_neuron(find_factory(name, {}, "neuron"), declaration)  # type: ignore[arg-type]  # checked there
     torch.manual_seed(seed)
-    network = make_network(space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes)
+    if objects is None:
+        network = make_network(
+            space.network, space.network_options, input_shape=splits.input_shape, classes=splits.classes
+        )
+    else:
+        network = objects.network
     if space.weights is not None:
         load_trained_weights(network, Path(space.weights))
     check_outputs(network, splits, space.network)
-    examples, _ = next(iter(batches(splits.train, EXAMPLES)))
+    examples, _ = splits.examples(EXAMPLES)
     signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input
     layers = trace(
         network,

@@ -6,7 +6,9 @@ server or that start processes are named here, with the reason.
 
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -86,7 +88,10 @@ def short():
     images, labels = datasets.load_digits(return_X_y=True)
     search, train_plan = run.search, training.train_plan
 
-    def short_search(space, budget, *, trials=None, **options):
+    def short_search(space, data=None, budget=None, *, trials=None, **options):
+        if isinstance(space, torch.nn.Module):
+            return search(space, data, budget, trials=1, epochs=1, **options)
+        budget = budget or data
         space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
         epochs = {"epochs": 1, "full_precision_epochs": 1}
         changes = {
@@ -152,6 +157,15 @@ def photos(folder):
                 image.save(folder / "photos" / part / label / f"{index}.jpg")
 
 
+def write_csnn(folder, input_shape, classes):
+    """Weights of the network of docs/your-own-network.md, and the module that defines it."""
+    text = next(text for _, text in blocks("docs/your-own-network.md") if text.startswith("# mynets.py"))
+    module = ModuleType("mynets")
+    exec(text, vars(module))
+    torch.save(module.CSNN(input_shape, classes).state_dict(), folder / "csnn.pth")
+    return module
+
+
 @pytest.fixture(scope="module")
 def read_me(call, short, tmp_path_factory):
     """The folder in which the README was worked through, with your-own-network.md's files and a stub of CIFAR-10."""
@@ -171,22 +185,23 @@ def test_the_readme(read_me):
     }
 
 
-@pytest.mark.parametrize(("index", "names"), [(0, {"result"}), (1, {"plan"})])
+@pytest.mark.parametrize(("index", "names"), [(0, {"result"}), (1, {"result"}), (2, {"plan"})])
 def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "mynets", write_csnn(tmp_path, (1, 8, 8), 10))
     text = [text for language, text in blocks("README.md") if language == "python"][index]
     variables = {}
     exec(text.replace("range(8)", "range(1)").replace("8 * math", "1 * math"), variables)
     assert names <= set(variables)
-    if "network" in variables:
+    if index == 0:
+        assert (tmp_path / "network.packed").is_file()
+    if "plan" in variables:
         assert variables["plan"].costs["bit_budget"] <= 16.0
 
 
 def test_your_own_network(call, short, tmp_path):
     photos(tmp_path)
-    names = {}
-    exec(next(text for _, text in blocks("docs/your-own-network.md") if text.startswith("# mynets.py")), names)
-    torch.save(names["CSNN"]((3, 32, 32), 2).state_dict(), tmp_path / "csnn.pth")
+    write_csnn(tmp_path, (3, 32, 32), 2)
     run_page(call, tmp_path, "docs/your-own-network.md")
     ended = call("run", "--space", "mine.toml", "--budget", "4x", "--out", "mine", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr

@@ -10,7 +10,7 @@ from large_run import make_large_run
 from bitsearch.report import write_comparison, write_report
 from bitsearch.runs.select import select_plan
 from bitsearch.study.compare import Comparison
-from bitsearch.study.run import SearchResult
+from bitsearch.study.result import SearchResult
 
 pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")

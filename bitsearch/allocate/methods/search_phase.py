@@ -1,6 +1,5 @@
 """The search phase: bits move by gradient, pulled down by the budgets and held up by the task, while weights train."""
 
-import math
 from dataclasses import replace
 
 from bitsearch.allocate.methods.activity import ActivityEstimate
@@ -10,6 +9,7 @@ from bitsearch.allocate.methods.budget_penalty import BudgetPenaltyCallback, Ren
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.cost import Budget
+from bitsearch.data.splits import batch_count
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.train.loop import train
 
@@ -23,7 +23,7 @@ def search(
     """
     settings, session = problem.settings, problem.session
     splits = session.splits
-    steps = epochs * math.ceil(len(splits.train) / session.settings.batch_size)  # type: ignore[arg-type]
+    steps = epochs * batch_count(splits.train, session.settings.batch_size)
     pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
     signal = LatentGradientCallback(quantized, settings, problem.seed, splits.batch_axis, binning_loss(problem))
     meters = ActivityEstimate(problem).while_bits_move(quantized)

@@ -57,7 +57,8 @@ def score(problem: AllocationProblem) -> FisherLossModel:
     quantized.train()
     with shared_batch_norm(quantized):
         for inputs, labels in islice(probes, PROBES):
-            parts = micro.parts(inputs.to(device), labels.to(device), min(remaining, training.batch_size))
+            batch = len(labels) if world_size() == 1 else min(remaining, training.batch_size)
+            parts = micro.parts(inputs.to(device), labels.to(device), batch)
             remaining -= training.batch_size
             curvature.probe(*(part for part, _ in parts))
             for part, part_labels in parts if settings.sensitivity.metric == "hessian" else ():

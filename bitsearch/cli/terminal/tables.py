@@ -15,7 +15,7 @@ from bitsearch.report.plans_table import table_metrics
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
     from bitsearch.study.compare import Comparison
-    from bitsearch.study.run import SearchResult
+    from bitsearch.study.result import SearchResult
 
 MAX_BASELINE_ROWS = 8
 """Number of uniform baselines that the table has at most."""

@@ -61,7 +61,7 @@ def export(request: ExportRequest) -> ExportResult:
     """Write the file and run it beside its network on the test split; InputError as the two functions below."""
     export_onnx(request.network, request.task.examples, request.output, request.plan)
     agreement = check_onnx(
-        request.output, request.network, request.task.splits.test, request.task.space.training.at_once
+        request.output, request.network, request.task.splits.last_read, request.task.space.training.at_once
     )
     line = (
         f"{request.output}: {agreement.agreeing} of {agreement.samples} test samples are predicted as by the network; "

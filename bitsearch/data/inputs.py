@@ -1,0 +1,33 @@
+"""Whether the input of a sample, or of a batch, can be trained on."""
+
+import torch
+from torch import Tensor
+
+from bitsearch.errors import InputError
+
+
+def check_input(inputs: object, place: str) -> None:
+    """Raise InputError, which names the ``place``, unless a sample's or a batch's input is dense, finite float32."""
+    if not isinstance(inputs, Tensor):
+        kind = f"{type(inputs).__module__}.{type(inputs).__qualname__}".removeprefix("builtins.")
+        raise InputError(
+            f"{place}: its input is {kind}; give a float32 tensor, as torchvision.transforms.ToTensor() makes"
+        )
+    if inputs.layout != torch.strided:
+        layout = str(inputs.layout).removeprefix("torch.")
+        raise InputError(f"{place}: its input is a {layout} tensor; give a dense one, as .to_dense() makes")
+    if inputs.dtype != torch.float32:
+        remedy = "convert them by .float()" if inputs.is_floating_point() else "divide by 255 or normalize them"
+        raise InputError(f"{place}: inputs are {dtype_name(inputs)}; they must be float32, so {remedy}")
+    if not bool(inputs.isfinite().all()):
+        raise InputError(f"{place}: {_not_finite(inputs)}; mend or leave out such samples")
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """Such as ``float64``."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _not_finite(inputs: Tensor) -> str:
+    position = (~inputs.isfinite()).nonzero()[0].tolist()
+    return f"its input is {float(inputs[tuple(position)])} at {position}"

@@ -1,0 +1,158 @@
+"""A search of a network and data that a Python program has already: the space that stands for them."""
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+from bitsearch.data import Splits
+from bitsearch.data.checks import checked_splits
+from bitsearch.data.loaders import LoadedSamples
+from bitsearch.errors import InputError
+from bitsearch.registry import OBJECT
+from bitsearch.space import SearchSpace
+from bitsearch.train.output_check import output_count
+from bitsearch.train.task import Objects
+
+PARTS = ("train", "validation", "test")
+TEMPLATE = "digits"
+"""The space whose settings an object is searched with, where none is given."""
+EXAMPLES = 4
+"""Training samples from which the network's outputs are counted."""
+
+
+def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -> Objects:
+    """A copy of a network, which is left as it is, and its data as splits.
+
+    Args:
+        network: trained or not.
+        data: :class:`bitsearch.Splits`; or (train, validation, test), or (train, validation), or a mapping with these
+            keys, of data sets or of loaders.
+        time_axis: of the inputs in the loaders' batches, 0 or 1, where they have frames.
+
+    Raises:
+        InputError: data that cannot be trained on, or a network that cannot run them.
+    """
+    if time_axis not in (None, 0, 1):
+        raise InputError(f"time_axis is {time_axis!r}; give 0 or 1, where the frames are in a batch's inputs, or None")
+    try:
+        network = copy.deepcopy(network).cpu()
+    except Exception as error:
+        raise InputError(f"the network cannot be copied: {error}; every trial starts from a copy") from error
+    parts = _parts(data)
+    loaded = {name for name, part in parts.items() if not isinstance(part, Dataset)}
+    if loaded == set(parts):
+        train, *others = (LoadedSamples(part, name, time_axis=time_axis) for name, part in parts.items())
+        ordered = [part.in_order() for part in others]
+        splits = Splits(
+            train,
+            ordered[0],
+            ordered[1] if len(ordered) > 1 else None,
+            input_shape=train.input_shape or (),
+            classes=1,
+            frames=train.frames,
+        )
+        _check_alike([train, *ordered])
+    elif loaded:
+        kinds = ", ".join(f"{name} is a {type(part).__name__}" for name, part in parts.items())
+        raise InputError(f"{kinds}; give all as loaders or all as data sets")
+    elif time_axis is not None:
+        raise InputError("time_axis is for loaders; data sets with frames are given as bitsearch.Splits(..., frames=T)")
+    else:
+        splits = _checked(data, parts)
+    name = object_name(network)
+    inputs, _ = splits.examples(EXAMPLES)
+    classes = output_count(network, inputs, name)
+    for part in (splits.train, splits.validation, splits.test):
+        if isinstance(part, LoadedSamples):
+            part.classes = classes
+    return Objects(network, replace(splits, classes=max(classes, splits.classes)))
+
+
+def space_of(objects: Objects, template: SearchSpace | str | Path | None, changes: Mapping[str, Any]) -> SearchSpace:
+    """The space of a network and data: the settings of another one, and what there is to know them by again.
+
+    Args:
+        objects: network and data.
+        template: brings choices, training, allocation and search; those of :data:`TEMPLATE` by default, with as many
+            time steps as there are frames.
+        changes: fields of ``[training]``.
+    """
+    network, splits = objects.network, objects.splits
+    space = template if isinstance(template, SearchSpace) else SearchSpace.load(template or TEMPLATE)
+    training: dict[str, Any] = {"full_precision_epochs": 0} | {
+        key: value for key, value in changes.items() if value is not None
+    }
+    options: dict[str, Any] = dict(splits.sizes)
+    if isinstance(splits.train, LoadedSamples):
+        training["batch_size"] = options["batch_size"] = splits.train.batch_size
+        if splits.train.time_axis is not None:
+            options["time_axis"] = splits.train.time_axis
+    content = space.model_dump(exclude_none=True) | {
+        "network": object_name(network),
+        "network_options": {},
+        "data": f"{_data_kind(splits.train)}{OBJECT}",
+        "data_options": options,
+    }
+    content.pop("weights", None)
+    content["training"] = content["training"] | training
+    if template is None:
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", type(network).__name__).lstrip("-.")[:100]
+        followed = ("choices", "baseline", "start", "first_layer") if splits.frames is not None else ()
+        content |= {"name": name or "network", "description": "", "follow_frames": followed}
+    return SearchSpace.model_validate(content)
+
+
+def object_name(network: nn.Module) -> str:
+    """How plans and messages name a network that is an object."""
+    return f"{type(network).__name__}{OBJECT}"
+
+
+def _data_kind(samples: Any) -> str:
+    return type(getattr(samples, "loader", getattr(samples, "samples", samples))).__name__
+
+
+def _parts(data: Any) -> dict[str, Any]:
+    if isinstance(data, Splits):
+        return {name: part for name in PARTS if (part := getattr(data, name)) is not None}
+    if isinstance(data, Mapping):
+        if not set(PARTS[:2]) <= set(data) <= set(PARTS):
+            raise InputError(f"data has the keys {', '.join(map(str, data))}; give train, validation and, if any, test")
+        parts = {name: data[name] for name in PARTS if name in data}
+    elif isinstance(data, tuple | list) and len(data) in (2, 3):
+        parts = dict(zip(PARTS, data, strict=False))
+    else:
+        size = f" of {len(data)}" if isinstance(data, tuple | list) else ""
+        raise InputError(
+            f"data is {type(data).__name__}{size}; give (train, validation, test), or (train, validation), of data "
+            "sets or loaders"
+        )
+    for name, part in parts.items():
+        if isinstance(part, IterableDataset):
+            raise InputError(f"{name} is a {type(part).__name__}; give it in a torch DataLoader, which makes batches")
+        if not isinstance(part, Dataset) and not hasattr(part, "__iter__"):
+            raise InputError(f"{name} is {type(part).__name__}; give a torch Dataset or a DataLoader")
+    if len({id(part) for part in parts.values()}) < len(parts):
+        raise InputError(f"two of {', '.join(parts)} are the same object; they must share no sample")
+    return parts
+
+
+def _checked(data: Any, parts: Mapping[str, Any]) -> Splits:
+    """Data sets as splits, every sample checked when it is read."""
+    source = data if isinstance(data, Splits) else dict(parts)
+    return checked_splits(source, f"data{OBJECT}", users_own=True)
+
+
+def _check_alike(parts: list[LoadedSamples]) -> None:
+    first = parts[0]
+    for part in parts[1:]:
+        if part.input_shape != first.input_shape:
+            raise InputError(
+                f"{part.place} has inputs of shape {list(part.input_shape or ())}, {first.place} of "
+                f"{list(first.input_shape or ())}; bring them to one"
+            )

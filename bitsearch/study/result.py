@@ -1,0 +1,155 @@
+"""The result of a search: its plans, their networks, and the answer to whether they were worth it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from bitsearch.data.loaders import LoadedSamples
+from bitsearch.deploy.pack import pack
+from bitsearch.errors import InputError
+from bitsearch.layers import apply
+from bitsearch.layers.weights import load_weights
+from bitsearch.plan import BitPlan
+from bitsearch.registry import OBJECT
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.pareto import to_dataframe
+from bitsearch.runs.rebuild import rebuild
+from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.verdict import Verdict
+from bitsearch.train.evaluate import evaluate
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The plans of a finished search, read from its run folder.
+
+    >>> result = bitsearch.load("run")
+    >>> result.best.met, len(result.front) <= len(result.trials)
+    (True, True)
+    >>> result.network()(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+
+    folder: RunFolder
+    float_network: nn.Module | None = field(default=None, repr=False)
+    """The network before it got bits, of a search whose network was an object."""
+    examples: Tensor | None = field(default=None, repr=False)
+    """A few training inputs, as a network gets them."""
+
+    @property
+    def best(self) -> BitPlan:
+        """The plan with the best validation accuracy that meets the budget."""
+        return self.folder.chosen()
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front, cheapest first, one row a plan."""
+        return to_dataframe(self.folder.front())
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every finished trial, one row a plan."""
+        return to_dataframe(self.folder.plans())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether what was searched is better than uniform bits, on the test split and by chance."""
+        return verdict_of(self.folder)
+
+    @property
+    def uniform(self) -> list[BitPlan]:
+        """The uniform baselines, best validation accuracy first."""
+        plans = [plan for plan in self.folder.plans() if plan.provenance.method == "uniform"]
+        return sorted(plans, key=lambda plan: -(plan.accuracy.validation or 0.0))
+
+    def network(self, trial: int | None = None, *, trust: bool = False) -> nn.Module:
+        """The quantized network of a plan with its trained weights, in evaluation mode on the CPU.
+
+        Args:
+            trial: of the run; the chosen plan's by default.
+            trust: run code of the user's own that the run folder names.
+
+        Raises:
+            InputError: no such trial, code that is not trusted, or a run of an object that :func:`bitsearch.load` was
+                not given.
+        """
+        return self._rebuilt(trial, trust)[0]
+
+    def evaluate(self, samples: Any, trial: int | None = None, *, trust: bool = False) -> float:
+        """Share of samples that a plan's network classifies rightly.
+
+        Args:
+            samples: a data set, or a loader as the search was given; of data with frames, a loader.
+            trial: as for :meth:`network`, as is ``trust``.
+
+        Raises:
+            InputError: as :meth:`network`, or samples that are not like those of the search.
+        """
+        space = self.folder.settings.space
+        network = self.network(trial, trust=trust)
+        if not isinstance(samples, Dataset):
+            samples = LoadedSamples(samples, "samples", time_axis=space.data_options.get("time_axis"))
+        return evaluate(network, samples, space.training.at_once)
+
+    def deploy(self, path: str | Path, trial: int | None = None, *, trust: bool = False) -> Path:
+        """Write a plan's network as one packed file of integers, as ``bitsearch deploy`` does; its path.
+
+        Raises:
+            InputError: as :meth:`network` and :func:`bitsearch.pack`.
+        """
+        network, examples, plan = self._rebuilt(trial, trust)
+        if examples is None:
+            raise InputError("the inputs that widths are observed on are not in the run folder; use bitsearch.pack")
+        pack(network, examples, path, plan)
+        return Path(path)
+
+    def plot(self) -> "go.Figure":
+        """The front as a plotly figure: every trial's accuracy against its cost, the chosen plan and the budgets."""
+        # By the public interface: the report stands above the study.
+        from bitsearch import plot_front
+
+        return plot_front(self.folder)
+
+    def _repr_html_(self) -> str:
+        from bitsearch import summary_html
+
+        return summary_html(self.folder)
+
+    def _rebuilt(self, trial: int | None, trust: bool) -> tuple[nn.Module, Tensor | None, BitPlan]:
+        plan = self.best if trial is None else self.folder.plan(trial)
+        number = plan.provenance.trial
+        assert number is not None
+        if self.float_network is not None:
+            network = apply(plan, self.float_network)
+            load_weights(network, self.folder.weights_file(number))
+            return network.eval(), self.examples, plan
+        if plan.network.endswith(OBJECT):
+            raise InputError(
+                f"the network of {self.folder.path} was an object, {plan.network!r}; give it again: "
+                "bitsearch.load(FOLDER, network)"
+            )
+        network, task = rebuild(self.folder.plan_file(number), trust=trust, device="cpu")
+        return network.eval(), task.examples, plan
+
+
+def load(folder: str | Path, network: nn.Module | None = None) -> SearchResult:
+    """The result of a run that has ended, or goes on, from its folder.
+
+    Args:
+        folder: of the run.
+        network: the one that was searched, where it was an object, to rebuild plans with; its weights do not count.
+
+    Raises:
+        InputError: no run folder.
+
+    >>> bitsearch.load("run").best.met
+    True
+    """
+    return SearchResult(RunFolder.open(folder), network)

@@ -1,0 +1,196 @@
+"""A network and data that a program has already: from objects to plans, without a space."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import bitsearch
+from bitsearch.data import Splits
+from bitsearch.errors import InputError
+from bitsearch.runs.folder import RunFolder
+from bitsearch.space import SearchSpace
+from bitsearch.study.objects import objects_of, space_of
+
+pytestmark = pytest.mark.training
+SHORT = {"trials": 1, "epochs": 1}
+
+
+def network(outputs=3):
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, outputs)
+    )
+
+
+def bars(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    images = 0.3 * torch.randn(count, 4, 4, generator=generator)
+    images[labels == 0, :, 1] += 1
+    images[labels == 1, 2] += 1
+    return TensorDataset(images, labels)
+
+
+def parts():
+    return bars(96, 0), bars(48, 1), bars(48, 2)
+
+
+def loaders(**options):
+    return tuple(DataLoader(part, 16, shuffle=part is not None, **options) for part in parts())
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network as its user has trained it."""
+    one = network()
+    optimizer = torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(30):
+        inputs, labels = parts()[0].tensors
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(one(inputs), labels).backward()
+        optimizer.step()
+    return one.eval()
+
+
+def accuracy(one, samples):
+    with torch.no_grad():
+        return (one(samples.tensors[0]).argmax(1) == samples.tensors[1]).float().mean().item()
+
+
+@pytest.fixture(scope="module")
+def result(trained, tmp_path_factory):
+    return bitsearch.search(trained, loaders(), budget="4x", out=tmp_path_factory.mktemp("runs") / "run", **SHORT)
+
+
+def test_the_network_is_left_as_it_is_and_full_precision_is_it(trained, tmp_path):
+    before, mode = copy.deepcopy(trained.state_dict()), trained.training
+    made = bitsearch.search(trained, loaders(), budget="4x", out=tmp_path / "run", **SHORT)
+    assert trained.training == mode
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+    assert type(trained[1]) is nn.Linear
+    measured = made.folder.settings.full_precision
+    assert measured.validation == pytest.approx(accuracy(trained, parts()[1]))
+    assert measured.test == pytest.approx(accuracy(trained, parts()[2]))
+    assert not any(event.get("phase") == "full precision" for event in made.folder.log())
+
+
+def test_the_chosen_network_is_measured_again_as_the_run_measured_it(result):
+    _, validation, test = loaders()
+    assert result.evaluate(validation) == result.best.accuracy.validation
+    assert result.evaluate(test) == result.best.accuracy.test
+    assert result.evaluate(parts()[2]) == result.best.accuracy.test
+
+
+def test_the_chosen_network_is_deployed_and_replayed(result, tmp_path):
+    packed = bitsearch.read(result.deploy(tmp_path / "n.packed"))
+    inputs = parts()[2].tensors[0]
+    assert bitsearch.verify(packed, result.network(), inputs, parts()[2]).equal
+
+
+def test_the_same_objects_go_on_and_others_are_refused(trained, result):
+    out = result.folder.path
+    assert bitsearch.search(trained, loaders(), budget="4x", out=out, **SHORT).best == result.best
+    with pytest.raises(InputError, match="a run with other weights to begin with"):
+        bitsearch.search(network(), loaders(), budget="4x", out=out, **SHORT)
+    fewer = (*loaders()[:2], DataLoader(bars(24, 2), 16))
+    with pytest.raises(InputError, match=r"data_options\.test is 48, not 24"):
+        bitsearch.search(trained, fewer, budget="4x", out=out, **SHORT)
+
+
+def test_a_second_run_is_the_first_one_again(trained, result, tmp_path):
+    again = bitsearch.search(trained, loaders(), budget="4x", out=tmp_path / "again", **SHORT)
+    assert again.best.layers == result.best.layers
+    assert again.best.accuracy == result.best.accuracy
+
+
+def test_a_loaded_result_takes_the_network_again(trained, result):
+    loaded = bitsearch.load(result.folder.path, trained)
+    assert loaded.evaluate(loaders()[2]) == result.best.accuracy.test
+    with pytest.raises(InputError, match=r"was an object, 'Sequential \(object\)'; give it again"):
+        bitsearch.load(result.folder.path).network()
+
+
+def test_commands_say_that_they_cannot_make_an_object(result):
+    with pytest.raises(InputError, match=r"use bitsearch\.load\(FOLDER, network\) there"):
+        bitsearch.rebuild(result.folder.chosen_file)
+
+
+def test_a_page_and_a_notebook_show_it(result):
+    page = bitsearch.write_report(result.folder).read_text(encoding="utf-8")
+    assert "bitsearch.search(network, data, budget=" in page
+    html = result._repr_html_()
+    assert "<svg" in html
+    assert "<td>5</td>" in html
+    assert result.verdict.headline in html
+    assert result.plot().data
+
+
+def test_without_a_test_part_the_result_says_what_its_figures_are(trained, tmp_path):
+    made = bitsearch.search(trained, loaders()[:2], budget="4x", out=tmp_path / "run", **SHORT)
+    assert made.best.accuracy.test is None
+    assert "No test split was measured" in made.verdict.text
+    assert bitsearch.write_report(made.folder).is_file()
+
+
+def test_data_sets_and_splits_do_as_loaders_do(trained, tmp_path):
+    for number, data in enumerate((parts(), dict(zip(("train", "validation", "test"), parts(), strict=True)))):
+        made = bitsearch.search(trained, data, budget="4x", out=tmp_path / str(number), **SHORT)
+        assert made.best.met
+        assert RunFolder(tmp_path / str(number)).settings.space.data == "TensorDataset (object)"
+    splits = Splits(*parts(), input_shape=(4, 4), classes=3)
+    assert objects_of(trained, splits).splits.classes == 3
+
+
+def test_frames_of_a_loader_are_time_steps():
+    inputs = torch.rand(48, 5, 4, 4)
+    data = tuple(DataLoader(TensorDataset(inputs[start::2], torch.arange(24) % 3), 8) for start in (0, 1))
+    framed = nn.Sequential(nn.Flatten(2), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    objects = objects_of(framed, data, time_axis=1)
+    assert (objects.splits.frames, objects.splits.classes) == (5, 3)
+    space = space_of(objects, None, {})
+    assert space.follow_frames == ("choices", "baseline", "start", "first_layer")
+    assert space.data_options == {"train": 24, "validation": 24, "batch_size": 8, "time_axis": 1}
+
+
+def test_settings_come_from_a_space_of_ones_own(trained):
+    mine = SearchSpace.load("digits").override(["choices.weight_bits=[4,8]", "name='mine'"])
+    space = space_of(objects_of(trained, loaders()), mine, {"epochs": 3})
+    assert (space.name, space.choices.weight_bits.values) == ("mine", (4, 8))
+    assert (space.training.epochs, space.training.full_precision_epochs, space.training.batch_size) == (3, 0, 16)
+
+
+class Locked(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise TypeError("no")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": (1, 2)}, "train is int; give a torch Dataset or a DataLoader"),
+        ({"data": "digits"}, "data is str; give (train, validation, test)"),
+        ({"data": loaders()[:1]}, "data is tuple of 1"),
+        ({"data": (loaders()[0], parts()[1])}, "train is a DataLoader, validation is a TensorDataset; give all"),
+        ({"data": {"train": 1}}, "data has the keys train"),
+        ({"data": (lambda part: (part, part))(loaders()[0])}, "two of train, validation are the same object"),
+        ({"time_axis": 2}, "time_axis is 2; give 0 or 1"),
+        ({"data": parts(), "time_axis": 1}, "time_axis is for loaders"),
+        ({"network": nn.Linear(5, 3)}, "network 'Linear (object)' cannot run inputs of shape [4, 4, 4]"),
+        ({"network": network(outputs=2)}, "has the label 2; the network has 2 outputs"),
+        ({"network": Locked(16, 3)}, "the network cannot be copied: no"),
+        ({"network": network().double()}, "network 'Sequential (object)' cannot run"),
+        ({"network": network().requires_grad_(False)}, "has nothing to train"),
+        ({"budget": None}, "a network comes with its data and a budget"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line_and_nothing_is_written(change, said, tmp_path):
+    arguments = {"network": network(), "data": loaders(), "budget": "4x", "time_axis": None} | change
+    one, data = arguments.pop("network"), arguments.pop("data")
+    with pytest.raises(InputError) as caught:
+        bitsearch.search(one, data, **arguments, out=tmp_path / "run", **SHORT)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
