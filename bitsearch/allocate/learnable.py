@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetPenalty, Prices
+from bitsearch.allocate.latent_steps import LatentSteps
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
@@ -31,6 +32,23 @@ class LearnableNetwork(QuantizedNetwork):
         super().__init__(network, model, rules, baseline)
         self._penalties: dict[tuple[Budget, int, Prices], BudgetPenalty] = {}
 
+    def watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let step renewal reset this optimizer's state of the steps that it replaces, and bits move at their rates.
+
+        Under ``torch.optim.SGD``, latents move by Adam at the rates of :meth:`parameter_groups`, whenever the optimizer
+        makes a step: by the gradient alone, with momentum above all, bits fall far below their budget.
+
+        >>> network = bitsearch.quantize(torch.nn.Linear(4, 2), torch.rand(2, 4))
+        >>> network.watch(torch.optim.SGD(network.parameter_groups(lr=0.1), momentum=0.9))
+        """
+        super().watch(optimizer)
+        groups = [group for group in self.parameter_groups(0.0) if "latents" in group]
+        chosen = {id(p): group["lr"] for group in optimizer.param_groups if "latents" in group for p in group["params"]}
+        for group in groups:
+            group["lr"] = chosen.get(id(group["params"][0]), group["lr"])
+        if groups and isinstance(optimizer, torch.optim.SGD):
+            LatentSteps(optimizer, groups)
+
     def budget(self, request: str, metric: str = "bit_budget") -> Budget:
         """Read a budget such as ``4x`` or ``memory=64KiB``; InputError if it is malformed or infeasible."""
         budget = Budget.parse(request, metric, self.model, self.baseline)
@@ -48,7 +66,8 @@ class LearnableNetwork(QuantizedNetwork):
         """What draws the bits to a budget, a scalar to add to the loss of every training step of a search.
 
         It is :class:`bitsearch.allocate.budget_control.BudgetPenalty`, as ``bitsearch run`` trains with: the limit
-        tightens over the first half of the steps, and the weight of the penalty follows the violation.
+        tightens over the first half of the steps, and the weight of the penalty follows the violation. With
+        ``torch.optim.SGD``, call :meth:`watch` first.
 
         Args:
             budget: such as ``4x`` or ``memory=64KiB``; each has a penalty of its own, which begins with its first call.
