@@ -25,6 +25,7 @@ MARKS = {
         "models/test_networks.py::test_a_few_steps_fit_random_data",
         "study/test_compare.py",
         "study/test_run.py",
+        "study/test_repeated.py",
         "runs/test_train_plan.py",
         "study/test_trial_loop.py::test_an_exception_in_the_users_network_ends_its_trial_alone",
         "study/test_trial_loop.py::test_two_hundred_trials_do_not_grow_the_process",

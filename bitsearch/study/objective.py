@@ -17,6 +17,7 @@ from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.front import FrontAxis
 from bitsearch.study.jobs import Allocate, Trained, TrainUniform
 from bitsearch.study.processes import Job, ProcessGroup
+from bitsearch.study.repeated import TRAINING, copy_result, finished_training, training_checksum
 from bitsearch.study.sampler import suggest, suggest_target
 from bitsearch.study.study import UNIFORM, add_intermediate
 from bitsearch.study.trial_roles import Assignment
@@ -48,10 +49,11 @@ class Objective:
     def __call__(self, trial: optuna.Trial, assignment: Assignment) -> tuple[float, float]:
         """Run the trial, or go on with it, write its plan and weights, and score it.
 
-        Plans left on the way get trials of their own.
+        Plans left on the way get trials of their own. What an earlier trial has trained already is taken from there.
         """
         space = self.task.space
         on_the_way: list[Trained] = []
+        repeated: BitPlan | None = None
         if assignment.bits is not None:
             trial.set_user_attr(UNIFORM, str(assignment.bits))
             method, label = "uniform", f"uniform {assignment.bits}"
@@ -63,15 +65,17 @@ class Objective:
             method, label = settings.method, f"{settings.method} {trial.number}"
             # What a method chooses by its attempts, it chooses anew at every point of the front.
             job = Allocate(settings, 0 if assignment.along_front else assignment.index, budgets)
-            *on_the_way, last = self._do(job, trial, assignment, method, label)
-        result = self._write(last, trial.number, method)
+            repeated = self._repeated(trial, job)
+            if repeated is None:
+                *on_the_way, last = self._do(job, trial, assignment, method, label)
+        result = self._write(last, trial.number, method) if repeated is None else repeated
         with warnings.catch_warnings():
             # A trial that was killed after this point sets them again, to the same values.
             warnings.filterwarnings("ignore", "The constraint value is ignored")
             for metric, log_violation in self._excess(result).items():
                 trial.set_constraint(metric, log_violation)
         trial.set_user_attr("costs", result.costs)
-        trial.set_user_attr("seconds", last.seconds)
+        trial.set_user_attr("seconds", last.seconds if repeated is None else 0.0)
         numbers = [trial.number]
         for index, trained in enumerate(on_the_way):
             plan = self._plan(trained, None, method)
@@ -95,6 +99,19 @@ class Objective:
         )
         self.progress.trial_done(label, accuracy, cost)
         return accuracy, cost
+
+    def _repeated(self, trial: optuna.Trial, job: Allocate) -> BitPlan | None:
+        """The plan of an earlier trial with the same training, written as this one's; None if it has to be trained."""
+        checksum = training_checksum(job)
+        trial.set_user_attr(TRAINING, checksum)
+        earlier = finished_training(trial.study, checksum)
+        if earlier is None:
+            return None
+        plan = copy_result(self.folder, earlier, trial.number, trial.study, self.artifacts)
+        if plan is not None:
+            self.progress.note(f"trial {trial.number} is trial {earlier.number} again, and is not trained twice")
+            self.folder.append_log({"event": "repeated", "trial": trial.number, "of": earlier.number})
+        return plan
 
     def _aim(self, trial: optuna.Trial) -> tuple[Budget, ...]:
         """The budgets of one trial: the run's, but for the limit on the front's axis, which is where the trial aims."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bitsearch.allocate.methods import COUNTS_ATTEMPTS
 from bitsearch.allocate.solvers.uniform_grid import uniform_front, uniform_plans
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.plan import UniformBits
@@ -29,15 +30,16 @@ def plan_study(
         tolerance = space.allocation.weight_tolerance
         return uniform_plans(task.model, task.rules, budgets, most, weight_tolerance=tolerance, activity=activity)
 
-    if search.methods or search.front_share == 0:
+    if search.methods:
         return StudyPlan(count, at_budget(uniform_count), search.methods)
-    axis = _axis(task, budgets, metric, activity)
+    axis = None if search.front_share == 0 else _axis(task, budgets, metric, activity)
+    # Where nothing varies at the budget, one trial shows all that there is to see.
+    varies = bool(search.parameters) or space.allocation.method in COUNTS_ATTEMPTS
     if axis is None:
-        return StudyPlan(count, at_budget(uniform_count))
+        return StudyPlan(count if varies else 1, at_budget(uniform_count))
     share = 1.0 if axis.limit is None else search.front_share
     along = round(count * share)
-    if not search.parameters and axis.limit is not None:
-        # Nothing varies at the budget: one trial shows all that there is to see.
+    if not varies and axis.limit is not None:
         along = count - 1
     uniform_along = min(len(axis.uniform), round(uniform_count * share))
     uniform = at_budget(uniform_count - uniform_along) if axis.limit is not None else ()

@@ -48,6 +48,7 @@ from bitsearch.study.study import (
     reset_interrupted,
 )
 from bitsearch.study.trial_loop import TrialRunner
+from bitsearch.study.trial_roles import searched
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.fabric import make_fabric, process_group
 from bitsearch.train.task import load_task
@@ -264,6 +265,10 @@ def _run(
         network = _full_precision(folder, processes, progress)
         activity = processes.do(MeasureInitialActivity(tuple(counted)))
     study_plan = plan_study(task, budgets, settings.metric, trials, activity)
+    if study_plan.searched < searched(space, trials):
+        progress.note(
+            f"[search.parameters] lets nothing vary: all {trials} trials at the budget would be the same; one is run"
+        )
     done = sum(is_finished(trial) and not is_intermediate(trial) for trial in study.get_trials(deepcopy=False))
     progress.started(folder.path, study_plan.total, done)
     network = network or _full_precision(folder, processes, progress)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bitsearch.cost import Budget, SpikeStatistics, parse_budgets
@@ -12,8 +14,6 @@ def task(tiny_space):
 
 
 def with_search(task, **changes):
-    from dataclasses import replace
-
     space = task.space
     return replace(task, space=space.model_copy(update={"search": space.search.model_copy(update=changes)}))
 
@@ -67,6 +67,15 @@ def test_no_front_where_none_is_asked_for(task):
 def test_one_trial_is_at_the_budget_where_nothing_varies(task):
     plan = plan_study(with_search(task, parameters={}), budgets_of(task, "4x"), "bit_budget", 5, None)
     assert plan.front.trials == 4
+    plan = plan_study(with_search(task, parameters={}, front_share=0), budgets_of(task, "4x"), "bit_budget", 5, None)
+    assert plan.searched == 1
+
+
+def test_a_method_that_draws_another_plan_at_every_attempt_varies(task):
+    allocation = task.space.allocation.model_copy(update={"method": "random"})
+    task = with_search(task, parameters={}, front_share=0)
+    task = replace(task, space=task.space.model_copy(update={"allocation": allocation}))
+    assert plan_study(task, budgets_of(task, "4x"), "bit_budget", 5, None).searched == 5
 
 
 def test_a_hardware_limit_on_the_axis_ends_it(task):

@@ -19,3 +19,6 @@ METHODS: dict[MethodName, Method] = {
     "uniform": allocate_uniformly,
     "random": allocate_randomly,
 }
+
+COUNTS_ATTEMPTS: frozenset[MethodName] = frozenset({"uniform", "random"})
+"""Methods with a choice of their own, which give another plan at every attempt; all others give the same."""
