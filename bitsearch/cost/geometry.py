@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bitsearch.cost.spike_products import factor_bits
 from bitsearch.cost.streams import Streams
 from bitsearch.dataflow.recording import Call, Recording, record
 from bitsearch.errors import InputError, located
@@ -49,6 +50,8 @@ class LayerGeometry:
     """True for the first layer with weights in the forward pass."""
     fixed_reason: str | None = None
     """The reason for which the layer cannot be given bits; None if it can."""
+    factor_bits: tuple[float, float] | None = None
+    """Without weights, the mean bits of what it multiplies, wider and narrower; None where these are not spikes."""
     frames: int | None = None
     """Length of its input's time axis, or of the loop that calls it once a frame; None without one."""
     is_static_input: bool = False
@@ -272,6 +275,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 follows_input=_follows_input(calls),
                 first=bool(weights) and bool(calls) and not owners,
                 fixed_reason=_fixed_reason(module, recording, macs),
+                factor_bits=None if weights else factor_bits(recording, module),
                 frames=len(calls) if loop == "frames" else next((call.axes.frames for call in calls), None),
                 is_static_input=bool(calls) and all(call.axes.is_static for call in calls),
                 loop=loop,

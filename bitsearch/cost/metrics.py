@@ -5,7 +5,8 @@ a function of these totals. One formula gives a layer's cost, the network's cost
 
 Symbols, vectors over the layers: w weight bits, s spike bits averaged over a layer's time steps, T time steps, MACs and
 N_w, N_s from :class:`bitsearch.cost.geometry.LayerGeometry`, r firing rates (share of non-zero spikes). A layer that is
-not quantized has w = s = 32, and T is the number of its input's frames. ``first_layer.counted = false`` leaves the
+not quantized has w = s = 32, or the widths of the spikes that it multiplies (:mod:`bitsearch.cost.spike_products`), and
+T is the number of its input's frames. ``first_layer.counted = false`` leaves the
 first layer out of bits and operations; memory, energy, latency and cores are those of the whole network.
 """
 

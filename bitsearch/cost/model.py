@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from bitsearch.choices import FirstLayer
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
+from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import describe
 from bitsearch.plan import LayerPlan, NeuronSettings, UniformBits
-
-FLOAT_BITS = 32
-"""Width at which weights and inputs of a layer that is not quantized are stored and multiplied."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,10 @@ class CostModel:
                 return torch.cat([values, values.new_tensor(constants).expand(shape)], -1)
             return np.concatenate([values, np.broadcast_to(constants, shape)], -1)
 
-        float_bits = [FLOAT_BITS] * len(self.unquantized)
+        factors = [layer.factor_bits or (FLOAT_BITS, FLOAT_BITS) for layer in self.unquantized]
+        wide, narrow = zip(*factors, strict=True)
         frames = [layer.frames or 1 for layer in self.unquantized]
-        return Bits(append(weight_bits, float_bits), append(spike_bits, float_bits), append(time_steps, frames))
+        return Bits(append(weight_bits, wide), append(spike_bits, narrow), append(time_steps, frames))
 
     def cost_tensor(
         self,

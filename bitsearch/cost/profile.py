@@ -6,7 +6,8 @@ import pandas as pd
 from torch import nn
 
 from bitsearch.cost.geometry import DEPENDS_ON_DATA
-from bitsearch.cost.model import FLOAT_BITS, CostModel
+from bitsearch.cost.model import CostModel
+from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.ties import ties_of
 from bitsearch.plan import LayerPlan
 
@@ -32,6 +33,7 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
     for layer in (*model.layers, *model.unquantized):
         module, layer_plan = modules[layer.name], plan.get(layer.name)
         weight = getattr(module, "weight", None)
+        wide, narrow = layer.factor_bits or (FLOAT_BITS, FLOAT_BITS)
         rows.append(
             {
                 "layer": layer.name,
@@ -40,8 +42,8 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
                 "macs": layer.macs,
                 "weights": layer.weights,
                 "inputs": layer.inputs,
-                "weight_bits": FLOAT_BITS if layer_plan is None else layer_plan.weight_bits,
-                "spike_bits": " ".join(map(str, (FLOAT_BITS,) if layer_plan is None else layer_plan.spike_bits)),
+                "weight_bits": round(wide, 2) if layer_plan is None else layer_plan.weight_bits,
+                "spike_bits": " ".join((f"{narrow:.4g}",) if layer_plan is None else map(str, layer_plan.spike_bits)),
                 "time_steps": (layer.frames or 1) if layer_plan is None else layer_plan.time_steps,
                 "reads": layer.reads,
                 "gives_way": " ".join(layer.neurons),

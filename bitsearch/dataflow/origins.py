@@ -6,6 +6,7 @@ name, views and in-place writes included, and passes on what is known of its ope
 were registered says nothing.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,18 @@ Reader = tuple[nn.Module | None, str]
 ``layer``, ``neuron`` or ``output``; or ``membrane``, whatever it did, where it read one."""
 
 
+_FIRST_FACTORS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "addmm": 1, "baddbmm": 1, "addbmm": 1, "addmv": 1}
+"""Which argument of a matrix product is its first factor; the second is the next."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product between the layers."""
+
+    macs: int
+    factors: tuple[Origin, Origin]
+
+
 class OriginTracker(TorchDispatchMode):
     """Follows origins while it is entered; what happens inside of opaque modules is not followed.
 
@@ -34,6 +47,8 @@ class OriginTracker(TorchDispatchMode):
         """Of every neuron whose spikes were read, in the order of the reading."""
         self.parameters: set[nn.Parameter] = set()
         """Those that some operation took."""
+        self.products: dict[nn.Module, list[Product]] = {}
+        """Of every module, those outside of the modules that it calls, and of layers."""
         self._origins = WeakIdKeyDictionary()
         self._written: dict[int, tuple[Origin, torch.UntypedStorage]] = {}
         """What was written in place, by the storage's address, which all tensors of that storage show."""
@@ -94,6 +109,8 @@ class OriginTracker(TorchDispatchMode):
         values = [tensor for tensor in operands if tensor is operands[0] or _is_value(tensor, name)]
         # Before the operation runs: it may write into its operands.
         origins = [self._factor(tensor) if name in ("mul", "div") else self.of(tensor) for tensor in values]
+        if self._running and name in _FIRST_FACTORS:
+            self._multiply(args[_FIRST_FACTORS[name] :][:2])
         result = func(*args, **kwargs)
         self._follow(Operation(name, args, kwargs, result), values, origins, written)
         return result
@@ -102,6 +119,13 @@ class OriginTracker(TorchDispatchMode):
         """Of what something is multiplied by: of a number, only the sign counts."""
         number = None if tensor in self._origins or tensor.dim() else _number(tensor)
         return self.of(tensor) if number is None else Origin(nonnegative=number >= 0)
+
+    def _multiply(self, factors: tuple[Any, ...]) -> None:
+        first, second = factors
+        # Every element of the first meets one row, or all columns, of the second.
+        macs = first.numel() * (second.shape[-1] if second.dim() > 1 else 1)
+        product = Product(macs, (self.of(first), self.of(second)))
+        self.products.setdefault(self._running[-1], []).append(product)
 
     def _follow(self, operation: Operation, values: list[Tensor], origins: list[Origin], written: list[Tensor]) -> None:
         origin = passed(operation, origins)

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from bitsearch.dataflow.axes import Axes, Input, RunFailedError, find_axes
 from bitsearch.dataflow.binary_outputs import BinaryWatch
 from bitsearch.dataflow.membranes import MembraneWatch, state_arguments
-from bitsearch.dataflow.origins import OriginTracker, Reader
+from bitsearch.dataflow.origins import OriginTracker, Product, Reader
 from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, products_in_sight
 from bitsearch.dataflow.rules import UNKNOWN, Origin
 from bitsearch.frameworks.eval_mode import eval_mode
@@ -51,6 +51,8 @@ class Recording:
     """Of every neuron, who read its spikes; what the network returns is read by ``(None, "output")``."""
     used: set[nn.Parameter] = field(default_factory=set)
     """Parameters that some operation took, inside their own module or outside."""
+    products: dict[nn.Module, list[Product]] = field(default_factory=dict)
+    """Of every module, the matrix products that no layer makes."""
     frames: int | None = None
     """Length of the example's time axis, if it has one."""
     hooked: set[nn.Module] = field(default_factory=set)
@@ -163,6 +165,7 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
     recording = Recording(
         readers=tracker.readers,
         used=tracker.parameters,
+        products=tracker.products,
         hooked=hooked,
         interrupted=membranes.interrupted,
         mixes_samples=axes[-1].mixes_samples,

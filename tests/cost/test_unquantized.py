@@ -73,7 +73,8 @@ def test_products_and_recurrent_layers_work_once_a_frame():
     model = CostModel(trace(network, x, time_axis=True))
     plan = {name.name: bitsearch.LayerPlan(weight_bits=8, spike_bits=(8,) * 7, time_steps=7) for name in model.layers}
     costs = model.layer_costs("s_ace", plan)
-    assert costs[""] == 7 * 2 * 5 * 5 * 6 * FLOAT
+    # Spikes times spikes, and their sums times spikes.
+    assert costs[""] == 7 * 5 * 5 * 6 * (1 * 1 + 32 * 1)
     assert costs["gru"] == 7 * 3 * (6 * 5 + 5 * 5) * FLOAT
 
 
