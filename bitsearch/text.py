@@ -1,7 +1,8 @@
 """Numbers, bit widths and names as people read them."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bitsearch.cost.metrics import METRICS
@@ -134,6 +135,29 @@ def shorten(text: str, max_characters: int) -> str:
         return text
     tail_characters = (max_characters - 1) // 2
     return f"{text[: max_characters - 1 - tail_characters]}…{text[len(text) - tail_characters :]}"
+
+
+def short_names(names: Sequence[str], max_characters: int) -> list[str]:
+    """Names of layers within ``max_characters``, all of them different, as labels in a table or figure.
+
+    Of a longer name the end is kept, which tells layers of one block apart. Names that would look alike are cut in
+    their middle instead; those that even then do are numbered.
+
+    >>> short_names(["stem", "stages.0.blocks.1.conv1", "stages.0.blocks.1.conv2"], 12)
+    ['stem', '…ks.1.conv1', '…ks.1.conv2']
+    """
+    ends = [name if len(name) <= max_characters else f"…{name[len(name) - max_characters + 1 :]}" for name in names]
+    counts = Counter(ends)
+    labels = [shorten(name, max_characters) if counts[end] > 1 else end for name, end in zip(names, ends, strict=True)]
+    taken: set[str] = set()
+    for index, label in enumerate(labels):
+        number = 1
+        while labels[index] in taken:
+            number += 1
+            mark = f"…{number}"
+            labels[index] = label[: max_characters - len(mark)] + mark
+        taken.add(labels[index])
+    return labels
 
 
 def _prefixed(value: float, digits: int, base: int, prefixes: tuple[str, ...]) -> str:

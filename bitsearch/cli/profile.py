@@ -32,6 +32,8 @@ MAX_INPUT = 2**28
 MAX_CLASSES = 10_000_000
 WIDE_COLUMNS = 110
 """Width of a terminal, in characters, from which the whole table fits."""
+WIDE_NAME, NARROW_NAME = 28, 20
+"""Characters of a layer's name in a table that fits, and in 80 columns."""
 
 
 def profile(
@@ -167,23 +169,27 @@ def _print(title: str, table: "pd.DataFrame", totals: dict[str, float], model: "
     console = Console()
     is_wide = console.width >= WIDE_COLUMNS
     metrics = [name for name in TABLE_METRICS if name in table][: None if is_wide else 2]
+    counted = ("macs", "weights") if is_wide else ("macs",)
     screen = Table(title=f"{title} on {model.target.name}", title_justify="left")
-    for column in ("layer", *(["shape"] if is_wide else []), "MACs", "weights", "w", "s", "T"):
-        screen.add_column(column, justify="left" if column in ("layer", "shape") else "right")
+    # Names of layers come first where there is little room: nothing else tells rows apart.
+    for column in ("layer", *(["shape"] if is_wide else []), "MACs", *(["weights"] if is_wide else []), "w", "s", "T"):
+        is_text = column in ("layer", "shape")
+        screen.add_column(column, justify="left" if is_text else "right", no_wrap=column == "layer")
     for name in metrics:
         screen.add_column(formats.title(name).split(",")[0], justify="right")
         screen.add_column("%", justify="right")
-    for row in table.to_dict("records"):
+    labels = formats.short_names(list(table["layer"]), WIDE_NAME if is_wide else NARROW_NAME)
+    for label, row in zip(labels, table.to_dict("records"), strict=True):
         costs = []
         for name in metrics:
             costs += [formats.amount(name, row[name]), f"{100 * row[f'share.{name}']:.1f}"]
         spikes = row["spike_bits"].split()
         widths = (str(row["weight_bits"]), spikes[0] if len(set(spikes)) == 1 else ",".join(spikes))
-        counts = (formats.number(row["macs"]), formats.number(row["weights"]))
+        counts = [formats.number(row[name]) for name in counted]
         shape = [row["shape"]] if is_wide else []
-        screen.add_row(Text(row["layer"]), *shape, *counts, *widths, str(row["time_steps"]), *costs)
+        screen.add_row(Text(label), *shape, *counts, *widths, str(row["time_steps"]), *costs)
     screen.add_section()
-    counts = (formats.number(totals["macs"]), formats.number(totals["weights"]))
+    counts = [formats.number(totals[name]) for name in counted]
     total_cells = [cell for name in metrics for cell in (formats.amount(name, totals[name]), "100")]
     screen.add_row("total", *([""] if is_wide else []), *counts, "", "", "", *total_cells, style="bold")
     console.print(screen)

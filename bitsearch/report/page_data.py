@@ -12,7 +12,7 @@ from bitsearch.report.study_figures import DIVIDER, LABEL_CHARACTERS
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import KINDS
-from bitsearch.text import plotly_text, shorten, title
+from bitsearch.text import plotly_text, short_names, title
 
 CONFIG = {
     "responsive": True,
@@ -39,7 +39,7 @@ def page_data(
         "metrics": {metric: _metric(metric, view, settings) for metric, view in views.items()},
         "methods": method_names,
         "layers": layers,
-        "layer_labels": [plotly_text(shorten(layer, LABEL_CHARACTERS)) for layer in layers],
+        "layer_labels": [plotly_text(label) for label in short_names(layers, LABEL_CHARACTERS)],
         "kinds": list(KINDS),
         "most": [
             max(max(layer.weight_bits for plan in plans for layer in plan.layers.values()), 2),

@@ -21,7 +21,7 @@ from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.trial_details import curves
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.pareto import best_plan, pareto_front, validation_accuracy
-from bitsearch.text import MISSING, SPACE, Scale, scale, shorten, title
+from bitsearch.text import MISSING, SPACE, Scale, scale, short_names, shorten, title
 
 FORMATS = ("pdf", "svg", "png")
 COLUMN_INCHES = 3.5
@@ -175,7 +175,7 @@ def plan_bars(plan: BitPlan) -> Figure:
         positions = [index + (number - 1) * 0.27 for index in range(len(layers))]
         axes.bar(positions, values, width=0.25, label=name, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
     tick_step = max(1, len(layers) // 40 + 1)
-    labels = [shorten(name, 14) for name in plan.layers][::tick_step]
+    labels = short_names(list(plan.layers), 14)[::tick_step]
     axes.set_xticks(range(0, len(layers), tick_step), labels, rotation=90 if len(layers) > 6 else 0)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.3 * max(max(values) for _, _, _, values in kinds))
@@ -192,7 +192,7 @@ def front_bits(plans: Sequence[BitPlan]) -> Figure:
     ]
     image = axes.imshow(rows, aspect="auto", cmap="cividis", vmin=1, vmax=8, interpolation="nearest")
     tick_step = max(1, len(names) // 50 + 1)
-    axes.set_yticks(range(0, len(names), tick_step), [shorten(name, 18) for name in names][::tick_step], fontsize=6)
+    axes.set_yticks(range(0, len(names), tick_step), short_names(names, 18)[::tick_step], fontsize=6)
     tick_step = max(1, len(plans) // 12 + 1)
     axes.set_xticks(range(0, len(plans), tick_step), [str(index + 1) for index in range(0, len(plans), tick_step)])
     axes.set_xlabel("plans of the front, cheapest first")

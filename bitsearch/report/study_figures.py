@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.runs.plan_names import hover_name
-from bitsearch.text import plotly_text, shorten
+from bitsearch.text import plotly_text, short_names, shorten
 
 ROW_PIXELS = 26
 """Height of a row of a figure."""
@@ -113,7 +113,7 @@ def front_bits_figure(front: Sequence[BitPlan]) -> go.Figure:
     names = [hover_name(plan, several_seeds=False) for plan in front]
     figure.update_traces(
         z=[[plan.layers[name].weight_bits if name in plan.layers else None for plan in front] for name in layers],
-        customdata=[[plotly_text(shorten(name, LABEL_CHARACTERS))] * len(front) for name in layers],
+        customdata=[[plotly_text(shorten(name, 60))] * len(front) for name in layers],
         text=[names] * len(layers),
         texttemplate="%{z}" if len(front) * len(layers) <= MAX_LABELLED_CELLS else None,
     )
@@ -131,8 +131,8 @@ def layer_axis(names: Sequence[str], **options: Any) -> dict[str, Any]:
     """A vertical axis with the first layer on top; at most 40 layers have a label."""
     step = math.ceil(len(names) / 40)
     rows = list(range(0, len(names), step))
-    # Rows have numbers, since shortened names may coincide, and plotly reads some names as numbers or dates.
-    labels = [plotly_text(shorten(names[row], LABEL_CHARACTERS)) for row in rows]
+    # Rows have numbers, since plotly reads some names as numbers or dates.
+    labels = [plotly_text(label) for label in short_names(names, LABEL_CHARACTERS)[::step]]
     axis_range: Any = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True}
     return style.axis(**axis_range, tickvals=rows, ticktext=labels, **options)
 

@@ -1,6 +1,8 @@
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitsearch import text as text
 from bitsearch.cost.metrics import METRICS
@@ -104,6 +106,31 @@ def test_shared_widths(make_plan, make_settings):
 
 def test_plotly_text_leaves_no_markup():
     assert text.plotly_text("<b>a & b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
+
+
+@given(
+    names=st.lists(
+        st.from_regex(r"(blocks|stage)\.[0-9]{1,2}\.(conv|down)[0-9]?(\.layer)?", fullmatch=True), unique=True
+    ),
+    most=st.integers(8, 30),
+)
+def test_labels_of_layers_differ_and_fit(names, most):
+    labels = text.short_names(names, most)
+    assert len(set(labels)) == len(names)
+    assert all(len(label) <= most for label in labels)
+    assert all(label == name for name, label in zip(names, labels, strict=True) if len(name) <= most)
+
+
+@pytest.mark.parametrize(
+    ("names", "most", "labels"),
+    [
+        (["stem", "stages.0.blocks.0.conv1"], 14, ["stem", "…locks.0.conv1"]),
+        (["a.b.conv1", "a.c.conv1", "d"], 6, ["a.b…v1", "a.c…v1", "d"]),
+        ([f"stages.{stage}.blocks.0.conv1" for stage in (0, 1)], 14, ["stages.….conv1", "stages.….con…2"]),
+    ],
+)
+def test_labels_of_layers_keep_what_tells_them_apart(names, most, labels):
+    assert text.short_names(names, most) == labels
 
 
 @pytest.mark.parametrize("most", [5, 6, 9])

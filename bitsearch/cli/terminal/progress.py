@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleRenderable, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from bitsearch.pareto import ParetoFront
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bitsearch.layers import Converted
     from bitsearch.train.epoch_record import EpochRecord
 
+WIDE_COLUMNS = 120
+"""Width of a terminal, in characters, from which all columns of the bars fit."""
 FRONT_ROWS = 8
 """Number of the front's most accurate plans in the table; a terminal has few lines."""
 
@@ -30,13 +32,15 @@ class Bars(Progress):
 
     def __init__(self, console: Console, *, epochs: bool = False) -> None:
         self._every_epoch = epochs
+        is_wide = console.width >= WIDE_COLUMNS
+        # Where there is little room, the bar gives way to the numbers.
         self._bars = RichProgress(
             TextColumn("{task.description:<18}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=40 if is_wide else 8),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if is_wide else []),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
         self._front: ParetoFront[str] = ParetoFront()
         self._live = Live(console=console, get_renderable=self._renderable, transient=True)
@@ -78,7 +82,7 @@ class Bars(Progress):
 
     def epoch(self, record: "EpochRecord") -> None:
         """Advance the bar of the epochs, which a trial's phases share."""
-        note = f"{record.phase}, loss {record.loss:.3f}, validation {record.validation_accuracy:.1%}"
+        note = f"validation {record.validation_accuracy:.1%}, loss {record.loss:.3f}, {record.phase}"
         if record.micro_batch is not None:
             note += f", {record.micro_batch} samples at once"
         self._bars.update(self._epochs, advance=1, note=note)

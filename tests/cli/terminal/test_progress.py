@@ -1,6 +1,11 @@
+import io
+from pathlib import Path
+
+import pytest
 from rich.console import Console
 
 from bitsearch.cli.terminal.progress import FRONT_ROWS, Bars
+from bitsearch.train.epoch_record import EpochRecord
 
 
 def shown(bars):
@@ -28,3 +33,17 @@ def test_the_front_so_far_is_shown():
         for number in range(20):
             bars.trial_done(f"b {number}", 0.97 + number / 1000, 20.0 + number)
         assert shown(bars).count("b ") == FRONT_ROWS
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_numbers_of_a_trial_are_whole_at_any_width(width):
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    bars = Bars(console)
+    bars.started(Path("run"), trials=28, done=0)
+    bars.trial("adaptive 12", 20)
+    bars.epoch(EpochRecord("fine-tune", 11, 20, 0.1234, 0.975, {}, None, []))
+    screen = Console(width=width, file=io.StringIO(), color_system=None)
+    screen.print(bars._renderable())
+    lines = screen.file.getvalue().splitlines()
+    assert all(text in lines[-1] for text in ("adaptive 12", "1/20", "validation 97.5%", "loss 0.123", "fine-tune"))
+    assert len(lines) == 2
