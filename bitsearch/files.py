@@ -41,6 +41,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         StorageError: the file cannot be written; an old file at ``path`` is unchanged.
     """
+    if not path.name:
+        # An empty name is the working directory's, and no draft has a name beside it.
+        raise StorageError(f"cannot write {path}: it is a folder; give the name of a file")
     draft = path.with_name(f"{DRAFT_PREFIX}{path.name}.{os.getpid()}")
     try:
         # Nothing is written through a file or a link that somebody has put there.

@@ -1,13 +1,14 @@
 import csv
 import io
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, StorageError
 from bitsearch.files import csv_text, refuse_links, write_whole
 
 FORMULA_STARTS = tuple("=+-@\t\r\n")
@@ -61,3 +62,9 @@ def test_nothing_is_written_through_a_link_that_waits_in_a_drafts_place(tmp_path
     assert victim.read_text() == "mine"
     assert (tmp_path / "plan.json").read_text() == "new"
     assert not (tmp_path / "plan.json").is_symlink()
+
+
+@pytest.mark.parametrize("path", [Path(), Path("/")])
+def test_a_path_without_a_name_is_refused_in_one_line(path):
+    with pytest.raises(StorageError, match=f"^cannot write {path}: it is a folder; give the name of a file$"):
+        write_whole(path, "")

@@ -2,32 +2,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from event_files import write_recordings
 
 from bitsearch.data import load_data
 from bitsearch.data.sets.shd import shd
 from bitsearch.errors import InputError
 
 TRAIN, TEST = 3, 2
-
-
-def write_recordings(path, count, seed):
-    """As published: half-precision seconds and channels as lists of their own length. Returns (labels, recordings)."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(20), count)
-    rng.shuffle(labels)
-    recordings = []
-    for _ in labels:
-        spikes = rng.integers(20, 60)
-        recordings.append(
-            (np.sort(rng.random(spikes)).astype(np.float16), rng.integers(0, 700, spikes).astype(np.uint16))
-        )
-    with h5py.File(path, "w") as file:
-        file["labels"] = labels.astype(np.uint16)
-        times = file.create_dataset("spikes/times", len(labels), dtype=h5py.vlen_dtype(np.float16))
-        units = file.create_dataset("spikes/units", len(labels), dtype=h5py.vlen_dtype(np.uint16))
-        for index, (time, unit) in enumerate(recordings):
-            times[index], units[index] = time, unit
-    return labels, recordings
 
 
 @pytest.fixture(scope="module")
