@@ -59,6 +59,7 @@ class LearnedAllocation(nn.Module):
         self.weight_partners = self.spike_partners = ()
         self.renew_weights = self.renew_spikes = True
         self.renewals = 0
+        self.has_run = False
         slots = plan.time_steps if choices is None else choices.time_steps.high
         device = self.weight.device
         outputs = self.output_first(self.weight).shape[0]
@@ -125,7 +126,9 @@ class LearnedAllocation(nn.Module):
     @property
     def is_silent(self) -> bool:
         """True if the layer has run and got nothing that fires, so that no spike step of those in use has a size."""
-        return bool(self.weight_step_bits) and not bool(self.spike_step_bits[: self.active_steps].any())
+        # A weight that layers share may have its step from another one that ran.
+        ran = self.has_run or not self.weight_partners
+        return ran and bool(self.weight_step_bits) and not bool(self.spike_step_bits[: self.active_steps].any())
 
     @property
     def latents(self) -> Tensor:

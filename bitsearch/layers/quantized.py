@@ -78,6 +78,7 @@ class QuantizedLayer(SpikeCounts):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the torch parent does, on spikes and quantized weights; shapes as there, with the time axis kept."""
+        self.has_run = True
         if self.in_place:
             return self._of_spikes(x)
         if self.loop == "frames":

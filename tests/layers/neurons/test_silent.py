@@ -101,3 +101,29 @@ def test_a_time_step_without_spikes_takes_the_size_of_the_others(x):
     # What comes to them later sets them anew.
     network(torch.rand(5, 8, 4))
     assert first.spike_step_bits.tolist() == [4] * 5
+
+
+class Skipping(nn.Module):
+    """Its last layer has the weight of the one before, and runs for large inputs alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.c.weight = self.b.weight
+
+    def forward(self, x):
+        y = self.b(self.a(x).relu())
+        return self.c(y.relu()) if x.sum() > 100 else y
+
+
+def test_a_layer_that_has_not_run_is_not_called_silent_for_the_weight_it_shares():
+    torch.manual_seed(0)
+    x = torch.rand(8, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shared = bitsearch.quantize(Skipping(), 100 * x)
+    shared.train()(x)
+    assert shared.layers["c"].weight_step_bits
+    assert silent_layers(shared.network) == []
+    shared(torch.full((8, 4), 100.0))
+    assert "c" not in silent_layers(shared.network)
