@@ -17,13 +17,16 @@ def export(
     run: RunArgument,
     trial: Annotated[int | None, typer.Option(min=0, help="Export this trial's plan.")] = None,
     budget: Annotated[str | None, typer.Option(help="Export the best plan within this budget, such as 8x.")] = None,
+    one_se: Annotated[
+        bool, typer.Option("--one-se", help="Export the cheapest plan within one standard error of the chosen one.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; stdout by default.")] = None,
 ) -> None:
-    """Write a plan of a run as JSON: the chosen one, one trial's, or the best within another budget."""
+    """Write a plan of a run as JSON: the chosen one, or one trial's, within another budget, or the cheapest as good."""
     from bitsearch.runs.folder import RunFolder
     from bitsearch.runs.select import select_plan
 
-    plan = select_plan(RunFolder.open(run), trial=trial, budget=budget)
+    plan = select_plan(RunFolder.open(run), trial=trial, budget=budget, one_standard_error=one_se)
     if output is None:
         print_json(plan.to_json())
     else:

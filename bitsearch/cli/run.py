@@ -143,11 +143,13 @@ def _how_to_go_on(folder: Path | None) -> str:
 
 
 def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
+    within = result.within_one_standard_error
     return {
         "run": str(result.folder.path),
         "plan": str(result.folder.chosen_file),
         "report": str(page),
         "chosen": json.loads(result.best.to_json()),
+        "one_se_trial": None if within is None else within.provenance.trial,
         "verdict": result.verdict.as_json(),
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
         "full_precision": {"accuracy": result.folder.settings.full_precision.model_dump(exclude_none=True)},

@@ -51,11 +51,12 @@ class View:
 
 
 def front_figure(
-    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings
+    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, within: BitPlan | None = None
 ) -> tuple[go.Figure, dict[str, View]]:
     """The measured trials, the front, the chosen plan, lines of budgets and baseline; and the views over all metrics.
 
     Points of all traces but the front and the means over seeds carry the index of their plan as ``customdata``.
+    ``within``, the cheapest plan within one standard error of the chosen one, gets a ring.
     """
     measured = [(index, plan) for index, plan in enumerate(plans) if plan.accuracy.validation is not None]
     seed_spreads = spreads(plans, settings.metric)
@@ -74,9 +75,11 @@ def front_figure(
             name = f"{method_name(method)}, seed {seed}" if len(seeds) > 1 else method_name(method)
             traces += [_points(group, name, marker, len(seeds) > 1, settings.metric, view)] if group else []
     traces += [_spread_points(seed_spreads, view)] if seed_spreads else []
-    traces.append(
-        _chosen_points([(index, plan) for index, plan in measured if plan == chosen_plan][:1], settings.metric, view)
-    )
+    if within is not None and within != chosen_plan:
+        ringed = [(index, plan) for index, plan in measured if plan == within][:1]
+        traces.append(_marked_points("Cheapest within one standard error", ringed, RING, settings.metric, view))
+    starred = [(index, plan) for index, plan in measured if plan == chosen_plan][:1]
+    traces.append(_marked_points("Chosen plan", starred, STAR, settings.metric, view))
     on_front = {id(plan) for plan in pareto_front([plan for _, plan in measured], settings.metric)}
     for trace in traces:
         if trace.meta == "trials":
@@ -172,18 +175,23 @@ def _points(
     )
 
 
-def _chosen_points(group: Sequence[tuple[int, BitPlan]], metric: str, view: View) -> go.Scatter:
+STAR = {"symbol": "star", "color": style.ORANGE, "size": 21, "line": {"color": style.EDGE, "width": 1.5}}
+RING = {"symbol": "circle-open", "color": style.ORANGE, "size": 19, "line": {"width": 2.5}}
+
+
+def _marked_points(
+    label: str, group: Sequence[tuple[int, BitPlan]], marker: Mapping[str, object], metric: str, view: View
+) -> go.Scatter:
     plans = [plan for _, plan in group]
-    edge = {"color": style.EDGE, "width": 1.5}
     return go.Scatter(
-        name="Chosen plan",
+        name=label,
         mode="markers",
         x=_x(plans, metric, view),
         y=_y(plans),
         customdata=[index for index, _ in group],
         text=[hover_name(plan, several_seeds=False) for plan in plans],
         hovertemplate=view.hover,
-        marker={"symbol": "star", "color": style.ORANGE, "size": 21, "line": edge},
+        marker=dict(marker),
         cliponaxis=False,
     )
 

@@ -31,6 +31,7 @@ from bitsearch.report.study_figures import (
 )
 from bitsearch.report.trial_details import packed_details
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.plan_names import hover_name, is_uniform, name
 from bitsearch.runs.test_accuracy import verdict_of
@@ -58,8 +59,9 @@ def render(folder: RunFolder) -> str:
     settings, plans = folder.settings, folder.plans()
     # Without such a plan, the folder raises the InputError that says why.
     chosen_plan = best_plan(plans, settings.metric) or folder.chosen()
+    within = cheapest_within_one_standard_error(folder)
     log = folder.log()
-    front, views = front_figure(plans, chosen_plan, settings)
+    front, views = front_figure(plans, chosen_plan, settings, within)
     names = list(views)
     data = page_data(folder, plans, chosen_plan, views)
     histories_by_trial = histories(log)
@@ -89,7 +91,7 @@ def render(folder: RunFolder) -> str:
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
             facts=facts(settings, sample_counts(log), [plan.provenance.seed for plan in plans]),
-            table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names)),
+            table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names), within),
             definitions=definitions(names),
             data=data,
             figures=figures,

@@ -51,13 +51,18 @@ def table_metrics(settings: RunSettings, metrics: Sequence[str]) -> list[str]:
 
 
 def plans_table(
-    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, metrics: Sequence[str]
+    plans: Sequence[BitPlan],
+    chosen_plan: BitPlan,
+    settings: RunSettings,
+    metrics: Sequence[str],
+    within: BitPlan | None = None,
 ) -> PlansTable:
     """Full precision, the chosen plan, the uniform plans from cheap to dear, and the best plan of the other kind.
 
+    ``within`` is the cheapest plan within one standard error of the chosen one, and is marked.
     A number is best if no plan of the table within the budget has a better number.
     """
-    table_plans = _table_plans(plans, chosen_plan, settings.metric)
+    table_plans = _table_plans(plans, chosen_plan, settings.metric, within)
     values = [
         [plan.accuracy.validation, plan.accuracy.test, *(plan.costs.get(name) for name in metrics)]
         for plan in table_plans
@@ -74,7 +79,7 @@ def plans_table(
             Cell(text, best=plan.met and value is not None and value == best_value)
             for text, value, best_value in zip(texts, row, best, strict=True)
         )
-        rows.append(Row(_label(plan), _note(plan, plan == chosen_plan), cells, plan == chosen_plan))
+        rows.append(Row(_label(plan), _note(plan, plan == chosen_plan, plan == within), cells, plan == chosen_plan))
     reference = settings.full_precision
     blanks = tuple(Cell(MISSING) for _ in metrics)
     cells = (Cell(accuracy(reference.validation)), Cell(accuracy(reference.test)), *blanks)
@@ -82,13 +87,15 @@ def plans_table(
     return PlansTable(titles, (Row("Full precision", "32-bit floats, no spikes", cells), *rows))
 
 
-def _table_plans(plans: Sequence[BitPlan], chosen_plan: BitPlan, metric: str) -> list[BitPlan]:
+def _table_plans(plans: Sequence[BitPlan], chosen_plan: BitPlan, metric: str, within: BitPlan | None) -> list[BitPlan]:
     uniform_plans = [plan for plan in plans if is_uniform(plan) and plan != chosen_plan]
     if len(uniform_plans) > MAX_UNIFORM_ROWS:
         uniform_plans = pareto_front(uniform_plans, metric)
     rival_plan = judge(plans, chosen_plan, metric).rival
     if rival_plan is not None and rival_plan not in uniform_plans:
         uniform_plans.append(rival_plan)
+    if within is not None and within not in (chosen_plan, *uniform_plans):
+        uniform_plans.append(within)
     return [chosen_plan, *sorted(uniform_plans, key=lambda plan: (is_uniform(plan), plan.costs.get(metric, 0.0)))]
 
 
@@ -101,9 +108,10 @@ def _label(plan: BitPlan) -> str:
     return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else kind(plan).capitalize()
 
 
-def _note(plan: BitPlan, is_chosen: bool) -> str:
+def _note(plan: BitPlan, is_chosen: bool, is_within: bool) -> str:
     parts = ["chosen"] if is_chosen else []
     parts += [f"trial {plan.provenance.trial}"]
+    parts += ["cheapest within one standard error"] if is_within else []
     parts += [] if plan.met else ["over the budget"]
     return ", ".join(parts)
 

@@ -156,6 +156,11 @@ class RunFolder:
         return self.path / "test.safetensors"
 
     @property
+    def validation_file(self) -> Path:
+        """``validation.safetensors``: likewise, which of the validation split; of the chosen plan and cheaper ones."""
+        return self.path / "validation.safetensors"
+
+    @property
     def report_file(self) -> Path:
         """``pareto.html``."""
         return self.path / "pareto.html"

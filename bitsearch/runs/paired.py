@@ -9,6 +9,21 @@ from scipy.stats import binomtest
 CONFIDENCE = 0.95
 
 
+def standard_error(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Of the difference of two accuracies on the same samples, both ``[N]``: √(Σ(dᵢ - d̄)²/(N - 1)/N), a share of these.
+
+    >>> from bitsearch.runs.paired import standard_error
+    >>> right = np.arange(100) < 90
+    >>> standard_error(right, right)
+    0.0
+    """
+    assert first.shape == second.shape
+    if len(first) < 2:
+        return 0.0
+    differences = first.astype(np.float64) - second
+    return float(np.std(differences, ddof=1) / np.sqrt(len(first)))
+
+
 @dataclass(frozen=True)
 class PairedDifference:
     """The first accuracy minus the second, with its 95 % interval, all as shares of the samples."""

@@ -8,17 +8,30 @@ from bitsearch.cost.budget import parse_request, split_request
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.one_standard_error import require_within_one_standard_error
 from bitsearch.runs.pareto import best_plan
 
 
-def select_plan(folder: RunFolder, *, trial: int | None = None, budget: str | None = None) -> BitPlan:
-    """The chosen plan, one trial's, or the best by validation within another budget of the run's metric.
+def select_plan(
+    folder: RunFolder, *, trial: int | None = None, budget: str | None = None, one_standard_error: bool = False
+) -> BitPlan:
+    """The chosen plan, one trial's, the best by validation within another budget, or the cheapest within one error.
+
+    Args:
+        folder: of the run.
+        trial: its number.
+        budget: another than the run's own, of any metric.
+        one_standard_error: the plan of :func:`bitsearch.runs.one_standard_error.require_within_one_standard_error`.
 
     Raises:
-        InputError: both given, no such trial, a malformed budget, or one that no trial meets (names the cheapest).
+        InputError: several given, no such trial, a malformed budget, or one that no trial meets (names the cheapest).
     """
-    if trial is not None and budget is not None:
-        raise InputError("--trial and --budget were both given; give one of them")
+    options = {"--trial": trial is not None, "--budget": budget is not None, "--one-se": one_standard_error}
+    chosen = [name for name, is_given in options.items() if is_given]
+    if len(chosen) > 1:
+        raise InputError(f"{chosen[0]} and {chosen[1]} were both given; give one of them")
+    if one_standard_error:
+        return require_within_one_standard_error(folder)
     if trial is not None:
         return folder.plan(trial)
     if budget is None:

@@ -1,6 +1,7 @@
 """What a finished run says of the test split, which is read once."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from bitsearch.train.evaluate import correct_samples
 from bitsearch.train.task import Task
 
 Correct = dict[str, NDArray[np.bool_]]
-"""Which test samples were classified correctly, ``[N]``, by the name of the weights: ``trial-0004``."""
+"""Which samples of a split were classified correctly, ``[N]``, by the name of the weights: ``trial-0004``."""
 
 
 def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
@@ -32,11 +33,11 @@ def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> No
     if test is None:
         return
     batch_size = task.space.training.at_once
-    table = _read(folder)
+    table = read_correct(folder.test_file)
 
     def measure(measured: nn.Module, row: str) -> float:
         table[row] = correct_samples(measured, test, batch_size).numpy()
-        write_whole(folder.test_file, save(table))
+        record_correct(folder.test_file, table)
         return int(table[row].sum()) / len(table[row])
 
     if settings.full_precision.test is None:
@@ -47,7 +48,7 @@ def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> No
         if plan.accuracy.test is None:
             assert plan.provenance.trial is not None
             row = folder.weights_file(plan.provenance.trial).stem
-            accuracy = measure(_load_trial(folder, plan, network), row)
+            accuracy = measure(load_trial(folder, plan, network), row)
             measured = plan.accuracy.model_copy(update={"test": accuracy})
             folder.write_plan(plan.model_copy(update={"accuracy": measured}))
 
@@ -58,24 +59,29 @@ def verdict_of(folder: RunFolder) -> Verdict:
     Raises:
         InputError: no trial meets the budget yet, or a file of the run cannot be read.
     """
-    plans, table = folder.plans(), _read(folder)
+    plans, table = folder.plans(), read_correct(folder.test_file)
     trials = [plan.provenance.trial for plan in plans if plan.provenance.trial is not None]
     names = {trial: folder.weights_file(trial).stem for trial in trials}
     correct = {trial: table[row] for trial, row in names.items() if row in table}
     return judge(plans, folder.chosen(), folder.settings.metric, correct)
 
 
-def _read(folder: RunFolder) -> Correct:
-    """Empty where a run of an earlier version did not keep it."""
-    if not folder.test_file.is_file():
+def record_correct(path: Path, table: Correct) -> None:
+    """Write which samples of a split the networks of a run got right."""
+    write_whole(path, save(table))
+
+
+def read_correct(path: Path) -> Correct:
+    """What :func:`record_correct` wrote; empty where a run of an earlier version did not keep it."""
+    if not path.is_file():
         return {}
     try:
-        table = load_file(folder.test_file)
+        table = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{folder.test_file} is not a safetensors file: {error}") from error
+        raise InputError(f"{path} is not a safetensors file: {error}") from error
     shapes = {row.shape for row in table.values()}
     if len(shapes) > 1 or any(row.dtype != bool or row.ndim != 1 for row in table.values()):
-        raise InputError(f"{folder.test_file} is not what a run wrote: its tensors must be bool [N], all of one length")
+        raise InputError(f"{path} is not what a run wrote: its tensors must be bool [N], all of one length")
     return table
 
 
@@ -91,7 +97,7 @@ def _reported(folder: RunFolder) -> Iterable[BitPlan]:
     return [plan for plan in plans if plan.provenance.trial in trials]
 
 
-def _load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Module:
+def load_trial(folder: RunFolder, plan: BitPlan, network: nn.Module) -> nn.Module:
     """The quantized network of a trial with its weights; ``network`` is the float one, left as it is."""
     assert plan.provenance.trial is not None
     quantized = apply(plan, network)

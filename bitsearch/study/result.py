@@ -16,6 +16,7 @@ from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.registry import OBJECT
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import to_dataframe
 from bitsearch.runs.rebuild import rebuild
 from bitsearch.runs.test_accuracy import verdict_of
@@ -47,6 +48,14 @@ class SearchResult:
     def best(self) -> BitPlan:
         """The plan with the best validation accuracy that meets the budget."""
         return self.folder.chosen()
+
+    @property
+    def within_one_standard_error(self) -> BitPlan | None:
+        """The cheapest plan that validation cannot tell from the best: within one standard error, paired over samples.
+
+        None in a run that does not record which samples its plans got right, as one of an earlier version.
+        """
+        return cheapest_within_one_standard_error(self.folder)
 
     @property
     def front(self) -> pd.DataFrame:

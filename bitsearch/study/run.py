@@ -21,6 +21,7 @@ from bitsearch.plan import Accuracy
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
+from bitsearch.runs.one_standard_error import record_validation
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import check_resumable, lock_run_folder
 from bitsearch.runs.test_accuracy import evaluate_test_split
@@ -290,6 +291,7 @@ def _run(
     # A test sample that cannot be read costs nothing of what was found.
     _write_results(folder)
     evaluate_test_split(folder, task, network)
+    record_validation(folder, task, network)
     _write_results(folder)
     processes.shutdown(str(folder.path))
     return SearchResult(folder, task.untrained, task.examples)

@@ -38,7 +38,9 @@ def test_the_json_result_is_all_there_is_on_stdout(ran):
     cwd, finished = ran
     assert finished.returncode == 0, finished.stderr
     result = json.loads(finished.stdout)
-    assert set(result) == {"run", "plan", "report", "chosen", "verdict", "baselines", "full_precision"}
+    assert set(result) == {
+        *("run", "plan", "report", "chosen", "one_se_trial", "verdict", "baselines", "full_precision")
+    }
     assert result["run"].startswith("reports/tiny-")
     chosen = BitPlan.load(cwd / result["plan"])
     assert json.loads(chosen.to_json()) == result["chosen"]
@@ -128,6 +130,13 @@ def test_another_budget_of_a_run_is_exported_in_any_metric(call, ran_on_a_target
     finished = call("export", "run", "--budget", "s_ace=2x", cwd=ran_on_a_target[0])
     plan = BitPlan.from_json(finished.stdout)
     assert (plan.budget[0].metric, plan.budget[0].requested, plan.met) == ("s_ace", "2x", True)
+
+
+def test_the_cheapest_plan_within_one_standard_error_is_exported(call, ran_on_a_target):
+    plan = BitPlan.from_json(call("export", "run", "--one-se", cwd=ran_on_a_target[0]).stdout)
+    chosen = BitPlan.from_json(call("export", "run", cwd=ran_on_a_target[0]).stdout)
+    assert plan.met
+    assert plan.costs["weight_memory"] <= chosen.costs["weight_memory"]
 
 
 def test_a_target_that_the_network_does_not_fit_ends_with_one_line_and_writes_nothing(

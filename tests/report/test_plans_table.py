@@ -28,3 +28,12 @@ def test_table_shows_the_best_adaptive_plan_where_a_uniform_one_won(make_plan, m
     assert [row.label for row in table.rows] == ["Full precision", "Uniform w3 s4 T1", "Adaptive"]
     # Not measured, and said so.
     assert table.rows[2].cells[1].text == "—"
+
+
+def test_the_cheapest_plan_within_one_standard_error_is_marked(run_folder):
+    plans, chosen, settings = run_folder.plans(), run_folder.chosen(), run_folder.settings
+    within = next(plan for plan in plans if plan.provenance.method == "adaptive" and plan != chosen)
+    table = plans_table(plans, chosen, settings, ["bit_budget"], within)
+    notes = [row.note for row in table.rows if "cheapest within one standard error" in row.note]
+    assert [note.split(", ")[0] for note in notes] == [f"trial {within.provenance.trial}"]
+    assert table.rows[1].chosen

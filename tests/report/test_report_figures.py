@@ -252,3 +252,12 @@ def test_what_every_budget_and_the_hardware_meant(make_settings, two_budgets):
         "The hardware has Weight memory of at most 64 KiB. "
         "The hardware has Working memory, peak of at most 48 KiB."
     )
+
+
+def test_the_cheapest_plan_within_one_standard_error_has_a_ring(run_folder):
+    plans, chosen = run_folder.plans(), run_folder.chosen()
+    within = next(plan for plan in plans if plan != chosen)
+    figure, _ = front_figure(plans, chosen, run_folder.settings, within)
+    ring = next(trace for trace in figure.data if trace.name == "Cheapest within one standard error")
+    assert list(ring.customdata) == [plans.index(within)]
+    assert figure.data[-1].name == "Chosen plan"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.runs.paired import paired_difference
+from bitsearch.runs.paired import paired_difference, standard_error
 
 
 def counts(both, first_only, second_only, neither):
@@ -52,3 +52,10 @@ def test_it_is_shown_where_mcnemars_exact_test_rejects(both, first_only, second_
     assert difference.low <= difference.difference <= difference.high
     swapped = paired_difference(*reversed(counts(both, first_only, second_only, neither)))
     assert (swapped.low, swapped.high) == pytest.approx((-difference.high, -difference.low))
+
+
+def test_the_standard_error_is_that_of_the_mean_of_the_differences():
+    # 6 of 100 differences are 1, 2 are -1: the mean is 0.04, their sum of squares 8 - 100 · 0.04².
+    error = standard_error(*counts(80, 6, 2, 12))
+    assert error == pytest.approx(math.sqrt((8 - 100 * 0.04**2) / 99 / 100), rel=1e-12)
+    assert standard_error(*counts(80, 0, 0, 20)) == 0

@@ -40,6 +40,9 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         table.add_row(Text(label), *measured, *costs, style=style)
 
     add_row(f"chosen: {describe(best)}", best, "bold green")
+    within = result.within_one_standard_error
+    if within is not None and within != best:
+        add_row(f"cheapest within one standard error: {describe(within)}", within)
     for plan in result.uniform[:MAX_BASELINE_ROWS]:
         add_row(describe(plan), plan)
     full_precision = settings.full_precision
