@@ -1,5 +1,6 @@
 """``bitsearch compare``."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from bitsearch.cli.options import (
     WeightsOption,
 )
 from bitsearch.cli.space_options import space_from_options
-from bitsearch.cli.terminal.console import Console, make_console
+from bitsearch.cli.terminal.console import Console, make_console, print_json
 from bitsearch.cli.terminal.progress import Bars
 
 DEFAULT_METHODS = "adaptive,sensitivity,uniform,random,full_precision"
@@ -47,6 +48,7 @@ def compare(
     ] = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
     errors = make_console(quiet=quiet, verbose=verbose)
@@ -77,4 +79,15 @@ def compare(
         folder = bars.folder.parent if bars.folder is not None else None
         errors.print(f"Interrupted. To go on, give the same command with --out {folder}", highlight=False)
         raise typer.Exit(130) from None
-    print_comparison(comparison, write_comparison(comparison), Console())
+    page = write_comparison(comparison)
+    if as_json:
+        content = {
+            "folder": str(comparison.path),
+            "page": str(page),
+            # pandas writes what is missing as null.
+            "results": json.loads(comparison.results.to_json(orient="records", double_precision=15)),
+            "verdicts": [{"seed": seed} | verdict.as_json() for seed, verdict in comparison.verdicts.items()],
+        }
+        print_json(json.dumps(content, indent=2))
+    else:
+        print_comparison(comparison, page, Console())

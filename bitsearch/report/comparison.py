@@ -169,6 +169,7 @@ def write_comparison(comparison: Comparison) -> Path:
         .render(
             settings=comparison.runs[0].folder.settings,
             seeds=len(comparison.runs),
+            verdicts=comparison.verdicts,
             heads=titles,
             rows=rows,
             style=Markup(page_part("page.css")),  # nosec B704

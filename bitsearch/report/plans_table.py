@@ -62,7 +62,7 @@ def plans_table(
     ``within`` is the cheapest plan within one standard error of the chosen one, and is marked.
     A number is best if no plan of the table within the budget has a better number.
     """
-    table_plans = _table_plans(plans, chosen_plan, settings.metric, within)
+    table_plans = _table_plans(plans, chosen_plan, settings, within)
     values = [
         [plan.accuracy.validation, plan.accuracy.test, *(plan.costs.get(name) for name in metrics)]
         for plan in table_plans
@@ -87,11 +87,14 @@ def plans_table(
     return PlansTable(titles, (Row("Full precision", "32-bit floats, no spikes", cells), *rows))
 
 
-def _table_plans(plans: Sequence[BitPlan], chosen_plan: BitPlan, metric: str, within: BitPlan | None) -> list[BitPlan]:
+def _table_plans(
+    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, within: BitPlan | None
+) -> list[BitPlan]:
+    metric = settings.metric
     uniform_plans = [plan for plan in plans if is_uniform(plan) and plan != chosen_plan]
     if len(uniform_plans) > MAX_UNIFORM_ROWS:
         uniform_plans = pareto_front(uniform_plans, metric)
-    rival_plan = judge(plans, chosen_plan, metric).rival
+    rival_plan = judge(plans, chosen_plan, metric, by_method=bool(settings.space.search.methods)).rival
     if rival_plan is not None and rival_plan not in uniform_plans:
         uniform_plans.append(rival_plan)
     if within is not None and within not in (chosen_plan, *uniform_plans):

@@ -63,7 +63,8 @@ def verdict_of(folder: RunFolder) -> Verdict:
     trials = [plan.provenance.trial for plan in plans if plan.provenance.trial is not None]
     names = {trial: folder.weights_file(trial).stem for trial in trials}
     correct = {trial: table[row] for trial, row in names.items() if row in table}
-    return judge(plans, folder.chosen(), folder.settings.metric, correct)
+    by_method = bool(folder.settings.space.search.methods)
+    return judge(plans, folder.chosen(), folder.settings.metric, correct, by_method=by_method)
 
 
 def record_correct(path: Path, table: Correct) -> None:
@@ -87,7 +88,8 @@ def read_correct(path: Path) -> Correct:
 
 def _reported(folder: RunFolder) -> Iterable[BitPlan]:
     plans, chosen = folder.plans(), folder.chosen()
-    rival = judge(plans, chosen, folder.settings.metric).rival
+    by_method = bool(folder.settings.space.search.methods)
+    rival = judge(plans, chosen, folder.settings.metric, by_method=by_method).rival
     trials = {plan.provenance.trial for plan in [*folder.front(), chosen, *([] if rival is None else [rival])]}
     for method in folder.settings.space.search.methods:
         best = best_plan([plan for plan in plans if plan.provenance.method == method], folder.settings.metric)

@@ -19,7 +19,7 @@ from bitsearch.text import accuracy, cost, points
 
 @dataclass(frozen=True)
 class Verdict:
-    """The chosen plan beside the best plan within the budget of the other kind: uniform, or searched."""
+    """The chosen plan beside the best plan within the budget of another kind: uniform, searched, another method's."""
 
     metric: str
     """Of the costs that are compared."""
@@ -115,6 +115,8 @@ def judge(
     chosen: BitPlan,
     metric: str,
     correct: Mapping[int, NDArray[np.bool_]] | None = None,
+    *,
+    by_method: bool = False,
 ) -> Verdict:
     """Set the chosen plan beside the best of the other kind.
 
@@ -123,20 +125,27 @@ def judge(
         chosen: the best of them within the budget.
         metric: the front's axis.
         correct: by trial, which samples of the test split it got right.
+        by_method: True where methods were compared: a plan of any other method is of another kind.
     """
+
+    def is_alike(plan: BitPlan) -> bool:
+        if by_method:
+            return plan.provenance.method == chosen.provenance.method
+        return is_uniform(plan) == is_uniform(chosen)
+
     feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
-    opposites = [plan for plan in plans if is_uniform(plan) != is_uniform(chosen)]
+    opposites = [plan for plan in plans if not is_alike(plan)]
     rival = best_plan(opposites, metric)
     kinds = {kind(plan) for plan in opposites}
-    usual = "searched" if is_uniform(chosen) else "uniform"
+    usual = "other" if by_method else "searched" if is_uniform(chosen) else "uniform"
     trials = [] if rival is None else [chosen.provenance.trial, rival.provenance.trial]
     measured = [row for trial in trials if trial is not None and (row := (correct or {}).get(trial)) is not None]
     return Verdict(
         metric=metric,
         chosen=chosen,
         rival=rival,
-        chosen_from=sum(is_uniform(plan) == is_uniform(chosen) for plan in feasible),
-        rival_from=sum(is_uniform(plan) != is_uniform(chosen) for plan in feasible),
+        chosen_from=sum(is_alike(plan) for plan in feasible),
+        rival_from=sum(not is_alike(plan) for plan in feasible),
         difference=paired_difference(*measured) if len(measured) == 2 else None,
         rival_kind=next(iter(kinds)) if len(kinds) == 1 else usual,
         over_budget=bool(opposites),

@@ -18,6 +18,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.progress import Progress
+from bitsearch.runs.verdict import Verdict
 from bitsearch.space import MethodName, SearchSpace
 from bitsearch.study.result import SearchResult
 from bitsearch.study.run import search
@@ -75,6 +76,11 @@ class Comparison:
         grouped = numbers.groupby(level=0, sort=False).agg(["mean", "std", "count"])
         summary: pd.DataFrame = grouped.reindex(list(self.methods))
         return summary
+
+    @property
+    def verdicts(self) -> dict[int, Verdict]:
+        """By seed, whether the best method's plan is better than the best of all others, on the same test samples."""
+        return {run.folder.settings.seed: run.verdict for run in self.runs}
 
     def plans(self, method: str) -> list[BitPlan]:
         """All of a method's plans, of every seed."""

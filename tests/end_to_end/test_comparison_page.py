@@ -1,5 +1,7 @@
 """A comparison through the real command, and what it says against its trials."""
 
+import html
+import json
 import statistics
 
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 
 from bitsearch.report.comparison import comparison_table
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.study.compare import compare
 
 pytestmark = pytest.mark.training
@@ -92,6 +95,22 @@ def test_the_page_needs_nothing_else_and_names_every_method(compared):
         assert method.replace("_", " ") in page
     assert "<script src" not in page
     assert '<link rel="stylesheet"' not in page
+
+
+def test_every_seed_has_the_verdict_of_its_run_in_terminal_page_and_json(compared, call):
+    folder, printed = compared
+    page = html.unescape((folder / "comparison.html").read_text(encoding="utf-8"))
+    lines = " ".join(printed.split())
+    options = ["--space", "tiny.toml", "--budget", "s_ace=4x", "--seeds", 2, "--trials", 1, "--out", "found", "--json"]
+    finished = call("compare", "--methods", ",".join(METHODS), *options, cwd=folder.parent)
+    found = json.loads(finished.stdout)
+    assert [row["method"] for row in found["results"]] == METHODS * 2
+    for seed, said in enumerate(found["verdicts"]):
+        verdict = verdict_of(RunFolder.open(folder / f"seed-{seed}"))
+        assert said == {"seed": seed} | json.loads(json.dumps(verdict.as_json()))
+        assert verdict.rival.provenance.method != verdict.chosen.provenance.method
+        assert " ".join(f"seed {seed}: {verdict.text}".split()) in lines
+        assert f"{verdict.headline}:</strong> {verdict.explanation}" in page
 
 
 def test_a_second_call_trains_nothing_and_finds_the_same(compared):

@@ -130,3 +130,19 @@ def test_a_damaged_table_is_named(finished_run, tmp_path, content):
     folder.test_file.write_bytes(content) if isinstance(content, bytes) else save_file(content, folder.test_file)
     with pytest.raises(InputError, match=r"test\.safetensors is not"):
         verdict_of(folder)
+
+
+def test_where_methods_are_compared_the_rival_is_the_best_of_the_others():
+    plans = [
+        make_plan(0, 4, 0.98, test=0.99),
+        make_plan(1, 5, 0.97, "sensitivity", test=0.9),
+        make_plan(2, 3, 0.96, "uniform", test=0.8),
+        make_plan(3, 4, 0.95, test=0.7),
+    ]
+    correct = {0: right(100, 0), 1: right(100, *range(10)), 2: right(100, *range(20))}
+    result = judge(plans, plans[0], "bit_budget", correct, by_method=True)
+    assert (result.rival, result.rival_kind, result.chosen_from, result.rival_from) == (plans[1], "other", 2, 2)
+    assert result.difference.difference == pytest.approx(0.09)
+    result = judge([plans[0], plans[1]], plans[0], "bit_budget", correct, by_method=True)
+    assert result.rival_kind == "sensitivity"
+    assert "the best of 1 sensitivity plan within the budget" in words(result)

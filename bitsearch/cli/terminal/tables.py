@@ -72,6 +72,8 @@ def print_comparison(comparison: "Comparison", page: Path, console: Console) -> 
     for row in rows:
         table.add_row(row.method, *(Text(cell.text, style="bold green" if cell.best else "") for cell in row.cells))
     console.print(table)
+    for seed, verdict in comparison.verdicts.items():
+        console.print(Text(f"seed {seed}: {verdict.text}"), highlight=False)
     for label, path in (("table", comparison.path / "comparison.csv"), ("page", page), ("runs", comparison.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
 
