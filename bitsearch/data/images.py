@@ -63,12 +63,12 @@ class AugmentedImages(Images):
         return crop_and_flip(inputs, generator, self.crops)
 
 
-def image_splits(parts: Mapping[str, tuple[Tensor, Tensor]], *, classes: int, crops: Crops | None) -> Splits:
+def image_splits(parts: Mapping[str, tuple[Tensor, Tensor]], *, classes: Sequence[str], crops: Crops | None) -> Splits:
     """Splits of images in memory, normalized by the channels' means and standard deviations over the training split.
 
     Args:
         parts: (``uint8`` pixels ``[N, C, H, W]``, labels ``[N]``) of ``train``, ``validation`` and ``test``.
-        classes: their number.
+        classes: their names.
         crops: how training batches are augmented; None leaves them as they are.
     """
     statistics = channel_statistics(parts["train"][0])
@@ -76,7 +76,17 @@ def image_splits(parts: Mapping[str, tuple[Tensor, Tensor]], *, classes: int, cr
     if crops is not None:
         splits["train"] = AugmentedImages(*parts["train"], *statistics, crops)
     shape = tuple(parts["train"][0].shape[1:])
-    return Splits(splits["train"], splits["validation"], splits["test"], input_shape=shape, classes=classes)
+    mean, deviation = (tuple(values.flatten().tolist()) for values in statistics)
+    return Splits(
+        splits["train"],
+        splits["validation"],
+        splits["test"],
+        input_shape=shape,
+        classes=len(classes),
+        class_names=tuple(classes),
+        mean=mean,
+        deviation=deviation,
+    )
 
 
 def split_images(
@@ -102,7 +112,7 @@ def split_images(
     for split, indices in split_indices.items():
         pixels, part = sources[split]
         parts[split] = (pixels[indices], torch.from_numpy(part.labels[indices]))
-    return image_splits(parts, classes=len(classes), crops=crops)
+    return image_splits(parts, classes=classes, crops=crops)
 
 
 def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,12 @@ class Splits:
     classes: int
     frames: int | None = None
     """Length of the time axis of event data; None for data without one."""
+    class_names: tuple[str, ...] | None = None
+    """By label; None where classes have numbers only."""
+    mean: tuple[float, ...] | None = None
+    """By channel, of what the data hold, such as pixels from 0 to 255: an input is (x − mean) / deviation. None where
+    nothing is known of that."""
+    deviation: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.frames is not None:

@@ -7,19 +7,28 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from bitsearch.data.splits import Splits
 from bitsearch.deploy.integer.bitpacking import pack_bits
 from bitsearch.deploy.integer.bounds import signed_bits
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.packed_file import FORMAT_VERSION, PREFIX, WIDTHS, RunWidths, checksum, stored_levels
 from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis
+from bitsearch.deploy.integer.source import Source
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.files import write_whole
+from bitsearch.layers.weights import weights_checksum
 from bitsearch.plan import BitPlan
 
 
 @torch.no_grad()
-def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan | None = None) -> int:
+def pack(
+    network: nn.Module,
+    example_input: Tensor,
+    path: str | os.PathLike[str],
+    plan: BitPlan | None = None,
+    splits: Splits | None = None,
+) -> int:
     """Write a trained quantized network to ``path``.
 
     Args:
@@ -27,6 +36,7 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         example_input: a batch ``[N, ...]`` or ``[F, N, ...]``, N > 1, to trace the network and to observe widths with.
         path: file to write, whole or not at all.
         plan: kept in the file, so that :func:`bitsearch.verify` finds the network again.
+        splits: the data, whose class names and scaling of inputs are written into the file.
 
     Returns:
         The bytes of its tensors, header not included.
@@ -55,9 +65,17 @@ def pack(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str]
         "widths": WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),
         "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
     }
+    parts["source"] = _source(network, splits).model_dump_json(exclude_none=True)
     header = {"format": str(FORMAT_VERSION), **parts, "sha256": checksum(parts, tensors)}
     write_whole(Path(path), save(tensors, {PREFIX + key: value for key, value in header.items()}))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _source(network: nn.Module, splits: Splits | None) -> Source:
+    weights = weights_checksum(network)
+    if splits is None:
+        return Source(weights=weights)
+    return Source(weights=weights, classes=splits.class_names, mean=splits.mean, deviation=splits.deviation)
 
 
 class MinMaxObserver:

@@ -20,6 +20,7 @@ from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_multi_step
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
+from bitsearch.layers.weights import weights_checksum
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.train.predict import predict
@@ -94,7 +95,7 @@ def verify(
         batch_size: of them at a time.
 
     Raises:
-        InputError: the file is of another network: its layers have other names, bits or time steps.
+        InputError: the file is of another network: its layers have other names, bits or time steps, or other weights.
 
     >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
     >>> size = bitsearch.pack(network, task.examples, "network.packed")
@@ -103,6 +104,12 @@ def verify(
     """
     lowered = lower(network, example_input)
     _check_same_network(packed, lowered.program.layers)
+    weights = weights_checksum(network)
+    if packed.source.weights not in (None, weights):
+        raise InputError(
+            f"the file was packed from other weights, with SHA-256 {packed.source.weights[:12]}…, not {weights[:12]}…; "
+            "give those of its trial with --weights"
+        )
     replay, reference = packed.replay(), Float64Reference(lowered)
     fraction = replay.analysis.values[-1].fraction
     maxima = MinMaxObserver()

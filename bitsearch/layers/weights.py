@@ -1,5 +1,6 @@
 """Weights of a network as a safetensors file."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in _bare(network).state_dict().items()}
     write_whole(Path(path), save(state))
+
+
+def weights_checksum(network: nn.Module) -> str:
+    """SHA-256 of the state that :func:`save_weights` writes: of each tensor by name, name and bytes, zero-ended."""
+    digest = hashlib.sha256()
+    for name, value in sorted(_bare(network).state_dict().items()):
+        content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        digest.update(name.encode() + b"\0" + content + b"\0")
+    return digest.hexdigest()
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:

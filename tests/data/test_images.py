@@ -86,7 +86,7 @@ def test_splits_are_normalized_by_the_training_part():
         name: (torch.randint(low, high, (40, 2, 3, 3), generator=generator).to(torch.uint8), torch.arange(40) % 4)
         for name, low, high in (("train", 0, 100), ("validation", 50, 256), ("test", 100, 256))
     }
-    splits = image_splits(parts, classes=4, crops=None)
+    splits = image_splits(parts, classes="abcd", crops=None)
     assert (splits.input_shape, splits.classes) == ((2, 3, 3), 4)
     train = parts["train"][0].double()
     mean, deviation = train.mean((0, 2, 3)).view(2, 1, 1), train.std((0, 2, 3), correction=0).view(2, 1, 1)

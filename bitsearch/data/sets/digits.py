@@ -19,10 +19,20 @@ def digits(*, split_seed: int = 0) -> Splits:
     images, labels = load_digits(return_X_y=True)
     indices = split_indices(labels, split_seed)
     inputs = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8)
-    inputs = (inputs - inputs[indices["train"]].mean()) / inputs[indices["train"]].std()
+    mean, deviation = inputs[indices["train"]].mean(), inputs[indices["train"]].std()
+    inputs = (inputs - mean) / deviation
     targets = torch.tensor(labels)
     parts = {name: TensorDataset(inputs[part], targets[part]) for name, part in indices.items()}
-    return Splits(parts["train"], parts["validation"], parts["test"], input_shape=(1, 8, 8), classes=10)
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        input_shape=(1, 8, 8),
+        classes=10,
+        class_names=tuple("0123456789"),
+        mean=(float(mean),),
+        deviation=(float(deviation),),
+    )
 
 
 def split_indices(labels: np.ndarray, split_seed: int) -> dict[str, np.ndarray]:

@@ -110,6 +110,7 @@ def event_camera(
         input_shape=shape,
         classes=len(train.classes),
         frames=frames,
+        class_names=tuple(train.classes),
     )
 
 

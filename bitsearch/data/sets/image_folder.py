@@ -70,7 +70,7 @@ def image_folder(
         name: (piece, torch.tensor([label for _, label in samples[name]]))
         for name, piece in zip(samples, pieces, strict=True)
     }
-    return image_splits(parts, classes=len(train.classes), crops=Crops() if augment else None)
+    return image_splits(parts, classes=train.classes, crops=Crops() if augment else None)
 
 
 def find_folders(name: str, root: Path, parts: tuple[str, str]) -> "tuple[ImageFolder, ImageFolder]":

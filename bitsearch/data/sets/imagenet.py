@@ -124,6 +124,9 @@ def imagenet(
         test=make_part(val.samples, split_indices["test"]),
         input_shape=(3, size, size),
         classes=len(train.classes),
+        class_names=tuple(train.classes),
+        mean=tuple(255 * value for value in MEAN),
+        deviation=tuple(255 * value for value in DEVIATION),
     )
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from torch import Tensor, nn
 
 from bitsearch.cost import Target
+from bitsearch.data.splits import Splits
 from bitsearch.deploy.formats.format import ExportRequest, ExportResult
 from bitsearch.deploy.integer.packed_file import RunWidths, read
 from bitsearch.deploy.lower.trained_layers import trained_layers
@@ -51,6 +52,7 @@ def export(request: ExportRequest) -> ExportResult:
         request.task.space,
         request.report,
         request.verdict,
+        request.task.splits,
     )
     lines = (f"{request.output}: choose a licence in {CARD}, in place of {LICENCE}",)
     return ExportResult(lines if unpacked is None else (*lines, f"no packed file: {unpacked}"))
@@ -64,6 +66,7 @@ def export_hub_folder(
     space: SearchSpace,
     report: Path | None = None,
     verdict: str | None = None,
+    splits: Splits | None = None,
 ) -> str | None:
     """Make the folder ``path``, whole or not at all.
 
@@ -75,6 +78,7 @@ def export_hub_folder(
         space: the plan's; a data folder and the path of a target file are left out of the copy.
         report: page of the run, to copy if there is one.
         verdict: what the run says of the plan beside uniform bits, for the card.
+        splits: the data, as for :func:`bitsearch.pack`.
 
     Returns:
         Why there is no packed file; None if there is one.
@@ -98,7 +102,7 @@ def export_hub_folder(
         write_whole(draft / SPACE, to_toml(portable(space)))
         unpacked, widths = None, None
         try:
-            pack(network, example_input, draft / PACKED, plan)
+            pack(network, example_input, draft / PACKED, plan, splits)
             widths = read(draft / PACKED).widths
         except InputError as error:
             unpacked = str(error)

@@ -11,7 +11,7 @@ The tensors together take exactly the bytes that the cost model calls ``weight_m
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,25 @@ from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
+from bitsearch.deploy.integer.source import Source
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.quant.uniform import q_max
 from bitsearch.validation import Frozen, Name, explain
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
-READABLE = ("2", "3", "4", "5")
-"""Format 4 is format 5 without transposed convolutions, settings of neurons, ``neuron``, ``synapses`` and
-``weight_of``; 3 also lacks ``fire`` and repeated inputs, 2 also ``scale``."""
+READABLE = ("2", "3", "4", "5", "6")
+"""Format 5 is format 6 without ``source``; 4 also lacks transposed convolutions, settings of neurons, ``neuron``,
+``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs, 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
 
 PREFIX = "bitsearch."
 
-_PARTS = ("program", "widths", "plan")
+_PARTS = ("program", "widths", "plan", "source")
+_PARTS_UNTIL_5 = _PARTS[:-1]
 
 
 class RunWidths(Frozen):
@@ -79,6 +81,8 @@ class PackedNetwork:
     widths: Mapping[str, RunWidths]
     """By operation."""
     plan: BitPlan | None
+    source: Source = field(default_factory=Source)
+    """Empty in files before format 6."""
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -121,10 +125,11 @@ def _read(container: Any, path: str) -> PackedNetwork:
         raise InputError(
             f"{path} is {description}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"
         )
-    missing = [key for key in (*_PARTS, "sha256") if PREFIX + key not in metadata]
+    keys = _PARTS if version == str(FORMAT_VERSION) else _PARTS_UNTIL_5
+    missing = [key for key in (*keys, "sha256") if PREFIX + key not in metadata]
     if missing:
         raise InputError(f"{path} is not a packed file: its header lacks {PREFIX}{missing[0]}")
-    parts = {key: metadata[PREFIX + key] for key in _PARTS}
+    parts = {key: metadata[PREFIX + key] for key in keys}
     program = Program.from_json(parts["program"], f"{path} is not a packed file: program")
     tensors = _tensors(container, program, path)
     if checksum(parts, tensors) != metadata[f"{PREFIX}sha256"]:
@@ -133,13 +138,14 @@ def _read(container: Any, path: str) -> PackedNetwork:
     plan = BitPlan.from_json(parts["plan"], f"{path}: plan") if parts["plan"] else None
     try:
         widths = WIDTHS.validate_json(parts["widths"], strict=True)
-        packed = PackedNetwork(program, numbers, widths, plan)
+        source = Source.model_validate_json(parts.get("source", "{}"), strict=True)
+        packed = PackedNetwork(program, numbers, widths, plan, source)
         # Nothing is handed out that could not run.
         _ = packed.analysis
     except InputError as error:
         raise InputError(f"{path} is not a packed file that can run: {error}") from error
     except ValidationError as error:
-        raise InputError(f"{path} is not a packed file: widths: {explain(error)}") from error
+        raise InputError(f"{path} is not a packed file: widths or source: {explain(error)}") from error
     return packed
 
 
@@ -168,10 +174,10 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
 
 
 def checksum(parts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the header's parts, then of every tensor's name and bytes, sorted by name; each ends with a zero."""
+    """SHA-256 of the header's parts, then of every tensor's name and bytes by name; each ends with a zero."""
     digest = hashlib.sha256()
-    for key in _PARTS:
-        digest.update(parts[key].encode() + b"\0")
+    for part in parts.values():
+        digest.update(part.encode() + b"\0")
     for name in sorted(tensors):
         digest.update(name.encode() + b"\0" + tensors[name].numpy().tobytes() + b"\0")
     return digest.hexdigest()

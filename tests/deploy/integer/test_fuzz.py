@@ -51,14 +51,16 @@ class File:
         length = int.from_bytes(data[:8], "little")
         self.entries = json.loads(data[8 : 8 + length])
         metadata = self.entries.pop("__metadata__")
-        self.parts = {key: metadata[f"bitsearch.{key}"] for key in ("program", "widths", "plan")}
+        self.parts = {key: metadata[f"bitsearch.{key}"] for key in ("program", "widths", "plan", "source")}
         self.payload = data[8 + length :]
-        self.content = {key: json.loads(self.parts[key]) for key in ("program", "widths")}
+        self.content = {key: json.loads(self.parts[key]) for key in ("program", "widths", "source")}
         self.leaves = {key: list(leaves(content)) for key, content in self.content.items()}
 
     def bytes(self, parts, payload, entries):
         """The file, its checksum fitting to what it holds."""
-        digest = hashlib.sha256(b"".join(parts[key].encode() + b"\0" for key in ("program", "widths", "plan")))
+        digest = hashlib.sha256(
+            b"".join(parts[key].encode() + b"\0" for key in ("program", "widths", "plan", "source"))
+        )
         for name, entry in sorted(entries.items()):
             begin, end = entry["data_offsets"]
             digest.update(name.encode() + b"\0" + payload[begin:end] + b"\0")

@@ -11,8 +11,9 @@ from profiles import examples
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tolerances import rounding
+from torch.utils.data import TensorDataset
 
-from bitsearch import pack, read
+from bitsearch import load_data, pack, read, verify
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.models import make_network
@@ -52,9 +53,8 @@ def signed(source, path, tensors=None, **header):
     draft = rewritten(source, path.with_name("draft"), tensors, **header)
     with safe_open(draft, framework="pt") as file:
         metadata = file.metadata()
-    digest = hashlib.sha256(
-        b"".join(metadata[f"bitsearch.{part}"].encode() + b"\0" for part in ("program", "widths", "plan"))
-    )
+    parts = ("program", "widths", "plan") + (("source",) if metadata["bitsearch.format"] == "6" else ())
+    digest = hashlib.sha256(b"".join(metadata[f"bitsearch.{part}"].encode() + b"\0" for part in parts))
     for name, tensor in sorted(load_file(draft).items()):
         digest.update(name.encode() + b"\0" + tensor.numpy().tobytes() + b"\0")
     return rewritten(draft, path, sha256=digest.hexdigest())
@@ -119,6 +119,33 @@ def test_the_same_network_gives_the_same_file(quantized, examples, packed, tmp_p
     assert read_by_hand(tmp_path / "again") == read_by_hand(packed)
 
 
+def test_class_names_and_the_scaling_of_inputs_are_in_the_file(quantized, examples, packed, tmp_path):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+    splits = load_data("digits", {}, split_seed=0)
+    pack(network, examples, tmp_path / "packed", splits=splits)
+    source = read(tmp_path / "packed").source
+    assert source.classes == tuple("0123456789")
+    # Pixels are whole numbers from 0 to 16.
+    inputs = splits.train[:][0].double()
+    pixels = inputs * source.deviation[0] + source.mean[0]
+    torch.testing.assert_close(pixels, pixels.round(), rtol=0, atol=64 * rounding(32))
+    assert (pixels.round().min(), pixels.round().max()) == (0, 16)
+    assert read(packed).source.classes is None
+    assert read(packed).source.weights == source.weights
+
+
+def test_other_weights_are_refused_in_one_line(quantized, examples, packed):
+    network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
+    samples = TensorDataset(examples, torch.zeros(len(examples), dtype=torch.long))
+    assert verify(read(packed), network, examples, samples).equal
+    with torch.no_grad():
+        network.classifier.weight[0, 0] += 0.5
+    with pytest.raises(
+        InputError, match=r"^the file was packed from other weights, with SHA-256 .{12}…, not .{12}…; give"
+    ):
+        verify(read(packed), network, examples, samples)
+
+
 def test_widths_in_the_file_hold_what_was_observed(packed):
     widths = read(packed).widths
     assert list(widths) == list(LAYERS)
@@ -165,13 +192,13 @@ def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
 
 
 def test_another_version_is_named(packed, tmp_path):
-    with pytest.raises(InputError, match="format '1', not a packed file of format 5; write one with bitsearch deploy"):
+    with pytest.raises(InputError, match="format '1', not a packed file of format 6; write one with bitsearch deploy"):
         read(rewritten(packed, tmp_path / "old", format="1"))
 
 
-@pytest.mark.parametrize("version", ["2", "3", "4"])
+@pytest.mark.parametrize("version", ["2", "3", "4", "5"])
 def test_a_file_of_a_format_before_is_read(packed, tmp_path, version):
-    assert read(rewritten(packed, tmp_path / "old", format=version)).program == read(packed).program
+    assert read(signed(packed, tmp_path / "old", format=version)).program == read(packed).program
 
 
 def test_every_flipped_bit_of_the_weights_and_of_the_header_is_noticed(packed, tmp_path):
