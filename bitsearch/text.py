@@ -144,7 +144,7 @@ def short_names(names: Sequence[str], max_characters: int) -> list[str]:
     their middle instead; those that even then do are numbered.
 
     >>> short_names(["stem", "stages.0.blocks.1.conv1", "stages.0.blocks.1.conv2"], 12)
-    ['stem', '…ks.1.conv1', '…ks.1.conv2']
+    ['stem', '…cks.1.conv1', '…cks.1.conv2']
     """
     ends = [name if len(name) <= max_characters else f"…{name[len(name) - max_characters + 1 :]}" for name in names]
     counts = Counter(ends)

@@ -46,8 +46,8 @@ def dashboard(
     from bitsearch.report.host_check import is_loopback
     from bitsearch.runs.folder import RunFolder
 
-    if not host.strip():
-        raise InputError("--host is empty; give an address such as 127.0.0.1")
+    if not host.strip() or not host.isprintable() or " " in host:
+        raise InputError(f"--host is {host!r}; give an address such as 127.0.0.1")
     folder = RunFolder.open(run)
     if not is_loopback(host):
         typer.echo(f"bitsearch: anyone who can reach {host}:{port} can change or delete this study", err=True)

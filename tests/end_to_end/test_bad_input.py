@@ -196,6 +196,7 @@ FIXED = {
     "report": ["run"],
     "dashboard": ["run"],
     "export": ["run"],
+    "diff": ["run/plan.json", "run/plan.json"],
     "evaluate": ["run/plan.json"],
     "train": ["run/plan.json", "--epochs", "1", "--quiet"],
     "deploy": ["run/plan.json"],

@@ -98,10 +98,11 @@ PLACES = """() => {
     const front = document.getElementById("front");
     const box = front.getBoundingClientRect();
     const { xaxis, yaxis } = front._fullLayout;
-    return front.data.map(({ x, y, customdata }) => customdata ? x.map((value, at) => value === null ? null :
+    const isPlan = ({ customdata, name }) => customdata && !name.startsWith("Cheapest within");
+    return front.data.map(({ x, y, ...trace }) => isPlan(trace) ? x.map((value, at) => value === null ? null :
         [box.x + xaxis._offset + xaxis.d2p(value), box.y + yaxis._offset + yaxis.d2p(y[at])]) : []);
 }"""
-"""Of every trace, where its points belong in the window; null for those left out."""
+"""Of every trace of plans, where its points belong in the window; null for those left out."""
 MARKS = f"""() => {{
     const canvas = document.getElementById("points");
     const [box, copy] = [canvas.getBoundingClientRect(), document.createElement("canvas")];
