@@ -42,13 +42,17 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     add_row(f"chosen: {describe(best)}", best, "bold green")
     within = result.within_one_standard_error
     if within is not None and within != best:
-        add_row(f"cheapest within one standard error: {describe(within)}", within)
+        add_row(f"within 1 SE: {describe(within)}", within)
     for plan in result.uniform[:MAX_BASELINE_ROWS]:
         add_row(describe(plan), plan)
     full_precision = settings.full_precision
     measured = (formats.accuracy(full_precision.validation), formats.accuracy(full_precision.test))
     table.add_row("full precision", *measured, *[formats.MISSING] * len(metrics))
     console.print(table)
+    if within is not None and within != best:
+        console.print(
+            "Within 1 SE: the cheapest plan within one standard error of the best; export --one-se writes it."
+        )
     if len(result.uniform) > MAX_BASELINE_ROWS:
         console.print(f"({len(result.uniform) - MAX_BASELINE_ROWS} more uniform baselines in the report.)")
     console.print(_layers(best))
