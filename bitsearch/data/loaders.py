@@ -72,7 +72,7 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
     def batches(self, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass, checked: inputs ``[N, ...]`` or ``[T, N, ...]`` and labels ``[N]``.
 
-        What the loader draws from torch's global generator, its order above all, is seeded by ``generator``, so that a
+        What the loader draws from torch's global generator, or its sampler from one of its own, is seeded by ``generator``, so that a
         run that goes on reads what an undisturbed one does.
 
         Raises:
@@ -81,8 +81,10 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
         seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if getattr(self.loader, "generator", None) is not None:
-                self.loader.generator.manual_seed(seed)
+            for drawing in (self.loader, getattr(self.loader, "sampler", None)):
+                source = getattr(drawing, "generator", None)
+                if source is not None:
+                    source.manual_seed(seed)
             batches = self._read()
             first = next(batches, None)
         if first is None:

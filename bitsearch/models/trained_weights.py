@@ -60,16 +60,6 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(read_bytes(path, "weights")).hexdigest()
 
 
-def state_checksum(network: nn.Module) -> str:
-    """SHA-256 of a network's modules and weights, by which a run knows a network again that lies in no file."""
-    digest = hashlib.sha256(repr(network).encode())
-    for name, value in network.state_dict().items():
-        content = value.detach().cpu().contiguous()
-        digest.update(f"{name} {content.dtype} {tuple(content.shape)}".encode())
-        digest.update(content.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _torch_content(path: Path) -> Any:
     try:
         with warnings.catch_warnings():

@@ -1,6 +1,7 @@
 """A search of a network and data that a Python program has already: the space that stands for them."""
 
 import copy
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,9 +12,12 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from bitsearch.data import Splits
+from bitsearch.data.checked_samples import CheckedSamples
 from bitsearch.data.checks import checked_splits
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.errors import InputError
+from bitsearch.launch import launched_world_size
+from bitsearch.layers.weights import weights_checksum
 from bitsearch.registry import OBJECT
 from bitsearch.space import SearchSpace
 from bitsearch.train.output_check import output_count
@@ -46,6 +50,11 @@ def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -
         raise InputError(f"the network cannot be copied: {error}; every trial starts from a copy") from error
     parts = _parts(data)
     loaded = {name for name, part in parts.items() if not isinstance(part, Dataset)}
+    if loaded and launched_world_size() > 1:
+        raise InputError(
+            f"{sorted(loaded)[0]} is a loader, whose batches {launched_world_size()} processes cannot share; give data "
+            "sets, or train in one process"
+        )
     if loaded == set(parts):
         train, *others = (LoadedSamples(part, name, time_axis=time_axis) for name, part in parts.items())
         ordered = [part.in_order() for part in others]
@@ -113,8 +122,15 @@ def object_name(network: nn.Module) -> str:
     return f"{type(network).__name__}{OBJECT}"
 
 
+def object_checksum(network: nn.Module) -> str:
+    """SHA-256 of a network's modules and weights, by which a run knows a network again that lies in no file."""
+    return hashlib.sha256(f"{network!r}\n{weights_checksum(network)}".encode()).hexdigest()
+
+
 def _data_kind(samples: Any) -> str:
-    return type(getattr(samples, "loader", getattr(samples, "samples", samples))).__name__
+    if isinstance(samples, LoadedSamples):
+        samples = samples.loader
+    return type(samples.samples if isinstance(samples, CheckedSamples) else samples).__name__
 
 
 def _parts(data: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bitsearch.runs.pareto import to_dataframe
 from bitsearch.runs.rebuild import rebuild
 from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.runs.verdict import Verdict
+from bitsearch.study.objects import object_name
 from bitsearch.train.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -156,9 +157,15 @@ def load(folder: str | Path, network: nn.Module | None = None) -> SearchResult:
         network: the one that was searched, where it was an object, to rebuild plans with; its weights do not count.
 
     Raises:
-        InputError: no run folder.
+        InputError: no run folder, or one of another network.
 
     >>> bitsearch.load("run").best.met
     True
     """
-    return SearchResult(RunFolder.open(folder), network)
+    opened = RunFolder.open(folder)
+    if network is not None and opened.settings.space.network != object_name(network):
+        raise InputError(
+            f"{folder} is a run of {opened.settings.space.network!r}, not of {object_name(network)!r}; give the "
+            "network that was searched, or none where a search space names it"
+        )
+    return SearchResult(opened, network)

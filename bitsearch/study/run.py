@@ -16,7 +16,7 @@ from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.models.trained_weights import checksum, state_checksum
+from bitsearch.models.trained_weights import checksum
 from bitsearch.plan import Accuracy
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
@@ -29,7 +29,7 @@ from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
 from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
 from bitsearch.study.objective import Objective
-from bitsearch.study.objects import objects_of, space_of
+from bitsearch.study.objects import object_checksum, objects_of, space_of
 from bitsearch.study.plan_study import plan_study
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.result import SearchResult
@@ -173,7 +173,7 @@ def search(
     url = None if storage is None else database_url(storage)
     weights_sha256 = None if space.weights is None else checksum(Path(space.weights))
     if objects is not None:
-        weights_sha256 = state_checksum(objects.network)
+        weights_sha256 = object_checksum(objects.network)
     task = load_task(space, seed=seed, device=device, objects=objects)
     space, model = task.space, task.model
     bare = check_metric(metric or space.metric, model.target)

@@ -1,6 +1,13 @@
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.data.splits import batch_count, batches
@@ -53,6 +60,12 @@ def test_the_order_of_a_pass_follows_from_the_seed_alone(own):
     before = torch.random.get_rng_state()
     assert order(loaded, 1) == first
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_samplers_own_generator_is_seeded_too():
+    sampler = SubsetRandomSampler(range(10), generator=torch.Generator().manual_seed(3))
+    loaded = LoadedSamples(DataLoader(samples(), 4, sampler=sampler), "validation")
+    assert order(loaded, 1) == order(loaded, 1)
 
 
 def test_what_is_measured_is_read_in_order_and_prepared_as_before():

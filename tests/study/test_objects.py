@@ -113,6 +113,17 @@ def test_a_loaded_result_takes_the_network_again(trained, result):
         bitsearch.load(result.folder.path).network()
 
 
+def test_a_result_is_not_rebuilt_in_another_network(result):
+    with pytest.raises(InputError, match=r"is a run of 'Sequential \(object\)', not of 'Linear \(object\)'"):
+        bitsearch.load(result.folder.path, nn.Linear(16, 3))
+
+
+def test_several_processes_cannot_share_a_loaders_batches(trained, monkeypatch):
+    monkeypatch.setattr("bitsearch.study.objects.launched_world_size", lambda: 2)
+    with pytest.raises(InputError, match="test is a loader, whose batches 2 processes cannot share"):
+        objects_of(trained, loaders())
+
+
 def test_commands_say_that_they_cannot_make_an_object(result):
     with pytest.raises(InputError, match=r"use bitsearch\.load\(FOLDER, network\) there"):
         bitsearch.rebuild(result.folder.chosen_file)
