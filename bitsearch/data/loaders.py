@@ -72,8 +72,8 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
     def batches(self, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass, checked: inputs ``[N, ...]`` or ``[T, N, ...]`` and labels ``[N]``.
 
-        What the loader draws from torch's global generator, or its sampler from one of its own, is seeded by ``generator``, so that a
-        run that goes on reads what an undisturbed one does.
+        What the loader draws from torch's global generator, or its sampler from one of its own, is seeded by
+        ``generator``, so that a run that goes on reads what an undisturbed one does.
 
         Raises:
             InputError: reading fails in the user's code, a batch cannot be trained on, or a pass ends early.
