@@ -44,7 +44,7 @@ class RunSettings(Frozen):
     bitsearch: Name
     torch: Name
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """Checksum of the file that full precision began with; None of fresh weights."""
+    """Of the file, or the object, that full precision began with; None of fresh weights."""
     full_precision: Accuracy = Accuracy()
     signed_input: bool | None = None
     """Whether an input was below zero, of data that are first read while full precision is trained."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.deploy.pack import pack
@@ -96,16 +96,18 @@ class SearchResult:
         """Share of samples that a plan's network classifies rightly.
 
         Args:
-            samples: a data set, or a loader as the search was given; of data with frames, a loader.
+            samples: a data set or a loader, as the search was given; frames of a data set are its samples' first axis.
             trial: as for :meth:`network`, as is ``trust``.
 
         Raises:
             InputError: as :meth:`network`, or samples that are not like those of the search.
         """
         space = self.folder.settings.space
-        network = self.network(trial, trust=trust)
+        network, examples, _ = self._rebuilt(trial, trust)
         if not isinstance(samples, Dataset):
             samples = LoadedSamples(samples, "samples", time_axis=space.data_options.get("time_axis"))
+        elif examples is not None:
+            samples = _like(examples, samples)
         return evaluate(network, samples, space.training.at_once)
 
     def deploy(self, path: str | Path, trial: int | None = None, *, trust: bool = False) -> Path:
@@ -147,6 +149,22 @@ class SearchResult:
             )
         network, task = rebuild(self.folder.plan_file(number), trust=trust, device="cpu")
         return network.eval(), task.examples, plan
+
+
+def _like(examples: Tensor, samples: Any) -> Any:
+    """A data set whose batches are as the examples, ``[N, ...]`` or ``[T, N, ...]``; InputError if they cannot be."""
+    shape = tuple(samples[0][0].shape)
+    frames = getattr(samples, "frames", None)
+    if frames is None and shape == tuple(examples.shape[1:]):
+        return samples
+    if shape == (*examples.shape[:1], *examples.shape[2:]):
+        framed: Any = Subset(samples, range(len(samples)))
+        framed.frames = examples.shape[0]
+        return framed
+    raise InputError(
+        f"samples have inputs of shape {list(shape)}; those of the search are {list(examples.shape[1:])}, or "
+        f"{[*examples.shape[:1], *examples.shape[2:]]} where the first axis of a batch is time"
+    )
 
 
 def load(folder: str | Path, network: nn.Module | None = None) -> SearchResult:

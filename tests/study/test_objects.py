@@ -166,6 +166,24 @@ def test_frames_of_a_loader_are_time_steps():
     assert space.data_options == {"train": 24, "validation": 24, "batch_size": 8, "time_axis": 1}
 
 
+@pytest.mark.filterwarnings("ignore:the data have 5 frames:UserWarning")
+def test_frames_of_a_data_set_are_frames_when_it_is_measured_too(tmp_path):
+    generator = torch.Generator().manual_seed(5)
+    inputs, labels = torch.rand(72, 5, 16, generator=generator), torch.randint(3, (72,), generator=generator)
+    inputs[labels == 1] += 1
+    inputs[labels == 2, 3:] += 1
+
+    def part(start):
+        return TensorDataset(inputs[start::3], labels[start::3])
+
+    splits = Splits(part(0), part(1), part(2), input_shape=(5, 16), classes=3, frames=5)
+    framed = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, 3))
+    made = bitsearch.search(framed, splits, budget="2x", out=tmp_path / "run", **SHORT)
+    assert made.evaluate(part(2)) == made.best.accuracy.test
+    with pytest.raises(InputError, match=r"samples have inputs of shape \[5, 15\]"):
+        made.evaluate(TensorDataset(inputs[..., :15], labels))
+
+
 def test_settings_come_from_a_space_of_ones_own(trained):
     mine = SearchSpace.load("digits").override(["choices.weight_bits=[4,8]", "name='mine'"])
     space = space_of(objects_of(trained, loaders()), mine, {"epochs": 3})
