@@ -14,8 +14,8 @@ from bitsearch.cli.options import (
     SetOption,
     SpaceChoice,
     TargetOption,
+    TrainedWeightsOption,
     VerboseOption,
-    WeightsOption,
 )
 from bitsearch.cli.space_options import space_from_options
 from bitsearch.cli.terminal.console import Console, make_console, print_json
@@ -33,7 +33,7 @@ def compare(
         typer.Option(help="As for `bitsearch run`: 4x (the default), or METRIC=AMOUNT; several times if you like."),
     ] = None,
     space: SpaceChoice = None,
-    weights: WeightsOption = None,
+    weights: TrainedWeightsOption = None,
     overrides: SetOption = None,
     metric: MetricOption = None,
     target: TargetOption = None,

@@ -53,3 +53,6 @@ def diff(
     console = Console()
     console.print(table)
     console.print(f"layers with the same bits: {alike}", highlight=False)
+    if plans[0].network != plans[1].network:
+        networks = " and ".join(repr(plan.network) for plan in plans)
+        console.print(Text(f"They are plans of two networks, {networks}: layers are compared by name alone."))

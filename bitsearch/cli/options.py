@@ -49,7 +49,7 @@ DataArgOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Option of the data, such as root=photos; several times if you like."),
 ]
-WeightsOption = Annotated[
+TrainedWeightsOption = Annotated[
     Path | None,
     typer.Option(
         help="Trained weights of the network, which are then not trained first: safetensors, or a checkpoint of "

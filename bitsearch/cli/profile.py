@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption, WeightsOption
+from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption, TrainedWeightsOption
 from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.cli.terminal.completion import complete_network_or_space, complete_target
@@ -54,7 +54,7 @@ def profile(
     model_arg: ModelArgOption = None,
     data: DataOption = None,
     data_arg: DataArgOption = None,
-    weights: WeightsOption = None,
+    weights: TrainedWeightsOption = None,
     overrides: SetOption = None,
     target: Annotated[
         str | None, typer.Option(autocompletion=complete_target, help="Hardware target, by name or path.")

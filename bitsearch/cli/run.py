@@ -23,8 +23,8 @@ from bitsearch.cli.options import (
     SpaceChoice,
     StorageOption,
     TargetOption,
+    TrainedWeightsOption,
     VerboseOption,
-    WeightsOption,
 )
 from bitsearch.cli.space_options import space_from_options
 from bitsearch.cli.terminal.completion import complete_metric
@@ -50,7 +50,7 @@ def run(
     model_arg: ModelArgOption = None,
     data: DataOption = None,
     data_arg: DataArgOption = None,
-    weights: WeightsOption = None,
+    weights: TrainedWeightsOption = None,
     overrides: SetOption = None,
     method: MethodOption = None,
     metric: MetricOption = None,

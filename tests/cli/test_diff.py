@@ -51,3 +51,12 @@ def test_plans_without_a_common_layer_are_of_other_networks(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert call(["diff", "a.json", "b.json"], monkeypatch) == 2
     assert "a.json is a plan of 'network' and b.json of 'network', and no layer" in capsys.readouterr().err
+
+
+def test_plans_of_two_networks_are_told_apart(tmp_path, monkeypatch, capsys):
+    save_plans(tmp_path, mlp())
+    content = json.loads((tmp_path / "b.json").read_text())
+    (tmp_path / "b.json").write_text(json.dumps(content | {"network": "another"}))
+    monkeypatch.chdir(tmp_path)
+    assert call(["diff", "a.json", "b.json"], monkeypatch) == 0
+    assert "plans of two networks, 'network' and 'another'" in " ".join(capsys.readouterr().out.split())
