@@ -29,10 +29,10 @@ from bitsearch.allocate.learnable import LearnableNetwork, quantize
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
 from bitsearch.models import make_network
-from bitsearch.space import Precision, Training
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Precision, Training
 
 PROCESSES, CLASSES, SHAPE = 2, 1000, (3, 224, 224)
 MICRO_BATCH = 8

@@ -29,11 +29,12 @@ from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, batches
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace, Training
+from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import train
 from bitsearch.train.predict import predict
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 FRAMES, HOP, BANDS, RATE = 32, 160, 16, 8000
 THRESHOLD = 1.0

@@ -9,9 +9,10 @@ from torch.utils.data import TensorDataset
 
 from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.data import Splits, load_data
-from bitsearch.space import SearchSpace, Training
+from bitsearch.space import SearchSpace
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 def tiny_network(seed=0):

@@ -23,10 +23,10 @@ from bitsearch.data import batches, load_data
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Training
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 STATIC_STEPS = 4
 KINDS = ("single", "several")

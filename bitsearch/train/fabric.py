@@ -11,15 +11,15 @@ from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import distributed
 
-from bitsearch import space
 from bitsearch.launch import launched_world_size, local_world_size
 from bitsearch.train.state import Stateful
+from bitsearch.training import Precision as TrainingPrecision
 
 # It announces on stderr what a run's own output says.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
-def make_fabric(device: torch.device, precision: space.Precision = "32-true") -> Fabric:
+def make_fabric(device: torch.device, precision: TrainingPrecision = "32-true") -> Fabric:
     """This process alone on ``device``, or all that were started with it, each on a device of the kind.
 
     Make it once a run, inside :func:`process_group`: the processes meet here.

@@ -20,7 +20,6 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.neurons.silent import warn_of_silent
 from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.uniform import working_precision
-from bitsearch.space import Training
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fabric import reset_loss_scale
@@ -28,6 +27,7 @@ from bitsearch.train.micro_batch import MicroBatches, Part
 from bitsearch.train.predict import predict
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.state import GeneratorState, NetworkState, Stateful, seed_epoch
+from bitsearch.training import Training
 
 
 class Callback:

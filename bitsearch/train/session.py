@@ -9,11 +9,11 @@ from torch import nn
 from bitsearch.cost import SpikeStatistics
 from bitsearch.data import Splits
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.space import Training
 from bitsearch.train.epoch_record import OnEpoch
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.state import Checkpoints
+from bitsearch.training import Training
 
 
 @dataclass(frozen=True)

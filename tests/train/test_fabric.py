@@ -16,10 +16,11 @@ from bitsearch.allocate.methods.adaptive import allocate_adaptively
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 DOUBLE = (

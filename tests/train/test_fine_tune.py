@@ -10,11 +10,12 @@ from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.quant.uniform import to_levels
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fine_tune import SoftSteps, fine_tune, train_at_plan
 from bitsearch.train.loop import Callback
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 TRAINING = Training(batch_size=64, learning_rate=5e-3)
 SOFT = Allocation(quantizer={"form": "sigmoid"})

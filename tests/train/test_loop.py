@@ -13,10 +13,10 @@ from torch import nn
 from bitsearch.allocate.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant.membrane_gradient import goes_through_time
-from bitsearch.space import Training
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 TRAINING = Training(batch_size=32, learning_rate=5e-3)
 

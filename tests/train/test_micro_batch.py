@@ -11,11 +11,12 @@ from bitsearch.allocate.methods.activity import SpikeCounter
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.errors import InputError
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import train
 from bitsearch.train.micro_batch import MicroBatches
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 def plain_network():

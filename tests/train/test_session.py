@@ -1,11 +1,11 @@
 import torch
 
 from bitsearch.allocate.learnable import quantize
-from bitsearch.space import Training
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 def test_a_network_is_measured_on_the_validation_split(network, splits, batch):

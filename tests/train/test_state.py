@@ -12,10 +12,11 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.choices import Choices
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.errors import DivergedError
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 class _KilledError(Exception):

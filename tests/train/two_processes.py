@@ -27,11 +27,12 @@ from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace, Training
+from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 LEARNING_RATE = 5e-3
 

@@ -11,9 +11,10 @@ from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.choices import Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, trace
-from bitsearch.space import Allocation, MethodName, Training
+from bitsearch.space import Allocation, MethodName
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.data import Splits
 from bitsearch.plan import NeuronSettings, UniformBits
-from bitsearch.space import SearchSpace, Training
+from bitsearch.space import SearchSpace
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 T = 2
 SINGLE = NeuronSettings(reset="zero", threshold="full", largest=1)

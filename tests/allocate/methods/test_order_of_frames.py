@@ -15,10 +15,11 @@ from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import batches
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace, Training
+from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 FRAMES = order_of_pulses.FRAMES
 FORMS = (order_of_pulses.MultiStep, order_of_pulses.StepByStep, order_of_pulses.Recurrent)

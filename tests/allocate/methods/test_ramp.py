@@ -4,8 +4,9 @@ from bitsearch.allocate.budget_control import tightened_limit
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.ramp import allocate_by_ramp
 from bitsearch.cost import Budget
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 @pytest.mark.parametrize("estimator", ["curvature", "straight_through"])

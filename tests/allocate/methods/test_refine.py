@@ -4,9 +4,10 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.refine import allocate_by_refinement
 from bitsearch.allocate.methods.uniform import allocate_uniformly
 from bitsearch.cost import Budget
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 @pytest.fixture

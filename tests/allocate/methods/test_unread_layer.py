@@ -9,8 +9,9 @@ from torch import nn
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 class TwoHeads(nn.Module):

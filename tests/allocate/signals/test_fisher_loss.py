@@ -21,9 +21,10 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
-from bitsearch.space import Allocation, Training
+from bitsearch.space import Allocation
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 
 def learnable(network, images, bits=3, time_steps=1, **options):

@@ -12,9 +12,9 @@ import bitsearch
 from bitsearch.data import Splits
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.layers.neurons.silent import silent_layers
-from bitsearch.space import Training
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.training import Training
 
 LINE = "^nothing above zero has come to layer b, which no training changes; lower the thresholds in front, or start"
 
