@@ -48,6 +48,8 @@ class LearnedAllocation(nn.Module):
     time_steps: Tensor
     weight_step_bits: Tensor
     spike_step_bits: Tensor
+    released: Tensor | None
+    """1 once the neuron sends all levels of its bits, 0 before; None where that never changes."""
 
     def add_allocation(self, plan: LayerPlan, choices: Choices | None) -> None:
         """Take the plan's bits; with ``choices``, latents that may move within them."""
@@ -71,6 +73,7 @@ class LearnedAllocation(nn.Module):
         self.register_buffer("time_steps", torch.zeros((), dtype=torch.float32, device=device))
         self.register_buffer("weight_step_bits", torch.zeros((), dtype=torch.float32, device=device))
         self.register_buffer("spike_step_bits", torch.zeros(slots, dtype=torch.float32, device=device))
+        self.register_buffer("released", None)
         self.weight_latent = self.spike_latent = self.time_latent = None
         self._write(plan)
         if choices is not None:
@@ -104,8 +107,13 @@ class LearnedAllocation(nn.Module):
         self._stale_spikes = [t for t, (bits, for_bits) in enumerate(spikes) if bits != for_bits]
         self._allocation = (weight_bits, tuple(int(bits) for bits, _ in spikes), self.active_steps)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if self.released is not None:
+            # Files of earlier versions do not say it.
+            state_dict.setdefault(f"{prefix}released", self.released)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if self.released is not None and self.neuron is not None:
+            self.neuron = self.neuron.model_copy(update={"largest": None if self.released else 1.0})
         self.refresh_cache()
 
     @property
@@ -204,9 +212,17 @@ class LearnedAllocation(nn.Module):
         self.spike_latent.copy_(self.spike_bits)
         self.time_latent.copy_(self.time_steps)
 
+    def remember_release(self) -> None:
+        """Keep in the state whether a neuron of single spikes sends more by now, which training changes."""
+        if self.neuron is not None and self.neuron.largest == 1:
+            self.released = torch.zeros((), dtype=torch.float32, device=self.weight.device)
+
+    @torch.no_grad()
     def release_spikes(self) -> None:
         """Let the neuron send all levels of its bits from now on, where they are learned, or more than one."""
         if self.neuron is not None and (self.is_learnable or max(self._allocation[1]) > 1):
+            if self.released is not None and self.neuron.largest == 1:
+                self.released.fill_(1)
             self.neuron = self.neuron.multi_bit()
 
     @torch.no_grad()
@@ -237,6 +253,8 @@ class LearnedAllocation(nn.Module):
         self.spike_step_bits = kept_for[:slots].clone()
         self.spike_bits = kept_for.new_zeros(slots)
         self.weight_latent = self.spike_latent = self.time_latent = None
+        # From here on the plan says it.
+        self.released = None
         self.renew_weights = self.renew_spikes = True
         for partner in self.spike_partners:
             partner.spike_log_step = self.spike_log_step

@@ -77,6 +77,8 @@ class QuantizedNetwork(nn.Module):
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
         share_latents(quantized.layers, rules)
+        for layer in quantized.layers.values():
+            layer.remember_release()
         quantized.conversion = conversion(network, converted, model)
         return quantized
 

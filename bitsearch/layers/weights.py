@@ -14,6 +14,7 @@ from bitsearch.files import write_whole
 from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.neurons.input_current import InputCurrent
+from bitsearch.layers.quantized import QuantizedLayer
 
 
 def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -68,6 +69,9 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
         if isinstance(module, InputCurrent):
             # Files from before a network's own neurons could have learned theirs.
             state.setdefault(f"{path_of}.gain", module.gain.detach().cpu())
+        elif isinstance(module, QuantizedLayer) and module.released is not None:
+            # Or whether their spikes have more than one level by now.
+            state.setdefault(f"{path_of}.released", module.released.detach().cpu())
     for name in [*expected, *state]:
         if name not in state or name not in expected:
             where = "lacks" if name not in state else "has an unknown"

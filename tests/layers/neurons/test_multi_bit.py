@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
@@ -79,6 +80,45 @@ def test_a_fixed_plan_stays_what_it_says_while_it_trains():
     )
     fixed.train()(events()).sum().backward()
     assert fixed.layer_plans["3"].neuron == NeuronSettings(reset="zero", threshold="full", largest=1)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("through_file", [False, True])
+def test_a_state_says_how_many_levels_are_sent(pooled, through_file, tmp_path):
+    def loaded(network, source):
+        if through_file:
+            bitsearch.save_weights(source, tmp_path / "weights.safetensors")
+            bitsearch.load_weights(network, tmp_path / "weights.safetensors")
+        else:
+            network.load_state_dict(source.state_dict())
+        return network.eval()
+
+    net = network(pooled=pooled)
+    untrained = learnable(net).eval()
+    untrained(events())
+    trained = learnable(net).train()
+    trained(events()).sum().backward()
+    trained.eval()
+    assert levels_sent(trained) > 1
+    assert not torch.equal(trained(events()), untrained(events()))
+    assert torch.equal(loaded(learnable(net), trained)(events()), trained(events()))
+    # And back: what was trained takes the state of what was not.
+    assert torch.equal(loaded(trained, untrained)(events()), untrained(events()))
+    assert levels_sent(trained) == 1
+
+
+def test_a_state_of_an_earlier_version_leaves_the_levels_as_they_are(tmp_path):
+    net = network()
+    trained = learnable(net).train()
+    trained(events())
+    state = {name: value for name, value in trained.state_dict().items() if not name.endswith(".released")}
+    assert len(state) < len(trained.state_dict())
+    fresh = learnable(net)
+    fresh.load_state_dict(state)
+    assert levels_sent(fresh.eval()) == 1
+    save_file(state, tmp_path / "weights.safetensors")
+    bitsearch.load_weights(trained, tmp_path / "weights.safetensors")
+    assert levels_sent(trained.eval()) > 1
 
 
 def test_neurons_that_send_several_levels_of_their_own_keep_their_largest():
