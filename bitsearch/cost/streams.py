@@ -154,10 +154,10 @@ class Streams:
         """Why the layer's neuron cannot stand for this one."""
         calls = [call for call in self._layers[layer] if neuron in call.origin.neurons]
         together = self._read_by(layer)
-        if not all(call.origin.nonnegative for call in calls):
-            return f"{layer} reads a difference of its spikes"
         if any(call.origin.other for call in calls):
             return f"{layer} reads its spikes together with other values"
+        if not all(call.origin.nonnegative for call in calls):
+            return f"{layer} reads a difference of its spikes"
         if not all(call.origin.nonnegative for call in self._layers[layer]):
             return f"{layer} reads values below zero elsewhere"
         if _times(calls) != _times(self._recording.calls[neuron]) or self._loop(neuron) != self._loop_of(layer):

@@ -122,7 +122,7 @@ def staying(made):
         (lambda n, s, x: n.later(n.other(s)), "other reads its spikes"),
         (lambda n, s, x: n.later(s.sigmoid()), "sigmoid in the network reads its spikes"),
         (lambda n, s, x: n.later(s + x), "later reads its spikes together with other values"),
-        (lambda n, s, x: n.later(1 - s), "later reads a difference of its spikes"),
+        (lambda n, s, x: n.later(1 - s), "later reads its spikes together with other values"),
         (lambda n, s, x: n.later(s - s.flip(-1)), "later reads a difference of its spikes"),
         (lambda n, s, x: n.later(s.mean(0)), "later reads its spikes over time at once"),
         (lambda n, s, x: n.later(x), "nothing reads its spikes"),

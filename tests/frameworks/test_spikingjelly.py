@@ -1,8 +1,9 @@
 import pytest
 import torch
-from spikingjelly.activation_based import layer, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
+import bitsearch
 from bitsearch.frameworks.neurons import describe, is_neuron, reset_states
 from bitsearch.plan import NeuronSettings
 
@@ -74,3 +75,63 @@ def test_a_neuron_of_several_levels_sends_the_nearest():
 
 def test_a_threshold_below_the_reset_has_no_refined_neuron():
     assert describe(neuron.IFNode(v_reset=2.0)).irreplaceable == "its threshold is not above 2, to which it is reset"
+
+
+FRAMES = 4
+
+
+class Contained(nn.Module):
+    """A recurrent container between two layers, in a loop over frames or in multi-step mode."""
+
+    def __init__(self, container, step_mode):
+        super().__init__()
+        torch.manual_seed(0)
+        self.before, self.recurrent, self.behind = layer.Linear(8, 16), container(), layer.Linear(16, 4)
+        self.step_mode = step_mode
+        functional.set_step_mode(self, step_mode)
+
+    def once(self, x):
+        return self.behind(self.recurrent(self.before(x)))
+
+    def forward(self, x):
+        return (self.once(x) if self.step_mode == "m" else torch.stack([self.once(frame) for frame in x])).mean(0)
+
+
+@pytest.mark.parametrize(
+    ("container", "why"),
+    [
+        (
+            lambda: layer.LinearRecurrentContainer(neuron.IFNode(), 16, 16),
+            "recurrent.rc reads its spikes together with other values",
+        ),
+        (
+            lambda: layer.ElementWiseRecurrentContainer(neuron.LIFNode(tau=3.0), lambda sent, x: x - 0.5 * sent),
+            "recurrent.sub_module reads its spikes",
+        ),
+    ],
+    ids=["linear", "elementwise"],
+)
+def test_recurrent_containers_keep_their_neuron_and_their_memory(container, why):
+    x = 3 * torch.rand(FRAMES, 5, 8, generator=torch.Generator().manual_seed(1))
+    bits = bitsearch.UniformBits(weight_bits=8, spike_bits=8, time_steps=FRAMES)
+    first = bitsearch.FirstLayer(weight_bits=8, spike_bits=8, time_steps=FRAMES)
+
+    def logits(network, frames):
+        functional.reset_net(network)
+        with torch.no_grad():
+            return network(frames)
+
+    results = []
+    for step_mode in ("s", "m"):
+        network = Contained(container, step_mode).eval()
+        quantized = bitsearch.quantize(network, x, time_axis=True, start=bits, first_layer=first).eval()
+        rows = {row.name: (row.became, row.why) for row in quantized.conversion}
+        assert rows["recurrent.sub_module"] == ("left", why)
+        assert set(quantized.layers) == {name for name, (became, _) in rows.items() if became == "a quantized layer"}
+        logits(quantized, x)
+        results.append(logits(quantized, x))
+        expected = logits(network, x)
+        assert (results[-1] - expected).norm() < 0.02 * expected.norm()
+        # It remembers: the same frames in another order are another input.
+        assert (logits(quantized, x.flip(0)) - results[-1]).norm() > 0.05 * expected.norm()
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
