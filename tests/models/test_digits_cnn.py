@@ -1,5 +1,6 @@
 import pytest
 import torch
+from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
 from bitsearch.errors import InputError
@@ -48,6 +49,17 @@ def test_frames_of_any_size(side):
     assert network(torch.rand(3, 5, 2, side, side)).shape == (3, 5, 10)
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert names == ["conv1", "conv2", "conv3", "conv4", "classifier"]
+
+
+def test_integrate_and_fire_neurons_stand_in_place_of_the_relus():
+    modules = list(digits_events_cnn(width=2, neuron="if"))
+    assert not any(isinstance(module, nn.ReLU) for module in modules)
+    for number in range(4):
+        assert isinstance(modules[3 * number + 2], IFNode)
+        # NIR's files say a soft reset.
+        assert modules[3 * number + 2].v_reset is None
+    with pytest.raises(InputError, match="network 'digits_events_cnn': neuron is 'lif'; allowed: relu, if"):
+        digits_events_cnn(neuron="lif")
 
 
 def test_make_network_passes_shape_classes_and_options():

@@ -218,12 +218,17 @@ class _Nodes:
             before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
             self._append(node, str(node.target), flatten(str(node.target), before, after), sources)
         else:
-            kind = getattr(node.target, "__name__", node.target) if module is None else type(module).__name__
-            where = node.name if module is None else node.target
-            raise InputError(
-                f"layer {str(where)!r} cannot be expressed in NIR: it is {kind}; "
-                f"allowed beside neurons are {_SUPPORTED}"
-            )
+            raise self._refusal(node, module)
+
+    @staticmethod
+    def _refusal(node: Node, module: nn.Module | None) -> InputError:
+        """Names the network's own module, or what its forward pass calls."""
+        where, advice = (node.name if module is None else node.target), f"allowed beside neurons are {_SUPPORTED}"
+        kind = getattr(node.target, "__name__", node.target) if module is None else type(module).__name__
+        if isinstance(module, InputCurrent):
+            kind = f"{module.neuron_class}, whose currents the plan clips at zero in front of what reads them"
+            advice = "a plan that is made anew lets it fire where it stands"
+        return InputError(f"layer {str(where)!r} cannot be expressed in NIR: it is {kind}; {advice}")
 
     def _placed_neuron(self, node: Node, module: PlacedNeuron, sources: list[str]) -> None:
         name, shape = str(node.target), self._shape(node)

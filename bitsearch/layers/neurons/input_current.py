@@ -10,13 +10,14 @@ class InputCurrent(nn.Module):
     """max(0, gain·x), or gain·x where unsigned quantized layers alone read it: they integrate what is negative too.
 
     ``gain`` is in units of the threshold (:attr:`bitsearch.frameworks.neurons.NeuronDescription.gain`). It is a buffer,
-    since a network may have learned it.
+    since a network may have learned it. ``neuron_class`` is the name of the neuron's class, for messages.
     """
 
     gain: Tensor
 
-    def __init__(self, gain: Tensor | float, *, rectified: bool = True) -> None:
+    def __init__(self, gain: Tensor | float, *, rectified: bool = True, neuron_class: str = "a neuron") -> None:
         super().__init__()
+        self.neuron_class = neuron_class
         self.register_buffer("gain", torch.as_tensor(gain, dtype=torch.float32))
         self.rectified = rectified
         self.is_identity = False

@@ -58,7 +58,7 @@ def replace_neurons(network: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
                 current: nn.Module = PlacedNeuron(description.gain, owners[neuron][0], readers)
             else:
                 rectified = not recorded or any(neuron is other for other in pooled)
-                current = InputCurrent(description.gain, rectified=rectified)
+                current = InputCurrent(description.gain, rectified=rectified, neuron_class=type(neuron).__name__)
             if description.interface is not None:
                 current = description.interface(neuron, current)
             setattr(network.get_submodule(parent), child, current.to(device))

@@ -8,7 +8,7 @@ from bitsearch.cli import main
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["run", "--space", "digits"], ["digits", "digits_events"]),
+        (["run", "--space", "digits"], ["digits", "digits_events", "digits_events_nir"]),
         (["run", "--target", ""], ["binary_fpga", "generic", "neuromorphic", "power_of_two"]),
         (["run", "--objective", "s"], ["s_ace", "synops"]),
         (["compare", "--metric", "en"], ["energy"]),

@@ -1,3 +1,4 @@
+import re
 from graphlib import TopologicalSorter
 
 import nir
@@ -11,10 +12,13 @@ from spikingjelly.activation_based.nir_exchange import export_to_nir, import_fro
 from tolerances import summed
 from torch import nn
 
+from bitsearch.deploy.formats import FORMATS, ExportRequest
 from bitsearch.deploy.formats.nir import export_nir, share_steps
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import BitPlan, LayerPlan, NeuronSettings
+from bitsearch.space import SearchSpace
+from bitsearch.train.task import load_task
 
 FRAMES, BATCH = 5, 4
 
@@ -191,8 +195,14 @@ def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events
     plan = make_plan({name: layer.layer_plan for name, layer in quantized_layers(network).items()})
     export_nir(network, events, tmp_path / "network.nir", plan)
     assert boundary_distance(network, events).min() > MARGIN
-    imported = import_from_nir(tmp_path / "network.nir")
-    trains = {f"{name}_neuron": [] for name in names}
+    check_in_spikingjelly(tmp_path / "network.nir", network, events, names)
+
+
+def check_in_spikingjelly(file, network, frames, names):
+    """nirtorch builds the graph, of spikingjelly's modules; frame by frame, its spikes and logits are the network's."""
+    imported = import_from_nir(file)
+    layers = {name: network.get_submodule(name).layer_plan for name in names}
+    trains = {plan.neurons[0] if plan.in_place else f"{name}_neuron": [] for name, plan in layers.items()}
     for name, module in imported.named_modules():
         if isinstance(module, neuron.IFNode):
             # It knows hard resets only; a soft one is put in its place, as the nodes' metadata say.
@@ -201,13 +211,39 @@ def test_spikingjelly_reads_a_file_and_spikes_as_its_network(make, names, events
             module.register_forward_hook(lambda _, x, result, train=trains[name]: train.append(result[0]))
     state, outputs = None, []
     with torch.no_grad():
-        for frame in events:
+        for frame in frames:
             output, state = imported(frame, state)
             outputs.append(output)
-    spikes, expected = spikes_of(network, events, names)
-    for name in names:
-        assert torch.equal(torch.stack(trains[f"{name}_neuron"]), spikes[name].round()), name
+    spikes, expected = spikes_of(network, frames, names)
+    for name, train in zip(names, trains.values(), strict=True):
+        assert torch.equal(torch.stack(train), spikes[name].round()), name
+        assert 0 < spikes[name].mean() < 1, name
     torch.testing.assert_close(torch.stack(outputs), expected, **summed(64))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """(quantized network, its plan's layers, task) of the space that ends in NIR."""
+    task = load_task(SearchSpace.load("digits_events_nir"), device="cpu")
+    layers = task.rules.nearest(task.model, task.space.baseline, granularity="layer")
+    network = convert(task.untrained, layers)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # The statistics of the examples themselves, as after a training, so that every layer fires.
+            module.momentum = None
+    return calibrate(network, task.examples), layers, task
+
+
+def test_the_shipped_space_for_nir_ends_in_a_file_that_spikes_as_its_network(shipped, make_plan, tmp_path):
+    network, layers, task = shipped
+    plan = make_plan(layers, space="digits_events_nir", network="digits_events_cnn")
+    request = ExportRequest(network, plan, task, tmp_path / "network.nir", share_steps=True)
+    (line,) = FORMATS["nir"].export(request).lines
+    assert re.fullmatch(r".*network\.nir: as NIR; test accuracy 0\.\d{4}, with shared steps 0\.\d{4}", line)
+    frames = task.examples[:, boundary_distance(network, task.examples) > MARGIN]
+    assert frames.shape[1] > len(task.examples[0]) / 2
+    check_in_spikingjelly(tmp_path / "network.nir", network, frames, layers)
+    assert BitPlan.from_json(nir.read(tmp_path / "network.nir").metadata["plan"]) == plan
 
 
 @pytest.mark.parametrize("groups", [2, 4])
@@ -327,3 +363,14 @@ def test_a_rectifier_of_its_own_is_refused(events, make_plan, tmp_path):
     share_steps(network)
     with pytest.raises(InputError, match="layer '3' cannot be expressed in NIR: it is ReLU"):
         export_nir(network, events, tmp_path / "no.nir", make_plan({"1": network[1].layer_plan}))
+
+
+def test_a_neuron_whose_currents_a_plan_clips_is_refused_by_its_class(events, make_plan, tmp_path):
+    # Plans that do not say what reads what clip currents, as they did before neurons could fire in front of pooling.
+    modules = (layer.Conv2d(2, 4, 3, padding=1), neuron.IFNode(), layer.AvgPool2d(2), layer.Conv2d(4, 3, 3))
+    network = quantized(nn.Sequential(*modules, layer.Flatten()), events, ("0", "3"))
+    share_steps(network)
+    with pytest.raises(InputError, match=r"layer '1' cannot be expressed in NIR: it is IFNode, .*made anew") as refused:
+        export_nir(network, events, tmp_path / "no.nir", make_plan({"0": network[0].layer_plan}))
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
