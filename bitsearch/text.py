@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bitsearch.cost.metrics import METRICS
@@ -19,6 +19,16 @@ _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 def accuracy(share: float | None) -> str:
     """``98.06 %``; a dash where it was not measured."""
     return MISSING if share is None else f"{100 * share:.2f}{SPACE}%"
+
+
+def largest_class(counts: Mapping[str, int]) -> str:
+    """The class with the most samples and its share of all, which answering nothing else would get right.
+
+    >>> largest_class({"cat": 3, "dog": 1}).replace(SPACE, " ")
+    "'cat', 75.00 %"
+    """
+    label = max(counts, key=lambda label: counts[label])
+    return f"{label!r}, {accuracy(counts[label] / sum(counts.values()))}"
 
 
 def points(difference: float) -> str:

@@ -73,12 +73,13 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Rebuild a plan's network, load its weights and measure its accuracy."""
-    from bitsearch.runs.rebuild import evaluate_plan
+    from bitsearch.runs.rebuild import measure, rebuild
+    from bitsearch.text import largest_class
 
-    accuracy = evaluate_plan(
-        plan, weights=weights, space=space, overrides=overrides or (), trust=trust, split=split, device=device
-    )
-    print(f"{split} accuracy {accuracy:.4f}")
+    network, task = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device=device)
+    measured = measure(network, task, split)
+    print(f"{split} accuracy {measured.accuracy:.4f}")
+    print_line(f"{measured.samples:,} samples; largest class: {largest_class(measured.classes)}")
 
 
 def spaces() -> None:

@@ -45,6 +45,16 @@ def sample_counts(log: Iterable[Any]) -> dict[str, int]:
     return {}
 
 
+def class_counts(log: Iterable[Any]) -> dict[str, int]:
+    """Number of validation samples of each class; empty if the run did not log them."""
+    for record in log:
+        if isinstance(record, Mapping) and record.get("phase") == "data":
+            classes = record.get("classes")
+            counts = _numbers(classes.get("validation") if isinstance(classes, Mapping) else None)
+            return {name: int(count) for name, count in counts.items()} if sum(counts.values()) >= 1 else {}
+    return {}
+
+
 def _numbers(content: object) -> dict[str, float]:
     if not isinstance(content, Mapping):
         return {}

@@ -7,11 +7,19 @@ from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunSettings
-from bitsearch.text import cost, title
+from bitsearch.text import accuracy, cost, title
+
+MAX_LISTED_CLASSES = 12
+"""Number of classes whose shares are listed at most, the largest first."""
 
 
-def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int]) -> dict[str, str]:
-    """The facts from which the search can be run again; ``samples`` by split, ``seeds`` of the plans."""
+def facts(
+    settings: RunSettings, samples: Mapping[str, int], classes: Mapping[str, int], seeds: Sequence[int]
+) -> dict[str, str]:
+    """The facts from which the search can be run again.
+
+    ``samples`` by split, validation samples by class, ``seeds`` of the plans.
+    """
     space = settings.space
     methods = " and ".join(space.search.methods or (space.allocation.method,)).replace("_", " ")
     sample_text = ", ".join(f"{count:,} for {name}" for name, count in samples.items())
@@ -19,6 +27,7 @@ def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int
         "Command": settings.command,
         "Seed": ", ".join(str(seed) for seed in sorted({settings.seed, *seeds})),
         "Data": f"{space.data}{f', {sample_text}' if sample_text else ''} (split seed {space.split_seed})",
+        **_classes(classes),
         "Versions": f"bitsearch {settings.bitsearch}, torch {settings.torch}",
         "Device": f"{settings.device}, {settings.threads} thread{'s' if settings.threads > 1 else ''}",
         "Space": f"{space.name}: network {space.network}",
@@ -30,6 +39,17 @@ def facts(settings: RunSettings, samples: Mapping[str, int], seeds: Sequence[int
         ),
         "Outer loop": f"{space.search.sampler}, {space.search.trials} {methods} trials asked for",
     }
+
+
+def _classes(counts: Mapping[str, int]) -> dict[str, str]:
+    """Each class's share of the validation split."""
+    if not counts:
+        return {}
+    largest_first = sorted(counts, key=lambda label: -counts[label])
+    total = sum(counts.values())
+    shares = [f"{label} {accuracy(counts[label] / total)}" for label in largest_first[:MAX_LISTED_CLASSES]]
+    remainder = f", and {len(counts) - len(shares)} smaller ones" if len(counts) > len(shares) else ""
+    return {"Classes": f"{len(counts)}; of validation: {', '.join(shares)}{remainder}"}
 
 
 def _weights(settings: RunSettings) -> dict[str, str]:

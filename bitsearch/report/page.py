@@ -18,7 +18,7 @@ from bitsearch.files import write_whole
 from bitsearch.plan import BitPlan
 from bitsearch.report.definitions import definitions
 from bitsearch.report.front_figure import front_figure
-from bitsearch.report.history import TrialHistory, histories, sample_counts
+from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
 from bitsearch.report.plans_table import plans_table, table_metrics
@@ -61,6 +61,7 @@ def render(folder: RunFolder) -> str:
     chosen_plan = best_plan(plans, settings.metric) or folder.chosen()
     within = cheapest_within_one_standard_error(folder)
     log = folder.log()
+    classes = class_counts(log)
     front, views = front_figure(plans, chosen_plan, settings, within)
     names = list(views)
     data = page_data(folder, plans, chosen_plan, views)
@@ -90,12 +91,13 @@ def render(folder: RunFolder) -> str:
             verdict=verdict_of(folder),
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
-            facts=facts(settings, sample_counts(log), [plan.provenance.seed for plan in plans]),
+            facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans]),
             table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names), within),
             definitions=definitions(names),
             data=data,
             figures=figures,
             most_steps=sorted({max(layer.time_steps for layer in plan.layers.values()) for plan in plans}),
+            largest_class=text.largest_class(classes) if classes else None,
             text=text,
             style=Markup(page_part("page.css")),  # nosec B704
             scripts=scripts,

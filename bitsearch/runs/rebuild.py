@@ -1,10 +1,12 @@
 """Rebuilding a plan's network from its files, and measuring it again."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from bitsearch.data.class_counts import class_counts
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.clipped_input import count_clipped
@@ -123,8 +125,28 @@ def evaluate_plan(
     True
     """
     network, task = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
+    return measure(network, task, split).accuracy
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An accuracy, and the samples that it is a share of."""
+
+    accuracy: float
+    classes: dict[str, int]
+    """Samples of each class."""
+
+    @property
+    def samples(self) -> int:
+        """All of them."""
+        return sum(self.classes.values())
+
+
+def measure(network: nn.Module, task: Task, split: str) -> Measurement:
+    """Measure a rebuilt network on a split of its task's data; InputError if there is no such split."""
     with limited_threads(task.activations):
-        return evaluate(network, task.splits.split(split), task.space.training.at_once)
+        accuracy = evaluate(network, task.splits.split(split), task.space.training.at_once)
+    return Measurement(accuracy, class_counts(task.splits, split))
 
 
 def require_trust(space: SearchSpace, source: str) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from bitsearch.cost import Budget, parse_budgets
 from bitsearch.cost.budget import check_metric
+from bitsearch.data.class_counts import class_counts
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
@@ -243,7 +244,10 @@ def _run(
     folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
     if not folder.settings_file.is_file():
-        folder.append_log({"event": "data", "trial": None, "phase": "data", "samples": task.splits.sizes})
+        classes = {"validation": class_counts(task.splits, "validation")}
+        folder.append_log(
+            {"event": "data", "trial": None, "phase": "data", "samples": task.splits.sizes, "classes": classes}
+        )
         folder.write_settings(settings)
     settings = folder.settings
     if shared is None:

@@ -71,4 +71,4 @@ def test_the_plan_rebuilds_its_network_from_events(run, call):
     chosen = BitPlan.load(folder / "run" / "plan.json")
     measured = call("evaluate", "run/plan.json", cwd=folder)
     assert measured.returncode == 0, measured.stderr
-    assert measured.stdout.split()[-1] == f"{chosen.accuracy.validation:.4f}"
+    assert measured.stdout.splitlines()[0].split()[-1] == f"{chosen.accuracy.validation:.4f}"

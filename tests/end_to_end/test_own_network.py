@@ -151,7 +151,7 @@ def test_another_folder_needs_trust_before_a_plan_runs_code(call, ran):
     assert "add --trust" in line
     assert not (cwd / "imported").exists()
     finished = call("evaluate", "run/plan.json", "--split", "test", "--trust", cwd=cwd)
-    assert finished.stdout.strip() == f"test accuracy {accuracy:.4f}", finished.stderr
+    assert finished.stdout.startswith(f"test accuracy {accuracy:.4f}\n"), finished.stderr
     assert (cwd / "imported").exists()
 
 

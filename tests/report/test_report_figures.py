@@ -7,7 +7,7 @@ import pytest
 
 from bitsearch.cost import Budget
 from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
-from bitsearch.report.history import TrialHistory, histories, sample_counts
+from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
 from bitsearch.report.study_figures import correlation_figure, curves_figure, importance_figure, layer_axis
@@ -196,6 +196,20 @@ def test_samples_are_read_from_the_log():
     assert sample_counts(["odd", {"phase": "search"}]) == {}
 
 
+@pytest.mark.parametrize(
+    ("classes", "counts"),
+    [
+        ({"validation": {"cat": 3, "dog": 1}}, {"cat": 3, "dog": 1}),
+        ({"validation": {"cat": 0}}, {}),
+        ({"validation": [3]}, {}),
+        ("odd", {}),
+        (None, {}),
+    ],
+)
+def test_counts_of_classes_are_read_if_they_are_there(classes, counts):
+    assert class_counts(["odd", {"phase": "data", "classes": classes}]) == counts
+
+
 def test_study_figures_hold_their_numbers():
     bars = importance_figure({"spike_price": (0.7, 0.4), "budget_share": (0.3, 0.6)})
     assert [list(trace.x) for trace in bars.data] == [[30.0, 70.0], [60.0, 40.0]]
@@ -214,9 +228,17 @@ def test_of_many_layers_not_every_one_is_named():
 
 
 def test_facts_name_data_split_and_seeds(make_settings):
-    found = facts(make_settings(), {"train": 1077, "test": 360}, [2, 0])
+    found = facts(make_settings(), {"train": 1077, "test": 360}, {}, [2, 0])
     assert found["Data"] == "digits, 1,077 for train, 360 for test (split seed 0)"
     assert found["Seed"] == "0, 2"
+    assert "Classes" not in found
+
+
+def test_facts_name_the_classes_and_their_shares(make_settings):
+    few = facts(make_settings(), {}, {"cat": 1, "dog": 3}, [0])["Classes"]
+    assert few.replace(SPACE, " ") == "2; of validation: dog 75.00 %, cat 25.00 %"
+    many = facts(make_settings(), {}, {str(label): 2 for label in range(50)}, [0])["Classes"]
+    assert many.replace(SPACE, " ").endswith("10 2.00 %, 11 2.00 %, and 38 smaller ones")
 
 
 DECLARED = (

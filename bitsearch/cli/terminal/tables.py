@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from bitsearch import text as formats
 from bitsearch.report.comparison import comparison_table
+from bitsearch.report.history import class_counts, sample_counts
 from bitsearch.report.plans_table import table_metrics
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         )
     if len(result.uniform) > MAX_BASELINE_ROWS:
         console.print(f"({len(result.uniform) - MAX_BASELINE_ROWS} more uniform baselines in the report.)")
+    _print_samples(result.folder.log(), console)
     console.print(_layers(best))
     for budget, outcome in zip(settings.budgets, best.budget, strict=True):
         achieved, limit = (formats.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
@@ -63,6 +65,15 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     console.print(Text(result.verdict.text), highlight=False)
     for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
+
+
+def _print_samples(log: "list[dict[str, Any]]", console: Console) -> None:
+    """What the accuracies are shares of, and what is got right by always answering the largest class."""
+    samples, classes = sample_counts(log), class_counts(log)
+    if samples:
+        parts = ", ".join(f"{count:,} {name}" for name, count in samples.items() if name != "train")
+        largest = f"; largest class of validation: {formats.largest_class(classes)}" if classes else ""
+        console.print(Text(f"samples: {parts}{largest}"), highlight=False)
 
 
 def print_comparison(comparison: "Comparison", page: Path, console: Console) -> None:
