@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from bitsearch.runs.train_plan import train_plan as train_plan
     from bitsearch.space import SearchSpace as SearchSpace
     from bitsearch.study.compare import compare as compare
+    from bitsearch.study.merge import merge as merge
     from bitsearch.study.result import SearchResult as SearchResult
     from bitsearch.study.result import load as load
     from bitsearch.study.run import search as search
@@ -89,6 +90,7 @@ _MODULES = {
     "load_data": "bitsearch.data",
     "load_weights": "bitsearch.layers.weights",
     "make_network": "bitsearch.models",
+    "merge": "bitsearch.study.merge",
     "measure_activity": "bitsearch.train.evaluate",
     "pack": "bitsearch.deploy.pack",
     "plot_front": "bitsearch.report.notebook",

@@ -7,7 +7,21 @@ from typing import Annotated, TextIO
 
 import typer
 
-from bitsearch.cli import compare, data, deploy, diff, doctor, plans, profile, report, run, targets, train, worker
+from bitsearch.cli import (
+    compare,
+    data,
+    deploy,
+    diff,
+    doctor,
+    merge,
+    plans,
+    profile,
+    report,
+    run,
+    targets,
+    train,
+    worker,
+)
 from bitsearch.errors import InputError, one_line, user_fault
 from bitsearch.launch import is_rank_zero
 from bitsearch.version import __version__
@@ -29,6 +43,7 @@ app.command("report")(report.report)
 app.command("dashboard")(report.dashboard)
 app.command("export")(plans.export)
 app.command("diff")(diff.diff)
+app.command("merge")(merge.merge)
 app.command("evaluate")(plans.evaluate)
 app.command("train")(train.train)
 app.command("deploy")(deploy.deploy)

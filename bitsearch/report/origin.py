@@ -37,7 +37,7 @@ def facts(
             f"{space.training.epochs} epochs a trial, {space.training.full_precision_epochs} in full precision, "
             f"batches of {space.training.batch_size}"
         ),
-        "Outer loop": f"{space.search.sampler}, {space.search.trials} {methods} trials asked for",
+        "Outer loop": f"{space.search.sampler}, method {methods}",
     }
 
 

@@ -40,6 +40,8 @@ class RunSettings(Frozen):
     """The database that the study is in, without its password; None for ``study.db``."""
     study: Name | None = None
     """The study's name there."""
+    merged: tuple[Name, ...] = ()
+    """The run folders that this one was joined of."""
     command: str
     bitsearch: Name
     torch: Name

@@ -36,12 +36,17 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
         if folder.path.is_dir() and any(folder.path.iterdir()) and not (folder.path / ".lock").is_file():
             raise InputError(f"{folder.path} is not empty and not a run folder; give a new or an empty folder")
         return
+    if folder.settings.merged:
+        raise InputError(
+            f"{folder.path} was merged from {', '.join(folder.settings.merged)} and has no study to go on with; go on "
+            "with one of these, and merge them again"
+        )
     was, now = folder.settings.defining(), settings.defining()
     for name, value in now.items():
         if was[name] != value:
             difference = {
                 "target": f"another hardware target, {folder.settings.target.name!r}",
-                "space": f"another search space: {_difference(was[name], value)}",
+                "space": f"another search space: {first_difference(was[name], value)}",
                 "weights_sha256": "other weights to begin with",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
             }.get(name, f"{name} {was[name]!r}, not {value!r}")
@@ -50,10 +55,10 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
             )
 
 
-def _difference(was: Any, now: Any, path: str = "") -> str:
+def first_difference(was: Any, now: Any, path: str = "") -> str:
     """The first setting that differs, and how."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for name in [*was, *now]:
             if name not in was or name not in now or was[name] != now[name]:
-                return _difference(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
+                return first_difference(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
     return f"{path} is {was!r}, not {now!r}"

@@ -243,6 +243,7 @@ def _run(
     task, budgets = processes.task, processes.budgets
     folder.clear_drafts()
     deadline = None if timeout is None else time.monotonic() + timeout
+    command = settings.command
     if not folder.settings_file.is_file():
         classes = {"validation": class_counts(task.splits, "validation")}
         folder.append_log(
@@ -275,6 +276,9 @@ def _run(
             f"[search.parameters] lets nothing vary: all {trials} trials at the budget would be the same; one is run"
         )
     done = sum(is_finished(trial) and not is_intermediate(trial) for trial in study.get_trials(deepcopy=False))
+    if done < study_plan.total and folder.chosen_file.is_file():
+        # The run has ended before: this is the command that gives it more trials.
+        folder.write_settings(folder.settings.model_copy(update={"command": command}))
     progress.started(folder.path, study_plan.total, done)
     network = network or _full_precision(folder, processes, progress)
     study_plan = study_plan.up_to(folder.settings.full_precision.validation)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from bars import SHORT, bars, loaders, network, parts, trained_network
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -15,44 +16,11 @@ from bitsearch.space import SearchSpace
 from bitsearch.study.objects import objects_of, space_of
 
 pytestmark = pytest.mark.training
-SHORT = {"trials": 1, "epochs": 1}
-
-
-def network(outputs=3):
-    torch.manual_seed(3)
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, outputs)
-    )
-
-
-def bars(count, seed):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 3
-    images = 0.3 * torch.randn(count, 4, 4, generator=generator)
-    images[labels == 0, :, 1] += 1
-    images[labels == 1, 2] += 1
-    return TensorDataset(images, labels)
-
-
-def parts():
-    return bars(96, 0), bars(48, 1), bars(48, 2)
-
-
-def loaders(**options):
-    return tuple(DataLoader(part, 16, shuffle=part is not None, **options) for part in parts())
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A network as its user has trained it."""
-    one = network()
-    optimizer = torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(30):
-        inputs, labels = parts()[0].tensors
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(one(inputs), labels).backward()
-        optimizer.step()
-    return one.eval()
+    return trained_network()
 
 
 def accuracy(one, samples):
