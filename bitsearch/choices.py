@@ -75,7 +75,7 @@ class Choices(Frozen):
 
     >>> choices = bitsearch.Choices(weight_bits=[2, 4, 8], time_steps=[1, 2])
     >>> str(choices.smallest), str(choices.nearest(bitsearch.UniformBits(weight_bits=5, spike_bits=4, time_steps=4)))
-    ('2/1/1', '4/4/2')
+    ('w2 s1 T1', 'w4 s4 T2')
     """
 
     weight_bits: Span = Span(low=1, high=8)
@@ -106,7 +106,7 @@ class FirstLayer(Frozen):
     """The fixed bits of the first layer, whose input is the network's own.
 
     >>> str(bitsearch.FirstLayer().bits()), str(bitsearch.FirstLayer(weight_bits=4).bits(frames=10))
-    ('8/8/1', '4/8/10')
+    ('w8 s8 T1', 'w4 s8 T10')
     """
 
     weight_bits: Bits = 8

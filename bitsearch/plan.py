@@ -5,6 +5,7 @@ A plan is data: frozen, validated, versioned, written and read as JSON. This mod
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +16,8 @@ from bitsearch.files import read_text, write_whole
 from bitsearch.validation import Bits, Cost, Frozen, Name, Positive, Seed, Share, TimeSteps, explain
 
 SCHEMA_VERSION = 1
+
+_UNIFORM_BITS = re.compile(r"w?(\d+)[ /]s?(\d+)[ /]T?(\d+)")
 
 Loop = Literal["frames", "same", "shared"]
 """Of a layer that is called several times in a forward pass: once a frame, its membrane kept from call to call; always
@@ -130,7 +133,7 @@ class UniformBits(Frozen):
     """The same weight bits, spike bits and time steps for every layer.
 
     >>> str(bitsearch.UniformBits(weight_bits=8, spike_bits=4, time_steps=2))
-    '8/4/2'
+    'w8 s4 T2'
     """
 
     weight_bits: Bits
@@ -138,13 +141,16 @@ class UniformBits(Frozen):
     time_steps: TimeSteps
 
     def __str__(self) -> str:
-        return f"{self.weight_bits}/{self.spike_bits}/{self.time_steps}"
+        return f"w{self.weight_bits} s{self.spike_bits} T{self.time_steps}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what ``str`` wrote, ``8/4/2``; ValueError if it is something else."""
-        weight_bits, spike_bits, time_steps = text.split("/")
-        return cls(weight_bits=int(weight_bits), spike_bits=int(spike_bits), time_steps=int(time_steps))
+        """Read what ``str`` writes, ``w8 s4 T2``, or wrote in earlier versions, ``8/4/2``; ValueError otherwise."""
+        match = _UNIFORM_BITS.fullmatch(text)
+        if match is None:
+            raise ValueError(f"uniform bits are {text!r}; write them as in w8 s4 T2")
+        weight_bits, spike_bits, time_steps = map(int, match.groups())
+        return cls(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
 
 
 class Baseline(UniformBits):

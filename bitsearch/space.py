@@ -159,7 +159,7 @@ class SearchSpace(Frozen):
 
     >>> space = bitsearch.SearchSpace.load("digits").override(["training.epochs=3"])
     >>> space.network, space.training.epochs, str(space.baseline)
-    ('digits_cnn', 3, '8/4/2')
+    ('digits_cnn', 3, 'w8 s4 T2')
     """
 
     schema_version: Literal[1] = 1

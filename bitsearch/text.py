@@ -13,6 +13,8 @@ SPACE = "\N{NO-BREAK SPACE}"
 _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 _TIME = ("s", "ms", "µs", "ns", "ps")
 _ENERGY = ("pJ", "nJ", "µJ", "mJ", "J")
+_WITH_AMOUNT = ("bytes", "pJ", "s")
+"""Units that amounts are written with."""
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -64,6 +66,11 @@ def amount(metric: str, value: float | None, digits: int = 3) -> str:
     return number(value, digits)
 
 
+def column_unit(metric: str) -> str:
+    """The unit that the head of a column of :func:`amount` has to name; empty where the amounts keep theirs."""
+    return "" if unit(metric) in _WITH_AMOUNT else unit(metric)
+
+
 def aligned(metric: str, value: float | None) -> str:
     """:func:`amount` padded to three significant digits, ``16.0``, so that a column of numbers lines up."""
     text = amount(metric, value)
@@ -78,7 +85,7 @@ def aligned(metric: str, value: float | None) -> str:
 def cost(metric: str, value: float | None, digits: int = 3) -> str:
     """A cost with its unit: ``15.2 bits``, ``1.9 M bit operations``, ``5.4 KiB``."""
     text = amount(metric, value, digits)
-    return text if value is None or unit(metric) in ("bytes", "pJ", "s", "") else f"{text} {unit(metric)}"
+    return text if value is None or not column_unit(metric) else f"{text} {unit(metric)}"
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ def scale(metric: str, values: Iterable[float]) -> Scale:
 
 
 def widths(layer: LayerPlan) -> str:
-    """One layer's allocation: ``w3  s3,2  T2``; steps that agree are written once."""
-    return f"w{layer.weight_bits}  s{spike_widths(layer)}  T{layer.time_steps}"
+    """One layer's allocation: ``w3 s3,2 T2``; steps that agree are written once."""
+    return f"w{layer.weight_bits} s{spike_widths(layer)} T{layer.time_steps}"
 
 
 def spike_widths(layer: LayerPlan) -> str:
@@ -130,7 +137,7 @@ def shared_widths(plan: BitPlan) -> str | None:
     for part in parts:
         allocations = {widths(layer) for layer in part}
         if len(allocations) == 1:
-            return allocations.pop().replace("  ", " ")
+            return allocations.pop()
     return None
 
 

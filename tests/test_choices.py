@@ -54,5 +54,5 @@ def test_within_keeps_what_is_allowed_and_nothing_else(span, allowed):
 
 def test_the_nearest_allocation_is_nearest_in_each_number():
     choices = Choices.model_validate({"weight_bits": [1, 2, 4, 8], "spike_bits": [2, 4], "time_steps": [1, 4]})
-    assert str(choices.nearest(UniformBits(weight_bits=3, spike_bits=8, time_steps=2))) == "4/4/1"
-    assert str(choices.nearest(UniformBits(weight_bits=6, spike_bits=1, time_steps=3))) == "8/2/4"
+    assert str(choices.nearest(UniformBits(weight_bits=3, spike_bits=8, time_steps=2))) == "w4 s4 T1"
+    assert str(choices.nearest(UniformBits(weight_bits=6, spike_bits=1, time_steps=3))) == "w8 s2 T4"

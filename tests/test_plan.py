@@ -287,7 +287,18 @@ def test_mean_spike_bits():
 
 
 def test_uniform_bits_print_as_weights_spikes_steps():
-    assert str(UniformBits(weight_bits=8, spike_bits=4, time_steps=2)) == "8/4/2"
+    assert str(UniformBits(weight_bits=8, spike_bits=4, time_steps=2)) == "w8 s4 T2"
+
+
+@pytest.mark.parametrize("text", ["w8 s4 T2", "8/4/2"])
+def test_uniform_bits_are_read_as_they_are_and_were_written(text):
+    assert UniformBits.parse(text) == UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
+
+
+@pytest.mark.parametrize("text", ["", "8/4", "w8 s4", "w9 s4 T1", "8/4/2/1"])
+def test_other_texts_are_no_uniform_bits(text):
+    with pytest.raises(ValueError, match=r"uniform bits|less than or equal"):
+        UniformBits.parse(text)
 
 
 def test_saving_leaves_nothing_but_the_plan(tmp_path):

@@ -187,7 +187,7 @@ def quantize(
         choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
         start: where the bits start; 4/4/2 by default, brought to what each layer may get.
         first_layer: the first layer's bits; 8/8/1 by default.
-        baseline: what ``4x`` is a part of; 8/4/2 by default.
+        baseline: what ``4x`` is a part of; w8 s4 T2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
         decay: membrane decay between time steps; by default as the network's own neurons have it, or 1.
         target: hardware target, or its name or path; ``generic`` by default.

@@ -48,7 +48,7 @@ def profile(
     plan: Annotated[
         Path | None,
         typer.Option(
-            callback=plan_file, help="Bits of the layers; the space's baseline (8/4/2 for a network) by default."
+            callback=plan_file, help="Bits of the layers; the space's baseline (w8 s4 T2 for a network) by default."
         ),
     ] = None,
     model_arg: ModelArgOption = None,

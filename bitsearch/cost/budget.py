@@ -54,7 +54,7 @@ class Budget:
 
     @classmethod
     def parse(cls, request: str, metric: str, model: CostModel, baseline: UniformBits) -> "Budget":
-        """Parse ``4x`` (at most baseline/4) or a number, with or without a unit: ``65536``, ``64KiB``, ``2uJ``.
+        """Parse ``4x`` (at most baseline/4), ``64KiB``, or a metric's number with or without a unit: ``s_ace=65536``.
 
         Args:
             request: the user's text; ``memory=64KiB`` names its metric.
@@ -63,7 +63,7 @@ class Budget:
             baseline: uniform bits on every layer, the first one included; ``4x`` is a quarter of their cost.
 
         Raises:
-            InputError: malformed, zero or negative, a wrong unit, or a metric that a budget cannot bind.
+            InputError: malformed, zero or negative, a bare number, a wrong unit, or a metric that no budget can bind.
         """
         metric, amount = split_request(request, metric, model.target)
         ratio, value = parse_request(amount, metric)
@@ -150,9 +150,23 @@ def target_limits(target: Target) -> list[Budget]:
 
 
 def split_request(request: str, metric: str, target: Target) -> tuple[str, str]:
-    """(metric, amount) of ``memory=64KiB``, or (``metric``, amount) of ``4x``; InputError if no budget can bind it."""
+    """(metric, amount) of ``memory=64KiB``, or (``metric``, amount) of ``4x``.
+
+    Raises:
+        InputError: no budget can bind the metric, or a number that is neither a ratio nor one of a named metric.
+    """
     name, equals, amount = request.partition("=")
-    return check_metric(name.strip() if equals else metric, target), amount if equals else request
+    if equals:
+        return check_metric(name.strip(), target), amount
+    metric = check_metric(metric, target)
+    match = _REQUEST.fullmatch(request)
+    if match is not None and not match["ratio"] and not match["unit"] and 0 < float(match["number"]) < math.inf:
+        number = match["number"]
+        raise InputError(
+            f"budget {request!r} can be read in two ways; write {number}x for the baseline's cost divided by {number}, "
+            f"or {metric}={number} for at most {number} {METRICS[metric].unit}"
+        )
+    return metric, request
 
 
 def parse_request(request: str, metric: str) -> tuple[bool, float]:

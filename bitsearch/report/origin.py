@@ -63,7 +63,7 @@ def baseline_words(settings: RunSettings) -> str:
     """Sentences on the baseline and on the limit of every budget."""
     baseline = settings.space.baseline
     bits = (
-        f"w{baseline.weight_bits} s{baseline.spike_bits} T{baseline.time_steps} "
+        f"{baseline} "
         f"({baseline.weight_bits}-bit weights, {baseline.spike_bits}-bit spikes, {baseline.time_steps} time steps)"
     )
     sentences = f"The declared baseline is {bits} on every layer, the first one included."

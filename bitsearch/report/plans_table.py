@@ -8,7 +8,7 @@ from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.runs.plan_names import is_uniform, kind
 from bitsearch.runs.verdict import judge
-from bitsearch.text import MISSING, accuracy, aligned, shared_widths, title, unit
+from bitsearch.text import MISSING, accuracy, aligned, column_unit, shared_widths, title
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
 MIN_COST_COLUMNS = 3
@@ -83,7 +83,11 @@ def plans_table(
     reference = settings.full_precision
     blanks = tuple(Cell(MISSING) for _ in metrics)
     cells = (Cell(accuracy(reference.validation)), Cell(accuracy(reference.test)), *blanks)
-    titles = (("Validation accuracy", ""), ("Test accuracy", ""), *((title(name), _unit(name)) for name in metrics))
+    titles = (
+        ("Validation accuracy", ""),
+        ("Test accuracy", ""),
+        *((title(name), column_unit(name)) for name in metrics),
+    )
     return PlansTable(titles, (Row("Full precision", "32-bit floats, no spikes", cells), *rows))
 
 
@@ -117,7 +121,3 @@ def _note(plan: BitPlan, is_chosen: bool, is_within: bool) -> str:
     parts += ["cheapest within one standard error"] if is_within else []
     parts += [] if plan.met else ["over the budget"]
     return ", ".join(parts)
-
-
-def _unit(metric: str) -> str:
-    return "" if unit(metric) == "bytes" else unit(metric)

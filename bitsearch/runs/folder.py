@@ -17,6 +17,7 @@ from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refus
 from bitsearch.plan import Accuracy, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
+from bitsearch.text import cost
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.validation import Cost, Frozen, Name, Seed, from_toml, to_toml
 
@@ -275,7 +276,8 @@ class RunFolder:
         nearest = min(misses, key=lambda outcome: outcome.achieved / outcome.limit)
         return (
             f"no trial in {self.path} meets the budget {nearest.requested}: {nearest.metric} is at most "
-            f"{nearest.limit:.6g}, the nearest plan has {nearest.achieved:.6g}; allow more, or run more trials"
+            f"{cost(nearest.metric, nearest.limit, 6)}, the nearest plan has "
+            f"{cost(nearest.metric, nearest.achieved, 6)}; allow more, or run more trials"
         )
 
     def write_tables(self) -> None:

@@ -16,12 +16,22 @@ def kind(plan: BitPlan) -> str:
 
 def name(plan: BitPlan) -> str:
     """``trial 7``, with the shared widths of a uniform plan: ``trial 12 (w4 s4 T1)``."""
-    shared_bits = shared_widths(plan) if is_uniform(plan) else None
-    trial = f"trial {plan.provenance.trial}" if plan.provenance.trial is not None else "a plan without a trial number"
-    return f"{trial} ({shared_bits})" if shared_bits else trial
+    if plan.provenance.trial is None:
+        return "a plan without a trial number"
+    return trial_name(plan.provenance.trial, shared_widths(plan) if is_uniform(plan) else None)
+
+
+def trial_name(trial: int, shared_bits: object = None) -> str:
+    """As :func:`name`, of a trial whose plan is not there yet: the number is Optuna's, as of ``export --trial``."""
+    return f"trial {trial}" if shared_bits is None else f"trial {trial} ({shared_bits})"
+
+
+def full_name(plan: BitPlan) -> str:
+    """:func:`name` with the method: ``trial 7, adaptive``."""
+    return f"{name(plan)}, {kind(plan)}"
 
 
 def hover_name(plan: BitPlan, several_seeds: bool) -> str:
     """Trial, method, seed if ``several_seeds``, and "over the budget" if it is not met; escaped for plotly."""
-    parts = [name(plan), kind(plan)] + ([f"seed {plan.provenance.seed}"] if several_seeds else [])
+    parts = [full_name(plan)] + ([f"seed {plan.provenance.seed}"] if several_seeds else [])
     return plotly_text(shorten(", ".join(parts + ([] if plan.met else ["over the budget"])), 120))

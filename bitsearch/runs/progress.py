@@ -19,13 +19,13 @@ class Progress:
         """The run in ``folder`` starts, or goes on with ``done`` of ``trials`` trials finished."""
 
     def trial(self, label: str, epochs: int) -> None:
-        """A trial, or the full-precision training, starts."""
+        """A trial, or the full-precision training, starts; it is called as everywhere, ``trial 4, adaptive``."""
 
     def epoch(self, record: "EpochRecord") -> None:
         """An epoch of it has ended."""
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
-        """It has ended with this validation accuracy and cost."""
+        """It has ended with this validation accuracy and cost of the front's axis."""
 
     def note(self, text: str) -> None:
         """Something out of the ordinary has happened."""

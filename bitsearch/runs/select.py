@@ -10,6 +10,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import require_within_one_standard_error
 from bitsearch.runs.pareto import best_plan
+from bitsearch.text import cost
 
 
 def select_plan(
@@ -48,10 +49,10 @@ def select_plan(
     plans = [_with_budgets(plan, budgets) for plan in folder.plans() if metric in plan.costs]
     best = best_plan(plans, metric)
     if best is None:
-        least = min((plan.costs[metric] for plan in plans), default=float("nan"))
+        least = min((plan.costs[metric] for plan in plans), default=None)
         raise InputError(
-            f"no trial of {folder.path} meets {amount.strip()} ({metric} ≤ {limit:.6g}); "
-            f"its cheapest plan has {least:.6g}; "
+            f"no trial of {folder.path} meets {amount.strip()} ({metric} ≤ {cost(metric, limit, 6)}); "
+            f"its cheapest plan has {cost(metric, least, 6)}; "
             f"allow more, or search for it: bitsearch run --budget {shlex.quote(f'{metric}={amount.strip()}')}"
         )
     return best

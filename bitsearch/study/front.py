@@ -73,16 +73,21 @@ class FrontAxis(Frozen):
 
     def next_uniform(self, trials: Sequence[FrozenTrial]) -> UniformBits | None:
         """The untried uniform plan nearest to the middle of the largest rectangle; None if all have been tried."""
-        tried = {trial.user_attrs[UNIFORM] for trial in trials if UNIFORM in trial.user_attrs}
-        costs = {str(candidate.bits): candidate.cost for candidate in self.uniform}
+        begun = {
+            trial.number: UniformBits.parse(trial.user_attrs[UNIFORM])
+            for trial in trials
+            if UNIFORM in trial.user_attrs
+        }
+        costs = {candidate.bits: candidate.cost for candidate in self.uniform}
         points: list[Point] = []
         for trial in trials:
             if trial.user_attrs.get(ROLE) == BASELINE:
                 if trial.state == TrialState.COMPLETE:
                     points.append((trial.values[1], trial.values[0]))
-                elif not trial.state.is_finished() and trial.user_attrs.get(UNIFORM) in costs:
-                    points.append((costs[trial.user_attrs[UNIFORM]], None))
-        untried = [candidate for candidate in self.uniform if str(candidate.bits) not in tried]
+                elif not trial.state.is_finished() and begun.get(trial.number) in costs:
+                    points.append((costs[begun[trial.number]], None))
+        tried = set(begun.values())
+        untried = [candidate for candidate in self.uniform if candidate.bits not in tried]
         target = self.next_target(points)
         nearest = min(untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
         return None if nearest is None else nearest.bits

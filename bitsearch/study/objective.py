@@ -12,6 +12,7 @@ from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
 from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.plan_names import trial_name
 from bitsearch.runs.progress import Progress
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.front import FrontAxis
@@ -56,13 +57,14 @@ class Objective:
         repeated: BitPlan | None = None
         if assignment.bits is not None:
             trial.set_user_attr(UNIFORM, str(assignment.bits))
-            method, label = "uniform", f"uniform {assignment.bits}"
+            method, label = "uniform", f"{trial_name(trial.number, assignment.bits)}, uniform"
             last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label)
         else:
             budgets = self._aim(trial)
             turn = {} if assignment.method is None else {"method": assignment.method}
             settings = space.allocation_with(suggest(trial, space) | turn)
-            method, label = settings.method, f"{settings.method} {trial.number}"
+            method = settings.method
+            label = f"{trial_name(trial.number)}, {method.replace('_', ' ')}"
             # What a method chooses by its attempts, it chooses anew at every point of the front.
             job = Allocate(settings, 0 if assignment.along_front else assignment.index, budgets)
             repeated = self._repeated(trial, job)

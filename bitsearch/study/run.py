@@ -100,8 +100,8 @@ def search(
         data: of a network: (train, validation, test) or (train, validation), all of them data sets or all of them
             loaders, whose batches are used as they are; or :class:`bitsearch.Splits`. Of a space: the budget, if it is
             not given by name.
-        budget: ``4x`` (at most a quarter of the baseline's cost), a number in the metric's unit, or one with a unit and
-            a metric of its own such as ``memory=64KiB``; or several of them, all of which are met.
+        budget: ``4x`` (at most a quarter of the baseline's cost), or a number of a named metric such as
+            ``memory=64KiB``; or several of them, all of which are met.
         space: of a network: whose settings (choices, training, allocation, outer loop) it is searched with; those of
             ``digits`` by default.
         time_axis: of a network: the axis of the frames in the loaders' batches, 0 or 1; the network gets them time

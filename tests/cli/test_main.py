@@ -5,9 +5,9 @@ import pytest
 
 import bitsearch
 from bitsearch.cli import doctor, main
-from bitsearch.cli.terminal.tables import describe
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
+from bitsearch.runs.plan_names import full_name
 from bitsearch.space import SearchSpace
 
 
@@ -183,9 +183,9 @@ def test_a_uniform_plan_is_called_by_the_bits_of_the_layers_that_are_not_fixed()
             "provenance": {"bitsearch": "0", "torch": "0", "seed": 0, "command": "c", "trial": 3, "method": "uniform"},
         }
     )
-    assert describe(plan) == "uniform 1/3/2"
+    assert full_name(plan) == "trial 3 (w1 s3 T2), uniform"
     adaptive = plan.model_copy(update={"provenance": plan.provenance.model_copy(update={"method": "adaptive"})})
-    assert describe(adaptive) == "adaptive 3"
+    assert full_name(adaptive) == "trial 3, adaptive"
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):

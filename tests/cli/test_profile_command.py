@@ -37,7 +37,7 @@ def test_a_space_is_profiled_at_its_baseline(call, capsys):
     model = digits_model()
     assert shown["target"] == "generic"
     assert [row["layer"] for row in shown["layers"]] == [layer.name for layer in model.layers]
-    # The first layer keeps its own 8/8/1, all others get the baseline's 8/4/2.
+    # The first layer keeps its own w8 s8 T1, all others get the baseline's w8 s4 T2.
     assert [(row["weight_bits"], row["spike_bits"]) for row in shown["layers"]] == [(8, "8")] + [(8, "4 4")] * 4
     assert sum(row["s_ace"] for row in shown["layers"]) == shown["totals"]["s_ace"]
     assert shown["totals"]["macs"] == sum(layer.macs for layer in model.layers)

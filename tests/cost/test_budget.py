@@ -129,7 +129,18 @@ def test_a_ratio_divides_the_baselines_cost():
 
 
 def test_a_number_is_the_limit_itself():
-    assert Budget.parse("1e3", "weight_memory", MODEL, BASELINE) == Budget("weight_memory", "1e3", 1000.0)
+    assert Budget.parse("memory=1e3", "bit_budget", MODEL, BASELINE) == Budget("weight_memory", "1e3", 1000.0)
+
+
+@pytest.mark.parametrize("request_text", ["4", " 4", "4.0", "1e3"])
+def test_a_number_that_names_no_metric_is_asked_about(request_text):
+    with pytest.raises(InputError) as error:
+        Budget.parse(request_text, "memory", MODEL, BASELINE)
+    number = request_text.strip()
+    assert one_line(error) == (
+        f"budget {request_text!r} can be read in two ways; write {number}x for the baseline's cost divided by "
+        f"{number}, or weight_memory={number} for at most {number} bytes"
+    )
 
 
 def test_a_ratio_below_one_allows_more_than_the_baseline():
@@ -296,16 +307,16 @@ def test_the_limits_of_the_target_are_budgets_too():
         Budget("cores", "target chip", 7, of_target=True),
     ]
     first = Budget("s_ace", "5000", 5000.0)
-    assert parse_budgets("5000", "s_ace", model, BASELINE) == [first, *limits]
+    assert parse_budgets("s_ace=5000", "s_ace", model, BASELINE) == [first, *limits]
     # One's own budget on the same metric stands beside it.
     own = Budget("weight_memory", "900", 900.0)
     assert parse_budgets("memory=900", "s_ace", model, BASELINE) == [own, *limits]
     half = CostModel(LAYERS, target=make_target("half", memory={"working_bytes": 500}))
-    assert parse_budgets("5000", "s_ace", half, BASELINE) == [
+    assert parse_budgets("s_ace=5000", "s_ace", half, BASELINE) == [
         first,
         Budget("working_memory", "target half", 500, of_target=True),
     ]
-    assert parse_budgets("5000", "s_ace", ON_HARDWARE, BASELINE) == [
+    assert parse_budgets("s_ace=5000", "s_ace", ON_HARDWARE, BASELINE) == [
         first,
         Budget("cores", "target hand", 9, of_target=True),
     ]
@@ -341,11 +352,11 @@ def test_a_feasible_budget_passes():
 
 
 def test_an_infeasible_budget_by_hand():
-    budget = Budget.parse("100", "s_ace", MODEL, BASELINE)
+    budget = Budget.parse("s_ace=100", "s_ace", MODEL, BASELINE)
     with pytest.raises(InputError, match="is infeasible") as error:
         budget.check_feasible(MODEL, RULES)
     message = one_line(error)
-    # The first layer keeps its 8/8/1, the others get 1/1/1.
+    # The first layer keeps its w8 s8 T1, the others get w1 s1 T1.
     assert (
         f"smallest feasible value is {288 * 64 + 288 + 48} bit operations (the fewest bits allowed on every layer)"
         in message
@@ -384,7 +395,7 @@ def test_the_smallest_feasible_value_is_feasible_and_close(model, lowest, metric
     rules = rules_of(model, choices)
     least = model.cost(metric, model.uniform(lowest, FirstLayer()))
     text = smallest_feasible(Budget(metric, "1e-12", 1e-12), model, rules)
-    Budget.parse(text, metric, model, BASELINE).check_feasible(model, rules)
+    Budget.parse(f"{metric}={text}", metric, model, BASELINE).check_feasible(model, rules)
     assert least <= float(text) <= least * (1 + SIX_DIGITS)
 
 
@@ -414,7 +425,7 @@ def test_the_smallest_feasible_value_is_feasible_where_floats_end_just_above_a_d
     model = CostModel((layer("first", 1, 4, 4, 1, first=True), layer("second", 1, 96, 46, 1)))
     # W̄ = (4·8 + 96) / 100 = 1.28, S̄ = (4·8 + 46) / 50 = 1.56; in floats their product is 1.9968000000000001.
     text = smallest_feasible(Budget("bit_budget", "1", 1.0), model, rules_of(model))
-    Budget.parse(text, "bit_budget", model, BASELINE).check_feasible(model, rules_of(model))
+    Budget.parse(f"bit_budget={text}", "bit_budget", model, BASELINE).check_feasible(model, rules_of(model))
 
 
 def test_every_metric_has_a_unit_for_the_message():

@@ -37,7 +37,7 @@ HAND = Geometry(
     synaptic_rates=vector(0.75, 0.125, 0.5, 1.0),
     target=HARDWARE,
 )
-# 8/8/1; 3 bits with spikes of 3 and 2 bits; 2/4/1; not quantized.
+# w8 s8 T1; 3 bits with spikes of 3 and 2 bits; w2 s4 T1; not quantized.
 PLAN = Bits(weights=vector(8, 3, 2, 32), spikes=vector(8, 2.5, 4, 32), time_steps=vector(1, 2, 1, 1))
 
 

@@ -57,7 +57,7 @@ def lines(view):
 def test_lines_stand_at_limit_baseline_and_full_precision(drawn):
     found = lines(drawn[1]["bit_budget"])
     assert found["budget 4x: 16 bits"]["x0"] == found["budget 4x: 16 bits"]["x1"] == 16
-    assert found["baseline 8/4/2: 64 bits"]["x0"] == 64
+    assert found["baseline w8 s4 T2: 64 bits"]["x0"] == 64
     assert found["full precision 98.89 %"]["y0"] == pytest.approx(98.89)
 
 
@@ -66,7 +66,7 @@ def test_axes_are_in_a_unit_of_the_metric(drawn):
     assert view.title == "Weight memory (KiB)"
     assert view.scale.factor == 1024
     # The label has two decimals.
-    assert lines(view)["baseline 8/4/2: 33.51 KiB"]["x0"] == pytest.approx(33.51, rel=0, abs=0.005)
+    assert lines(view)["baseline w8 s4 T2: 33.51 KiB"]["x0"] == pytest.approx(33.51, rel=0, abs=0.005)
 
 
 def test_other_metrics_have_their_baseline_and_no_limit(drawn, run_folder):

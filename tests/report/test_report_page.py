@@ -205,6 +205,6 @@ def test_data_island_cannot_end_its_script():
 
 def test_no_plan_within_the_budget_yet(make_run_folder):
     folder = make_run_folder(budgets=(Budget(metric="bit_budget", requested="64x", limit=1.0),))
-    with pytest.raises(InputError, match=r"the nearest plan has 1\.24267; allow more"):
+    with pytest.raises(InputError, match=r"the nearest plan has 1\.24267 bits; allow more"):
         write_report(folder)
     assert not folder.report_file.exists()

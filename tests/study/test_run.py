@@ -344,7 +344,7 @@ def test_a_budget_on_what_neurons_spend_is_met_as_measured_on_validation(tiny_sp
 def test_a_budget_on_what_neurons_spend_that_nothing_meets_says_so(tiny_space, tmp_path):
     """Only trained plans tell; the nearest miss says how far it is."""
     space = tiny_space.model_copy(update={"target": "neuromorphic"})
-    with pytest.raises(InputError, match=r"meets the budget 1nJ: energy is at most 1000, the nearest plan has \d+; "):
+    with pytest.raises(InputError, match=r"1nJ: energy is at most 1.nJ, the nearest plan has [\d.]+.[pn]J; "):
         search(space, "energy=1nJ", trials=1, out=tmp_path / "run")
     plans = RunFolder(tmp_path / "run").plans()
     assert plans

@@ -127,7 +127,7 @@ def searched(
     train(plain, session, epochs=4, seed=0, phase="float")
     model = CostModel(trace(plain, splits.train[:32][0]))
     rules = AllowedBits.make(model, space.choices, space.first_layer)
-    budgets = [Budget.parse(budget[1], budget[0], model, space.baseline)]
+    budgets = [Budget.parse("=".join(budget), budget[0], model, space.baseline)]
     session = TrainingSession(splits, space.training, on_epoch=records.append, fabric=fabric, checkpoints=checkpoints)
     problem = AllocationProblem(
         plain,

@@ -33,16 +33,17 @@ class Bars(Progress):
     def __init__(self, console: Console, *, epochs: bool = False) -> None:
         self._every_epoch = epochs
         is_wide = console.width >= WIDE_COLUMNS
-        # Where there is little room, the bar gives way to the numbers.
+        # Where there is little room, bars give way to the numbers.
         self._bars = RichProgress(
-            TextColumn("{task.description:<18}", markup=False),
-            BarColumn(bar_width=40 if is_wide else 8),
+            TextColumn("{task.description:<28}" if is_wide else "{task.description:<20}", markup=False),
+            *([BarColumn()] if is_wide else []),
             MofNCompleteColumn(),
             *([TimeElapsedColumn()] if is_wide else []),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
         self._front: ParetoFront[str] = ParetoFront()
+        self._metric = ""
         self._live = Live(console=console, get_renderable=self._renderable, transient=True)
         self._console = console
         self.folder: Path | None = None
@@ -65,15 +66,15 @@ class Bars(Progress):
 
     def started(self, folder: Path, trials: int, done: int) -> None:
         """Show the bar of the trials, and the front of the finished ones."""
-        self.folder = folder
+        from bitsearch.runs.folder import RunFolder
+        from bitsearch.runs.plan_names import full_name
+
+        run = RunFolder(folder)
+        self.folder, self._metric = folder, run.settings.metric
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
-            from bitsearch.runs.folder import RunFolder
-
-            run = RunFolder(folder)
             for plan in run.plans():
-                label = f"{plan.provenance.method} {plan.provenance.trial}"
-                self._front.add(plan.costs[run.settings.metric], plan.accuracy.validation or 0.0, label)
+                self._front.add(plan.costs[self._metric], plan.accuracy.validation or 0.0, full_name(plan))
             self._console.print(f"Going on after {done} finished trials.")
 
     def trial(self, label: str, epochs: int) -> None:
@@ -95,11 +96,16 @@ class Bars(Progress):
 
     def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
         """Print a permanent line for the trial, and add its plan to the front."""
-        cost_text = "" if cost is None else f"   cost {cost:.6g}"
-        self._console.print(f"{label:<18} validation {accuracy:6.2%}{cost_text}", highlight=False)
+        cost_text = "" if cost is None else f"   {self._cost(cost)}"
+        self._console.print(f"{label:<28} validation {accuracy:6.2%}{cost_text}", highlight=False)
         if cost is not None:
             self._bars.advance(self._trials)
             self._front.add(cost, accuracy, label)
+
+    def _cost(self, cost: float) -> str:
+        from bitsearch import text as formats
+
+        return formats.cost(self._metric, cost, 4)
 
     def _renderable(self) -> ConsoleRenderable:
         return Group(self._front_table(), self._bars) if self._front.points else Group(self._bars)
@@ -114,7 +120,7 @@ class Bars(Progress):
         max_cost = max(cost for cost, _, _ in points) or 1.0
         for cost, accuracy, label in points:
             bar = Bar(max_cost, 0, cost, width=24, color="green")
-            table.add_row(Text(label), f"{accuracy:.2%}", f"{cost:.6g}", bar)
+            table.add_row(Text(label), f"{accuracy:.2%}", self._cost(cost), bar)
         return table
 
 

@@ -1,6 +1,5 @@
 """Tables for the terminal."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from bitsearch import text as formats
 from bitsearch.report.comparison import comparison_table
 from bitsearch.report.history import class_counts, sample_counts
 from bitsearch.report.plans_table import table_metrics
+from bitsearch.runs.plan_names import full_name
 
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
@@ -31,8 +31,10 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     table.add_column("plan", no_wrap=True)
     for column in ("validation", "test"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in map(formats.title, metrics):
-        table.add_column(column, justify="right")
+    for metric in metrics:
+        table.add_column(
+            " in ".join(filter(None, (formats.title(metric), formats.column_unit(metric)))), justify="right"
+        )
 
     def add_row(label: str, plan: "BitPlan", style: str = "") -> None:
         accuracy = plan.accuracy
@@ -40,12 +42,12 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         measured = (formats.accuracy(accuracy.validation), formats.accuracy(accuracy.test))
         table.add_row(Text(label), *measured, *costs, style=style)
 
-    add_row(f"chosen: {describe(best)}", best, "bold green")
+    add_row(f"chosen: {full_name(best)}", best, "bold green")
     within = result.within_one_standard_error
     if within is not None and within != best:
-        add_row(f"within 1 SE: {describe(within)}", within)
+        add_row(f"within 1 SE: {full_name(within)}", within)
     for plan in result.uniform[:MAX_BASELINE_ROWS]:
-        add_row(describe(plan), plan)
+        add_row(full_name(plan), plan)
     full_precision = settings.full_precision
     measured = (formats.accuracy(full_precision.validation), formats.accuracy(full_precision.test))
     table.add_row("full precision", *measured, *[formats.MISSING] * len(metrics))
@@ -91,16 +93,6 @@ def print_comparison(comparison: "Comparison", page: Path, console: Console) -> 
         console.print(Text(f"seed {seed}: {verdict.text}"), highlight=False)
     for label, path in (("table", comparison.path / "comparison.csv"), ("page", page), ("runs", comparison.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
-
-
-def describe(plan: "BitPlan") -> str:
-    """The method with a uniform plan's bits, ``uniform 1/3/1``, or with the trial, ``adaptive 4``."""
-    if plan.provenance.method != "uniform":
-        return f"{plan.provenance.method} {plan.provenance.trial}"
-    # The first layer has fixed bits, and a hardware target may fix those of the last layer.
-    layers = list(plan.layers.values())[1:] or list(plan.layers.values())
-    bits = Counter(f"{layer.weight_bits}/{layer.spike_bits[0]}/{layer.time_steps}" for layer in layers)
-    return f"uniform {bits.most_common(1)[0][0]}"
 
 
 def _layers(plan: "BitPlan") -> Table:

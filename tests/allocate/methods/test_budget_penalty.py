@@ -58,7 +58,7 @@ def test_every_budget_pulls_by_its_own_weight(network, model, rules, space, regu
         inputs = sum(entry.inputs for entry in model.layers)
         assert layer.time_latent.grad.item() == pytest.approx(memory * geometry.inputs / inputs, rel=COST)
         return
-    # 4/4/2: what a bit changes of MACs·T·w·s, and of the bytes; spikes are in the operations alone.
+    # w4 s4 T2: what a bit changes of MACs·T·w·s, and of the bytes; spikes are in the operations alone.
     share = geometry.macs * 4 * 2 / costs["s_ace"]
     expected = operations * share + memory * geometry.weights / 8 / costs["weight_memory"]
     assert layer.weight_latent.grad.item() == pytest.approx(2.0 * expected, rel=COST)

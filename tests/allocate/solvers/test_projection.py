@@ -332,7 +332,7 @@ def test_every_metric_can_be_a_budget_at_once():
         Budget(metric, "", 0.7 * model.cost(metric, least, activity) + 0.3 * model.cost(metric, top, activity))
         for metric in METRICS
     ]
-    check((model, rules, budgets + parse_budgets("1", "s_ace", model, uniform(8, 4, 2))[1:], activity, top))
+    check((model, rules, budgets + parse_budgets("s_ace=1", "s_ace", model, uniform(8, 4, 2))[1:], activity, top))
 
 
 class Precious(LevelCount):

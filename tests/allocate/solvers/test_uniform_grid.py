@@ -42,7 +42,7 @@ def as_tuples(plans):
 def test_at_a_budget_of_four_one_weight_bit_and_three_weight_bits_compete(digits, first_layer_counted):
     space, model = digits
     model = CostModel(model.layers, first_layer_counted=first_layer_counted)
-    # Uncounted, 4 buys 1/4/1; counted, the first layer's 8/8/1 takes its share.
+    # Uncounted, 4 buys w1 s4 T1; counted, the first layer's w8 s8 T1 takes its share.
     plans = as_tuples(uniform_plans(model, rules_of(model, space), [Budget("bit_budget", "4", 4.0)], limit=100))
     if first_layer_counted:
         assert (1, 3, 1) in plans
