@@ -4,6 +4,7 @@ A search space is a commented TOML file. Those shipped with bitsearch are found 
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -218,11 +219,14 @@ class SearchSpace(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
-        for name in ("weight_bits", "spike_bits", "time_steps"):
-            start, allowed = getattr(self.allocation.start, name), getattr(self.choices, name)
-            if start not in allowed:
-                listed = ", ".join(map(str, allowed.values))
-                raise ValueError(f"allocation.start.{name} is outside choices.{name}: {start}; allowed: {listed}")
+        start = self.choices.nearest(self.allocation.start)
+        if start != self.allocation.start:
+            message = (
+                f"allocation.start is {self.allocation.start}, outside the choices: {start}, the nearest, is taken"
+            )
+            warnings.warn(message, stacklevel=2)
+            # A validator cannot give back another instance.
+            object.__setattr__(self, "allocation", self.allocation.model_copy(update={"start": start}))
         if len(set(self.search.methods)) < len(self.search.methods):
             raise ValueError("search.methods lists a method twice")
         if self.search.methods and "method" in self.search.parameters:

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from bitsearch.choices import Choices, Span
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace, shipped_spaces
+from bitsearch.validation import to_toml
 
 LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n'
 
@@ -189,16 +191,29 @@ def test_a_real_range_for_a_setting_of_whole_numbers_is_refused(setting):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("weight_bits", "{low = 5, high = 8}"), ("spike_bits", "{low = 1, high = 3}")]
+    ("text", "start"),
+    [
+        ("[choices]\nweight_bits = {low = 5, high = 8}", "w5 s4 T2"),
+        ("[choices]\nspike_bits = {low = 1, high = 3}", "w4 s3 T2"),
+        ("[choices]\nspike_bits = [1, 2, 8]", "w4 s2 T2"),
+        ("[allocation.start]\nweight_bits = 4\nspike_bits = 4\ntime_steps = 5", "w4 s4 T4"),
+    ],
 )
-def test_a_start_outside_the_choices_is_refused(name, value):
-    message = refusal(f"{LEAST}[choices]\n{name} = {value}")
-    assert f"allocation.start.{name} is outside choices.{name}" in message
+def test_a_start_outside_the_choices_moves_to_the_nearest_and_says_so(text, start):
+    with pytest.warns(
+        UserWarning, match=rf"^allocation\.start is w4 s4 T\d, outside the choices: {start}, the nearest"
+    ):
+        space = SearchSpace.from_toml(LEAST + text)
+    assert str(space.allocation.start) == start
 
 
-def test_a_time_start_outside_the_choices_is_refused():
-    text = "[allocation.start]\nweight_bits = 4\nspike_bits = 4\ntime_steps = 5"
-    assert "allocation.start.time_steps is outside" in refusal(LEAST + text)
+def test_a_start_that_moved_is_said_once():
+    with pytest.warns(UserWarning, match="the nearest, is taken"):
+        space = SearchSpace.from_toml(LEAST).override(["choices.time_steps={low = 1, high = 1}"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert SearchSpace.from_toml(to_toml(space)) == space
+        assert space.override(["training.epochs=3"]).allocation.start == space.allocation.start
 
 
 def test_a_trials_values_replace_the_settings():
@@ -260,11 +275,6 @@ def test_a_list_that_is_no_choice_is_refused(value, fault):
     assert fault in message
 
 
-def test_a_start_that_a_list_leaves_out_is_refused():
-    message = refusal(f"{LEAST}[choices]\nspike_bits = [1, 2, 8]")
-    assert "allocation.start.spike_bits is outside choices.spike_bits" in message
-
-
 def test_the_target_is_the_generic_one_unless_it_says_otherwise():
     assert SearchSpace.from_toml(LEAST).target == "generic"
     assert SearchSpace.from_toml(LEAST + 'target = "chips/mine.toml"').target == "chips/mine.toml"
@@ -294,7 +304,6 @@ def test_settings_are_put_over_the_file():
         ("trainings.epochs=3", "unknown field 'trainings'"),
         ("training.epochs=many", "training.epochs is 'many': "),
         ("training=3", "training is 3: "),
-        ("allocation.start.time_steps=5", "allocation.start.time_steps is outside choices.time_steps"),
         ("search.parameters.weight_prize.low=1", "search.parameters.weight_prize"),
         ("schema_version=2", "schema_version is 2"),
     ],

@@ -83,6 +83,20 @@ ProcessesOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, and what libraries log.")]
 
+SpikesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Spike bits that a layer may get: binary for one bit everywhere, or 2, or 1..4; choices, start and "
+        "baseline follow. The first layer reads the data itself, at first_layer.spike_bits.",
+    ),
+]
+TimeStepsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Time steps that a layer may get: 4, or 2..8; choices follow, start and baseline have the most of them."
+    ),
+]
+
 DeviceOption = Annotated[str, typer.Option(autocompletion=complete_device, help="auto, cpu, cuda, cuda:N or mps.")]
 
 

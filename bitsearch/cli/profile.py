@@ -11,19 +11,28 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.options import DataArgOption, DataOption, ModelArgOption, SetOption, TrainedWeightsOption
+from bitsearch.cli.options import (
+    DataArgOption,
+    DataOption,
+    ModelArgOption,
+    SetOption,
+    SpikesOption,
+    TimeStepsOption,
+    TrainedWeightsOption,
+)
 from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.cli.terminal.completion import complete_network_or_space, complete_target
 from bitsearch.cli.terminal.console import Console, print_json, print_line
 from bitsearch.errors import InputError
 from bitsearch.override import override
+from bitsearch.plan import BitPlan, UniformBits
+from bitsearch.space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bitsearch.cost import CostModel
-    from bitsearch.space import SearchSpace
 
 TABLE_METRICS = ("s_ace", "weight_memory", "energy")
 """Metrics in the terminal's table, each beside its share; CSV and JSON have all metrics."""
@@ -55,6 +64,8 @@ def profile(
     data: DataOption = None,
     data_arg: DataArgOption = None,
     weights: TrainedWeightsOption = None,
+    spikes: SpikesOption = None,
+    time_steps: TimeStepsOption = None,
     overrides: SetOption = None,
     target: Annotated[
         str | None, typer.Option(autocompletion=complete_target, help="Hardware target, by name or path.")
@@ -77,14 +88,21 @@ def profile(
     from bitsearch.cost.profile import profile as layer_table
     from bitsearch.files import csv_text, write_whole
     from bitsearch.layers import conversion, convert
-    from bitsearch.plan import BitPlan
     from bitsearch.train.task import cost_preview
 
     shape = _shape(input_shape)
-    source = _space_or_network(name, model_arg or (), data, data_arg or (), weights, overrides or ())
+    source = _space_or_network(
+        name, model_arg or (), data, data_arg or (), weights, spikes, time_steps, overrides or ()
+    )
     options = override({}, model_arg or ())
     network, model, layers = cost_preview(
-        source, options=options, target=target, input_shape=shape, classes=classes, time_axis=time_axis
+        source,
+        options=options,
+        bits=None if isinstance(source, SearchSpace) else _network_bits(spikes, time_steps),
+        target=target,
+        input_shape=shape,
+        classes=classes,
+        time_axis=time_axis,
     )
     if plan is not None:
         layers = BitPlan.load(plan).layers
@@ -112,8 +130,10 @@ def _space_or_network(
     data: str | None,
     data_args: Sequence[str],
     weights: Path | None,
+    spikes: str | None,
+    time_steps: str | None,
     overrides: Sequence[str],
-) -> "SearchSpace | str":
+) -> SearchSpace | str:
     """The search space to profile, or the name of a bare network."""
     if is_space(name) or data is not None:
         space, model = (name, None) if is_space(name) else (None, name)
@@ -124,6 +144,8 @@ def _space_or_network(
             model_args=model_args,
             data_args=data_args,
             weights=weights,
+            spikes=spikes,
+            time_steps=time_steps,
             overrides=overrides,
         )
     if data_args:
@@ -133,6 +155,11 @@ def _space_or_network(
     if overrides:
         raise InputError(f"{overrides[0]!r} changes a search space, and {name!r} is none; profile a space instead")
     return name
+
+
+def _network_bits(spikes: str | None, time_steps: str | None) -> UniformBits:
+    """The bits of a network that no search space describes: those of the default space's baseline."""
+    return space_from_options(None, spikes=spikes, time_steps=time_steps).baseline
 
 
 def _shape(text: str) -> tuple[int, ...]:

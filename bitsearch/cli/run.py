@@ -21,9 +21,11 @@ from bitsearch.cli.options import (
     QuietOption,
     SetOption,
     SpaceChoice,
+    SpikesOption,
     StorageOption,
     TargetOption,
     TrainedWeightsOption,
+    TimeStepsOption,
     VerboseOption,
 )
 from bitsearch.cli.space_options import space_from_options
@@ -51,6 +53,8 @@ def run(
     data: DataOption = None,
     data_arg: DataArgOption = None,
     weights: TrainedWeightsOption = None,
+    spikes: SpikesOption = None,
+    time_steps: TimeStepsOption = None,
     overrides: SetOption = None,
     method: MethodOption = None,
     metric: MetricOption = None,
@@ -95,6 +99,8 @@ def run(
         model_args=model_arg or (),
         data_args=data_arg or (),
         weights=weights,
+        spikes=spikes,
+        time_steps=time_steps,
         overrides=overrides or (),
     )
     search_space = search_space if method is None else search_space.with_method(method)

@@ -1,9 +1,11 @@
 """The search space of a command, from its options."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from bitsearch.cli.bit_options import bit_settings
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace, shipped_spaces
 
@@ -19,6 +21,8 @@ def space_from_options(
     model_args: Sequence[str] = (),
     data_args: Sequence[str] = (),
     weights: Path | None = None,
+    spikes: str | None = None,
+    time_steps: str | None = None,
     overrides: Sequence[str] = (),
 ) -> SearchSpace:
     """A search space with another network, other data and other settings.
@@ -30,6 +34,7 @@ def space_from_options(
         model_args: ``KEY=VALUE`` options of the network.
         data_args: ``KEY=VALUE`` options of the data.
         weights: file of the network's trained weights, which are taken as they are.
+        spikes: bits of spikes, as :func:`bit_settings` reads them; so are ``time_steps``.
         overrides: ``KEY=VALUE`` settings of the whole space, which are applied last.
 
     Raises:
@@ -42,12 +47,26 @@ def space_from_options(
         search_space = search_space.model_copy(update={"data": data, "data_options": {}})
     if weights is not None:
         search_space = search_space.with_weights(weights)
+    bits = bit_settings(search_space, spikes, time_steps)
     if space is None and (model or data):
         search_space = search_space.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
     if space is None and data is not None:
-        search_space = search_space.model_copy(update={"follow_frames": _unset_time_steps(overrides)})
-    settings = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args), *overrides]
-    return search_space.override(settings)
+        search_space = search_space.model_copy(update={"follow_frames": _unset_time_steps([*bits, *overrides])})
+    options = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args)]
+    search_space = search_space.override([*options, *bits, *overrides])
+    if spikes is not None:
+        warnings.warn(_input_coding(search_space), stacklevel=2)
+    return search_space
+
+
+def _input_coding(space: SearchSpace) -> str:
+    """What the first layer reads where spike bits were asked for: the data are no spikes."""
+    first_layer, spikes = space.first_layer, space.choices.spike_bits
+    bits = f"{spikes.low}" if spikes.low == spikes.high else f"{spikes.low} to {spikes.high}"
+    return (
+        f"spikes have {bits} bit{'' if spikes.high == 1 else 's'}; the first layer reads the data themselves, "
+        f"rounded to {first_layer.spike_bits} bits (first_layer.spike_bits)"
+    )
 
 
 _TIME_STEPS = {

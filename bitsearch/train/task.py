@@ -151,6 +151,7 @@ def cost_preview(
     source: SearchSpace | str,
     *,
     options: Mapping[str, Any],
+    bits: UniformBits | None = None,
     target: str | None,
     input_shape: tuple[int, ...],
     classes: int,
@@ -161,6 +162,7 @@ def cost_preview(
     Args:
         source: a search space; or a network, by name or ``package.module:factory``.
         options: keywords of a network; a space brings its own.
+        bits: of a network; a space brings its baseline.
         target: hardware target, by name or path; the space's own, or ``generic``, by default.
         input_shape: of one input of a network; a space brings its own, as it does the ``classes``.
         classes: of a network.
@@ -172,11 +174,10 @@ def cost_preview(
     hardware = None if target is None else Target.load(target)
     if isinstance(source, SearchSpace):
         task = load_task(source, device="cpu", target=hardware)
-        bits = task.rules.nearest(task.model, source.baseline, granularity="layer")
-        return task.untrained, task.model, bits
+        return task.untrained, task.model, task.rules.nearest(task.model, source.baseline, granularity="layer")
     torch.manual_seed(0)
     network = make_network(source, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)
     layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
     model = CostModel(layers, target=hardware)
-    return network, model, model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
+    return network, model, model.uniform(bits or UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)

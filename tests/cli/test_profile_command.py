@@ -43,6 +43,15 @@ def test_a_space_is_profiled_at_its_baseline(call, capsys):
     assert shown["totals"]["macs"] == sum(layer.macs for layer in model.layers)
 
 
+@pytest.mark.filterwarnings("ignore:spikes have 1 bit")
+@pytest.mark.parametrize("name", ["digits", "resnet20"])
+def test_spikes_and_time_steps_are_plain_options(name, call, capsys):
+    assert call(name, "--spikes", "binary", "--time-steps", "3", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["layers"]
+    # The first layer of a space reads the data; that of a bare network gets the bits of all others.
+    assert {(row["weight_bits"], row["spike_bits"]) for row in rows[1:]} == {(8, "1 1 1")}
+
+
 def test_the_table_and_the_file_hold_the_same(call, capsys, tmp_path):
     assert call("resnet20", "--input-shape", "3,16,16", "--csv", str(tmp_path / "costs.csv")) == 0
     screen = capsys.readouterr().out
