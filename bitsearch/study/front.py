@@ -73,21 +73,16 @@ class FrontAxis(Frozen):
 
     def next_uniform(self, trials: Sequence[FrozenTrial]) -> UniformBits | None:
         """The untried uniform plan nearest to the middle of the largest rectangle; None if all have been tried."""
-        begun = {
-            trial.number: UniformBits.parse(trial.user_attrs[UNIFORM])
-            for trial in trials
-            if UNIFORM in trial.user_attrs
-        }
+        begun = [_uniform_bits(trial) for trial in trials]
         costs = {candidate.bits: candidate.cost for candidate in self.uniform}
         points: list[Point] = []
-        for trial in trials:
+        for trial, bits in zip(trials, begun, strict=True):
             if trial.user_attrs.get(ROLE) == BASELINE:
                 if trial.state == TrialState.COMPLETE:
                     points.append((trial.values[1], trial.values[0]))
-                elif not trial.state.is_finished() and begun.get(trial.number) in costs:
-                    points.append((costs[begun[trial.number]], None))
-        tried = set(begun.values())
-        untried = [candidate for candidate in self.uniform if candidate.bits not in tried]
+                elif not trial.state.is_finished() and bits in costs:
+                    points.append((costs[bits], None))
+        untried = [candidate for candidate in self.uniform if candidate.bits not in begun]
         target = self.next_target(points)
         nearest = min(untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
         return None if nearest is None else nearest.bits
@@ -124,6 +119,11 @@ class FrontAxis(Frozen):
             (math.log(costs[i + 1] / costs[i]) * (heights[i + 1] - heights[i]), costs[i], costs[i + 1])
             for i in range(len(costs) - 1)
         ]
+
+
+def _uniform_bits(trial: FrozenTrial) -> UniformBits | None:
+    """Those that a uniform trial was told to train; studies of earlier versions write them in another notation."""
+    return UniformBits.parse(trial.user_attrs[UNIFORM]) if UNIFORM in trial.user_attrs else None
 
 
 def _filled(heights: Sequence[float | None]) -> list[float]:

@@ -210,6 +210,10 @@ def test_your_own_network(call, short, tmp_path):
     assert "varies nothing" not in ended.stderr
 
 
+def test_spikes(call, short, tmp_path):
+    run_page(call, tmp_path, "docs/spikes.md")
+
+
 def test_hardware_targets(call, short, tmp_path):
     text = next(text for language, text in blocks("docs/hardware-targets.md") if language == "toml")
     (tmp_path / "my_chip.toml").write_text(text, encoding="utf-8")

@@ -70,7 +70,9 @@ class Bars(Progress):
         from bitsearch.runs.plan_names import full_name
 
         run = RunFolder(folder)
-        self.folder, self._metric = folder, run.settings.metric
+        self.folder = folder
+        if run.settings_file.is_file():
+            self._metric = run.settings.metric
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
             for plan in run.plans():
