@@ -24,8 +24,8 @@ from bitsearch.cli.options import (
     SpikesOption,
     StorageOption,
     TargetOption,
-    TrainedWeightsOption,
     TimeStepsOption,
+    TrainedWeightsOption,
     VerboseOption,
 )
 from bitsearch.cli.space_options import space_from_options
