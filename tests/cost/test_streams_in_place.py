@@ -95,7 +95,7 @@ def test_tied_layers_learn_one_number_of_spike_bits():
     quantized.train()(frames(2, 8, 8)).sum().backward()
     plans = quantized.layer_plans
     assert plans["c"].spike_bits == plans["d"].spike_bits == (7, 7, 7)
-    plan = quantized.project("1300000", metric="s_ace")
+    plan = quantized.project("s_ace=1300000")
     assert plan["c"].spike_bits == plan["d"].spike_bits
     quantized.eval()(frames(2, 8, 8))
 
