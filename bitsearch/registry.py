@@ -15,13 +15,28 @@ Factory = Callable[..., Any]
 OBJECT = " (object)"
 """End of the name of what a Python program brought itself: no factory makes it again."""
 
-_OPTION_SOURCES = {"network": "network_options or --model-arg", "data set": "data_options or --data-arg"}
+_OPTION_SOURCES = {
+    "network": "network_options or --model-arg",
+    "data set": "data_options or --data-arg",
+    "optimizer": "training.optimizer_options",
+}
 """Settings for the options of each kind of factory, named in messages."""
 
 
 def is_import_path(name: str) -> bool:
     """True for a ``package.module:name``; looking one up runs code that is not bitsearch's."""
     return ":" in name
+
+
+def import_path(factory: Factory, kind: str) -> str:
+    """``package.module:name`` of a factory that a Python program has; InputError if it cannot be imported by it."""
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
+    if module in (None, "__main__") or getattr(sys.modules.get(str(module)), str(name), None) is not factory:
+        raise InputError(
+            f"{kind} {name or factory!r} cannot be imported by a run that goes on; define it at the top of a module, "
+            "or give the name of one, package.module:name"
+        )
+    return f"{module}:{name}"
 
 
 def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:

@@ -268,6 +268,18 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             raise InputError(f"{self.name} with {', '.join(settings)}: {explain(error, SearchSpace)}") from error
 
+    def with_training(self, changes: Mapping[str, Any]) -> "SearchSpace":
+        """This space with some fields of ``[training]`` set; what is None stays as it is.
+
+        Raises:
+            InputError: an unknown field, or a value that is not allowed.
+        """
+        content = self.training.model_dump() | {key: value for key, value in changes.items() if value is not None}
+        try:
+            return self.model_copy(update={"training": Training.model_validate(content)})
+        except ValidationError as error:
+            raise InputError(f"training: {explain(error, Training)}") from error
+
     def with_weights(self, path: str | os.PathLike[str]) -> "SearchSpace":
         """This space with a network that is trained already: its weights are taken as they are."""
         training = self.training.model_copy(update={"full_precision_epochs": 0})

@@ -1,12 +1,20 @@
 """How networks are trained: a search space's ``[training]``."""
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from bitsearch.validation import Count, Frozen, Positive
+from bitsearch.errors import suggestion
+from bitsearch.validation import Count, Frozen, Name, Positive
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Schedule = Literal["cosine", "one_cycle", "multi_step", "constant"]
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+"""By name; any other is a factory of the user's."""
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_Part = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Training(Frozen):
@@ -18,10 +26,34 @@ class Training(Frozen):
     """A process passes at most this many samples through the network at once: less memory, the same gradient."""
     full_precision_epochs: int = Field(default=30, ge=0)
     """Of the network that every trial starts from; 0 takes given weights as they are."""
+    early_stopping: Count | None = None
+    """Full precision ends once validation has not improved for so many epochs, with the weights of the best one."""
     epochs: Count = 20
     """Epochs of every quantized trial, search phase included; uniform baselines get the same number."""
+    optimizer: Name = "adam"
+    """``adam``, ``adamw``, ``sgd``, or a ``package.module:factory`` of a torch optimizer."""
+    optimizer_options: dict[str, Any] = {}
+    """Further keywords of the optimizer, such as ``betas``."""
     learning_rate: Positive = 2e-3
-    weight_decay: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    """``sgd``: 0.9 by default."""
+    nesterov: bool = False
+    """``sgd``: Nesterov's momentum."""
+    schedule: Schedule = "cosine"
+    """Of the learning rate, over every training but the search phase, in which it stays as it is."""
+    warm_up: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Epochs in which the rate rises to its full height first, at most half of a training."""
+    milestones: tuple[_Part, ...] = ()
+    """``multi_step``: after which shares of a training the rate falls; 0.5 and 0.75 by default."""
+    gamma: _Part | None = None
+    """``multi_step``: what the rate is multiplied by there; 0.1 by default."""
+    gradient_clipping: Positive | None = None
+    """Largest norm of all gradients together, those of the bits' latents left out."""
+    mixup: Positive | None = None
+    """Train on mixtures of two samples (Zhang et al. 2018), whose shares have the distribution Beta(this, this)."""
+    ema: _Part | None = None
+    """Decay of an exponential moving average of the weights, which is measured and kept in place of the last ones."""
     precision: Precision = "32-true"
     """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
     compile: Literal["auto", "always", "never"] = "auto"
@@ -35,3 +67,33 @@ class Training(Frozen):
     def at_once(self) -> int:
         """Samples that a measurement passes through the network at once."""
         return min(self.batch_size, self.micro_batch or self.batch_size)
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        if name not in OPTIMIZERS and not _FACTORY.fullmatch(name):
+            raise ValueError(
+                f"no such optimizer; known: {', '.join(OPTIMIZERS)}; or give your own as package.module:factory"
+                f"{suggestion(name, OPTIMIZERS)}"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if self.optimizer != "sgd" and (self.momentum is not None or self.nesterov):
+            raise ValueError(
+                f"momentum and nesterov are for optimizer sgd, not {self.optimizer}; leave them out, or set optimizer "
+                '= "sgd"'
+            )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.schedule != "multi_step" and (self.milestones or self.gamma is not None):
+            raise ValueError(
+                f"milestones and gamma are for schedule multi_step, not {self.schedule}; leave them out, or set "
+                'schedule = "multi_step"'
+            )
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones are {list(self.milestones)}; give shares of a training in rising order")
+        if self.schedule == "one_cycle" and self.warm_up:
+            raise ValueError("schedule one_cycle warms up by itself; leave out warm_up")
+        return self

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.allocate.budget_control import BudgetPenalty, Prices
-from bitsearch.allocate.latent_steps import LatentSteps
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
@@ -14,6 +13,7 @@ from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import Accuracy, Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
+from bitsearch.train.latent_steps import LatentSteps
 from bitsearch.version import __version__
 
 

@@ -8,9 +8,26 @@ from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunSettings
 from bitsearch.text import accuracy, cost, title
+from bitsearch.training import Training
 
 MAX_LISTED_CLASSES = 12
 """Number of classes whose shares are listed at most, the largest first."""
+
+RECIPE = {
+    "optimizer",
+    "optimizer_options",
+    "momentum",
+    "nesterov",
+    "schedule",
+    "warm_up",
+    "milestones",
+    "gamma",
+    "gradient_clipping",
+    "mixup",
+    "ema",
+    "early_stopping",
+}
+"""Fields of ``[training]`` that are told where they are not as by default."""
 
 
 def facts(
@@ -35,7 +52,7 @@ def facts(
         **_weights(settings),
         "Training": (
             f"{space.training.epochs} epochs a trial, {space.training.full_precision_epochs} in full precision, "
-            f"batches of {space.training.batch_size}"
+            f"batches of {space.training.batch_size}{_recipe(space.training)}"
         ),
         "Outer loop": f"{space.search.sampler}, method {methods}",
     }
@@ -50,6 +67,13 @@ def _classes(counts: Mapping[str, int]) -> dict[str, str]:
     shares = [f"{label} {accuracy(counts[label] / total)}" for label in largest_first[:MAX_LISTED_CLASSES]]
     remainder = f", and {len(counts) - len(shares)} smaller ones" if len(counts) > len(shares) else ""
     return {"Classes": f"{len(counts)}; of validation: {', '.join(shares)}{remainder}"}
+
+
+def _recipe(training: Training) -> str:
+    """What is not as it is by default, of how networks are trained."""
+    named = RECIPE & training.model_dump(exclude_defaults=True).keys()
+    values = {name: getattr(training, name) for name in Training.model_fields if name in named}
+    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in values.items())
 
 
 def _weights(settings: RunSettings) -> dict[str, str]:

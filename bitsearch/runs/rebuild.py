@@ -151,7 +151,12 @@ def measure(network: nn.Module, task: Task, split: str) -> Measurement:
 
 def require_trust(space: SearchSpace, source: str) -> None:
     """InputError if a space that comes from ``source`` names code that is no part of bitsearch."""
-    references = [("network", space.network), ("data", space.data), *(("neuron", name) for name in space.neurons or ())]
+    references = [
+        ("network", space.network),
+        ("data", space.data),
+        ("optimizer", space.training.optimizer),
+        *(("neuron", name) for name in space.neurons or ()),
+    ]
     imports = [f"{part} {name!r}" for part, name in references if is_import_path(name)]
     if imports:
         raise InputError(

@@ -45,7 +45,15 @@ class TrainFullPrecision:
         callbacks = [] if signs is None else [signs]
         seed = processes.seed
         if epochs:
-            train(processes.network, session, epochs=epochs, seed=seed, phase="full precision", callbacks=callbacks)
+            train(
+                processes.network,
+                session,
+                epochs=epochs,
+                seed=seed,
+                phase="full precision",
+                callbacks=callbacks,
+                patience=session.settings.early_stopping,
+            )
         elif signs is not None:
             share = (session.fabric_on(task.device).global_rank, launched_world_size())
             for inputs, _ in batches(session.splits.train, session.settings.batch_size, share=share):

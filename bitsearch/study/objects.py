@@ -94,22 +94,19 @@ def space_of(objects: Objects, template: SearchSpace | str | Path | None, change
     """
     network, splits = objects.network, objects.splits
     space = template if isinstance(template, SearchSpace) else SearchSpace.load(template or TEMPLATE)
-    training: dict[str, Any] = {"full_precision_epochs": 0} | {
-        key: value for key, value in changes.items() if value is not None
-    }
+    training: dict[str, Any] = {"full_precision_epochs": 0} | dict(changes)
     options: dict[str, Any] = dict(splits.sizes)
     if isinstance(splits.train, LoadedSamples):
         training["batch_size"] = options["batch_size"] = splits.train.batch_size
         if splits.train.time_axis is not None:
             options["time_axis"] = splits.train.time_axis
-    content = space.model_dump(exclude_none=True) | {
+    content = space.with_training(training).model_dump(exclude_none=True) | {
         "network": object_name(network),
         "network_options": {},
         "data": f"{_data_kind(splits.train)}{OBJECT}",
         "data_options": options,
     }
     content.pop("weights", None)
-    content["training"] = content["training"] | training
     if template is None:
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", type(network).__name__).lstrip("-.")[:100]
         followed = ("choices", "baseline", "start", "first_layer") if splits.frames is not None else ()

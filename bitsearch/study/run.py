@@ -1,7 +1,7 @@
 """A whole search: full precision once, then adaptive and uniform trials in one study, then the choice."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bitsearch.launch import is_rank_zero, launched_world_size
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.models.trained_weights import checksum
 from bitsearch.plan import Accuracy
+from bitsearch.registry import import_path
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
@@ -69,6 +70,8 @@ def search(
     epochs: int | None = None,
     full_precision_epochs: int | None = None,
     learning_rate: float | None = None,
+    optimizer: str | Callable[..., Any] | None = None,
+    training: Mapping[str, Any] | None = None,
     method: str | None = None,
     metric: str | None = None,
     objective: str | None = None,
@@ -109,6 +112,9 @@ def search(
         epochs: of every quantized trial; the space's own by default.
         full_precision_epochs: that the network is trained before; the space's own by default, and none of a network.
         learning_rate: the space's own by default.
+        optimizer: ``adam``, ``adamw``, ``sgd``, or a factory that can be imported, itself or by name; the space's own
+            by default.
+        training: further fields of ``[training]``, such as ``{"schedule": "one_cycle", "ema": 0.99}``.
         method: how bits are found; the space's own by default.
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
@@ -139,13 +145,21 @@ def search(
     >>> result.best.met, len(result.front)
     (True, 1)
     """
-    training = {"epochs": epochs, "full_precision_epochs": full_precision_epochs, "learning_rate": learning_rate}
+    if callable(optimizer):
+        optimizer = import_path(optimizer, "optimizer")
+    named = {
+        "epochs": epochs,
+        "full_precision_epochs": full_precision_epochs,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+    }
+    changes = {**(training or {}), **{name: value for name, value in named.items() if value is not None}}
     objects = None
     if isinstance(source, nn.Module):
         if data is None or budget is None:
             raise InputError("a network comes with its data and a budget: search(network, (train, validation), '4x')")
         objects = objects_of(source, data, time_axis=time_axis)
-        space = space_of(objects, space, training)
+        space = space_of(objects, space, changes)
     else:
         if space is not None or time_axis is not None or (data is not None and budget is not None):
             raise InputError("data, space and time_axis are for a network; a search space has its own")
@@ -153,8 +167,7 @@ def search(
         if budget is None:
             raise InputError("no budget is given; give one such as '4x'")
         space = source if isinstance(source, SearchSpace) else SearchSpace.load(source)
-        changes = [f"training.{key}={value!r}" for key, value in training.items() if value is not None]
-        space = space.override(changes)
+        space = space.with_training(changes)
     space = space if method is None else space.with_method(method)
     if trials is not None and trials < 1:
         raise InputError(f"trials is {trials}; give at least 1")

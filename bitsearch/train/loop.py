@@ -20,14 +20,18 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.neurons.silent import warn_of_silent
 from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.uniform import working_precision
+from bitsearch.train.early_stopping import EarlyStopping
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fabric import reset_loss_scale
 from bitsearch.train.micro_batch import MicroBatches, Part
+from bitsearch.train.mixup import Mixup
+from bitsearch.train.optimizer import clip_gradients, make_optimizer
 from bitsearch.train.predict import predict
+from bitsearch.train.schedule import make_schedule
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.state import GeneratorState, NetworkState, Stateful, seed_epoch
-from bitsearch.training import Training
+from bitsearch.train.weight_average import WeightAverage
 
 
 class Callback:
@@ -76,8 +80,9 @@ def train(
     anneal: bool = True,
     callbacks: Sequence[Callback] = (),
     latent_rates: dict[str, float] | None = None,
+    patience: int | None = None,
 ) -> None:
-    """Train ``network`` in place with Adam.
+    """Train ``network`` in place by the recipe of the session's settings.
 
     Of several processes each passes its share of every batch through the network; all end with the same weights.
 
@@ -87,9 +92,10 @@ def train(
         epochs: number of passes.
         seed: of the batches' order.
         phase: name for the records.
-        anneal: cosine learning rate to zero; False keeps it.
+        anneal: the learning rate follows the schedule, and weights are averaged; False is for bits that move.
         callbacks: parts of a method.
         latent_rates: ``bits_learning_rate`` and ``time_learning_rate``.
+        patience: stops after so many epochs in which validation did not improve, with the best epoch's weights.
 
     Raises:
         InputError: memory does not suffice, however small the parts of a batch.
@@ -99,22 +105,17 @@ def train(
     device = next(network.parameters()).device
     fabric = session.fabric_on(device)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(_parameter_groups(network, training, latent_rates or {}), fused=True)
+    optimizer = make_optimizer(network, training, latent_rates)
     if isinstance(network, QuantizedNetwork):
         network.watch(optimizer)
     samples = len(splits.train)  # type: ignore[arg-type]
-    steps = epochs * batch_count(splits.train, training.batch_size)
-
-    def rate(step: int) -> float:
-        return 0.5 * (1 + math.cos(math.pi * step / steps)) if anneal else 1.0
-
-    def latent_rate(step: int) -> float:
-        # Latents settle: full speed while the budget tightens, a tenth of it at the end.
-        return min(1.0, 1.9 - 1.8 * step / steps)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [latent_rate if group.get("latents") else rate for group in optimizer.param_groups]
+    steps_an_epoch = batch_count(splits.train, training.batch_size)
+    schedule = make_schedule(
+        optimizer, training, steps=epochs * steps_an_epoch, steps_an_epoch=steps_an_epoch, anneal=anneal
     )
+    average = WeightAverage(network, training.ema if anneal else None)
+    stopping = None if patience is None else EarlyStopping(network, patience)
+    mixup = Mixup(training.mixup, splits.batch_axis)
     micro = MicroBatches(training.micro_batch, splits.batch_axis, fabric.world_size)
     lasting: dict[str, Stateful] = {
         "network": NetworkState(network),
@@ -126,6 +127,8 @@ def train(
         "order": GeneratorState(generator),
         "parts of a batch": micro,
         "loss scale": reset_loss_scale(fabric),
+        "average": average,
+        **({} if stopping is None else {"early stopping": stopping}),
     }
     about = {"phase": phase, "epochs": epochs, "seed": seed, "bits": _bits(network)}
     done = checkpoints.restore(about, lasting | passing) if checkpoints is not None else 0
@@ -133,7 +136,7 @@ def train(
     share = (fabric.global_rank, fabric.world_size)
     through_time = training.membrane_gradient == "through_time"
     with shared_batch_norm(network), gradients_through_time() if through_time else nullcontext():
-        batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks), optimizer)
+        batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks, mixup), optimizer)
         for epoch in range(done + 1, epochs + 1):
             seed_epoch(seed, epoch, fabric.global_rank)
             network.train()
@@ -142,7 +145,7 @@ def train(
             for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
                 batch = len(labels) if share == (0, 1) else min(remaining, training.batch_size)
                 remaining -= batch
-                inputs, labels = inputs.to(device), labels.to(device)
+                inputs, labels = mixup.mix(inputs.to(device), labels.to(device))
                 loss = None
                 while loss is None:
                     parts = micro.parts(inputs, labels, batch)
@@ -154,7 +157,10 @@ def train(
                             torch.cuda.empty_cache()
                 if isinstance(network, QuantizedNetwork):
                     network.merge_gradients(len(parts) * fabric.world_size)
+                if training.gradient_clipping is not None:
+                    clip_gradients(fabric, optimizer, training.gradient_clipping)
                 stepper.step()
+                average.step()
                 with warnings.catch_warnings():
                     # Gradient scaling skips the steps before it has found its scale; the schedule goes on.
                     warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
@@ -173,23 +179,33 @@ def train(
                 if epoch == 1:
                     warn_of_silent(network.network)
             measures: dict[str, float] = {}
-            for callback in callbacks:
-                measures |= callback.after_epoch(epoch, mean)
+            with average.applied():
+                for callback in callbacks:
+                    measures |= callback.after_epoch(epoch, mean)
+                if session.on_epoch is not None or stopping is not None:
+                    accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
+                stopped = stopping is not None and stopping.after_epoch(accuracy)
             if session.on_epoch is not None:
-                accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
                 bits = _bits(network)
                 new, bits_before = [] if bits == bits_before else bits, bits
                 session.on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
+            if epoch == epochs or stopped:
+                average.apply()
+                if stopping is not None:
+                    stopping.restore()
+                if checkpoints is not None:
+                    checkpoints.keep(lasting, epochs)
+                break
             if checkpoints is not None:
-                checkpoints.keep(lasting if epoch == epochs else lasting | passing, epoch)
+                checkpoints.keep(lasting | passing, epoch)
 
 
 class _BatchLoss(nn.Module):
     """The loss of a part of a batch: as a module, so that all of its gradients are averaged over the processes."""
 
-    def __init__(self, network: nn.Module, callbacks: Sequence[Callback]) -> None:
+    def __init__(self, network: nn.Module, callbacks: Sequence[Callback], mixup: Mixup) -> None:
         super().__init__()
-        self.network, self.callbacks = network, callbacks
+        self.network, self.callbacks, self.mixup = network, callbacks, mixup
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
         """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
@@ -198,7 +214,7 @@ class _BatchLoss(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             for callback in self.callbacks:
                 callback.after_forward(logits)
-            task_loss = nn.functional.cross_entropy(working_precision(logits), labels, reduction="sum") / share
+            task_loss = self.mixup.loss(_summed_cross_entropy, working_precision(logits), labels) / share
             loss = task_loss
             for callback in self.callbacks if last else ():
                 penalty = callback.penalty()
@@ -233,15 +249,5 @@ def _bits(network: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
     return [(plan.weight_bits, plan.spike_bits) for plan in plans]
 
 
-def _parameter_groups(network: nn.Module, training: Training, latent_rates: dict[str, float]) -> list[dict[str, Any]]:
-    if isinstance(network, QuantizedNetwork):
-        return network.parameter_groups(training.learning_rate, weight_decay=training.weight_decay, **latent_rates)
-    parameters = list(network.parameters())
-    return [
-        {
-            "params": [p for p in parameters if p.dim() > 1],
-            "lr": training.learning_rate,
-            "weight_decay": training.weight_decay,
-        },
-        {"params": [p for p in parameters if p.dim() <= 1], "lr": training.learning_rate, "weight_decay": 0.0},
-    ]
+def _summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -24,6 +24,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.registry import find_factory
 from bitsearch.space import SearchSpace
 from bitsearch.train.device import find_device
+from bitsearch.train.optimizer import check_optimizer
 from bitsearch.train.output_check import check_outputs
 
 EXAMPLES = 32
@@ -115,6 +116,7 @@ def load_task(
     if space.weights is not None:
         load_trained_weights(network, Path(space.weights))
     check_outputs(network, splits, space.network)
+    check_optimizer(network, space.training)
     examples, _ = splits.examples(EXAMPLES)
     signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input
     layers = trace(

@@ -241,6 +241,14 @@ def test_facts_name_the_classes_and_their_shares(make_settings):
     assert many.replace(SPACE, " ").endswith("10 2.00 %, 11 2.00 %, and 38 smaller ones")
 
 
+def test_facts_name_what_is_not_the_default_recipe(make_settings):
+    settings = make_settings()
+    assert facts(settings, {}, {}, [])["Training"].endswith("batches of 64")
+    space = settings.space.with_training({"optimizer": "sgd", "schedule": "multi_step", "ema": 0.9})
+    found = facts(settings.model_copy(update={"space": space}), {}, {}, [])
+    assert found["Training"].endswith("batches of 64, optimizer sgd, schedule multi_step, ema 0.9")
+
+
 DECLARED = (
     "The declared baseline is w8 s4 T2 (8-bit weights, 4-bit spikes, 2 time steps) on every layer, the first one "
     "included. "

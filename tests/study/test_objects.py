@@ -159,6 +159,17 @@ def test_settings_come_from_a_space_of_ones_own(trained):
     assert (space.training.epochs, space.training.full_precision_epochs, space.training.batch_size) == (3, 0, 16)
 
 
+def test_an_optimizer_of_the_program_is_known_by_its_name(trained, tmp_path):
+    recipe = {"schedule": "one_cycle", "ema": 0.5}
+    short = SHORT | {"epochs": 2}
+    one = bitsearch.search(
+        trained, loaders(), budget="4x", optimizer=torch.optim.RMSprop, training=recipe, out=tmp_path / "run", **short
+    )
+    training = one.folder.settings.space.training
+    assert (training.optimizer, training.schedule, training.ema) == ("torch.optim.rmsprop:RMSprop", "one_cycle", 0.5)
+    assert training.epochs == 2
+
+
 class Locked(nn.Linear):
     def __deepcopy__(self, memo):
         raise TypeError("no")
@@ -180,6 +191,13 @@ class Locked(nn.Linear):
         ({"network": Locked(16, 3)}, "the network cannot be copied: no"),
         ({"network": network().double()}, "network 'Sequential (object)' cannot run"),
         ({"network": network().requires_grad_(False)}, "has nothing to train"),
+        ({"optimizer": "sdg"}, "optimizer is 'sdg': no such optimizer; known: adam, adamw, sgd"),
+        (
+            {"optimizer": lambda params: None},
+            "<lambda>' cannot be imported by a run that goes on; define it at the top",
+        ),
+        ({"optimizer": "sgd", "training": {"momentum": 2}}, "momentum is 2: Input should be less than 1"),
+        ({"training": {"optimiser": "sgd"}}, "unknown field 'optimiser'; remove it or correct its spelling; did you"),
         ({"budget": None}, "a network comes with its data and a budget"),
     ],
 )

@@ -2,9 +2,11 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from small_network import part
 from torch import nn
 
 from bitsearch.allocate.methods import METHODS
@@ -61,10 +63,38 @@ def test_a_full_precision_training(fresh_network, splits, tmp_path):
         assert torch.equal(resumed[name], value), name
 
 
+RECIPES = {
+    "sgd": {"optimizer": "sgd", "nesterov": True, "learning_rate": 0.05, "schedule": "multi_step", "warm_up": 0.5},
+    "adamw": {"optimizer": "adamw", "schedule": "one_cycle", "gradient_clipping": 0.5, "mixup": 0.3},
+    "average": {"ema": 0.8, "schedule": "constant"},
+    "early stopping": {"ema": 0.5, "early_stopping": 1, "learning_rate": 0.05},
+    "a factory": {"optimizer": "torch.optim:RMSprop", "optimizer_options": {"momentum": 0.5}, "mixup": 0.3},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe(recipe, fresh_network, splits, tmp_path):
+    training = Training(batch_size=64, **RECIPES[recipe])
+    few = replace(splits, train=part(splits.train, 128), validation=part(splits.validation, 20))
+
+    def attempt(checkpoints):
+        network = with_dropout(fresh_network())
+        session = TrainingSession(few, training, checkpoints=checkpoints)
+        patience = training.early_stopping
+        train(network, session, epochs=4, seed=0, phase="full precision", patience=patience)
+        return network.state_dict()
+
+    undisturbed = attempt(None)
+    resumed, _ = interrupted_everywhere(tmp_path / "kept.safetensors", attempt)
+    for name, value in undisturbed.items():
+        assert torch.equal(resumed[name], value), name
+
+
 CASES = {
     "adaptive": ("bit_budget", {"estimator": "straight_through", "renewal": {"epochs": 1}}),
     "adaptive, probed": ("bit_budget", {"estimator": "probed", "probe_every": 1}),
     "adaptive, by firing": ("ns_ace", {"probe_every": 3}),
+    "adaptive, by gradient descent": ("bit_budget", {"probe_every": 2}),
     "local_binary": ("bit_budget", {}),
     "ramp": ("bit_budget", {"ramp": {"steps": 2}, "quantizer": {"form": "sigmoid"}}),
     "refine": ("bit_budget", {"refine": {"tries": 2, "epochs": 2}}),
@@ -90,9 +120,9 @@ def test_a_method(case, network, splits, space, tmp_path):
     share, of = (0.2, "s_ace") if metric == "ns_ace" else (0.6, metric)
     limit = share * model.cost(of, rules.nearest(model, settings.start, granularity="layer"))
     budgets = [Budget(metric, "given", limit)]
-    short = space.model_copy(
-        update={"training": Training(epochs=2 if method == "sensitivity" else 3, batch_size=64), "allocation": settings}
-    )
+    recipe = {"optimizer": "sgd", "mixup": 0.2, "ema": 0.9} if case.endswith("by gradient descent") else {}
+    training = Training(epochs=2 if method == "sensitivity" else 3, batch_size=64, **recipe)
+    short = space.model_copy(update={"training": training, "allocation": settings})
     records = {"undisturbed": [], "resumed": []}
 
     def attempt(checkpoints, kind="resumed"):

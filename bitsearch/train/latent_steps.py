@@ -1,4 +1,4 @@
-"""How latents move in a loop of the user's by gradient descent: by Adam all the same."""
+"""How latents move under an optimizer of any kind: by Adam all the same."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ class LatentSteps:
     ten of one. The moments are kept in the other optimizer's state, and saved and loaded with it.
 
     Args:
-        optimizer: of the user's.
+        optimizer: of the weights; where it has groups that are marked as ``latents``, their rates are followed.
         groups: of latents, each with its ``lr``, as for a torch optimizer.
     """
 
@@ -34,6 +34,9 @@ class LatentSteps:
     def _move(self, optimizer: Optimizer, *_: Any) -> None:
         for latent, gradient in zip(self.latents, self.gradients, strict=True):
             latent.grad = gradient
-        # Anew each time: a state that is loaded is another dictionary.
+        # Anew each time: what is loaded are other dictionaries, and a schedule changes the rates.
+        rates = {id(p): group["lr"] for group in optimizer.param_groups if "latents" in group for p in group["params"]}
+        for group in self.adam.param_groups:
+            group["lr"] = rates.get(id(group["params"][0]), group["lr"])
         self.adam.state = optimizer.state
         self.adam.step()
