@@ -16,6 +16,8 @@ from bitsearch.files import read_text, write_whole
 from bitsearch.validation import Bits, Cost, Frozen, Name, Positive, Seed, Share, TimeSteps, explain
 
 SCHEMA_VERSION = 1
+DROP = "accuracy_drop"
+"""The metric of an accuracy goal among a plan's budgets: validation accuracy below full precision, a share."""
 
 _UNIFORM_BITS = re.compile(r"w?(\d+)[ /]s?(\d+)[ /]T?(\d+)")
 
@@ -239,6 +241,11 @@ class BitPlan(Frozen):
     def met(self) -> bool:
         """True if every budget is met."""
         return all(outcome.met for outcome in self.budget)
+
+    @property
+    def accuracy_goal(self) -> BudgetOutcome | None:
+        """What was lost against full precision, of a plan that was searched with a goal for it."""
+        return next((outcome for outcome in self.budget if outcome.metric == DROP), None)
 
     def to_json(self) -> str:
         """The plan as it is written to ``plan.json``."""

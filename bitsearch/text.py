@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bitsearch.cost.metrics import METRICS
-from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.plan import DROP, BitPlan, LayerPlan
 
 MISSING = "—"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -50,6 +50,8 @@ def unit(metric: str) -> str:
 
 def title(metric: str) -> str:
     """The metric's title for people."""
+    if metric == DROP:
+        return "Accuracy below full precision"
     return METRICS[metric].title if metric in METRICS else metric
 
 
@@ -57,6 +59,8 @@ def amount(metric: str, value: float | None, digits: int = 3) -> str:
     """A cost for tables and ticks, without its unit: ``15.2``, ``1.9 M``; bytes, pJ and s keep it: ``5.4 KiB``."""
     if value is None:
         return MISSING
+    if metric == DROP:
+        return points(value)
     if unit(metric) == "bytes":
         return _prefixed(value, digits, 1024, _BINARY)
     if unit(metric) == "pJ":

@@ -64,6 +64,18 @@ def run(
             autocompletion=complete_metric, help="Cost metric set against accuracy; the first budget's by default."
         ),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POINTS",
+            help="In place of a budget or beside it: find the cheapest plan that loses at most so many points of "
+            "validation accuracy against full precision, 0.5, or 2% of it; 0.5+1se adds a standard error to the loss.",
+        ),
+    ] = None,
+    minimize: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete_metric, help="Cost metric that --max-drop saves; the space's by default."),
+    ] = None,
     target: TargetOption = None,
     trials: Annotated[
         int | None,
@@ -115,9 +127,11 @@ def run(
         with bars:
             result = search(
                 search_space,
-                budget or ["4x"],
+                budget or (["4x"] if max_drop is None else None),
                 metric=metric,
                 objective=objective,
+                max_drop=max_drop,
+                minimize=minimize,
                 target=target,
                 trials=trials,
                 timeout=timeout,
@@ -149,6 +163,8 @@ def _how_to_go_on(folder: Path | None) -> str:
 
 
 def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
+    from bitsearch.runs.drop import drop_text
+
     within = result.within_one_standard_error
     return {
         "run": str(result.folder.path),
@@ -156,6 +172,7 @@ def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
         "report": str(page),
         "chosen": json.loads(result.best.to_json()),
         "one_se_trial": None if within is None else within.provenance.trial,
+        "drop": drop_text(result.folder),
         "verdict": result.verdict.as_json(),
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
         "full_precision": {"accuracy": result.folder.settings.full_precision.model_dump(exclude_none=True)},

@@ -30,6 +30,7 @@ from bitsearch.report.study_figures import (
     importance_figure,
 )
 from bitsearch.report.trial_details import packed_details
+from bitsearch.runs.drop import drop_text
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import best_plan
@@ -61,7 +62,8 @@ def render(folder: RunFolder) -> str:
     chosen_plan = best_plan(plans, settings.metric) or folder.chosen()
     within = cheapest_within_one_standard_error(folder)
     log = folder.log()
-    classes = class_counts(log)
+    classes, drop = class_counts(log), drop_text(folder)
+    goal = {} if drop is None else {"Accuracy goal": drop}
     front, views = front_figure(plans, chosen_plan, settings, within)
     names = list(views)
     data = page_data(folder, plans, chosen_plan, views)
@@ -91,7 +93,7 @@ def render(folder: RunFolder) -> str:
             verdict=verdict_of(folder),
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
-            facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans]),
+            facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans]) | goal,
             table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names), within),
             definitions=definitions(names),
             data=data,

@@ -1,7 +1,8 @@
 """The command that made a run, as its plans and reports show it."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from bitsearch.launch import launched_world_size
 from bitsearch.registry import OBJECT
@@ -16,16 +17,8 @@ def shell_command(arguments: Iterable[str]) -> str:
     return shlex.join([*start, *words])
 
 
-def python_command(
-    space: SearchSpace,
-    budget: str | Sequence[str],
-    metric: str | None,
-    objective: str | None,
-    trials: int | None,
-    seed: int,
-) -> str:
-    """A call of :func:`bitsearch.study.run.search` as one would type it."""
-    arguments = {"budget": budget, "metric": metric, "objective": objective, "trials": trials, "seed": seed}
+def python_command(space: SearchSpace, **arguments: Any) -> str:
+    """A call of :func:`bitsearch.study.run.search` as one would type it; arguments that are None are left out."""
     options = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
     source = "network, data" if space.network.endswith(OBJECT) else repr(space.name)
     return f"bitsearch.search({source}, {options}, target={space.target!r})"

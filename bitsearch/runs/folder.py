@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
-from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.plan import DROP, Accuracy, BitPlan
+from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
 from bitsearch.text import cost
@@ -28,8 +29,10 @@ class RunSettings(Frozen):
     schema_version: int = Field(default=1, ge=1, le=1)
     metric: Name
     """The cost that the search sets against accuracy: the axis of the front."""
-    budgets: tuple[Budget, ...] = Field(min_length=1)
+    budgets: tuple[Budget, ...]
     """What was asked for, then the limits of the hardware target."""
+    goal: AccuracyGoal | None = None
+    """The most accuracy that the chosen plan may lose; it is the cheapest such plan then."""
     seed: Seed
     device: Name
     threads: int = Field(ge=1)
@@ -64,6 +67,12 @@ class RunSettings(Frozen):
             return content | {"space": content["space"] | {"search": search}}
         return content
 
+    @model_validator(mode="after")
+    def _limited(self) -> "RunSettings":
+        if not self.budgets and self.goal is None:
+            raise ValueError("budgets is [], and there is no goal; a run has at least 1 of them")
+        return self
+
     @property
     def limits(self) -> dict[str, Budget]:
         """The tightest budget of every metric that has one."""
@@ -71,18 +80,20 @@ class RunSettings(Frozen):
 
     @property
     def request(self) -> str:
-        """The budgets as they were asked for, the target's own limits left out."""
+        """The budgets and the goal as they were asked for, the target's own limits left out."""
         requested = [budget for budget in self.budgets if not budget.of_target]
-        if len(requested) == 1 and requested[0].metric == self.metric:
+        goal = [] if self.goal is None else [f"max drop {self.goal.requested}"]
+        if len(requested) == 1 and requested[0].metric == self.metric and not goal:
             return requested[0].requested
-        return ", ".join(f"{budget.metric}={budget.requested}" for budget in requested)
+        return ", ".join([*(f"{budget.metric}={budget.requested}" for budget in requested), *goal])
 
     def defining(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the first."""
         content = _comparable(self.model_dump())
         # The whole target and the weights are compared, not where their files lie.
         del content["space"]["target"], content["space"]["weights"]
-        return {name: content[name] for name in ("target", "space", "weights_sha256", "metric", "budgets", "seed")}
+        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "seed")
+        return {name: content[name] for name in names}
 
 
 def _comparable(value: Any) -> Any:
@@ -271,9 +282,15 @@ class RunFolder:
                     f"{self.path / 'plans'}, or search again with another --out"
                 )
             return f"no trial in {self.path} has finished yet; run it again to go on"
-        # Only what depends on how often neurons fire can be missed; the nearest miss says by how much.
+        # Only a goal, and what depends on how often neurons fire, can be missed; the nearest miss says by how much.
         misses = [max(plan.budget, key=lambda outcome: outcome.achieved / outcome.limit) for plan in plans]
-        nearest = min(misses, key=lambda outcome: outcome.achieved / outcome.limit)
+        nearest, plan = min(zip(misses, plans, strict=True), key=lambda miss: miss[0].achieved / miss[0].limit)
+        if nearest.metric == DROP:
+            return (
+                f"no trial in {self.path} is within {nearest.requested}: the nearest, trial {plan.provenance.trial}, "
+                f"loses {100 * nearest.achieved:.2f} points of at most {100 * nearest.limit:.2f}, at "
+                f"{self.settings.metric} {plan.costs[self.settings.metric]:.6g}; allow more, or run more trials"
+            )
         return (
             f"no trial in {self.path} meets the budget {nearest.requested}: {nearest.metric} is at most "
             f"{cost(nearest.metric, nearest.limit, 6)}, the nearest plan has "

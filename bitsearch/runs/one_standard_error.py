@@ -25,11 +25,16 @@ def record_validation(folder: RunFolder, task: Task, network: nn.Module) -> None
         network: the float one.
     """
     table = read_correct(folder.validation_file)
+    batch_size, row = task.space.training.at_once, folder.full_precision_weights.stem
+    if folder.settings.goal is not None and row not in table:
+        # What the chosen plan is compared with.
+        table[row] = correct_samples(network, task.splits.validation, batch_size).numpy()
+        record_correct(folder.validation_file, table)
     for plan in _candidates(folder):
         row = _row(folder, plan)
         if row not in table:
             measured = load_trial(folder, plan, network)
-            table[row] = correct_samples(measured, task.splits.validation, task.space.training.at_once).numpy()
+            table[row] = correct_samples(measured, task.splits.validation, batch_size).numpy()
             record_correct(folder.validation_file, table)
 
 

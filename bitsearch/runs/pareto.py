@@ -21,8 +21,13 @@ def pareto_front(plans: Sequence[BitPlan], metric: str) -> list[BitPlan]:
 
 
 def best_plan(plans: Sequence[BitPlan], metric: str) -> BitPlan | None:
-    """The plan with the best validation accuracy that meets its budget; of equals the cheapest. None if none does."""
+    """The plan with the best validation accuracy that meets its budget; of equals the cheapest. None if none does.
+
+    Of plans with an accuracy goal, it is the cheapest that meets it; of equals the best.
+    """
     feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
+    if any(plan.accuracy_goal is not None for plan in plans):
+        return min(feasible, key=lambda plan: (plan.costs[metric], -validation_accuracy(plan)), default=None)
     return max(feasible, key=lambda plan: (validation_accuracy(plan), -plan.costs[metric]), default=None)
 
 

@@ -48,6 +48,7 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
                 "target": f"another hardware target, {folder.settings.target.name!r}",
                 "space": f"another search space: {first_difference(was[name], value)}",
                 "weights_sha256": "other weights to begin with",
+                "goal": f"the limits {folder.settings.request!r}, not {settings.request!r}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
             }.get(name, f"{name} {was[name]!r}, not {value!r}")
             raise InputError(

@@ -12,7 +12,7 @@ from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.plan import DROP, Accuracy, BitPlan
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
@@ -142,6 +142,9 @@ def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession
     costs = network.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:
+        if outcome.metric == DROP:
+            # Of the run's full precision, which is not measured here.
+            continue
         achieved = costs.get(outcome.metric, outcome.achieved)
         outcomes.append(outcome.model_copy(update={"achieved": achieved, "met": achieved <= outcome.limit}))
     # Without a trial, nobody takes the weights of the plan's origin for its own.

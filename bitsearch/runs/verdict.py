@@ -48,6 +48,8 @@ class Verdict:
             return f"{winner} was chosen, with nothing beside it"
         if self.same_plan:
             return "The same plan"
+        if self.chosen.accuracy_goal is not None:
+            return f"{winner} is the cheapest that keeps the accuracy goal"
         if self.difference is None:
             return f"{winner} is ahead on validation"
         if not self.difference.is_shown:
@@ -69,9 +71,11 @@ class Verdict:
                 f"{name(chosen)} and {name(rival)}, the best {self.rival_kind} plan, have the same bits everywhere. "
                 f"Their accuracies, {_accuracies(chosen)} and {_accuracies(rival)}, differ by training alone."
             )
+        rule = "the best on validation" if chosen.accuracy_goal is None else "the cheapest"
+        rival_rule = "the best" if chosen.accuracy_goal is None else "the cheapest"
         sides = (
-            f"{name(chosen)}, the best on validation of {_count(self.chosen_from, kind(chosen))}, has "
-            f"{_accuracies(chosen)}; {name(rival)}, the best of {_count(self.rival_from, self.rival_kind)}, has "
+            f"{name(chosen)}, {rule} of {_count(self.chosen_from, kind(chosen))}, has "
+            f"{_accuracies(chosen)}; {name(rival)}, {rival_rule} of {_count(self.rival_from, self.rival_kind)}, has "
             f"{_accuracies(rival)}."
         )
         costs = (

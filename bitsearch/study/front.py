@@ -54,6 +54,9 @@ class FrontAxis(Frozen):
     """Of the trials that search, how many are spread along the front."""
     uniform_trials: int = Field(ge=0)
     """Likewise of the uniform ones."""
+    narrows: bool = False
+    """True where all of them look for the cheapest plan within an accuracy goal; see
+    :mod:`bitsearch.study.narrowing`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "FrontAxis":
@@ -71,8 +74,11 @@ class FrontAxis(Frozen):
         low, high = max(self._gaps(points), key=lambda gap: gap[0])[1:]
         return min(max(math.sqrt(low * high), self.low), self.high)
 
-    def next_uniform(self, trials: Sequence[FrozenTrial]) -> UniformBits | None:
-        """The untried uniform plan nearest to the middle of the largest rectangle; None if all have been tried."""
+    def next_uniform(self, trials: Sequence[FrozenTrial], aim: float | None = None) -> UniformBits | None:
+        """The untried uniform plan nearest to ``aim``; None if all have been tried.
+
+        By default it is the middle of the largest rectangle that is aimed at.
+        """
         begun = [_uniform_bits(trial) for trial in trials]
         costs = {candidate.bits: candidate.cost for candidate in self.uniform}
         points: list[Point] = []
@@ -83,7 +89,7 @@ class FrontAxis(Frozen):
                 elif not trial.state.is_finished() and bits in costs:
                     points.append((costs[bits], None))
         untried = [candidate for candidate in self.uniform if candidate.bits not in begun]
-        target = self.next_target(points)
+        target = self.next_target(points) if aim is None else aim
         nearest = min(untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
         return None if nearest is None else nearest.bits
 

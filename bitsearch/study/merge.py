@@ -78,6 +78,11 @@ def merge(
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} is not empty; give a new or an empty folder")
     settings = folders[0].settings
+    if settings.goal is not None and settings.goal.errors:
+        raise InputError(
+            f"{folders[0].path} has the goal {settings.goal.requested!r}, whose standard errors are not known of other "
+            "runs' plans; put a run without them first"
+        )
     task = _task(settings, network, data, time_axis, trust=trust, device=device)
     names = ", ".join(repr(str(run)) for run in runs)
     settings = settings.model_copy(
@@ -196,10 +201,13 @@ def _join(folders: Sequence[RunFolder], settings: RunSettings, merged: RunFolder
                     raise InputError(
                         f"{folder.plan_file(trial)} has no cost {metric!r}, by which {folders[0].path} judges plans"
                     )
+            outcomes = [budget.outcome(plan.costs[budget.metric]) for budget in settings.budgets]
+            if settings.goal is not None and full_precision.validation is not None:
+                outcomes.append(settings.goal.outcome(full_precision.validation, plan.accuracy.validation or 0.0, 0.0))
             merged.write_plan(
                 plan.model_copy(
                     update={
-                        "budget": tuple(budget.outcome(plan.costs[budget.metric]) for budget in settings.budgets),
+                        "budget": tuple(outcomes),
                         "provenance": plan.provenance.model_copy(update={"trial": trial + offset}),
                     }
                 )

@@ -3,15 +3,19 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
+import numpy as np
 import optuna
 import torch
+from numpy.typing import NDArray
 
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
-from bitsearch.plan import Accuracy, Baseline, BitPlan, Provenance, Unquantized
+from bitsearch.plan import DROP, Accuracy, Baseline, BitPlan, BudgetOutcome, Provenance, Unquantized
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.paired import standard_error
 from bitsearch.runs.plan_names import trial_name
 from bitsearch.runs.progress import Progress
 from bitsearch.study.database.artifacts import Artifacts
@@ -23,6 +27,7 @@ from bitsearch.study.sampler import suggest, suggest_target
 from bitsearch.study.study import UNIFORM, add_intermediate
 from bitsearch.study.trial_roles import Assignment
 from bitsearch.train.epoch_record import EpochRecord
+from bitsearch.train.evaluate import correct_samples
 from bitsearch.train.task import Task
 from bitsearch.version import __version__
 
@@ -145,9 +150,10 @@ class Objective:
         return plan.accuracy.validation, plan.costs[self.folder.settings.metric]
 
     def _excess(self, plan: BitPlan) -> dict[str, float]:
-        """By metric, how far the cost is above the tightest limit; below zero within it."""
-        limits = self.folder.settings.limits
-        return {metric: plan.costs[metric] - budget.limit for metric, budget in limits.items()}
+        """By metric, how far the cost is above the tightest limit; below zero within it. So of an accuracy goal."""
+        limits, goal = self.folder.settings.limits, plan.accuracy_goal
+        excess = {metric: plan.costs[metric] - budget.limit for metric, budget in limits.items()}
+        return excess if goal is None else excess | {DROP: goal.achieved - goal.limit}
 
     def _write(self, trained: Trained, trial: int, method: str) -> BitPlan:
         plan = self._plan(trained, trial, method)
@@ -169,6 +175,25 @@ class Objective:
         self.folder.write_plan(plan)
         return plan
 
+    def _goal(self, trained: Trained) -> list[BudgetOutcome]:
+        """What a network loses against full precision, where there is a goal for it."""
+        settings = self.folder.settings
+        if settings.goal is None:
+            return []
+        assert settings.full_precision.validation is not None
+        error = 0.0
+        if settings.goal.errors:
+            right = correct_samples(trained.network, self.task.splits.validation, self.task.space.training.at_once)
+            error = standard_error(self._reference, right.numpy())
+        return [settings.goal.outcome(settings.full_precision.validation, trained.accuracy, error)]
+
+    @cached_property
+    def _reference(self) -> NDArray[np.bool_]:
+        """Which validation samples full precision gets right."""
+        at_once, validation = self.task.space.training.at_once, self.task.splits.validation
+        right: NDArray[np.bool_] = correct_samples(self.processes.network, validation, at_once).numpy()
+        return right
+
     def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.task.space
         layers, model = trained.network.layer_plans, self.task.model
@@ -177,7 +202,7 @@ class Objective:
             space=space.name,
             network=space.network,
             target=model.target.name,
-            budget=tuple(budget.outcome(costs[budget.metric]) for budget in self.budgets),
+            budget=(*(budget.outcome(costs[budget.metric]) for budget in self.budgets), *self._goal(trained)),
             baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
             layers=layers,
             unquantized={

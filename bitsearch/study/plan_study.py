@@ -5,14 +5,22 @@ from collections.abc import Sequence
 from bitsearch.allocate.methods import COUNTS_ATTEMPTS
 from bitsearch.allocate.solvers.uniform_grid import uniform_front, uniform_plans
 from bitsearch.cost import Budget, SpikeStatistics
+from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.study.front import FrontAxis, UniformCandidate
+from bitsearch.study.narrowing import tries
 from bitsearch.study.trial_roles import StudyPlan, baselines, searched
 from bitsearch.train.task import Task
 
 
 def plan_study(
-    task: Task, budgets: Sequence[Budget], metric: str, trials: int, activity: SpikeStatistics | None
+    task: Task,
+    budgets: Sequence[Budget],
+    metric: str,
+    trials: int,
+    activity: SpikeStatistics | None,
+    *,
+    narrows: bool = False,
 ) -> StudyPlan:
     """The trials of a study.
 
@@ -22,6 +30,10 @@ def plan_study(
         metric: of the front's axis. Without a budget on it, there is nothing to aim at, and all trials go along it.
         trials: that search, of each method.
         activity: spike counts, where a budget or the axis depends on how often neurons fire.
+        narrows: True for an accuracy goal, which all trials narrow the cost for, uniform ones as well.
+
+    Raises:
+        InputError: there is a goal, and no cost to save: the cheapest plan has none.
     """
     space, search = task.space, task.space.search
     count, uniform_count = searched(space, trials), baselines(space)
@@ -30,6 +42,13 @@ def plan_study(
         tolerance = space.allocation.weight_tolerance
         return uniform_plans(task.model, task.rules, budgets, most, weight_tolerance=tolerance, activity=activity)
 
+    if narrows:
+        axis = _axis(task, budgets, metric, activity, to_the_dearest=True)
+        if axis is None:
+            raise InputError(f"{metric} of the cheapest plan is 0, so nothing can be saved; minimize another cost")
+        uniform_trials = min(uniform_count, tries(len(axis.uniform)))
+        update = {"limit": None, "trials": count, "uniform_trials": uniform_trials, "narrows": True}
+        return StudyPlan(count, (), (), axis.model_copy(update=update))
     if search.methods:
         return StudyPlan(count, at_budget(uniform_count), search.methods)
     axis = None if search.front_share == 0 else _axis(task, budgets, metric, activity)
@@ -49,8 +68,18 @@ def plan_study(
     return StudyPlan(count, uniform, (), front)
 
 
-def _axis(task: Task, budgets: Sequence[Budget], metric: str, activity: SpikeStatistics | None) -> FrontAxis | None:
-    """The front's axis; None where the cheapest plan costs nothing, as spikes do in a network that never fires."""
+def _axis(
+    task: Task,
+    budgets: Sequence[Budget],
+    metric: str,
+    activity: SpikeStatistics | None,
+    *,
+    to_the_dearest: bool = False,
+) -> FrontAxis | None:
+    """The front's axis; None where the cheapest plan costs nothing, as spikes do in a network that never fires.
+
+    With ``to_the_dearest`` it ends at the limit or at the dearest plan, wherever the baseline is.
+    """
     model, space = task.model, task.space
     fixed = [budget for budget in budgets if budget.metric != metric or budget.of_target]
     tolerance = space.allocation.weight_tolerance
@@ -67,7 +96,8 @@ def _axis(task: Task, budgets: Sequence[Budget], metric: str, activity: SpikeSta
     if limit is not None:
         # More than the dearest plan costs is as much as it costs.
         limit = max(low, min(limit, dearest))
-    high = min([max(min(baseline, dearest), limit or low), *most])
+    end = (limit or dearest) if to_the_dearest else max(min(baseline, dearest), limit or low)
+    high = min([end, *most])
     return FrontAxis(
         metric=metric,
         low=low,

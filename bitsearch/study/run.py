@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 from bitsearch.cost import Budget, parse_budgets
-from bitsearch.cost.budget import check_metric
+from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.data.class_counts import class_counts
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import is_rank_zero, launched_world_size
@@ -22,6 +22,7 @@ from bitsearch.plan import Accuracy
 from bitsearch.registry import import_path
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.one_standard_error import record_validation
 from bitsearch.runs.progress import Progress
@@ -75,6 +76,8 @@ def search(
     method: str | None = None,
     metric: str | None = None,
     objective: str | None = None,
+    max_drop: str | float | None = None,
+    minimize: str | None = None,
     target: str | Path | None = None,
     weights: str | Path | None = None,
     trials: int | None = None,
@@ -118,6 +121,10 @@ def search(
         method: how bits are found; the space's own by default.
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
+        max_drop: the most validation accuracy that the chosen plan may lose against full precision: ``0.5`` points, or
+            ``2%`` of it; with ``+1se`` a standard error is added to what a plan loses, paired over the samples. The
+            cheapest such plan is searched and chosen, within the budgets if there are any.
+        minimize: the cost that is saved then; the first budget's metric, or the space's own, by default.
         target: hardware target, by name or path; the space's own by default.
         weights: file of the network's trained weights (safetensors, or a checkpoint of torch's), which are taken as
             they are; the space's own by default, or else full precision is trained from fresh ones.
@@ -156,7 +163,7 @@ def search(
     changes = {**(training or {}), **{name: value for name, value in named.items() if value is not None}}
     objects = None
     if isinstance(source, nn.Module):
-        if data is None or budget is None:
+        if data is None or (budget is None and max_drop is None):
             raise InputError("a network comes with its data and a budget: search(network, (train, validation), '4x')")
         objects = objects_of(source, data, time_axis=time_axis)
         space = space_of(objects, space, changes)
@@ -164,8 +171,8 @@ def search(
         if space is not None or time_axis is not None or (data is not None and budget is not None):
             raise InputError("data, space and time_axis are for a network; a search space has its own")
         budget = data if budget is None else budget
-        if budget is None:
-            raise InputError("no budget is given; give one such as '4x'")
+        if budget is None and max_drop is None:
+            raise InputError("no budget is given; give one such as '4x', or how much accuracy may be lost: max_drop")
         space = source if isinstance(source, SearchSpace) else SearchSpace.load(source)
         space = space.with_training(changes)
     space = space if method is None else space.with_method(method)
@@ -191,8 +198,15 @@ def search(
     task = load_task(space, seed=seed, device=device, objects=objects)
     space, model = task.space, task.model
     bare = check_metric(metric or space.metric, model.target)
-    budgets = parse_budgets(budget, bare, model, space.baseline)
-    axis = budgets[0].metric if objective is None else check_metric(objective, model.target)
+    goal = _goal(max_drop, minimize, objective, space)
+    if budget is None or (goal is not None and not budget):
+        budgets = target_limits(model.target)
+        axis = bare
+    else:
+        budgets = parse_budgets(budget, bare, model, space.baseline)
+        axis = budgets[0].metric
+    if objective or minimize:
+        axis = check_metric(objective or minimize or "", model.target)
     for limit in budgets:
         limit.check_feasible(model, task.rules)
     trial_count = trials or space.search.trials
@@ -211,12 +225,24 @@ def search(
                 compiled=compiled,
                 metric=axis,
                 budgets=tuple(budgets),
+                goal=goal,
                 seed=seed,
                 device=str(task.device),
                 threads=threads_for(task.activations),
                 processes=launched_world_size(),
                 storage=None if storage is None else redact(storage),
-                command=redact(command) if command else python_command(space, budget, metric, objective, trials, seed),
+                command=redact(command)
+                if command
+                else python_command(
+                    space,
+                    budget=budget or None,
+                    metric=metric,
+                    objective=objective,
+                    max_drop=max_drop,
+                    minimize=minimize,
+                    trials=trials,
+                    seed=seed,
+                ),
                 bitsearch=__version__,
                 torch=torch.__version__,
                 weights_sha256=weights_sha256,
@@ -241,6 +267,22 @@ def search(
                     opened = open_study(database, settings.study or "")
                     shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
                 return _run(folder, settings, processes, trial_count, timeout, reporter, opened, shared)
+
+
+def _goal(
+    max_drop: str | float | None, minimize: str | None, objective: str | None, space: SearchSpace
+) -> AccuracyGoal | None:
+    if max_drop is None:
+        if minimize is not None:
+            raise InputError(
+                "minimize is for an accuracy goal; give max_drop as well, or objective for a budget's front"
+            )
+        return None
+    if objective is not None:
+        raise InputError("objective and max_drop were both given; with max_drop, minimize names the cost")
+    if space.search.methods:
+        raise InputError("search.methods and max_drop were both given; methods take turns at a budget only")
+    return AccuracyGoal.parse(str(max_drop))
 
 
 def _run(
@@ -283,7 +325,7 @@ def _run(
         # Which uniform plans are feasible is judged by how often the trained network's neurons fire.
         network = _full_precision(folder, processes, progress)
         activity = processes.do(MeasureInitialActivity(tuple(counted)))
-    study_plan = plan_study(task, budgets, settings.metric, trials, activity)
+    study_plan = plan_study(task, budgets, settings.metric, trials, activity, narrows=settings.goal is not None)
     if study_plan.searched < searched(space, trials):
         progress.note(
             f"[search.parameters] lets nothing vary: all {trials} trials at the budget would be the same; one is run"

@@ -13,6 +13,7 @@ from bitsearch.pareto import ParetoFront
 from bitsearch.renamed import current_name, old_name
 from bitsearch.space import SearchSpace
 from bitsearch.study.front import TARGET, FrontAxis
+from bitsearch.study.narrowing import narrow
 from bitsearch.study.study import SEARCHED, first_number
 from bitsearch.study.trial_roles import Assignment, StudyPlan, TrialSchedule
 
@@ -29,7 +30,7 @@ class TrialSampler(BaseSampler):
     So a trial that was interrupted is sampled as if nothing had happened, and no two workers draw the same values. The
     first trial that searches gets the space's own settings, and so does the first of every method, whether methods
     alternate or are sampled; so do all trials that go along the front, since what differs among them is to be what
-    their plans may cost.
+    their plans may cost, until they have narrowed down on an accuracy goal.
     """
 
     def __init__(self, space: SearchSpace, seed: int, plan: StudyPlan) -> None:
@@ -53,7 +54,11 @@ class TrialSampler(BaseSampler):
             place = assignment.index % len(points) if assignment.along_front else assignment.index
             self._defaults = points[place] if assignment.role == SEARCHED and place < len(points) else None
             window = self._history.window(trials, self._schedule.ended)
-            self._target = self._cost_target(assignment, window)
+            if self._front is not None and self._front.narrows:
+                aim = narrow(self._front, (other for other in window if other.number != trial.number), uniform=False)
+                self._target, self._defaults = aim.cost, None if aim.varied else self._defaults
+            else:
+                self._target = self._cost_target(assignment, window)
             self._excerpt = cast(Study, _TrialWindow(study, window))
             self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()

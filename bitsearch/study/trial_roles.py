@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
 from bitsearch.study.front import FrontAxis
+from bitsearch.study.narrowing import narrow
 from bitsearch.study.study import (
     BASELINE,
     DUPLICATE,
@@ -141,7 +142,8 @@ class TrialSchedule:
         if study_plan.front is None or not along:
             return Assignment(role, origin, before, bits=study_plan.uniform[index], index=index)
         recorded = trials[number].user_attrs.get(UNIFORM)
-        bits = study_plan.front.next_uniform(trials) if recorded is None else UniformBits.parse(recorded)
+        aim = narrow(study_plan.front, trials, uniform=True).cost if study_plan.front.narrows else None
+        bits = study_plan.front.next_uniform(trials, aim) if recorded is None else UniformBits.parse(recorded)
         assert bits is not None, "there are as many uniform plans as trials for them"
         return Assignment(role, origin, before, bits=bits, along_front=True, index=index)
 

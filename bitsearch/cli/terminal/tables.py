@@ -11,6 +11,7 @@ from bitsearch import text as formats
 from bitsearch.report.comparison import comparison_table
 from bitsearch.report.history import class_counts, sample_counts
 from bitsearch.report.plans_table import table_metrics
+from bitsearch.runs.drop import drop_text
 from bitsearch.runs.plan_names import full_name
 
 if TYPE_CHECKING:
@@ -60,10 +61,13 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         console.print(f"({len(result.uniform) - MAX_BASELINE_ROWS} more uniform baselines in the report.)")
     _print_samples(result.folder.log(), console)
     console.print(_layers(best))
-    for budget, outcome in zip(settings.budgets, best.budget, strict=True):
+    for budget, outcome in zip(settings.budgets, best.budget, strict=False):
         achieved, limit = (formats.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
         budget_text = outcome.requested if budget.of_target else f"budget {outcome.requested}"
         console.print(f"{budget_text}: {formats.title(outcome.metric)} {achieved} of at most {limit}", highlight=False)
+    drop = drop_text(result.folder)
+    if drop is not None:
+        console.print(Text(drop), highlight=False)
     console.print(Text(result.verdict.text), highlight=False)
     for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
