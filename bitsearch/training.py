@@ -17,6 +17,15 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _Part = Annotated[float, Field(gt=0, lt=1)]
 
 
+class Distillation(Frozen):
+    """Fine-tuning learns from the full-precision network as well as from labels (Hinton et al. 2015)."""
+
+    weight: float = Field(default=0.5, ge=0, le=1)
+    """Share of the loss that follows the full-precision network; 0 turns it off."""
+    temperature: Positive = 4.0
+    """What both networks' logits are divided by: the higher, the more the small ones count."""
+
+
 class Training(Frozen):
     """How networks are trained."""
 
@@ -54,6 +63,8 @@ class Training(Frozen):
     """Train on mixtures of two samples (Zhang et al. 2018), whose shares have the distribution Beta(this, this)."""
     ema: _Part | None = None
     """Decay of an exponential moving average of the weights, which is measured and kept in place of the last ones."""
+    distillation: Distillation | None = None
+    """Of the full-precision network's outputs, in the fine-tuning of every method and in baselines."""
     precision: Precision = "32-true"
     """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
     compile: Literal["auto", "always", "never"] = "auto"

@@ -31,6 +31,10 @@ LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n[training]\n'
         ("gradient_clipping = 0", "training.gradient_clipping is 0: Input should be greater than 0"),
         ("mixup = 0", "training.mixup is 0: Input should be greater than 0"),
         ("ema = 1.0", "training.ema is 1.0: Input should be less than 1"),
+        ("distillation = { weight = 1.5 }", "training.distillation.weight is 1.5"),
+        ("distillation = { temperature = 0 }", "training.distillation.temperature is 0"),
+        ("distillation = { temp = 1 }", "unknown field 'training.distillation.temp'"),
+        ("distillation = 0.5", "training.distillation is 0.5"),
         ("early_stopping = 0", "training.early_stopping is 0"),
     ],
 )

@@ -112,7 +112,7 @@ class Stage:
             self.network,
             task.model,
             task.rules,
-            TrainingSession(task.splits, self.space.training),
+            TrainingSession(task.splits, self.space.training, teacher=self.network),
             self.space,
             settings,
             budgets,

@@ -26,6 +26,7 @@ RECIPE = {
     "mixup",
     "ema",
     "early_stopping",
+    "distillation",
 }
 """Fields of ``[training]`` that are told where they are not as by default."""
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import DROP, Accuracy, BitPlan
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
@@ -72,7 +74,7 @@ def train_plan(
     True
     """
     plan = BitPlan.load(path)
-    task, _ = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
+    task, folder = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     seed = plan.provenance.seed
     epochs = task.space.training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
@@ -92,7 +94,8 @@ def train_plan(
     )
     network = _network(plan, task, start)
     progress.trial("train", epochs - checkpoint.done)
-    session = TrainingSession(task.splits, task.space.training, progress.epoch, checkpoint)
+    teacher = _teacher(task, folder)
+    session = TrainingSession(task.splits, task.space.training, progress.epoch, checkpoint, teacher=teacher)
     with stop.handle_signals(), limited_threads(task.activations), checkpoint:
         # Weights that were trained through sigmoids are on the grid of their plan: they go on as any others do.
         train_at_plan(network, plan.layers, session, Allocation(), epochs=epochs, seed=seed, phase="train")
@@ -117,6 +120,15 @@ def _network(plan: BitPlan, task: Task, start: Path | None) -> QuantizedNetwork:
     if start is not None and quantized_start:
         load_weights(quantized, start)
     return QuantizedNetwork(quantized, task.model, task.rules, task.space.baseline)
+
+
+def _teacher(task: Task, folder: RunFolder | None) -> nn.Module | None:
+    """The full-precision network of the plan's run, if training is to distil it."""
+    if folder is None or task.space.training.distillation is None:
+        return None
+    network = task.fresh_network()
+    load_weights(network, folder.full_precision_weights)
+    return network
 
 
 def _tensors(path: Path) -> list[str]:

@@ -96,7 +96,9 @@ class ProcessGroup:
         return result
 
     def _session(self, on_epoch: OnEpoch, checkpoint: Checkpoint) -> TrainingSession:
-        return TrainingSession(self.task.splits, self.task.space.training, on_epoch, checkpoint, self.fabric)
+        # There is none before a job has made it.
+        teacher = getattr(self, "network", None)
+        return TrainingSession(self.task.splits, self.task.space.training, on_epoch, checkpoint, self.fabric, teacher)
 
     def can_continue(self, error: BaseException) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""

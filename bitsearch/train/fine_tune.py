@@ -16,6 +16,7 @@ from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.sigmoid import temperature
 from bitsearch.space import Allocation
+from bitsearch.train.distillation import distillation
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.session import TrainingSession
 
@@ -94,7 +95,7 @@ def fine_tune(
         epochs=epochs,
         seed=seed,
         phase=phase,
-        callbacks=[*callbacks, *soft],
+        callbacks=[*callbacks, *soft, *distillation(session)],
         latent_rates=latent_rates,
     )
     if not soft:

@@ -58,6 +58,10 @@ class Callback:
     def after_forward(self, logits: Tensor) -> None:
         """Between the batch's forward pass, which gave ``logits`` (``[N, classes]``), and its backward pass."""
 
+    def part_loss(self, loss: Tensor, inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """What is minimized on a part of a batch, summed over its samples, where it is not the task's ``loss``."""
+        return loss
+
     def penalty(self) -> Tensor | None:
         """A scalar to add to the task's loss, or None."""
         return None
@@ -214,8 +218,11 @@ class _BatchLoss(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             for callback in self.callbacks:
                 callback.after_forward(logits)
-            task_loss = self.mixup.loss(_summed_cross_entropy, working_precision(logits), labels) / share
+            task_loss = self.mixup.loss(_summed_cross_entropy, working_precision(logits), labels)
             loss = task_loss
+            for callback in self.callbacks:
+                loss = callback.part_loss(loss, inputs, logits, labels)
+            loss, task_loss = loss / share, task_loss / share
             for callback in self.callbacks if last else ():
                 penalty = callback.penalty()
                 loss = loss if penalty is None else loss + penalty

@@ -33,6 +33,9 @@ class TrainingSession:
     fabric: Fabric | None = None
     """Device, precision and processes, as :func:`bitsearch.train.fabric.make_fabric` makes them."""
 
+    teacher: nn.Module | None = None
+    """The network in full precision, for distillation; on the device of what is trained."""
+
     def fabric_on(self, device: torch.device) -> Fabric:
         """The session's fabric; where it has none, one of this process alone."""
         return self.fabric or make_fabric(device, self.settings.precision)

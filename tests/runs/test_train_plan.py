@@ -9,8 +9,10 @@ from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, Provenance, Uniform
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import evaluate_plan
 from bitsearch.runs.train_plan import train_plan
+from bitsearch.train.distillation import DistillationLoss
 from bitsearch.train.predict import predict
 from bitsearch.train.task import load_task
+from bitsearch.training import Distillation
 
 
 class Stopping(Progress):
@@ -139,6 +141,25 @@ def test_what_does_not_fit_is_refused(plan, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
     with pytest.raises(InputError, match="belongs to another network"):
         trained(plan, epochs=1, start=tmp_path / "foreign")
+    with pytest.raises(InputError, match="learns from the full-precision network of a run, and there is none here"):
+        trained(plan, epochs=1, overrides=["training.distillation.weight=0.5"])
+    assert not plan.with_name("plan.trained.json").exists()
+
+
+def test_a_plan_in_its_run_learns_from_the_runs_full_precision(finished_run, copied, monkeypatch):
+    folder, teachers = copied(finished_run).folder, []
+
+    class Watched(DistillationLoss):
+        def __init__(self, teacher, settings):
+            super().__init__(teacher, settings)
+            teachers.append((teacher.state_dict(), settings))
+
+    monkeypatch.setattr("bitsearch.train.distillation.DistillationLoss", Watched)
+    train_plan(folder.chosen_file, epochs=1, overrides=["training.distillation.weight=0.7"], device="cpu")
+    ((weights, settings),) = teachers
+    assert settings == Distillation(weight=0.7)
+    for name, value in load_file(folder.full_precision_weights).items():
+        assert torch.equal(weights[name], value), name
 
 
 def test_no_more_samples_are_measured_at_once_than_a_micro_batch_has(plan, monkeypatch):

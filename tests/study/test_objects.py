@@ -14,6 +14,7 @@ from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunFolder
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import objects_of, space_of
+from bitsearch.train.distillation import DistillationLoss
 
 pytestmark = pytest.mark.training
 
@@ -168,6 +169,24 @@ def test_an_optimizer_of_the_program_is_known_by_its_name(trained, tmp_path):
     training = one.folder.settings.space.training
     assert (training.optimizer, training.schedule, training.ema) == ("torch.optim.rmsprop:RMSprop", "one_cycle", 0.5)
     assert training.epochs == 2
+
+
+def test_every_trial_learns_from_the_network_where_it_is_to(trained, tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(DistillationLoss):
+        def part_loss(self, loss, inputs, logits, labels):
+            seen.append(self)
+            assert torch.equal(self.teacher[1].weight, trained[1].weight)
+            return super().part_loss(loss, inputs, logits, labels)
+
+    monkeypatch.setattr("bitsearch.train.distillation.DistillationLoss", Watched)
+    recipe = {"distillation": {"weight": 0.5, "temperature": 2.0}}
+    short = SHORT | {"epochs": 2}
+    one = bitsearch.search(trained, loaders(), budget="4x", training=recipe, out=tmp_path / "run", **short)
+    # Six batches an epoch: uniform plans both, the trial that searches the second one.
+    assert sorted(set(map(seen.count, seen))) == [6, 12]
+    assert len(set(seen)) == len(one.folder.plans())
 
 
 class Locked(nn.Linear):

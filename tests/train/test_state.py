@@ -18,7 +18,7 @@ from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
-from bitsearch.training import Training
+from bitsearch.training import Distillation, Training
 
 
 class _KilledError(Exception):
@@ -95,6 +95,7 @@ CASES = {
     "adaptive, probed": ("bit_budget", {"estimator": "probed", "probe_every": 1}),
     "adaptive, by firing": ("ns_ace", {"probe_every": 3}),
     "adaptive, by gradient descent": ("bit_budget", {"probe_every": 2}),
+    "ramp, distilled": ("bit_budget", {"ramp": {"steps": 1}}),
     "local_binary": ("bit_budget", {}),
     "ramp": ("bit_budget", {"ramp": {"steps": 2}, "quantizer": {"form": "sigmoid"}}),
     "refine": ("bit_budget", {"refine": {"tries": 2, "epochs": 2}}),
@@ -120,14 +121,17 @@ def test_a_method(case, network, splits, space, tmp_path):
     share, of = (0.2, "s_ace") if metric == "ns_ace" else (0.6, metric)
     limit = share * model.cost(of, rules.nearest(model, settings.start, granularity="layer"))
     budgets = [Budget(metric, "given", limit)]
-    recipe = {"optimizer": "sgd", "mixup": 0.2, "ema": 0.9} if case.endswith("by gradient descent") else {}
+    recipe = {
+        "by gradient descent": {"optimizer": "sgd", "mixup": 0.2, "ema": 0.9},
+        "distilled": {"distillation": Distillation(weight=0.5)},
+    }.get(case.partition(", ")[2], {})
     training = Training(epochs=2 if method == "sensitivity" else 3, batch_size=64, **recipe)
     short = space.model_copy(update={"training": training, "allocation": settings})
     records = {"undisturbed": [], "resumed": []}
 
     def attempt(checkpoints, kind="resumed"):
         given = copy.deepcopy(network)
-        session = TrainingSession(splits, short.training, on_epoch=records[kind].append, checkpoints=checkpoints)
+        session = TrainingSession(splits, short.training, records[kind].append, checkpoints, teacher=given)
         problem = AllocationProblem(given, model, rules, session, short, settings, budgets, seed=0)
         return list(METHODS[method](problem))
 

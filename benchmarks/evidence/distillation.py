@@ -1,0 +1,125 @@
+"""What distillation from the full-precision network is worth, on validation, at several budgets.
+
+    python -m benchmarks.evidence.distillation --out reports/evidence/distillation
+
+Every pair of trainings starts from the same float network, sees the same batches and differs in the loss of fine-tuning
+alone: ``adaptive`` with its space's own settings, and the first plan of the uniform grid. The space's own labels are
+what all of them are measured by.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks.evidence import figures
+from benchmarks.evidence.fronts import spread
+from benchmarks.evidence.runs import Ledger, Row, Stage, progress
+from benchmarks.provenance import machine, made_by
+from bitsearch.cost import Budget
+from bitsearch.files import write_whole
+from bitsearch.space import SearchSpace
+from bitsearch.training import Distillation
+
+KEYS = ("space", "seed", "budget", "method", "loss")
+LABELS = "labels alone"
+LOSSES = {
+    LABELS: None,
+    "w 0.5, τ 4": Distillation(weight=0.5, temperature=4.0),
+    "w 0.9, τ 4": Distillation(weight=0.9, temperature=4.0),
+}
+METHODS = ("adaptive", "uniform")
+
+
+def measure(stage: Stage, requests: list[str], losses: list[str], ledger: Ledger) -> Iterator[str]:
+    """Run what a space and seed lack; yields what is done."""
+    space, model = stage.space, stage.task.model
+    for request in requests:
+        budget = Budget.parse(request, space.metric, model, space.baseline)
+        for method in METHODS:
+            for loss in losses:
+                key: Row = {
+                    "space": space.name,
+                    "seed": stage.seed,
+                    "budget": request,
+                    "method": method,
+                    "loss": loss,
+                }
+                if key in ledger:
+                    continue
+                other = copy.copy(stage)
+                other.space = space.with_training({"distillation": LOSSES[loss]})
+                ledger.add(key, other.run(space.allocation_with({"method": method}), [budget]))
+                yield f"{method} at {request}, {loss}"
+
+
+def pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """The validation accuracy of every loss beside that of labels alone, a row a training that has both."""
+    accuracy = table.pivot_table(index=list(KEYS[:-1]), columns="loss", values="validation", sort=False)
+    rows = accuracy.drop(columns=LABELS).stack().rename("distilled").reset_index()
+    return rows.join(accuracy[LABELS], on=list(KEYS[:-1])).dropna()
+
+
+def gain(rows: pd.DataFrame) -> str:
+    """Mean difference in points with its standard error, and the number of pairs."""
+    difference = 100 * (rows["distilled"] - rows[LABELS])
+    error = f" ± {difference.sem():.2f}" if len(difference) > 1 else ""
+    return f"{difference.mean():+.2f}{error} ({len(difference)})"
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Markdown: a row a space, budget and method; then a row a space, and one for all."""
+    compared, rows = pairs(table), []
+    losses = [loss for loss in LOSSES if loss in set(compared["loss"])]
+    for (space, request, method), group in compared.groupby(["space", "budget", "method"], sort=False):
+        labels = group.drop_duplicates("seed")[LABELS]
+        rows.append(
+            [space, request, method, spread(labels, 100), *(gain(group[group["loss"] == loss]) for loss in losses)]
+        )
+    for space, group in [*compared.groupby("space", sort=False), ("all", compared)]:
+        rows.append([space, "all", "all", "", *(gain(group[group["loss"] == loss]) for loss in losses)])
+    return figures.table(["space", "budget", "method", f"{LABELS}, validation %", *losses], rows)
+
+
+def main() -> None:
+    """Measure what is missing and write the report, also when time runs out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spaces", default="digits,digits_events")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--budgets", default="32x,16x,8x")
+    parser.add_argument("--losses", default=";".join(LOSSES), help="; between them")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ledger = Ledger(arguments.out / "runs.csv", KEYS)
+    deadline = time.monotonic() + 60 * arguments.minutes
+    for seed in range(arguments.seeds):
+        for name in arguments.spaces.split(","):
+            if time.monotonic() > deadline:
+                break
+            stage = Stage(SearchSpace.load(name).override(arguments.set), seed, arguments.out / "float")
+            for done in measure(stage, arguments.budgets.split(","), arguments.losses.split(";"), ledger):
+                progress(f"seed {seed}: {name}: {done}")
+                if time.monotonic() > deadline:
+                    break
+    text = (
+        "# Is it worth learning from the full-precision network?\n\n"
+        f"Up to {ledger.table['seed'].nunique()} seeds. Validation accuracy of fine-tuning on labels alone (mean ± "
+        "standard deviation over the seeds), and how many points distillation adds to it: mean ± standard error over "
+        "pairs of trainings that differ in nothing else, with their number. w is the share of the loss that follows "
+        f"the full-precision network, τ the temperature. Machine: {machine()}.\n\n"
+        + summary(ledger.table)
+        + f"\nEvery run: `runs.csv`. Made by {made_by()}.\n"
+    )
+    write_whole(arguments.out / "README.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from small_network import part
+from torch import nn
+
+from bitsearch.allocate.learnable import quantize
+from bitsearch.data.splits import NO_LABEL
+from bitsearch.errors import InputError
+from bitsearch.plan import UniformBits
+from bitsearch.space import Allocation
+from bitsearch.train.distillation import DistillationLoss, distillation
+from bitsearch.train.fine_tune import train_at_plan
+from bitsearch.train.loop import Callback
+from bitsearch.train.session import TrainingSession
+from bitsearch.training import Distillation, Training
+
+MIXED = Distillation(weight=0.3, temperature=2.0)
+
+
+def by_hand(student, teacher, settings):
+    """τ² · Σ p · (log p − log q) in float64."""
+    p, q = (log_softmax(logits.double().numpy() / settings.temperature, axis=-1) for logits in (teacher, student))
+    return settings.temperature**2 * (np.exp(p) * (p - q)).sum()
+
+
+def test_the_loss_is_the_published_one():
+    torch.manual_seed(0)
+    teacher, inputs, logits = nn.Linear(3, 4), torch.randn(5, 3), torch.randn(5, 4)
+    loss = DistillationLoss(teacher, MIXED).part_loss(torch.tensor(7.0), inputs, logits, torch.zeros(5).long())
+    expected = 0.7 * 7.0 + 0.3 * by_hand(logits, teacher(inputs).detach(), MIXED)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
+    student, inputs = copy.deepcopy(teacher).eval(), torch.randn(5, 3)
+    both = DistillationLoss(teacher, Distillation(weight=1.0, temperature=3.0))
+    loss = both.part_loss(torch.tensor(7.0), inputs, student(inputs), torch.zeros(5).long())
+    loss.backward()
+    assert abs(loss.item()) < 1e-5
+    assert student[0].weight.grad.abs().max() < 1e-5
+    # The teacher is asked in evaluation mode, learns nothing, and stays in the mode that it had.
+    assert teacher.training
+    assert teacher[0].weight.grad is None
+
+
+def test_samples_that_only_fill_a_share_do_not_count():
+    torch.manual_seed(0)
+    teacher, inputs, logits = nn.Linear(3, 4), torch.randn(2, 3), torch.randn(2, 4)
+    part_loss = DistillationLoss(teacher, Distillation(weight=1.0)).part_loss
+    one = part_loss(torch.tensor(0.0), inputs[:1], logits[:1], torch.tensor([1]))
+    assert torch.equal(one, part_loss(torch.tensor(0.0), inputs, logits, torch.tensor([1, NO_LABEL])))
+
+
+def test_parts_of_a_batch_add_up_with_mixed_labels():
+    torch.manual_seed(0)
+    teacher, inputs, logits = nn.Linear(3, 4), torch.randn(6, 3), torch.randn(6, 4)
+    labels, zero = torch.randint(0, 4, (6, 2)), torch.tensor(0.0)
+    part_loss = DistillationLoss(teacher, MIXED).part_loss
+    parts = sum(part_loss(zero, inputs[rows], logits[rows], labels[rows]) for rows in (slice(2), slice(2, 6)))
+    torch.testing.assert_close(parts, part_loss(zero, inputs, logits, labels))
+
+
+class Watch(Callback):
+    """The gradients of every step."""
+
+    def __init__(self, network):
+        self.network, self.gradients = network, []
+
+    def after_step(self):
+        self.gradients.append(torch.cat([p.grad.flatten() for p in self.network.parameters() if p.grad is not None]))
+
+
+def tuned(network, splits, batch, training, teacher):
+    quantized = quantize(network, batch[0][:32], start=UniformBits(weight_bits=2, spike_bits=2, time_steps=1))
+    watch, records = Watch(quantized), []
+    session = TrainingSession(splits, training, records.append, teacher=teacher)
+    plan = quantized.layer_plans
+    train_at_plan(
+        quantized, plan, session, Allocation(), epochs=1, seed=0, phase="fine-tune", callbacks=lambda: [watch]
+    )
+    return watch.gradients, records
+
+
+def test_fine_tuning_learns_from_the_teacher_and_reports_the_tasks_loss(network, splits, batch):
+    few = splits.__class__(part(splits.train, 64), part(splits.validation, 20), None, splits.input_shape, 10)
+    plain = Training(batch_size=64)
+    with_it = plain.model_copy(update={"distillation": Distillation(weight=0.5)})
+    off = plain.model_copy(update={"distillation": Distillation(weight=0.0)})
+    runs = [tuned(network, few, batch, training, copy.deepcopy(network)) for training in (plain, off, with_it)]
+    gradients = [gradients[0] for gradients, _ in runs]
+    assert torch.equal(gradients[0], gradients[1])
+    assert not torch.equal(gradients[0], gradients[2])
+    # One batch an epoch: the loss that is told is that of the labels, before the step.
+    assert runs[0][1][0].loss == runs[2][1][0].loss
+
+
+def test_without_a_teacher_it_is_one_line(splits):
+    training = Training(distillation=Distillation())
+    with pytest.raises(
+        InputError, match="there is none here; give a plan inside its run folder, or set training"
+    ) as said:
+        distillation(TrainingSession(splits, training))
+    assert "\n" not in str(said.value)
+    assert distillation(TrainingSession(splits, Training())) == []
