@@ -36,6 +36,7 @@ from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.frameworks.layers import PASSED_ON
+from bitsearch.frameworks.neurons import is_spiking
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
@@ -132,7 +133,7 @@ def _check(name: str, layer: QuantizedLayer) -> None:
 
 class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, QuantizedLayer) or not any(m.children())
+        return isinstance(m, QuantizedLayer) or is_spiking(m) or not any(m.children())
 
 
 def _trace(network: nn.Module, example_input: Tensor) -> GraphModule:
@@ -228,6 +229,8 @@ class _Nodes:
         if isinstance(module, InputCurrent):
             kind = f"{module.neuron_class}, whose currents the plan clips at zero in front of what reads them"
             advice = "a plan that is made anew lets it fire where it stands"
+        elif module is not None and is_spiking(module):
+            kind, advice = f"{kind}, for which no quantized layer stands", "bitsearch profile says why it stays"
         return InputError(f"layer {str(where)!r} cannot be expressed in NIR: it is {kind}; {advice}")
 
     def _placed_neuron(self, node: Node, module: PlacedNeuron, sources: list[str]) -> None:
@@ -253,6 +256,12 @@ class _Nodes:
             self._append(node, f"{name}.neuron", self._neuron(layer, shape), sources)
             sources = [f"{name}.neuron"]
         nir_node = connection(name, layer, self._norm(node), shape)
+        made, result = tuple(nir_node.output_type["output"]), self._shape(node)
+        if made != result:
+            raise InputError(
+                f"layer {name!r} cannot be expressed in NIR: its result has shape {result}, and the nir package, which "
+                f"takes every kernel for a square one, reads it as {tuple(map(int, made))}; deploy it as packed"
+            )
         nir_node.metadata = {
             "weight_bits": plan.weight_bits,
             "weight_step": layer.weight_step.detach().flatten().numpy(),

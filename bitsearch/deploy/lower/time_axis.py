@@ -30,7 +30,10 @@ def frames_of(network: nn.Module) -> int | None:
     if not layer_names:
         multi = next((name for name, module in network.named_modules() if is_multi_step(module)), None)
         if multi is not None:
-            raise InputError(f"{multi} takes a time axis, but no layer of the plan has frames; make the plan with it")
+            raise InputError(
+                f"{multi} takes a time axis, but no layer of the plan has frames; make the plan of inputs with frames, "
+                "or, where these have a single one, make the network without a time axis"
+            )
         return None
     if len(layer_names) > 1:
         (few, first_name), (many, second_name) = sorted(layer_names.items())[:2]

@@ -1,5 +1,4 @@
 import re
-from graphlib import TopologicalSorter
 
 import nir
 import numpy as np
@@ -7,6 +6,7 @@ import pytest
 import torch
 from boundaries import MARGIN, boundary_distance
 from calibration import calibrate
+from nir_reader import run_nir
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir, import_from_nir
 from tolerances import summed
@@ -21,57 +21,6 @@ from bitsearch.space import SearchSpace
 from bitsearch.train.task import load_task
 
 FRAMES, BATCH = 5, 4
-
-
-def run_nir(path, inputs):
-    """({node: what it yields at every step}) of a NIR file, by the equations of NIR and the nodes' metadata.
-
-    ``inputs`` are ``[T, N, ...]``; a soft reset subtracts the threshold, and a membrane starts where it is reset to.
-    """
-    graph = nir.read(path)
-    sources = {name: [] for name in graph.nodes}
-    for source, target in graph.edges:
-        sources[target].append(source)
-    dt, potentials, outputs = float(graph.metadata["dt"]), {}, {name: [] for name in graph.nodes}
-    for current in inputs:
-        step_outputs = {}
-        for name in TopologicalSorter(sources).static_order():
-            node = graph.nodes[name]
-            x = current if not sources[name] else sum(step_outputs[source] for source in sources[name])
-            step_outputs[name] = _step(node, x, name, potentials, dt)
-            outputs[name].append(step_outputs[name])
-    return {name: torch.stack(values) for name, values in outputs.items()}
-
-
-def _step(node, x, name, potentials, dt):
-    tensors = {key: torch.as_tensor(value) for key, value in vars(node).items() if isinstance(value, np.ndarray)}
-    kind = type(node).__name__
-    if kind in ("Input", "Output"):
-        return x
-    if kind == "Scale":
-        return x * tensors["scale"]
-    if kind == "Flatten":
-        return x.flatten(1)
-    if kind == "Affine":
-        return nn.functional.linear(x, tensors["weight"], tensors["bias"])
-    if kind == "Conv2d":
-        options = [tuple(int(size) for size in np.atleast_1d(getattr(node, part))) for part in ("stride", "padding")]
-        return nn.functional.conv2d(x, tensors["weight"], tensors["bias"], *options, groups=int(node.groups))
-    if kind == "AvgPool2d":
-        return nn.functional.avg_pool2d(x, tuple(node.kernel_size.tolist()), tuple(node.stride.tolist()))
-    if kind == "Threshold":
-        return (x > tensors["threshold"]).float()
-    v = potentials.get(name, tensors["v_reset"])
-    if kind == "LIF":
-        v = v + dt / tensors["tau"] * (tensors["v_leak"] - v + tensors["r"] * x)
-    else:
-        assert kind == "IF"
-        v = v + dt * tensors["r"] * x
-    spikes = (v > tensors["v_threshold"]).float()
-    potentials[name] = v - spikes * tensors["v_threshold"]
-    if node.metadata["reset"] == "zero":
-        potentials[name] = torch.where(spikes == 1, tensors["v_reset"], v)
-    return spikes
 
 
 @pytest.fixture(scope="module")
@@ -373,4 +322,27 @@ def test_a_neuron_whose_currents_a_plan_clips_is_refused_by_its_class(events, ma
     with pytest.raises(InputError, match=r"layer '1' cannot be expressed in NIR: it is IFNode, .*made anew") as refused:
         export_nir(network, events, tmp_path / "no.nir", make_plan({"0": network[0].layer_plan}))
     assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_neuron_that_stays_is_refused_by_its_class(events, make_plan, tmp_path):
+    first, second = neuron.LIFNode(v_threshold=0.1), neuron.IFNode(v_threshold=0.1)
+    modules = (layer.Conv2d(2, 4, 3, padding=1), first, second, layer.Conv2d(4, 3, 3))
+    network = nn.Sequential(*modules, layer.Flatten())
+    functional.set_step_mode(network, "m")
+    bits = {"weight_bits": 3, "spike_bits": (1,) * FRAMES, "time_steps": FRAMES, "frames": FRAMES}
+    plan = {"0": LayerPlan(**bits, neurons=()), "3": LayerPlan(**bits, neurons=("2",))}
+    network = calibrate(convert(network, plan), events)
+    share_steps(network)
+    with pytest.raises(InputError, match=r"layer '1' cannot be expressed in NIR: it is LIFNode, .* says why it stays"):
+        export_nir(network, events, tmp_path / "no.nir", make_plan(plan))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kernel_that_the_package_reads_otherwise_is_refused_by_its_layers_name(events, make_plan, tmp_path):
+    network = nn.Sequential(layer.Conv2d(2, 4, (3, 2), stride=2, padding=1), layer.Flatten(), layer.Linear(48, 3))
+    network = quantized(network, events, ("0",))
+    share_steps(network)
+    with pytest.raises(InputError, match=r"layer '0' .*its result has shape \(4, 3, 4\), .* as \(4, 3, 3\)"):
+        export_nir(network, events, tmp_path / "no.nir", make_plan({"0": network[0].layer_plan}))
     assert list(tmp_path.iterdir()) == []
