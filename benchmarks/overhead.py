@@ -52,7 +52,7 @@ CHECKPOINTS, PROJECTION = "a checkpoint after every epoch", "projection onto the
 TIMED = {
     "study": (
         "bitsearch.study.run:open_study",
-        "bitsearch.study.run:reset_interrupted",
+        "bitsearch.study.phases:reset_interrupted",
         "bitsearch.study.trial_loop:check_causes",
         "bitsearch.study.trial_roles:TrialSchedule.assignment",
         "bitsearch.study.objective:suggest",
@@ -67,7 +67,7 @@ TIMED = {
     ),
     "geometry and costs": (
         "bitsearch.train.task:trace",
-        "bitsearch.study.run:plan_study",
+        "bitsearch.study.phases:plan_study",
         "bitsearch.cost.model:CostModel.costs",
     ),
     "plans, weights and tables": (
@@ -77,8 +77,8 @@ TIMED = {
         "bitsearch.runs.folder:RunFolder.write_tables",
         "bitsearch.runs.folder:RunFolder.plans",
         "bitsearch.study.objective:save_weights",
-        "bitsearch.study.run:save_weights",
-        "bitsearch.study.run:load_weights",
+        "bitsearch.study.phases:save_weights",
+        "bitsearch.study.phases:load_weights",
     ),
     "report": ("bitsearch.report:write_report",),
     CHECKPOINTS: (

@@ -76,6 +76,13 @@ def run(
         str | None,
         typer.Option(autocompletion=complete_metric, help="Cost metric that --max-drop saves; the space's by default."),
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUDGETS",
+            help="Several budgets on one metric in one run, such as 4x,8x,16x,32x: a plan for each, and a table.",
+        ),
+    ] = None,
     target: TargetOption = None,
     trials: Annotated[
         int | None,
@@ -127,11 +134,12 @@ def run(
         with bars:
             result = search(
                 search_space,
-                budget or (["4x"] if max_drop is None else None),
+                budget or (["4x"] if max_drop is None and sweep is None else None),
                 metric=metric,
                 objective=objective,
                 max_drop=max_drop,
                 minimize=minimize,
+                sweep=sweep,
                 target=target,
                 trials=trials,
                 timeout=timeout,
@@ -173,6 +181,7 @@ def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
         "chosen": json.loads(result.best.to_json()),
         "one_se_trial": None if within is None else within.provenance.trial,
         "drop": drop_text(result.folder),
+        "sweep": json.loads(result.sweep.to_json(orient="records", double_precision=15)),
         "verdict": result.verdict.as_json(),
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
         "full_precision": {"accuracy": result.folder.settings.full_precision.model_dump(exclude_none=True)},

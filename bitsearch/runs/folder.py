@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -33,6 +34,8 @@ class RunSettings(Frozen):
     """What was asked for, then the limits of the hardware target."""
     goal: AccuracyGoal | None = None
     """The most accuracy that the chosen plan may lose; it is the cheapest such plan then."""
+    sweep: tuple[Budget, ...] = ()
+    """The budgets that trials go to in turns, the loosest first, which is among ``budgets`` as well."""
     seed: Seed
     device: Name
     threads: int = Field(ge=1)
@@ -81,18 +84,20 @@ class RunSettings(Frozen):
     @property
     def request(self) -> str:
         """The budgets and the goal as they were asked for, the target's own limits left out."""
-        requested = [budget for budget in self.budgets if not budget.of_target]
+        requested = {budget.metric: budget.requested for budget in self.budgets if not budget.of_target}
+        if self.sweep:
+            requested[self.metric] = ",".join(stop.requested for stop in self.sweep)
         goal = [] if self.goal is None else [f"max drop {self.goal.requested}"]
-        if len(requested) == 1 and requested[0].metric == self.metric and not goal:
-            return requested[0].requested
-        return ", ".join([*(f"{budget.metric}={budget.requested}" for budget in requested), *goal])
+        if list(requested) == [self.metric] and not goal:
+            return requested[self.metric]
+        return ", ".join([*(f"{metric}={amount}" for metric, amount in requested.items()), *goal])
 
     def defining(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the first."""
         content = _comparable(self.model_dump())
         # The whole target and the weights are compared, not where their files lie.
         del content["space"]["target"], content["space"]["weights"]
-        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "seed")
+        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "sweep", "seed")
         return {name: content[name] for name in names}
 
 
@@ -163,6 +168,10 @@ class RunFolder:
     def chosen_file(self) -> Path:
         """``plan.json``, the chosen plan."""
         return self.path / "plan.json"
+
+    def sweep_file(self, budget: Budget) -> Path:
+        """``plan-4x.json``, the plan of one budget of a sweep."""
+        return self.path / f"plan-{re.sub(r'[^A-Za-z0-9.]+', '-', budget.requested)}.json"
 
     @property
     def test_file(self) -> Path:

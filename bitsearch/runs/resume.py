@@ -49,6 +49,7 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
                 "space": f"another search space: {first_difference(was[name], value)}",
                 "weights_sha256": "other weights to begin with",
                 "goal": f"the limits {folder.settings.request!r}, not {settings.request!r}",
+                "sweep": f"the sweep {folder.settings.request!r}, not {settings.request!r}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
             }.get(name, f"{name} {was[name]!r}, not {value!r}")
             raise InputError(

@@ -16,6 +16,7 @@ from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.sweep import sweep_plans
 from bitsearch.runs.verdict import Verdict, judge
 from bitsearch.train.evaluate import correct_samples
 from bitsearch.train.task import Task
@@ -94,6 +95,7 @@ def _reported(folder: RunFolder) -> Iterable[BitPlan]:
     for method in folder.settings.space.search.methods:
         best = best_plan([plan for plan in plans if plan.provenance.method == method], folder.settings.metric)
         trials |= {best.provenance.trial} if best is not None else set()
+    trials |= {plan.provenance.trial for _, plan in sweep_plans(folder) if plan is not None}
     if not folder.settings.space.search.methods:
         trials |= {plan.provenance.trial for plan in plans if plan.provenance.method == "uniform"}
     return [plan for plan in plans if plan.provenance.trial in trials]

@@ -54,6 +54,8 @@ class FrontAxis(Frozen):
     """Of the trials that search, how many are spread along the front."""
     uniform_trials: int = Field(ge=0)
     """Likewise of the uniform ones."""
+    stops: tuple[Cost, ...] = ()
+    """The limits of a sweep, to which the trials go in turns, in place of the largest rectangle."""
     narrows: bool = False
     """True where all of them look for the cheapest plan within an accuracy goal; see
     :mod:`bitsearch.study.narrowing`."""

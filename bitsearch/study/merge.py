@@ -17,6 +17,7 @@ from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.one_standard_error import record_validation
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.runs.resume import first_difference
+from bitsearch.runs.sweep import write_sweep
 from bitsearch.runs.test_accuracy import evaluate_test_split, read_correct, record_correct
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import object_checksum, objects_of, space_of
@@ -247,3 +248,4 @@ def _measure(merged: RunFolder, task: Task) -> None:
         record_validation(merged, task, network)
     merged.write_tables()
     merged.chosen().save(merged.chosen_file)
+    write_sweep(merged)

@@ -1,6 +1,7 @@
 """How many trials of a study aim at its budget, and how many go along the front."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from bitsearch.allocate.methods import COUNTS_ATTEMPTS
 from bitsearch.allocate.solvers.uniform_grid import uniform_front, uniform_plans
@@ -21,6 +22,7 @@ def plan_study(
     activity: SpikeStatistics | None,
     *,
     narrows: bool = False,
+    stops: Sequence[float] = (),
 ) -> StudyPlan:
     """The trials of a study.
 
@@ -31,6 +33,7 @@ def plan_study(
         trials: that search, of each method.
         activity: spike counts, where a budget or the axis depends on how often neurons fire.
         narrows: True for an accuracy goal, which all trials narrow the cost for, uniform ones as well.
+        stops: limits on the axis to which all trials go in turns, of a sweep.
 
     Raises:
         InputError: there is a goal, and no cost to save: the cheapest plan has none.
@@ -49,6 +52,8 @@ def plan_study(
         uniform_trials = min(uniform_count, tries(len(axis.uniform)))
         update = {"limit": None, "trials": count, "uniform_trials": uniform_trials, "narrows": True}
         return StudyPlan(count, (), (), axis.model_copy(update=update))
+    if stops:
+        return _sweep(task, budgets, metric, count, activity, stops)
     if search.methods:
         return StudyPlan(count, at_budget(uniform_count), search.methods)
     axis = None if search.front_share == 0 else _axis(task, budgets, metric, activity)
@@ -66,6 +71,38 @@ def plan_study(
     untried = sum(candidate.bits not in uniform for candidate in axis.uniform)
     front = axis.model_copy(update={"trials": along, "uniform_trials": min(untried, uniform_along)})
     return StudyPlan(count, uniform, (), front)
+
+
+def _sweep(
+    task: Task,
+    budgets: Sequence[Budget],
+    metric: str,
+    count: int,
+    activity: SpikeStatistics | None,
+    stops: Sequence[float],
+) -> StudyPlan:
+    """Trials that search go to the budgets in turns; each budget has its share of the best uniform plans within it."""
+    axis = _axis(task, budgets, metric, activity, to_the_dearest=True)
+    if axis is None:
+        raise InputError(f"{metric} of the cheapest plan is 0, so budgets on it change nothing; sweep another cost")
+    most = max(1, baselines(task.space) // len(stops))
+    others = [budget for budget in budgets if budget.metric != metric or budget.of_target]
+    tolerance = task.space.allocation.weight_tolerance
+    grids = [
+        uniform_plans(
+            task.model,
+            task.rules,
+            [Budget(metric, f"{stop:.6g}", stop), *others],
+            most,
+            weight_tolerance=tolerance,
+            activity=activity,
+        )
+        for stop in stops
+    ]
+    # The best of every budget come first.
+    turns = [bits for turn in zip_longest(*grids) for bits in turn if bits is not None]
+    update = {"limit": None, "stops": tuple(min(stop, axis.high) for stop in stops), "trials": count}
+    return StudyPlan(count, tuple(dict.fromkeys(turns)), (), axis.model_copy(update=update))
 
 
 def _axis(

@@ -19,6 +19,7 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import to_dataframe
 from bitsearch.runs.rebuild import rebuild
+from bitsearch.runs.sweep import sweep_table
 from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.runs.verdict import Verdict
 from bitsearch.study.objects import object_name
@@ -67,6 +68,11 @@ class SearchResult:
     def trials(self) -> pd.DataFrame:
         """Every finished trial, one row a plan."""
         return to_dataframe(self.folder.plans())
+
+    @property
+    def sweep(self) -> pd.DataFrame:
+        """One row a budget of the sweep, with its plan; empty for a run without one."""
+        return sweep_table(self.folder)
 
     @property
     def verdict(self) -> Verdict:

@@ -51,7 +51,10 @@ class TrialSampler(BaseSampler):
             self._made_for = trial.number
             trials = study.get_trials(deepcopy=False)
             assignment, points = self._schedule.assignment(trials, trial.number), starting_points(self.space)
+            stops = () if self._front is None else self._front.stops
             place = assignment.index % len(points) if assignment.along_front else assignment.index
+            # Of a sweep, the first trials at every budget.
+            place = assignment.index // len(stops) if stops else place
             self._defaults = points[place] if assignment.role == SEARCHED and place < len(points) else None
             window = self._history.window(trials, self._schedule.ended)
             if self._front is not None and self._front.narrows:
@@ -69,6 +72,8 @@ class TrialSampler(BaseSampler):
             return None
         if self._front.limit is not None and not assignment.along_front:
             return self._front.limit
+        if self._front.stops:
+            return self._front.stops[assignment.index % len(self._front.stops)]
         return self._front.next_target(self._front.searched_points(window))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -13,8 +13,8 @@ from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.proxy import open_shared
 from bitsearch.study.objective import Objective
+from bitsearch.study.phases import load_pretrained
 from bitsearch.study.processes import ProcessGroup
-from bitsearch.study.run import load_pretrained
 from bitsearch.study.runtime import runtime_context
 from bitsearch.study.sampler import TrialSampler
 from bitsearch.study.shared_study import read_worker_config, wait_for_study

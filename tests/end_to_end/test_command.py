@@ -40,7 +40,8 @@ def test_the_json_result_is_all_there_is_on_stdout(ran):
     assert finished.returncode == 0, finished.stderr
     result = json.loads(finished.stdout)
     assert set(result) == {
-        *("run", "plan", "report", "chosen", "one_se_trial", "verdict", "baselines", "full_precision")
+        *("run", "plan", "report", "chosen", "one_se_trial", "drop", "sweep", "verdict"),
+        *("baselines", "full_precision"),
     }
     assert result["run"].startswith("reports/tiny-")
     chosen = BitPlan.load(cwd / result["plan"])

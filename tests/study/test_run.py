@@ -387,7 +387,7 @@ def test_threads_are_limited_before_anything_is_compiled(tiny_space, tmp_path, m
     for name in ("limited_threads", "compiled_quantizers"):
         monkeypatch.setattr(f"bitsearch.study.runtime.{name}", recording(name))
     run_module = sys.modules["bitsearch.study.run"]
-    monkeypatch.setattr(run_module, "should_compile", lambda *_: True)
+    monkeypatch.setattr("bitsearch.study.request.should_compile", lambda *_: True)
     monkeypatch.setattr(run_module, "_run", lambda *_: entered.append("run"))
     search(tiny_space, "4x", out=tmp_path / "run")
     assert entered == ["limited_threads", "compiled_quantizers", "run"]

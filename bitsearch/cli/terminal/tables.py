@@ -13,6 +13,7 @@ from bitsearch.report.history import class_counts, sample_counts
 from bitsearch.report.plans_table import table_metrics
 from bitsearch.runs.drop import drop_text
 from bitsearch.runs.plan_names import full_name
+from bitsearch.runs.sweep import sweep_plans
 
 if TYPE_CHECKING:
     from bitsearch.plan import BitPlan
@@ -65,6 +66,8 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         achieved, limit = (formats.cost(outcome.metric, value, 6) for value in (outcome.achieved, outcome.limit))
         budget_text = outcome.requested if budget.of_target else f"budget {outcome.requested}"
         console.print(f"{budget_text}: {formats.title(outcome.metric)} {achieved} of at most {limit}", highlight=False)
+    if settings.sweep:
+        console.print(_sweep(result))
     drop = drop_text(result.folder)
     if drop is not None:
         console.print(Text(drop), highlight=False)
@@ -97,6 +100,21 @@ def print_comparison(comparison: "Comparison", page: Path, console: Console) -> 
         console.print(Text(f"seed {seed}: {verdict.text}"), highlight=False)
     for label, path in (("table", comparison.path / "comparison.csv"), ("page", page), ("runs", comparison.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
+
+
+def _sweep(result: "SearchResult") -> Table:
+    table, metric = Table(title="The plan within each budget", title_justify="left"), result.folder.settings.metric
+    for column in ("budget", "plan", "validation", "test", formats.title(metric)):
+        table.add_column(column, justify="left" if column in ("budget", "plan") else "right")
+    for stop, plan in sweep_plans(result.folder):
+        if plan is None:
+            table.add_row(Text(stop.requested), formats.MISSING)
+            continue
+        accuracy = plan.accuracy
+        measured = (formats.accuracy(accuracy.validation), formats.accuracy(accuracy.test))
+        row = Text(stop.requested), Text(full_name(plan)), *measured, formats.amount(metric, plan.costs[metric])
+        table.add_row(*row)
+    return table
 
 
 def _layers(plan: "BitPlan") -> Table:
