@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bitsearch.cost.spike_products import factor_bits
 from bitsearch.cost.streams import Streams
@@ -245,10 +246,18 @@ def _fused(network: nn.Module) -> nn.Module:
 
 def _recorded(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative_input: bool | None) -> Recording:
     try:
-        return record(network, example_input, time_axis=time_axis, nonnegative_input=nonnegative_input)
+        recording = record(network, example_input, time_axis=time_axis, nonnegative_input=nonnegative_input)
     except Exception as error:  # whatever a network's own code may raise
         shape = tuple(example_input.shape)
         raise InputError(f"the network cannot run an input of shape {shape}: {located(error)}") from error
+    shapeless = [name for name, parameter in network.named_parameters() if is_lazy(parameter)]
+    if shapeless:
+        modules = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in shapeless))
+        raise InputError(
+            f"never called, so that a lazy module's weights have no shape yet: {modules}; call it in forward(), or "
+            "leave it out of the network"
+        )
+    return recording
 
 
 def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:

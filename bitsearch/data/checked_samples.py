@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from bitsearch.data.inputs import check_input, dtype_name
+from bitsearch.data.inputs import check_input, dtype_name, is_dense
 from bitsearch.data.splits import Samples, in_memory
 from bitsearch.errors import InputError, located
 
@@ -90,10 +90,9 @@ def check_sample(sample: object, place: str, requirements: Requirements | None =
     inputs, label = sample
     check_input(inputs, place)
     if not _is_label(label):
-        text = (
-            f"a {dtype_name(label)} tensor of shape {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
+        raise InputError(
+            f"{place}: its label is {_described(label)}; give the class's number as an int or an int64 tensor"
         )
-        raise InputError(f"{place}: its label is {text}; give the class's number as an int or an int64 tensor")
     if requirements is None:
         return
     shape, expected = list(inputs.shape), list(requirements.input_shape)
@@ -141,4 +140,12 @@ def _is_label(label: object) -> bool:
         tensor = torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError):
         return False
-    return tensor.dtype == torch.int64 and tensor.dim() == 0
+    return tensor.dtype == torch.int64 and is_dense(tensor) and not tensor.is_meta and tensor.dim() == 0
+
+
+def _described(label: object) -> str:
+    if not isinstance(label, Tensor):
+        return repr(label)
+    if not is_dense(label) or label.is_meta:
+        return "a meta tensor" if label.is_meta else "no dense tensor"
+    return f"a {dtype_name(label)} tensor of shape {tuple(label.shape)}"

@@ -1,6 +1,7 @@
 """Recordings are converted to SpikingJelly's event files and to frames, once; an interrupted conversion restarts."""
 
 import shutil
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -102,6 +103,21 @@ def integrate(
         return counts.astype(np.uint8 if counts.max() < 256 else np.int32)
     means = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(counts).float(), size)
     return means.half().numpy()
+
+
+def recording_of(error: Exception, root: Path) -> Path | None:
+    """The file below ``root`` that a reader was reading as it failed; None where it was at none.
+
+    SpikingJelly's readers name none in their errors: it is what the innermost frame that knows a file of the data set
+    holds.
+    """
+    files = [
+        Path(value)
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        for value in frame.f_locals.values()
+        if isinstance(value, str | Path) and Path(value).is_relative_to(root) and Path(value).is_file()
+    ]
+    return files[-1] if files else None
 
 
 def _make_once(folder: Path, make: Callable[[], object]) -> None:

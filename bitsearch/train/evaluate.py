@@ -11,6 +11,7 @@ from bitsearch.cost import SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.distributed import all_reduce_sum, rank, world_size
+from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
@@ -24,8 +25,7 @@ def correct_samples(network: nn.Module, samples: Samples, batch_size: int) -> Te
     device = next(network.parameters()).device
     with eval_mode(network):
         correct = [
-            predict(network, inputs.to(device)).argmax(-1) == labels.to(device)
-            for inputs, labels in batches(samples, batch_size)
+            _correct(network, inputs.to(device), labels.to(device)) for inputs, labels in batches(samples, batch_size)
         ]
     return torch.cat(correct).cpu()
 
@@ -41,10 +41,17 @@ def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: b
     share = (rank(), world_size()) if shared else (0, 1)
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size, share=share):
-            logits = predict(network, inputs.to(device))
-            correct += (logits.argmax(-1) == labels.to(device)).sum()
+            correct += _correct(network, inputs.to(device), labels.to(device)).sum()
     warn_of_clipped(network)
     return int(all_reduce_sum(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
+
+
+def _correct(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Bool ``[N]``; InputError where the logits are not one row a sample, since they would be repeated to fit."""
+    logits = predict(network, inputs)
+    if len(logits) != len(labels):
+        raise InputError(f"the network returns {len(logits)} rows of logits for {len(labels)} samples; give one each")
+    return logits.argmax(-1) == labels
 
 
 def evaluate_with_activity(

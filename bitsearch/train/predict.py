@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from bitsearch.data.inputs import is_dense
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import reset_states
 
@@ -27,7 +28,7 @@ def mean_over_frames(logits: Tensor) -> Tensor:
 
 def logits_of(output: object, label: str) -> Tensor:
     """A network's output; InputError, which names ``label`` and what the output holds, if it is no tensor of logits."""
-    if isinstance(output, Tensor) and output.dim() in (2, 3) and output.is_floating_point():
+    if isinstance(output, Tensor) and is_dense(output) and output.dim() in (2, 3) and output.is_floating_point():
         return output
     raise InputError(
         f"{label} returns {describe_output(output)}; it must return one float tensor, logits [N, classes] or "
@@ -38,6 +39,8 @@ def logits_of(output: object, label: str) -> Tensor:
 def describe_output(output: object) -> str:
     """What a network returned: ``dict with logits: float32 [4, 10], loss: float32 []``, or ``int64 [4]``."""
     if isinstance(output, Tensor):
+        if not is_dense(output):
+            return "no dense tensor"
         return f"{str(output.dtype).removeprefix('torch.')} {list(output.shape)}"
     names: list[object]
     if isinstance(output, Mapping):

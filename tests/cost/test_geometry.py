@@ -333,6 +333,20 @@ def test_a_layer_that_never_runs_is_named_in_a_warning_and_stored():
     assert (spare.fixed_reason, spare.first, spare.signed_input) == (NEVER_CALLED, False, False)
 
 
+def test_a_lazy_layer_that_never_runs_is_named():
+    network = nn.Sequential(nn.Linear(4, 3))
+    network[0].register_module("spare", nn.LazyLinear(2))
+    network.register_module("head", nn.Identity())
+    network.head.register_module("lazy", nn.LazyConv2d(3, 3))
+    network.head.forward = lambda x: x
+    with pytest.raises(InputError, match=r"no shape yet: 0\.spare, head\.lazy; call it in forward\(\), or leave it"):
+        trace(network, torch.rand(2, 4))
+
+
+def test_a_lazy_layer_that_runs_is_a_layer():
+    assert [layer.name for layer in trace(nn.Sequential(nn.LazyLinear(3)), torch.rand(2, 4)).layers] == ["0"]
+
+
 def test_weights_used_without_a_call_are_not_taken_for_spare():
     class Functional(nn.Module):
         def __init__(self):

@@ -53,6 +53,16 @@ BADS = {
     "three parts": ((GOOD, 1, 2), "is tuple of 3; a sample is a pair"),
     "another shape": ((GOOD[:7], 1), "has shape [7], others have [8]; bring them to one"),
     "sparse": ((GOOD.to_sparse(), 1), "its input is a sparse_coo tensor; give a dense one"),
+    "nested": (
+        (torch.nested.nested_tensor([GOOD], layout=torch.jagged), 1),
+        "its input is a nested tensor; give a dense one",
+    ),
+    "without values": ((GOOD.to("meta"), 1), "its input is on the device meta, and has no values"),
+    "nested label": (
+        (GOOD, torch.nested.nested_tensor([GOOD], layout=torch.jagged)),
+        "its label is no dense tensor; give the class's",
+    ),
+    "label without a value": ((GOOD, torch.tensor(1, device="meta")), "its label is a meta tensor; give the class's"),
     "unreadable": (raises, "reading sample 37 failed at "),
 }
 

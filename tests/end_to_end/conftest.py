@@ -1,4 +1,6 @@
 import io
+import json
+import shutil
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -39,6 +41,16 @@ def call():
         return SimpleNamespace(returncode=ended.value.code, stdout=printed.getvalue(), stderr=errors.getvalue())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def copied_run(finished_run, tmp_path_factory):
+    """A folder with a run in ``run``, and the chosen plan's weights beside it, which a test may change."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(finished_run.folder.path, folder / "run")
+    trial = json.loads((folder / "run" / "plan.json").read_text())["provenance"]["trial"]
+    shutil.copy(folder / "run" / "weights" / f"trial-{trial:04d}.safetensors", folder / "weights.safetensors")
+    return folder
 
 
 def _lies_in(folder, module):

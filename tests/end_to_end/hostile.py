@@ -5,6 +5,7 @@ import json
 import math
 
 import tomli_w
+import torch
 from hypothesis import strategies as st
 
 TEXTS = st.one_of(
@@ -29,6 +30,14 @@ LEAVES = st.one_of(
 )
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=4
+)
+
+
+TENSORS = st.builds(
+    lambda shape, dtype, value: torch.full(shape, value, dtype=dtype),
+    st.lists(st.integers(0, 4), max_size=4),
+    st.sampled_from([torch.float32, torch.float64, torch.float16, torch.int64, torch.bool, torch.complex64]),
+    st.integers(0, 1),
 )
 
 

@@ -8,9 +8,10 @@ from torch import nn
 
 from bitsearch.allocate.learnable import quantize
 from bitsearch.choices import FirstLayer
+from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
-from bitsearch.train.evaluate import evaluate, evaluate_with_activity, measure_activity
+from bitsearch.train.evaluate import correct_samples, evaluate, evaluate_with_activity, measure_activity
 
 
 @pytest.fixture
@@ -47,6 +48,20 @@ def test_the_mode_comes_back_after_a_failure(network, splits):
     with pytest.raises(RuntimeError, match="shapes"):
         evaluate(broken, splits.validation, 32)
     assert broken.training
+
+
+@pytest.mark.parametrize("measure", [evaluate, correct_samples])
+def test_one_row_of_logits_is_not_repeated_for_all_samples(measure, network, splits):
+    class FirstOnly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x)[:1]
+
+    with pytest.raises(InputError, match="returns 1 rows of logits for 32 samples"):
+        measure(FirstOnly(), splits.validation, 32)
 
 
 def recorded(quantized, images):

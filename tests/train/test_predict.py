@@ -29,6 +29,7 @@ def test_one_batch_does_not_know_of_the_last():
     ("output", "words"),
     [
         (None, "returns NoneType; it must return one float tensor, logits"),
+        (torch.zeros(2, 5).to_sparse(), "returns no dense tensor; "),
         ({"logits": torch.zeros(2, 5)}, r"returns dict with logits: float32 \[2, 5\]; "),
         (torch.zeros(2, 5, dtype=torch.long), r"returns int64 \[2, 5\]; "),
         ([torch.zeros(1)] * 6, r"returns list with 0: float32 \[1\], 1: .*, 3: float32 \[1\], …; "),

@@ -1,4 +1,6 @@
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,14 +198,29 @@ def test_broken_recordings(tmp_path):
     file = tmp_path / "extract" / "Train" / "0" / "00000.bin"
     good = file.read_bytes()
     file.write_bytes(good[:-2])
-    assert "cannot read the recordings" in refusal("n_mnist", tmp_path)
+    assert f"cannot read the recording {str(file)!r}" in refusal("n_mnist", tmp_path)
     write_atis(file, [(5, 34, 0, 1)])
-    assert "an event lies outside the 34 × 34 pixels" in refusal("n_mnist", tmp_path)
+    events = tmp_path / "events_np" / "train" / "0" / "00000.npz"
+    assert f"cannot read the recording {str(events)!r} (an event lies outside the 34 × 34 pixels)" in refusal(
+        "n_mnist", tmp_path
+    )
     file.write_bytes(good)
     message = refusal("n_mnist", tmp_path)
     assert f"remove {str(tmp_path / 'events_np')!r}" in message
     shutil.rmtree(tmp_path / "events_np")
     assert len(load("n_mnist", tmp_path).test) == 4
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_recording_that_cannot_be_read_is_named(tmp_path, name):
+    WRITERS[name][0](tmp_path)
+    recordings = [file for file in (tmp_path / "extract").rglob("*") if file.suffix in (".bin", ".aedat")]
+    worst = sorted(recordings)[len(recordings) // 2]
+    worst.write_bytes(worst.read_bytes()[:-3])
+    # Half an event is found out where it is converted, or where frames are made of what was converted.
+    named = re.search(r"cannot read the recording '(.*?)' \(", refusal(name, tmp_path))[1]
+    assert Path(named).stem == worst.stem
+    assert named.startswith(str(tmp_path / "extract")) or Path(named).parent.name == worst.parent.name
 
 
 def test_too_few_recordings_or_classes(tmp_path):
