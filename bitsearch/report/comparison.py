@@ -97,7 +97,7 @@ def fronts_figure(comparison: Comparison) -> go.Figure:
 def _points(
     method: str, plans: Sequence[BitPlan], marker: Mapping[str, str], metric: str, view: View
 ) -> tuple[go.Scatter, go.Scatter]:
-    """(line of the front, points of the plans); points off the front are faded."""
+    """(line of the front, points of the plans); points off the front are small."""
     front = pareto_front(plans, metric)
     on_front = {id(plan) for plan in front}
     line = go.Scatter(
@@ -113,9 +113,9 @@ def _points(
         x=[plan.costs[metric] / view.scale.factor for plan in plans],
         y=[100 * validation_accuracy(plan) for plan in plans],
         mode="markers",
-        marker={**marker, "size": 9},
+        marker={**marker, "size": style.POINT},
         selectedpoints=[index for index, plan in enumerate(plans) if id(plan) in on_front],
-        unselected={"marker": {"opacity": style.FADED}},
+        unselected={"marker": {"size": style.DOMINATED, "opacity": 1}},
         name=method_name(method),
         legendgroup=method,
         hovertext=[_hover(plan, metric) for plan in plans],

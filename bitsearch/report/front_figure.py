@@ -169,13 +169,13 @@ def _points(
         customdata=[index for index, _ in group],
         text=[hover_name(plan, several_seeds) for plan in plans],
         hovertemplate=view.hover,
-        marker={**marker, "size": 10},
-        unselected={"marker": {"opacity": style.FADED}},
+        marker={**marker, "size": style.POINT},
+        unselected={"marker": {"size": style.DOMINATED, "opacity": 1}},
         cliponaxis=False,
     )
 
 
-STAR = {"symbol": "star", "color": style.ORANGE, "size": 21, "line": {"color": style.EDGE, "width": 1.5}}
+STAR = {"symbol": "star", "color": style.GOLD, "size": 21, "line": {"color": style.EDGE, "width": 1.5}}
 RING = {"symbol": "circle-open", "color": style.ORANGE, "size": 19, "line": {"width": 2.5}}
 
 

@@ -104,6 +104,7 @@ def render(folder: RunFolder) -> str:
             style=Markup(page_part("page.css")),  # nosec B704
             scripts=scripts,
             policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
+            heights={key.removesuffix("-data"): _height(content) for key, content in islands.items()},
             islands={key: data_island(content) for key, content in islands.items()},
         )
     )
@@ -122,6 +123,11 @@ def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figu
     if shares:
         figures["importances"] = importance_figure(shares)
     return figures
+
+
+def _height(content: Any) -> int:
+    """The height of a figure in pixels, which the page reserves before it is drawn; 0 for other data."""
+    return int(content.layout.height) if isinstance(content, go.Figure) else 0
 
 
 def data_island(content: Any) -> Markup:

@@ -39,6 +39,7 @@ def page_data(
         "metrics": {metric: _metric(metric, view, settings) for metric, view in views.items()},
         "methods": method_names,
         "layers": layers,
+        "short_layers": short_names(layers, LABEL_CHARACTERS),
         "layer_labels": [plotly_text(label) for label in short_names(layers, LABEL_CHARACTERS)],
         "kinds": list(KINDS),
         "most": [
@@ -65,7 +66,7 @@ def page_data(
             for value in KINDS.values()
         ],
         "accuracy_ranges": accuracy_ranges(plans, settings),
-        "faded": style.FADED,
+        "dominated": style.DOMINATED / style.POINT,
         "divider": DIVIDER,
         "config": CONFIG,
     }

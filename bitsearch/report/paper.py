@@ -130,15 +130,15 @@ def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings)
         method_plans = [plan for plan in measured if plan.provenance.method == method]
         front_ids = {id(plan) for plan in front_plans}
         colour, symbol = colour_and_symbol["color"], _MARKERS[colour_and_symbol["symbol"]]
-        marker: dict[str, Any] = {"marker": symbol, "s": 14, "color": colour, "linewidths": 0}
+        marker: dict[str, Any] = {"marker": symbol, "color": colour, "linewidths": 0}
         dominated = [plan for plan in method_plans if id(plan) not in front_ids]
         non_dominated = [plan for plan in method_plans if id(plan) in front_ids]
-        axes.scatter(*_points(dominated, metric, cost_scale), alpha=style.FADED, **marker)
-        axes.scatter(*_points(non_dominated, metric, cost_scale), label=shorten(method, 24), **marker)
+        axes.scatter(*_points(dominated, metric, cost_scale), s=5, **marker)
+        axes.scatter(*_points(non_dominated, metric, cost_scale), s=16, label=shorten(method, 24), **marker)
     star: dict[str, Any] = {
         "marker": "*",
         "s": 90,
-        "color": style.ORANGE,
+        "color": style.GOLD,
         "edgecolors": style.EDGE,
         "linewidths": 0.6,
         "zorder": 4,
@@ -206,7 +206,7 @@ def epochs(lines: dict[str, list[float | None]]) -> Figure:
     figure = Figure(figsize=(COLUMN_INCHES, 2.6 if has_bits else 1.6), layout="constrained")
     panels = figure.subplots(2 if has_bits else 1, 1, sharex=True, squeeze=False)[:, 0]
     x = range(1, len(lines["loss"]) + 1)
-    _line(panels[0], x, lines["loss"], "training loss", style.BLACK, "o")
+    _line(panels[0], x, lines["loss"], "training loss", style.SLATE, "o")
     panels[0].set_ylabel("Loss")
     if has_bits:
         _line(panels[1], x, lines["mean_weight_bits"], "weight bits", style.BLUE, "o")

@@ -2,31 +2,35 @@
 
 from typing import Any
 
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart; all are legible on light and on dark.
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart; the lightest darkened and the darkest
+# lightened, so that each stands out 3 : 1 from the page's white and from its dark ground alike.
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GREEN = "#009E73"
-ORANGE = "#E69F00"
-PURPLE = "#CC79A7"
+ORANGE = "#B87400"
+PURPLE = "#C06299"
 GREY = "#808892"
-SKY = "#56B4E9"
-BLACK = "#4a5361"
+SKY = "#2E8FC6"
+SLATE = "#6F7A8A"
+OLIVE = "#8a6d00"
 LOOKS = (
     {"color": BLUE, "symbol": "circle"},
     {"color": VERMILION, "symbol": "square"},
     {"color": PURPLE, "symbol": "diamond"},
     {"color": SKY, "symbol": "triangle-up"},
-    {"color": BLACK, "symbol": "triangle-down"},
-    {"color": "#8a6d00", "symbol": "pentagon"},
+    {"color": SLATE, "symbol": "triangle-down"},
+    {"color": OLIVE, "symbol": "pentagon"},
     {"color": GREEN, "symbol": "hexagon"},
 )
 """Colour and symbol of each method; no two methods share either."""
 SEED_VARIANTS = ("", "-open", "-dot", "-open-dot")
 """Suffixes of a method's symbol for the seeds of a run with several seeds."""
-FADED = 0.3
-"""Opacity of dominated trials."""
-EDGE = "#4a3300"
-"""Outline of the chosen plan's star."""
+POINT = 11
+"""Size of a trial on the front, in pixels."""
+DOMINATED = 6
+"""Size of a dominated trial: smaller, and not fainter, so that it can be seen on any ground."""
+GOLD, EDGE = "#E69F00", "#4a3300"
+"""Fill and outline of the chosen plan's star: one of them stands out from any ground."""
 
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "size": 13}
 CLEAR = "rgba(0,0,0,0)"

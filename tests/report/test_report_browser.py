@@ -11,6 +11,7 @@ from bitsearch.report import write_comparison, write_report
 from bitsearch.runs.select import select_plan
 from bitsearch.study.compare import Comparison
 from bitsearch.study.result import SearchResult
+from bitsearch.text import short_names
 
 pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -193,6 +194,49 @@ def test_a_click_shows_the_plan_and_a_pin_keeps_it_beside_the_next(page, made_up
     assert not page.locator("#pinned-plan").is_visible()
 
 
+IN_VIEW = """selector => {
+    const { top, bottom, left, right, width } = document.querySelector(selector).getBoundingClientRect();
+    return width > 0 && top >= 0 && left >= 0 && bottom <= innerHeight && right <= innerWidth;
+}"""
+
+
+def test_plot_and_plan_stand_side_by_side(browser, made_up):
+    with opened(browser, made_up, width=1400) as page:
+        page.evaluate("document.querySelector('.beside').scrollIntoView()")
+        page.mouse.click(*page.evaluate(PLACES)[1][0])
+        shown(page, 0)
+        for part in ("#front", "#budget", "#selected-plan h3", "#selected-plan tbody tr:last-child"):
+            assert page.evaluate(IN_VIEW, part), part
+        press(page, "Enter", "End")
+        shown(page, 13, 0)
+        page.wait_for_function(
+            "() => Math.abs(front.clientWidth - front._fullLayout.width) <= 1 && front.clientWidth < 520"
+        )
+        for part in ("#front", "#selected-plan h3", "#pinned-plan tbody tr:last-child"):
+            assert page.evaluate(IN_VIEW, part), part
+        table, frame = (
+            page.evaluate(f"document.querySelector('#selected-plan {part}').getBoundingClientRect().width")
+            for part in ("table", ".scroll")
+        )
+        assert table <= frame
+
+
+def test_the_page_keeps_its_height_and_draws_all_without_being_scrolled(browser, tmp_path):
+    folder = make_large_run(tmp_path / "deep", trials=21, layers=50)
+    with opened(browser, folder, width=1400) as page:
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.plot:not([hidden])')].every(plot => plot.querySelector('.main-svg'))"
+        )
+        assert page.evaluate("scrollY") == 0
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_timeout(0)
+        assert page.evaluate("document.documentElement.scrollHeight") == height
+        assert page.locator("#selected-plan tbody tr").count() == 50
+        scrolled = "[...document.querySelectorAll('.scroll')].map(part => part.scrollHeight - part.clientHeight)"
+        assert max(page.evaluate(scrolled)) <= 0
+
+
 def test_hover_names_the_trial(page):
     page.mouse.move(*middle(page, 3, 0))
     page.wait_for_selector("#front .hovertext")
@@ -205,7 +249,7 @@ def test_limit_stands_where_its_cost_is(page):
     at_limit, tick = page.evaluate(
         """() => {
             const lines = [...document.querySelectorAll('#front .shapelayer path')];
-            const line = lines.find(path => path.style.stroke === 'rgb(204, 121, 167)').getBoundingClientRect();
+            const line = lines.find(path => path.style.stroke === 'rgb(192, 98, 153)').getBoundingClientRect();
             const front = document.getElementById('front');
             const { xaxis } = front._fullLayout;
             const axis = front.getBoundingClientRect().x + xaxis._offset + xaxis.d2p(16);
@@ -329,7 +373,7 @@ def test_words_are_explained_on_focus(browser, run_folder):
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-PURPLE, VERMILION = "rgb(204, 121, 167)", "rgb(213, 94, 0)"
+PURPLE, VERMILION = "rgb(192, 98, 153)", "rgb(213, 94, 0)"
 
 
 def lines(page, colour):
@@ -421,7 +465,9 @@ def test_hostile_names_run_nothing(browser, make_run_folder):
         assert page.evaluate("window.__pwned") is None
         assert page.locator("img, main a, svg image[href^=http]").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        assert page.locator("#selected-plan tbody th").all_text_contents() == list(HOSTILE)
+        assert page.locator("#selected-plan tbody th").all_text_contents() == short_names(HOSTILE, 26)
+        titles = "[...document.querySelectorAll('#selected-plan tbody th')].map(cell => cell.title)"
+        assert page.evaluate(titles) == list(HOSTILE)
 
 
 def test_names_of_ten_thousand_characters_stay_in_their_place(browser, run_folder):
@@ -445,12 +491,16 @@ def test_prints_within_the_paper(browser, run_folder):
     # As an older bitsearch logged, which knew no bits of single layers.
     log.write_text(log.read_text(encoding="utf-8").replace('"bits"', '"other"'), encoding="utf-8")
     with opened(browser, run_folder) as page:
+        wide = page.evaluate("front.clientWidth")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width === 660")
         assert page.locator(".plot .main-svg").count() >= 5
         wait_for_marks(page, 28)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
-        page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width > 700")
+        page.wait_for_function(
+            "wide => Math.abs(document.querySelector('#front .main-svg').getBoundingClientRect().width - wide) <= 1",
+            arg=wide,
+        )
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@
   drawFigure(front, { ...config, displayModeBar: "hover" });
   const fullHeight = front.layout.height;
 
-  /* All other figures are drawn once they come into view, and anew when what they show has changed. */
+  /* All other figures are drawn once they come into view, or one by one while nobody asks for anything, so that paper and
+     pictures of the whole page have them; and anew when what they show has changed. */
   const waiting = new Map();
   const drawWaiting = (plot) => {
     const draw = waiting.get(plot);
@@ -64,6 +65,14 @@
     waiting.set(plot, draw);
     watch.unobserve(plot); // so that one in view is told of again
     watch.observe(plot);
+    clearTimeout(drawSoon.rest);
+    drawSoon.rest = setTimeout(drawRest, 250);
+  };
+  const drawRest = () => {
+    const [plot] = waiting.keys();
+    if (!plot) return;
+    drawWaiting(plot);
+    drawSoon.rest = setTimeout(drawRest);
   };
   for (const plot of all(".plot[data-figure]")) if (plot !== front) drawSoon(plot, () => drawFigure(plot));
 
@@ -105,12 +114,13 @@
     const [brush, isBest, x0, y0] = [canvas.getContext("2d"), new Set(best), xaxis._offset, yaxis._offset];
     const paintAll = ({ x, y, customdata, visible }, { path, fill, stroke, strokeWidth }, bright) => {
       if (visible === "legendonly") return;
-      Object.assign(brush, { globalAlpha: bright ? 1 : data.faded, lineWidth: parseFloat(strokeWidth) });
+      const size = sharpness * (bright ? 1 : data.dominated);
+      brush.lineWidth = parseFloat(strokeWidth);
       Object.assign(brush, { fillStyle: fill, strokeStyle: stroke });
       for (const [at, trial] of customdata.entries()) {
         const [left, top] = [xaxis.d2p(x[at]), yaxis.d2p(y[at])];
         if (isBest.has(trial) !== bright || !within(xaxis, left) || !within(yaxis, top)) continue;
-        brush.setTransform(sharpness, 0, 0, sharpness, sharpness * (x0 + left), sharpness * (y0 + top));
+        brush.setTransform(size, 0, 0, size, sharpness * (x0 + left), sharpness * (y0 + top));
         if (fill !== "none") brush.fill(path);
         if (stroke !== "none") brush.stroke(path);
       }
@@ -144,9 +154,10 @@
   };
   /* A table keeps its cells from plan to plan: to fill them is several times faster than to make them anew. */
   const marked = ["bar weights", "steps", "bar time", "bar share", "bar firing"];
+  const shortLayers = Object.fromEntries(layers.map((name, layer) => [name, data.short_layers[layer]]));
   const layerRow = (name) => {
     const cells = marked.map((className) => make("td", {}, make("span", { className, "aria-hidden": "true" }), ""));
-    return make("tr", {}, make("th", { scope: "row", title: name }, name), ...cells);
+    return make("tr", {}, make("th", { scope: "row", title: name }, shortLayers[name]), ...cells);
   };
   const fillRow = (row, layer, index, detail, against) => {
     const cells = [...row.cells].slice(1);
@@ -205,6 +216,7 @@
     if (card.dataset.layers !== String(names)) {
       card.dataset.layers = names;
       card.replaceChildren(byId("plan-card").content.cloneNode(true));
+      card.classList.toggle("many", names.length > 16);
       card.querySelector("[data-part=layers]").append(...names.map(layerRow));
     }
     const part = (name) => card.querySelector(`[data-part=${name}]`);
@@ -241,6 +253,7 @@
     byId("pinned-plan").hidden = pinned === null;
     document.body.classList.toggle("pair", pinned !== null);
     ["selected", "pinned"].forEach((column, place) => fillCosts(column, asked[place]));
+    byId("curves").hidden = !detail.curves.x.length;
     document.body.dataset.shown = asked.join();
     drawSoon(byId("curves"), () => drawCurves(asked[0], detail.curves));
   };
@@ -390,10 +403,19 @@
       Plotly.relayout(plot, plot === front ? { ...size, height } : size);
     }
   };
+  let printing = false;
   addEventListener("beforeprint", () => {
+    printing = true;
     [...waiting.keys()].forEach(drawWaiting);
     resize({ width: 660 }, 340);
   });
-  addEventListener("afterprint", () => resize({ width: null, autosize: true }, fullHeight));
+  addEventListener("afterprint", () => {
+    printing = false;
+    resize({ width: null, autosize: true }, fullHeight);
+  });
+  // A pinned plan takes of the figure's width.
+  new ResizeObserver(() => {
+    if (!printing && Math.abs(front.clientWidth - front._fullLayout.width) > 1) Plotly.Plots.resize(front);
+  }).observe(front);
   filter();
 })();
