@@ -161,6 +161,23 @@ class Baseline(UniformBits):
     costs: dict[Name, Cost]
 
 
+class Reference(Frozen):
+    """The network before any bits were chosen, with its costs: 32-bit weights, its own spikes and time steps.
+
+    >>> str(Reference(spike_bits=1, time_steps=8, costs={}))
+    'w32 s1 T8'
+    """
+
+    weight_bits: int = 32
+    spike_bits: int = Field(ge=1, le=32)
+    """Of the spikes that its neurons send; 32 of a network without spiking neurons."""
+    time_steps: TimeSteps
+    costs: dict[Name, Cost]
+
+    def __str__(self) -> str:
+        return f"w{self.weight_bits} s{self.spike_bits} T{self.time_steps}"
+
+
 class BudgetOutcome(Frozen):
     """A budget as the user requested it, its limit in the metric's unit, and the plan's cost."""
 

@@ -171,9 +171,10 @@ def _how_to_go_on(folder: Path | None) -> str:
 
 
 def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
+    from bitsearch.report.savings import savings
     from bitsearch.runs.drop import drop_text
 
-    within = result.within_one_standard_error
+    within, settings = result.within_one_standard_error, result.folder.settings
     return {
         "run": str(result.folder.path),
         "plan": str(result.folder.chosen_file),
@@ -184,5 +185,12 @@ def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
         "sweep": json.loads(result.sweep.to_json(orient="records", double_precision=15)),
         "verdict": result.verdict.as_json(),
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
-        "full_precision": {"accuracy": result.folder.settings.full_precision.model_dump(exclude_none=True)},
+        "full_precision": {
+            "accuracy": settings.full_precision.model_dump(exclude_none=True),
+            "costs": {} if settings.reference is None else settings.reference.costs,
+        },
+        "savings": {
+            "baseline": savings(result.best, settings.baseline_costs),
+            "full_precision": {} if settings.reference is None else savings(result.best, settings.reference.costs),
+        },
     }

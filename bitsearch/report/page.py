@@ -22,6 +22,7 @@ from bitsearch.report.history import TrialHistory, class_counts, histories, samp
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
 from bitsearch.report.plans_table import plans_table, table_metrics
+from bitsearch.report.savings import savings_words
 from bitsearch.report.study_figures import (
     correlation_figure,
     curves_figure,
@@ -91,6 +92,7 @@ def render(folder: RunFolder) -> str:
             chosen_name=name(chosen_plan),
             uniform_count=sum(is_uniform(plan) for plan in plans),
             verdict=verdict_of(folder),
+            savings=savings_words(chosen_plan, settings),
             baseline=baseline_words(settings),
             first_layer=first_layer_words(settings),
             facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans]) | goal,

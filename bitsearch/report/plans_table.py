@@ -8,7 +8,7 @@ from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.runs.plan_names import is_uniform, kind
 from bitsearch.runs.verdict import judge
-from bitsearch.text import MISSING, accuracy, aligned, column_unit, shared_widths, title
+from bitsearch.text import accuracy, aligned, column_unit, shared_widths, title
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
 MIN_COST_COLUMNS = 3
@@ -80,15 +80,17 @@ def plans_table(
             for text, value, best_value in zip(texts, row, best, strict=True)
         )
         rows.append(Row(_label(plan), _note(plan, plan == chosen_plan, plan == within), cells, plan == chosen_plan))
-    reference = settings.full_precision
-    blanks = tuple(Cell(MISSING) for _ in metrics)
-    cells = (Cell(accuracy(reference.validation)), Cell(accuracy(reference.test)), *blanks)
+    full_precision, reference = settings.full_precision, settings.reference
+    costs = {} if reference is None else reference.costs
+    reference_costs = tuple(Cell(aligned(name, costs.get(name))) for name in metrics)
+    cells = (Cell(accuracy(full_precision.validation)), Cell(accuracy(full_precision.test)), *reference_costs)
+    note = "32-bit floats" if reference is None else f"32-bit floats, {reference}"
     titles = (
         ("Validation accuracy", ""),
         ("Test accuracy", ""),
         *((title(name), column_unit(name)) for name in metrics),
     )
-    return PlansTable(titles, (Row("Full precision", "32-bit floats, no spikes", cells), *rows))
+    return PlansTable(titles, (Row("Full precision", note, cells), *rows))
 
 
 def _table_plans(

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
-from bitsearch.plan import DROP, Accuracy, BitPlan
+from bitsearch.plan import DROP, Accuracy, BitPlan, Reference
 from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.space import SearchSpace
@@ -58,6 +58,8 @@ class RunSettings(Frozen):
     signed_input: bool | None = None
     """Whether an input was below zero, of data that are first read while full precision is trained."""
     baseline_costs: dict[str, Cost]
+    reference: Reference | None = None
+    """The network as it was given; None of runs of earlier versions."""
     space: SearchSpace
     target: Target
 

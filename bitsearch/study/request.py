@@ -10,6 +10,7 @@ from torch import nn
 
 from bitsearch.cost import Budget, parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
+from bitsearch.cost.reference import reference
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import launched_world_size
 from bitsearch.models.trained_weights import checksum
@@ -138,6 +139,7 @@ def resolve(
         torch=torch.__version__,
         weights_sha256=weights_sha256,
         baseline_costs=model.costs(model.uniform(space.baseline, None)),
+        reference=reference(model),
         space=space,
         target=model.target,
     )

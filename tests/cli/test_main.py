@@ -131,10 +131,12 @@ def test_version_and_short_help(monkeypatch, capsys):
 
 def test_a_folder_stands_for_its_chosen_plan(finished_run, monkeypatch, capsys, tmp_path):
     run = str(finished_run.folder.path)
+    outputs = []
     for path in (run, f"{run}/plan.json"):
         assert call(["evaluate", path], monkeypatch) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == second
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert "accuracy" in outputs[0]
     assert call(["evaluate", str(tmp_path)], monkeypatch) == 2
     assert "is a folder without a run; give a plan.json" in capsys.readouterr().err
 

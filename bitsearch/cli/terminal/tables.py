@@ -11,6 +11,7 @@ from bitsearch import text as formats
 from bitsearch.report.comparison import comparison_table
 from bitsearch.report.history import class_counts, sample_counts
 from bitsearch.report.plans_table import table_metrics
+from bitsearch.report.savings import savings_words
 from bitsearch.runs.drop import drop_text
 from bitsearch.runs.plan_names import full_name
 from bitsearch.runs.sweep import sweep_plans
@@ -52,7 +53,10 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         add_row(full_name(plan), plan)
     full_precision = settings.full_precision
     measured = (formats.accuracy(full_precision.validation), formats.accuracy(full_precision.test))
-    table.add_row("full precision", *measured, *[formats.MISSING] * len(metrics))
+    reference = settings.reference
+    label = "full precision" if reference is None else f"full precision ({reference})"
+    costs = {} if reference is None else reference.costs
+    table.add_row(label, *measured, *(formats.amount(name, costs.get(name)) for name in metrics))
     console.print(table)
     if within is not None and within != best:
         console.print(
@@ -71,6 +75,8 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     drop = drop_text(result.folder)
     if drop is not None:
         console.print(Text(drop), highlight=False)
+    for sentence in savings_words(best, settings):
+        console.print(Text(sentence), highlight=False)
     console.print(Text(result.verdict.text), highlight=False)
     for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
