@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ class Meter(Callback):
     def __init__(self, network: LearnableNetwork) -> None:
         self.network, self.starts = network, list[float]()
 
-    def before_batch(self, *parts: Tensor) -> None:
+    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
         """Note the time."""
         self.starts.append(time.perf_counter())
 

@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.errors import InputError
 from bitsearch.files import read_text, write_whole
-from bitsearch.validation import Bits, Cost, Frozen, Name, Positive, Seed, Share, TimeSteps, explain
+from bitsearch.score import Accuracy, Measured, MeasuredScore
+from bitsearch.validation import Bits, Cost, Frozen, Name, Positive, Seed, TimeSteps, explain
 
 SCHEMA_VERSION = 1
 DROP = "accuracy_drop"
@@ -203,15 +204,6 @@ class Unquantized(Frozen):
     """Multiply-accumulates for one input."""
 
 
-class Accuracy(Frozen):
-    """Share of correctly classified samples, by the split it was measured on."""
-
-    validation: Share | None = None
-    test: Share | None = None
-    soft_validation: Share | None = None
-    """Accuracy with soft weight steps, before training replaced them by the hard steps of ``validation``."""
-
-
 class Provenance(Frozen):
     """The origin of a plan: versions, seeds, method and command."""
 
@@ -243,16 +235,27 @@ class BitPlan(Frozen):
     """Modules without bits, by path; the empty path stands for products in the network's own forward pass."""
     costs: dict[Name, Cost]
     accuracy: Accuracy = Accuracy()
+    score: MeasuredScore | None = None
+    """Of a task whose score is no accuracy."""
     provenance: Provenance
 
     def __repr__(self) -> str:
-        measured = "" if self.accuracy.validation is None else f", validation {self.accuracy.validation:.4f}"
+        measured = "" if self.measured.validation is None else f", validation {self.measured.validation:.4f}"
         budgets = ", ".join(
             f"{outcome.metric} {outcome.achieved:.6g} of {outcome.limit:.6g}" for outcome in self.budget
         )
         return f"BitPlan({self.network!r}, {len(self.layers)} layers{measured}{', ' if budgets else ''}{budgets})"
 
     __str__ = __repr__
+
+    @property
+    def measured(self) -> Measured:
+        """Accuracy, or the score of a task that has another."""
+        return self.accuracy if self.score is None else self.score
+
+    def with_measured(self, measured: Measured) -> "BitPlan":
+        """This plan with other measurements."""
+        return self.model_copy(update={"accuracy" if isinstance(measured, Accuracy) else "score": measured})
 
     @property
     def met(self) -> bool:

@@ -19,6 +19,7 @@ _OPTION_SOURCES = {
     "network": "network_options or --model-arg",
     "data set": "data_options or --data-arg",
     "optimizer": "training.optimizer_options",
+    "metric": "task.metric_options",
 }
 """Settings for the options of each kind of factory, named in messages."""
 

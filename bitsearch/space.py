@@ -19,6 +19,7 @@ from bitsearch.override import override
 from bitsearch.parameters import Parameter, nest, put
 from bitsearch.plan import UniformBits
 from bitsearch.renamed import rename_content, rename_settings
+from bitsearch.task_settings import TaskSettings
 from bitsearch.training import Training
 from bitsearch.validation import Count, Frozen, Name, Positive, Seed, explain, from_toml, load_toml
 
@@ -192,6 +193,7 @@ class SearchSpace(Frozen):
     follow_frames: tuple[Literal["choices", "baseline", "start", "first_layer"], ...] | None = None
     """What takes its time steps from the data's frames, where they have any, and not from this space."""
     first_layer: FirstLayer = FirstLayer()
+    task: TaskSettings = TaskSettings()
     training: Training = Training()
     allocation: Allocation = Allocation()
     search: Search = Search()

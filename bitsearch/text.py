@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import DROP, BitPlan, LayerPlan
+from bitsearch.score import ACCURACY, Score
 
 MISSING = "—"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -18,9 +19,13 @@ _WITH_AMOUNT = ("bytes", "pJ", "s")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def accuracy(share: float | None) -> str:
-    """``98.06 %``; a dash where it was not measured."""
-    return MISSING if share is None else f"{100 * share:.2f}{SPACE}%"
+def score_text(value: float | None, score: Score = ACCURACY) -> str:
+    """``98.06 %`` of a share, ``0.0123 s`` of others; a dash where it was not measured."""
+    if value is None:
+        return MISSING
+    if score.share:
+        return f"{100 * value:.2f}{SPACE}%"
+    return f"{value:.4g}{SPACE}{score.unit}".rstrip()
 
 
 def largest_class(counts: Mapping[str, int]) -> str:
@@ -30,12 +35,27 @@ def largest_class(counts: Mapping[str, int]) -> str:
     "'cat', 75.00 %"
     """
     label = max(counts, key=lambda label: counts[label])
-    return f"{label!r}, {accuracy(counts[label] / sum(counts.values()))}"
+    return f"{label!r}, {score_text(counts[label] / sum(counts.values()))}"
 
 
-def points(difference: float) -> str:
-    """A difference of two accuracies: ``0.56 points``."""
-    return f"{100 * abs(difference):.2f} points"
+def measured_text(plan: BitPlan, split: str) -> str:
+    """A plan's score on ``validation`` or ``test``."""
+    return score_text(getattr(plan.measured, split), plan.measured.score)
+
+
+def points(difference: float, score: Score = ACCURACY) -> str:
+    """A difference of two scores: ``0.56 points`` of shares, ``0.0123 s`` of others."""
+    return f"{100 * abs(difference):.2f} points" if score.share else score_text(abs(difference), score)
+
+
+def percent(score: Score) -> float:
+    """What a score is multiplied by on an axis."""
+    return 100.0 if score.share else 1.0
+
+
+def score_axis(score: Score, split: str = "validation") -> str:
+    """Title of an axis or a column: ``Validation accuracy``."""
+    return f"{split.capitalize()} {score.name}" + (f" ({score.unit})" if score.unit else "")
 
 
 def number(value: float, digits: int = 3) -> str:

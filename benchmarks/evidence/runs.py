@@ -139,7 +139,7 @@ class Stage:
         curve: list[float] = []
 
         def on_epoch(record: EpochRecord) -> None:
-            curve.append(record.validation_accuracy)
+            curve.append(record.validation_score)
 
         started = time.process_time()
         networks = list(method(replace(problem, session=replace(problem.session, on_epoch=on_epoch))))

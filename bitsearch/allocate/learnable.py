@@ -12,7 +12,8 @@ from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_l
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import Accuracy, Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
+from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
+from bitsearch.score import Accuracy
 from bitsearch.train.latent_steps import LatentSteps
 from bitsearch.version import __version__
 

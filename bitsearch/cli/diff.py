@@ -18,7 +18,7 @@ def diff(
         Path, typer.Argument(metavar="PLAN", callback=plan_file, help="Another one, of the same network.")
     ],
 ) -> None:
-    """Show two plans side by side: accuracies, costs, and the layers whose bits differ."""
+    """Show two plans side by side: scores, costs, and the layers whose bits differ."""
     from bitsearch import text as formats
     from bitsearch.plan import BitPlan
 
@@ -33,10 +33,15 @@ def diff(
     for path in (first, second):
         table.add_column(Text(str(path)), justify="right", overflow="fold")
 
+    names = dict.fromkeys(plan.measured.score.name for plan in plans)
     for split in ("validation", "test"):
-        shares = [getattr(plan.accuracy, split) for plan in plans]
-        if any(share is not None for share in shares):
-            table.add_row(f"{split} accuracy", *map(formats.accuracy, shares))
+        for name in names:
+            texts = [
+                formats.measured_text(plan, split) if plan.measured.score.name == name else formats.MISSING
+                for plan in plans
+            ]
+            if set(texts) != {formats.MISSING}:
+                table.add_row(Text(f"{split} {name}"), *texts)
     for metric in dict.fromkeys(name for plan in plans for name in plan.costs):
         table.add_row(Text(formats.title(metric)), *(formats.cost(metric, plan.costs.get(metric)) for plan in plans))
     table.add_section()

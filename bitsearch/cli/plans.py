@@ -72,14 +72,15 @@ def evaluate(
     split: SplitOption = "validation",
     device: DeviceOption = "auto",
 ) -> None:
-    """Rebuild a plan's network, load its weights and measure its accuracy."""
+    """Rebuild a plan's network, load its weights and measure its score, such as accuracy."""
     from bitsearch.runs.rebuild import measure, rebuild
     from bitsearch.text import largest_class
 
     network, task = rebuild(plan, weights=weights, space=space, overrides=overrides or (), trust=trust, device=device)
     measured = measure(network, task, split)
-    print(f"{split} accuracy {measured.accuracy:.4f}")
-    print_line(f"{measured.samples:,} samples; largest class: {largest_class(measured.classes)}")
+    print(f"{split} {task.learning_task.score.name} {measured.score:.4f}")
+    largest = f"; largest class: {largest_class(measured.classes)}" if measured.classes else ""
+    print_line(f"{measured.samples:,} samples{largest}")
 
 
 def spaces() -> None:

@@ -186,7 +186,7 @@ def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
         "verdict": result.verdict.as_json(),
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
         "full_precision": {
-            "accuracy": settings.full_precision.model_dump(exclude_none=True),
+            "accuracy" if result.best.score is None else "score": settings.full_precision.model_dump(exclude_none=True),
             "costs": {} if settings.reference is None else settings.reference.costs,
         },
         "savings": {

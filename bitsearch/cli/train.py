@@ -54,7 +54,8 @@ def train(
     except KeyboardInterrupt:
         errors.print("Interrupted. The same command goes on after the last whole epoch.")
         raise typer.Exit(130) from None
-    accuracy = result.plan.accuracy
-    print(f"validation accuracy {accuracy.validation:.4f}, test accuracy {accuracy.test:.4f}")
+    scores = result.plan.measured
+    name = scores.score.name
+    print(f"validation {name} {scores.validation:.4f}, test {name} {scores.test:.4f}")
     print_line(f"plan    {result.plan_file}")
     print_line(f"weights {result.weights_file}")

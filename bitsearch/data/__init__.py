@@ -14,6 +14,7 @@ from bitsearch.data.sets.imagenet import IMAGENET
 from bitsearch.data.sets.mnist import FASHION_MNIST, MNIST
 from bitsearch.data.sets.shd import SHD
 from bitsearch.data.splits import Splits, batches
+from bitsearch.data.targets import CLASS, Targets
 from bitsearch.registry import build
 
 _IMAGES = (DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, IMAGENET, IMAGE_FOLDER)
@@ -22,7 +23,7 @@ _EVENTS = (DIGITS_EVENTS, *(camera.entry for camera in CAMERAS.values()), SHD)
 DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in _IMAGES + _EVENTS}
 
 
-def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Splits:
+def load_data(name: str, options: Mapping[str, Any], *, split_seed: int, targets: Targets = CLASS) -> Splits:
     """The splits of a data set.
 
     Args:
@@ -30,6 +31,7 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
             :func:`bitsearch.data.checks.checked_splits` makes into one.
         options: keywords that it has to take.
         split_seed: it gets this where it takes a keyword of that name.
+        targets: what those of the samples are to be.
 
     Raises:
         InputError: no such data set, options it does not take, or a factory that fails or returns what cannot be
@@ -40,7 +42,7 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int) -> Spli
     ((1, 8, 8), 10, 360)
     """
     factories = {key: entry.factory for key, entry in DATA_SETS.items()}
-    return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name)
+    return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name, targets)
 
 
 __all__ = ["DATA_SETS", "DataSet", "Splits", "batches", "load_data"]

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from bitsearch.data.inputs import check_input, dtype_name, is_dense
 from bitsearch.data.splits import Samples, in_memory
+from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
 
 _AT_ONCE = 1024
@@ -26,6 +27,8 @@ class Requirements:
     input_shape: tuple[int, ...]
     classes: int
     """Labels are below it, and not below zero."""
+    targets: Targets = CLASS
+    target_shape: tuple[int, ...] = ()
 
 
 class CheckedSamples(Dataset[tuple[Tensor, ...]]):
@@ -82,14 +85,25 @@ def _unreadable(place: str, index: int, error: Exception) -> InputError:
     )
 
 
-def check_sample(sample: object, place: str, requirements: Requirements | None = None) -> None:
+def check_sample(
+    sample: object, place: str, requirements: Requirements | None = None, targets: Targets = CLASS
+) -> None:
     """Raise InputError, which names the ``place``, unless it is a pair (input, label) that can be trained on."""
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         size = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
         raise InputError(f"{place} is {type(sample).__name__}{size}; a sample is a pair (input, label)")
     inputs, label = sample
     check_input(inputs, place)
-    if not _is_label(label):
+    targets = targets if requirements is None else requirements.targets
+    if targets.kind != "class":
+        tensor = targets.check(label, place, None if requirements is None else requirements.classes)
+        expected_shape = None if requirements is None else requirements.target_shape
+        if expected_shape is not None and tuple(tensor.shape) != expected_shape:
+            raise InputError(
+                f"{place}: its target has shape {list(tensor.shape)}, others have {list(expected_shape)}; bring "
+                "them to one"
+            )
+    elif not _is_label(label):
         raise InputError(
             f"{place}: its label is {_described(label)}; give the class's number as an int or an int64 tensor"
         )
@@ -98,7 +112,7 @@ def check_sample(sample: object, place: str, requirements: Requirements | None =
     shape, expected = list(inputs.shape), list(requirements.input_shape)
     if shape != expected:
         raise InputError(f"{place} has shape {shape}, others have {expected}; bring them to one")
-    if not 0 <= int(label) < requirements.classes:
+    if targets.kind == "class" and not 0 <= int(label) < requirements.classes:
         raise InputError(f"{place}: {_wrong_label(int(label), requirements.classes)}")
 
 
@@ -109,10 +123,23 @@ def check_in_memory(samples: Samples, place: str, requirements: Requirements) ->
         return
     for start, part in zip(range(0, len(indices), _AT_ONCE), indices.split(_AT_ONCE), strict=True):
         inputs, labels = source[part.tolist()]
-        good = inputs.flatten(1).isfinite().all(1) & (labels >= 0) & (labels < requirements.classes)
+        good = inputs.flatten(1).isfinite().all(1) & _good_targets(labels, requirements)
         if not bool(good.all()):
             worst = int((~good).nonzero()[0])
             check_sample((inputs[worst], labels[worst]), f"{place} sample {start + worst}", requirements)
+
+
+def _good_targets(targets: Tensor, requirements: Requirements) -> Tensor:
+    """Bool ``[N]``; what is suspect is looked at one by one."""
+    if requirements.targets.kind in ("class", "classes"):
+        inside = (targets >= 0) & (targets < requirements.classes)
+        if requirements.targets.kind == "classes":
+            inside |= targets == requirements.targets.ignored
+    elif requirements.targets.kind == "flags":
+        inside = (targets == 0) | (targets == 1)
+    else:
+        inside = targets.isfinite()
+    return inside.flatten(1).all(1) if inside.dim() > 1 else inside
 
 
 def without_graph(samples: Any) -> Any:

@@ -17,6 +17,7 @@ from bitsearch.data.checked_samples import (
     without_graph,
 )
 from bitsearch.data.splits import Samples, Splits, in_memory
+from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError
 from bitsearch.registry import is_import_path
 
@@ -25,7 +26,9 @@ CHECKED_SAMPLES = 32
 PARTS = ("train", "validation", "test")
 
 
-def checked_splits(factory_result: object, name: str, *, users_own: bool | None = None) -> Splits:
+def checked_splits(
+    factory_result: object, name: str, targets: Targets = CLASS, *, users_own: bool | None = None
+) -> Splits:
     """Check a factory's result and return it as splits.
 
     Samples must have dense ``float32`` inputs without NaN and infinities, all of one shape, and ``int64`` labels. The
@@ -39,6 +42,7 @@ def checked_splits(factory_result: object, name: str, *, users_own: bool | None 
         name: of the factory, for the message.
         users_own: whether all samples are checked, in the end; by default, whether the factory is a user's own. Such
             data may lack a test part.
+        targets: what those of the samples are to be; class numbers by default.
 
     Raises:
         InputError: the result has another type, or a check fails; the message names the sample.
@@ -46,19 +50,16 @@ def checked_splits(factory_result: object, name: str, *, users_own: bool | None 
     label = f"data set {name!r}"
     users_own = is_import_path(name) if users_own is None else users_own
     parts = {part: without_graph(samples) for part, samples in _parts(factory_result, label).items()}
-    first_samples = {part: _first_samples(samples, f"{label}: {part}") for part, samples in parts.items()}
+    first_samples = {part: _first_samples(samples, f"{label}: {part}", targets) for part, samples in parts.items()}
     if isinstance(factory_result, Splits):
         splits = _with_parts(factory_result, parts)
     else:
-        labels = _labels(parts["train"])
-        if labels is None:
-            labels = _read_labels(parts["train"], f"{label}: train")
+        classes = _count_classes(parts["train"], first_samples["train"], f"{label}: train", targets)
         shape = tuple(first_samples["train"][0][0].shape)
-        splits = Splits(
-            parts["train"], parts["validation"], parts.get("test"), input_shape=shape, classes=int(labels.max()) + 1
-        )
+        splits = Splits(parts["train"], parts["validation"], parts.get("test"), input_shape=shape, classes=classes)
     _check_shapes(splits, first_samples, label)
-    for part, samples in parts.items():
+    target_shape = tuple(torch.as_tensor(first_samples["train"][0][1]).shape)
+    for part, samples in parts.items() if targets.kind == "class" else ():
         labels = _labels(samples)
         if labels is None:
             labels = torch.tensor([int(target) for _, target in first_samples[part]])
@@ -74,7 +75,7 @@ def checked_splits(factory_result: object, name: str, *, users_own: bool | None 
             )
     if not users_own:
         return splits
-    requirements = Requirements(tuple(splits.input_shape), splits.classes)
+    requirements = Requirements(tuple(splits.input_shape), splits.classes, targets, target_shape)
     for part, samples in parts.items():
         place = f"{label}: {part}"
         if in_memory(samples)[0] is None:
@@ -89,6 +90,22 @@ def _with_parts(splits: Splits, parts: Mapping[str, Samples]) -> Splits:
     if all(getattr(splits, part) is samples for part, samples in parts.items()):
         return splits
     return replace(splits, train=parts["train"], validation=parts["validation"], test=parts.get("test"))
+
+
+def _count_classes(train: Samples, first_samples: list[tuple[Tensor, Any]], place: str, targets: Targets) -> int:
+    """How many classes, labels or values a network has to give."""
+    if targets.kind == "class":
+        labels = _labels(train)
+        return int((_read_labels(train, place) if labels is None else labels).max()) + 1
+    if targets.kind == "classes":
+        # A class may be in the last sample alone.
+        maps = []
+        for index in range(_length(train)):
+            sample = read_sample(train, index, place)
+            check_sample(sample, f"{place} sample {index}", targets=targets)
+            maps.append(sample[1])
+        return targets.outputs(maps)
+    return targets.outputs([torch.as_tensor(first_samples[0][1])])
 
 
 def _read_labels(samples: Samples, place: str) -> Tensor:
@@ -137,13 +154,13 @@ def _length(samples: Samples) -> int:
     return len(samples)  # type: ignore[arg-type]
 
 
-def _first_samples(samples: Samples, label: str) -> list[tuple[Tensor, Any]]:
+def _first_samples(samples: Samples, label: str, targets: Targets) -> list[tuple[Tensor, Any]]:
     if _length(samples) == 0:
         raise InputError(f"{label} is empty; give every part at least one sample")
     pairs = []
     for index in range(min(CHECKED_SAMPLES, _length(samples))):
         sample = read_sample(samples, index, label)
-        check_sample(sample, f"{label} sample {index}")
+        check_sample(sample, f"{label} sample {index}", targets=targets)
         pairs.append((sample[0], sample[1]))
     return pairs
 

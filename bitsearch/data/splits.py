@@ -19,12 +19,10 @@ from torch.utils.data import (
 )
 
 from bitsearch.data.loaders import LoadedSamples
+from bitsearch.data.targets import absent
 from bitsearch.errors import InputError
 
 Samples = Dataset[tuple[Tensor, ...]]
-
-NO_LABEL = -100
-"""Label that :func:`torch.nn.functional.cross_entropy` ignores."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ def batches(
     Samples that a user's loader gives have its batches, whatever ``batch_size`` is.
 
     ``share`` (k, n) gives the k-th (from 0) of n equal shares of every batch, to n processes whose generators are
-    alike. Where a last batch has fewer samples than that, the others get its first one, labelled :data:`NO_LABEL`.
+    alike. Where a last batch has fewer samples than that, the others get its first one, with targets that count
+    nothing.
 
     >>> splits = bitsearch.load_data("digits", {}, split_seed=0)
     >>> inputs, labels = next(iter(bitsearch.batches(splits.train, 64, torch.Generator().manual_seed(0))))
@@ -144,7 +143,7 @@ def batches(
                 augment_generator = generator if share_count == 1 else _share_generator(generator, share_number)
                 inputs = augment(inputs, augment_generator)
             if index == len(loader) and share_number >= last_batch_size:
-                labels = torch.full_like(labels, NO_LABEL)
+                labels = absent(labels)
             yield _time_first(inputs) if has_time_axis else inputs, labels
 
     return prepare()

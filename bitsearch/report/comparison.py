@@ -10,16 +10,16 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bitsearch.files import write_whole
-from bitsearch.plan import Accuracy, BitPlan
+from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.front_figure import View, accuracy_ranges, method_name, view_over
+from bitsearch.report.front_figure import View, accuracy_ranges, method_name, score_style, view_over
 from bitsearch.report.page import data_island, digest, environment, page_part, script
 from bitsearch.report.plans_table import Cell
-from bitsearch.runs.pareto import pareto_front, validation_accuracy
+from bitsearch.runs.pareto import pareto_front, score_column, validation_score
 from bitsearch.runs.plan_names import hover_name
 from bitsearch.study.analysis import Spread, spreads
 from bitsearch.study.compare import FULL_PRECISION, Comparison
-from bitsearch.text import MISSING, accuracy, amount, cost, plotly_text, shorten, title, widths
+from bitsearch.text import MISSING, amount, cost, measured_text, percent, plotly_text, shorten, title, widths
 
 MAX_HOVER_LAYERS = 16
 """Number of layers that a hover text lists at most."""
@@ -34,12 +34,15 @@ class ComparisonRow:
 
 
 def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[ComparisonRow]]:
-    """(column titles, one row a method): accuracies and cost, mean ± standard deviation over the seeds."""
+    """(column titles, one row a method): scores and cost, mean ± standard deviation over the seeds."""
     settings, summary = comparison.runs[0].folder.settings, comparison.summary
     metric = settings.metric
     titles = ("validation", "test", title(metric), "training seconds", "seeds within the budget")
     budgeted = summary.loc[[name for name in comparison.methods if name != FULL_PRECISION]]
-    best = {name: budgeted[(name, "mean")].max() for name in ("validation_accuracy", "test_accuracy")}
+    score = settings.score
+    names = tuple(score_column(score, split) for split in ("validation", "test"))
+    better = "max" if score.direction == "up" else "min"
+    best = {name: getattr(budgeted[(name, "mean")], better)() for name in names}
     rows = []
     for method in comparison.methods:
 
@@ -52,9 +55,14 @@ def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[Comp
             return format_number(mean) if math.isnan(std) else f"{format_number(mean)} ± {format_number(std)}"
 
         cells = []
-        for name in ("validation_accuracy", "test_accuracy"):
+        for name in names:
             is_best = method != FULL_PRECISION and summary[(name, "mean")][method] == best[name]
-            cells.append(Cell(spread_text(name, "{:.2f}".format, 100), best=bool(is_best)))
+            cells.append(
+                Cell(
+                    spread_text(name, ("{:.2f}" if score.share else "{:.4g}").format, percent(score)),
+                    best=bool(is_best),
+                )
+            )
         cells.append(Cell(spread_text(metric, lambda value: amount(metric, value, 4))))
         cells.append(Cell(spread_text("seconds", "{:.1f}".format)))
         budgeted_seeds = sum(comparison.results["method"] == method)
@@ -68,14 +76,16 @@ def fronts_figure(comparison: Comparison) -> go.Figure:
     settings, metric = comparison.runs[0].folder.settings, comparison.runs[0].folder.settings.metric
     searched_methods = [method for method in comparison.methods if method != FULL_PRECISION]
     plans_by_method = {
-        method: [plan for plan in comparison.plans(method) if plan.accuracy.validation is not None]
+        method: [plan for plan in comparison.plans(method) if plan.measured.validation is not None]
         for method in searched_methods
     }
     all_plans = [plan for method_plans in plans_by_method.values() for plan in method_plans]
     means = {spread.method: spread for spread in spreads(all_plans, metric)}
     accuracies = [run.folder.settings.full_precision.validation for run in comparison.runs]
     measured = [share for share in accuracies if share is not None]
-    reference = Accuracy(validation=sum(measured) / len(measured) if measured else None)
+    reference = settings.full_precision.model_copy(
+        update={"validation": sum(measured) / len(measured) if measured else None}
+    )
     settings = settings.model_copy(update={"full_precision": reference})
     view = view_over(all_plans, metric, settings, [])
     traces: list[go.Scatter] = []
@@ -89,7 +99,7 @@ def fronts_figure(comparison: Comparison) -> go.Figure:
         hovermode="closest",
         legend=style.LEGEND,
         xaxis=style.axis(view.title, tickformat=",~g"),
-        yaxis=style.axis("Validation accuracy", ticksuffix=" %", range=accuracy_ranges(all_plans, settings)["all"]),
+        yaxis=score_style(settings.score, accuracy_ranges(all_plans, settings)["all"]),
     )
     return go.Figure(traces, layout | view.axis("log"))
 
@@ -102,7 +112,7 @@ def _points(
     on_front = {id(plan) for plan in front}
     line = go.Scatter(
         x=[plan.costs[metric] / view.scale.factor for plan in front],
-        y=[100 * validation_accuracy(plan) for plan in front],
+        y=[percent(plan.measured.score) * validation_score(plan) for plan in front],
         mode="lines",
         line={"color": marker["color"], "width": 2, "shape": "hv"},
         legendgroup=method,
@@ -111,7 +121,7 @@ def _points(
     )
     points = go.Scatter(
         x=[plan.costs[metric] / view.scale.factor for plan in plans],
-        y=[100 * validation_accuracy(plan) for plan in plans],
+        y=[percent(plan.measured.score) * validation_score(plan) for plan in plans],
         mode="markers",
         marker={**marker, "size": style.POINT},
         selectedpoints=[index for index, plan in enumerate(plans) if id(plan) in on_front],
@@ -126,17 +136,20 @@ def _points(
 
 def _mean(spread: Spread, marker: Mapping[str, str], metric: str, view: View) -> go.Scatter:
     bars = {"thickness": 2, "width": 6, "color": marker["color"]}
-    (mean_accuracy, accuracy_deviation), (mean_cost, cost_deviation) = spread.accuracy, spread.costs[metric]
+    (mean_cost, cost_deviation) = spread.costs[metric]
+    mean_score, score_deviation = (spread.factor * number for number in spread.score)
     hover_lines = [
         f"{method_name(spread.method)}, mean ± s.d. of the best of {spread.seeds} seeds",
-        f"validation {100 * mean_accuracy:.2f} ± {100 * accuracy_deviation:.2f} %",
+        f"validation {mean_score:.2f} ± {score_deviation:.2f} %"
+        if spread.factor == 100
+        else f"validation {mean_score:.4g} ± {score_deviation:.2g}",
         plotly_text(f"{title(metric)}: {cost(metric, mean_cost, 4)} ± {cost(metric, cost_deviation, 2)}"),
     ]
     return go.Scatter(
         x=[mean_cost / view.scale.factor],
-        y=[100 * mean_accuracy],
+        y=[mean_score],
         error_x={"array": [cost_deviation / view.scale.factor], **bars},
-        error_y={"array": [100 * accuracy_deviation], **bars},
+        error_y={"array": [score_deviation], **bars},
         mode="markers",
         marker={**marker, "size": 15, "line": {"width": 2, "color": style.EDGE}},
         legendgroup=spread.method,
@@ -149,7 +162,7 @@ def _mean(spread: Spread, marker: Mapping[str, str], metric: str, view: View) ->
 def _hover(plan: BitPlan, metric: str) -> str:
     """Hover text of a plan: name, accuracies, cost, and one line of bits a layer."""
     lines = [
-        f"validation {accuracy(plan.accuracy.validation)}, test {accuracy(plan.accuracy.test)}",
+        f"validation {measured_text(plan, 'validation')}, test {measured_text(plan, 'test')}",
         f"{title(metric)}: {cost(metric, plan.costs[metric], 4)}",
         *(f"{shorten(layer, 40)}  {widths(bits)}" for layer, bits in list(plan.layers.items())[:MAX_HOVER_LAYERS]),
     ]
@@ -168,6 +181,7 @@ def write_comparison(comparison: Comparison) -> Path:
         .get_template("comparison.html.jinja")
         .render(
             settings=comparison.runs[0].folder.settings,
+            score=comparison.runs[0].folder.settings.score,
             seeds=len(comparison.runs),
             verdicts=comparison.verdicts,
             heads=titles,

@@ -19,7 +19,7 @@ from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import hypervolumes
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.study import load_study
-from bitsearch.text import accuracy, cost, title
+from bitsearch.text import cost, measured_text, title
 
 POLL_SECONDS = 5.0
 """Time between two updates of a followed run."""
@@ -107,7 +107,7 @@ def front_note(plans: list[BitPlan], folder: RunFolder, links: Mapping[str, str]
     for plan in pareto_front(plans, metric):
         file = folder.plan_file(plan.provenance.trial).name if plan.provenance.trial is not None else ""
         lines.append(
-            f"| {link(name(plan), file)} | {accuracy(plan.accuracy.validation)} | "
+            f"| {link(name(plan), file)} | {measured_text(plan, 'validation')} | "
             f"{cost(metric, plan.costs[metric], 4)} | {'yes' if plan.met else 'no'} |"
         )
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Definitions of the terms and metrics on the page, one sentence each."""
 
 from bitsearch.cost import METRICS
+from bitsearch.score import ACCURACY, Score
 from bitsearch.text import title
 
 _TERMS = {
@@ -43,6 +44,24 @@ def definition(metric: str) -> str:
     return "A cost of the plans that this version of bitsearch does not know."
 
 
-def definitions(metrics: list[str]) -> dict[str, str]:
+def definitions(metrics: list[str], score: Score = ACCURACY) -> dict[str, str]:
     """Sentences by term: the metrics first, then the terms of the page."""
-    return {title(name): definition(name) for name in metrics} | _TERMS
+    return {title(name): definition(name) for name in metrics} | (_TERMS if score == ACCURACY else _of_score(score))
+
+
+def _of_score(score: Score) -> dict[str, str]:
+    better = "higher" if score.direction == "up" else "lower"
+    terms = {term: sentence for term, sentence in _TERMS.items() if not term.endswith("accuracy")}
+    return {
+        f"Validation {score.name}": f"On the validation samples, {better} is better; every choice was made on it.",
+        f"Test {score.name}": f"On the test samples, {better} is better, read once, after all choices had been made.",
+        **terms,
+        "Pareto front": f"The trials that no other trial beats or equals in {score.name} without costing more.",
+        "Hypervolume": (
+            "Area between the front so far and the worst plan's score, over costs as shares of the dearest plan's."
+        ),
+        "Rank correlation": (
+            "Spearman's: +1 where trials that give a layer more are always better, -1 where they are always worse, 0 "
+            "where neither; other layers change at the same time, so it is a hint and no cause."
+        ),
+    }

@@ -1,4 +1,4 @@
-"""The front: accuracy against cost, every trial a point."""
+"""The front: score against cost, every trial a point."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.runs.folder import RunSettings
-from bitsearch.runs.pareto import pareto_front, validation_accuracy
+from bitsearch.runs.pareto import pareto_front, validation_score
 from bitsearch.runs.plan_names import hover_name
+from bitsearch.score import Measured, Score
 from bitsearch.study.analysis import Spread, spreads
-from bitsearch.text import Scale, accuracy, cost, plotly_text, scale, shorten, title
+from bitsearch.text import Scale, cost, percent, plotly_text, scale, score_axis, score_text, shorten, title
 
 MAX_LIMIT_RATIO = 4.0
 """Limits of the hardware beyond this ratio to the dearest plan's cost are not drawn."""
@@ -58,7 +59,7 @@ def front_figure(
     Points of all traces but the front and the means over seeds carry the index of their plan as ``customdata``.
     ``within``, the cheapest plan within one standard error of the chosen one, gets a ring.
     """
-    measured = [(index, plan) for index, plan in enumerate(plans) if plan.accuracy.validation is not None]
+    measured = [(index, plan) for index, plan in enumerate(plans) if plan.measured.validation is not None]
     seed_spreads = spreads(plans, settings.metric)
     views = {name: view_over(plans, name, settings, seed_spreads) for name in metrics(plans, settings.metric)}
     view = views[settings.metric]
@@ -92,7 +93,7 @@ def front_figure(
         hovermode="closest",
         dragmode="zoom",
         legend=style.LEGEND,
-        yaxis=style.axis("Validation accuracy", ticksuffix=" %", range=accuracy_range),
+        yaxis=score_style(settings.score, accuracy_range),
         xaxis=style.axis(view.title, tickformat=",~g"),
     )
     return go.Figure(traces, layout=layout | view.axis("log")), views
@@ -111,17 +112,23 @@ def methods(plans: Sequence[BitPlan]) -> list[str]:
 
 
 def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str, list[float]]:
-    """Ranges of the accuracy axis in percent: of all trials, and of the better half, without 1-bit plans' outliers."""
-    values = sorted(validation_accuracy(plan) for plan in plans if plan.accuracy.validation is not None)
+    """Ranges of the score's axis, in percent of a share: of all trials, and of the better half, without outliers."""
+    score, factor = settings.score, percent(settings.score)
+    values = sorted(
+        (validation_score(plan) for plan in plans if plan.measured.validation is not None),
+        reverse=score.direction == "down",
+    )
     reference = settings.full_precision.validation
     ends = [*values, *([] if reference is None else [reference])]
-    top = max(ends)
+    best = max(ends, key=score.rank)
 
-    def span(bottom: float) -> list[float]:
-        margin = 0.08 * max(top - bottom, 0.002)
-        return [100 * (bottom - margin), min(100 * (top + margin), 100 + 10 * margin)]
+    def span(worst: float) -> list[float]:
+        bottom, top = sorted((worst, best))
+        margin = 0.08 * max(top - bottom, 0.002 if score.share else 1e-3 * abs(top))
+        upper = factor * (top + margin)
+        return [factor * (bottom - margin), min(upper, 100 + 10 * margin) if score.share else upper]
 
-    return {"all": span(min(ends)), "better": span(values[len(values) // 2])}
+    return {"all": span(min(ends, key=score.rank)), "better": span(values[len(values) // 2])}
 
 
 def _x(plans: Sequence[BitPlan], metric: str, view: View) -> list[float | None]:
@@ -129,7 +136,7 @@ def _x(plans: Sequence[BitPlan], metric: str, view: View) -> list[float | None]:
 
 
 def _y(plans: Sequence[BitPlan]) -> list[float]:
-    return [100 * validation_accuracy(plan) for plan in plans]
+    return [percent(plan.measured.score) * validation_score(plan) for plan in plans]
 
 
 def _front_line(plans: Sequence[BitPlan], metric: str, view: View) -> go.Scatter:
@@ -207,9 +214,9 @@ def _spread_points(seed_spreads: Sequence[Spread], view: View) -> go.Scatter:
         meta="spread",
         mode="markers",
         x=view.spread["x"],
-        y=[100 * spread.accuracy[0] for spread in seed_spreads],
+        y=[spread.factor * spread.score[0] for spread in seed_spreads],
         error_x={"array": view.spread["error_x.array"], **bars},
-        error_y={"array": [100 * spread.accuracy[1] for spread in seed_spreads], **bars},
+        error_y={"array": [spread.factor * spread.score[1] for spread in seed_spreads], **bars},
         text=[plotly_text(shorten(line, 120)) for line in hover_lines],
         hovertemplate=view.hover,
         marker={"symbol": "x-thin", "size": 12, "line": {"width": 3, "color": style.GREY}},
@@ -238,9 +245,10 @@ def view_over(plans: Sequence[BitPlan], metric: str, settings: RunSettings, seed
     low, high = min(values), max(values)
     margin = max((high / low) ** 0.06, 1.02) if low > 0 else AXIS_MARGIN
     name = plotly_text(shorten(title(metric), 60))
-    shapes = _full_precision(settings.full_precision.validation) + [_vertical(cost_scale, *line) for line in lines]
+    shapes = _full_precision(settings.full_precision) + [_vertical(cost_scale, *line) for line in lines]
     unit = plotly_text(cost_scale.unit)
-    hover = f"%{{text}}<br>validation %{{y:.2f}} %<br>{name.replace('%', '')}: %{{x:.4~g}} {unit}<extra></extra>"
+    number = "%{y:.2f} %" if settings.score.share else f"%{{y:.4~g}} {plotly_text(settings.score.unit)}".rstrip()
+    hover = f"%{{text}}<br>validation {number}<br>{name.replace('%', '')}: %{{x:.4~g}} {unit}<extra></extra>"
     cost_spreads = [spread.costs.get(metric, (math.nan, math.nan)) for spread in seed_spreads]
     scaled_spreads = [
         tuple(None if math.isnan(value) else value / cost_scale.factor for value in cost_spread)
@@ -280,12 +288,18 @@ def _vertical(cost_scale: Scale, value: float, label: str, colour: str, dash: st
     return {"type": "line", "name": label, "yref": "paper", **ends, "line": line, "label": text, "layer": "below"}
 
 
-def _full_precision(share: float | None) -> list[dict[str, Any]]:
-    """The line of the full-precision accuracy; no line if it was not measured."""
-    if share is None:
+def score_style(score: Score, limits: list[float]) -> dict[str, Any]:
+    """The axis of a score."""
+    return style.axis(plotly_text(score_axis(score)), range=limits, ticksuffix=" %" if score.share else "")
+
+
+def _full_precision(reference: Measured) -> list[dict[str, Any]]:
+    """The line of the full-precision score; no line if it was not measured."""
+    if reference.validation is None:
         return []
-    ends = {"x0": 0, "x1": 1, "y0": 100 * share, "y1": 100 * share}
+    level = percent(reference.score) * reference.validation
+    ends = {"x0": 0, "x1": 1, "y0": level, "y1": level}
     line = {"color": style.GREY, "width": 1.5, "dash": "dashdot"}
-    label = f"full precision {accuracy(share)}"
+    label = f"full precision {score_text(reference.validation, reference.score)}"
     text = {"text": label, "textposition": "start", "yanchor": "bottom", "font": {"size": 12}, "padding": 2}
     return [{"type": "line", "name": label, "xref": "paper", **ends, "line": line, "label": text, "layer": "below"}]

@@ -7,7 +7,7 @@ from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunSettings
-from bitsearch.text import accuracy, cost, title
+from bitsearch.text import cost, score_text, title
 from bitsearch.training import Training
 
 MAX_LISTED_CLASSES = 12
@@ -65,7 +65,7 @@ def _classes(counts: Mapping[str, int]) -> dict[str, str]:
         return {}
     largest_first = sorted(counts, key=lambda label: -counts[label])
     total = sum(counts.values())
-    shares = [f"{label} {accuracy(counts[label] / total)}" for label in largest_first[:MAX_LISTED_CLASSES]]
+    shares = [f"{label} {score_text(counts[label] / total)}" for label in largest_first[:MAX_LISTED_CLASSES]]
     remainder = f", and {len(counts) - len(shares)} smaller ones" if len(counts) > len(shares) else ""
     return {"Classes": f"{len(counts)}; of validation: {', '.join(shares)}{remainder}"}
 

@@ -76,7 +76,7 @@ def render(folder: RunFolder) -> str:
             for plan in plans
         ],
         "heat-data": front_heat_figure(data["layers"]),
-        "curves-data": curves_figure(data["layers"]),
+        "curves-data": curves_figure(data["layers"], settings.score),
         "front-data": front,
     }
     figures = _study_figures(folder, plans)
@@ -89,6 +89,7 @@ def render(folder: RunFolder) -> str:
             settings=settings,
             plans=plans,
             chosen=chosen_plan,
+            score=chosen_plan.measured.score,
             chosen_name=name(chosen_plan),
             uniform_count=sum(is_uniform(plan) for plan in plans),
             verdict=verdict_of(folder),
@@ -97,7 +98,7 @@ def render(folder: RunFolder) -> str:
             first_layer=first_layer_words(settings),
             facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans]) | goal,
             table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names), within),
-            definitions=definitions(names),
+            definitions=definitions(names, settings.score),
             data=data,
             figures=figures,
             most_steps=sorted({max(layer.time_steps for layer in plan.layers.values()) for plan in plans}),
@@ -115,7 +116,7 @@ def render(folder: RunFolder) -> str:
 def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figure]:
     """The figures over all trials for which there are enough trials."""
     metric = folder.settings.metric
-    measured = [plan for plan in plans if plan.accuracy.validation is not None]
+    measured = [plan for plan in plans if plan.measured.validation is not None]
     names = [hover_name(plan, several_seeds=False) for plan in measured]
     figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), names)}
     correlations = layer_correlations(plans)

@@ -12,7 +12,7 @@ from bitsearch.report.study_figures import DIVIDER, LABEL_CHARACTERS
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import KINDS
-from bitsearch.text import plotly_text, short_names, title
+from bitsearch.text import measured_text, percent, plotly_text, short_names, title
 
 CONFIG = {
     "responsive": True,
@@ -52,8 +52,9 @@ def page_data(
         "trials": {
             "trial": [plan.provenance.trial for plan in plans],
             "method": [method_names.index(plan.provenance.method) for plan in plans],
-            "validation": [plan.accuracy.validation for plan in plans],
-            "test": [plan.accuracy.test for plan in plans],
+            "validation": [plan.measured.validation for plan in plans],
+            "validation_text": [measured_text(plan, "validation") for plan in plans],
+            "test_text": [measured_text(plan, "test") for plan in plans],
             "met": [plan.met for plan in plans],
             "fits": [_fits_target(plan, settings) for plan in plans],
             "costs": {metric: [plan.costs.get(metric) for plan in plans] for metric in views},
@@ -67,6 +68,10 @@ def page_data(
         ],
         "accuracy_ranges": accuracy_ranges(plans, settings),
         "dominated": style.DOMINATED / style.POINT,
+        "score": {
+            "factor": percent(settings.score),
+            "sign": settings.score.rank(1.0),
+        },
         "divider": DIVIDER,
         "config": CONFIG,
     }

@@ -20,8 +20,8 @@ from bitsearch.report.history import histories
 from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.trial_details import curves
 from bitsearch.runs.folder import RunFolder, RunSettings
-from bitsearch.runs.pareto import best_plan, pareto_front, validation_accuracy
-from bitsearch.text import MISSING, SPACE, Scale, scale, short_names, shorten, title
+from bitsearch.runs.pareto import best_plan, pareto_front, validation_score
+from bitsearch.text import MISSING, SPACE, Scale, percent, scale, score_axis, short_names, shorten, title
 
 FORMATS = ("pdf", "svg", "png")
 COLUMN_INCHES = 3.5
@@ -119,7 +119,7 @@ def front_svg(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSetti
 def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings) -> Figure:
     """Accuracy against the run's cost."""
     metric = settings.metric
-    measured = [plan for plan in plans if plan.accuracy.validation is not None]
+    measured = [plan for plan in plans if plan.measured.validation is not None]
     cost_scale = scale(metric, (plan.costs[metric] for plan in measured))
     front_plans = pareto_front(measured, metric)
     figure, axes = _axes(COLUMN_INCHES, 2.6)
@@ -149,7 +149,7 @@ def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings)
         name = "hardware limit" if limit.of_target else f"budget {shorten(limit.requested, 16)}"
         axes.axvline(limit.limit / cost_scale.factor, color=style.PURPLE, linewidth=1, linestyle="--", label=name)
     if settings.full_precision.validation is not None:
-        level = 100 * settings.full_precision.validation
+        level = percent(settings.score) * settings.full_precision.validation
         axes.axhline(level, color=style.GREY, linewidth=0.8, linestyle="-.", label="full precision")
     if all(plan.costs[metric] > 0 for plan in measured):
         axes.set_xscale("log")
@@ -157,7 +157,7 @@ def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings)
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.tick_params(axis="x", which="minor", labelsize=6)
     axes.set_xlabel(f"{title(metric)} ({cost_scale.unit})" if cost_scale.unit else title(metric))
-    axes.set_ylabel("Validation accuracy (%)")
+    axes.set_ylabel(score_axis(settings.score) + (" (%)" if settings.score.share else ""))
     figure.legend(loc="outside upper center", ncols=3)
     return figure
 
@@ -252,7 +252,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _points(plans: Sequence[BitPlan], metric: str, cost_scale: Scale) -> tuple[list[float], list[float]]:
     costs = [plan.costs[metric] / cost_scale.factor for plan in plans]
-    return costs, [100 * validation_accuracy(plan) for plan in plans]
+    return costs, [percent(plan.measured.score) * validation_score(plan) for plan in plans]
 
 
 def _line(axes: Axes, x: Sequence[int], values: Sequence[float | None], name: str, colour: str, symbol: str) -> None:

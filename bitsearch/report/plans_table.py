@@ -8,7 +8,7 @@ from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.runs.plan_names import is_uniform, kind
 from bitsearch.runs.verdict import judge
-from bitsearch.text import accuracy, aligned, column_unit, shared_widths, title
+from bitsearch.text import aligned, column_unit, score_text, shared_widths, title
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
 MIN_COST_COLUMNS = 3
@@ -63,17 +63,21 @@ def plans_table(
     A number is best if no plan of the table within the budget has a better number.
     """
     table_plans = _table_plans(plans, chosen_plan, settings, within)
+    score = chosen_plan.measured.score
     values = [
-        [plan.accuracy.validation, plan.accuracy.test, *(plan.costs.get(name) for name in metrics)]
+        [plan.measured.validation, plan.measured.test, *(plan.costs.get(name) for name in metrics)]
         for plan in table_plans
     ]
     best = [
-        _best([row[column] for row, plan in zip(values, table_plans, strict=True) if plan.met], highest=column < 2)
+        _best(
+            [row[column] for row, plan in zip(values, table_plans, strict=True) if plan.met],
+            highest=column < 2 and score.direction == "up",
+        )
         for column in range(2 + len(metrics))
     ]
     rows = []
     for plan, row in zip(table_plans, values, strict=True):
-        texts = [accuracy(row[0]), accuracy(row[1])]
+        texts = [score_text(row[0], score), score_text(row[1], score)]
         texts += [aligned(name, value) for name, value in zip(metrics, row[2:], strict=True)]
         cells = tuple(
             Cell(text, best=plan.met and value is not None and value == best_value)
@@ -83,13 +87,11 @@ def plans_table(
     full_precision, reference = settings.full_precision, settings.reference
     costs = {} if reference is None else reference.costs
     reference_costs = tuple(Cell(aligned(name, costs.get(name))) for name in metrics)
-    cells = (Cell(accuracy(full_precision.validation)), Cell(accuracy(full_precision.test)), *reference_costs)
+    measured = [Cell(score_text(value, score)) for value in (full_precision.validation, full_precision.test)]
+    cells = (*measured, *reference_costs)
     note = "32-bit floats" if reference is None else f"32-bit floats, {reference}"
-    titles = (
-        ("Validation accuracy", ""),
-        ("Test accuracy", ""),
-        *((title(name), column_unit(name)) for name in metrics),
-    )
+    names = [(f"{split} {score.name}", score.unit) for split in ("Validation", "Test")]
+    titles = (*names, *((title(name), column_unit(name)) for name in metrics))
     return PlansTable(titles, (Row("Full precision", note, cells), *rows))
 
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.runs.plan_names import hover_name
+from bitsearch.score import ACCURACY, Score
 from bitsearch.text import plotly_text, short_names, shorten
 
 ROW_PIXELS = 26
@@ -150,11 +151,13 @@ def _heat(**options: object) -> go.Heatmap:
     )
 
 
-def curves_figure(layers: Sequence[str]) -> go.Figure:
+def curves_figure(layers: Sequence[str], score: Score = ACCURACY) -> go.Figure:
     """Empty panels of loss, accuracy, mean bits, renewals and layers' bits; the page's script fills in a trial."""
     heat_height = min(max(20 * len(layers), 90), 500)
     traces: list[Any] = []
+    unit = ", %" if score.share else f", {score.unit}" if score.unit else ""
     for key, name, axis, colour_and_symbol in _CURVES:
+        name = name or plotly_text(f"validation {score.name}{unit}")
         marker = {"symbol": colour_and_symbol["symbol"], "size": 6}
         line = {"line": {"color": colour_and_symbol["color"], "width": 2}, "marker": marker}
         hover = f"%{{text}}<br>{name} %{{y:.4~g}}<extra></extra>"
@@ -164,7 +167,12 @@ def curves_figure(layers: Sequence[str]) -> go.Figure:
     colour = {"color": style.ORANGE}
     traces.append(go.Bar(name="step renewals", meta="renewals", yaxis="y4", marker=colour, hovertemplate=hover))
     traces.append(_heat(showscale=False, yaxis="y5"))
-    panel_heights = {"Renewals": 90, "Mean bits, T": 150, "Accuracy, %": 110, "Loss": 110}
+    panel_heights = {
+        "Renewals": 90,
+        "Mean bits, T": 150,
+        plotly_text(f"{score.name[:1].upper()}{score.name[1:]}{unit}"): 110,
+        "Loss": 110,
+    }
     panels = [("5", "", heat_height), *zip(("4", "3", "2", ""), panel_heights, panel_heights.values(), strict=True)]
     total, gap, bottom = sum(height for _, _, height in panels), 28, 0
     axes = {}
@@ -186,12 +194,12 @@ def curves_figure(layers: Sequence[str]) -> go.Figure:
 
 _CURVES = (
     ("loss", "training loss", "y", style.LOOKS[4]),
-    ("validation_accuracy", "validation accuracy, %", "y2", style.LOOKS[2]),
+    ("validation_score", "", "y2", style.LOOKS[2]),
     ("mean_weight_bits", "mean weight bits", "y3", style.LOOKS[0]),
     ("mean_spike_bits", "mean spike bits", "y3", style.LOOKS[1]),
     ("mean_time_steps", "mean time steps", "y3", style.LOOKS[6]),
 )
-"""(key in the log, name, axis, colour and symbol) of each line."""
+"""(key, name, axis, colour and symbol) of each line; the score's name is its own."""
 DIVIDER = {
     "type": "line",
     "xref": "x",

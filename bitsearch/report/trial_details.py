@@ -11,12 +11,14 @@ from bitsearch.plan import BitPlan
 from bitsearch.report.commands import commands
 from bitsearch.report.history import TrialHistory, is_number
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.pareto import score_column
+from bitsearch.score import ACCURACY, Score
 from bitsearch.study.analysis import KINDS
-from bitsearch.text import plotly_text
+from bitsearch.text import percent, plotly_text
 
 SHARE_DIGITS = 4
 """Significant digits of a share of the cost."""
-LINE_KEYS = ("loss", "validation_accuracy", "mean_weight_bits", "mean_spike_bits", "mean_time_steps")
+LINE_KEYS = ("loss", "validation_score", "mean_weight_bits", "mean_spike_bits", "mean_time_steps")
 """Keys of the log that the page draws as lines."""
 
 
@@ -32,7 +34,7 @@ def details(folder: RunFolder, plan: BitPlan, history: TrialHistory) -> dict[str
         "plan": plan.to_json(),
         "shares": {name: _shares(costs, plan) for name, costs in history.layer_costs.items() if any(costs.values())},
         "firing": [_rounded(history.firing_rates.get(name)) for name in plan.layers],
-        "curves": curves(history),
+        "curves": curves(history, plan.measured.score),
         "commands": commands(folder, plan),
     }
 
@@ -43,19 +45,23 @@ def _shares(costs: dict[str, float], plan: BitPlan) -> list[float | None]:
     return [_rounded(costs[name] / total) if name in costs else None for name in plan.layers]
 
 
-def curves(history: TrialHistory) -> dict[str, Any]:
+def curves(history: TrialHistory, score: Score = ACCURACY) -> dict[str, Any]:
     """Curves over the epochs of all phases: lines by key of the log, and the bits of every layer."""
     phases = [phase for phase, _ in history.epochs]
     records = list(history.epochs.values())
     measures_by_epoch = [_measured(record) for record in records]
     renewal_totals = [measures.get("renewals", 0.0) for measures in measures_by_epoch]
     lines = {key: [_rounded(measures.get(key), 6) for measures in measures_by_epoch] for key in LINE_KEYS}
-    accuracies = lines["validation_accuracy"]
-    lines["validation_accuracy"] = [None if accuracy is None else 100 * accuracy for accuracy in accuracies]
+    factor = percent(score)
+    lines["validation_score"] = [
+        None if (value := measures.get(score_column(score, "validation"))) is None else factor * _rounded(value, 6)
+        for measures in measures_by_epoch
+    ]
     # The log has the number of renewals since the start of a phase in which bits move.
     lines["renewals"] = [max(current - previous, 0) for previous, current in pairwise([0.0, *renewal_totals])]
     has_bits = any(value is not None for value in lines["mean_weight_bits"])
-    sentence = "loss, accuracy and bits over its epochs." if has_bits else "loss and accuracy; its bits never moved."
+    name = score.name
+    sentence = f"loss, {name} and bits over its epochs." if has_bits else f"loss and {name}; its bits never moved."
     bits = _bits(records)
     return {
         "logged": any(bits),

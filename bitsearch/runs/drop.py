@@ -1,11 +1,12 @@
 """What the chosen plan of a run with an accuracy goal has lost against full precision."""
 
-import numpy as np
+from typing import Any
+
 from numpy.typing import NDArray
 
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.paired import paired_difference, standard_error
-from bitsearch.runs.test_accuracy import Correct, read_correct
+from bitsearch.runs.paired import row_difference, standard_error
+from bitsearch.runs.test_accuracy import Rows, read_rows
 from bitsearch.text import points
 
 
@@ -13,25 +14,27 @@ def drop_text(folder: RunFolder) -> str | None:
     """What the chosen plan of a run with a goal loses, on validation with its error, on test with its interval."""
     settings, plan = folder.settings, folder.chosen()
     reference = settings.full_precision
-    if settings.goal is None or reference.validation is None or plan.accuracy.validation is None:
+    if settings.goal is None or reference.validation is None or plan.measured.validation is None:
         return None
-    lost = reference.validation - plan.accuracy.validation
-    pair = _rows(folder, read_correct(folder.validation_file))
+    lost = reference.score.rank(reference.validation) - reference.score.rank(plan.measured.validation)
+    pair = _rows(folder, read_rows(folder.validation_file))
     error = "" if pair is None else f" ± {100 * standard_error(*pair):.2f}"
     limit = settings.goal.limit(reference.validation)
     text = f"max drop {settings.goal.requested}: {100 * lost:.2f}{error} of at most {points(limit)} lost on validation"
-    pair = _rows(folder, read_correct(folder.test_file))
+    pair = _rows(folder, read_rows(folder.test_file))
     if pair is None:
         return text
-    test = paired_difference(*pair)
+    test = row_difference(*pair, reference.score)
+    if test is None:
+        return text
     return (
         f"{text}; on test {100 * test.difference:.2f} points (95 % interval {100 * test.low:+.2f} to "
         f"{100 * test.high:+.2f})"
     )
 
 
-def _rows(folder: RunFolder, table: Correct) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Which samples full precision and the chosen plan got right; None where it is not recorded."""
+def _rows(folder: RunFolder, table: Rows) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """What full precision and the chosen plan got right; None where it is not recorded."""
     trial = folder.chosen().provenance.trial
     assert trial is not None
     names = folder.full_precision_weights.stem, folder.weights_file(trial).stem

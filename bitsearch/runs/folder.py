@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 from bitsearch.cost import Budget, Target
 from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
-from bitsearch.plan import DROP, Accuracy, BitPlan, Reference
+from bitsearch.plan import DROP, BitPlan, Reference
 from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
+from bitsearch.score import Accuracy, Measured, Score
 from bitsearch.space import SearchSpace
 from bitsearch.text import cost
 from bitsearch.train.checkpoint import Checkpoint
@@ -54,7 +55,7 @@ class RunSettings(Frozen):
     torch: Name
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the file, or the object, that full precision began with; None of fresh weights."""
-    full_precision: Accuracy = Accuracy()
+    full_precision: Measured = Accuracy()
     signed_input: bool | None = None
     """Whether an input was below zero, of data that are first read while full precision is trained."""
     baseline_costs: dict[str, Cost]
@@ -77,6 +78,11 @@ class RunSettings(Frozen):
         if not self.budgets and self.goal is None:
             raise ValueError("budgets is [], and there is no goal; a run has at least 1 of them")
         return self
+
+    @property
+    def score(self) -> Score:
+        """What networks are judged by; known once full precision was measured."""
+        return self.full_precision.score
 
     @property
     def limits(self) -> dict[str, Budget]:
@@ -177,12 +183,12 @@ class RunFolder:
 
     @property
     def test_file(self) -> Path:
-        """``test.safetensors``: which samples of the test split the measured networks got right."""
+        """``test.safetensors``: what the measured networks got right of the test split, or their scores."""
         return self.path / "test.safetensors"
 
     @property
     def validation_file(self) -> Path:
-        """``validation.safetensors``: likewise, which of the validation split; of the chosen plan and cheaper ones."""
+        """``validation.safetensors``: likewise, of the validation split; of the chosen plan and cheaper ones."""
         return self.path / "validation.safetensors"
 
     @property

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from bitsearch.errors import InputError
 from bitsearch.plan import DROP, BudgetOutcome
+from bitsearch.score import Score
 from bitsearch.validation import Frozen, Name, Positive
 
 _REQUEST = re.compile(
@@ -52,13 +53,21 @@ class AccuracyGoal(Frozen):
         kind = "percent" if match["percent"] else "points"
         return cls(requested="".join(request.split()), **{kind: number, "errors": float(match["errors"] or 0)})
 
+    def check(self, score: Score) -> None:
+        """InputError if a task's score has no points."""
+        if not score.share:
+            raise InputError(
+                f"max drop {self.requested} is of a share, such as accuracy, and the task's score is the {score.name}; "
+                "give a budget instead"
+            )
+
     def limit(self, full_precision: float) -> float:
         """The most that may be lost, a share of samples."""
         return self.points / 100 if self.points is not None else (self.percent or 0.0) / 100 * full_precision
 
-    def outcome(self, full_precision: float, accuracy: float, error: float) -> BudgetOutcome:
-        """The goal and what a plan loses, as a budget of the plan's."""
-        achieved = max(0.0, round(full_precision - accuracy + self.errors * error, DIGITS))
+    def outcome(self, full_precision: float, score: float, error: float) -> BudgetOutcome:
+        """The goal and what a plan loses, as a budget of the plan's; higher scores are better."""
+        achieved = max(0.0, round(full_precision - score + self.errors * error, DIGITS))
         limit = round(self.limit(full_precision), DIGITS)
         return BudgetOutcome(
             metric=DROP, requested=f"max drop {self.requested}", limit=limit, achieved=achieved, met=achieved <= limit

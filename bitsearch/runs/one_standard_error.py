@@ -10,47 +10,48 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.paired import standard_error
-from bitsearch.runs.test_accuracy import load_trial, read_correct, record_correct
-from bitsearch.train.evaluate import correct_samples
+from bitsearch.runs.paired import score_of, standard_error
+from bitsearch.runs.test_accuracy import load_trial, read_rows, record_rows
+from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
 
 
 def record_validation(folder: RunFolder, task: Task, network: nn.Module) -> None:
-    """Keep which validation samples the chosen plan and the front's cheaper ones get right; each is measured once.
+    """Keep what the chosen plan and the front's cheaper ones get right of validation; each is measured once.
 
     Args:
         folder: of a run whose trials have ended.
         task: of the run.
         network: the float one.
     """
-    table = read_correct(folder.validation_file)
-    batch_size, row = task.space.training.at_once, folder.full_precision_weights.stem
+    table = read_rows(folder.validation_file)
+    samples, at_once = task.splits.validation, task.space.training.at_once
+    row = folder.full_precision_weights.stem
     if folder.settings.goal is not None and row not in table:
         # What the chosen plan is compared with.
-        table[row] = correct_samples(network, task.splits.validation, batch_size).numpy()
-        record_correct(folder.validation_file, table)
+        table[row] = score_row(network, samples, at_once, task.learning_task).numpy()
+        record_rows(folder.validation_file, table)
     for plan in _candidates(folder):
         row = _row(folder, plan)
         if row not in table:
             measured = load_trial(folder, plan, network)
-            table[row] = correct_samples(measured, task.splits.validation, batch_size).numpy()
-            record_correct(folder.validation_file, table)
+            table[row] = score_row(measured, samples, at_once, task.learning_task).numpy()
+            record_rows(folder.validation_file, table)
 
 
 def cheapest_within_one_standard_error(folder: RunFolder) -> BitPlan | None:
-    """The cheapest plan on the front whose accuracy is at most one standard error below the chosen plan's.
+    """The cheapest plan on the front whose score is at most one standard error worse than the chosen plan's.
 
-    It is the chosen plan itself where no cheaper one comes that close; None where it is not recorded which samples the
-    plans got right.
+    It is the chosen plan itself where no cheaper one comes that close; None where it is not recorded what the plans got
+    right.
     """
-    table, candidates = read_correct(folder.validation_file), _candidates(folder)
+    table, candidates = read_rows(folder.validation_file), _candidates(folder)
     rows = [_row(folder, plan) for plan in candidates]
     if any(row not in table for row in rows):
         return None
-    best = table[rows[-1]]
+    best, score = table[rows[-1]], candidates[-1].measured.score
     for plan, row in zip(candidates, rows, strict=True):
-        if best.mean() - table[row].mean() <= standard_error(best, table[row]):
+        if score.rank(score_of(best)) - score.rank(score_of(table[row])) <= standard_error(best, table[row]):
             return plan
     raise AssertionError("the chosen plan is no error away from itself")
 

@@ -1,4 +1,4 @@
-"""The Pareto front: plans that no other plan beats in both accuracy and cost."""
+"""The Pareto front: plans that no other plan beats in both score and cost."""
 
 from collections.abc import Sequence
 
@@ -6,35 +6,46 @@ import pandas as pd
 
 from bitsearch.pareto import ParetoFront
 from bitsearch.plan import BitPlan
+from bitsearch.score import ACCURACY, Score
 
 
 def pareto_front(plans: Sequence[BitPlan], metric: str) -> list[BitPlan]:
-    """The non-dominated plans by validation accuracy (up) and ``metric`` (down), cheapest first.
+    """The non-dominated plans by validation score (the better way) and ``metric`` (down), cheapest first.
 
-    Of plans equal in both, the first is kept. Plans without a validation accuracy are left out.
+    Of plans equal in both, the first is kept. Plans without a validation score are left out.
     """
     front: ParetoFront[BitPlan] = ParetoFront()
     for plan in plans:
-        if plan.accuracy.validation is not None:
-            front.add(plan.costs[metric], plan.accuracy.validation, plan)
+        if plan.measured.validation is not None:
+            front.add(plan.costs[metric], validation_rank(plan), plan)
     return [plan for _, _, plan in front.points]
 
 
 def best_plan(plans: Sequence[BitPlan], metric: str) -> BitPlan | None:
-    """The plan with the best validation accuracy that meets its budget; of equals the cheapest. None if none does.
+    """The plan with the best validation score that meets its budget; of equals the cheapest. None if none does.
 
     Of plans with an accuracy goal, it is the cheapest that meets it; of equals the best.
     """
-    feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
+    feasible = [plan for plan in plans if plan.met and plan.measured.validation is not None]
     if any(plan.accuracy_goal is not None for plan in plans):
-        return min(feasible, key=lambda plan: (plan.costs[metric], -validation_accuracy(plan)), default=None)
-    return max(feasible, key=lambda plan: (validation_accuracy(plan), -plan.costs[metric]), default=None)
+        return min(feasible, key=lambda plan: (plan.costs[metric], -validation_rank(plan)), default=None)
+    return max(feasible, key=lambda plan: (validation_rank(plan), -plan.costs[metric]), default=None)
 
 
-def validation_accuracy(plan: BitPlan) -> float:
-    """A measured plan's validation accuracy."""
-    assert plan.accuracy.validation is not None
-    return plan.accuracy.validation
+def validation_score(plan: BitPlan) -> float:
+    """A measured plan's validation score."""
+    assert plan.measured.validation is not None
+    return plan.measured.validation
+
+
+def validation_rank(plan: BitPlan) -> float:
+    """The same, as scores are compared: higher is better."""
+    return plan.measured.score.rank(validation_score(plan))
+
+
+def score_column(score: Score, split: str) -> str:
+    """Name of a column, or of a value in the log: ``validation_accuracy``, or ``validation_score`` of other scores."""
+    return f"{split}_{'accuracy' if score == ACCURACY else 'score'}"
 
 
 def to_dataframe(plans: Sequence[BitPlan]) -> pd.DataFrame:
@@ -44,13 +55,13 @@ def to_dataframe(plans: Sequence[BitPlan]) -> pd.DataFrame:
         row: dict[str, object] = {
             "trial": plan.provenance.trial,
             "method": plan.provenance.method,
-            "validation_accuracy": plan.accuracy.validation,
-            "test_accuracy": plan.accuracy.test,
+            score_column(plan.measured.score, "validation"): plan.measured.validation,
+            score_column(plan.measured.score, "test"): plan.measured.test,
             "met": plan.met,
             **plan.costs,
         }
-        if plan.accuracy.soft_validation is not None:
-            row["soft_validation_accuracy"] = plan.accuracy.soft_validation
+        if plan.measured.soft_validation is not None:
+            row[score_column(plan.measured.score, "soft_validation")] = plan.measured.soft_validation
         for name, layer in plan.layers.items():
             row[f"{name}.weight_bits"] = layer.weight_bits
             row[f"{name}.spike_bits"] = " ".join(str(bits) for bits in layer.spike_bits)

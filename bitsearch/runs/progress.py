@@ -2,15 +2,29 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bitsearch.runs.pareto import score_column
+from bitsearch.score import ACCURACY, Score
 
 if TYPE_CHECKING:
     from bitsearch.layers import Converted
     from bitsearch.train.epoch_record import EpochRecord
 
 
+def logged(record: "EpochRecord", score: Score) -> dict[str, Any]:
+    """A record as it stands in the log, by the names of its score."""
+    fields = dict(vars(record))
+    value = fields.pop("validation_score")
+    names = list(vars(record))
+    return {score_column(score, "validation") if n == "validation_score" else n: fields.get(n, value) for n in names}
+
+
 class Progress:
     """Told by the run, in this order; this one tells nobody, the command line's draws bars."""
+
+    score: Score = ACCURACY
+    """What networks are judged by; the run sets it first."""
 
     def converted(self, rows: "Sequence[Converted]") -> None:
         """What becomes of the network's layers and neurons."""
@@ -24,8 +38,8 @@ class Progress:
     def epoch(self, record: "EpochRecord") -> None:
         """An epoch of it has ended."""
 
-    def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
-        """It has ended with this validation accuracy and cost of the front's axis."""
+    def trial_done(self, label: str, score: float, cost: float | None) -> None:
+        """It has ended with this validation score and cost of the front's axis."""
 
     def note(self, text: str) -> None:
         """Something out of the ordinary has happened."""

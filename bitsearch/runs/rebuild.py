@@ -125,28 +125,26 @@ def evaluate_plan(
     True
     """
     network, task = rebuild(path, weights=weights, space=space, overrides=overrides, trust=trust, device=device)
-    return measure(network, task, split).accuracy
+    return measure(network, task, split).score
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """An accuracy, and the samples that it is a share of."""
+    """A score, and the samples that it was measured on."""
 
-    accuracy: float
+    score: float
+    samples: int
     classes: dict[str, int]
-    """Samples of each class."""
-
-    @property
-    def samples(self) -> int:
-        """All of them."""
-        return sum(self.classes.values())
+    """Samples of each class; empty of targets that are no class numbers."""
 
 
 def measure(network: nn.Module, task: Task, split: str) -> Measurement:
     """Measure a rebuilt network on a split of its task's data; InputError if there is no such split."""
     with limited_threads(task.activations):
-        accuracy = evaluate(network, task.splits.split(split), task.space.training.at_once)
-    return Measurement(accuracy, class_counts(task.splits, split))
+        samples, at_once = task.splits.split(split), task.space.training.at_once
+        score = evaluate(network, samples, at_once, task=task.learning_task)
+    classes = class_counts(task.splits, split) if task.learning_task.has_classes else {}
+    return Measurement(score, len(samples), classes)  # type: ignore[arg-type]
 
 
 def require_trust(space: SearchSpace, source: str) -> None:
@@ -156,6 +154,8 @@ def require_trust(space: SearchSpace, source: str) -> None:
         ("data", space.data),
         ("optimizer", space.training.optimizer),
         *(("neuron", name) for name in space.neurons or ()),
+        ("loss", space.task.loss or ""),
+        ("metric", space.task.metric or ""),
     ]
     imports = [f"{part} {name!r}" for part, name in references if is_import_path(name)]
     if imports:

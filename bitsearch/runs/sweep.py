@@ -9,7 +9,7 @@ from bitsearch.errors import InputError
 from bitsearch.files import csv_text, write_whole
 from bitsearch.plan import BitPlan, UniformBits
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.pareto import best_plan, score_column
 
 
 def parse_sweep(requests: str | Sequence[str], metric: str, model: CostModel, baseline: UniformBits) -> list[Budget]:
@@ -47,8 +47,8 @@ def sweep_plans(folder: RunFolder) -> list[tuple[Budget, BitPlan | None]]:
 
 
 def sweep_table(folder: RunFolder) -> pd.DataFrame:
-    """One row a budget of the sweep: its plan's trial, method, accuracies and cost."""
-    metric = folder.settings.metric
+    """One row a budget of the sweep: its plan's trial, method, scores and cost."""
+    metric, score = folder.settings.metric, folder.settings.score
     return pd.DataFrame(
         [
             {
@@ -56,8 +56,8 @@ def sweep_table(folder: RunFolder) -> pd.DataFrame:
                 "limit": stop.limit,
                 "trial": None if plan is None else plan.provenance.trial,
                 "method": None if plan is None else plan.provenance.method,
-                "validation_accuracy": None if plan is None else plan.accuracy.validation,
-                "test_accuracy": None if plan is None else plan.accuracy.test,
+                score_column(score, "validation"): None if plan is None else plan.measured.validation,
+                score_column(score, "test"): None if plan is None else plan.measured.test,
                 metric: None if plan is None else plan.costs[metric],
             }
             for stop, plan in sweep_plans(folder)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -15,43 +15,45 @@ from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.paired import score_of
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.sweep import sweep_plans
 from bitsearch.runs.verdict import Verdict, judge
-from bitsearch.train.evaluate import correct_samples
+from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
 
-Correct = dict[str, NDArray[np.bool_]]
-"""Which samples of a split were classified correctly, ``[N]``, by the name of the weights: ``trial-0004``."""
+Rows = dict[str, NDArray[Any]]
+"""By the name of the weights, ``trial-0004``: which samples of a split were right, bool ``[N]``; or of other scores
+than accuracy the score and its bootstrap replicates, float64."""
 
 
 def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
-    """Measure test accuracy, once each, of the front, the choice, its rival, the baselines and full precision.
+    """Measure the test score, once each, of the front, the choice, its rival, the baselines and full precision.
 
-    Which samples each of them gets right is kept in the run folder, for the verdict. Without a test split, nothing is.
+    What each of them gets right is kept in the run folder, for the verdict. Without a test split, nothing is.
     """
     settings, test = folder.settings, task.splits.test
     if test is None:
         return
     batch_size = task.space.training.at_once
-    table = read_correct(folder.test_file)
+    table = read_rows(folder.test_file)
 
     def measure(measured: nn.Module, row: str) -> float:
-        table[row] = correct_samples(measured, test, batch_size).numpy()
-        record_correct(folder.test_file, table)
-        return int(table[row].sum()) / len(table[row])
+        table[row] = score_row(measured, test, batch_size, task.learning_task).numpy()
+        record_rows(folder.test_file, table)
+        return score_of(table[row])
 
     if settings.full_precision.test is None:
-        accuracy = measure(network, folder.full_precision_weights.stem)
-        measured = settings.full_precision.model_copy(update={"test": accuracy})
+        score = measure(network, folder.full_precision_weights.stem)
+        measured = settings.full_precision.model_copy(update={"test": score})
         folder.write_settings(settings.model_copy(update={"full_precision": measured}))
     for plan in _reported(folder):
-        if plan.accuracy.test is None:
+        if plan.measured.test is None:
             assert plan.provenance.trial is not None
             row = folder.weights_file(plan.provenance.trial).stem
-            accuracy = measure(load_trial(folder, plan, network), row)
-            measured = plan.accuracy.model_copy(update={"test": accuracy})
-            folder.write_plan(plan.model_copy(update={"accuracy": measured}))
+            score = measure(load_trial(folder, plan, network), row)
+            measured = plan.measured.model_copy(update={"test": score})
+            folder.write_plan(plan.with_measured(measured))
 
 
 def verdict_of(folder: RunFolder) -> Verdict:
@@ -60,21 +62,21 @@ def verdict_of(folder: RunFolder) -> Verdict:
     Raises:
         InputError: no trial meets the budget yet, or a file of the run cannot be read.
     """
-    plans, table = folder.plans(), read_correct(folder.test_file)
+    plans, table = folder.plans(), read_rows(folder.test_file)
     trials = [plan.provenance.trial for plan in plans if plan.provenance.trial is not None]
     names = {trial: folder.weights_file(trial).stem for trial in trials}
-    correct = {trial: table[row] for trial, row in names.items() if row in table}
+    rows = {trial: table[row] for trial, row in names.items() if row in table}
     by_method = bool(folder.settings.space.search.methods)
-    return judge(plans, folder.chosen(), folder.settings.metric, correct, by_method=by_method)
+    return judge(plans, folder.chosen(), folder.settings.metric, rows, by_method=by_method)
 
 
-def record_correct(path: Path, table: Correct) -> None:
-    """Write which samples of a split the networks of a run got right."""
+def record_rows(path: Path, table: Rows) -> None:
+    """Write what the networks of a run got right of a split."""
     write_whole(path, save(table))
 
 
-def read_correct(path: Path) -> Correct:
-    """What :func:`record_correct` wrote; empty where a run of an earlier version did not keep it."""
+def read_rows(path: Path) -> Rows:
+    """What :func:`record_rows` wrote; empty where a run of an earlier version did not keep it."""
     if not path.is_file():
         return {}
     try:
@@ -82,8 +84,9 @@ def read_correct(path: Path) -> Correct:
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error
     shapes = {row.shape for row in table.values()}
-    if len(shapes) > 1 or any(row.dtype != bool or row.ndim != 1 for row in table.values()):
-        raise InputError(f"{path} is not what a run wrote: its tensors must be bool [N], all of one length")
+    alike = all(row.dtype in (bool, float) and row.ndim == 1 and len(row) for row in table.values())
+    if len(shapes) > 1 or not alike:
+        raise InputError(f"{path} is not what a run wrote: its tensors must be bool or float64 [N], all of one length")
     return table
 
 

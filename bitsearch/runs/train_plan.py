@@ -13,11 +13,12 @@ from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import DROP, Accuracy, BitPlan
+from bitsearch.plan import DROP, BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
+from bitsearch.score import measured
 from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
 from bitsearch.train.evaluate import evaluate
@@ -79,6 +80,7 @@ def train_plan(
     epochs = task.space.training.epochs if epochs is None else epochs
     output = output or path.with_name(f"{path.stem}.trained.json")
     progress = progress or Progress()
+    progress.score = task.learning_task.score
     stop = Stop(lambda: progress.note("stopping after this epoch; Ctrl-C again stops at once"))
     checkpoint = Checkpoint(
         output.with_suffix(".checkpoint.safetensors"),
@@ -95,7 +97,9 @@ def train_plan(
     network = _network(plan, task, start)
     progress.trial("train", epochs - checkpoint.done)
     teacher = _teacher(task, folder)
-    session = TrainingSession(task.splits, task.space.training, progress.epoch, checkpoint, teacher=teacher)
+    session = TrainingSession(
+        task.splits, task.space.training, progress.epoch, checkpoint, teacher=teacher, task=task.learning_task
+    )
     with stop.handle_signals(), limited_threads(task.activations), checkpoint:
         # Weights that were trained through sigmoids are on the grid of their plan: they go on as any others do.
         train_at_plan(network, plan.layers, session, Allocation(), epochs=epochs, seed=seed, phase="train")
@@ -150,7 +154,7 @@ def _digest(path: Path) -> str:
 
 def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession, command: str) -> BitPlan:
     validation, activity = session.measure(network)
-    test = evaluate(network, session.splits.split("test"), session.settings.at_once)
+    test = evaluate(network, session.splits.split("test"), session.settings.at_once, task=session.task)
     costs = network.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:
@@ -161,9 +165,9 @@ def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession
         outcomes.append(outcome.model_copy(update={"achieved": achieved, "met": achieved <= outcome.limit}))
     # Without a trial, nobody takes the weights of the plan's origin for its own.
     origin = {"trial": None, "command": command, "bitsearch": __version__, "torch": torch.__version__}
-    return plan.model_copy(
+    scores = measured(session.task.score, validation=validation, test=test)
+    return plan.with_measured(scores).model_copy(
         update={
-            "accuracy": Accuracy(validation=validation, test=test),
             "costs": costs,
             "budget": tuple(outcomes),
             "provenance": plan.provenance.model_copy(update=origin),

@@ -1,20 +1,21 @@
 """Whether what was searched is better than uniform bits: one answer for terminal, page, model card and JSON.
 
-Both plans were chosen on validation, each the best of several, so that their validation accuracies are too high by
+Both plans were chosen on validation, each the best of several, so that their validation scores are too good by
 unlike amounts. What is said of them is said of the test split, which had no part in the choice.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bitsearch.plan import BitPlan
-from bitsearch.runs.paired import PairedDifference, paired_difference
+from bitsearch.runs.paired import PairedDifference, row_difference
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.plan_names import is_uniform, kind, name
-from bitsearch.text import accuracy, cost, points
+from bitsearch.score import Score
+from bitsearch.text import cost, measured_text, points
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Verdict:
         if self.difference is None:
             return f"{winner} is ahead on validation"
         if not self.difference.is_shown:
-            return f"No difference that {self.difference.samples:,} test samples can show"
+            samples = self.difference.samples
+            return f"No difference that {'the' if samples is None else f'{samples:,}'} test samples can show"
         if self.difference.low > 0:
             return f"{winner} won"
         return f"The best {self.rival_kind} plan is better on the test split"
@@ -62,14 +64,14 @@ class Verdict:
     def explanation(self) -> str:
         """The numbers behind it; follows the headline and a colon."""
         chosen, rival = self.chosen, self.rival
-        validation = accuracy(chosen.accuracy.validation)
+        validation = measured_text(chosen, "validation")
         if rival is None:
             absence = "met the budget" if self.over_budget else "was trained"
             return f"{name(chosen)} has {validation} on validation. No {self.rival_kind} plan {absence}."
         if self.same_plan:
             return (
                 f"{name(chosen)} and {name(rival)}, the best {self.rival_kind} plan, have the same bits everywhere. "
-                f"Their accuracies, {_accuracies(chosen)} and {_accuracies(rival)}, differ by training alone."
+                f"Their {_plural(chosen)}, {_accuracies(chosen)} and {_accuracies(rival)}, differ by training alone."
             )
         rule = "the best on validation" if chosen.accuracy_goal is None else "the cheapest"
         rival_rule = "the best" if chosen.accuracy_goal is None else "the cheapest"
@@ -83,16 +85,22 @@ class Verdict:
             f"{cost(self.metric, rival.costs[self.metric], 4)}."
         )
         if self.difference is None:
-            if chosen.accuracy.test is None:
+            if chosen.measured.test is None:
                 return (
                     f"{sides} {costs} No test split was measured: both are what the plans were chosen by, and say "
                     "nothing of chance."
                 )
-            return f"{sides} {costs} Which test samples each got right is not recorded, so nothing is said of chance."
+            missing = (
+                "Which test samples each got right" if chosen.score is None else "Each one's score of single samples"
+            )
+            return f"{sides} {costs} {missing} is not recorded, so nothing is said of chance."
         difference = self.difference
-        side = "above" if difference.difference > 0 else "below"
-        distance = f"{points(difference.difference)} {side} it" if difference.difference else "equal"
-        interval = f"{_signed(difference.low)} to {_signed(difference.high)} points"
+        score = chosen.measured.score
+        side = ("above", "below") if score.direction == "up" else ("better than", "worse than")
+        word = side[0] if difference.difference > 0 else side[1]
+        distance = f"{points(difference.difference, score)} {word} it" if difference.difference else "equal"
+        interval = f"{_signed(difference.low, score)} to {_signed(difference.high, score)}"
+        interval += " points" if score.share else f" {score.unit}".rstrip()
         return f"{sides} On the test split it is {distance} (95 % interval {interval}). {costs}"
 
     @property
@@ -118,7 +126,7 @@ def judge(
     plans: Sequence[BitPlan],
     chosen: BitPlan,
     metric: str,
-    correct: Mapping[int, NDArray[np.bool_]] | None = None,
+    rows: Mapping[int, NDArray[Any]] | None = None,
     *,
     by_method: bool = False,
 ) -> Verdict:
@@ -128,7 +136,7 @@ def judge(
         plans: all of the run.
         chosen: the best of them within the budget.
         metric: the front's axis.
-        correct: by trial, which samples of the test split it got right.
+        rows: by trial, what :func:`bitsearch.train.evaluate.score_row` says of the test split.
         by_method: True where methods were compared: a plan of any other method is of another kind.
     """
 
@@ -137,33 +145,37 @@ def judge(
             return plan.provenance.method == chosen.provenance.method
         return is_uniform(plan) == is_uniform(chosen)
 
-    feasible = [plan for plan in plans if plan.met and plan.accuracy.validation is not None]
+    feasible = [plan for plan in plans if plan.met and plan.measured.validation is not None]
     opposites = [plan for plan in plans if not is_alike(plan)]
     rival = best_plan(opposites, metric)
     kinds = {kind(plan) for plan in opposites}
     usual = "other" if by_method else "searched" if is_uniform(chosen) else "uniform"
     trials = [] if rival is None else [chosen.provenance.trial, rival.provenance.trial]
-    measured = [row for trial in trials if trial is not None and (row := (correct or {}).get(trial)) is not None]
+    measured = [row for trial in trials if trial is not None and (row := (rows or {}).get(trial)) is not None]
     return Verdict(
         metric=metric,
         chosen=chosen,
         rival=rival,
         chosen_from=sum(is_alike(plan) for plan in feasible),
         rival_from=sum(not is_alike(plan) for plan in feasible),
-        difference=paired_difference(*measured) if len(measured) == 2 else None,
+        difference=row_difference(measured[0], measured[1], chosen.measured.score) if len(measured) == 2 else None,
         rival_kind=next(iter(kinds)) if len(kinds) == 1 else usual,
         over_budget=bool(opposites),
     )
 
 
 def _accuracies(plan: BitPlan) -> str:
-    validation = f"{accuracy(plan.accuracy.validation)} on validation"
-    return validation if plan.accuracy.test is None else f"{validation} and {accuracy(plan.accuracy.test)} on test"
+    validation = f"{measured_text(plan, 'validation')} on validation"
+    return validation if plan.measured.test is None else f"{validation} and {measured_text(plan, 'test')} on test"
 
 
 def _count(plans: int, kind_name: str) -> str:
     return f"{plans} {kind_name} plan{'' if plans == 1 else 's'} within the budget"
 
 
-def _signed(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")
+def _plural(plan: BitPlan) -> str:
+    return "accuracies" if plan.score is None else "scores"
+
+
+def _signed(difference: float, score: Score) -> str:
+    return (f"{100 * difference:+.2f}" if score.share else f"{difference:+.4g}").replace("-", "\N{MINUS SIGN}")

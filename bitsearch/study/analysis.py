@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial
 from bitsearch.pareto import ParetoFront, hypervolume
 from bitsearch.plan import BitPlan, LayerPlan
 from bitsearch.renamed import current_name
-from bitsearch.runs.pareto import best_plan, validation_accuracy
+from bitsearch.runs.pareto import best_plan, validation_rank, validation_score
+from bitsearch.text import percent
 
 LEAST_TRIALS = 4
 """Fewer say nothing about what depends on what."""
@@ -30,8 +31,10 @@ class Spread:
     method: str
     requested: str
     seeds: int
-    accuracy: tuple[float, float]
+    score: tuple[float, float]
     costs: Mapping[str, tuple[float, float]]
+    factor: float = 100.0
+    """Of the score on an axis."""
 
 
 def importances(trials: Sequence[FrozenTrial]) -> dict[str, tuple[float, float]]:
@@ -66,10 +69,10 @@ def layer_correlations(plans: Sequence[BitPlan]) -> pd.DataFrame:
         One row a layer, columns :data:`KINDS`; NaN where a layer always got the same. Uniform plans, in which all
         layers move together, are left out. No rows for fewer than :data:`LEAST_TRIALS`.
     """
-    searched = [plan for plan in plans if plan.provenance.method != "uniform" and plan.accuracy.validation is not None]
+    searched = [plan for plan in plans if plan.provenance.method != "uniform" and plan.measured.validation is not None]
     if len(searched) < LEAST_TRIALS:
         return pd.DataFrame(columns=list(KINDS))
-    accuracy = pd.Series([validation_accuracy(plan) for plan in searched]).rank()
+    accuracy = pd.Series([validation_rank(plan) for plan in searched]).rank()
     columns = {kind: _bits_table(searched, value).rank() for kind, value in KINDS.items()}
     # A layer that never varies has no correlation; it is left out before pandas divides by zero.
     return pd.DataFrame(
@@ -88,17 +91,20 @@ def _bits_table(plans: Sequence[BitPlan], value: Callable[[LayerPlan], float]) -
 def hypervolumes(plans: Sequence[BitPlan], metric: str) -> list[float]:
     """The share of the rectangle (cost up to the dearest plan's, accuracy from 0 to 1) that is dominated, plan by plan.
 
+    Of other scores, from the worst plan's on, in the score's own unit.
+
     The volume of Zitzler & Thiele 1998 after each of the plans that have both numbers: Σ (1 - cᵢ)(aᵢ - aᵢ₋₁) over the
     front so far from the cheapest plan on, with costs as shares of the dearest and a₀ = 0.
     """
-    measured = [plan for plan in plans if plan.accuracy.validation is not None and metric in plan.costs]
+    measured = [plan for plan in plans if plan.measured.validation is not None and metric in plan.costs]
     dearest = max((plan.costs[metric] for plan in measured), default=0.0) or 1.0
-    points = [(plan.costs[metric] / dearest, validation_accuracy(plan)) for plan in measured]
+    points = [(plan.costs[metric] / dearest, validation_rank(plan)) for plan in measured]
+    lowest = 0.0 if all(plan.score is None for plan in measured) else min((rank for _, rank in points), default=0.0)
     front: ParetoFront[None] = ParetoFront()
     volumes: list[float] = []
     for cost, accuracy in points:
         if front.add(cost, accuracy, None) or not volumes:
-            volumes.append(hypervolume(((cost, accuracy) for cost, accuracy, _ in front.points), (1.0, 0.0)))
+            volumes.append(hypervolume(((cost, accuracy) for cost, accuracy, _ in front.points), (1.0, lowest)))
         else:
             volumes.append(volumes[-1])
     return volumes
@@ -129,7 +135,7 @@ def spreads(plans: Sequence[BitPlan], metric: str) -> list[Spread]:
         best = [top for seed_plans in seeds.values() if (top := best_plan(seed_plans, metric)) is not None]
         if len(best) < 2:
             continue
-        table = pd.DataFrame([{"": validation_accuracy(plan), **plan.costs} for plan in best])
+        table = pd.DataFrame([{"": validation_score(plan), **plan.costs} for plan in best])
         pairs = {str(name): (float(table[name].mean()), float(table[name].std())) for name in table}
-        rows.append(Spread(method, request, len(best), pairs.pop(""), pairs))
+        rows.append(Spread(method, request, len(best), pairs.pop(""), pairs, percent(best[0].measured.score)))
     return rows

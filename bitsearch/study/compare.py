@@ -16,7 +16,7 @@ from bitsearch.files import csv_text, refuse_links, write_whole
 from bitsearch.launch import launched_world_size
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.pareto import best_plan, score_column
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.verdict import Verdict
 from bitsearch.space import MethodName, SearchSpace
@@ -45,27 +45,28 @@ class Comparison:
         Seconds are those of all of the method's trials. A method without a plan within the budget has no row.
         """
         rows: list[dict[str, object]] = []
+        validation, test = (score_column(self.runs[0].folder.settings.score, split) for split in ("validation", "test"))
         for run in self.runs:
             settings, plans, seconds = run.folder.settings, run.folder.plans(), training_seconds(run.folder)
             for method in self.methods:
                 row: dict[str, object] = {"seed": settings.seed, "method": method}
                 if method == FULL_PRECISION:
                     reference = settings.full_precision
-                    rows.append(row | {"validation_accuracy": reference.validation, "test_accuracy": reference.test})
+                    rows.append(row | {validation: reference.validation, test: reference.test})
                     continue
                 method_plans = [plan for plan in plans if plan.provenance.method == method]
                 best = best_plan(method_plans, settings.metric)
                 if best is not None:
                     measured = {
-                        "validation_accuracy": best.accuracy.validation,
-                        "test_accuracy": best.accuracy.test,
+                        validation: best.measured.validation,
+                        test: best.measured.test,
                         settings.metric: best.costs[settings.metric],
                         "seconds": sum(seconds.get(plan.provenance.trial, 0.0) for plan in method_plans),
                         "trial": best.provenance.trial,
                     }
                     rows.append(row | measured)
         metric = self.runs[0].folder.settings.metric
-        columns = ["seed", "method", "validation_accuracy", "test_accuracy", metric, "seconds", "trial"]
+        columns = ["seed", "method", validation, test, metric, "seconds", "trial"]
         return pd.DataFrame(rows, columns=columns)
 
     @property

@@ -2,11 +2,12 @@
 
 A study that searches one budget alone ends with a front of one or two points. Here a share of its trials goes where the
 front is least certain: between two costs that have been tried, the hypervolume still to be won is at most the rectangle
-of their distance, on a logarithmic scale, and of what accuracy rises in between.
+of their distance, on a logarithmic scale, and of what the score rises in between.
 """
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -14,13 +15,13 @@ from pydantic import Field, model_validator
 
 from bitsearch.plan import UniformBits
 from bitsearch.study.study import BASELINE, ROLE, UNIFORM
-from bitsearch.validation import Cost, Frozen, Name, Share
+from bitsearch.validation import Cost, Frozen, Name
 
 TARGET = "cost_target"
 """The trials' parameter: what the plan may cost on the front's axis."""
 
 Point = tuple[float, float | None]
-"""(cost, validation accuracy, or None while a trial runs)."""
+"""(cost, validation score as it is ranked, or None while a trial runs)."""
 
 
 class UniformCandidate(Frozen):
@@ -38,8 +39,8 @@ class FrontAxis(Frozen):
         low: the cheapest plan's cost.
         high: the baseline's, the dearest plan's if that is less, or the budget's limit if that is more.
         limit: the budget's, where the axis has one.
-        least: accuracy of guessing, which the cheapest plan is taken to have until something is known.
-        most: accuracy of full precision, which the dearest is taken to have.
+        least: score of guessing (higher is better), which the cheapest plan is taken to have until something is known.
+        most: score of full precision, which the dearest is taken to have.
         uniform: the uniform plans along the axis, cheapest first.
     """
 
@@ -47,8 +48,8 @@ class FrontAxis(Frozen):
     low: Cost
     high: Cost
     limit: Cost | None = None
-    least: Share
-    most: Share
+    least: Annotated[float, Field(allow_inf_nan=False)]
+    most: Annotated[float, Field(allow_inf_nan=False)]
     uniform: tuple[UniformCandidate, ...] = ()
     trials: int = Field(ge=0)
     """Of the trials that search, how many are spread along the front."""

@@ -26,7 +26,7 @@ from bitsearch.train.task import Task
 class FullPrecision:
     """What the float network's training showed."""
 
-    accuracy: float
+    score: float
     """On the validation split."""
     signed_input: bool | None
     """Whether an input was below zero, of data that are first read while it is trained; None of others."""
@@ -60,7 +60,7 @@ class TrainFullPrecision:
                 signs.before_batch(inputs)
         signed = None if signs is None else signs.signed()
         _read(task, processes.network, signed)
-        return FullPrecision(session.accuracy(processes.network), signed)
+        return FullPrecision(session.score(processes.network), signed)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Trained:
     """A trial's network and what was measured on the validation split."""
 
     network: QuantizedNetwork
-    accuracy: float
+    score: float
     activity: SpikeStatistics
     seconds: float
     """Of training, until it was ready."""
@@ -158,5 +158,5 @@ def _problem(
 
 
 def _measured(session: TrainingSession, network: QuantizedNetwork, seconds: float) -> Trained:
-    accuracy, activity = session.measure(network)
-    return Trained(network, accuracy, activity, seconds)
+    score, activity = session.measure(network)
+    return Trained(network, score, activity, seconds)

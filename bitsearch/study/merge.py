@@ -15,10 +15,11 @@ from bitsearch.layers.weights import load_weights
 from bitsearch.registry import OBJECT
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.one_standard_error import record_validation
+from bitsearch.runs.pareto import validation_rank
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.runs.resume import first_difference
 from bitsearch.runs.sweep import write_sweep
-from bitsearch.runs.test_accuracy import evaluate_test_split, read_correct, record_correct
+from bitsearch.runs.test_accuracy import evaluate_test_split, read_rows, record_rows
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import object_checksum, objects_of, space_of
 from bitsearch.study.result import SearchResult
@@ -135,7 +136,7 @@ def _check_alike(first: RunFolder, other: RunFolder) -> None:
     objects = ours.space.network.endswith(OBJECT) or ours.space.data.endswith(OBJECT)
     if objects and ours.full_precision.validation != theirs.full_precision.validation:
         # All that a folder knows of data that were objects.
-        refuse("the same network has another accuracy in each, so that their validation data differ")
+        refuse("the same network has another score in each, so that their validation data differ")
 
 
 def _shapes(folder: RunFolder) -> dict[str, list[int]]:
@@ -204,7 +205,8 @@ def _join(folders: Sequence[RunFolder], settings: RunSettings, merged: RunFolder
                     )
             outcomes = [budget.outcome(plan.costs[budget.metric]) for budget in settings.budgets]
             if settings.goal is not None and full_precision.validation is not None:
-                outcomes.append(settings.goal.outcome(full_precision.validation, plan.accuracy.validation or 0.0, 0.0))
+                reference = full_precision.score.rank(full_precision.validation)
+                outcomes.append(settings.goal.outcome(reference, validation_rank(plan), 0.0))
             merged.write_plan(
                 plan.model_copy(
                     update={
@@ -216,7 +218,7 @@ def _join(folders: Sequence[RunFolder], settings: RunSettings, merged: RunFolder
         if folder is best:
             rows[folder.full_precision_weights.stem] = merged.full_precision_weights.stem
         for path, correct in ((folder.test_file, merged.test_file), (folder.validation_file, merged.validation_file)):
-            tables[correct] |= {rows[row]: samples for row, samples in read_correct(path).items() if row in rows}
+            tables[correct] |= {rows[row]: samples for row, samples in read_rows(path).items() if row in rows}
         numbers = {plan.provenance.trial for plan in plans}
         for event in folder.log():
             trial = event.get("trial")
@@ -229,7 +231,7 @@ def _join(folders: Sequence[RunFolder], settings: RunSettings, merged: RunFolder
         if len({len(samples) for samples in table.values()}) > 1:
             raise InputError(f"the runs cannot be merged: their {path.stem} splits have different numbers of samples")
         if table:
-            record_correct(path, table)
+            record_rows(path, table)
 
 
 def _copy_weights(source: Path, target: Path) -> None:

@@ -4,20 +4,22 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import optuna
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from bitsearch.cost import Budget
 from bitsearch.layers.weights import save_weights
-from bitsearch.plan import DROP, Accuracy, Baseline, BitPlan, BudgetOutcome, Provenance, Unquantized
+from bitsearch.plan import DROP, Baseline, BitPlan, BudgetOutcome, Provenance, Unquantized
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import standard_error
+from bitsearch.runs.pareto import score_column, validation_rank, validation_score
 from bitsearch.runs.plan_names import trial_name
-from bitsearch.runs.progress import Progress
+from bitsearch.runs.progress import Progress, logged
+from bitsearch.score import measured
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.front import FrontAxis
 from bitsearch.study.jobs import Allocate, Trained, TrainUniform
@@ -27,7 +29,7 @@ from bitsearch.study.sampler import suggest, suggest_target
 from bitsearch.study.study import UNIFORM, add_intermediate
 from bitsearch.study.trial_roles import Assignment
 from bitsearch.train.epoch_record import EpochRecord
-from bitsearch.train.evaluate import correct_samples
+from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
 from bitsearch.version import __version__
 
@@ -36,7 +38,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Objective:
-    """Runs a trial; returns (validation accuracy, cost).
+    """Runs a trial; returns (validation score as :meth:`bitsearch.score.Score.rank` has it, cost).
 
     Every trial starts from the same full-precision network and sees the batches in the same order, so that what
     distinguishes two trials is their allocation.
@@ -95,17 +97,18 @@ class Objective:
         if self.artifacts is not None:
             for number in numbers:
                 self.artifacts.upload(trial, self.folder.plan_file(number), self.folder.weights_file(number))
-        accuracy, cost = self._values(result)
+        values = self._values(result)
+        score, cost = validation_score(result), values[1]
         self.folder.append_log(
             {
                 "event": "finished",
                 "trial": trial.number,
-                "validation_accuracy": accuracy,
+                score_column(result.measured.score, "validation"): score,
                 self.folder.settings.metric: cost,
             }
         )
-        self.progress.trial_done(label, accuracy, cost)
-        return accuracy, cost
+        self.progress.trial_done(label, score, cost)
+        return values
 
     def _repeated(self, trial: optuna.Trial, job: Allocate) -> BitPlan | None:
         """The plan of an earlier trial with the same training, written as this one's; None if it has to be trained."""
@@ -132,7 +135,9 @@ class Objective:
         checkpoint = self.folder.checkpoint_file(assignment.origin)
 
         def on_epoch(record: EpochRecord) -> None:
-            self.folder.append_log({"event": "epoch", "trial": trial.number, **vars(record)})
+            self.folder.append_log(
+                {"event": "epoch", "trial": trial.number, **logged(record, self.task.learning_task.score)}
+            )
             self.progress.epoch(record)
 
         def starts_anew(reason: str) -> None:
@@ -146,8 +151,7 @@ class Objective:
         return self.processes.do(job, on_epoch, checkpoint_file=checkpoint, misfit=starts_anew)
 
     def _values(self, plan: BitPlan) -> tuple[float, float]:
-        assert plan.accuracy.validation is not None
-        return plan.accuracy.validation, plan.costs[self.folder.settings.metric]
+        return validation_rank(plan), plan.costs[self.folder.settings.metric]
 
     def _excess(self, plan: BitPlan) -> dict[str, float]:
         """By metric, how far the cost is above the tightest limit; below zero within it. So of an accuracy goal."""
@@ -183,22 +187,28 @@ class Objective:
         assert settings.full_precision.validation is not None
         error = 0.0
         if settings.goal.errors:
-            right = correct_samples(trained.network, self.task.splits.validation, self.task.space.training.at_once)
-            error = standard_error(self._reference, right.numpy())
-        return [settings.goal.outcome(settings.full_precision.validation, trained.accuracy, error)]
+            error = standard_error(self._reference, self._row(trained.network))
+        rank = settings.full_precision.score.rank
+        return [settings.goal.outcome(rank(settings.full_precision.validation), rank(trained.score), error)]
 
     @cached_property
-    def _reference(self) -> NDArray[np.bool_]:
-        """Which validation samples full precision gets right."""
+    def _reference(self) -> NDArray[Any]:
+        """What full precision gets right of validation."""
+        return self._row(self.processes.network)
+
+    def _row(self, network: nn.Module) -> NDArray[Any]:
         at_once, validation = self.task.space.training.at_once, self.task.splits.validation
-        right: NDArray[np.bool_] = correct_samples(self.processes.network, validation, at_once).numpy()
-        return right
+        row: NDArray[Any] = score_row(network, validation, at_once, self.task.learning_task).numpy()
+        return row
 
     def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
         settings, space = self.folder.settings, self.task.space
         layers, model = trained.network.layer_plans, self.task.model
         costs = model.costs(layers, trained.activity)
-        return BitPlan(
+        scores = measured(
+            self.task.learning_task.score, validation=trained.score, soft_validation=trained.network.soft_accuracy
+        )
+        plan = BitPlan(
             space=space.name,
             network=space.network,
             target=model.target.name,
@@ -210,7 +220,6 @@ class Objective:
                 for layer in model.unquantized
             },
             costs=costs,
-            accuracy=Accuracy(validation=trained.accuracy, soft_validation=trained.network.soft_accuracy),
             provenance=Provenance(
                 bitsearch=__version__,
                 torch=torch.__version__,
@@ -221,3 +230,4 @@ class Objective:
                 split_seed=space.split_seed,
             ),
         )
+        return plan.with_measured(scores)

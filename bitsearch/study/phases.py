@@ -10,12 +10,12 @@ from torch import nn
 from bitsearch.cost import Budget
 from bitsearch.data.class_counts import class_counts
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import Accuracy
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.one_standard_error import record_validation
-from bitsearch.runs.progress import Progress
+from bitsearch.runs.progress import Progress, logged
 from bitsearch.runs.sweep import write_sweep
 from bitsearch.runs.test_accuracy import evaluate_test_split
+from bitsearch.score import measured
 from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
 from bitsearch.study.objective import Objective
 from bitsearch.study.plan_study import plan_study
@@ -62,7 +62,7 @@ def prepare(
     folder.clear_drafts()
     command = settings.command
     if not folder.settings_file.is_file():
-        classes = {"validation": class_counts(task.splits, "validation")}
+        classes = {"validation": class_counts(task.splits, "validation")} if task.learning_task.has_classes else {}
         folder.append_log(
             {"event": "data", "trial": None, "phase": "data", "samples": task.splits.sizes, "classes": classes}
         )
@@ -80,6 +80,7 @@ def prepare(
             # It may have been killed between its end and the end of its checkpoint.
             folder.forget_checkpoint(first_number(trial))
     space = task.space
+    progress.score = task.learning_task.score
     progress.converted(task.conversion())
     network, activity = None, None
     counted = [*budgets, Budget(settings.metric, "axis", 0.0)]
@@ -106,7 +107,7 @@ def prepare(
         folder.write_settings(folder.settings.model_copy(update={"command": command}))
     progress.started(folder.path, study_plan.total, done)
     network = network or full_precision(folder, processes, progress)
-    study_plan = study_plan.up_to(folder.settings.full_precision.validation)
+    study_plan = study_plan.up_to(folder.settings.full_precision)
     if shared is not None:
         shared.publish(folder.settings, study_plan, folder.full_precision_weights)
     study.sampler = TrialSampler(space, settings.seed, study_plan)
@@ -140,18 +141,20 @@ def full_precision(folder: RunFolder, processes: ProcessGroup, progress: Progres
         load_pretrained(processes, folder.full_precision_weights, settings.signed_input)
         return processes.network
     progress.trial("full precision", processes.task.space.training.full_precision_epochs)
+    score = processes.task.learning_task.score
 
     def on_epoch(record: EpochRecord) -> None:
-        folder.append_log({"event": "epoch", "trial": None, **vars(record)})
+        folder.append_log({"event": "epoch", "trial": None, **logged(record, score)})
         progress.epoch(record)
 
     checkpoint = folder.checkpoint_file(None)
     trained = processes.do(TrainFullPrecision(), on_epoch, checkpoint_file=checkpoint, misfit=progress.note)
     save_weights(processes.network, folder.full_precision_weights)
-    measured = {"full_precision": Accuracy(validation=trained.accuracy), "signed_input": trained.signed_input}
-    folder.write_settings(settings.model_copy(update=measured))
+    reference = measured(score, validation=trained.score)
+    update = {"full_precision": reference, "signed_input": trained.signed_input}
+    folder.write_settings(settings.model_copy(update=update))
     folder.forget_checkpoint(None)
-    progress.trial_done("full precision", trained.accuracy, None)
+    progress.trial_done("full precision", trained.score, None)
     return processes.network
 
 

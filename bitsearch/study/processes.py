@@ -98,7 +98,10 @@ class ProcessGroup:
     def _session(self, on_epoch: OnEpoch, checkpoint: Checkpoint) -> TrainingSession:
         # There is none before a job has made it.
         teacher = getattr(self, "network", None)
-        return TrainingSession(self.task.splits, self.task.space.training, on_epoch, checkpoint, self.fabric, teacher)
+        task = self.task
+        return TrainingSession(
+            task.splits, task.space.training, on_epoch, checkpoint, self.fabric, teacher, task.learning_task
+        )
 
     def can_continue(self, error: BaseException) -> bool:
         """Whether all processes are still there after a job has failed with ``error`` in the leader."""

@@ -53,12 +53,8 @@ def copy_result(
     if not plan_file.is_file() or not weights_file.is_file():
         return None
     plan = folder.plan(earlier.number)
-    plan = plan.model_copy(
-        update={
-            "accuracy": plan.accuracy.model_copy(update={"test": None}),
-            "provenance": plan.provenance.model_copy(update={"trial": number}),
-        }
-    )
+    plan = plan.with_measured(plan.measured.model_copy(update={"test": None}))
+    plan = plan.model_copy(update={"provenance": plan.provenance.model_copy(update={"trial": number})})
     for event in folder.log():
         if event.get("event") == "measured" and event.get("trial") == earlier.number:
             folder.append_log({name: value for name, value in event.items() if name != "time"} | {"trial": number})

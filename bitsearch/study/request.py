@@ -100,6 +100,8 @@ def resolve(
     goal = _goal(max_drop, minimize, objective, sweep, space)
     task = load_task(space, seed=seed, device=device, objects=objects)
     space, model = task.space, task.model
+    if goal is not None:
+        goal.check(task.learning_task.score)
     bare = check_metric(metric or space.metric, model.target)
     stops = [] if sweep is None else parse_sweep(sweep, bare, model, space.baseline)
     budgets = _budgets(budget, bare, stops, task)

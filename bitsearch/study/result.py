@@ -17,7 +17,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.registry import OBJECT
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
-from bitsearch.runs.pareto import to_dataframe
+from bitsearch.runs.pareto import to_dataframe, validation_rank
 from bitsearch.runs.rebuild import rebuild
 from bitsearch.runs.sweep import sweep_table
 from bitsearch.runs.test_accuracy import verdict_of
@@ -48,7 +48,7 @@ class SearchResult:
 
     @property
     def best(self) -> BitPlan:
-        """The plan with the best validation accuracy that meets the budget."""
+        """The plan with the best validation score that meets the budget."""
         return self.folder.chosen()
 
     @property
@@ -81,9 +81,9 @@ class SearchResult:
 
     @property
     def uniform(self) -> list[BitPlan]:
-        """The uniform baselines, best validation accuracy first."""
+        """The uniform baselines, best validation score first."""
         plans = [plan for plan in self.folder.plans() if plan.provenance.method == "uniform"]
-        return sorted(plans, key=lambda plan: -(plan.accuracy.validation or 0.0))
+        return sorted(plans, key=lambda plan: -validation_rank(plan))
 
     def network(self, trial: int | None = None, *, trust: bool = False) -> nn.Module:
         """The quantized network of a plan with its trained weights, in evaluation mode on the CPU.
@@ -99,7 +99,7 @@ class SearchResult:
         return self._rebuilt(trial, trust)[0]
 
     def evaluate(self, samples: Any, trial: int | None = None, *, trust: bool = False) -> float:
-        """Share of samples that a plan's network classifies rightly.
+        """The score of a plan's network, such as the share of samples that it classifies rightly.
 
         Args:
             samples: a data set or a loader, as the search was given; frames of a data set are its samples' first axis.
@@ -129,7 +129,7 @@ class SearchResult:
         return Path(path)
 
     def plot(self) -> "go.Figure":
-        """The front as a plotly figure: every trial's accuracy against its cost, the chosen plan and the budgets."""
+        """The front as a plotly figure: every trial's score against its cost, the chosen plan and the budgets."""
         # By the public interface: the report stands above the study.
         from bitsearch import plot_front
 

@@ -11,6 +11,7 @@ from itertools import takewhile
 from optuna.trial import FrozenTrial, TrialState
 
 from bitsearch.plan import UniformBits
+from bitsearch.score import Accuracy, Measured
 from bitsearch.space import SearchSpace
 from bitsearch.study.front import FrontAxis
 from bitsearch.study.narrowing import narrow
@@ -47,12 +48,16 @@ class StudyPlan:
         """Of both roles."""
         return self.searched + self.baselines
 
-    def up_to(self, accuracy: float | None) -> "StudyPlan":
-        """With the front's end at what full precision has."""
-        if self.front is None or accuracy is None:
+    def up_to(self, full_precision: Measured) -> "StudyPlan":
+        """With the front's end at what full precision has.
+
+        What guessing would have is known of accuracy; other scores are taken to begin at zero, errors at twice theirs.
+        """
+        if self.front is None or full_precision.validation is None:
             return self
-        least = min(self.front.least, accuracy)
-        return replace(self, front=self.front.model_copy(update={"least": least, "most": accuracy}))
+        most = full_precision.score.rank(full_precision.validation)
+        guess = self.front.least if isinstance(full_precision, Accuracy) else most - abs(most)
+        return replace(self, front=self.front.model_copy(update={"least": min(guess, most), "most": most}))
 
     def aim(self, role: str, attempt: int) -> tuple[bool, int]:
         """(True if the ``attempt``-th trial of a role goes along the front, how many like it come before).

@@ -13,7 +13,7 @@ class EpochRecord:
     epochs: int
     loss: float
     """Mean training loss, penalties not included."""
-    validation_accuracy: float
+    validation_score: float
     measures: dict[str, float] = field(default_factory=dict)
     """What the callbacks measured: cost, mean bits, renewals."""
     micro_batch: int | None = None

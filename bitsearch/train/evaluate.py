@@ -1,4 +1,4 @@
-"""Measuring a network: accuracy, and how often its neurons fire."""
+"""Measuring a network: its score, and how often its neurons fire."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,51 +16,98 @@ from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import ArrivalObserver, Observer, QuantizedLayer
-from bitsearch.train.predict import predict
+from bitsearch.train.predict import over_steps, predict, run
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
+from bitsearch.train.tasks.scores import OwnScore, TopAccuracy, finite
 
 
 @torch.no_grad()
-def correct_samples(network: nn.Module, samples: Samples, batch_size: int) -> Tensor:
-    """Which samples have their label as the largest logit, bool ``[N]`` on the CPU; modes stay as they were."""
-    device = next(network.parameters()).device
+def score_row(network: nn.Module, samples: Samples, batch_size: int, task: LearningTask = CLASSIFICATION) -> Tensor:
+    """What a run keeps of a network's score on its test samples; modes stay as they were.
+
+    Bool ``[N]`` of accuracy: which samples are right. Of other scores float64: the score, and its bootstrap replicates
+    where it is a sum over samples.
+    """
+    scoring = task.scoring
     with eval_mode(network):
-        correct = [
-            _correct(network, inputs.to(device), labels.to(device)) for inputs, labels in batches(samples, batch_size)
-        ]
-    return torch.cat(correct).cpu()
+        pairs = _pairs(network, samples, batch_size, task)
+        if isinstance(scoring, TopAccuracy):
+            return torch.cat([scoring.correct(outputs, targets) for outputs, targets in pairs])
+        if scoring.additive:
+            states = torch.cat([scoring.each(outputs, targets) for outputs, targets in pairs])
+        else:
+            outputs, targets = _together(pairs)
+            states = scoring.each(outputs, targets) if isinstance(scoring, OwnScore) else torch.empty(0, 2)
+            if not len(states):
+                return torch.tensor([finite(scoring.of_all(outputs, targets), scoring.score, len(targets))]).double()
+    return scoring.row(states)
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, samples: Samples, batch_size: int, *, shared: bool = False) -> float:
-    """Share of samples whose largest logit is their label; modes stay as they were.
+def evaluate(
+    network: nn.Module,
+    samples: Samples,
+    batch_size: int,
+    *,
+    shared: bool = False,
+    task: LearningTask = CLASSIFICATION,
+) -> float:
+    """The task's score, by default the share of samples whose largest logit is their label; modes stay as they were.
 
     ``shared``: all processes call this, each measures its share, and all get the same result.
+
+    Raises:
+        InputError: the score is not a finite number.
     """
-    device = next(network.parameters()).device
-    correct = torch.zeros((), dtype=torch.long, device=device)
-    share = (rank(), world_size()) if shared else (0, 1)
+    scoring = task.scoring
+    share = (rank(), world_size()) if shared and scoring.additive else (0, 1)
     with eval_mode(network):
-        for inputs, labels in batches(samples, batch_size, share=share):
-            correct += _correct(network, inputs.to(device), labels.to(device)).sum()
+        pairs = _pairs(network, samples, batch_size, task, share)
+        if scoring.additive:
+            sums = torch.stack([scoring.states(outputs, targets) for outputs, targets in pairs]).sum(0)
+            value = scoring.value(_summed(sums, network) if shared else sums)
+        else:
+            value = scoring.of_all(*_together(pairs))
     warn_of_clipped(network)
-    return int(all_reduce_sum(correct) if shared else correct) / len(samples)  # type: ignore[arg-type]
+    return finite(value, scoring.score, len(samples))  # type: ignore[arg-type]
 
 
-def _correct(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Bool ``[N]``; InputError where the logits are not one row a sample, since they would be repeated to fit."""
-    logits = predict(network, inputs)
-    if len(logits) != len(labels):
-        raise InputError(f"the network returns {len(logits)} rows of logits for {len(labels)} samples; give one each")
-    return logits.argmax(-1) == labels
+def _pairs(
+    network: nn.Module, samples: Samples, batch_size: int, task: LearningTask, share: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(outputs, targets) of all batches, on the CPU."""
+    device = next(network.parameters()).device
+    for inputs, targets in batches(samples, batch_size, share=share):
+        outputs = over_steps(predict(network, inputs.to(device), task.form), task.form).float().cpu()
+        if len(outputs) != len(targets):
+            # They would be repeated to fit.
+            rows = f"{len(outputs)} rows of {task.form.words}"
+            raise InputError(f"the network returns {rows} for {len(targets)} samples; give one each")
+        yield outputs, targets.cpu()
+
+
+def _together(pairs: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    outputs, targets = zip(*pairs, strict=True)
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def _summed(sums: Tensor, network: nn.Module) -> Tensor:
+    """Over all processes, on the device that their backend speaks of."""
+    return all_reduce_sum(sums.to(next(network.parameters()).device)).cpu()
 
 
 def evaluate_with_activity(
-    network: QuantizedNetwork, samples: Samples, batch_size: int, *, shared: bool = False
+    network: QuantizedNetwork,
+    samples: Samples,
+    batch_size: int,
+    *,
+    shared: bool = False,
+    task: LearningTask = CLASSIFICATION,
 ) -> tuple[float, SpikeStatistics]:
-    """(accuracy, what spikes were counted over all samples and time steps); ``shared`` as for :func:`evaluate`."""
+    """(score, what spikes were counted over all samples and time steps); as for :func:`evaluate`."""
     with _counted(network) as counts:
-        accuracy = evaluate(network, samples, batch_size, shared=shared)
-    return accuracy, _activity(network, counts, shared)
+        score = evaluate(network, samples, batch_size, shared=shared and task.scoring.additive, task=task)
+    return score, _activity(network, counts, shared and task.scoring.additive)
 
 
 @torch.no_grad()
@@ -79,7 +126,7 @@ def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = F
     """
     with _counted(network) as counts, eval_mode(network):
         for inputs in parts:
-            predict(network, inputs)
+            run(network, inputs)
     return _activity(network, counts, shared)
 
 

@@ -59,7 +59,7 @@ class SoftSteps(Callback):
         for soft in self._soft:
             soft.soft_in_evaluation = True
         try:
-            return self.session.accuracy(self.network)
+            return self.session.score(self.network)
         finally:
             for soft in self._soft:
                 soft.soft_in_evaluation = False

@@ -1,5 +1,6 @@
 """Whether the training inputs are ever below zero, of data that are read one by one: seen while they are read first."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class InputSigns(Callback):
         """Go on from there."""
         self.least = state["least"]
 
-    def before_batch(self, *parts: Tensor) -> None:
+    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
         """Look at the batch."""
         for part in parts:
             least = part.amin()

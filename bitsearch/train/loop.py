@@ -31,6 +31,7 @@ from bitsearch.train.predict import predict
 from bitsearch.train.schedule import make_schedule
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.state import GeneratorState, NetworkState, Stateful, seed_epoch
+from bitsearch.train.tasks import LearningTask
 from bitsearch.train.weight_average import WeightAverage
 
 
@@ -49,16 +50,16 @@ class Callback:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
 
-    def before_batch(self, *parts: Tensor) -> None:
+    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
         """Before a batch is trained on: its inputs, in several parts if all are too many at once.
 
-        They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis.
+        They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis; ``targets`` are those of every part.
         """
 
-    def after_forward(self, logits: Tensor) -> None:
-        """Between the batch's forward pass, which gave ``logits`` (``[N, classes]``), and its backward pass."""
+    def after_forward(self, outputs: Tensor) -> None:
+        """Between the batch's forward pass, which gave ``outputs`` (``[N, ...]``), and its backward pass."""
 
-    def part_loss(self, loss: Tensor, inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def part_loss(self, loss: Tensor, inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
         """What is minimized on a part of a batch, summed over its samples, where it is not the task's ``loss``."""
         return loss
 
@@ -140,7 +141,7 @@ def train(
     share = (fabric.global_rank, fabric.world_size)
     through_time = training.membrane_gradient == "through_time"
     with shared_batch_norm(network), gradients_through_time() if through_time else nullcontext():
-        batch_loss, stepper = fabric.setup(_BatchLoss(network, callbacks, mixup), optimizer)
+        batch_loss, stepper = fabric.setup(_BatchLoss(network, session.task, callbacks, mixup), optimizer)
         for epoch in range(done + 1, epochs + 1):
             seed_epoch(seed, epoch, fabric.global_rank)
             network.train()
@@ -187,12 +188,13 @@ def train(
                 for callback in callbacks:
                     measures |= callback.after_epoch(epoch, mean)
                 if session.on_epoch is not None or stopping is not None:
-                    accuracy = evaluate(network, splits.validation, micro.size or training.batch_size, shared=True)
-                stopped = stopping is not None and stopping.after_epoch(accuracy)
+                    at_once = micro.size or training.batch_size
+                    score = evaluate(network, splits.validation, at_once, shared=True, task=session.task)
+                stopped = stopping is not None and stopping.after_epoch(session.task.score.rank(score))
             if session.on_epoch is not None:
                 bits = _bits(network)
                 new, bits_before = [] if bits == bits_before else bits, bits
-                session.on_epoch(EpochRecord(phase, epoch, epochs, mean, accuracy, measures, micro.size, new))
+                session.on_epoch(EpochRecord(phase, epoch, epochs, mean, score, measures, micro.size, new))
             if epoch == epochs or stopped:
                 average.apply()
                 if stopping is not None:
@@ -200,6 +202,11 @@ def train(
                 if checkpoints is not None:
                     checkpoints.keep(lasting, epochs)
                 break
+                at_once = micro.size or training.batch_size
+                score = evaluate(network, splits.validation, at_once, shared=True, task=session.task)
+                bits = _bits(network)
+                new, bits_before = [] if bits == bits_before else bits, bits
+                session.on_epoch(EpochRecord(phase, epoch, epochs, mean, score, measures, micro.size, new))
             if checkpoints is not None:
                 checkpoints.keep(lasting | passing, epoch)
 
@@ -207,21 +214,21 @@ def train(
 class _BatchLoss(nn.Module):
     """The loss of a part of a batch: as a module, so that all of its gradients are averaged over the processes."""
 
-    def __init__(self, network: nn.Module, callbacks: Sequence[Callback], mixup: Mixup) -> None:
+    def __init__(self, network: nn.Module, task: LearningTask, callbacks: Sequence[Callback], mixup: Mixup) -> None:
         super().__init__()
-        self.network, self.callbacks, self.mixup = network, callbacks, mixup
+        self.network, self.task, self.callbacks, self.mixup = network, task, callbacks, mixup
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
         """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
-        logits = predict(self.network, inputs)
+        outputs = predict(self.network, inputs, self.task.form)
         # Half precision is for the network.
         with torch.autocast(inputs.device.type, enabled=False):
             for callback in self.callbacks:
-                callback.after_forward(logits)
-            task_loss = self.mixup.loss(_summed_cross_entropy, working_precision(logits), labels)
+                callback.after_forward(outputs)
+            task_loss = self.mixup.loss(self.task.loss.summed, working_precision(outputs), labels)
             loss = task_loss
             for callback in self.callbacks:
-                loss = callback.part_loss(loss, inputs, logits, labels)
+                loss = callback.part_loss(loss, inputs, outputs, labels)
             loss, task_loss = loss / share, task_loss / share
             for callback in self.callbacks if last else ():
                 penalty = callback.penalty()
@@ -237,8 +244,9 @@ def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part],
     total_loss: Tensor | None = None
     try:
         with fabric.autocast():
+            targets = [batch_loss.mixup.first(labels) for _, labels in parts]
             for callback in batch_loss.callbacks:
-                callback.before_batch(*(inputs for inputs, _ in parts))
+                callback.before_batch(*(inputs for inputs, _ in parts), targets=targets)
         for number, (inputs, labels) in enumerate(parts, start=1):
             last = number == len(parts)
             with fabric.no_backward_sync(batch_loss, enabled=not last):
@@ -254,7 +262,3 @@ def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part],
 def _bits(network: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
     plans = network.layer_plans.values() if isinstance(network, QuantizedNetwork) else ()
     return [(plan.weight_bits, plan.spike_bits) for plan in plans]
-
-
-def _summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -33,6 +33,10 @@ class Mixup:
         mixed = torch.lerp(inputs.index_select(self.batch_axis, partners), inputs, self.share)
         return mixed, torch.stack([labels, labels[partners]], dim=1)
 
+    def first(self, labels: Tensor) -> Tensor:
+        """The label of every sample that is not its partner's."""
+        return labels if self.alpha is None else labels[:, 0]
+
     def loss(self, loss: Loss, outputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of mixed samples, or of a part of them."""
         if self.alpha is None:

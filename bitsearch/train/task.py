@@ -26,6 +26,7 @@ from bitsearch.space import SearchSpace
 from bitsearch.train.device import find_device
 from bitsearch.train.optimizer import check_optimizer
 from bitsearch.train.output_check import check_outputs
+from bitsearch.train.tasks import LearningTask, make_learning_task, targets_of
 
 EXAMPLES = 32
 """Training samples that the network is traced with."""
@@ -45,6 +46,8 @@ class Task:
     signed_input: bool | None
     """Whether inputs may be below zero, as declared or as all training samples are; None where the examples alone tell,
     since the others are read one by one."""
+    learning_task: LearningTask
+    """Loss and score."""
     untrained: nn.Module
     """The float network before it is trained, on the CPU: with fresh weights of the task's seed, or those of the
     space's file. It was checked and traced, and stays so."""
@@ -100,7 +103,7 @@ def load_task(
     check_first_layer(space.first_layer, target)
     torch_device = find_device(device)
     if objects is None:
-        splits = load_data(space.data, space.data_options, split_seed=space.split_seed)
+        splits = load_data(space.data, space.data_options, split_seed=space.split_seed, targets=targets_of(space.task))
     else:
         splits = objects.splits
     space = _with_frames(space, splits.frames, target)
@@ -115,9 +118,10 @@ def load_task(
         network = objects.network
     if space.weights is not None:
         load_trained_weights(network, Path(space.weights))
-    check_outputs(network, splits, space.network)
+    examples, targets = splits.examples(EXAMPLES)
+    learning_task = make_learning_task(space.task, splits.classes, targets.dim() - 1)
+    check_outputs(network, splits, space.network, learning_task)
     check_optimizer(network, space.training)
-    examples, _ = splits.examples(EXAMPLES)
     signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input
     layers = trace(
         network,
@@ -129,7 +133,7 @@ def load_task(
     )
     model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
     rules = AllowedBits.make(model, space.choices, space.first_layer)
-    return Task(space, splits, model, rules, torch_device, examples, signed, network)
+    return Task(space, splits, model, rules, torch_device, examples, signed, learning_task, network)
 
 
 def _with_frames(space: SearchSpace, frames: int | None, target: Target) -> SearchSpace:

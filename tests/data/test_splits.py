@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import Subset, TensorDataset
 
 from bitsearch.data import Splits, batches
-from bitsearch.data.splits import NO_LABEL
+from bitsearch.data.targets import NO_LABEL
 
 
 def test_batches_of_event_data_are_time_first():

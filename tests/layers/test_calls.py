@@ -15,8 +15,9 @@ from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import Accuracy, Baseline, BitPlan, LayerPlan, Provenance, UniformBits
+from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance, UniformBits
 from bitsearch.quant.recomputation import recomputed_operands
+from bitsearch.score import Accuracy
 
 T = 4
 WIDE = UniformBits(weight_bits=8, spike_bits=8, time_steps=T)

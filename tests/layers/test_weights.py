@@ -12,7 +12,8 @@ import bitsearch
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import Accuracy, LayerPlan
+from bitsearch.plan import LayerPlan
+from bitsearch.score import Accuracy
 
 
 def quantized(seed=0, weight_bits=3, width=4):

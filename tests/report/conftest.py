@@ -8,8 +8,9 @@ import pytest
 
 from bitsearch.cost import Budget, Target
 from bitsearch.cost.metrics import METRICS, Bits, Geometry
-from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
+from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
 from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.score import Accuracy
 from bitsearch.space import SearchSpace
 
 MACS = np.array([9216.0, 73728.0, 147456.0, 73728.0, 640.0])

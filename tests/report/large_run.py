@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from bitsearch.cost import Budget, Target
-from bitsearch.plan import Accuracy
 from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.score import Accuracy
 from bitsearch.space import SearchSpace
 
 BUDGET = Budget(metric="bit_budget", requested="4x", limit=16.0)

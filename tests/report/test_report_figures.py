@@ -185,7 +185,7 @@ def test_curves_run_through_the_phases(run_folder, make_record):
     found = details(run_folder, run_folder.chosen(), ordered)["curves"]
     assert found["turns"] == [2.5]
     assert found["lines"]["loss"] == [0.02, 0.02, None]
-    assert found["lines"]["validation_accuracy"] == [98.0, 98.0, None]
+    assert found["lines"]["validation_score"] == [98.0, 98.0, None]
     assert found["lines"]["renewals"] == [2, 3, 0]
     assert found["bits"] == [[[8, 4], [8, 4], [8, 3]], [[8, 3], [8, 3], [8, 4]], [[1, 2], [1, 2], [1, 1]]]
     assert found["text"][2] == "fine-tune, epoch 3"
@@ -218,7 +218,7 @@ def test_study_figures_hold_their_numbers():
     heat = correlation_figure(table)
     assert [list(row) for row in heat.data[0].z] == [[0.5], [None]]
     assert list(heat.layout.yaxis.ticktext) == ["a", "&lt;b&gt;"]
-    assert [trace.meta for trace in curves_figure(["a"]).data[:2]] == ["loss", "validation_accuracy"]
+    assert [trace.meta for trace in curves_figure(["a"]).data[:2]] == ["loss", "validation_score"]
 
 
 def test_of_many_layers_not_every_one_is_named():

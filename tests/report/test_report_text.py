@@ -16,7 +16,7 @@ def plain(written):
 
 @pytest.mark.parametrize(("share", "expected"), [(0.98056, "98.06 %"), (1.0, "100.00 %"), (0.0, "0.00 %"), (None, "—")])
 def test_accuracy(share, expected):
-    assert plain(text.accuracy(share)) == expected
+    assert plain(text.score_text(share)) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
+from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
+from bitsearch.score import Accuracy
 
 LIMIT = 10.0
 

@@ -150,8 +150,8 @@ def test_a_plan_in_its_run_learns_from_the_runs_full_precision(finished_run, cop
     folder, teachers = copied(finished_run).folder, []
 
     class Watched(DistillationLoss):
-        def __init__(self, teacher, settings):
-            super().__init__(teacher, settings)
+        def __init__(self, teacher, settings, task):
+            super().__init__(teacher, settings, task)
             teachers.append((teacher.state_dict(), settings))
 
     monkeypatch.setattr("bitsearch.train.distillation.DistillationLoss", Watched)
@@ -165,9 +165,9 @@ def test_a_plan_in_its_run_learns_from_the_runs_full_precision(finished_run, cop
 def test_no_more_samples_are_measured_at_once_than_a_micro_batch_has(plan, monkeypatch):
     sizes = []
 
-    def counting(network, inputs):
+    def counting(network, inputs, form):
         sizes.append(len(inputs))
-        return predict(network, inputs)
+        return predict(network, inputs, form)
 
     for module in ("evaluate", "loop"):
         monkeypatch.setattr(f"bitsearch.train.{module}.predict", counting)

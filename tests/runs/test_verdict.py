@@ -5,11 +5,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bitsearch.errors import InputError
-from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
+from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.runs.verdict import judge
+from bitsearch.score import Accuracy
 from bitsearch.text import SPACE
 
 
@@ -120,7 +121,7 @@ def test_a_run_keeps_which_test_samples_were_right(finished_run):
 
 
 @pytest.mark.parametrize(
-    "content", [b"not safetensors", {"trial-0000": np.zeros((3, 2), bool)}, {"trial-0000": np.zeros(3)}]
+    "content", [b"not safetensors", {"trial-0000": np.zeros((3, 2), bool)}, {"trial-0000": np.zeros(3, int)}]
 )
 def test_a_damaged_table_is_named(finished_run, tmp_path, content):
     import shutil

@@ -5,7 +5,8 @@ import optuna
 import pytest
 from scipy.stats import spearmanr
 
-from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
+from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
+from bitsearch.score import Accuracy
 from bitsearch.study.analysis import hypervolumes, importances, layer_correlations, spreads
 
 
@@ -105,5 +106,5 @@ def test_spreads_are_over_each_seeds_best_plan_within_the_budget():
     ]
     (found,) = spreads(plans, "m")
     assert (found.method, found.requested, found.seeds) == ("adaptive", "m=4x", 2)
-    assert found.accuracy == pytest.approx((0.85, 0.1 / math.sqrt(2)))
+    assert found.score == pytest.approx((0.85, 0.1 / math.sqrt(2)))
     assert found.costs["m"] == pytest.approx((12, 4 / math.sqrt(2)))

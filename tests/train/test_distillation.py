@@ -8,7 +8,7 @@ from small_network import part
 from torch import nn
 
 from bitsearch.allocate.learnable import quantize
-from bitsearch.data.splits import NO_LABEL
+from bitsearch.data.targets import NO_LABEL
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation

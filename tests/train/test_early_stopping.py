@@ -44,7 +44,7 @@ def test_a_training_ends_early_with_its_best_epoch(fresh_network, splits, tmp_pa
     with Checkpoint(path) as checkpoint:
         session = TrainingSession(splits, Training(batch_size=128), on_epoch, checkpoint)
         loop.train(network, session, epochs=5, seed=0, phase="a", patience=2)
-    assert [record.validation_accuracy for record in records] == SCORES[:4]
+    assert [record.validation_score for record in records] == SCORES[:4]
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in kept[1].items())
     # Started again it has ended, and has the same weights.
     again = fresh_network()
@@ -60,4 +60,4 @@ def test_the_best_epoch_is_measured_with_the_average(fresh_network, splits):
     training = Training(batch_size=64, ema=0.8)
     session = TrainingSession(splits, training, on_epoch=records.append)
     loop.train(network, session, epochs=4, seed=0, phase="", patience=4)
-    assert session.accuracy(network) == max(record.validation_accuracy for record in records)
+    assert session.score(network) == max(record.validation_score for record in records)

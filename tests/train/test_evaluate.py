@@ -11,7 +11,7 @@ from bitsearch.choices import FirstLayer
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
-from bitsearch.train.evaluate import correct_samples, evaluate, evaluate_with_activity, measure_activity
+from bitsearch.train.evaluate import evaluate, evaluate_with_activity, measure_activity, score_row
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_mode_comes_back_after_a_failure(network, splits):
     assert broken.training
 
 
-@pytest.mark.parametrize("measure", [evaluate, correct_samples])
+@pytest.mark.parametrize("measure", [evaluate, score_row])
 def test_one_row_of_logits_is_not_repeated_for_all_samples(measure, network, splits):
     class FirstOnly(nn.Module):
         def __init__(self):

@@ -42,7 +42,7 @@ def tuned(quantized, splits, settings=SOFT, epochs=3, on_epoch=None):
 def test_what_is_left_is_an_ordinary_layer_with_the_hard_accuracy(quantized, splits, weight_bits, granularity):
     records = []
     network = tuned(quantized(weight_bits, granularity), splits, on_epoch=records.append)
-    assert evaluate(network, splits.validation, 64) == records[-1].validation_accuracy
+    assert evaluate(network, splits.validation, 64) == records[-1].validation_score
     assert network.soft_accuracy == records[-1].measures["soft_accuracy"]
     assert [record.measures["temperature"] for record in records] == [10, 20, 30]
     for layer in network.layers.values():

@@ -36,8 +36,8 @@ def test_training_lowers_the_loss_and_reports_every_epoch(fresh_network, splits)
     assert [(record.phase, record.epoch, record.epochs) for record in records] == [("here", n, 4) for n in (1, 2, 3, 4)]
     assert records[-1].loss < records[0].loss
     assert fell(before, sample_losses(network, *splits.train.tensors))
-    assert records[-1].validation_accuracy > guessed(100, 10)
-    assert records[-1].validation_accuracy == evaluate(network, splits.validation, 7)
+    assert records[-1].validation_score > guessed(100, 10)
+    assert records[-1].validation_score == evaluate(network, splits.validation, 7)
 
 
 class Watch(Callback):
@@ -69,7 +69,7 @@ def test_a_quantized_network_recovers_by_training(network, splits, batch):
     train(quantized, TrainingSession(splits, training, on_epoch=records.append), epochs=6, seed=0, phase="")
     assert records[-1].loss < records[0].loss
     assert fell(before, sample_losses(quantized, *splits.train.tensors))
-    assert records[-1].validation_accuracy > guessed(100, 10)
+    assert records[-1].validation_score > guessed(100, 10)
 
 
 @pytest.mark.parametrize("learning_rate", [2e-3, 5e-3])
@@ -116,7 +116,7 @@ class Recorder(Callback):
         self.network, self.fixed = network, penalty
         self.sizes, self.epochs = [], []
 
-    def before_batch(self, inputs):
+    def before_batch(self, inputs, targets):
         self.sizes.append(len(inputs))
 
     def penalty(self):
@@ -168,7 +168,7 @@ def test_annealing_brings_the_learning_rate_to_zero(fresh_network, splits):
         last = []
 
         class Last(Callback):
-            def before_batch(self, inputs, network=network, last=last):
+            def before_batch(self, inputs, targets, network=network, last=last):
                 last.append(network[9 + 1].weight.detach().clone())
 
         train(network, TrainingSession(splits, TRAINING), epochs=2, seed=0, phase="", anneal=anneal, callbacks=[Last()])

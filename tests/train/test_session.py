@@ -12,7 +12,7 @@ def test_a_network_is_measured_on_the_validation_split(network, splits, batch):
     session = TrainingSession(splits, Training(batch_size=32, micro_batch=8))
     quantized = quantize(network, batch[0][:32])
     assert session.measure(quantized) == evaluate_with_activity(quantized, splits.validation, 8)
-    assert session.accuracy(quantized) == evaluate(quantized, splits.validation, 8)
+    assert session.score(quantized) == evaluate(quantized, splits.validation, 8)
 
 
 def test_a_session_brings_its_processes_or_trains_alone(splits):

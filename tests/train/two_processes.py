@@ -176,7 +176,7 @@ def interrupted(fabric):
 def outcome(quantized, records):
     return {
         "losses": [record.loss for record in records],
-        "accuracies": [record.validation_accuracy for record in records],
+        "accuracies": [record.validation_score for record in records],
         "measures": [record.measures for record in records],
         "cost": quantized.model.cost("bit_budget", quantized.layer_plans),
         "plan": {name: plan.model_dump() for name, plan in quantized.layer_plans.items()},

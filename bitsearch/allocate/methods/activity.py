@@ -5,6 +5,7 @@ it is counted anew at three kinds of moment: before anything is trained at few b
 and on the validation split wherever a plan is decided on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class SpikeCounter(Callback):
     def __init__(self, network: QuantizedNetwork, every: int) -> None:
         self.network, self.every, self.batch = network, every, 0
 
-    def before_batch(self, *parts: Tensor) -> None:
+    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
         """Count on this batch, every few batches."""
         if self.batch % self.every == 0:
             self.network.activity = measure_activity(self.network, *parts, shared=True)

@@ -26,4 +26,5 @@ def binning_loss(problem: AllocationProblem) -> BinningLoss | None:
         return None
     order = torch.Generator().manual_seed(problem.seed)
     inputs, _ = next(iter(batches(splits.train, problem.session.settings.at_once, order)))
-    return BinningLoss(quantized, inputs.to(next(problem.network.parameters()).device))
+    inputs = inputs.to(next(problem.network.parameters()).device)
+    return BinningLoss(quantized, inputs, problem.session.task)

@@ -28,7 +28,8 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
     """At most ``refine.tries`` tries of ``refine.epochs`` epochs each, between two whole trainings."""
     bits = best_uniform(problem, ActivityEstimate(problem).from_start())
     uniform = train_within_budgets(problem, problem.plan(bits), "uniform")
-    accuracy, activity = problem.session.measure(uniform)
+    uniform_score, activity = problem.session.measure(uniform)
+    rank = problem.session.task.score.rank
     loss = score(problem)
     best, (_, to_beat, _) = uniform, _shortly_trained(problem, uniform, uniform.layer_plans)
     tried = {_key(best.layer_plans)}
@@ -39,13 +40,13 @@ def allocate_by_refinement(problem: AllocationProblem) -> Iterator[QuantizedNetw
             break
         tried.add(_key(plan))
         candidate, reached, spikes = _shortly_trained(problem, best, plan)
-        if reached > to_beat and _met(problem, candidate, spikes):
+        if rank(reached) > rank(to_beat) and _met(problem, candidate, spikes):
             best, activity = candidate, spikes
             _, to_beat, _ = _shortly_trained(problem, best, plan)
     if best is not uniform:
         refined = train_within_budgets(problem, best.layer_plans, "fine-tune")
         reached, spikes = problem.session.measure(refined)
-        if reached > accuracy and _met(problem, refined, spikes):
+        if rank(reached) > rank(uniform_score) and _met(problem, refined, spikes):
             yield refined
             return
     yield uniform

@@ -25,7 +25,9 @@ def search(
     splits = session.splits
     steps = epochs * batch_count(splits.train, session.settings.batch_size)
     pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
-    signal = LatentGradientCallback(quantized, settings, problem.seed, splits.batch_axis, binning_loss(problem))
+    signal = LatentGradientCallback(
+        quantized, settings, problem.seed, splits.batch_axis, binning_loss(problem), session.task
+    )
     meters = ActivityEstimate(problem).while_bits_move(quantized)
     train(
         quantized,

@@ -44,6 +44,7 @@ def score(problem: AllocationProblem) -> FisherLossModel:
         weight_tolerance=settings.weight_tolerance,
         time_tolerance=settings.time_tolerance,
         binning=binning_loss(problem),
+        task=problem.session.task,
     )
     order = torch.Generator().manual_seed(problem.seed)
     signs = torch.Generator().manual_seed(problem.seed)
@@ -60,9 +61,9 @@ def score(problem: AllocationProblem) -> FisherLossModel:
             batch = len(labels) if world_size() == 1 else min(remaining, training.batch_size)
             parts = micro.parts(inputs.to(device), labels.to(device), batch)
             remaining -= training.batch_size
-            curvature.probe(*(part for part, _ in parts))
+            curvature.probe(*(part for part, _ in parts), targets=[targets for _, targets in parts])
             for part, part_labels in parts if settings.sensitivity.metric == "hessian" else ():
-                layer_traces = hessian_traces(problem.network, names, part, part_labels, signs)
+                layer_traces = hessian_traces(problem.network, names, part, part_labels, signs, problem.session.task)
                 traces += len(part_labels) * torch.tensor([*layer_traces.values(), (1.0, 1.0)], device=device)
     if settings.sensitivity.metric == "hessian":
         traces = all_reduce_sum(traces)

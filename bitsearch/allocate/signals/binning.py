@@ -3,20 +3,21 @@ r"""What binning a layer's frames costs, measured in the trained network.
 .. math::
     \Delta L_l(T) = \mathrm{KL}\bigl(p(y \mid x) \,\|\, p_{l, T}(y \mid x)\bigr)
 
-in nats a sample, of the network at its finest bits, and of the same with layer l's frames in T bins. A local model of
-the loss cannot predict it: a mean destroys the order of the frames, and what neurons make of that is no matter of
-slopes (our own contribution). Batch norms take statistics of the batch, as in training, which follows.
+in nats a sample (other losses than cross-entropy have a divergence of their own), of the network at its finest bits,
+and of the same with layer l's frames in T bins. A local model of the loss cannot predict it: a mean destroys the order
+of the frames, and what neurons make of that is no matter of slopes (our own contribution). Batch norms take statistics
+of the batch, as in training, which follows.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import LayerPlan
 from bitsearch.train.predict import predict
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 
 class BinningLoss:
@@ -28,16 +29,17 @@ class BinningLoss:
     Args:
         network: trained, with learnable bits at the finest allowed; nothing else may use it.
         inputs: a batch, ``[F, N, ...]`` or ``[N, ...]``.
+        task: whose loss is meant.
     """
 
-    def __init__(self, network: QuantizedNetwork, inputs: Tensor) -> None:
-        self.network, self.inputs = network.eval(), inputs
+    def __init__(self, network: QuantizedNetwork, inputs: Tensor, task: LearningTask = CLASSIFICATION) -> None:
+        self.network, self.inputs, self.task = network.eval(), inputs, task
         for module in network.modules():
             module.training = isinstance(module, _BatchNorm)
         for layer in network.searched_layers.values():
             layer.renew_weights = layer.renew_spikes = True
         self.finest: Tensor | None = None
-        """Log-probabilities ``[N, classes]`` without binning."""
+        """Outputs ``[N, ...]`` without binning."""
         self.losses: dict[tuple[str, int], float] = {}
 
     @torch.no_grad()
@@ -53,11 +55,11 @@ class BinningLoss:
             _set(layer, plan.with_bits(plan.weight_bits, plan.spike_bits[:time_steps]))
             binned = self._predictions()
             _set(layer, plan)
-            self.losses[name, time_steps] = float(F.kl_div(binned, self.finest, log_target=True, reduction="batchmean"))
+            self.losses[name, time_steps] = float(self.task.loss.divergence(self.finest, binned) / len(binned))
         return self.losses[name, time_steps]
 
     def _predictions(self) -> Tensor:
-        return predict(self.network.network, self.inputs).double().log_softmax(-1)
+        return predict(self.network.network, self.inputs, self.task.form).double()
 
 
 def _set(layer: QuantizedLayer, plan: LayerPlan) -> None:

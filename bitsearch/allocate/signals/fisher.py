@@ -2,9 +2,9 @@ r"""The true Fisher of a quantized network: how much the loss feels an error of 
 
 Its diagonal: squared gradients of the loss with labels as the network's output distributes them, times the batch size;
 per weight for weights, per feature for spikes. No labels are drawn, but slopes of the same covariance
-(:func:`fisher_slopes`), which vary far less. It is measured at the network's quantized operands, and smoothed over
-probes. Where a layer's input has a time axis, a feature's errors in different frames add up or cancel, so that the
-Fisher is a matrix over the frames there (our reading).
+(:meth:`bitsearch.train.tasks.losses.Loss.slopes`), which vary far less. It is measured at the network's quantized
+operands, and smoothed over probes. Where a layer's input has a time axis, a feature's errors in different frames add up
+or cancel, so that the Fisher is a matrix over the frames there (our reading).
 """
 
 from collections import Counter
@@ -22,6 +22,7 @@ from bitsearch.layers.quantized import Observer
 from bitsearch.quant.frames import step_indices
 from bitsearch.train.predict import predict
 from bitsearch.train.state import to_device
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 SMOOTHING = 0.7
 """Weight of the past in the running Fisher."""
@@ -77,10 +78,18 @@ class Fisher(Generic[_Layer]):
         seed: of the slopes and the sampled features.
         batch_axis: the samples' axis in a batch's inputs.
         layer: makes what is kept of one layer.
+        task: whose loss is meant.
     """
 
-    def __init__(self, network: QuantizedNetwork, seed: int, batch_axis: int, layer: type[_Layer]) -> None:
-        self.network, self.batch_axis = network, batch_axis
+    def __init__(
+        self,
+        network: QuantizedNetwork,
+        seed: int,
+        batch_axis: int,
+        layer: type[_Layer],
+        task: LearningTask = CLASSIFICATION,
+    ) -> None:
+        self.network, self.batch_axis, self.task = network, batch_axis, task
         self.generator = torch.Generator().manual_seed(seed)
         self.calls: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         """Of every layer watched: input, spikes and weight of every call."""
@@ -100,25 +109,26 @@ class Fisher(Generic[_Layer]):
                 **{key: to_device(value, device) for key, value in fields.items()}
             )
 
-    def probe(self, *parts: Tensor) -> None:
+    def probe(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
         """A forward/backward pass on a batch with random slopes; updates every layer's Fisher.
 
-        ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through
-        the network one by one. Of several processes each passes its share, and all get the whole batch's Fisher.
+        ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through the
+        network one by one, and ``targets`` theirs, where they are known. Of several processes each passes its share,
+        and all get the whole batch's Fisher.
         """
         share = sum(part.shape[self.batch_axis] for part in parts)
         batch = int(all_reduce_sum(torch.tensor(share, device=parts[0].device)))
         noise: Tensor | None = None
         calls: dict[tuple[str, int], _Call] = {}
-        for part in parts:
+        for index, part in enumerate(parts):
             self.watch()
             try:
-                logits = predict(self.network, part)
+                outputs = predict(self.network, part, self.task.form)
             finally:
                 self.unwatch()
-            noise = self._noise(batch, logits.shape[-1]) if noise is None else noise
-            self._backward(calls, logits, noise[: len(logits)], batch)
-            noise = noise[len(logits) :]
+            noise = self._noise(batch, outputs.shape[1:]) if noise is None else noise
+            self._backward(calls, outputs, targets[index] if targets else None, noise[: len(outputs)], batch)
+            noise = noise[len(outputs) :]
         self._update(calls, batch)
 
     def watch(self) -> None:
@@ -132,25 +142,27 @@ class Fisher(Generic[_Layer]):
         for layer in self.network.searched_layers.values():
             layer.observer = None
 
-    def measure(self, logits: Tensor) -> None:
+    def measure(self, outputs: Tensor, targets: Tensor | None = None) -> None:
         """:meth:`probe` on a batch that has been passed through the network, watched, in one part.
 
-        It costs a backward pass from its ``logits`` (``[N, classes]``), which can still be trained on.
+        It costs a backward pass from its ``outputs`` (``[N, ...]``), which can still be trained on.
         """
         calls: dict[tuple[str, int], _Call] = {}
-        batch = int(all_reduce_sum(torch.tensor(len(logits), device=logits.device)))
-        self._backward(calls, logits, self._noise(batch, logits.shape[-1])[: len(logits)], batch, keep_graph=True)
+        batch = int(all_reduce_sum(torch.tensor(len(outputs), device=outputs.device)))
+        noise = self._noise(batch, outputs.shape[1:])[: len(outputs)]
+        self._backward(calls, outputs, targets, noise, batch, keep_graph=True)
         self._update(calls, batch)
 
-    def _noise(self, batch: int, classes: int) -> Tensor:
+    def _noise(self, batch: int, shape: Sequence[int]) -> Tensor:
         """Random signs for this process's samples: every process draws the whole batch's, and takes its own rows."""
-        signs = torch.randint(0, 2, (batch, classes), generator=self.generator) * 2.0 - 1.0
+        signs = torch.randint(0, 2, (batch, *shape), generator=self.generator) * 2.0 - 1.0
         return signs[rank() :: world_size()]
 
     def _backward(
         self,
         calls: dict[tuple[str, int], _Call],
-        logits: Tensor,
+        outputs: Tensor,
+        targets: Tensor | None,
         noise: Tensor,
         batch: int,
         *,
@@ -158,9 +170,9 @@ class Fisher(Generic[_Layer]):
     ) -> None:
         """Add what the calls watched and a backward pass of random slopes show to ``calls``."""
         watched, self.calls = self.calls, {}
-        logits = logits.float()
-        slopes = fisher_slopes(logits.detach(), noise.to(logits.device))
-        loss = (logits * slopes).sum() * (LOSS_SCALE / batch)
+        outputs = outputs.float()
+        slopes = self.task.loss.slopes(outputs.detach(), targets, noise.to(outputs.device))
+        loss = (outputs * slopes).sum() * (LOSS_SCALE / batch)
         rows = [
             ((name, index), *call) for name, layer_calls in watched.items() for index, call in enumerate(layer_calls)
         ]
@@ -225,17 +237,6 @@ class Fisher(Generic[_Layer]):
         state.feature_fisher = moving_average(state.feature_fisher, features, SMOOTHING)
         state.probes += 1
         state.probed()
-
-
-def fisher_slopes(logits: Tensor, signs: Tensor) -> Tensor:
-    """Random slopes of the loss, ``[N, classes]``, with the covariance of those of labels sampled from the output.
-
-    That is diag(p) − p·pᵀ. A sure network's sampled labels are nearly always the same ones, which show nothing, and now
-    and then another that shows all; ``signs`` (±1, ``[N, classes]``) make every sample show its share.
-    """
-    p = logits.softmax(-1)
-    shares = p.sqrt() * signs
-    return shares - p * shares.sum(-1, keepdim=True)
 
 
 def _by_frame(grad: Tensor, frames: int) -> Tensor:

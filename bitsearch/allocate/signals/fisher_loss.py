@@ -24,6 +24,7 @@ from bitsearch.quant.frames import bin_frames, hold_frames
 from bitsearch.quant.matching import matching_step
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import q_max, to_levels
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 STEPS_KEPT = 8
 """Probes for which a candidate's best step size is kept: weights and activations move little in between."""
@@ -78,6 +79,7 @@ class FisherLossModel(Fisher[_LayerLosses]):
         weight_tolerance: predicted losses of weights are multiplied by this: what training does not win back of them.
         time_tolerance: losses of binning a recording's frames are multiplied by this, likewise.
         binning: measures these; without, they count nothing.
+        task: whose loss is meant.
     """
 
     def __init__(
@@ -90,8 +92,9 @@ class FisherLossModel(Fisher[_LayerLosses]):
         weight_tolerance: float = 1.0,
         time_tolerance: float = 1.0,
         binning: BinningLoss | None = None,
+        task: LearningTask = CLASSIFICATION,
     ) -> None:
-        super().__init__(network, seed, batch_axis, _LayerLosses)
+        super().__init__(network, seed, batch_axis, _LayerLosses, task)
         self.weight_tolerance, self.time_tolerance, self.binning = weight_tolerance, time_tolerance, binning
         names = list(network.layers)
         self.factors = {

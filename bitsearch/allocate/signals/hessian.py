@@ -19,13 +19,19 @@ from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_neuron
 from bitsearch.train.predict import predict
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 VECTORS = 4
 """Random vectors a batch."""
 
 
 def hessian_traces(
-    network: nn.Module, names: Sequence[str], inputs: Tensor, labels: Tensor, generator: torch.Generator
+    network: nn.Module,
+    names: Sequence[str],
+    inputs: Tensor,
+    targets: Tensor,
+    generator: torch.Generator,
+    task: LearningTask = CLASSIFICATION,
 ) -> dict[str, tuple[float, float]]:
     """(trace by the weights, trace by the input averaged over the samples) of every named layer, on one batch.
 
@@ -35,8 +41,9 @@ def hessian_traces(
         network: in full precision.
         names: module paths of convolutions and linear layers.
         inputs: ``[N, ...]``, or ``[T, N, ...]``.
-        labels: ``[N]``.
+        targets: of the samples.
         generator: of the random vectors, on the CPU.
+        task: whose loss is meant.
 
     Raises:
         InputError: the network has spiking neurons, whose surrogate gradients are no loss's slope.
@@ -61,7 +68,8 @@ def hessian_traces(
     with ExitStack() as hooks, eval_mode(network), torch.enable_grad():
         for name in names:
             hooks.callback(modules[name].register_forward_pre_hook(capture(name)).remove)
-        loss = nn.functional.cross_entropy(predict(network, inputs), labels)
+        outputs = predict(network, inputs, task.form)
+        loss = task.loss.summed(outputs, targets) / len(outputs)
         groups = [[modules[name].weight] for name in names] + [layer_inputs[name] for name in names]
         tensors: list[Tensor] = [tensor for group in groups for tensor in group]  # type: ignore[misc]
         traces = [0.0] * len(groups)

@@ -1,5 +1,6 @@
 """The task's gradient with respect to the bits, from the predicted losses of one unit more and one less."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation
 from bitsearch.train.loop import Callback
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 
 class LatentGradientCallback(Callback):
@@ -30,6 +32,7 @@ class LatentGradientCallback(Callback):
         seed: int,
         batch_axis: int = 0,
         binning: BinningLoss | None = None,
+        task: LearningTask = CLASSIFICATION,
     ) -> None:
         self.network, self.settings = network, settings
         kind = CalibratedFisher if settings.estimator == "probed" else FisherLossModel
@@ -41,18 +44,20 @@ class LatentGradientCallback(Callback):
             weight_tolerance=settings.weight_tolerance,
             time_tolerance=settings.time_tolerance,
             binning=binning,
+            task=task,
         )
         self.steers = settings.estimator != "straight_through"
         for layer in network.searched_layers.values():
             layer.straight_through = not self.steers
         self.batch, self.due = 0, False
+        self.targets: Sequence[Tensor] = ()
         self.plans: dict[str, LayerPlan] = {}
         """Of the layers whose slopes are known: the bits that they are known at."""
         self.slopes: dict[str, Tensor] = {}
         self.sides = torch.zeros(3, 0)
         """``[3, all latents]``: slopes below and above the rounded values, and these."""
 
-    def before_batch(self, *parts: Tensor) -> None:
+    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
         """Measure every few batches: here, or with the batch's own activations where they come in one part."""
         turn, batches = divmod(self.batch, self.settings.probe_every)
         correct = isinstance(self.curvature, CalibratedFisher) and turn % 2 == 1
@@ -61,20 +66,20 @@ class LatentGradientCallback(Callback):
         if isinstance(self.curvature, CalibratedFisher) and correct and not batches:
             self.curvature.correct(parts[0])
             self.plans.clear()
-        self.due = now and len(parts) == 1
+        self.due, self.targets = now and len(parts) == 1, targets
         if self.due:
             self.curvature.watch()
         elif now:
-            self.curvature.probe(*parts)
+            self.curvature.probe(*parts, targets=targets)
             self.plans.clear()
         self.batch += 1
 
-    def after_forward(self, logits: Tensor) -> None:
+    def after_forward(self, outputs: Tensor) -> None:
         """Probe with the activations of the training step, which costs a backward pass alone."""
         if self.due:
             self.due = False
             self.curvature.unwatch()
-            self.curvature.measure(logits)
+            self.curvature.measure(outputs, self.targets[0] if self.targets else None)
             self.plans.clear()
 
     def state_dict(self) -> dict[str, Any]:

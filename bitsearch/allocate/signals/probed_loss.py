@@ -1,10 +1,10 @@
 """The curvature signal, corrected by what changes of single layers really do to the network's output.
 
 The Fisher's diagonal leaves out how a layer's errors add up, and the layers behind it. So every few steps one layer
-gets one bit less for a single forward pass, and the Kullback-Leibler divergence of the batch's predictions, which is
-the change of the loss that the curvature predicts, is compared with the prediction (our own contribution). A layer's
-weights and its spikes each have a factor for what was found; time steps share that of the spikes. Layers that share a
-number change together, and have one factor.
+gets one bit less for a single forward pass, and the divergence of the batch's predictions (Kullback-Leibler's for
+cross-entropy), which is the change of the loss that the curvature predicts, is compared with the prediction (our own
+contribution). A layer's weights and its spikes each have a factor for what was found; time steps share that of the
+spikes. Layers that share a number change together, and have one factor.
 """
 
 import math
@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bitsearch.allocate.signals.binning import BinningLoss
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
@@ -24,6 +23,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import LayerPlan
 from bitsearch.train.predict import predict
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 Operand = Literal["weights", "spikes"]
 
@@ -46,6 +46,7 @@ class CalibratedFisher(FisherLossModel):
         weight_tolerance: as for the base class.
         time_tolerance: as for the base class.
         binning: as for the base class; it is measured, and not corrected.
+        task: as for the base class.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class CalibratedFisher(FisherLossModel):
         weight_tolerance: float = 1.0,
         time_tolerance: float = 1.0,
         binning: BinningLoss | None = None,
+        task: LearningTask = CLASSIFICATION,
     ) -> None:
         super().__init__(
             network,
@@ -67,6 +69,7 @@ class CalibratedFisher(FisherLossModel):
             weight_tolerance=weight_tolerance,
             time_tolerance=time_tolerance,
             binning=binning,
+            task=task,
         )
         self.corrections: dict[tuple[str, Operand], float] = {}
         """Logarithms of the factors found so far."""
@@ -134,7 +137,7 @@ class CalibratedFisher(FisherLossModel):
 
     @torch.no_grad()
     def divergence(self, plans: Mapping[str, LayerPlan], inputs: Tensor) -> float:
-        """KL(now ‖ with ``plans`` in these layers) of a batch's predictions, in nats a sample."""
+        """Of a batch's predictions from those with ``plans`` in these layers, as the loss has it, a sample."""
         now = self._predictions(inputs)
         with ExitStack() as stack:
             for layer in (self.network.layers[name] for name in plans):
@@ -144,22 +147,22 @@ class CalibratedFisher(FisherLossModel):
                 layer.renew_weights = layer.renew_spikes = True
                 layer.set_bits(plan)
             changed = self._predictions(inputs)
-        sums = torch.stack([F.kl_div(changed, now, log_target=True, reduction="sum"), now.new_tensor(len(now))])
+        sums = torch.stack([self.task.loss.divergence(now, changed), now.new_tensor(len(now))])
         divergence, samples = all_reduce_sum(sums.double()).tolist()
         return float(divergence / samples)
 
     def _predictions(self, inputs: Tensor) -> Tensor:
-        """Log-probabilities ``[N, classes]``."""
+        """Outputs ``[N, ...]``."""
         # Layers' own buffers may change: a stale step is renewed, as the training's forward pass would have done.
         rest = [module for module in self.network.modules() if not isinstance(module, QuantizedLayer)]
         statistics = [(buffer, buffer.clone()) for module in rest for buffer in module.buffers(recurse=False)]
         # The same elements dropped out in both passes, and in the training what would have been without them.
         devices = [inputs.device] if inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            logits = predict(self.network, inputs)
+            outputs = predict(self.network, inputs, self.task.form)
         for buffer, before in statistics:
             buffer.copy_(before)
-        return logits.float().log_softmax(-1)
+        return outputs.float()
 
 
 def _neighbour(layer: QuantizedLayer, operand: Operand) -> LayerPlan | None:

@@ -67,6 +67,7 @@ class Bars(Progress):
     def started(self, folder: Path, trials: int, done: int) -> None:
         """Show the bar of the trials, and the front of the finished ones."""
         from bitsearch.runs.folder import RunFolder
+        from bitsearch.runs.pareto import validation_rank
         from bitsearch.runs.plan_names import full_name
 
         run = RunFolder(folder)
@@ -76,7 +77,7 @@ class Bars(Progress):
         self._bars.update(self._trials, total=trials, completed=done, visible=True)
         if done:
             for plan in run.plans():
-                self._front.add(plan.costs[self._metric], plan.accuracy.validation or 0.0, full_name(plan))
+                self._front.add(plan.costs[self._metric], validation_rank(plan), full_name(plan))
             self._console.print(f"Going on after {done} finished trials.")
 
     def trial(self, label: str, epochs: int) -> None:
@@ -85,7 +86,7 @@ class Bars(Progress):
 
     def epoch(self, record: "EpochRecord") -> None:
         """Advance the bar of the epochs, which a trial's phases share."""
-        note = f"validation {record.validation_accuracy:.1%}, loss {record.loss:.3f}, {record.phase}"
+        note = f"validation {self._score_text(record.validation_score, 1)}, loss {record.loss:.3f}, {record.phase}"
         if record.micro_batch is not None:
             note += f", {record.micro_batch} samples at once"
         self._bars.update(self._epochs, advance=1, note=note)
@@ -96,13 +97,16 @@ class Bars(Progress):
         """Print a permanent line."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def trial_done(self, label: str, accuracy: float, cost: float | None) -> None:
+    def trial_done(self, label: str, score: float, cost: float | None) -> None:
         """Print a permanent line for the trial, and add its plan to the front."""
         cost_text = "" if cost is None else f"   {self._cost(cost)}"
-        self._console.print(f"{label:<28} validation {accuracy:6.2%}{cost_text}", highlight=False)
+        self._console.print(f"{label:<28} validation {self._score_text(score, 2):>6}{cost_text}", highlight=False)
         if cost is not None:
             self._bars.advance(self._trials)
-            self._front.add(cost, accuracy, label)
+            self._front.add(cost, self.score.rank(score), label)
+
+    def _score_text(self, value: float, digits: int) -> str:
+        return f"{value:.{digits}%}" if self.score.share else f"{value:.4g} {self.score.unit}".rstrip()
 
     def _cost(self, cost: float) -> str:
         from bitsearch import text as formats
@@ -120,9 +124,9 @@ class Bars(Progress):
         table.add_column()
         points = self._front.points[-FRONT_ROWS:]
         max_cost = max(cost for cost, _, _ in points) or 1.0
-        for cost, accuracy, label in points:
+        for cost, rank, label in points:
             bar = Bar(max_cost, 0, cost, width=24, color="green")
-            table.add_row(Text(label), f"{accuracy:.2%}", self._cost(cost), bar)
+            table.add_row(Text(label), self._score_text(self.score.rank(rank), 2), self._cost(cost), bar)
         return table
 
 

@@ -32,17 +32,18 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     title = f"{settings.space.name} at {settings.request}"
     table = Table(title=title, title_justify="left")
     table.add_column("plan", no_wrap=True)
-    for column in ("validation", "test"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for split in ("validation", "test"):
+        column = split if best.score is None else f"{split} {best.score.score.name}"
+        table.add_column(column, justify="right", no_wrap=best.score is None)
     for metric in metrics:
         table.add_column(
             " in ".join(filter(None, (formats.title(metric), formats.column_unit(metric)))), justify="right"
         )
 
     def add_row(label: str, plan: "BitPlan", style: str = "") -> None:
-        accuracy = plan.accuracy
+        scores = plan.measured
         costs = [formats.amount(name, plan.costs[name]) for name in metrics]
-        measured = (formats.accuracy(accuracy.validation), formats.accuracy(accuracy.test))
+        measured = [formats.score_text(value, scores.score) for value in (scores.validation, scores.test)]
         table.add_row(Text(label), *measured, *costs, style=style)
 
     add_row(f"chosen: {full_name(best)}", best, "bold green")
@@ -52,7 +53,8 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     for plan in result.uniform[:MAX_BASELINE_ROWS]:
         add_row(full_name(plan), plan)
     full_precision = settings.full_precision
-    measured = (formats.accuracy(full_precision.validation), formats.accuracy(full_precision.test))
+    scores = (full_precision.validation, full_precision.test)
+    measured = [formats.score_text(value, full_precision.score) for value in scores]
     reference = settings.reference
     label = "full precision" if reference is None else f"full precision ({reference})"
     costs = {} if reference is None else reference.costs
@@ -83,7 +85,7 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
 
 
 def _print_samples(log: "list[dict[str, Any]]", console: Console) -> None:
-    """What the accuracies are shares of, and what is got right by always answering the largest class."""
+    """What the scores are of, and of classes what is got right by always answering the largest class."""
     samples, classes = sample_counts(log), class_counts(log)
     if samples:
         parts = ", ".join(f"{count:,} {name}" for name, count in samples.items() if name != "train")
@@ -116,10 +118,9 @@ def _sweep(result: "SearchResult") -> Table:
         if plan is None:
             table.add_row(Text(stop.requested), formats.MISSING)
             continue
-        accuracy = plan.accuracy
-        measured = (formats.accuracy(accuracy.validation), formats.accuracy(accuracy.test))
-        row = Text(stop.requested), Text(full_name(plan)), *measured, formats.amount(metric, plan.costs[metric])
-        table.add_row(*row)
+        measured = [formats.measured_text(plan, split) for split in ("validation", "test")]
+        amount = formats.amount(metric, plan.costs[metric])
+        table.add_row(Text(stop.requested), Text(full_name(plan)), *measured, amount)
     return table
 
 

@@ -54,7 +54,8 @@ def export(request: ExportRequest) -> ExportResult:
     """Write the file, with shared step sizes where they are asked for; InputError as :func:`export_nir`."""
 
     def accuracy() -> float:
-        return evaluate(request.network, request.task.splits.last_read, request.task.space.training.at_once)
+        task = request.task
+        return evaluate(request.network, task.splits.last_read, task.space.training.at_once, task=task.learning_task)
 
     if not request.share_steps:
         export_nir(request.network, request.task.examples, request.output, request.plan)

@@ -34,7 +34,7 @@ from bitsearch.layers import quantized_layers
 from bitsearch.plan import BitPlan, NeuronSettings
 from bitsearch.quant.firing import largest_level, residual, spike_levels
 from bitsearch.quant.uniform import to_levels
-from bitsearch.train.predict import mean_over_frames, predict
+from bitsearch.train.predict import LOGITS, predict
 from bitsearch.version import __version__
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _Predicting(nn.Module):
         self.network = network
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return mean_over_frames(self.network(inputs))
+        return LOGITS.read(self.network(inputs), "the network")
 
 
 class _PlainOperands:

@@ -79,9 +79,9 @@
   const paretoFront = (candidates) => {
     const found = [];
     const known = candidates.filter((trial) => cost(trial) !== null);
-    known.sort((a, b) => cost(a) - cost(b) || trials.validation[b] - trials.validation[a]);
+    known.sort((a, b) => cost(a) - cost(b) || data.score.sign * (trials.validation[b] - trials.validation[a]));
     for (const trial of known) {
-      if (!found.length || trials.validation[trial] > trials.validation[found.at(-1)]) found.push(trial);
+      if (!found.length || data.score.sign * (trials.validation[trial] - trials.validation[found.at(-1)]) > 0) found.push(trial);
     }
     return found;
   };
@@ -93,7 +93,7 @@
     const place = (trial) => (isShown.has(trial) ? scaled(cost(trial)) : null);
     const change = {
       x: front.data.map((trace) => (trace.meta === "spread" ? spread.x : (trace.customdata ?? best).map(place))),
-      y: front.data.map(({ y }, number) => (number === 0 ? best.map((trial) => 100 * trials.validation[trial]) : y)),
+      y: front.data.map(({ y }, number) => (number === 0 ? best.map((trial) => data.score.factor * trials.validation[trial]) : y)),
       "error_x.array": front.data.map((trace) => (trace.meta === "spread" ? spread["error_x.array"] : undefined)),
       hovertemplate: front.data.map((_, number) => (number === 0 ? undefined : hover)),
     };
@@ -139,7 +139,7 @@
     };
     for (const which of ["selected", "pinned"]) {
       const trial = shown.includes(state[which]) ? state[which] : null;
-      put(byId(`mark-${which}`), trial === null ? null : cost(trial), yaxis.d2p(100 * trials.validation[trial]));
+      put(byId(`mark-${which}`), trial === null ? null : cost(trial), yaxis.d2p(data.score.factor * trials.validation[trial]));
     }
     byId("mark-budget").style.height = `${yaxis._length}px`;
     put(byId("mark-budget"), shown.length ? budgetOf(slider.valueAsNumber) : null, 0);
@@ -202,7 +202,7 @@
   };
 
   const describe = (trial) => {
-    const [validation, test] = [trials.validation, trials.test].map((shares) => percent(shares[trial]));
+    const [validation, test] = [trials.validation_text, trials.test_text].map((texts) => texts[trial]);
     const notes = [`validation ${validation}, test ${test}, ${amount(cost(trial))}`];
     if (trial === data.chosen) notes.push("chosen");
     if (best.includes(trial)) notes.push("on the front");
@@ -323,7 +323,7 @@
     const trial = paretoFront(shown.filter(fits(budget))).at(-1);
     const { baseline, title } = metrics[state.metric];
     const ratio = baseline ? `, ${numbers.format(baseline / budget)}x below the baseline` : "";
-    const found = trial === undefined ? "no plan fits" : `best: ${named(trial)}, ${percent(trials.validation[trial])}`;
+    const found = trial === undefined ? "no plan fits" : `best: ${named(trial)}, ${trials.validation_text[trial]}`;
     byId("budget-text").textContent = `${title} of at most ${amount(budget)}${ratio} · ${found}`;
     slider.setAttribute("aria-valuetext", byId("budget-text").textContent);
     placeMarks();

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from bitsearch.allocate.learnable import quantize
-from bitsearch.allocate.signals.fisher import fisher_slopes
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.choices import Choices, Span
@@ -24,6 +23,7 @@ from bitsearch.quant.renewal import renew_step
 from bitsearch.space import Allocation
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
+from bitsearch.train.tasks.losses import fisher_slopes
 from bitsearch.training import Training
 
 

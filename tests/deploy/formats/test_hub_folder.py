@@ -12,7 +12,8 @@ from bitsearch.deploy.formats.hub_folder import LICENCE, card, escape, export_hu
 from bitsearch.errors import InputError, printable
 from bitsearch.layers import convert
 from bitsearch.layers.weights import load_weights
-from bitsearch.plan import Accuracy, BitPlan, BudgetOutcome, LayerPlan
+from bitsearch.plan import BitPlan, BudgetOutcome, LayerPlan
+from bitsearch.score import Accuracy
 from bitsearch.space import SearchSpace
 
 HOSTILE = "<script>alert(1)</script> | [x](http://evil.example) ![i](u) `c` **b** www.evil.example\n# h\u202e &lt; $x$"
