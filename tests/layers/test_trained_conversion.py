@@ -133,3 +133,23 @@ def test_more_bits_are_never_further_from_the_network_at_half_its_time_steps(tra
     ]
     # Every layer's step serves its own spikes best, which is not quite what serves the logits best.
     assert all(after <= 1.05 * one for one, after in pairwise(errors)), errors
+
+
+def test_at_one_time_step_more_bits_send_what_is_nearer_and_are_as_accurate(trained, digits):
+    (train_images, _), (images, labels) = digits
+    sent = []
+    hook = trained.net[1].register_forward_hook(lambda _, inputs, output: sent.append(output.mean(0)))
+    logits(trained, images)
+    hook.remove()
+    errors, right = [], []
+    for bits in (1, 2, 3, 8):
+        quantized = converted(trained, train_images, bits, 1)
+        fired = []
+        quantized.layers["net.3"].observer = lambda _, spikes, weight, fired=fired: fired.append(spikes)
+        right.append(int((logits(quantized, images).argmax(1) == labels).sum()))
+        # A layer with one time step gets the spikes of all frames as one.
+        errors.append(float((fired[0].reshape(-1, *sent[0].shape).mean(0) - sent[0]).square().mean()))
+    # Its steps were set by other images.
+    assert all(after <= 1.01 * one for one, after in pairwise(errors)), errors
+    # In the logits, errors of few bits may cancel, as tests/quant/test_firing.py shows by hand.
+    assert all(after >= one - 0.005 * len(labels) for one, after in pairwise(right)), right

@@ -14,6 +14,7 @@ from tolerances import FLOAT64
 
 from bitsearch.plan import NeuronSettings
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
+from bitsearch.quant.firing import spike_levels
 from bitsearch.quant.matching import matching_step
 from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.neuron import refined_neuron
@@ -223,3 +224,33 @@ def test_the_mean_of_two_frames_has_half_steps():
     spikes = (x >= 1).float() + ((x >= 0.5) & (x < 1)).float() * 0.5
     one, two = torch.ones(()), torch.tensor(2.0)
     assert matching_step(x, spikes, one, two, before=one, neuron=FULL) == 0.5
+
+
+def test_at_one_time_step_more_bits_send_what_is_nearer_and_may_add_up_to_what_is_further():
+    # Four frames of a static current of c thresholds, reset to zero by a spike: 4 // ⌈1 / c⌉ spikes. In one time step
+    # a step of a quarter is the best of two bits and of three; the fourth level, that of the third bit, is right above
+    # the threshold, and the third is a quarter too high just below it, whatever the bits.
+    current = torch.rand(1 << 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) ** 6 * 1.25
+    frames = refined_neuron(
+        current.expand(4, -1),
+        torch.ones(4, dtype=torch.float64),
+        torch.ones(4, dtype=torch.float64),
+        time_steps=4,
+        framed=True,
+        neuron=NeuronSettings(reset="zero", threshold="full", largest=1.0),
+    ).mean(0)
+    assert torch.equal(frames, (4 // (1 / current).ceil()) / 4)
+    one, errors = torch.ones((), dtype=torch.float64), []
+    for bits in (1.0, 2.0, 3.0, 8.0):
+        width = one * bits
+        step = matching_step(current, frames, one, width, before=one, neuron=FULL)
+        sent = spike_levels(current, step, width, signed=False, neuron=FULL).codes * step
+        errors.append(float((sent - frames).square().mean()))
+        assert step == (0.25 if bits > 1 else 0.5)
+    assert errors[0] > errors[1] > errors[2] == errors[3]
+    pair = torch.tensor([0.9, 1.1], dtype=torch.float64)
+    sums = [
+        float((spike_levels(pair, one / 4, one * bits, signed=False, neuron=FULL).codes / 4).sum()) for bits in (2, 3)
+    ]
+    # The network's own neurons send a half and one: two bits err twice, and cancel; three bits err once.
+    assert sums == [1.5, 1.75]

@@ -76,4 +76,5 @@ def test_the_order_survives_an_allocation(of_form, ratio):
     problem = at(of_form, ratio)
     (quantized,) = METHODS["adaptive"](problem)
     assert problem.budgets[0].met_by(problem.model, quantized.layer_plans)
-    assert evaluate(quantized, problem.session.splits.validation, 64) >= 0.95
+    # All forms keep all but one of 150 recordings, so that none loses anything to another.
+    assert evaluate(quantized, problem.session.splits.validation, 64) >= 0.99
