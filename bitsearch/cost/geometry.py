@@ -172,6 +172,10 @@ def _in_place(layer: LayerGeometry, streams: Streams) -> LayerGeometry:
     if layer.fixed_reason is not None or not streams.in_place(layer.name):
         return layer
     owner = streams.stream(layer.name)[0]
+    steps = streams.sequence_steps(layer.name)
+    if steps is not None:
+        # Of whole sequences, counts are those of a step, as in a loop over them.
+        layer = replace(layer, macs=layer.macs // steps, inputs=layer.inputs // steps, frames=steps, loop="frames")
     return replace(
         layer,
         in_place=True,

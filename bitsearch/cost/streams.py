@@ -56,8 +56,22 @@ class Streams:
                 self.moving = dict.fromkeys(self.neurons(layer), reason) | self.moving
 
     def in_place(self, layer: str) -> bool:
-        """True if the layer's neurons fire where the network's do: something but moves lies between."""
-        return self._is_mixed(layer) and self._why_moving(layer) is None
+        """True if the layer's neurons fire where the network's do.
+
+        Something but moves lies between, or the network's takes whole sequences.
+        """
+        return self.sequence_steps(layer) is not None or (self._is_mixed(layer) and self._why_moving(layer) is None)
+
+    def sequence_steps(self, layer: str) -> int | None:
+        """Steps of the sequences that the layer's neuron takes at once; None where it is called once a step."""
+        return next((self._steps(neuron) for neuron in self._read_by(layer) if self._gives_way(neuron)), None)
+
+    def _steps(self, neuron: nn.Module) -> int | None:
+        steps = self._neurons[neuron].sequence_steps
+        return None if steps is None else steps(self._recording.calls[neuron][0].shape)
+
+    def _gives_way(self, neuron: nn.Module) -> bool:
+        return self._names[neuron] not in self.staying
 
     def stream(self, layer: str) -> tuple[str, ...]:
         """The layers that have the layer's spikes in common with it, itself included, in the order they run."""
@@ -81,7 +95,7 @@ class Streams:
         for neuron in self._read_by(layer).difference(*map(self._read_by, before)):
             calls = self._recording.calls[neuron]
             each = calls[:1] if self._loop(neuron) > 1 else calls
-            counts += [prod(call.shape) // call.axes.samples for call in each]
+            counts += [prod(call.shape) // call.axes.samples // (self._steps(neuron) or 1) for call in each]
         return sum(counts)
 
     def neurons(self, layer: str) -> tuple[str, ...]:
@@ -104,7 +118,7 @@ class Streams:
 
     def _replaced(self, layer: str) -> list[NeuronDescription]:
         """The neurons that the layer's own stands for."""
-        return [self._neurons[neuron] for neuron in self._read_by(layer) if self._names[neuron] not in self.staying]
+        return [self._neurons[neuron] for neuron in self._read_by(layer) if self._gives_way(neuron)]
 
     def _read_by(self, layer: str) -> set[nn.Module]:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
@@ -145,9 +159,26 @@ class Streams:
                 return f"{operation} in {name or 'the network'} reads its spikes"
             if name not in self._layers:
                 return f"{name} reads its spikes and keeps 32 bits"
-            reason = self._why_apart(neuron, name)
+            reason = self._why_apart(neuron, name) or self._why_whole(neuron, name)
             if reason is not None:
                 return reason
+        return None
+
+    def _why_whole(self, neuron: nn.Module, layer: str) -> str | None:
+        """Why the layer's neuron cannot take whole sequences as this one does."""
+        steps, (call, *more), readings = self._steps(neuron), self._recording.calls[neuron], self._layers[layer]
+        if steps is None:
+            return None
+        if more:
+            return "it takes several sequences in turn"
+        if len(self._read_by(layer)) > 1 or len(readings) > 1:
+            return f"{layer} reads more than the sequences of one neuron"
+        folded = readings[0].shape[:1] == (call.axes.samples * steps,)
+        apart = len(readings[0].shape) == len(call.shape) and readings[0].shape[:2] == call.shape[:2]
+        if not (folded or apart) or any(one.axes.frames is not None for one in (call, readings[0])):
+            return f"{layer} reads its spikes over time at once"
+        if self._fixed != layer and neuron in self._read_by(self._fixed or ""):
+            return f"{self._fixed} reads its spikes too, with bits of its own as the first layer"
         return None
 
     def _why_apart(self, neuron: nn.Module, layer: str) -> str | None:

@@ -5,7 +5,7 @@ without it there is no module of its classes.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
@@ -49,6 +49,9 @@ class NeuronDescription:
     interface: Callable[[nn.Module, nn.Module], nn.Module] | None = None
     """Makes of (neuron, what stands for it, a module of one tensor) a module with the arguments, results and methods of
     the neuron's class; None where these are one tensor."""
+    sequence_steps: Callable[[Sequence[int]], int] | None = None
+    """Of a neuron whose calls take sequences with their time axis behind the batch: how many steps an input of a shape
+    has. Its interface hands them on one by one."""
     irreplaceable: str | None = None
     """Why no refined neuron does the same; None if one does."""
 

@@ -10,6 +10,7 @@ A call takes a batch of sequences, ``[N, T, ...]``, or with ``Squeeze`` the same
 ``num_timesteps=1``, that is one step of a loop, which the neuron remembers.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sinabs.activation import MaxSpike, MembraneReset, MembraneSubtract, MultiSp
 from sinabs.layers import IAF, LIF, IAFRecurrent, IAFSqueeze, LIFRecurrent, LIFSqueeze, StatefulLayer
 from torch import Tensor, nn
 
-from bitsearch.frameworks.neurons import NeuronDescription
+from bitsearch.frameworks.neurons import NeuronDescription, NeuronInterface
 from bitsearch.plan import NeuronSettings
 
 NEURONS: tuple[type[nn.Module], ...] = (IAF, LIF, IAFRecurrent, IAFSqueeze, LIFRecurrent, LIFSqueeze)
@@ -53,6 +54,7 @@ def describe(module: nn.Module) -> NeuronDescription:
         irreplaceable = _why_irreplaceable(neuron, alpha)
         if irreplaceable is not None:
             return NeuronDescription(irreplaceable=irreplaceable)
+        whole = getattr(neuron, "num_timesteps", None) != 1
         return NeuronDescription(
             decay=float(alpha.max()),
             charge=float(1 - alpha.max()) if neuron.norm_input else 1.0,
@@ -63,14 +65,41 @@ def describe(module: nn.Module) -> NeuronDescription:
                 largest=_most_spikes(neuron.spike_fn),
             ),
             learns_decay=any(parameter.requires_grad for parameter in neuron.parameters(recurse=False)),
+            interface=SequenceInterface if whole else None,
+            sequence_steps=(lambda shape: _unfolded(neuron, shape)[1]) if whole else None,
         )
+
+
+def _unfolded(neuron: Any, shape: Sequence[int]) -> tuple[int, int]:
+    """(N, T) of an input."""
+    if not isinstance(neuron, IAFSqueeze | LIFSqueeze):
+        return shape[0], shape[1]
+    # Either of the two may be left out, and is -1 then.
+    steps = neuron.num_timesteps if neuron.num_timesteps > 0 else shape[0] // neuron.batch_size
+    return shape[0] // steps, steps
+
+
+class SequenceInterface(NeuronInterface):
+    """Takes and returns the sequences that ``IAF`` and ``LIF`` do, ``[N, T, ...]``, folded or not, step by step."""
+
+    def __init__(self, neuron: Any, current: nn.Module) -> None:
+        super().__init__(current)
+        self.is_folded = isinstance(neuron, IAFSqueeze | LIFSqueeze)
+        self.batch_size = getattr(neuron, "batch_size", -1)
+        self.num_timesteps = getattr(neuron, "num_timesteps", -1)
+
+    def forward(self, input_data: Tensor) -> Tensor:
+        """Shaped like ``input_data``."""
+        sequence = input_data
+        if self.is_folded:
+            sequence = input_data.reshape(self.batch_size, self.num_timesteps, *input_data.shape[1:])
+        sent = torch.stack([self.current(step) for step in sequence.unbind(1)], 1)
+        return sent.flatten(0, 1) if self.is_folded else sent
 
 
 def _why_irreplaceable(neuron: Any, alpha: Tensor) -> str | None:
     if isinstance(neuron, LIFRecurrent):
         return "it reads its own spikes over time at once"
-    if getattr(neuron, "num_timesteps", None) != 1:
-        return "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame"
     if neuron.alpha_syn_calculated is not None:
         return "its synaptic current is a second state, which no refined neuron has"
     if neuron.min_v_mem is not None:

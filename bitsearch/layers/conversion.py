@@ -7,7 +7,7 @@ from torch import nn
 
 from bitsearch.cost import CostModel
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import NeuronInterface, is_neuron, is_spiking
+from bitsearch.frameworks.neurons import NeuronInterface, describe, is_neuron, is_spiking
 from bitsearch.frameworks.reparametrized import reparametrized
 from bitsearch.layers.neurons.absorption import AbsorbedReLU
 from bitsearch.layers.neurons.input_current import InputCurrent
@@ -78,7 +78,7 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
         elif is_neuron(module) and isinstance(became, InputCurrent | NeuronInterface):
             layers = ", ".join(readers.get(name, []))
             became_neuron = f"the refined neuron of {layers or 'the layers behind it'}"
-            notes = [_settings(now, readers.get(name, [])), _place(became, model.moving.get(name))]
+            notes = [_settings(now, readers.get(name, [])), _place(module, became, model.moving.get(name))]
             rows.append(Converted(name, kind, became_neuron, "; ".join(note for note in notes if note)))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
@@ -95,8 +95,10 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
     return rows
 
 
-def _place(became: nn.Module, moving: str | None) -> str:
-    """Where a neuron fires, if something is done to its spikes before a layer reads them."""
+def _place(neuron: nn.Module, became: nn.Module, moving: str | None) -> str:
+    """Where a neuron fires, if that is not the reader's input: it takes sequences, or its spikes are pooled."""
+    if describe(neuron).sequence_steps is not None:
+        return "where it was, step by step"
     if isinstance(became.current if isinstance(became, NeuronInterface) else became, PlacedNeuron):
         return "where it was, in front of what pools or adds up its spikes"
     return "" if moving is None else f"behind what pools or adds up its spikes: {moving}"

@@ -63,14 +63,6 @@ def test_a_neuron_is_what_its_description_says(kind):
 @pytest.mark.parametrize(
     ("neuron", "reason"),
     [
-        (
-            lambda: layers.IAF(),
-            "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame",
-        ),
-        (
-            lambda: layers.LIFSqueeze(tau_mem=2.0, batch_size=4),
-            "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame",
-        ),
         (lambda: layers.IAFRecurrent(nn.Linear(2, 2)), "it reads its own spikes over time at once"),
         (lambda: lif(tau_syn=2.0), "its synaptic current is a second state, which no refined neuron has"),
         (lambda: iaf(min_v_mem=-1.0), "its membrane has a lower bound"),
@@ -120,18 +112,31 @@ class Steps(nn.Module):
 
 
 class Folded(nn.Module):
-    """The usual form: sequences ``[N, T, ...]`` folded into the batch."""
+    """The usual form: sequences ``[N, T, ...]`` folded into the batch, in front of convolutions and pooling."""
 
-    def __init__(self):
+    def __init__(self, kind=layers.IAFSqueeze, **options):
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(
-            *(nn.Conv2d(2, 4, 3), layers.IAFSqueeze(num_timesteps=T), nn.AvgPool2d(2)),
-            *(nn.Flatten(), nn.Linear(36, 4)),
+            *(nn.Conv2d(2, 4, 3), kind(**options), nn.AvgPool2d(2)),
+            *(nn.Conv2d(4, 8, 2), kind(**options), nn.Flatten(), nn.Linear(32, 4)),
         )
 
     def forward(self, x):
         return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
+
+
+class Whole(nn.Module):
+    """Linear layers on sequences ``[N, T, ...]``."""
+
+    def __init__(self, kind=layers.IAF, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.one, self.b = nn.Linear(8, 16), kind(**options), nn.Linear(16, 16)
+        self.two, self.c = kind(**options), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.c(self.two(self.b(self.one(self.a(x))))).mean(1)
 
 
 def became(quantized):
@@ -174,14 +179,127 @@ def test_every_spike_is_the_librarys_own(kind, bits):
     assert_equal_spikes(both)
 
 
-def test_neurons_with_the_time_axis_behind_the_batch_stay_what_they_are():
-    network, x = Folded(), 4 * torch.rand(5, T, 2, 8, 8)
-    quantized = bitsearch.quantize(network, x, start=bitsearch.UniformBits(weight_bits=8, spike_bits=8, time_steps=4))
-    assert became(quantized)["net.1"] == (
-        "left",
-        "it takes its time axis behind the batch; call one with num_timesteps=1 once a frame",
-    )
+def sequences(*shape):
+    return 8 * torch.rand(5, T, *shape, generator=torch.Generator().manual_seed(1))
+
+
+SEQUENCES = {
+    "folded": (
+        lambda **options: Folded(num_timesteps=T, **options),
+        (2, 8, 8),
+        {"net.1": "net.3", "net.4": "net.6"},
+        "net.0",
+    ),
+    "folded, for one batch size": (
+        lambda **options: Folded(batch_size=5, **options),
+        (2, 8, 8),
+        {"net.1": "net.3", "net.4": "net.6"},
+        "net.0",
+    ),
+    "whole": (Whole, (8,), {"one": "b", "two": "c"}, "a"),
+    "whole, with a leak": (
+        lambda **options: Whole(layers.LIF, tau_mem=3.0, norm_input=False, **options),
+        (8,),
+        {"one": "b", "two": "c"},
+        "a",
+    ),
+}
+
+
+of_one_size = pytest.mark.filterwarnings("ignore:the network does not run with")
+
+
+@of_one_size
+@pytest.mark.parametrize("form", SEQUENCES)
+def test_neurons_that_take_whole_sequences_give_way(form):
+    make, shape, readers, first = SEQUENCES[form]
+    quantized = bitsearch.quantize(make(), sequences(*shape))
+    rows, plans = became(quantized), quantized.layer_plans
+    for neuron, reader in readers.items():
+        assert rows[neuron] == (
+            f"the refined neuron of {reader}",
+            "subtracts its spikes, fires at its threshold; where it was, step by step",
+        )
+        plan = plans[reader]
+        assert (plan.loop, plan.frames, plan.time_steps, plan.in_place) == ("frames", T, T, True)
+    assert (plans[first].loop, plans[first].frames) == (None, None)
+    quantized.train()(sequences(*shape)).sum().backward()
+    assert all(layer.weight.grad.any() for layer in quantized.layers.values())
+
+
+@of_one_size
+@pytest.mark.parametrize("form", SEQUENCES)
+@pytest.mark.parametrize(("options", "bits"), [({}, 8), ({"spike_fn": SingleSpike}, 1), ({"spike_fn": MaxSpike(3)}, 2)])
+def test_every_spike_of_a_sequence_is_the_librarys_own(form, options, bits):
+    make, shape, readers, first = SEQUENCES[form]
+    network, x = make(**options), sequences(*shape)
+    library, converted = [], []
+    start = bitsearch.UniformBits(weight_bits=8, spike_bits=bits, time_steps=T)
+    choices = bitsearch.Choices(weight_bits=(8, 8), spike_bits=(bits, bits), time_steps=(T, T))
+    quantized = bitsearch.quantize(network, x, start=start, choices=choices, exclude=[first]).eval()
+    with torch.no_grad():
+        quantized(x)
+        for name, layer in quantized.layers.items():
+            weight = layer.quantized_weight()
+            layer.weight.copy_(weight)
+            network.get_submodule(name).weight.copy_(weight)
+        for name in readers:
+            for net, sent in ((network, library), (quantized.network, converted)):
+                net.get_submodule(name).register_forward_hook(lambda _, inputs, output, sent=sent: sent.append(output))
+        reset_states(network)
+        expected = network.eval()(x)
+        torch.testing.assert_close(quantized(x), expected, rtol=1e-4, atol=1e-4)
+        # Membranes do not go on in the next pass.
+        torch.testing.assert_close(quantized(x), expected, rtol=1e-4, atol=1e-4)
+    assert len(library) == len(readers)
+    for one, other in zip(library, converted, strict=False):
+        assert 0.02 < (one > 0).double().mean() < 0.98
+        assert torch.equal(one, other)
+
+
+def test_sequences_cost_what_a_loop_over_their_frames_costs():
+    class Steps(Whole):
+        def __init__(self):
+            super().__init__(layers.IAFSqueeze, num_timesteps=1)
+
+        def forward(self, x):
+            logits = [self.c(self.two(self.b(self.one(self.a(frame))))) for frame in x.transpose(0, 1)]
+            return torch.stack(logits, 1).mean(1)
+
+    x = sequences(8)
+    whole, steps = bitsearch.quantize(Whole(), x), bitsearch.quantize(Steps(), x)
+    bits = bitsearch.UniformBits(weight_bits=4, spike_bits=2, time_steps=T)
+    for metric in ("s_ace", "weight_memory", "working_memory"):
+        of_whole, of_steps = (each.model.layer_costs(metric, each.model.uniform(bits, None)) for each in (whole, steps))
+        assert of_whole["b"] == of_steps["b"], metric
+        assert of_whole["c"] == of_steps["c"], metric
+    # By hand: 16 × 16 weights of 4 bits, 2 bits a spike, at every step.
+    assert whole.model.layer_costs("s_ace", whole.model.uniform(bits, None))["b"] == 16 * 16 * 4 * 2 * T
+
+
+@pytest.mark.parametrize(
+    ("forward", "why"),
+    [
+        (lambda n, x: n.c(n.two(n.a(x)).mean(1)), "c reads its spikes over time at once"),
+        (lambda n, x: n.c(n.two(n.a(x))).mean(1) + n.c(n.two(n.a(x))).mean(1), "it takes several sequences in turn"),
+        (lambda n, x: n.c(n.one(n.a(x)) + n.two(n.b(n.a(x)))).mean(1), "c reads its spikes together with those of one"),
+        (lambda n, x: n.two(n.a(x)).mean(1), "the network returns its spikes"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:never called")
+def test_where_no_step_by_step_neuron_can_stand_it_stays(forward, why):
+    class Net(Whole):
+        def forward(self, x):
+            return forward(self, x)
+
+    network, x = Net(), sequences(8)
+    quantized = bitsearch.quantize(
+        network, x, start=bitsearch.UniformBits(weight_bits=8, spike_bits=8, time_steps=1)
+    ).eval()
+    assert became(quantized)["two"] == ("left", why)
     reset_states(network)
     expected = network.eval()(x)
     reset_states(quantized)
-    assert (quantized.eval()(x) - expected).norm() < 0.1 * expected.norm()
+    quantized(x)
+    reset_states(quantized)
+    assert (quantized(x) - expected).norm() < 0.1 * expected.norm()
