@@ -79,6 +79,8 @@ class LayerPlan(Frozen):
     time_steps: TimeSteps
     granularity: Literal["layer", "channel"] = "layer"
     """One weight step size for the whole layer, or one per output channel."""
+    spike_granularity: Literal["layer"] | None = None
+    """One spike step size for all time steps; None for one a time step."""
     signed_input: bool = False
     """True where the layer's input may be negative, as the network's own input is."""
     decay: float = Field(default=1.0, ge=0, le=1)

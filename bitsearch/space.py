@@ -31,12 +31,14 @@ class AllocationPart(Frozen):
 
 
 class QuantizerSettings(AllocationPart):
-    """The weights' quantizer."""
+    """The quantizers of weights and spikes."""
 
     form: Literal["uniform", "sigmoid"] = "uniform"
     """Once bits are frozen: straight-through rounding, or a sum of sigmoids that sharpen into steps."""
     granularity: Literal["layer", "channel"] = "layer"
     """One weight step size for the whole layer, or one per output channel."""
+    spike_granularity: Literal["step", "layer"] = "step"
+    """One spike step size for each time step, or one for all of a layer's: for narrow sums."""
     temperature_rate: Positive = 10.0
     """``sigmoid``: by how much the temperature rises an epoch; 5 to 20 in the literature."""
     max_level: int | None = Field(default=None, ge=2)

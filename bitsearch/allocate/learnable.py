@@ -10,6 +10,7 @@ from bitsearch.allocate.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.declared_neuron import DeclaredNeuron
+from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
@@ -167,6 +168,7 @@ def quantize(
     first_layer: FirstLayer | None = None,
     baseline: UniformBits | None = None,
     granularity: str = "layer",
+    spike_granularity: str = "step",
     decay: float | None = None,
     target: Target | str | None = None,
     include: Sequence[str] = ("*",),
@@ -190,6 +192,7 @@ def quantize(
         first_layer: the first layer's bits; 8/8/1 by default.
         baseline: what ``4x`` is a part of; w8 s4 T2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
+        spike_granularity: one spike step a time ``"step"``, or one a ``"layer"``, whose integers are narrower.
         decay: membrane decay between time steps; by default as the network's own neurons have it, or 1.
         target: hardware target, or its name or path; ``generic`` by default.
         include: globs of module paths, such as ``features.*``: what gets bits.
@@ -220,6 +223,8 @@ def quantize(
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     hardware = target if isinstance(target, Target) else Target.load(target or "generic")
     check_granularity(granularity, hardware)
+    if spike_granularity not in ("step", "layer"):
+        raise InputError(f"spike_granularity is {spike_granularity!r}; give 'step' or 'layer'")
     check_first_layer(first_layer, hardware)
     layers = trace(
         network,
@@ -238,5 +243,6 @@ def quantize(
         start=start,
         baseline=baseline,
         granularity=granularity,
+        spike_granularity=spike_granularity,
         decay=decay,
     )

@@ -137,7 +137,7 @@ def parse_budgets(requests: str | Iterable[str], metric: str, model: CostModel, 
 
 
 def target_limits(target: Target) -> list[Budget]:
-    """The limits of the hardware target: its memory and its cores."""
+    """The limits of the hardware target: its memory, its cores, and its energy for one input."""
     source = f"target {target.name}"
     limits = []
     if target.memory is not None and target.memory.weight_bytes is not None:
@@ -146,6 +146,8 @@ def target_limits(target: Target) -> list[Budget]:
         limits.append(Budget("working_memory", source, float(target.memory.working_bytes), of_target=True))
     if target.cores is not None:
         limits.append(Budget("cores", source, float(target.cores.count), of_target=True))
+    if target.energy is not None and target.energy.limit is not None:
+        limits.append(Budget("energy", source, target.energy.limit, of_target=True))
     return limits
 
 

@@ -224,6 +224,7 @@ class CostModel:
         first_layer: FirstLayer | None,
         *,
         granularity: str = "layer",
+        spike_granularity: str = "step",
         decay: float | None = None,
     ) -> dict[str, LayerPlan]:
         """A plan with ``bits`` on every layer; the first layer has ``first_layer``'s bits if this is not None.
@@ -242,6 +243,7 @@ class CostModel:
                     "spike_bits": (layer_bits.spike_bits,) * time_steps,
                     "time_steps": time_steps,
                     "granularity": granularity,
+                    "spike_granularity": None if spike_granularity == "step" else spike_granularity,
                     "signed_input": layer.signed_input,
                     "decay": next((value for value in (decay, layer.decay) if value is not None), 1.0),
                     "frames": layer.frames,

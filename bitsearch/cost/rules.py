@@ -81,10 +81,16 @@ class AllowedBits:
         }
 
     def nearest(
-        self, model: CostModel, bits: UniformBits, *, granularity: str, decay: float | None = None
+        self,
+        model: CostModel,
+        bits: UniformBits,
+        *,
+        granularity: str,
+        spike_granularity: str = "step",
+        decay: float | None = None,
     ) -> dict[str, LayerPlan]:
         """The plan in which every layer has the choices that are nearest to ``bits``."""
-        plan = model.uniform(bits, None, granularity=granularity, decay=decay)
+        plan = model.uniform(bits, None, granularity=granularity, spike_granularity=spike_granularity, decay=decay)
         return {name: _uniform_layer(layer, self.choices[name].nearest(bits)) for name, layer in plan.items()}
 
     def smallest(self, model: CostModel) -> dict[str, LayerPlan]:

@@ -29,6 +29,7 @@ FIGURES: dict[str, str] = {
     "spike_bits": "bits",
     "max_time_steps": "time steps",
     "membrane_bits": "bits",
+    "accumulator_bits": "bits",
     "memory.weight_bytes": "bytes",
     "memory.working_bytes": "bytes",
     "cores.count": "cores",
@@ -37,6 +38,7 @@ FIGURES: dict[str, str] = {
     "energy.accumulate": "pJ an accumulation",
     "energy.weight_byte": "pJ a byte",
     "energy.state_byte": "pJ a byte",
+    "energy.limit": "pJ an input",
     "latency.clock": "Hz",
     "latency.bit_operations_per_cycle": "bit operations a cycle",
     "latency.macs_per_cycle": "MACs a cycle",
@@ -135,6 +137,8 @@ class Energy(TargetTable):
     """pJ a byte of membrane potentials or spikes moved."""
     event_driven: bool = False
     """True if only non-zero spikes cost operations; the estimate then needs firing rates."""
+    limit: Positive | None = None
+    """Most pJ that one input may take; every plan keeps to it."""
 
     @model_validator(mode="after")
     def _costs_something(self) -> "Energy":
@@ -186,7 +190,9 @@ class Target(TargetTable):
     first_layer: LayerRule | None = None
     last_layer: LayerRule | None = None
     membrane_bits: int = Field(default=32, ge=8, le=32)
-    """Bits at which a membrane potential or an input current is stored."""
+    """Bits at which a membrane potential or an input current is stored, for the costs."""
+    accumulator_bits: int | None = Field(default=None, ge=8, le=64)
+    """Bits in which a layer adds up its products; what would need more is not packed. None: any."""
     memory: Memory | None = None
     cores: Cores | None = None
     energy: Energy | None = None

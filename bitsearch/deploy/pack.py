@@ -1,12 +1,14 @@
 """Packing: a trained quantized network lowered to integers, observed on a batch, and written as a packed file."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from bitsearch.cost import Target
 from bitsearch.data.splits import Splits
 from bitsearch.deploy.integer.bitpacking import pack_bits
 from bitsearch.deploy.integer.bounds import signed_bits
@@ -16,6 +18,7 @@ from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis
 from bitsearch.deploy.integer.source import Source
 from bitsearch.deploy.lower.lowering import lower
+from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.weights import weights_checksum
 from bitsearch.plan import BitPlan
@@ -28,6 +31,7 @@ def pack(
     path: str | os.PathLike[str],
     plan: BitPlan | None = None,
     splits: Splits | None = None,
+    target: Target | None = None,
 ) -> int:
     """Write a trained quantized network to ``path``.
 
@@ -37,12 +41,14 @@ def pack(
         path: file to write, whole or not at all.
         plan: kept in the file, so that :func:`bitsearch.verify` finds the network again.
         splits: the data, whose class names and scaling of inputs are written into the file.
+        target: hardware whose accumulators are to be wide enough.
 
     Returns:
         The bytes of its tensors, header not included.
 
     Raises:
-        InputError: as :func:`bitsearch.deploy.lower.lowering.lower`, or a file that cannot be written.
+        InputError: as :func:`bitsearch.deploy.lower.lowering.lower`, sums that are too wide for the target, or a file
+            that cannot be written.
 
     >>> network, task = bitsearch.rebuild(Path("run/plan.json"))
     >>> size = bitsearch.pack(network, task.examples, "network.packed")
@@ -60,15 +66,28 @@ def pack(
         tensors[f"{name}.spike_step"] = torch.from_numpy(numbers.steps)
     maxima = MinMaxObserver()
     Replay(lowered.program, lowered.numbers, lowered.analysis)(example_input.cpu(), maxima)
+    widths = _widths(lowered.program, lowered.analysis, maxima)
+    if target is not None and target.accumulator_bits is not None:
+        _check_accumulators(widths, target.accumulator_bits, target.name)
     parts = {
         "program": lowered.program.model_dump_json(exclude_none=True),
-        "widths": WIDTHS.dump_json(_widths(lowered.program, lowered.analysis, maxima), exclude_none=True).decode(),
+        "widths": WIDTHS.dump_json(widths, exclude_none=True).decode(),
         "plan": "" if plan is None else plan.model_dump_json(exclude_none=True),
     }
     parts["source"] = _source(network, splits).model_dump_json(exclude_none=True)
     header = {"format": str(FORMAT_VERSION), **parts, "sha256": checksum(parts, tensors)}
     write_whole(Path(path), save(tensors, {PREFIX + key: value for key, value in header.items()}))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _check_accumulators(widths: Mapping[str, RunWidths], most: int, target: str) -> None:
+    name, widest = max(((name, run.accumulator or 0) for name, run in widths.items()), key=lambda item: item[1])
+    if widest > most:
+        raise InputError(
+            f"layer {name!r} adds up to integers of {widest} bits, and the hardware target {target!r} has accumulators "
+            f"of {most}; search with fewer bits, or with allocation.quantizer.spike_granularity = 'layer', which makes "
+            "sums over several time steps narrower"
+        )
 
 
 def _source(network: nn.Module, splits: Splits | None) -> Source:

@@ -53,7 +53,8 @@ class LearnedAllocation(nn.Module):
 
     def add_allocation(self, plan: LayerPlan, choices: Choices | None) -> None:
         """Take the plan's bits; with ``choices``, latents that may move within them."""
-        self.signed_input, self.granularity, self.decay = plan.signed_input, plan.granularity, plan.decay
+        self.signed_input, self.decay = plan.signed_input, plan.decay
+        self.granularity, self.spike_granularity = plan.granularity, plan.spike_granularity
         self.frames, self.loop = plan.frames, plan.loop
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
         self.neuron = plan.neuron
@@ -123,7 +124,9 @@ class LearnedAllocation(nn.Module):
 
     @property
     def spike_step(self) -> Tensor:
-        """Step size of each time step's spikes, ``[T_max]``."""
+        """Step size of each time step's spikes, ``[T_max]``; where one is for all, the first parameter is it."""
+        if self.spike_granularity == "layer":
+            return self.spike_log_step[:1].exp().repeat(len(self.spike_log_step))
         return self.spike_log_step.exp()
 
     @property
@@ -155,6 +158,7 @@ class LearnedAllocation(nn.Module):
             spike_bits=spike_bits,
             time_steps=time_steps,
             granularity=self.granularity,
+            spike_granularity=self.spike_granularity,
             signed_input=self.signed_input,
             decay=self.decay,
             frames=self.frames,

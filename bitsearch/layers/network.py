@@ -69,10 +69,11 @@ class QuantizedNetwork(nn.Module):
         start: UniformBits,
         baseline: UniformBits,
         granularity: str,
+        spike_granularity: str = "step",
         decay: float | None,
     ) -> Self:
         """A quantized copy of a float network whose costs are known, with learnable bits."""
-        plan = rules.nearest(model, start, granularity=granularity, decay=decay)
+        plan = rules.nearest(model, start, granularity=granularity, spike_granularity=spike_granularity, decay=decay)
         searched = {name: rules.choices[name] for name in rules.searched}
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)

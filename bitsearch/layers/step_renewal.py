@@ -76,9 +76,13 @@ class StepRenewal(LearnedAllocation):
         currents = working_precision(bin_frames(x, self.active_steps) if framed else x)
         membrane = currents[0] if framed else currents
         before = self._spikes_before(x) if self.neuron is not None and self._first_spikes else None
+        to_size = stale
         for t in range(stale[-1] + 1):
-            if t in stale:
+            if t in to_size:
                 self._renew_spikes(t, membrane, None if before is None else before[t])
+                if self.spike_granularity == "layer" and self.spike_step_bits[t]:
+                    # It is the others' size too.
+                    to_size = []
             if t < stale[-1]:
                 spikes = self._spikes_of(membrane, self.spike_step[t], self.spike_bits[t])
                 current = currents[t + 1] if framed else currents
@@ -146,8 +150,23 @@ class StepRenewal(LearnedAllocation):
             step = matching_step(
                 membrane, before, step, self.spike_bits[t], before=before_bits, neuron=self.neuron, shared=True
             )
-        self.spike_log_step[t] = step.log()
-        self.spike_step_bits[t] = self.spike_bits[t]
+        self._set_spike_step(t, step)
+        self.spike_step_bits[self._sized_with(t)] = self.spike_bits[self._sized_with(t)]
+
+    def _set_spike_step(self, t: int, step: Tensor) -> None:
+        self.spike_log_step[0 if self.spike_granularity == "layer" else t] = step.log()
+
+    def _sized_with(self, t: int) -> slice:
+        """The time steps that have a size once time step t has."""
+        return slice(self.active_steps) if self.spike_granularity == "layer" else slice(t, t + 1)
+
+    def _takes_size(self, t: int) -> bool:
+        """True if time step t comes into use where one size is for all, and that is known: it takes it as it is."""
+        return (
+            self.spike_granularity == "layer"
+            and not self.spike_step_bits[t]
+            and bool(self.spike_step_bits[: self.active_steps].any())
+        )
 
     def _is_excited(self, membrane: Tensor) -> bool:
         """True if a membrane of any process is not silent, for the spikes that the layer has."""
@@ -157,6 +176,9 @@ class StepRenewal(LearnedAllocation):
     def _renew_spikes(self, t: int, membrane: Tensor, before: Tensor | None = None) -> None:
         """Set time step t's size by its membrane; it stays open where nothing has come in yet."""
         check_finite(membrane)
+        if self._takes_size(t):
+            self.spike_step_bits[t] = self.spike_bits[t]
+            return
         if self.neuron is not None:
             self._match_spikes(t, membrane, before)
             return
@@ -165,12 +187,13 @@ class StepRenewal(LearnedAllocation):
         first = not self.spike_step_bits[t]
         if first:
             step = initial_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
-            self.spike_log_step[t] = step.log()
+            self._set_spike_step(t, step)
         if self.renew_spikes:
             self.renewals += not first
             step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
-            self.spike_log_step[t] = step.log()
-        self.spike_step_bits[t] = self.spike_bits[t]
+            self._set_spike_step(t, step)
+        sized = self._sized_with(t)
+        self.spike_step_bits[sized] = self.spike_bits[sized]
         for partner in self.spike_partners:
-            partner.spike_step_bits[t] = self.spike_bits[t]
+            partner.spike_step_bits[sized] = self.spike_bits[sized]
             partner.refresh_cache()

@@ -320,6 +320,11 @@ def test_the_limits_of_the_target_are_budgets_too():
         first,
         Budget("cores", "target hand", 9, of_target=True),
     ]
+    battery = CostModel(LAYERS, target=make_target("battery", energy=ENERGY | {"limit": 2500.0}))
+    assert parse_budgets("s_ace=5000", "s_ace", battery, BASELINE) == [
+        first,
+        Budget("energy", "target battery", 2500.0, of_target=True),
+    ]
 
 
 def test_a_network_that_does_not_fit_the_target_is_refused_by_its_limit():

@@ -189,6 +189,7 @@ GIVEN = {
     "spike_bits": {},
     "max_time_steps": {},
     "membrane_bits": {"membrane_bits": 24},
+    "accumulator_bits": {"accumulator_bits": 20},
     "memory.weight_bytes": {"memory": {"weight_bytes": 9}},
     "memory.working_bytes": {"memory": {"working_bytes": 9}},
     "cores.count": {"cores": {"count": 2, "bytes_each": 9}},
@@ -197,6 +198,7 @@ GIVEN = {
     "energy.accumulate": {"energy": {"accumulate": 1.5}},
     "energy.weight_byte": {"energy": {"weight_byte": 1.5}},
     "energy.state_byte": {"energy": {"state_byte": 1.5}},
+    "energy.limit": {"energy": {"bit_operation": 1.5, "limit": 9.5}},
     "latency.clock": {"latency": LATENCY},
     "latency.bit_operations_per_cycle": {"latency": {"clock": 1e6, "bit_operations_per_cycle": 7}},
     "latency.macs_per_cycle": {"latency": LATENCY},
@@ -205,7 +207,7 @@ GIVEN = {
 
 
 def test_every_number_of_a_target_is_a_figure():
-    numbers = {"weight_bits", "spike_bits", "max_time_steps", "membrane_bits"}
+    numbers = {"weight_bits", "spike_bits", "max_time_steps", "membrane_bits", "accumulator_bits"}
     for name in ("memory", "cores", "energy", "latency"):
         part = get_args(Target.model_fields[name].annotation)[0]
         numbers |= {f"{name}.{field}" for field in part.model_fields if field != "event_driven"}

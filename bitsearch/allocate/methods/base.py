@@ -40,8 +40,14 @@ class AllocationProblem:
 
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
-        settings = self.settings
-        return self.rules.nearest(self.model, bits, granularity=settings.quantizer.granularity, decay=settings.decay)
+        quantizer = self.settings.quantizer
+        return self.rules.nearest(
+            self.model,
+            bits,
+            granularity=quantizer.granularity,
+            spike_granularity=quantizer.spike_granularity,
+            decay=self.settings.decay,
+        )
 
     def quantized(self, plan: Mapping[str, LayerPlan]) -> QuantizedNetwork:
         """A copy of the network with a plan's bits, to be trained at them."""
@@ -81,6 +87,7 @@ def make_learnable_copy(
         start=settings.start,
         baseline=space.baseline,
         granularity=settings.quantizer.granularity,
+        spike_granularity=settings.quantizer.spike_granularity,
         decay=settings.decay,
     )
     quantized.release_spikes()

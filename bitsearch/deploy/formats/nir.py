@@ -101,7 +101,7 @@ def share_steps(network: nn.Module) -> dict[str, float]:
     """
     ratios = {}
     for name, layer in quantized_layers(network).items():
-        used = layer.spike_log_step[: layer.active_steps]
+        used = layer.spike_step[: layer.active_steps].log()
         ratios[name] = math.exp(float(used.max() - used.min()))
         layer.spike_log_step.fill_(float(used.mean()))
     return ratios

@@ -6,5 +6,6 @@ from bitsearch.deploy.pack import pack
 
 def export(request: ExportRequest) -> ExportResult:
     """Write the file that :func:`bitsearch.pack` describes; InputError as it."""
-    size = pack(request.network, request.task.examples, request.output, request.plan, request.task.splits)
+    task = request.task
+    size = pack(request.network, task.examples, request.output, request.plan, task.splits, task.model.target)
     return ExportResult((f"{request.output}: {size} bytes of packed weights and parameters",))
