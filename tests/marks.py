@@ -70,6 +70,7 @@ FIRST = (
     "study/test_trial_loop.py",
     "study/test_run.py",
     "end_to_end/test_docs.py",
+    "end_to_end/test_spaces_as_shipped.py",
     "end_to_end/test_command.py",
     "allocate/methods/test_methods.py",
     "train/test_fabric.py",
