@@ -173,7 +173,7 @@ class Generated(nn.Module):
         elif kind == "overlapping" or (kind in POOLS and min(height, width) > 1):
             sides = (height, width) if kind == "overlapping" else (height // 2, width // 2)
             self._module(path, POOLS[kind](), a, (channels, *sides))
-        elif kind == "relu" or (kind in NEURONS and a > 0):
+        elif kind == "relu" or (kind in NEURONS and self._is_current(a)):
             self._module(path, nn.ReLU() if kind == "relu" else NEURONS[kind](), a, shape)
 
     def _call(self, path, a, convolution=None, behind=()):
@@ -186,6 +186,12 @@ class Generated(nn.Module):
     def _module(self, path, module, a, shape):
         self.add_module(path, module)
         self.made.append(Made((a,), shape, paths=(path,)))
+
+    def _is_current(self, index):
+        """True if a layer made something of the input."""
+        one = self.made[index]
+        layers = [path for path in one.paths if isinstance(self.get_submodule(path), nn.Conv2d)]
+        return bool(layers) or any(map(self._is_current, one.reads))
 
     def _runs(self, path):
         return sum(one.paths[:1] == (path,) for one in self.made)

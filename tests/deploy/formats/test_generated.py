@@ -68,8 +68,8 @@ def test_a_packed_file_is_read_from_its_description_alone(folder, data, design):
     try:
         check_equal(network, x)
     except AssertionError as error:
-        # Of networks in which hardly anything fires.
-        assume(str(error) != "nothing was compared")
+        # Hardly anything fires, or most of it just so.
+        assume(not str(error).startswith(("nothing was compared", "most membranes are near a boundary")))
         raise
     pack(network, x, folder / "packed")
     packed = read(folder / "packed").replay()
