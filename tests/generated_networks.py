@@ -230,8 +230,12 @@ class Generated(nn.Module):
                 values.append(parts[0])
                 for path in one.paths:
                     values[-1] = self.get_submodule(path)(values[-1])
-        x = self.classifier(self.flatten(self.pool(values[-1])))
+        x = self.head(values[-1])
         return x.mean(0) if self.design.repeated else x
+
+    def head(self, x):
+        """Logits of the last tensor."""
+        return self.classifier(self.flatten(self.pool(x)))
 
 
 def inputs(design, count):
