@@ -202,11 +202,6 @@ def train(
                 if checkpoints is not None:
                     checkpoints.keep(lasting, epochs)
                 break
-                at_once = micro.size or training.batch_size
-                score = evaluate(network, splits.validation, at_once, shared=True, task=session.task)
-                bits = _bits(network)
-                new, bits_before = [] if bits == bits_before else bits, bits
-                session.on_epoch(EpochRecord(phase, epoch, epochs, mean, score, measures, micro.size, new))
             if checkpoints is not None:
                 checkpoints.keep(lasting | passing, epoch)
 

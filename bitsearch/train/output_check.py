@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.data import Splits
+from bitsearch.data.inputs import dtype_name
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.task_settings import TaskSettings
@@ -39,7 +40,7 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
         except (Exception, SystemExit) as error:
             mode = " in training mode" if training else ""
             shape = list(inputs.shape)
-            raise InputError(f"{label} cannot run inputs of shape {shape}{mode}: {located(error)}") from error
+            raise InputError(f"{label} cannot run inputs of shape {shape}{mode}: {_cause(network, error)}") from error
         outputs = task.form.read(output, label)
         task.check(over_steps(outputs, task.form), outputs, labels, label)
         if training:
@@ -53,7 +54,7 @@ def output_count(network: nn.Module, inputs: Tensor, name: str, form: OutputForm
         output = _run(network, inputs, training=False)
     except (Exception, SystemExit) as error:
         shape = list(inputs.shape)
-        raise InputError(f"{label} cannot run inputs of shape {shape}: {located(error)}") from error
+        raise InputError(f"{label} cannot run inputs of shape {shape}: {_cause(network, error)}") from error
     return form.read(output, label).shape[-1]
 
 
@@ -62,6 +63,16 @@ def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:
     reset_states(network)
     with torch.set_grad_enabled(training):
         return network.train(training)(inputs)
+
+
+def _cause(network: nn.Module, error: BaseException) -> str:
+    """Where its call failed, or what its parameters are that inputs are not: float32, on the CPU."""
+    for name, parameter in network.named_parameters():
+        if parameter.device.type != "cpu":
+            return f"its {name} is on {parameter.device}; make it on the CPU, from where --device moves it"
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            return f"its {name} is {dtype_name(parameter)}, inputs are float32; convert the network by .float()"
+    return located(error)
 
 
 def _check_gradient(network: nn.Module, task: LearningTask, outputs: Tensor, targets: Tensor, label: str) -> None:

@@ -189,6 +189,49 @@ def test_every_trial_learns_from_the_network_where_it_is_to(trained, tmp_path, m
     assert len(set(seen)) == len(one.folder.plans())
 
 
+class Loader:
+    """Gives a loader's batches; from its eighth pass on, when networks are being trained, ``change`` of them."""
+
+    def __init__(self, loader, change):
+        self.loader, self.change, self.passes = loader, change, 0
+
+    def __iter__(self):
+        self.passes += 1
+        batches = list(self.loader)
+        return iter(batches if self.passes < 8 else self.change(batches))
+
+
+NONE = (torch.zeros(0, 4, 4), torch.zeros(0).long())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda batches: batches[:4], "train gave 64 samples in one pass and has 96; give a loader whose passes are"),
+        (lambda batches: [*batches, NONE], "train batch 6 is empty; give batches of at least one sample"),
+        (lambda batches: [], "train gives no batch; give at least one sample"),
+    ],
+)
+def test_a_loader_that_changes_fails_a_trial_in_one_line_and_the_run_goes_on(change, said, trained, tmp_path):
+    train, *others = loaders()
+    odd = Loader(train, change)
+    with pytest.raises(InputError, match=said):
+        bitsearch.search(trained, (odd, *others), budget="4x", out=tmp_path / "run", **SHORT)
+    assert (tmp_path / "run" / "run.toml").is_file()
+    odd.change = list
+    more = SHORT | {"trials": 2}
+    assert bitsearch.search(trained, (odd, *others), budget="4x", out=tmp_path / "run", **more).best.met
+
+
+def test_frozen_weights_are_quantized_and_stay_as_they_are(trained, tmp_path):
+    frozen = copy.deepcopy(trained)
+    frozen[3].requires_grad_(False)
+    one = bitsearch.search(frozen, loaders(), budget="4x", out=tmp_path / "run", **SHORT)
+    state, before = one.network().state_dict(), trained.state_dict()
+    assert torch.equal(state["3.weight"], before["3.weight"])
+    assert not torch.equal(state["5.weight"], before["5.weight"])
+
+
 class Locked(nn.Linear):
     def __deepcopy__(self, memo):
         raise TypeError("no")
@@ -208,7 +251,7 @@ class Locked(nn.Linear):
         ({"network": nn.Linear(5, 3)}, "network 'Linear (object)' cannot run inputs of shape [4, 4, 4]"),
         ({"network": network(outputs=2)}, "has the label 2; the network has 2 outputs"),
         ({"network": Locked(16, 3)}, "the network cannot be copied: no"),
-        ({"network": network().double()}, "network 'Sequential (object)' cannot run"),
+        ({"network": network().double()}, "its 1.weight is float64, inputs are float32; convert the network by"),
         ({"network": network().requires_grad_(False)}, "has nothing to train"),
         ({"optimizer": "sdg"}, "optimizer is 'sdg': no such optimizer; known: adam, adamw, sgd"),
         (

@@ -106,6 +106,12 @@ def test_one_sample_is_not_trained_on():
         (Returns(lambda x, _: x.argmax(1, keepdim=True).expand(-1, 3)), "returns int64"),
         (Returns(lambda x, training: {"logits": x} if training else x), "returns dict with logits: float32 [4, 3]; it"),
         (nn.Linear(7, 3), "cannot run inputs of shape [4, 6]: "),
+        (
+            nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3).double()),
+            "[4, 6]: its 1.weight is float64, inputs are float32; convert the network by .float()",
+        ),
+        (nn.Linear(6, 3).to(torch.bfloat16), "its weight is bfloat16, inputs are float32"),
+        (nn.Linear(6, 3, device="meta"), "its weight is on meta; make it on the CPU, from where --device moves it"),
         (Returns(lambda x, _: x.no_such_method()), "AttributeError: 'Tensor' object has no attribute"),
         (Returns(lambda x, training: x[:, 9] if training else x), "of shape [4, 6] in training mode: "),
     ],
