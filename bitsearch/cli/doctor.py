@@ -31,6 +31,9 @@ EXTRAS = {
     "postgres": ("psycopg",),
     "s3": ("boto3",),
     "grpc": ("grpcio",),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow-skinny", "pytorch-lightning"),
+    "wandb": ("wandb", "pytorch-lightning"),
 }
 """Packages of every extra, by the extra's name."""
 

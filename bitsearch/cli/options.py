@@ -76,6 +76,10 @@ ArtifactsOption = Annotated[
     str | None,
     typer.Option(help="Folder that all machines see, or s3://bucket, for plans and weights of a study in --storage."),
 ]
+LoggerOption = Annotated[
+    str | None,
+    typer.Option(help="Tell a tracker as well: tensorboard, mlflow or wandb. Trials are its runs, epochs their steps."),
+]
 ProcessesOption = Annotated[
     int | None,
     typer.Option(min=1, help="Processes on this machine that train every network together, each on a GPU of its own."),

@@ -13,6 +13,7 @@ from bitsearch.cli.options import (
     DataArgOption,
     DataOption,
     DeviceOption,
+    LoggerOption,
     MethodOption,
     MetricOption,
     ModelArgOption,
@@ -99,6 +100,7 @@ def run(
     storage: StorageOption = None,
     study: Annotated[str | None, typer.Option(help="Name of the study in --storage; the folder's by default.")] = None,
     artifacts: ArtifactsOption = None,
+    logger: LoggerOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
@@ -127,6 +129,7 @@ def run(
         from bitsearch.cli.terminal.tables import print_result
         from bitsearch.report import write_report
         from bitsearch.runs.command_line import shell_command
+        from bitsearch.runs.tracking import Tracking
         from bitsearch.study.run import search
 
     bars = Bars(errors, epochs=verbose)
@@ -149,6 +152,7 @@ def run(
                 storage=storage,
                 study=study,
                 artifacts=artifacts,
+                logger=logger,
                 progress=bars,
                 command=shell_command(sys.argv[1:]),
             )
@@ -158,6 +162,8 @@ def run(
     if not is_first_process:
         return
     page = write_report(result.folder)
+    if logger is not None:
+        Tracking(logger, result.folder, bars).attach(page)
     if as_json:
         print_json(json.dumps(_as_json(result, page), indent=2))
     else:

@@ -17,6 +17,8 @@ from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import check_resumable, lock_run_folder
+from bitsearch.runs.trackers import check_tracker
+from bitsearch.runs.tracking import Tracking, tracked
 from bitsearch.space import SearchSpace
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
 from bitsearch.study.phases import conclude, prepare
@@ -66,6 +68,7 @@ def search(
     storage: str | None = None,
     study: str | None = None,
     artifacts: str | None = None,
+    logger: str | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> SearchResult:
@@ -119,6 +122,7 @@ def search(
         study: the study's name there; the run folder's by default.
         artifacts: folder that all its workers see, or ``s3://bucket``; by default where the study has them already, or
             ``artifacts`` in the run folder.
+        logger: ``tensorboard``, ``mlflow`` or ``wandb``, which gets every trial as a run, and the chosen plan.
         progress: told how it goes.
         command: recorded as the command that made the run.
 
@@ -131,6 +135,8 @@ def search(
     >>> result.best.met, len(result.front)
     (True, 1)
     """
+    if logger is not None:
+        check_tracker(logger)
     named = {
         "epochs": epochs,
         "full_precision_epochs": full_precision_epochs,
@@ -189,7 +195,11 @@ def search(
                     settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
                     opened = open_study(database, settings.study or "")
                     shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
-                return _run(folder, settings, processes, request.trials, timeout, reporter, opened, shared)
+                with tracked(logger, folder, reporter) as told:
+                    result = _run(folder, settings, processes, request.trials, timeout, told, opened, shared)
+                if logger is not None:
+                    Tracking(logger, folder, reporter).attach(folder.chosen_file)
+                return result
 
 
 def _run(
