@@ -284,6 +284,20 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             raise InputError(f"training: {explain(error, Training)}") from error
 
+    def with_task(self, task: str | Mapping[str, Any] | None) -> "SearchSpace":
+        """This space with another ``[task]``: its name, or its fields; with None it stays as it is.
+
+        Raises:
+            InputError: an unknown field, or a value that is not allowed.
+        """
+        if task is None:
+            return self
+        content = {"name": task} if isinstance(task, str) else dict(task)
+        try:
+            return self.model_copy(update={"task": TaskSettings.model_validate(content)})
+        except ValidationError as error:
+            raise InputError(f"task: {explain(error, TaskSettings)}") from error
+
     def with_weights(self, path: str | os.PathLike[str]) -> "SearchSpace":
         """This space with a network that is trained already: its weights are taken as they are."""
         training = self.training.model_copy(update={"full_precision_epochs": 0})

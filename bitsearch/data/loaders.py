@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
 
 from bitsearch.data.inputs import check_input
+from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
 
 
@@ -18,6 +19,7 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
         loader: a DataLoader, or anything else that gives the batches (inputs, labels ``[N]``) anew at every ``iter``.
         place: of the part, for messages: ``train``.
         time_axis: of the batches' inputs, 0 or 1, where they have frames; networks get them time first.
+        targets: what those of the samples are to be.
 
     Attributes:
         input_shape: of one input, its time axis first.
@@ -29,12 +31,12 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
         InputError: no batches, or some that cannot be trained on; the message names the part and the batch.
     """
 
-    def __init__(self, loader: Any, place: str, *, time_axis: int | None = None) -> None:
+    def __init__(self, loader: Any, place: str, *, time_axis: int | None = None, targets: Targets = CLASS) -> None:
         if iter(loader) is loader:
             raise InputError(
                 f"{place} is a {type(loader).__name__}, which can be read once; give what can be read anew"
             )
-        self.loader, self.place, self.time_axis = loader, place, time_axis
+        self.loader, self.place, self.time_axis, self.targets = loader, place, time_axis, targets
         self.sample_axis = 1 if time_axis == 0 else 0
         self.classes: int | None = None
         self.input_shape: tuple[int, ...] | None = None
@@ -67,7 +69,7 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
             num_workers=loader.num_workers,
             worker_init_fn=loader.worker_init_fn,
         )
-        return LoadedSamples(ordered, self.place, time_axis=self.time_axis)
+        return LoadedSamples(ordered, self.place, time_axis=self.time_axis, targets=self.targets)
 
     def batches(self, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass, checked: inputs ``[N, ...]`` or ``[T, N, ...]`` and labels ``[N]``.
@@ -121,7 +123,9 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
             raise InputError(f"{place} is {type(batch).__name__}{size}; a batch is a pair (inputs, labels)")
         inputs, labels = batch
         check_input(inputs, place)
-        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
+        if self.targets.kind != "class":
+            labels = self.targets.check_batch(labels, place, self.classes)
+        elif not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
             kind = type(labels).__name__
             text = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, Tensor) else kind
             raise InputError(f"{place}: its labels are {text}; give the classes' numbers as an int64 tensor [N]")
@@ -142,6 +146,8 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
             raise InputError(
                 f"{place} has inputs of shape {shape}, others have {list(self.input_shape)}; bring them to one"
             )
+        if self.targets.kind != "class":
+            return inputs, labels
         if int(labels.min()) < 0:
             raise InputError(f"{place} has the label {int(labels.min())}; number the classes from 0")
         if self.classes is not None and int(labels.max()) >= self.classes:

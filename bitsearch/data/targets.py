@@ -17,10 +17,10 @@ class Targets:
     """The kind of target that a task takes.
 
     ``class``: a class number. ``classes``: an integer tensor of class numbers, such as an image of them. ``values``:
-    numbers. ``flags``: one 0 or 1 a label.
+    floats. ``flags``: one 0 or 1 a label. ``any``: what a loss of the user's takes, integers or floats.
     """
 
-    kind: Literal["class", "classes", "values", "flags"] = "class"
+    kind: Literal["class", "classes", "values", "flags", "any"] = "class"
     ignored: int = NO_LABEL
     """Of ``classes``: no class number, and allowed."""
 
@@ -31,9 +31,10 @@ class Targets:
         except (TypeError, ValueError, RuntimeError):
             raise InputError(f"{place}: its target is {type(target).__name__}; give {self._words}") from None
         whole = not tensor.is_floating_point() and not tensor.is_complex()
-        if tensor.is_complex() or (self.kind == "classes" and (tensor.dtype != torch.int64 or not tensor.dim())):
+        wrong_classes = self.kind == "classes" and (tensor.dtype != torch.int64 or not tensor.dim())
+        if tensor.is_complex() or wrong_classes or (self.kind == "values" and whole):
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise InputError(f"{place}: its target is a {kind} tensor {list(tensor.shape)}; give {self._words}")
+            raise InputError(f"{place}: its target is {kind} {list(tensor.shape)}; give {self._words}")
         if not whole and not bool(tensor.isfinite().all()):
             raise InputError(f"{place}: its target holds {_first_not_finite(tensor)}; mend or leave out such samples")
         if self.kind == "flags" and (tensor.dim() != 1 or not bool(((tensor == 0) | (tensor == 1)).all())):
@@ -47,6 +48,17 @@ class Targets:
                 )
         return tensor
 
+    def check_batch(self, targets: object, place: str, classes: int | None = None) -> Tensor:
+        """Likewise of a batch's targets, ``[N, ...]``."""
+        if not isinstance(targets, Tensor) or targets.dim() == 0:
+            kind = f"{targets.dtype} without an axis" if isinstance(targets, Tensor) else type(targets).__name__
+            raise InputError(f"{place}: its targets are {kind}; give a tensor [N, ...], for each sample {self._words}")
+        if self.kind == "flags" and targets.dim() == 2:
+            self.check(targets.flatten(), place)
+        else:
+            self.check(targets, place, classes)
+        return targets
+
     def outputs(self, targets: list[Tensor]) -> int:
         """Of training targets: how many classes, labels or values a network has to give (a position)."""
         if self.kind == "classes":
@@ -59,7 +71,8 @@ class Targets:
         return {
             "class": "the class's number as an int or an int64 tensor",
             "classes": "an int64 tensor of class numbers",
-            "values": "a number, or a tensor of numbers",
+            "values": "a float, or a tensor of floats, as .float() makes",
+            "any": "a number, or a tensor of numbers",
             "flags": "a tensor of one 0 or 1 a label",
         }[self.kind]
 

@@ -124,7 +124,7 @@ def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figu
         figures["correlations"] = correlation_figure(correlations)
     shares = importances(finished_trials(folder))
     if shares:
-        figures["importances"] = importance_figure(shares)
+        figures["importances"] = importance_figure(shares, folder.settings.score)
     return figures
 
 

@@ -21,8 +21,8 @@ LABEL_CHARACTERS = 26
 """Length to which a layer's name on an axis is cut."""
 
 
-def importance_figure(shares: Mapping[str, tuple[float, float]]) -> go.Figure:
-    """Bars of the share that each parameter has in the variance of accuracy and of cost."""
+def importance_figure(shares: Mapping[str, tuple[float, float]], score: Score = ACCURACY) -> go.Figure:
+    """Bars of the share that each parameter has in the variance of the score and of cost."""
     names = list(shares)[::-1]
     bars = [
         go.Bar(
@@ -34,7 +34,7 @@ def importance_figure(shares: Mapping[str, tuple[float, float]]) -> go.Figure:
             hovertemplate=f"%{{customdata}}: %{{x:.3g}} % of the variance of {title}<extra></extra>",
             marker={"color": colour, "pattern": {"shape": "" if index == 0 else "/"}},
         )
-        for index, (title, colour) in enumerate((("validation accuracy", style.BLUE), ("cost", style.ORANGE)))
+        for index, (title, colour) in enumerate(((f"validation {score.name}", style.BLUE), ("cost", style.ORANGE)))
     ]
     labels = [plotly_text(shorten(name, LABEL_CHARACTERS)) for name in names]
     layout = style.layout(

@@ -162,7 +162,7 @@ def _task(
                 f"the runs' network was an object, {space.network!r}; give it and its data again: "
                 "bitsearch.merge(FOLDERS, OUT, network=NETWORK, data=DATA)"
             )
-        objects = objects_of(network, data, time_axis=time_axis)
+        objects = objects_of(network, data, time_axis=time_axis, task=space.task)
         _check_objects(objects, space, settings.weights_sha256)
     elif network is not None or data is not None:
         raise InputError(f"the runs' network is {space.network!r}, which their folders name; give no network and data")

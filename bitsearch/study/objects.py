@@ -15,13 +15,16 @@ from bitsearch.data import Splits
 from bitsearch.data.checked_samples import CheckedSamples
 from bitsearch.data.checks import checked_splits
 from bitsearch.data.loaders import LoadedSamples
+from bitsearch.data.targets import Targets
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
 from bitsearch.layers.weights import weights_checksum
 from bitsearch.registry import OBJECT
 from bitsearch.space import SearchSpace
+from bitsearch.task_settings import TaskSettings
 from bitsearch.train.output_check import output_count
 from bitsearch.train.task import Objects
+from bitsearch.train.tasks import output_form, targets_of
 
 PARTS = ("train", "validation", "test")
 TEMPLATE = "digits"
@@ -30,7 +33,9 @@ EXAMPLES = 4
 """Training samples from which the network's outputs are counted."""
 
 
-def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -> Objects:
+def objects_of(
+    network: nn.Module, data: Any, *, time_axis: int | None = None, task: TaskSettings | None = None
+) -> Objects:
     """A copy of a network, which is left as it is, and its data as splits.
 
     Args:
@@ -38,6 +43,7 @@ def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -
         data: :class:`bitsearch.Splits`; or (train, validation, test), or (train, validation), or a mapping with these
             keys, of data sets or of loaders.
         time_axis: of the inputs in the loaders' batches, 0 or 1, where they have frames.
+        task: that the network is trained for; classification by default.
 
     Raises:
         InputError: data that cannot be trained on, or a network that cannot run them.
@@ -48,6 +54,8 @@ def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -
         network = copy.deepcopy(network).cpu()
     except Exception as error:
         raise InputError(f"the network cannot be copied: {error}; every trial starts from a copy") from error
+    task = task or TaskSettings()
+    targets = targets_of(task)
     parts = _parts(data)
     loaded = {name for name, part in parts.items() if not isinstance(part, Dataset)}
     if loaded and launched_world_size() > 1:
@@ -56,7 +64,9 @@ def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -
             "sets, or train in one process"
         )
     if loaded == set(parts):
-        train, *others = (LoadedSamples(part, name, time_axis=time_axis) for name, part in parts.items())
+        train, *others = (
+            LoadedSamples(part, name, time_axis=time_axis, targets=targets) for name, part in parts.items()
+        )
         ordered = [part.in_order() for part in others]
         splits = Splits(
             train,
@@ -73,17 +83,27 @@ def objects_of(network: nn.Module, data: Any, *, time_axis: int | None = None) -
     elif time_axis is not None:
         raise InputError("time_axis is for loaders; data sets with frames are given as bitsearch.Splits(..., frames=T)")
     else:
-        splits = _checked(data, parts)
+        splits = _checked(data, parts, targets)
     name = object_name(network)
-    inputs, _ = splits.examples(EXAMPLES)
-    classes = output_count(network, inputs, name)
+    inputs, examples = splits.examples(EXAMPLES)
+    classes = output_count(network, inputs, name, output_form(task, examples.dim() - 1))
     for part in (splits.train, splits.validation, splits.test):
         if isinstance(part, LoadedSamples):
             part.classes = classes
     return Objects(network, replace(splits, classes=max(classes, splits.classes)))
 
 
-def space_of(objects: Objects, template: SearchSpace | str | Path | None, changes: Mapping[str, Any]) -> SearchSpace:
+def template_of(template: SearchSpace | str | Path | None) -> SearchSpace:
+    """The space whose settings an object is searched with: the one that is given, or that of :data:`TEMPLATE`."""
+    return template if isinstance(template, SearchSpace) else SearchSpace.load(template or TEMPLATE)
+
+
+def space_of(
+    objects: Objects,
+    template: SearchSpace | str | Path | None,
+    changes: Mapping[str, Any],
+    task: TaskSettings | None = None,
+) -> SearchSpace:
     """The space of a network and data: the settings of another one, and what there is to know them by again.
 
     Args:
@@ -91,9 +111,10 @@ def space_of(objects: Objects, template: SearchSpace | str | Path | None, change
         template: brings choices, training, allocation and search; those of :data:`TEMPLATE` by default, with as many
             time steps as there are frames.
         changes: fields of ``[training]``.
+        task: that the network is trained for; the template's own by default.
     """
     network, splits = objects.network, objects.splits
-    space = template if isinstance(template, SearchSpace) else SearchSpace.load(template or TEMPLATE)
+    space = template_of(template)
     training: dict[str, Any] = {"full_precision_epochs": 0} | dict(changes)
     options: dict[str, Any] = dict(splits.sizes)
     if isinstance(splits.train, LoadedSamples):
@@ -106,6 +127,8 @@ def space_of(objects: Objects, template: SearchSpace | str | Path | None, change
         "data": f"{_data_kind(splits.train)}{OBJECT}",
         "data_options": options,
     }
+    if task is not None:
+        content["task"] = task.model_dump(exclude_none=True)
     content.pop("weights", None)
     if template is None:
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", type(network).__name__).lstrip("-.")[:100]
@@ -155,10 +178,10 @@ def _parts(data: Any) -> dict[str, Any]:
     return parts
 
 
-def _checked(data: Any, parts: Mapping[str, Any]) -> Splits:
+def _checked(data: Any, parts: Mapping[str, Any], targets: Targets) -> Splits:
     """Data sets as splits, every sample checked when it is read."""
     source = data if isinstance(data, Splits) else dict(parts)
-    return checked_splits(source, f"data{OBJECT}", users_own=True)
+    return checked_splits(source, f"data{OBJECT}", targets, users_own=True)
 
 
 def _check_alike(parts: list[LoadedSamples]) -> None:

@@ -19,7 +19,7 @@ from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.sweep import parse_sweep
 from bitsearch.space import SearchSpace
-from bitsearch.study.objects import object_checksum, objects_of, space_of
+from bitsearch.study.objects import object_checksum, objects_of, space_of, template_of
 from bitsearch.study.runtime import should_compile
 from bitsearch.train.task import Task, load_task
 from bitsearch.train.threads import threads_for
@@ -47,6 +47,7 @@ def resolve(
     space: SearchSpace | str | Path | None,
     time_axis: int | None,
     training: Mapping[str, Any],
+    learning_task: str | Mapping[str, Any] | None,
     method: str | None,
     metric: str | None,
     objective: str | None,
@@ -61,7 +62,9 @@ def resolve(
     storage: str | None,
     command: str | None,
 ) -> Request:
-    """The request of :func:`bitsearch.study.run.search`'s arguments; ``training`` has fields of ``[training]``.
+    """The request of :func:`bitsearch.study.run.search`'s arguments.
+
+    ``training`` has fields of ``[training]``, and ``learning_task`` those of ``[task]``, or its name.
 
     Raises:
         InputError: one of them is wrong, or does not go with another.
@@ -70,14 +73,15 @@ def resolve(
     if isinstance(source, nn.Module):
         if data is None or not limited:
             raise InputError("a network comes with its data and a budget: search(network, (train, validation), '4x')")
-        objects = objects_of(source, data, time_axis=time_axis)
-        space = space_of(objects, space, training)
+        template = template_of(space).with_task(learning_task)
+        objects = objects_of(source, data, time_axis=time_axis, task=template.task)
+        space = space_of(objects, space, training, template.task)
     else:
         if space is not None or time_axis is not None or (data is not None and budget is not None):
             raise InputError("data, space and time_axis are for a network; a search space has its own")
         budget, limited = data if budget is None else budget, limited or data is not None
         space = source if isinstance(source, SearchSpace) else SearchSpace.load(source)
-        space = space.with_training(training)
+        space = space.with_training(training).with_task(learning_task)
     if not limited:
         raise InputError(NO_LIMIT)
     space = space if method is None else space.with_method(method)

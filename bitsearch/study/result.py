@@ -8,6 +8,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from bitsearch.data import batches
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.deploy.pack import pack
 from bitsearch.errors import InputError
@@ -24,6 +25,8 @@ from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.runs.verdict import Verdict
 from bitsearch.study.objects import object_name
 from bitsearch.train.evaluate import evaluate
+from bitsearch.train.output_check import output_count
+from bitsearch.train.tasks import make_learning_task, output_form, targets_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -111,10 +114,15 @@ class SearchResult:
         space = self.folder.settings.space
         network, examples, _ = self._rebuilt(trial, trust)
         if not isinstance(samples, Dataset):
-            samples = LoadedSamples(samples, "samples", time_axis=space.data_options.get("time_axis"))
+            axis = space.data_options.get("time_axis")
+            samples = LoadedSamples(samples, "samples", time_axis=axis, targets=targets_of(space.task))
         elif examples is not None:
             samples = _like(examples, samples)
-        return evaluate(network, samples, space.training.at_once)
+        inputs, targets = next(iter(batches(samples, space.training.at_once)))
+        form = output_form(space.task, targets.dim() - 1)
+        classes = output_count(network, inputs, space.network, form)
+        task = make_learning_task(space.task, classes, targets.dim() - 1)
+        return evaluate(network, samples, space.training.at_once, task=task)
 
     def deploy(self, path: str | Path, trial: int | None = None, *, trust: bool = False) -> Path:
         """Write a plan's network as one packed file of integers, as ``bitsearch deploy`` does; its path.

@@ -51,6 +51,7 @@ def search(
     learning_rate: float | None = None,
     optimizer: str | Callable[..., Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    task: str | Mapping[str, Any] | None = None,
     method: str | None = None,
     metric: str | None = None,
     objective: str | None = None,
@@ -98,6 +99,9 @@ def search(
         optimizer: ``adam``, ``adamw``, ``sgd``, or a factory that can be imported, itself or by name; the space's own
             by default.
         training: further fields of ``[training]``, such as ``{"schedule": "one_cycle", "ema": 0.99}``.
+        task: what networks learn: its name, such as ``regression``, or fields of ``[task]``, such as ``{"name":
+            "regression", "loss": "huber", "metric": "r2"}``, where a loss or a metric may be a function of the user's;
+            the space's own by default, and classification of a network.
         method: how bits are found; the space's own by default.
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
@@ -150,6 +154,7 @@ def search(
         space=space,
         time_axis=time_axis,
         training={**(training or {}), **{name: value for name, value in named.items() if value is not None}},
+        learning_task=_by_name(task),
         method=method,
         metric=metric,
         objective=objective,
@@ -167,26 +172,26 @@ def search(
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
     url = None if storage is None else database_url(storage)
-    task, settings = request.task, request.settings
+    loaded, settings = request.task, request.settings
     reporter = progress or Progress()
     # What fails is recorded and told here; Optuna would print a traceback as well.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: reporter.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group():
-        fabric = make_fabric(task.device, task.space.training.precision)
-        processes = ProcessGroup(task, settings.budgets, seed, fabric, stop)
+        fabric = make_fabric(loaded.device, loaded.space.training.precision)
+        processes = ProcessGroup(loaded, settings.budgets, seed, fabric, stop)
         if not is_rank_zero():
-            with stop.handle_signals(), runtime_context(task, compiled=settings.compiled):
-                return SearchResult(RunFolder(Path(processes.serve())), task.untrained, task.examples)
+            with stop.handle_signals(), runtime_context(loaded, compiled=settings.compiled):
+                return SearchResult(RunFolder(Path(processes.serve())), loaded.untrained, loaded.examples)
         with processes.leading():
-            folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), task.space.name)
+            folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), loaded.space.name)
             check_resumable(folder, settings)
             folder.make()
             warn_of_network_file_system(folder.path)
             with (
                 lock_run_folder(folder),
                 stop.handle_signals(),
-                runtime_context(task, compiled=settings.compiled),
+                runtime_context(loaded, compiled=settings.compiled),
                 closing(open_storage(url or folder.storage_url)) as database,
             ):
                 if url is None:
@@ -200,6 +205,13 @@ def search(
                 if logger is not None:
                     Tracking(logger, folder, reporter).attach(folder.chosen_file)
                 return result
+
+
+def _by_name(task: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
+    """A task whose loss and metric, where they are objects, are named by what imports them."""
+    if task is None or isinstance(task, str):
+        return task
+    return {key: import_path(value, key) if callable(value) else value for key, value in task.items()}
 
 
 def _run(

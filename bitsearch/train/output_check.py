@@ -48,14 +48,14 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
 
 
 def output_count(network: nn.Module, inputs: Tensor, name: str, form: OutputForm = LOGITS) -> int:
-    """How many logits a network gives a sample of ``inputs``; InputError, which names it, if it gives none."""
+    """How many logits, or values, a network gives (a position); InputError, which names it, if it gives none."""
     label = f"network {name!r}"
     try:
         output = _run(network, inputs, training=False)
     except (Exception, SystemExit) as error:
         shape = list(inputs.shape)
         raise InputError(f"{label} cannot run inputs of shape {shape}: {_cause(network, error)}") from error
-    return form.read(output, label).shape[-1]
+    return form.read(output, label).shape[2 if form.every_step else 1]
 
 
 def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:

@@ -5,6 +5,7 @@ Budgets, plans, verdicts and pages speak of a task's score, its unit and its dir
 
 from bitsearch.data.targets import Targets
 from bitsearch.task_settings import TaskName, TaskSettings
+from bitsearch.train.predict import OutputForm
 from bitsearch.train.tasks.classification import CLASSIFICATION, Classification
 from bitsearch.train.tasks.dense import Segmentation
 from bitsearch.train.tasks.multi_label import MultiLabel
@@ -45,4 +46,9 @@ def make_learning_task(settings: TaskSettings, classes: int, target_axes: int = 
     return TASKS[settings.name](settings, classes, target_axes)
 
 
-__all__ = ["CLASSIFICATION", "TASKS", "LearningTask", "make_learning_task", "targets_of"]
+def output_form(settings: TaskSettings, target_axes: int = 0) -> OutputForm:
+    """What a network is to return for the task that a search space names, for targets with so many axes a sample."""
+    return TASKS[settings.name].output_form(settings, target_axes)
+
+
+__all__ = ["CLASSIFICATION", "TASKS", "LearningTask", "make_learning_task", "output_form", "targets_of"]

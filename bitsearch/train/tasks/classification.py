@@ -35,12 +35,14 @@ class Classification(LearningTask):
             raise InputError(f"task.class_weights has {len(settings.class_weights)} numbers for {classes} classes")
         if settings.loss == "soft_cross_entropy":
             self.targets = Targets("values")
-        if settings.loss == "tet":
-            self.form = OutputForm(every_step=True, description="logits [T, N, classes]")
-        if settings.output is not None or self.form is not LOGITS:
-            form = self.form
-            self.form = OutputForm(settings.output, every_step=form.every_step, description=form.description)
         super().__init__(settings, classes, target_axes)
+
+    @classmethod
+    def output_form(cls, settings: TaskSettings, target_axes: int) -> OutputForm:
+        """As the base class."""
+        if settings.loss == "tet":
+            return OutputForm(settings.output, every_step=True, description="logits [T, N, classes]")
+        return LOGITS if settings.output is None else OutputForm(settings.output)
 
     def _scoring(self) -> Scoring:
         if self.settings.metric in (None, "accuracy"):
@@ -54,7 +56,7 @@ class Classification(LearningTask):
         if (len(outputs), outputs.shape[-1]) != (len(targets), self.classes):
             raise InputError(
                 f"{label} returns {describe_output(outputs)} for {len(targets)} samples of {self.classes} classes; it "
-                f"must return {'logits [N, classes] or [T, N, classes]'}"
+                f"must return {LOGITS.description}"
             )
 
 

@@ -28,10 +28,14 @@ class Segmentation(LearningTask):
         self.targets = Targets("classes", settings.ignored_label)
         if settings.class_weights is not None and len(settings.class_weights) != classes:
             raise InputError(f"task.class_weights has {len(settings.class_weights)} numbers for {classes} classes")
-        self.form = OutputForm(
+        super().__init__(settings, classes, target_axes)
+
+    @classmethod
+    def output_form(cls, settings: TaskSettings, target_axes: int) -> OutputForm:
+        """As the base class."""
+        return OutputForm(
             settings.output, axes=1 + target_axes, description="logits [N, classes, ...] or [T, N, classes, ...]"
         )
-        super().__init__(settings, classes, target_axes)
 
     def ready(self, outputs: Tensor, targets: Tensor) -> Pair:
         """What another process counts is ignored here."""

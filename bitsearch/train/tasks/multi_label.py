@@ -21,9 +21,10 @@ class MultiLabel(LearningTask):
         "f1": ("MultilabelF1Score", Score(name="F1"), {"average": "micro"}),
     }
 
-    def __init__(self, settings: TaskSettings, classes: int, target_axes: int = 1) -> None:
-        self.form = OutputForm(settings.output, description="logits [N, labels] or [T, N, labels]")
-        super().__init__(settings, classes, target_axes)
+    @classmethod
+    def output_form(cls, settings: TaskSettings, target_axes: int) -> OutputForm:
+        """As the base class."""
+        return OutputForm(settings.output, description="logits [N, labels] or [T, N, labels]")
 
     def ready(self, outputs: Tensor, targets: Tensor) -> Pair:
         """Probabilities, and whole numbers."""

@@ -12,13 +12,15 @@ from bitsearch.train.tasks.task import LearningTask
 class Own(LearningTask):
     """``loss`` and ``metric`` as ``package.module:function``, or a metric of torchmetrics; any numbers as targets."""
 
-    targets = Targets("values")
+    targets = Targets("any")
     losses: Mapping[str, object] = {}  # type: ignore[assignment]
 
     def __init__(self, settings: TaskSettings, classes: int, target_axes: int = 0) -> None:
         if ":" not in (settings.loss or ""):
             raise InputError(f"task.loss is {settings.loss!r}; task.name own takes package.module:function")
-        self.form = OutputForm(
-            settings.output, axes=max(1, target_axes), single=True, description="[N, ...] or [T, N, ...]"
-        )
         super().__init__(settings, classes, target_axes)
+
+    @classmethod
+    def output_form(cls, settings: TaskSettings, target_axes: int) -> OutputForm:
+        """As the base class."""
+        return OutputForm(settings.output, axes=max(1, target_axes), single=True, description="[N, ...] or [T, N, ...]")

@@ -35,13 +35,17 @@ class Regression(LearningTask):
             "mse": ("MeanSquaredError", _error("mean squared error"), {}),
             "r2": ("R2Score", Score(name="R²", share=False), {}),
         }
-        self.form = OutputForm(
+        super().__init__(settings, classes, target_axes)
+
+    @classmethod
+    def output_form(cls, settings: TaskSettings, target_axes: int) -> OutputForm:
+        """As the base class."""
+        return OutputForm(
             settings.output,
             axes=max(1, target_axes),
             single=target_axes == 0,
             description="values of the targets' shape, with or without a time axis before",
         )
-        super().__init__(settings, classes, target_axes)
 
     def ready(self, outputs: Tensor, targets: Tensor) -> Pair:
         """All values in a row."""

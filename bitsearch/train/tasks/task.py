@@ -1,6 +1,7 @@
 """The base of all tasks: the only thing that knows loss, score and output."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -32,16 +33,21 @@ class LearningTask:
     """
 
     targets: Targets = CLASS
-    form: OutputForm = LOGITS
     losses: Mapping[str, Callable[[TaskSettings], Loss]]
     """By name; the first is the default."""
     metrics: Mapping[str, tuple[str, Score, Mapping[str, Any]]] = {}
     """By name: class of torchmetrics, what it is, and its keywords; the first is the default."""
 
     def __init__(self, settings: TaskSettings, classes: int, target_axes: int = 0) -> None:
-        self.settings, self.classes, self.target_axes = settings, classes, target_axes
+        self.settings, self.classes = settings, classes
+        self.form = self.output_form(settings, target_axes)
         self.loss = self._loss()
         self.scoring = self._scoring()
+
+    @classmethod
+    def output_form(cls, settings: TaskSettings, target_axes: int) -> OutputForm:
+        """What a network is to return, for targets with so many axes a sample."""
+        return LOGITS
 
     @property
     def has_classes(self) -> bool:
@@ -121,7 +127,10 @@ class LearningTask:
         def make() -> Any:
             from torchmetrics import Metric
 
-            metric = build(name, options, {name: kind}, "metric", defaults)
+            with warnings.catch_warnings():
+                # A metric that is no sum over samples keeps all of them, which is known here.
+                warnings.filterwarnings("ignore", ".*will save all targets and predictions", UserWarning)
+                metric = build(name, options, {name: kind}, "metric", defaults)
             if not isinstance(metric, Metric):
                 raise InputError(f"task.metric {name!r} makes a {type(metric).__name__}, no torchmetrics.Metric")
             return metric.set_dtype(torch.float64)
