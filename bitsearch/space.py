@@ -149,6 +149,9 @@ class Search(Frozen):
     """At most this many uniform plans are trained as baselines."""
     front_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the trials, uniform ones included, that is spread along the front; the rest is at the budget."""
+    front_epochs: Count = 4
+    """Of a searching trial along the front, which goes on from the weights of the nearest one that has finished; there
+    are as many as take the time of the share's trials."""
     parameters: dict[str, Parameter] = {}
     """By the name of a setting of ``[allocation]``, that of a table's as ``ramp.steps``."""
 
@@ -199,6 +202,11 @@ class SearchSpace(Frozen):
     training: Training = Training()
     allocation: Allocation = Allocation()
     search: Search = Search()
+
+    @property
+    def front_epochs(self) -> int:
+        """Of a trial along the front: never more than of any other."""
+        return min(self.search.front_epochs, self.training.epochs)
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, model_validator
 
 from bitsearch.plan import UniformBits
-from bitsearch.study.study import BASELINE, ROLE, UNIFORM
+from bitsearch.study.study import BASELINE, ROLE, UNIFORM, is_intermediate
 from bitsearch.validation import Cost, Frozen, Name
 
 TARGET = "cost_target"
@@ -52,7 +52,7 @@ class FrontAxis(Frozen):
     most: Annotated[float, Field(allow_inf_nan=False)]
     uniform: tuple[UniformCandidate, ...] = ()
     trials: int = Field(ge=0)
-    """Of the trials that search, how many are spread along the front."""
+    """Of the trials that search, how many are short ones along the front."""
     uniform_trials: int = Field(ge=0)
     """Likewise of the uniform ones."""
     stops: tuple[Cost, ...] = ()
@@ -60,6 +60,11 @@ class FrontAxis(Frozen):
     narrows: bool = False
     """True where all of them look for the cheapest plan within an accuracy goal; see
     :mod:`bitsearch.study.narrowing`."""
+
+    @property
+    def has_short_trials(self) -> bool:
+        """True where trials along the front go on from others: not where each is to be compared with all others."""
+        return not self.stops and not self.narrows
 
     @model_validator(mode="after")
     def _ordered(self) -> "FrontAxis":
@@ -74,38 +79,41 @@ class FrontAxis(Frozen):
 
     def next_target(self, points: Iterable[Point]) -> float:
         """The middle of the largest rectangle that the points leave between the axis' ends."""
-        low, high = max(self._gaps(points), key=lambda gap: gap[0])[1:]
+        # Where nothing can be won any more, the widest gap is what is known least of.
+        low, high = max(self._gaps(points), key=lambda gap: (gap[0], gap[2] / gap[1]))[1:]
         return min(max(math.sqrt(low * high), self.low), self.high)
 
     def next_uniform(self, trials: Sequence[FrozenTrial], aim: float | None = None) -> UniformBits | None:
         """The untried uniform plan nearest to ``aim``; None if all have been tried.
 
-        By default it is the middle of the largest rectangle that is aimed at.
+        By default the cheapest plan comes first, where the front ends, and then what is nearest to the middle of the
+        largest rectangle between uniform plans.
         """
         begun = [_uniform_bits(trial) for trial in trials]
-        costs = {candidate.bits: candidate.cost for candidate in self.uniform}
-        points: list[Point] = []
-        for trial, bits in zip(trials, begun, strict=True):
-            if trial.user_attrs.get(ROLE) == BASELINE:
-                if trial.state == TrialState.COMPLETE:
-                    points.append((trial.values[1], trial.values[0]))
-                elif not trial.state.is_finished() and bits in costs:
-                    points.append((costs[bits], None))
         untried = [candidate for candidate in self.uniform if candidate.bits not in begun]
-        target = self.next_target(points) if aim is None else aim
+        if aim is None and untried and untried[0] == self.uniform[0]:
+            return untried[0].bits
+        baselines = (trial for trial in trials if trial.user_attrs.get(ROLE) == BASELINE)
+        target = self.next_target(self.points(baselines)) if aim is None else aim
         nearest = min(untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
         return None if nearest is None else nearest.bits
 
-    def searched_points(self, trials: Iterable[FrozenTrial]) -> list[Point]:
-        """What is known of the trials that search, or that these left on their way."""
+    def points(self, trials: Iterable[FrozenTrial]) -> list[Point]:
+        """What is known of all trials, of what they left on their way, and of where those that run aim.
+
+        A plan that costs less than its trial was allowed is known to be what a search for that much ends with, too.
+        """
+        costs = {candidate.bits: candidate.cost for candidate in self.uniform}
         points: list[Point] = []
         for trial in trials:
-            if trial.user_attrs.get(ROLE) == BASELINE:
-                continue
+            aim = trial.params.get(TARGET, costs.get(_uniform_bits(trial)))
             if trial.state == TrialState.COMPLETE:
-                points.append((trial.values[1], trial.values[0]))
-            elif not trial.state.is_finished() and TARGET in trial.params:
-                points.append((trial.params[TARGET], None))
+                accuracy, cost = trial.values
+                points.append((cost, accuracy))
+                if aim is not None and aim > cost and not is_intermediate(trial):
+                    points.append((aim, accuracy))
+            elif not trial.state.is_finished() and aim is not None:
+                points.append((aim, None))
         return points
 
     def _gaps(self, points: Iterable[Point]) -> list[tuple[float, float, float]]:

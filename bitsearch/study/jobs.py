@@ -1,7 +1,8 @@
 """What all processes of a run do together: train, allocate, measure."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
+from bitsearch.study.warm_start import start_network
 from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.input_signs import InputSigns
 from bitsearch.train.loop import train
@@ -127,6 +129,15 @@ class TrainUniform:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The network that another trial left."""
+
+    trial: int
+    state: dict[str, Tensor]
+    """Of its quantized network."""
+
+
+@dataclass(frozen=True)
 class Allocate:
     """Find one allocation by the method that the settings name; the last network meets every budget."""
 
@@ -135,10 +146,18 @@ class Allocate:
     """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.attempt`."""
     budgets: tuple[Budget, ...]
     """This trial's; its limit on the front's axis may be another than the run's."""
+    epochs: int
+    """Of the trial."""
+    start: Start | None = None
+    """What it goes on from; full precision by default."""
 
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
+        session = replace(session, settings=session.settings.model_copy(update={"epochs": self.epochs}))
         problem = _problem(processes, session, self.settings, self.budgets, self.attempt)
+        if self.start is not None:
+            network = start_network(copy.deepcopy(processes.network), self.start.state)
+            problem = replace(problem, network=network)
         # All are trained before any is measured, which is no part of the training.
         ready = [(network, session.seconds) for network in METHODS[self.settings.method](problem)]
         return [_measured(session, network, seconds) for network, seconds in ready]

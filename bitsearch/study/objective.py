@@ -22,12 +22,13 @@ from bitsearch.runs.progress import Progress, logged
 from bitsearch.score import measured
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.front import FrontAxis
-from bitsearch.study.jobs import Allocate, Trained, TrainUniform
+from bitsearch.study.jobs import Allocate, Start, Trained, TrainUniform
 from bitsearch.study.processes import Job, ProcessGroup
 from bitsearch.study.repeated import TRAINING, copy_result, finished_training, training_checksum
 from bitsearch.study.sampler import suggest, suggest_target
 from bitsearch.study.study import UNIFORM, add_intermediate
 from bitsearch.study.trial_roles import Assignment
+from bitsearch.study.warm_start import START, load_start, nearest_start
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
@@ -40,8 +41,9 @@ _Result = TypeVar("_Result")
 class Objective:
     """Runs a trial; returns (validation score as :meth:`bitsearch.score.Score.rank` has it, cost).
 
-    Every trial starts from the same full-precision network and sees the batches in the same order, so that what
-    distinguishes two trials is their allocation.
+    Every trial at the budget, and every uniform one, starts from the same full-precision network and sees the batches
+    in the same order, so that what distinguishes two of them is their allocation. A trial along the front goes on from
+    the nearest one that has finished.
     """
 
     folder: RunFolder
@@ -65,7 +67,8 @@ class Objective:
         if assignment.bits is not None:
             trial.set_user_attr(UNIFORM, str(assignment.bits))
             method, label = "uniform", f"{trial_name(trial.number, assignment.bits)}, uniform"
-            last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label)
+            epochs = space.training.epochs
+            last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label, epochs)
         else:
             budgets = self._aim(trial)
             turn = {} if assignment.method is None else {"method": assignment.method}
@@ -73,10 +76,14 @@ class Objective:
             method = settings.method
             label = f"{trial_name(trial.number)}, {method.replace('_', ' ')}"
             # What a method chooses by its attempts, it chooses anew at every point of the front.
-            job = Allocate(settings, 0 if assignment.along_front else assignment.index, budgets)
+            attempt = 0 if assignment.along_front else assignment.index
+            short = assignment.along_front and self.front is not None and self.front.has_short_trials
+            start = self._start(trial, budgets[0].limit) if short else None
+            epochs = space.training.epochs if start is None else space.front_epochs
+            job = Allocate(settings, attempt, budgets, epochs, start)
             repeated = self._repeated(trial, job)
             if repeated is None:
-                *on_the_way, last = self._do(job, trial, assignment, method, label)
+                *on_the_way, last = self._do(job, trial, assignment, method, label, epochs)
         result = self._write(last, trial.number, method) if repeated is None else repeated
         with warnings.catch_warnings():
             # A trial that was killed after this point sets them again, to the same values.
@@ -123,6 +130,18 @@ class Objective:
             self.folder.append_log({"event": "repeated", "trial": trial.number, "of": earlier.number})
         return plan
 
+    def _start(self, trial: optuna.Trial, target: float) -> Start | None:
+        """What a trial along the front goes on from; None, and full precision, while no other has finished."""
+        trials = trial.study.get_trials(deepcopy=False)
+        if START not in trial.user_attrs:
+            nearest = nearest_start(trials, target)
+            trial.set_user_attr(START, None if nearest is None else nearest.number)
+        # One that was interrupted goes on from where it began, whatever has finished since.
+        number = trial.user_attrs[START]
+        if number is None:
+            return None
+        return Start(number, load_start(self.folder, trials[number], trial.study, self.artifacts))
+
     def _aim(self, trial: optuna.Trial) -> tuple[Budget, ...]:
         """The budgets of one trial: the run's, but for the limit on the front's axis, which is where the trial aims."""
         if self.front is None:
@@ -131,7 +150,15 @@ class Objective:
         fixed = [budget for budget in self.budgets if budget.metric != metric or budget.of_target]
         return (Budget(metric, f"{target:.6g}", target), *fixed)
 
-    def _do(self, job: Job[_Result], trial: optuna.Trial, assignment: Assignment, method: str, label: str) -> _Result:
+    def _do(
+        self,
+        job: Job[_Result],
+        trial: optuna.Trial,
+        assignment: Assignment,
+        method: str,
+        label: str,
+        epochs: int,
+    ) -> _Result:
         checkpoint = self.folder.checkpoint_file(assignment.origin)
 
         def on_epoch(record: EpochRecord) -> None:
@@ -143,7 +170,7 @@ class Objective:
         def starts_anew(reason: str) -> None:
             self.progress.note(f"trial {trial.number} trains a phase anew: {reason}")
 
-        self.progress.trial(label, self.task.space.training.epochs)
+        self.progress.trial(label, epochs)
         resumed = checkpoint.is_file()
         if resumed:
             self.progress.note(f"trial {trial.number} goes on after its last whole epoch")

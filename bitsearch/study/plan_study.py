@@ -29,8 +29,8 @@ def plan_study(
     Args:
         task: its space says which share goes along the front; where methods take turns, all aim at the budget.
         budgets: the run's.
-        metric: of the front's axis. Without a budget on it, there is nothing to aim at, and all trials go along it.
-        trials: that search, of each method.
+        metric: of the front's axis. Without a budget on it, there is nothing to aim at: long trials go along it too.
+        trials: that search, of each method. Those along the front are shorter, and as many more.
         activity: spike counts, where a budget or the axis depends on how often neurons fire.
         narrows: True for an accuracy goal, which all trials narrow the cost for, uniform ones as well.
         stops: limits on the axis to which all trials go in turns, of a sweep.
@@ -61,16 +61,19 @@ def plan_study(
     varies = bool(search.parameters) or space.allocation.method in COUNTS_ATTEMPTS
     if axis is None:
         return StudyPlan(count if varies else 1, at_budget(uniform_count))
-    share = 1.0 if axis.limit is None else search.front_share
-    along = round(count * share)
+    along = round(count * search.front_share)
+    at_axis = count - along
     if not varies and axis.limit is not None:
-        along = count - 1
-    uniform_along = min(len(axis.uniform), round(uniform_count * share))
+        at_axis, along = 1, count - 1
+    # In the time of one trial, so many short ones.
+    along *= space.training.epochs // space.front_epochs
+    uniform_share = 1.0 if axis.limit is None else search.front_share
+    uniform_along = min(len(axis.uniform), round(uniform_count * uniform_share))
     uniform = at_budget(uniform_count - uniform_along) if axis.limit is not None else ()
     # No uniform plan is trained twice.
     untried = sum(candidate.bits not in uniform for candidate in axis.uniform)
     front = axis.model_copy(update={"trials": along, "uniform_trials": min(untried, uniform_along)})
-    return StudyPlan(count, uniform, (), front)
+    return StudyPlan(at_axis + along, uniform, (), front)
 
 
 def _sweep(

@@ -29,6 +29,8 @@ def training_checksum(job: Allocate) -> str:
         "attempt": job.attempt if job.settings.method in COUNTS_ATTEMPTS else 0,
         "limits": [(budget.metric, budget.limit) for budget in job.budgets],
     }
+    if job.start is not None:
+        content |= {"start": job.start.trial, "epochs": job.epochs}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,6 +16,7 @@ from bitsearch.study.front import TARGET, FrontAxis
 from bitsearch.study.narrowing import narrow
 from bitsearch.study.study import SEARCHED, first_number
 from bitsearch.study.trial_roles import Assignment, StudyPlan, TrialSchedule
+from bitsearch.study.warm_start import START
 
 SEED_STRIDE = 100_003
 """Between the sampler seeds of two run seeds; more than any run has trials."""
@@ -62,7 +63,9 @@ class TrialSampler(BaseSampler):
                 self._target, self._defaults = aim.cost, None if aim.varied else self._defaults
             else:
                 self._target = self._cost_target(assignment, window)
-            self._excerpt = cast(Study, _TrialWindow(study, window))
+            # Short trials have settings of the space's own, and go on from others: nothing of it says what is good.
+            compared = [trial for trial in window if trial.user_attrs.get(START) is None]
+            self._excerpt = cast(Study, _TrialWindow(study, compared))
             self._sampler = make_sampler(self.space, self.seed, first_number(trial))
             self._relative, self._skipped = set(), set()
         return self._sampler, self._excerpt
@@ -74,7 +77,7 @@ class TrialSampler(BaseSampler):
             return self._front.limit
         if self._front.stops:
             return self._front.stops[assignment.index % len(self._front.stops)]
-        return self._front.next_target(self._front.searched_points(window))
+        return self._front.next_target(self._front.points(window))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the space's sampler; nothing for a first trial."""

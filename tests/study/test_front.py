@@ -94,8 +94,9 @@ def test_uniform_plans_go_by_the_same_rule_and_never_twice():
     while (bits := axis.next_uniform(trials)) is not None:
         order.append(costs[str(bits)])
         trials.append(trial_of(BASELINE, cost=order[-1], accuracy=accuracies[order[-1]], bits=bits))
-    assert order[0] == 8.0
-    assert order[1] in (2.0, 4.0)
+    assert order[0] == 1.0
+    assert order[1] == 8.0
+    assert order[2] in (2.0, 4.0)
     assert sorted(order) == list(COSTS)
 
 
@@ -106,14 +107,33 @@ def test_uniform_plans_that_run_are_not_taken_again():
     assert axis.next_uniform([running]) not in (None, first)
 
 
-def test_searching_trials_are_known_by_their_results_or_by_where_they_aim():
+def test_trials_are_known_by_their_results_and_by_where_they_aim():
+    first = axis_of().uniform[0].bits
     trials = [
         trial_of(SEARCHED, cost=4.0, accuracy=0.6, target=5.0),
+        trial_of(SEARCHED, cost=7.0, accuracy=0.65, target=7.0),
         trial_of(SEARCHED, TrialState.RUNNING, target=16.0),
         trial_of(SEARCHED, TrialState.FAIL, target=2.0),
         trial_of(BASELINE, cost=8.0, accuracy=0.7),
+        trial_of(BASELINE, TrialState.RUNNING, bits=first),
     ]
-    assert axis_of().searched_points(trials) == [(4.0, 0.6), (16.0, None)]
+    # The first plan is also what a search for 5 ends with.
+    assert axis_of().points(trials) == [(4.0, 0.6), (5.0, 0.6), (7.0, 0.65), (16.0, None), (8.0, 0.7), (1.0, None)]
+
+
+def test_a_search_that_ends_below_its_target_is_not_sent_there_again():
+    axis = axis_of()
+    trials = [trial_of(BASELINE, cost=1.0, accuracy=0.5), trial_of(BASELINE, cost=16.0, accuracy=0.9)]
+    targets = []
+    for _ in range(6):
+        targets.append(axis.next_target(axis.points(trials)))
+        trials.append(trial_of(SEARCHED, cost=2.0, accuracy=0.5, target=max(2.0, targets[-1])))
+    assert len(set(targets)) == 6
+
+
+def test_the_widest_gap_is_halved_where_nothing_can_be_won():
+    points = [(1.0, 0.9), (2.0, 0.9), (4.0, 0.9), (16.0, 0.9)]
+    assert axis_of(high=16.0).next_target(points) == pytest.approx(8.0)
 
 
 @pytest.mark.parametrize("changes", [{"low": 0.0}, {"limit": 0.5}, {"limit": 65.0}, {"low": 65.0, "limit": None}])

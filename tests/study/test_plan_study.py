@@ -23,7 +23,7 @@ def budgets_of(task, request):
 
 
 def test_half_of_the_trials_are_at_the_budget(task):
-    task = with_search(task, uniform_trials=8)
+    task = with_search(task, uniform_trials=8, front_epochs=100)
     plan = plan_study(task, budgets_of(task, "4x"), "bit_budget", 12, None)
     assert (plan.searched, plan.front.trials) == (12, 6)
     assert len(plan.uniform) + plan.front.uniform_trials == plan.baselines <= 8
@@ -50,12 +50,22 @@ def test_an_axis_without_a_budget_is_searched_along_its_whole_length(task):
     limit = 0.6 * task.model.cost("weight_memory", task.model.uniform(task.space.baseline, None))
     plan = plan_study(task, [Budget("weight_memory", "60 %", limit)], "s_ace", 6, None)
     assert plan.front.limit is None
-    assert (plan.front.trials, len(plan.uniform)) == (6, 0)
+    assert (plan.searched, plan.front.trials, len(plan.uniform)) == (6, 3, 0)
     # Every candidate is within the budget on the other metric.
     for candidate in plan.front.uniform:
         bits = task.rules.nearest(task.model, candidate.bits, granularity="layer")
         assert task.model.cost("weight_memory", bits) <= limit
         assert task.model.cost("s_ace", bits) == pytest.approx(candidate.cost)
+
+
+def test_short_trials_along_the_front_take_the_time_of_the_others(task):
+    training = task.space.training.model_copy(update={"epochs": 18})
+    task = with_search(task, front_epochs=4)
+    task = replace(task, space=task.space.model_copy(update={"training": training}))
+    plan = plan_study(task, budgets_of(task, "4x"), "bit_budget", 12, None)
+    assert (plan.searched, plan.front.trials) == (6 + 6 * 4, 6 * 4)
+    aims = [plan.aim(SEARCHED, attempt)[0] for attempt in range(plan.searched)]
+    assert aims == 6 * [False, True, True, True, True]
 
 
 def test_no_front_where_none_is_asked_for(task):

@@ -5,7 +5,7 @@ import pytest
 from bitsearch.cost import Budget
 from bitsearch.runs.progress import Progress
 from bitsearch.space import Allocation
-from bitsearch.study.jobs import Allocate
+from bitsearch.study.jobs import Allocate, Start
 from bitsearch.study.repeated import training_checksum
 from bitsearch.study.run import search
 from bitsearch.study.study import ROLE, SEARCHED, finished_trials
@@ -68,15 +68,19 @@ def test_one_trial_is_trained_where_nothing_varies_and_the_user_is_told(short_sp
 
 
 def test_a_training_is_told_from_another_by_what_it_depends_on():
-    job = Allocate(Allocation(), 0, (BUDGET,))
+    job = Allocate(Allocation(), 0, (BUDGET,), epochs=4)
+    start = Start(3, {})
     others = [
         replace(job, settings=Allocation(weight_price=2.0)),
         replace(job, budgets=(Budget("bit_budget", "8x", 7.0),)),
         replace(job, budgets=(Budget("s_ace", "8x", 8.0),)),
         replace(job, settings=Allocation(method="random")),
         replace(job, settings=Allocation(method="random"), attempt=1),
+        replace(job, start=start),
+        replace(job, start=start, epochs=5),
+        replace(job, start=Start(4, {})),
     ]
-    assert len({training_checksum(other) for other in [job, *others]}) == 6
+    assert len({training_checksum(other) for other in [job, *others]}) == 9
     # What a budget is called changes nothing, nor how often a method without a choice of its own was asked.
     assert training_checksum(replace(job, budgets=(Budget("bit_budget", "8", 8.0),))) == training_checksum(job)
     assert training_checksum(replace(job, attempt=3)) == training_checksum(job)
