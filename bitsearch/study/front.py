@@ -106,7 +106,8 @@ class FrontAxis(Frozen):
         costs = {candidate.bits: candidate.cost for candidate in self.uniform}
         points: list[Point] = []
         for trial in trials:
-            aim = trial.params.get(TARGET, costs.get(_uniform_bits(trial)))
+            bits = _uniform_bits(trial)
+            aim = trial.params.get(TARGET, None if bits is None else costs.get(bits))
             if trial.state == TrialState.COMPLETE:
                 accuracy, cost = trial.values
                 points.append((cost, accuracy))
