@@ -94,8 +94,6 @@ class NetworkGeometry(Sequence[LayerGeometry]):
     layers: tuple[LayerGeometry, ...]
     staying: Mapping[str, str] = field(default_factory=dict)
     """Why a spiking neuron does not give way to those of the layers that read it, by module path."""
-    moving: Mapping[str, str] = field(default_factory=dict)
-    """Why one that does moves behind what pools or adds up its spikes, by module path."""
 
     def __getitem__(self, index: Any) -> Any:
         """The layers as a sequence."""
@@ -165,7 +163,7 @@ def trace(
         for layer in layers
     ]
     layers = [_in_place(layer, streams) for layer in layers]
-    return NetworkGeometry(tuple(layers), streams.staying, streams.moving)
+    return NetworkGeometry(tuple(layers), streams.staying)
 
 
 def _in_place(layer: LayerGeometry, streams: Streams) -> LayerGeometry:

@@ -46,8 +46,6 @@ class CostModel:
         """The layers without bits; every total includes their cost at 32 bits."""
         self.staying: Mapping[str, str] = layers.staying if isinstance(layers, NetworkGeometry) else {}
         """Why a spiking neuron of the network stays in it, by module path."""
-        self.moving: Mapping[str, str] = layers.moving if isinstance(layers, NetworkGeometry) else {}
-        """Why one moves behind what pools or adds up its spikes, by module path."""
         self.first_layer_counted = first_layer_counted
         self.target = target or Target.load("generic")
         if not any(self._is_counted(layer) for layer in self.layers):

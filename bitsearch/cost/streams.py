@@ -6,7 +6,7 @@ its spikes. Wherever something else reads them, the neuron stays as it is.
 
 Where the spikes are pooled, added up or scaled on the way, the layer's neuron stands in the place of the network's, so
 that all that works on spikes still. All layers that read it then have one stream of spikes: their spike bits, time
-steps and step sizes are the same.
+steps and step sizes are the same. Where these cannot be the same, the neuron stays.
 """
 
 from collections.abc import Set
@@ -48,19 +48,13 @@ class Streams:
                 reason = self._why_staying(neuron) if self._names[neuron] not in self.staying else None
                 if reason is not None:
                     self.staying[self._names[neuron]] = reason
-        self.moving: dict[str, str] = {}
-        """Why a neuron moves behind what pools or adds up its spikes, by module path."""
-        for layer in self._layers:
-            reason = self._why_moving(layer) if self._is_mixed(layer) else None
-            if reason is not None:
-                self.moving = dict.fromkeys(self.neurons(layer), reason) | self.moving
 
     def in_place(self, layer: str) -> bool:
         """True if the layer's neurons fire where the network's do.
 
         Something but moves lies between, or the network's takes whole sequences.
         """
-        return self.sequence_steps(layer) is not None or (self._is_mixed(layer) and self._why_moving(layer) is None)
+        return self.sequence_steps(layer) is not None or (bool(self.neurons(layer)) and self._is_mixed(layer))
 
     def sequence_steps(self, layer: str) -> int | None:
         """Steps of the sequences that the layer's neuron takes at once; None where it is called once a step."""
@@ -124,11 +118,10 @@ class Streams:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
 
     def _is_mixed(self, layer: str) -> bool:
-        calls = [call for name in self.stream(layer) for call in self._layers[name]]
-        return bool(self.neurons(layer)) and any(call.origin.mixed for call in calls)
+        return any(call.origin.mixed for name in self.stream(layer) for call in self._layers[name])
 
-    def _why_moving(self, layer: str) -> str | None:
-        """Why the layer's neurons cannot fire where the network's do, with the numbers of those that read them."""
+    def _why_no_stream(self, layer: str) -> str | None:
+        """Why the layers that read the layer's neurons where they are cannot have the same numbers."""
         for name in self.stream(layer):
             if any(call.origin.other or not call.origin.neurons for call in self._layers[name]):
                 return f"{name} reads other values elsewhere"
@@ -203,7 +196,7 @@ class Streams:
             return f"{layer} reads spikes of neurons with different resets or thresholds"
         if len(together) > 1 and any(other.learns_decay for other in descriptions):
             return f"{layer} reads spikes of several neurons that learn their decays"
-        return None
+        return self._why_no_stream(layer) if self._is_mixed(layer) else None
 
     def _loop(self, neuron: nn.Module) -> int:
         count = len(self._recording.calls[neuron])

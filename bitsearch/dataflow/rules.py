@@ -16,7 +16,8 @@ class Origin:
     neurons: frozenset[nn.Module] = frozenset()
     """Spiking neurons whose spikes reach it, through operations that are linear in them or choose among them."""
     mixed: bool = False
-    """True if on the way they were added up, averaged, pooled or scaled, not only moved."""
+    """True if on the way they were added up, averaged, pooled, scaled, cut off or picked, not only moved: a neuron
+    behind that would be another one."""
     other: bool = False
     """True if anything else reaches it: the network's input, a parameter, what another operation computed."""
     nonnegative: bool = True
@@ -46,12 +47,13 @@ def _names(text: str) -> frozenset[str]:
 
 
 _MOVES = _names(
-    "view _unsafe_view reshape _reshape_alias permute transpose t expand unsqueeze squeeze select slice index "
-    "index_select gather alias detach clone _to_copy lift_fresh lift unbind split split_with_sizes chunk flip roll "
-    "repeat repeat_interleave narrow diagonal as_strided unfold im2col pixel_shuffle pixel_unshuffle channel_shuffle "
-    "native_channel_shuffle masked_select take rot90"
+    "view _unsafe_view reshape _reshape_alias permute transpose t expand unsqueeze squeeze select slice alias detach "
+    "clone _to_copy lift_fresh lift unbind split split_with_sizes chunk repeat repeat_interleave narrow diagonal "
+    "as_strided unfold im2col pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle"
 )
 """Operations whose results are values of their first operand, elsewhere."""
+_PICKS = _names("index index_select gather flip roll rot90 masked_select take")
+"""The same, where that elsewhere may be another time step."""
 _POOLS = (
     "avg_pool", "_adaptive_avg_pool", "adaptive_avg_pool", "max_pool", "adaptive_max_pool", "fractional_max_pool",
     "mkldnn_max_pool", "mkldnn_adaptive_avg_pool", "upsample_nearest", "_upsample_nearest", "upsample_linear",
@@ -114,6 +116,8 @@ def passed(operation: Operation, origins: list[Origin]) -> Origin | None:
         return origins[-1]
     if name in _MOVES:
         return first
+    if name in _PICKS:
+        return replace(first, mixed=True)
     if name in _REDUCTIONS:
         return replace(joined, mixed=True)
     if name.startswith(_POOLS):
@@ -132,9 +136,9 @@ def passed(operation: Operation, origins: list[Origin]) -> Origin | None:
         # The larger, or the smaller, of two tensors' values.
         return replace(joined, mixed=True)
     if name in ("relu", "abs", "clamp_min") or (name == "clamp" and len(operation.args) == 2):
-        # The identity, where nothing is below zero.
+        # The identity, where nothing is below zero; of a neuron's currents, it would not be.
         raises = max(operation.numbers(), default=0) > 0
-        return first if first.nonnegative and not raises else None
+        return replace(first, mixed=True) if first.nonnegative and not raises else None
     return _scaled(operation, origins)
 
 

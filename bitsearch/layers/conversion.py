@@ -54,7 +54,7 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
     Args:
         before: the network as it was.
         after: as :func:`bitsearch.layers.convert.convert` returned it.
-        model: costs of the network as it was, with what keeps 32 bits and which neurons stay or move, and why.
+        model: costs of the network as it was, with what keeps 32 bits and which neurons stay, and why.
     """
     unquantized = {layer.name: layer.fixed_reason or "" for layer in model.unquantized}
     silent = {layer.name for layer in model.layers if layer.silent}
@@ -78,7 +78,7 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
         elif is_neuron(module) and isinstance(became, InputCurrent | NeuronInterface):
             layers = ", ".join(readers.get(name, []))
             became_neuron = f"the refined neuron of {layers or 'the layers behind it'}"
-            notes = [_settings(now, readers.get(name, [])), _place(module, became, model.moving.get(name))]
+            notes = [_settings(now, readers.get(name, [])), _place(module, became)]
             rows.append(Converted(name, kind, became_neuron, "; ".join(note for note in notes if note)))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
@@ -95,10 +95,9 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
     return rows
 
 
-def _place(neuron: nn.Module, became: nn.Module, moving: str | None) -> str:
+def _place(neuron: nn.Module, became: nn.Module) -> str:
     """Where a neuron fires, if that is not the reader's input: it takes sequences, or its spikes are pooled."""
     if describe(neuron).sequence_steps is not None:
         return "where it was, step by step"
-    if isinstance(became.current if isinstance(became, NeuronInterface) else became, PlacedNeuron):
-        return "where it was, in front of what pools or adds up its spikes"
-    return "" if moving is None else f"behind what pools or adds up its spikes: {moving}"
+    placed = isinstance(became.current if isinstance(became, NeuronInterface) else became, PlacedNeuron)
+    return "where it was, in front of what pools or adds up its spikes" if placed else ""

@@ -139,8 +139,10 @@ OPERATIONS = {
 }
 """By name, of two tensors."""
 
-MODULES = ("layer", "neuron", "scale", "shift", "norm")
-"""What has a module of its own at every step."""
+MODULES = ("layer", "tokens", "neuron", "scale", "shift", "norm")
+"""What has a module of its own at every step; ``tokens`` is a layer for halves of a row, folded into the batch."""
+AGAIN = "layer again"
+"""What has the module of the layer before it; without one, nothing happens."""
 
 Step = tuple[str, int, int]
 """(what happens, which earlier tensors: counted backwards from the last)."""
@@ -148,7 +150,7 @@ Step = tuple[str, int, int]
 
 def programs(longest=10):
     """Lists of steps."""
-    kinds = st.sampled_from([*OPERATIONS, *["layer"] * 8, *["neuron"] * 8, "scale", "shift", "norm"])
+    kinds = st.sampled_from([*OPERATIONS, *["layer"] * 8, *["neuron"] * 8, *[AGAIN] * 3, *MODULES])
     back = st.integers(1, 3)
     return st.lists(st.tuples(kinds, back, back), min_size=1, max_size=longest)
 
@@ -174,6 +176,8 @@ class Shift(nn.Module):
 def _module(kind, step):
     if kind == "layer":
         return nn.Linear(WIDTH, WIDTH)
+    if kind == "tokens":
+        return nn.Linear(WIDTH // 2, WIDTH // 2)
     if kind == "neuron":
         return neuron.IFNode() if step % 2 else neuron.LIFNode(tau=2.0 + step)
     return {"scale": Scale, "shift": Shift, "norm": lambda: nn.BatchNorm1d(WIDTH)}[kind]()
@@ -208,8 +212,17 @@ class Generated(nn.Module):
         values = [x]
         for step, (kind, first, second) in enumerate(self.program):
             a, b = values[-min(first, len(values))], values[-min(second, len(values))]
-            values.append(self.module(step)(a) if kind in MODULES else OPERATIONS[kind](a, b))
+            values.append(self.step(step, kind, a, b))
         return self.module(len(self.program))(values[-1])
+
+    def step(self, step, kind, a, b):
+        """What a step makes of two earlier tensors."""
+        if kind == "tokens":
+            return self.module(step)(a.reshape(-1, WIDTH // 2)).reshape(-1, WIDTH)
+        if kind == AGAIN:
+            layers = [earlier for earlier, (made, _, _) in enumerate(self.program[:step]) if made == "layer"]
+            return self.module(layers[-1])(a) if layers else a
+        return self.module(step)(a) if kind in MODULES else OPERATIONS[kind](a, b)
 
 
 def same_weights(network, other):

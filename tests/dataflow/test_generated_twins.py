@@ -10,7 +10,7 @@ import os
 
 import pytest
 import torch
-from generated import WIDTH
+from generated import AGAIN, WIDTH
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from profiles import examples
@@ -35,13 +35,18 @@ OPERATIONS = {
 }
 MODULES = {
     "layer": lambda: layer.Linear(WIDTH, WIDTH),
+    # For halves of a row, folded into the batch.
+    "tokens": lambda: nn.Linear(WIDTH // 2, WIDTH // 2),
     "lif": lambda: neuron.LIFNode(tau=3.0),
     "slow lif": lambda: neuron.LIFNode(tau=6.0, decay_input=False),
     "if": neuron.IFNode,
 }
-STEPS = st.tuples(
-    st.sampled_from([*OPERATIONS, *["layer"] * 5, "lif", "lif", "slow lif", "if"]), st.integers(1, 3), st.integers(1, 3)
-)
+KINDS = (*OPERATIONS, *["layer"] * 5, "lif", "lif", "slow lif", "if", "tokens")
+
+
+def steps(*more):
+    """Of a program, with more kinds than those whose loop and multi-step form are one."""
+    return st.tuples(st.sampled_from([*KINDS, *more]), st.integers(1, 3), st.integers(1, 3))
 
 
 class Frames(nn.Module):
@@ -61,8 +66,16 @@ class Frames(nn.Module):
         values = [x]
         for step, (kind, first, second) in enumerate(self.program):
             a, b = values[-min(first, len(values))], values[-min(second, len(values))]
-            values.append(getattr(self, f"step{step}")(a) if kind in MODULES else OPERATIONS[kind](a, b))
+            values.append(self.step(step, kind, a, b))
         return getattr(self, f"step{len(self.program)}")(values[-1])
+
+    def step(self, step, kind, a, b):
+        if kind == "tokens":
+            return getattr(self, f"step{step}")(a.reshape(-1, WIDTH // 2)).reshape(a.shape)
+        if kind == AGAIN:
+            layers = [earlier for earlier, (made, _, _) in enumerate(self.program[:step]) if made == "layer"]
+            return getattr(self, f"step{layers[-1]}")(a) if layers else a
+        return getattr(self, f"step{step}")(a) if kind in MODULES else OPERATIONS[kind](a, b)
 
     def forward(self, x):
         return torch.stack([self.once(frame) for frame in x]) if self.loop else self.once(x)
@@ -104,7 +117,7 @@ def quantized(network, x, bits):
 @pytest.mark.filterwarnings("ignore:never called")
 @examples(EXAMPLES)
 @given(
-    st.lists(STEPS, min_size=2, max_size=8),
+    st.lists(steps(), min_size=2, max_size=8),
     st.permutations(range(9)),
     st.tuples(st.sampled_from([2, 4, 8]), st.sampled_from([1, 3, 8])),
     st.integers(0, 1000),

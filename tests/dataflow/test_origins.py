@@ -251,7 +251,6 @@ MOVED = {
     "beside zeros": lambda n, x: torch.cat([torch.zeros(BATCH, 1), spikes(n, x)[:, 1:]], 1),
     "padded": lambda n, x: F.pad(spikes(n, x)[:, 1:], (1, 0)),
     "in other precision and back": lambda n, x: spikes(n, x).to(torch.float64).to(torch.float32),
-    "behind a relu": lambda n, x: torch.relu(spikes(n, x)),
     "behind a dropout in evaluation": lambda n, x: F.dropout(spikes(n, x), 0.5, training=False),
 }
 
@@ -268,11 +267,15 @@ MIXED = {
     "their sum": lambda n, x: (lambda s: s + s.flip(1))(spikes(n, x)),
     "times a number": lambda n, x: 0.5 * spikes(n, x),
     "over a number": lambda n, x: spikes(n, x) / 3,
+    # Of currents they would be something else.
+    "behind a relu": lambda n, x: torch.relu(spikes(n, x)),
+    "in another order, of time steps perhaps": lambda n, x: spikes(n, x).flip(0),
+    "picked": lambda n, x: spikes(n, x)[:, torch.tensor([1, 0, 3, 2])],
 }
 
 
 @pytest.mark.parametrize("made", MIXED.values(), ids=MIXED)
-def test_spikes_that_are_added_up_or_scaled(made):
+def test_spikes_that_more_happens_to(made):
     assert of_neuron(made) == (1, False, True)
 
 
