@@ -47,7 +47,7 @@ def located(error: BaseException) -> str:
     The place is the innermost frame outside of Python, installed packages and bitsearch, or else the innermost frame.
     """
     # Behind it, torch names its own source and the frames of its C++.
-    message = str(error).partition("Exception raised from")[0]
+    message = _text(error).partition("Exception raised from")[0]
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     places = [place for place in places if _is_user_code(place[0])] or places
     if isinstance(error, SyntaxError) and error.filename is not None:
@@ -57,6 +57,14 @@ def located(error: BaseException) -> str:
     line_text = " ".join(message.split())
     excerpt = line_text if len(line_text) <= MAX_MESSAGE_CHARACTERS else line_text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
     return ": ".join([*location, type(error).__name__, *([excerpt] if excerpt else [])])
+
+
+def _text(error: BaseException) -> str:
+    """An exception's message; none where a class of the user's own fails to make it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def user_fault(error: BaseException) -> str | None:

@@ -52,6 +52,14 @@ def test_many_lines_become_one_and_long_ones_are_cut(tmp_path, monkeypatch):
     assert located(error).endswith("…")
 
 
+def test_an_exception_that_has_no_words_is_named_by_its_class():
+    class SilentError(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    assert located(SilentError()) == "SilentError"
+
+
 def test_without_frames_there_is_only_the_message():
     assert located(KeyError("width")) == "KeyError: 'width'"
 

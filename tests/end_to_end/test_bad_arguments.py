@@ -24,6 +24,7 @@ FIXED = {
     "dashboard": ["run"],
     "export": ["run"],
     "diff": ["run/plan.json", "run/plan.json"],
+    "merge": ["run", "run"],
     "evaluate": ["run/plan.json"],
     "train": ["run/plan.json", "--epochs", "1", "--quiet"],
     "deploy": ["run/plan.json"],

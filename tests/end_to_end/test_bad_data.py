@@ -5,6 +5,7 @@
 
 import io
 import json
+import os
 import shutil
 
 import hostile
@@ -63,14 +64,14 @@ def test_image_folders(data, call, work):
     names = st.sampled_from(
         ["a", "b", "0.png", "1.jpg", "._0.png", "Thumbs.db", ".hidden", "train", "test", "ü\n", " "]
     )
-    entries = data.draw(st.lists(st.lists(names, min_size=1, max_size=4), min_size=1, max_size=12))
+    kinds = st.sampled_from(["image", "image", "image", "empty", "folder", "link", "loop"])
+    entries = data.draw(st.lists(st.tuples(st.lists(names, min_size=1, max_size=4), kinds), min_size=1, max_size=12))
     try:
-        for number, entry in enumerate(entries):
+        for number, (entry, kind) in enumerate(entries):
             path = root.joinpath("train" if number % 2 else "test", *entry)
-            if any(parent.exists() and not parent.is_dir() for parent in path.parents) or path.exists():
+            if any(os.path.lexists(parent) and not parent.is_dir() for parent in path.parents) or os.path.lexists(path):
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            kind = data.draw(st.sampled_from(["image", "image", "image", "empty", "folder", "link", "loop"]))
             if kind == "image":
                 Image.new("RGB", (4, 4)).save(path, "png")
             elif kind == "folder":
