@@ -50,7 +50,7 @@ SAYS = {
     r"profile": "Conversion",
     r"export": r"^(plan|small)\.json$",
     r"diff": "validation",
-    r"evaluate": r"^test accuracy [01]\.\d{4}\n360 samples; largest class: '[01]?\d', ",
+    r"evaluate": r"^test accuracy [01]\.\d{4}\n\d+ samples; largest class: '[01]?\d', ",
     r"report .*--figures": r"pareto\.html\n[\s\S]*front\.pdf[\s\S]*table\.tex",
     r"dashboard": r"^$",
     r"spaces": "digits_cnn on digits",
