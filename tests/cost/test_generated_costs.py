@@ -133,10 +133,10 @@ def facts_of(network, plan, excluded, activity):
 
 
 def _spikes(network, index):
-    """True if a tensor holds nothing but the zeros and ones that neurons send."""
+    """True if a tensor holds the zeros and ones of neurons as they sent them; what is pooled is any number."""
     one = network.made[index]
     module = network.get_submodule(one.paths[0]) if one.paths else None
-    if one.operation == "concatenate" or isinstance(module, nn.ReLU | nn.MaxPool2d):
+    if one.operation == "concatenate" or isinstance(module, nn.ReLU):
         return all(_spikes(network, read) for read in one.reads)
     return isinstance(module, neuron.BaseNode)
 
