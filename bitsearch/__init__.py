@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from bitsearch.space import SearchSpace as SearchSpace
     from bitsearch.study.compare import compare as compare
     from bitsearch.study.merge import merge as merge
+    from bitsearch.study.own_study import Study as Study
     from bitsearch.study.result import SearchResult as SearchResult
     from bitsearch.study.result import load as load
     from bitsearch.study.run import search as search
@@ -78,6 +79,7 @@ _MODULES = {
     "Span": "bitsearch.choices",
     "Tie": "bitsearch.choices",
     "Splits": "bitsearch.data.splits",
+    "Study": "bitsearch.study.own_study",
     "StorageError": "bitsearch.errors",
     "Target": "bitsearch.cost.target",
     "UniformBits": "bitsearch.plan",

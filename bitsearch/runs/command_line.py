@@ -17,8 +17,8 @@ def shell_command(arguments: Iterable[str]) -> str:
     return shlex.join([*start, *words])
 
 
-def python_command(space: SearchSpace, **arguments: Any) -> str:
-    """A call of :func:`bitsearch.study.run.search` as one would type it; arguments that are None are left out."""
+def python_command(space: SearchSpace, function: str, **arguments: Any) -> str:
+    """A call of ``bitsearch.search`` or ``bitsearch.Study`` as one would type it, without arguments that are None."""
     options = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
     source = "network, data" if space.network.endswith(OBJECT) else repr(space.name)
-    return f"bitsearch.search({source}, {options}, target={space.target!r})"
+    return f"bitsearch.{function}({source}, {options}, target={space.target!r})"

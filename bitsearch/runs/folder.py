@@ -50,6 +50,8 @@ class RunSettings(Frozen):
     """The study's name there."""
     merged: tuple[Name, ...] = ()
     """The run folders that this one was joined of."""
+    own_training: bool = False
+    """True where trials were trained by code of the user's, who asked for them."""
     command: str
     bitsearch: Name
     torch: Name
@@ -105,7 +107,7 @@ class RunSettings(Frozen):
         content = _comparable(self.model_dump())
         # The whole target and the weights are compared, not where their files lie.
         del content["space"]["target"], content["space"]["weights"]
-        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "sweep", "seed")
+        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "sweep", "seed", "own_training")
         return {name: content[name] for name in names}
 
 

@@ -48,6 +48,11 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
                 "target": f"another hardware target, {folder.settings.target.name!r}",
                 "space": f"another search space: {first_difference(was[name], value)}",
                 "weights_sha256": "other weights to begin with",
+                "own_training": (
+                    "trials that are trained by code of its own; bitsearch.Study goes on with them"
+                    if was[name]
+                    else "trials that bitsearch.search trains"
+                ),
                 "goal": f"the limits {folder.settings.request!r}, not {settings.request!r}",
                 "sweep": f"the sweep {folder.settings.request!r}, not {settings.request!r}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",

@@ -96,7 +96,7 @@ class MeasureInitialActivity:
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> SpikeStatistics | None:
         """This process's part."""
         return ActivityEstimate(
-            _problem(processes, session, processes.task.space.allocation, self.budgets)
+            allocation_problem(processes, session, processes.task.space.allocation, self.budgets)
         ).from_start()
 
 
@@ -120,7 +120,7 @@ class TrainUniform:
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
         """This process's part."""
         settings = processes.task.space.allocation
-        problem = _problem(processes, session, settings, processes.budgets)
+        problem = allocation_problem(processes, session, settings, processes.budgets)
         plan = problem.plan(self.bits)
         quantized = problem.quantized(plan)
         epochs = session.settings.epochs
@@ -154,7 +154,7 @@ class Allocate:
     def __call__(self, processes: ProcessGroup, session: TrainingSession) -> list[Trained]:
         """This process's part."""
         session = replace(session, settings=session.settings.model_copy(update={"epochs": self.epochs}))
-        problem = _problem(processes, session, self.settings, self.budgets, self.attempt)
+        problem = allocation_problem(processes, session, self.settings, self.budgets, self.attempt)
         if self.start is not None:
             network = start_network(copy.deepcopy(processes.network), self.start.state)
             problem = replace(problem, network=network)
@@ -163,13 +163,14 @@ class Allocate:
         return [_measured(session, network, seconds) for network, seconds in ready]
 
 
-def _problem(
+def allocation_problem(
     processes: ProcessGroup,
     session: TrainingSession,
     settings: Allocation,
     budgets: Sequence[Budget],
     attempt: int = 0,
 ) -> AllocationProblem:
+    """What is to be allocated, with the run's full-precision network."""
     task, seed = processes.task, processes.seed
     return AllocationProblem(
         processes.network, task.model, task.rules, session, task.space, settings, budgets, seed, attempt

@@ -57,8 +57,6 @@ def narrow(front: FrontAxis, trials: Iterable[FrozenTrial], *, uniform: bool) ->
         if len(misses) > 1 and not any(cost >= front.high for cost in running):
             return Aim(front.high, False)
     below = front.low if missed is None else missed.cost
-    if bound <= front.low * NEAR:
-        return Aim(front.low, True)
     if missed is not None and bound <= below * NEAR:
         return Aim(max(front.low, bound / STEP), True)
     between = [below, *(cost for cost in running if below < cost < bound), bound]
@@ -69,6 +67,12 @@ def narrow(front: FrontAxis, trials: Iterable[FrozenTrial], *, uniform: bool) ->
     if cheapest is not None and missed is not None:
         share = min(max(missed.excess / (missed.excess - cheapest.excess), MARGIN), 1 - MARGIN)
     return Aim(below ** (1 - share) * bound**share, False)
+
+
+def is_settled(front: FrontAxis, trials: Sequence[FrozenTrial]) -> bool:
+    """True once nothing is left to save: a plan within the goal costs what the cheapest plan of all does."""
+    cheapest = _cheapest(trials)
+    return cheapest is not None and cheapest.cost <= front.low * NEAR
 
 
 def tries(candidates: int) -> int:

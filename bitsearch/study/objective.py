@@ -70,7 +70,7 @@ class Objective:
             epochs = space.training.epochs
             last = self._do(TrainUniform(assignment.bits), trial, assignment, method, label, epochs)
         else:
-            budgets = self._aim(trial)
+            budgets = self.aim(trial)
             turn = {} if assignment.method is None else {"method": assignment.method}
             settings = space.allocation_with(suggest(trial, space) | turn)
             method = settings.method
@@ -85,13 +85,7 @@ class Objective:
             if repeated is None:
                 *on_the_way, last = self._do(job, trial, assignment, method, label, epochs)
         result = self._write(last, trial.number, method) if repeated is None else repeated
-        with warnings.catch_warnings():
-            # A trial that was killed after this point sets them again, to the same values.
-            warnings.filterwarnings("ignore", "The constraint value is ignored")
-            for metric, log_violation in self._excess(result).items():
-                trial.set_constraint(metric, log_violation)
-        trial.set_user_attr("costs", result.costs)
-        trial.set_user_attr("seconds", last.seconds if repeated is None else 0.0)
+        self._mark(trial, result, last.seconds if repeated is None else 0.0)
         numbers = [trial.number]
         for index, trained in enumerate(on_the_way):
             plan = self._plan(trained, None, method)
@@ -101,19 +95,34 @@ class Objective:
             )
             self._write(trained, number, method)
             numbers.append(number)
+        return self._finish(trial, result, numbers, label)
+
+    def record(self, trial: optuna.Trial, trained: Trained, method: str, label: str) -> tuple[float, float]:
+        """Write the plan and the weights of a network that was trained elsewhere as the trial's, and score it."""
+        plan = self._write(trained, trial.number, method)
+        self._mark(trial, plan, trained.seconds)
+        return self._finish(trial, plan, [trial.number], label)
+
+    def _mark(self, trial: optuna.Trial, plan: BitPlan, seconds: float) -> None:
+        """Tell the study what the plan costs, and how far above its limits it is."""
+        with warnings.catch_warnings():
+            # A trial that was killed after this point sets them again, to the same values.
+            warnings.filterwarnings("ignore", "The constraint value is ignored")
+            for metric, excess in self._excess(plan).items():
+                trial.set_constraint(metric, excess)
+        trial.set_user_attr("costs", plan.costs)
+        trial.set_user_attr("seconds", seconds)
+
+    def _finish(self, trial: optuna.Trial, plan: BitPlan, numbers: Sequence[int], label: str) -> tuple[float, float]:
+        """Hand in the files of the trial, and of what it left on its way, and log its values."""
         if self.artifacts is not None:
             for number in numbers:
                 self.artifacts.upload(trial, self.folder.plan_file(number), self.folder.weights_file(number))
-        values = self._values(result)
-        score, cost = validation_score(result), values[1]
-        self.folder.append_log(
-            {
-                "event": "finished",
-                "trial": trial.number,
-                score_column(result.measured.score, "validation"): score,
-                self.folder.settings.metric: cost,
-            }
-        )
+        values = self._values(plan)
+        score, cost = validation_score(plan), values[1]
+        column = score_column(plan.measured.score, "validation")
+        event = {"event": "finished", "trial": trial.number, column: score, self.folder.settings.metric: cost}
+        self.folder.append_log(event)
         self.progress.trial_done(label, score, cost)
         return values
 
@@ -142,7 +151,7 @@ class Objective:
             return None
         return Start(number, load_start(self.folder, trials[number], trial.study, self.artifacts))
 
-    def _aim(self, trial: optuna.Trial) -> tuple[Budget, ...]:
+    def aim(self, trial: optuna.Trial) -> tuple[Budget, ...]:
         """The budgets of one trial: the run's, but for the limit on the front's axis, which is where the trial aims."""
         if self.front is None:
             return tuple(self.budgets)

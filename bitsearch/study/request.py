@@ -61,10 +61,13 @@ def resolve(
     device: str,
     storage: str | None,
     command: str | None,
+    own_training: bool = False,
 ) -> Request:
     """The request of :func:`bitsearch.study.run.search`'s arguments.
 
     ``training`` has fields of ``[training]``, and ``learning_task`` those of ``[task]``, or its name.
+
+    With ``own_training``, they are those of :class:`bitsearch.study.own_study.Study`.
 
     Raises:
         InputError: one of them is wrong, or does not go with another.
@@ -72,7 +75,9 @@ def resolve(
     objects, limited = None, any(limit is not None for limit in (budget, max_drop, sweep))
     if isinstance(source, nn.Module):
         if data is None or not limited:
-            raise InputError("a network comes with its data and a budget: search(network, (train, validation), '4x')")
+            raise InputError(
+                "a network comes with its data and a budget: bitsearch.search(network, (train, validation), '4x')"
+            )
         template = template_of(space).with_task(learning_task)
         objects = objects_of(source, data, time_axis=time_axis, task=template.task)
         space = space_of(objects, space, training, template.task)
@@ -140,7 +145,8 @@ def resolve(
         threads=threads_for(task.activations),
         processes=launched_world_size(),
         storage=None if storage is None else redact(storage),
-        command=redact(command) if command else python_command(space, **asked),
+        command=redact(command) if command else python_command(space, "Study" if own_training else "search", **asked),
+        own_training=own_training,
         bitsearch=__version__,
         torch=torch.__version__,
         weights_sha256=weights_sha256,

@@ -87,10 +87,10 @@ class TrialRunner:
             complete = any(trial.state == TrialState.COMPLETE for trial in trials)
             if complete and deadline is not None and time.monotonic() >= deadline:
                 return
-            begun = self._schedule.begun(trials)
+            is_open = self._schedule.is_open(trials)
             # Long studies are asked about after every trial: what has ended before is not gone through again.
             states = {trial.state for trial in trials[self._schedule.ended :]}
-            if TrialState.WAITING in states or begun < self.study_plan.total:
+            if TrialState.WAITING in states or is_open:
                 self._take()
                 continue
             if TrialState.RUNNING not in states:

@@ -14,7 +14,7 @@ from bitsearch.plan import UniformBits
 from bitsearch.score import Accuracy, Measured
 from bitsearch.space import SearchSpace
 from bitsearch.study.front import FrontAxis
-from bitsearch.study.narrowing import narrow
+from bitsearch.study.narrowing import is_settled, narrow
 from bitsearch.study.study import (
     BASELINE,
     DUPLICATE,
@@ -133,6 +133,12 @@ class TrialSchedule:
         """How many of those that are wanted have been begun, in whatever state they are."""
         counts = self._read(trials)
         return min(counts[SEARCHED], self.study_plan.searched) + min(counts[BASELINE], self.study_plan.baselines)
+
+    def is_open(self, trials: Sequence[FrozenTrial]) -> bool:
+        """True while further trials are to be begun; a goal may be settled before as many have been as were wanted."""
+        front = self.study_plan.front
+        settled = front is not None and front.narrows and is_settled(front, trials)
+        return self.begun(trials) < self.study_plan.total and not settled
 
     def assignment(self, trials: Sequence[FrozenTrial], number: int) -> Assignment:
         """What the trial ``number`` is to be."""

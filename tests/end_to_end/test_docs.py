@@ -90,7 +90,8 @@ def expected(arguments):
 def short():
     """A few digits, trainings of one epoch, few trials, and no server that waits."""
     images, labels = datasets.load_digits(return_X_y=True)
-    search, train_plan = run.search, training.train_plan
+    search, train_plan, study = run.search, training.train_plan, bitsearch.Study
+    few_uniform = SearchSpace.load("digits").override(["search.uniform_trials=1"])
 
     def short_search(space, data=None, budget=None, *, trials=None, **options):
         if isinstance(space, torch.nn.Module):
@@ -104,10 +105,15 @@ def short():
         }
         return search(space.model_copy(update=changes), budget, trials=4 if trials == 20 else 1, **options)
 
+    def short_study(*arguments, **options):
+        return study(*arguments, **options | {"trials": 1, "space": few_uniform})
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "load_digits", lambda **options: (images[:400], labels[:400]))
-        for module in (run, bitsearch):
+        # The package first: it would take the name from where it is replaced already.
+        for module in (bitsearch, run):
             patch.setattr(module, "search", short_search)
+        patch.setattr(bitsearch, "Study", short_study)
         patch.setattr(training, "train_plan", lambda path, **options: train_plan(path, **options | {"epochs": 1}))
         patch.setattr("bottle.run", lambda application, host, port: None)
         digits_events._recordings.cache_clear()
@@ -201,6 +207,20 @@ def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
         assert (tmp_path / "network.packed").is_file()
     if "plan" in variables:
         assert variables["plan"].costs["bit_budget"] <= 16.0
+
+
+@pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("index", [0, 1])
+def test_your_own_training(index, short, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "mynets", write_csnn(tmp_path, (1, 8, 8), 10))
+    text = [text for language, text in blocks("docs/own-training.md") if language == "python"][index]
+    variables = {}
+    exec(text.replace("EPOCHS, SEARCH_EPOCHS = 8, 2", "EPOCHS, SEARCH_EPOCHS = 2, 1"), variables)
+    result = variables["result"]
+    assert {plan.provenance.method for plan in result.folder.plans()} == {"adaptive", "uniform"}
+    assert all(plan.met for plan in result.folder.plans() if plan.provenance.method == "adaptive")
+    assert result.evaluate(variables["validation"]) == result.best.accuracy.validation
 
 
 def test_your_own_network(call, short, tmp_path):

@@ -9,8 +9,9 @@ from test_front import axis_of
 
 from bitsearch.plan import DROP
 from bitsearch.study.front import TARGET
-from bitsearch.study.narrowing import NEAR, STEP, narrow, tries
+from bitsearch.study.narrowing import NEAR, STEP, is_settled, narrow, tries
 from bitsearch.study.study import BASELINE, ROLE, SEARCHED
+from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
 
 AXIS = axis_of(limit=None, narrows=True)
 
@@ -78,7 +79,14 @@ def test_two_misses_without_a_plan_within_send_the_third_to_the_dearest():
 
 def test_once_they_have_met_other_settings_are_tried_a_step_below():
     assert aim(trial(8.0, 0.01), trial(8.1, -0.01)) == (pytest.approx(8.1 / STEP), True)
-    assert aim(trial(1.01, -0.01)) == (1.0, True)
+
+
+def test_nothing_is_left_to_save_once_the_cheapest_plan_keeps_the_goal():
+    assert is_settled(AXIS, [trial(1.01, -0.01)])
+    assert not is_settled(AXIS, [trial(1.01, 0.01), trial(1.1, -0.01)])
+    schedule = TrialSchedule(StudyPlan(6, (), (), AXIS))
+    assert not schedule.is_open([trial(1.01, -0.01)])
+    assert schedule.is_open([trial(1.01, 0.01)])
 
 
 def test_trials_that_run_share_what_is_between():

@@ -1,6 +1,7 @@
 """The budgets' penalty as a part of the search phase, and when step renewal stops on the way to them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,12 @@ class BudgetPenaltyCallback(Callback):
             share=settings.budget_share,
             regularizer=settings.regularizer,
         )
+
+    @property
+    def aims(self) -> list[Budget]:
+        """The budgets at the limits that are aimed at, to project onto."""
+        limits = zip(self.budget_penalty.budgets, self.budget_penalty.limits, strict=True)
+        return [replace(budget, limit=limit) for budget, limit in limits]
 
     def penalty(self) -> Tensor:
         """That of the next step."""

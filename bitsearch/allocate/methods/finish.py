@@ -32,13 +32,13 @@ def project_and_fine_tune(
     use_slack: bool = True,
     phase: str = "fine-tune",
     callbacks: Callable[[], Sequence[Callback]] = tuple,
+    corrections: int = MAX_CORRECTIONS,
 ) -> None:
     """Project the allocation onto the budgets exactly, freeze it and fine-tune, in place.
 
     A budget that depends on how often neurons fire is met by what was counted on the validation split after
-    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most
-    :data:`MAX_CORRECTIONS` times. Such a budget alone may end up not met: nobody can know before how often neurons will
-    fire.
+    fine-tuning; where it is not, bits are taken away and the network is tuned again, at most ``corrections`` times.
+    Such a budget alone may end up not met: nobody can know before how often neurons will fire.
 
     Args:
         quantized: what its layers have is where the projection starts; bits that meet the budgets stay as they are
@@ -52,6 +52,7 @@ def project_and_fine_tune(
         use_slack: spend what is left.
         phase: name for the epochs' records.
         callbacks: makes the method's own parts of a fine-tuning, once the bits are frozen.
+        corrections: most attempts to meet such a budget after the first.
     """
     model, rules, activity_budgets = problem.model, problem.rules, problem.activity_budgets
     aims = list(limits or problem.budgets)
@@ -88,7 +89,7 @@ def project_and_fine_tune(
         )
 
     tune(epochs, seed)
-    for correction in range(MAX_CORRECTIONS if activity_budgets else 0):
+    for correction in range(corrections if activity_budgets else 0):
         estimate.at_plan(quantized)
         if all(budget.met_by(model, quantized.layer_plans, quantized.activity) for budget in activity_budgets):
             break

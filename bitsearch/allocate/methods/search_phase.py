@@ -1,7 +1,5 @@
 """The search phase: bits move by gradient, pulled down by the budgets and held up by the task, while weights train."""
 
-from dataclasses import replace
-
 from bitsearch.allocate.methods.activity import ActivityEstimate
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.binning import binning_loss
@@ -11,7 +9,7 @@ from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
 from bitsearch.cost import Budget
 from bitsearch.data.splits import batch_count
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.train.loop import train
+from bitsearch.train.loop import Callback, train
 
 
 def search(
@@ -24,11 +22,7 @@ def search(
     settings, session = problem.settings, problem.session
     splits = session.splits
     steps = epochs * batch_count(splits.train, session.settings.batch_size)
-    pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
-    signal = LatentGradientCallback(
-        quantized, settings, problem.seed, splits.batch_axis, binning_loss(problem), session.task
-    )
-    meters = ActivityEstimate(problem).while_bits_move(quantized)
+    meters, pull, signal = search_parts(quantized, problem, steps)
     train(
         quantized,
         session,
@@ -42,6 +36,17 @@ def search(
             "time_learning_rate": settings.time_learning_rate,
         },
     )
-    limits = pull.budget_penalty.limits
-    aims = [replace(budget, limit=limit) for budget, limit in zip(problem.budgets, limits, strict=True)]
-    return aims, signal.curvature
+    return pull.aims, signal.curvature
+
+
+def search_parts(
+    quantized: QuantizedNetwork, problem: AllocationProblem, steps: int
+) -> tuple[list[Callback], BudgetPenaltyCallback, LatentGradientCallback]:
+    """What moves the bits in so many training steps, whoever trains: spike counters, the budgets' pull, the signal."""
+    settings = problem.settings
+    pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
+    axis = problem.session.splits.batch_axis
+    signal = LatentGradientCallback(
+        quantized, settings, problem.seed, axis, binning_loss(problem), problem.session.task
+    )
+    return ActivityEstimate(problem).while_bits_move(quantized), pull, signal

@@ -1,0 +1,86 @@
+"""The search phase in a training of the user's own: its parts are hooks of the network, and one term of the loss."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitsearch.allocate.learnable import LearnableNetwork
+from bitsearch.allocate.methods.activity import ActivityEstimate
+from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocate.methods.finish import project_and_fine_tune
+from bitsearch.allocate.methods.search_phase import search_parts
+from bitsearch.allocate.methods.search_start import search_start
+
+
+class OwnTraining:
+    """As :func:`bitsearch.allocate.methods.adaptive.allocate_adaptively`, with the training left to the user.
+
+    Whatever calls :attr:`network` in training mode, the curvature is measured with those activations; :meth:`penalty`
+    is what draws the bits to the budgets and holds them up; :meth:`freeze` projects them onto the budgets.
+
+    Args:
+        problem: its budgets are met.
+        steps: training steps of the search phase, one call of :meth:`penalty` each.
+    """
+
+    def __init__(self, problem: AllocationProblem, steps: int) -> None:
+        self.problem = problem
+        estimate, space = ActivityEstimate(problem), problem.space
+        settings = problem.settings.model_copy(update={"start": search_start(problem, estimate.from_start())})
+        self.network = LearnableNetwork.learnable(
+            problem.network,
+            problem.model,
+            rules=problem.rules,
+            start=settings.start,
+            baseline=space.baseline,
+            granularity=settings.quantizer.granularity,
+            decay=settings.decay,
+        )
+        self.network.release_spikes()
+        estimate.at_plan(self.network)
+        self._meters, self._pull, self._signal = search_parts(self.network, problem, steps)
+        self._measuring, self._measured = False, False
+        self._hooks = [
+            self.network.register_forward_pre_hook(self._before),
+            self.network.register_forward_hook(self._after),
+        ]
+
+    def penalty(self) -> Tensor:
+        """The term of the next training step's loss, a scalar."""
+        penalty, slopes = self._pull.penalty(), self._signal.penalty() if self._measured else None
+        return penalty if slopes is None else penalty + slopes
+
+    def freeze(self) -> None:
+        """Bring the bits within the budgets exactly, and fix them."""
+        for hook in self._hooks:
+            hook.remove()
+        self._signal.curvature.unwatch()
+        project_and_fine_tune(
+            self.network,
+            self.problem,
+            epochs=0,
+            seed=self.problem.seed,
+            limits=self._pull.aims,
+            loss=self._signal.curvature if self._measured else None,
+            prices=self.problem.settings.prices,
+            corrections=0,
+        )
+
+    def _before(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
+        # What measures passes its own batches through the network.
+        if self._measuring or not network.training or not torch.is_grad_enabled() or not inputs:
+            return
+        self._measuring = True
+        try:
+            for part in (*self._meters, self._signal):
+                part.before_batch(inputs[0])
+        finally:
+            self._measuring = False
+
+    def _after(self, network: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if self._measuring or not network.training or not torch.is_grad_enabled() or not inputs:
+            return
+        # Which labels the user has is not known here: all samples count alike.
+        self._signal.after_forward(self.problem.session.task.form.read(output, "the network"))
+        self._measured = True
