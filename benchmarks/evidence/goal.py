@@ -17,8 +17,8 @@ from benchmarks.evidence.runs import Row, progress
 from benchmarks.provenance import machine, made_by
 from bitsearch.files import write_whole
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.paired import paired_difference, standard_error
-from bitsearch.runs.test_accuracy import read_correct
+from bitsearch.runs.paired import row_difference, score_of, standard_error
+from bitsearch.runs.test_accuracy import read_rows
 from bitsearch.space import SearchSpace
 from bitsearch.study.run import search
 
@@ -30,11 +30,12 @@ def measured(folder: RunFolder) -> Row:
     assert goal is not None
     row: Row = {"seed": settings.seed, "trial": best.provenance.trial, "method": best.provenance.method}
     for part, path in (("validation", folder.validation_file), ("test", folder.test_file)):
-        table = read_correct(path)
+        table = read_rows(path)
         pair = table[folder.full_precision_weights.stem], table[f"trial-{best.provenance.trial:04d}"]
-        difference = paired_difference(*pair)
+        difference = row_difference(*pair, settings.score)
+        assert difference is not None
         row |= {
-            f"{part} full": 100 * pair[0].mean(),
+            f"{part} full": 100 * score_of(pair[0]),
             f"{part} lost": 100 * difference.difference,
             f"{part} error": 100 * standard_error(*pair),
             f"{part} low": 100 * difference.low,
