@@ -83,19 +83,22 @@ class FrontAxis(Frozen):
         low, high = max(self._gaps(points), key=lambda gap: (gap[0], gap[2] / gap[1]))[1:]
         return min(max(math.sqrt(low * high), self.low), self.high)
 
-    def next_uniform(self, trials: Sequence[FrozenTrial], aim: float | None = None) -> UniformBits | None:
+    def next_uniform(
+        self, trials: Sequence[FrozenTrial], aim: float | None = None, below: float | None = None
+    ) -> UniformBits | None:
         """The untried uniform plan nearest to ``aim``; None if all have been tried.
 
         By default the cheapest plan comes first, where the front ends, and then what is nearest to the middle of the
-        largest rectangle between uniform plans.
+        largest rectangle between uniform plans. With an ``aim``, one that costs less than ``below`` comes first.
         """
         begun = [_uniform_bits(trial) for trial in trials]
         untried = [candidate for candidate in self.uniform if candidate.bits not in begun]
         if aim is None and untried and untried[0] == self.uniform[0]:
             return untried[0].bits
+        cheaper = [candidate for candidate in untried if below is None or candidate.cost < below]
         baselines = (trial for trial in trials if trial.user_attrs.get(ROLE) == BASELINE)
         target = self.next_target(self.points(baselines)) if aim is None else aim
-        nearest = min(untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
+        nearest = min(cheaper or untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
         return None if nearest is None else nearest.bits
 
     def points(self, trials: Iterable[FrozenTrial]) -> list[Point]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from bitsearch.plan import DROP
+from bitsearch.plan import DROP, UniformBits
 from bitsearch.study.front import TARGET, FrontAxis
 from bitsearch.study.study import BASELINE, ROLE
 
@@ -67,6 +67,13 @@ def narrow(front: FrontAxis, trials: Iterable[FrozenTrial], *, uniform: bool) ->
     if cheapest is not None and missed is not None:
         share = min(max(missed.excess / (missed.excess - cheapest.excess), MARGIN), 1 - MARGIN)
     return Aim(below ** (1 - share) * bound**share, False)
+
+
+def next_uniform(front: FrontAxis, trials: Sequence[FrozenTrial]) -> UniformBits | None:
+    """The untried uniform plan nearest to the next aim, one that would save something if there is any."""
+    cheapest = _cheapest(trials)
+    aim = narrow(front, trials, uniform=True).cost
+    return front.next_uniform(trials, aim, None if cheapest is None else cheapest.cost)
 
 
 def is_settled(front: FrontAxis, trials: Sequence[FrozenTrial]) -> bool:

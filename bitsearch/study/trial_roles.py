@@ -14,7 +14,7 @@ from bitsearch.plan import UniformBits
 from bitsearch.score import Accuracy, Measured
 from bitsearch.space import SearchSpace
 from bitsearch.study.front import FrontAxis
-from bitsearch.study.narrowing import is_settled, narrow
+from bitsearch.study.narrowing import is_settled, next_uniform
 from bitsearch.study.study import (
     BASELINE,
     DUPLICATE,
@@ -153,8 +153,12 @@ class TrialSchedule:
         if study_plan.front is None or not along:
             return Assignment(role, origin, before, bits=study_plan.uniform[index], index=index)
         recorded = trials[number].user_attrs.get(UNIFORM)
-        aim = narrow(study_plan.front, trials, uniform=True).cost if study_plan.front.narrows else None
-        bits = study_plan.front.next_uniform(trials, aim) if recorded is None else UniformBits.parse(recorded)
+        if recorded is not None:
+            bits: UniformBits | None = UniformBits.parse(recorded)
+        elif study_plan.front.narrows:
+            bits = next_uniform(study_plan.front, trials)
+        else:
+            bits = study_plan.front.next_uniform(trials)
         assert bits is not None, "there are as many uniform plans as trials for them"
         return Assignment(role, origin, before, bits=bits, along_front=True, index=index)
 

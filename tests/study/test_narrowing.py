@@ -9,7 +9,7 @@ from test_front import axis_of
 
 from bitsearch.plan import DROP
 from bitsearch.study.front import TARGET
-from bitsearch.study.narrowing import NEAR, STEP, is_settled, narrow, tries
+from bitsearch.study.narrowing import NEAR, STEP, is_settled, narrow, next_uniform, tries
 from bitsearch.study.study import BASELINE, ROLE, SEARCHED
 from bitsearch.study.trial_roles import StudyPlan, TrialSchedule
 
@@ -87,6 +87,13 @@ def test_nothing_is_left_to_save_once_the_cheapest_plan_keeps_the_goal():
     schedule = TrialSchedule(StudyPlan(6, (), (), AXIS))
     assert not schedule.is_open([trial(1.01, -0.01)])
     assert schedule.is_open([trial(1.01, 0.01)])
+
+
+def test_the_next_uniform_plan_would_save_something():
+    # Candidates cost 1, 2, 4, … 64. Aimed at is √32 ≈ 5.7, between 4 and 8.
+    assert next_uniform(AXIS, [trial(4.0, 0.01, BASELINE), trial(8.0, -0.01, BASELINE)]).weight_bits == 3
+    # 8 is the nearest to 7.5, and would save nothing.
+    assert next_uniform(AXIS, [trial(7.4, 0.01, BASELINE), trial(7.6, -0.01)]).weight_bits == 3
 
 
 def test_trials_that_run_share_what_is_between():
