@@ -74,11 +74,12 @@ class Verdict:
                 f"Their {_plural(chosen)}, {_accuracies(chosen)} and {_accuracies(rival)}, differ by training alone."
             )
         rule = "the best on validation" if chosen.accuracy_goal is None else "the cheapest"
+        limit = "budget" if chosen.accuracy_goal is None else "goal"
         rival_rule = "the best" if chosen.accuracy_goal is None else "the cheapest"
         sides = (
-            f"{name(chosen)}, {rule} of {_count(self.chosen_from, kind(chosen))}, has "
-            f"{_accuracies(chosen)}; {name(rival)}, {rival_rule} of {_count(self.rival_from, self.rival_kind)}, has "
-            f"{_accuracies(rival)}."
+            f"{name(chosen)}, {rule} of {_count(self.chosen_from, kind(chosen), limit)}, has "
+            f"{_accuracies(chosen)}; {name(rival)}, {rival_rule} of "
+            f"{_count(self.rival_from, self.rival_kind, limit)}, has {_accuracies(rival)}."
         )
         costs = (
             f"They cost {cost(self.metric, chosen.costs[self.metric], 4)} and "
@@ -169,8 +170,8 @@ def _accuracies(plan: BitPlan) -> str:
     return validation if plan.measured.test is None else f"{validation} and {measured_text(plan, 'test')} on test"
 
 
-def _count(plans: int, kind_name: str) -> str:
-    return f"{plans} {kind_name} plan{'' if plans == 1 else 's'} within the budget"
+def _count(plans: int, kind_name: str, within: str) -> str:
+    return f"{plans} {kind_name} plan{'' if plans == 1 else 's'} within the {within}"
 
 
 def _plural(plan: BitPlan) -> str:

@@ -34,6 +34,7 @@ ELSEWHERE = {
     r"make (run|test)": "installs",
     r"python -m venv|.*pip install": "installs",
     r"(export )?BITSEARCH_STORAGE=|bitsearch (run|worker) .*--(storage|study)": "needs PostgreSQL: test_workers.py",
+    r"bitsearch merge": "needs a second run: test_merge.py",
     r"bitsearch run .*--sweep": "a trial for each budget: test_sweep.py",
     r"bitsearch run .*--max-drop": "one epoch may keep no goal: test_goal_run.py",
     r"bitsearch compare": "trains for a minute: test_comparison_page.py",

@@ -71,7 +71,7 @@ def test_the_verdict_sets_the_cheapest_of_both_kinds_side_by_side():
     assert verdict.headline == "An adaptive plan is the cheapest that keeps the accuracy goal"
     assert verdict.rival == plans[2]
     assert (verdict.chosen_from, verdict.rival_from) == (2, 1)
-    assert "the cheapest of 2 adaptive plans" in verdict.explanation
+    assert "the cheapest of 2 adaptive plans within the goal" in verdict.explanation
 
 
 @pytest.fixture
