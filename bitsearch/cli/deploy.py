@@ -92,10 +92,11 @@ def verify(
     network, task = restore(
         packed.plan, file, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu"
     )
-    verification = compare(packed, network, task.examples, task.splits.split(split), task.space.training.batch_size)
+    samples, batch_size = task.splits.split(split), task.space.training.batch_size
+    verification = compare(packed, network, task.examples, samples, batch_size, task.learning_task)
     console = Console()
     console.print(_table(packed, verification))
-    for line in _summary(verification, split):
+    for line in _summary(verification, split, task.learning_task.score.name):
         console.print(line, highlight=False, soft_wrap=True)
     if not verification.equal:
         raise typer.Exit(1)
@@ -127,7 +128,7 @@ def _table(packed: "PackedNetwork", verification: "Verification") -> Table:
     return table
 
 
-def _summary(verification: "Verification", split: str) -> list[str]:
+def _summary(verification: "Verification", split: str, score: str) -> list[str]:
     words = "equal" if verification.equal else "UNEQUAL"
     outputs = "equal" if verification.outputs_equal else "UNEQUAL"
     spikes = sum(sum(layer.spikes) for layer in verification.layers)
@@ -135,5 +136,5 @@ def _summary(verification: "Verification", split: str) -> list[str]:
     return [
         f"{words}: {spikes} spikes of {verification.samples} {split} samples; outputs {outputs}",
         f"ordinary float32 network: {unlike} of these spikes differ ({unlike / spikes:.3%}), "
-        f"accuracy {verification.float_accuracy:.4f}; packed {verification.accuracy:.4f}",
+        f"{score} {verification.float_accuracy:.4f}; packed {verification.accuracy:.4f}",
     ]

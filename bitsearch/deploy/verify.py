@@ -23,7 +23,8 @@ from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.weights import weights_checksum
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
-from bitsearch.train.predict import predict
+from bitsearch.train.predict import over_steps, predict
+from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
 Spikes = dict[tuple[str, int], Tensor]
 """Integer codes by (run of a layer, time step)."""
@@ -71,9 +72,9 @@ class Verification:
     outputs_equal: bool
     """The logits of file and network are the same numbers."""
     accuracy: float
-    """Of the file."""
+    """Of the file; of a task that has another score, that one."""
     float_accuracy: float
-    """Of the ordinary float32 network."""
+    """Of the ordinary float32 network, likewise."""
 
     @property
     def equal(self) -> bool:
@@ -83,7 +84,12 @@ class Verification:
 
 @torch.no_grad()
 def verify(
-    packed: PackedNetwork, network: nn.Module, example_input: Tensor, samples: Samples, batch_size: int = 64
+    packed: PackedNetwork,
+    network: nn.Module,
+    example_input: Tensor,
+    samples: Samples,
+    batch_size: int = 64,
+    task: LearningTask = CLASSIFICATION,
 ) -> Verification:
     """Replay a packed file beside its network in the deployed arithmetic, and beside the network in float32.
 
@@ -93,6 +99,7 @@ def verify(
         example_input: a batch ``[N, ...]``, N > 1, to trace it with.
         samples: inputs and labels.
         batch_size: of them at a time.
+        task: whose score is measured.
 
     Raises:
         InputError: the file is of another network: its layers have other names, bits or time steps, or other weights.
@@ -115,7 +122,10 @@ def verify(
     maxima = MinMaxObserver()
     compared = zip(packed.program.operations, packed.analysis.operations, strict=True)
     comparisons = {run.name: Comparison(run.name) for run, ranges in compared if ranges.widths is not None}
-    outputs_equal, correct, float_correct, count = True, 0, 0, 0
+    outputs_equal = True
+    outputs_of_file: list[Tensor] = []
+    outputs_in_float: list[Tensor] = []
+    targets: list[Tensor] = []
     for inputs, labels in batches(samples, batch_size):
         file_spikes: Spikes = {}
         network_spikes: Spikes = {}
@@ -131,26 +141,29 @@ def verify(
         outputs = replay(inputs, observe_file)
         exact = reference(inputs, observe_network)
         with _float_spikes(network) as in_float, eval_mode(network):
-            logits = predict(network, inputs)
+            float_outputs = over_steps(predict(network, inputs, task.form), task.form)
         for (name, t), codes in file_spikes.items():
-            expected = network_spikes.get((name, t))
+            spikes_expected = network_spikes.get((name, t))
             float_codes = in_float.pop(0)
             # What comes before a static input is repeated runs once.
             float_codes = float_codes.repeat(codes.numel() // float_codes.numel(), *[1] * (codes.dim() - 1))
             float_codes = float_codes.reshape(codes.shape)
-            if expected is None or expected.shape != codes.shape:
+            if spikes_expected is None or spikes_expected.shape != codes.shape:
                 unequal = codes.numel()
             else:
-                unequal = int((expected != codes).sum())
+                unequal = int((spikes_expected != codes).sum())
             comparisons[name].add(t, codes.numel(), unequal, int((float_codes != codes).sum()))
-        outputs_equal = outputs_equal and torch.equal(torch.ldexp(outputs.double(), torch.tensor(-fraction)), exact)
-        correct += int((outputs.argmax(-1) == labels).sum())
-        float_correct += int((logits.argmax(-1) == labels).sum())
-        count += len(labels)
+        values = torch.ldexp(outputs.double(), torch.tensor(-fraction))
+        outputs_equal = outputs_equal and torch.equal(values, exact)
+        outputs_of_file.append(values)
+        outputs_in_float.append(float_outputs)
+        targets.append(labels)
     for name, comparison in comparisons.items():
         comparison.accumulator_bits = maxima.bits(name, "accumulator")
         comparison.membrane_bits = maxima.bits(name, "membrane")
-    return Verification(tuple(comparisons.values()), count, outputs_equal, correct / count, float_correct / count)
+    expected = torch.cat(targets)
+    scores = [task.scoring.of_all(torch.cat(rows), expected) for rows in (outputs_of_file, outputs_in_float)]
+    return Verification(tuple(comparisons.values()), len(expected), outputs_equal, *scores)
 
 
 def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer]) -> None:

@@ -237,6 +237,10 @@ def test_spikes(call, short, tmp_path):
     run_page(call, tmp_path, "docs/spikes.md")
 
 
+def test_tasks(call, short, tmp_path):
+    run_page(call, tmp_path, "docs/tasks.md")
+
+
 def test_hardware_targets(call, short, tmp_path):
     text = next(text for language, text in blocks("docs/hardware-targets.md") if language == "toml")
     (tmp_path / "my_chip.toml").write_text(text, encoding="utf-8")

@@ -31,7 +31,7 @@ def tones(count, seed):
 
 def listener():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1), nn.Flatten(0))
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
 
 
 class UNet(nn.Module):
@@ -100,8 +100,18 @@ def test_a_regression_is_judged_by_its_error(regression):
 def test_its_network_is_measured_again_as_the_run_measured_it(regression):
     _, validation, test = (DataLoader(part, 32) for part in parts(tones))
     assert regression.evaluate(validation) == pytest.approx(regression.best.score.validation, abs=1e-6)
-    by_hand = (regression.network()(test.dataset.tensors[0]) - test.dataset.tensors[1]).abs().mean()
+    by_hand = (regression.network()(test.dataset.tensors[0]).squeeze(1) - test.dataset.tensors[1]).abs().mean()
     assert float(by_hand.detach()) == pytest.approx(regression.best.score.test, abs=1e-6)
+
+
+def test_its_network_is_deployed_and_replayed_with_the_same_error(regression, tmp_path):
+    test = parts(tones)[2]
+    packed = bitsearch.read(regression.deploy(tmp_path / "n.packed"))
+    task = make_learning_task(regression.folder.settings.space.task, 1)
+    found = bitsearch.verify(packed, regression.network(), test.tensors[0], test, task=task)
+    assert found.equal
+    assert found.float_accuracy == pytest.approx(regression.best.score.test, abs=1e-6)
+    assert found.accuracy == pytest.approx(found.float_accuracy, abs=0.02)
 
 
 def test_its_verdict_is_of_pairs_and_speaks_of_its_error(regression):
@@ -154,7 +164,7 @@ def test_a_segmentation_is_judged_by_the_mean_iou(segmentation):
         (
             lambda x, y: (x, y.unsqueeze(1).repeat(1, 3)),
             "regression",
-            "it must return one float tensor, values of the targets' shape",
+            r"for targets of shape \[4, 3\]; it must return values",
         ),
         (lambda x, y: (x, y), "regresion", "regression"),
     ],

@@ -52,18 +52,20 @@ _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, av
 
 def export(request: ExportRequest) -> ExportResult:
     """Write the file, with shared step sizes where they are asked for; InputError as :func:`export_nir`."""
+    task = request.task
 
-    def accuracy() -> float:
-        task = request.task
+    def score() -> float:
         return evaluate(request.network, task.splits.last_read, task.space.training.at_once, task=task.learning_task)
 
     if not request.share_steps:
         export_nir(request.network, request.task.examples, request.output, request.plan)
         return ExportResult((f"{request.output}: as NIR",))
-    before = accuracy()
+    before = score()
     share_steps(request.network)
     export_nir(request.network, request.task.examples, request.output, request.plan)
-    line = f"{request.output}: as NIR; test accuracy {before:.4f}, with shared steps {accuracy():.4f}"
+    line = (
+        f"{request.output}: as NIR; test {task.learning_task.score.name} {before:.4f}, with shared steps {score():.4f}"
+    )
     return ExportResult((line,))
 
 
