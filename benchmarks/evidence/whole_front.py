@@ -1,0 +1,85 @@
+"""What a default run's short trials along the front are worth: its plan at the budget, and the front beside it.
+
+    python -m benchmarks.evidence.whole_front --out reports/evidence/whole_front
+
+For every seed, ``bitsearch run --budget 4x`` on digits as it is, and with all trials at the budget
+(``search.front_share=0``). Accuracies are those on validation. Started again with the same ``--out``, it goes on; a run
+that was cut off is begun anew, so that its seconds are those of a whole one.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.evidence import figures
+from benchmarks.evidence.fronts import spread
+from benchmarks.evidence.runs import Ledger, Row, progress
+from benchmarks.provenance import machine, made_by
+from bitsearch.runs.pareto import validation_score
+from bitsearch.space import SearchSpace
+from bitsearch.study.run import search
+
+SETTINGS = {"all at the budget": ["search.front_share=0"], "half along the front": []}
+STEEP = 4.0
+"""Up to so many bits the accuracy on digits still rises."""
+
+
+def run(space: SearchSpace, budget: str, seed: int) -> Row:
+    """One whole run, as the command line makes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        result = search(space, budget, seed=seed, out=Path(folder) / "run", device="cpu")
+        seconds = time.monotonic() - started
+        plans, front = result.folder.plans(), result.folder.front()
+        costs = [plan.costs[result.folder.settings.metric] for plan in front]
+        return {
+            "validation": 100 * validation_score(result.best),
+            "points": len(front),
+            "steep": sum(cost <= STEEP for cost in costs),
+            "factor": costs[-1] / costs[0],
+            "plans": len(plans),
+            "seconds": round(seconds, 1),
+            "front": " ".join(
+                f"{cost:.4g}:{100 * validation_score(plan):.2f}" for cost, plan in zip(costs, front, strict=True)
+            ),
+        }
+
+
+def main() -> None:
+    """Measure what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", default="4x")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="settings of the space")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    ledger = Ledger(arguments.out / "runs.csv", ("trials", "seed"))
+    for seed in range(arguments.seeds):
+        for name, settings in SETTINGS.items():
+            key = {"trials": name, "seed": seed}
+            if key in ledger:
+                continue
+            space = SearchSpace.load("digits").override([*arguments.overrides, *settings])
+            ledger.add(key, [run(space, arguments.budget, seed)])
+            progress(str(ledger.rows[-1]))
+    rows = []
+    for name, group in ledger.table.groupby("trials", sort=False):
+        cells = [spread(group["validation"])]
+        cells += [spread(group[column], digits=1) for column in ("points", "steep", "factor", "plans", "seconds")]
+        rows.append([name, len(group), *cells])
+    heads = ["trials", "seeds", "validation at the budget, %", "points", f"up to {STEEP:g} bits", "ratio of costs"]
+    text = (
+        "# A whole front in the time of one budget\n\n"
+        f"`bitsearch run --budget {arguments.budget}` on digits, mean ± standard deviation over seeds: the chosen\n"
+        "plan's accuracy, how many points the front has, how many of them where accuracy still rises, and the dearest\n"
+        f"point's cost over the cheapest one's. Machine: {machine()}.\n\n"
+        f"{figures.table([*heads, 'plans', 'seconds'], rows)}\n\n"
+        f"Made by {made_by()}.\n"
+    )
+    (arguments.out / "README.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
