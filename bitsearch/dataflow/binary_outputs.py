@@ -12,7 +12,10 @@ class BinaryWatch:
     """Meets every call of one forward pass after it."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._watched = {module for module in network.modules() if module is not network and _may_be_neuron(module)}
+        known = [module for module in network.modules() if is_neuron(module) or is_spiking(module)]
+        # A neuron's own parts send what it sends.
+        parts = {network, *(part for module in known for part in module.modules())}
+        self._watched = {module for module in network.modules() if module not in parts and _may_be_neuron(module)}
         self._values: dict[nn.Module, set[float]] = {}
 
     def after(self, module: nn.Module, x: Tensor | None, output: object) -> None:

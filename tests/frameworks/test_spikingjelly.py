@@ -135,3 +135,11 @@ def test_recurrent_containers_keep_their_neuron_and_their_memory(container, why)
         # It remembers: the same frames in another order are another input.
         assert (logits(quantized, x.flip(0)) - results[-1]).norm() > 0.05 * expected.norm()
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:never called")
+def test_a_neuron_that_stays_is_listed_without_its_parts():
+    network = nn.Sequential(layer.Linear(8, 16), neuron.IFNode())
+    functional.set_step_mode(network, "m")
+    quantized = bitsearch.quantize(network, 3 * torch.rand(FRAMES, 5, 8), time_axis=True)
+    assert [(row.name, row.became) for row in quantized.conversion] == [("0", "a quantized layer"), ("1", "left")]
