@@ -73,6 +73,9 @@ def user_fault(error: BaseException) -> str | None:
     A network of torch's modules alone runs no line of the user's: it is known by the call of a module, or by that of
     its gradient.
     """
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+        # A generator that it passed through has put itself in its place.
+        error = error.__cause__
     frames = traceback.extract_tb(error.__traceback__)
     is_theirs = any(frame.name in _CALLS_OF_TORCH or _is_user_code(frame.filename) for frame in frames)
     return located(error) if is_theirs else None

@@ -104,6 +104,19 @@ def test_faults_of_user_code_are_told_apart_from_those_of_bitsearch(tmp_path, mo
     assert user_fault(caught.value) == "own.py:2: SystemExit: 3"
 
 
+def test_what_passed_through_a_generator_is_still_the_users(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile("def forward():\n    raise StopIteration(3)\n", str(tmp_path / "own.py"), "exec"), names)
+
+    def batches():
+        yield names["forward"]()
+
+    with pytest.raises(RuntimeError, match="generator raised") as caught:
+        next(batches())
+    assert user_fault(caught.value) == "own.py:2: StopIteration: 3"
+
+
 def test_a_module_and_its_gradient_are_the_users(monkeypatch):
     monkeypatch.setattr("bitsearch.errors._is_user_code", lambda filename: False)
     x = torch.ones(2, 3, requires_grad=True)
