@@ -139,7 +139,7 @@ def test_recurrent_containers_keep_their_neuron_and_their_memory(container, why)
 
 @pytest.mark.filterwarnings("ignore:never called")
 def test_a_neuron_that_stays_is_listed_without_its_parts():
-    network = nn.Sequential(layer.Linear(8, 16), neuron.IFNode())
-    functional.set_step_mode(network, "m")
-    quantized = bitsearch.quantize(network, 3 * torch.rand(FRAMES, 5, 8), time_axis=True)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), neuron.LIFNode()).double()
+    quantized = bitsearch.quantize(network, 9 * torch.rand(5, 8, dtype=torch.float64))
     assert [(row.name, row.became) for row in quantized.conversion] == [("0", "a quantized layer"), ("1", "left")]
