@@ -50,6 +50,6 @@ def dashboard(
         raise InputError(f"--host is {host!r}; give an address such as 127.0.0.1")
     folder = RunFolder.open(run)
     if not is_loopback(host):
-        typer.echo(f"bitsearch: anyone who can reach {host}:{port} can change or delete this study", err=True)
+        typer.echo(f"bitsearch: anyone who can reach {host}:{port} can read this run", err=True)
     typer.echo(f"http://{host}:{port}  (Ctrl-C ends it)", err=True)
     serve(folder, host, port)

@@ -4,16 +4,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 
 import plotly.graph_objects as go
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from bitsearch.files import write_whole
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.front_figure import View, accuracy_ranges, method_name, score_style, view_over
-from bitsearch.report.page import data_island, digest, environment, page_part, script
+from bitsearch.report.page import data_island, environment, packed_plotly, page_part, policy, script
 from bitsearch.report.plans_table import Cell
 from bitsearch.runs.pareto import pareto_front, score_column, validation_score
 from bitsearch.runs.plan_names import hover_name
@@ -68,7 +68,22 @@ def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[Comp
         budgeted_seeds = sum(comparison.results["method"] == method)
         budgeted_text = MISSING if method == FULL_PRECISION else f"{budgeted_seeds} of {len(comparison.runs)}"
         rows.append(ComparisonRow(method.replace("_", " "), (*cells, Cell(budgeted_text))))
+    if FULL_PRECISION not in comparison.methods:
+        rows.append(_full_precision_row(comparison))
     return titles, rows
+
+
+def _full_precision_row(comparison: Comparison) -> ComparisonRow:
+    """What the plans are measured against, where it was not compared as a method of its own."""
+    references = [run.folder.settings.full_precision for run in comparison.runs]
+    score = comparison.runs[0].folder.settings.score
+    written = ("{:.2f}" if score.share else "{:.4g}").format
+    cells = []
+    for values in ([each.validation for each in references], [each.test for each in references]):
+        scores = [percent(score) * value for value in values if value is not None]
+        spread = f" ± {written(stdev(scores))}" if len(scores) > 1 else ""
+        cells.append(Cell(f"{written(fmean(scores))}{spread}" if scores else MISSING))
+    return ComparisonRow(FULL_PRECISION.replace("_", " "), (*cells, *[Cell(MISSING)] * 3))
 
 
 def fronts_figure(comparison: Comparison) -> go.Figure:
@@ -87,7 +102,7 @@ def fronts_figure(comparison: Comparison) -> go.Figure:
         update={"validation": sum(measured) / len(measured) if measured else None}
     )
     settings = settings.model_copy(update={"full_precision": reference})
-    view = view_over(all_plans, metric, settings, [])
+    view = view_over(all_plans, metric, settings, list(means.values()))
     traces: list[go.Scatter] = []
     for index, (method, method_plans) in enumerate(plans_by_method.items()):
         marker = style.LOOKS[index % len(style.LOOKS)]
@@ -99,7 +114,7 @@ def fronts_figure(comparison: Comparison) -> go.Figure:
         hovermode="closest",
         legend=style.LEGEND,
         xaxis=style.axis(view.title, tickformat=",~g"),
-        yaxis=score_style(settings.score, accuracy_ranges(all_plans, settings)["all"]),
+        yaxis=score_style(settings.score, accuracy_ranges(all_plans, settings, list(means.values()))["all"]),
     )
     return go.Figure(traces, layout | view.axis("log"))
 
@@ -174,7 +189,7 @@ def _hover(plan: BitPlan, metric: str) -> str:
 def write_comparison(comparison: Comparison) -> Path:
     """Write ``comparison.html``, one file that needs nothing else, and return its path."""
     titles, rows = comparison_table(comparison)
-    scripts = {"plotly": script(get_plotlyjs()), "page": script(page_part("comparison.js"))}
+    source = script(page_part("plotly_loader.js") + page_part("comparison.js"))
     path = comparison.path / "comparison.html"
     page = (
         environment()
@@ -187,8 +202,9 @@ def write_comparison(comparison: Comparison) -> Path:
             heads=titles,
             rows=rows,
             style=Markup(page_part("page.css")),  # nosec B704
-            scripts=scripts,
-            policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
+            plotly=packed_plotly(),
+            script=source,
+            policy=policy(source),
             figure=data_island(fronts_figure(comparison)),
         )
     )

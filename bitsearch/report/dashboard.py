@@ -1,19 +1,22 @@
 """A live view of a run in optuna-dashboard, with bitsearch's plans, figures and page attached to its study."""
 
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import StorageInternalError
 
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.host_check import check_host
-from bitsearch.report.page import write_report
+from bitsearch.report.page import render
+from bitsearch.report.study_copy import StudyCopy
 from bitsearch.report.study_figures import front_bits_figure, hypervolume_figure
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import best_plan, pareto_front
 from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import hypervolumes
@@ -28,17 +31,21 @@ POLL_SECONDS = 5.0
 class LiveStudy:
     """The study of a run in optuna-dashboard, with the plans, figures and page that bitsearch attaches to it."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, directory: Path) -> None:
         study = load_study(folder)
         if study is None:
             raise InputError(
                 f"{folder.path} has no study yet; start the run first, or give the folder of one that runs"
             )
-        self.folder, self.study = folder, study
-        path = folder.path / "artifacts"
-        path.mkdir(exist_ok=True)
-        self.artifacts = FileSystemArtifactStore(path)
-        self.artifact_ids = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+        self.folder = folder
+        metric_names = ["validation accuracy", title(folder.settings.metric)]
+        self._copy = StudyCopy(study, metric_names)
+        self.study = self._copy.study
+        """A copy of the run's: the run itself is only read."""
+        self.directory = directory
+        """Of the attached files; outside of the run's."""
+        self.artifacts = FileSystemArtifactStore(directory)
+        self.artifact_ids: dict[str, str] = {}
         """Artifact id of every attached file, by the file's name."""
         self._plan_count = 0
 
@@ -50,6 +57,7 @@ class LiveStudy:
         Returns:
             Number of plan files that were attached.
         """
+        self._copy.follow()
         plans, settings = self.folder.plans(), self.folder.settings
         if len(plans) == self._plan_count:
             return 0
@@ -60,7 +68,9 @@ class LiveStudy:
             self._attach(file, "application/json")
         # The page needs a plan within the budget.
         if best_plan(plans, settings.metric) is not None:
-            self._attach(write_report(self.folder), "text/html")
+            page = self.directory / self.folder.report_file.name
+            page.write_text(render(self.folder), encoding="utf-8")
+            self._attach(page, "text/html")
         self._save_figures(plans)
         self._plan_count = len(plans)
         return len(new_files)
@@ -81,15 +91,16 @@ class LiveStudy:
         from optuna_dashboard.artifact import get_artifact_path
 
         settings = self.folder.settings
-        front = pareto_front(plans, settings.metric)
+        front, chosen = pareto_front(plans, settings.metric), best_plan(plans, settings.metric)
+        within = None if chosen is None else cheapest_within_one_standard_error(self.folder)
         names = [hover_name(plan, several_seeds=False) for plan in plans]
         figures = {
-            "front": ("Front so far", front_figure(plans, best_plan(plans, settings.metric) or front[-1], settings)[0]),
+            "front": ("Front so far", front_figure(plans, chosen or front[-1], settings, within)[0]),
             "bits": ("Weight bits over the front, cheapest plan first", front_bits_figure(front)),
             "hypervolume": ("Hypervolume", hypervolume_figure(hypervolumes(plans, settings.metric), names)),
         }
         for key, (heading, figure) in figures.items():
-            figure.update_layout(title=heading, margin_t=70)
+            figure.update_layout(title={"text": heading, "yref": "container", "y": 0.98}, margin_t=110)
             save_plotly_graph_object(self.study, figure, graph_object_id=f"bitsearch-{key}")
         links = {name: get_artifact_path(self.study, artifact_id) for name, artifact_id in self.artifact_ids.items()}
         save_note(self.study, front_note(plans, self.folder, links))
@@ -126,19 +137,22 @@ def serve(folder: RunFolder, host: str, port: int) -> None:
         from optuna_dashboard import wsgi
     except ImportError as error:
         raise InputError("optuna-dashboard is not installed; run: pip install 'bitsearch[dashboard]'") from error
-    live_study = LiveStudy(folder)
-    live_study.update()
-    end_event = threading.Event()
-    follower = threading.Thread(target=_follow, args=(live_study, end_event), daemon=True)
-    follower.start()
-    try:
-        application = wsgi(storage_of(live_study.study), artifact_store=live_study.artifacts)
-        run_server(check_host(application, host), host=host, port=port)
-    except OSError as error:
-        raise InputError(f"cannot serve at {host}:{port}: {error.strerror or error}; give another --port") from error
-    finally:
-        end_event.set()
-        follower.join()
+    with tempfile.TemporaryDirectory(prefix="bitsearch-dashboard-") as directory:
+        live_study = LiveStudy(folder, Path(directory))
+        live_study.update()
+        end_event = threading.Event()
+        follower = threading.Thread(target=_follow, args=(live_study, end_event), daemon=True)
+        follower.start()
+        try:
+            application = wsgi(storage_of(live_study.study), artifact_store=live_study.artifacts)
+            run_server(check_host(application, host), host=host, port=port)
+        except OSError as error:
+            raise InputError(
+                f"cannot serve at {host}:{port}: {error.strerror or error}; give another --port"
+            ) from error
+        finally:
+            end_event.set()
+            follower.join()
 
 
 def _follow(live_study: LiveStudy, end_event: threading.Event) -> None:

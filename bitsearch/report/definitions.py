@@ -31,6 +31,17 @@ _TERMS = {
         "Spearman's: +1 where trials that give a layer more are always more accurate, -1 where they are always less, 0 "
         "where neither; other layers change at the same time, so it is a hint and no cause."
     ),
+    "fANOVA": (
+        "Functional analysis of variance (Hutter et al. 2014): a random forest predicts the outcome from the "
+        "parameters, and its variance is divided among them."
+    ),
+    "Outer loop": "Optuna's search over the parameters with which each trial finds its bits; every trial is one draw.",
+    "budget_share": "Which part of the budget a trial aims at: 1 is all of it.",
+    "cost_target": "The cost, a point on the front's axis, that a trial aims at.",
+    "weight_price": "How dear weight bits are to a trial's allocation: above 1, they are reduced before the others.",
+    "spike_price": "How dear spike bits are to a trial's allocation: above 1, they are reduced before the others.",
+    "time_price": "How dear time steps are to a trial's allocation: above 1, they are reduced before the others.",
+    "depth_preference": "Which depth a trial's allocation favours: above 0, late layers keep more bits.",
     "Seed": "Number from which weights, the order of the batches and the sampler's choices follow.",
     "Split": "Which samples are trained on, which plans are chosen on (validation), which are read once (test).",
     "Adaptive plan": "Bits and time steps of every layer found by gradient while training, then frozen and tuned.",

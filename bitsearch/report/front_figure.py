@@ -87,9 +87,9 @@ def front_figure(
             trace.selectedpoints = [
                 point for point, index in enumerate(trace.customdata) if id(plans[index]) in on_front
             ]
-    accuracy_range = accuracy_ranges(plans, settings)["all"]
+    accuracy_range = accuracy_ranges(plans, settings, seed_spreads)["all"]
     layout = style.layout(
-        height=500,
+        height=540,
         hovermode="closest",
         dragmode="zoom",
         legend=style.LEGEND,
@@ -111,8 +111,13 @@ def methods(plans: Sequence[BitPlan]) -> list[str]:
     return [*first_names, *(name for name in names if name not in first_names)]
 
 
-def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str, list[float]]:
-    """Ranges of the score's axis, in percent of a share: of all trials, and of the better half, without outliers."""
+def accuracy_ranges(
+    plans: Sequence[BitPlan], settings: RunSettings, seed_spreads: Sequence[Spread] = ()
+) -> dict[str, list[float]]:
+    """Ranges of the score's axis, in percent of a share: of all trials, and of the better half, without outliers.
+
+    The bars of ``seed_spreads`` are within both.
+    """
     score, factor = settings.score, percent(settings.score)
     values = sorted(
         (validation_score(plan) for plan in plans if plan.measured.validation is not None),
@@ -121,12 +126,13 @@ def accuracy_ranges(plans: Sequence[BitPlan], settings: RunSettings) -> dict[str
     reference = settings.full_precision.validation
     ends = [*values, *([] if reference is None else [reference])]
     best = max(ends, key=score.rank)
+    bars = [end for spread in seed_spreads for end in (spread.score[0] - spread.score[1], sum(spread.score))]
 
     def span(worst: float) -> list[float]:
-        bottom, top = sorted((worst, best))
+        bottom, *_, top = sorted((worst, best, *bars))
         margin = 0.08 * max(top - bottom, 0.002 if score.share else 1e-3 * abs(top))
         upper = factor * (top + margin)
-        return [factor * (bottom - margin), min(upper, 100 + 10 * margin) if score.share else upper]
+        return [factor * (bottom - margin), min(upper, 100 * max(top, 1) + 10 * margin) if score.share else upper]
 
     return {"all": span(min(ends, key=score.rank)), "better": span(values[len(values) // 2])}
 
@@ -241,7 +247,11 @@ def view_over(plans: Sequence[BitPlan], metric: str, settings: RunSettings, seed
     target_limits = {budget.limit for budget in settings.budgets if budget.of_target}
     distant_limits = {limit for limit in target_limits if limit > MAX_LIMIT_RATIO * max(costs)}
     lines = [line for line in lines if line[0] not in distant_limits]
-    values = [value / cost_scale.factor for value in (*costs, *(line[0] for line in lines))]
+    cost_spreads = [spread.costs.get(metric, (math.nan, math.nan)) for spread in seed_spreads]
+    bars = [end for mean, deviation in cost_spreads for end in (mean - deviation, mean + deviation)]
+    # A bar that reaches below 0 has no end on a logarithmic axis.
+    bar_ends = [end for end in bars if end > 0]
+    values = [value / cost_scale.factor for value in (*costs, *(line[0] for line in lines), *bar_ends)]
     low, high = min(values), max(values)
     margin = max((high / low) ** 0.06, 1.02) if low > 0 else AXIS_MARGIN
     name = plotly_text(shorten(title(metric), 60))
@@ -249,7 +259,6 @@ def view_over(plans: Sequence[BitPlan], metric: str, settings: RunSettings, seed
     unit = plotly_text(cost_scale.unit)
     number = "%{y:.2f} %" if settings.score.share else f"%{{y:.4~g}} {plotly_text(settings.score.unit)}".rstrip()
     hover = f"%{{text}}<br>validation {number}<br>{name.replace('%', '')}: %{{x:.4~g}} {unit}<extra></extra>"
-    cost_spreads = [spread.costs.get(metric, (math.nan, math.nan)) for spread in seed_spreads]
     scaled_spreads = [
         tuple(None if math.isnan(value) else value / cost_scale.factor for value in cost_spread)
         for cost_spread in cost_spreads
@@ -283,9 +292,7 @@ def _cost_lines(metric: str, settings: RunSettings) -> list[tuple[float, str, st
 def _vertical(cost_scale: Scale, value: float, label: str, colour: str, dash: str) -> dict[str, Any]:
     ends = {"x0": value / cost_scale.factor, "x1": value / cost_scale.factor, "y0": 0, "y1": 1}
     line = {"color": colour, "width": 2, "dash": dash}
-    text = {"text": plotly_text(shorten(label, 60)), "textposition": "start", "font": {"size": 12}, "padding": 5}
-    text |= {"xanchor": "left", "yanchor": "bottom"}
-    return {"type": "line", "name": label, "yref": "paper", **ends, "line": line, "label": text, "layer": "below"}
+    return {"type": "line", "yref": "paper", **ends, "line": line, **_in_legend(label)}
 
 
 def score_style(score: Score, limits: list[float]) -> dict[str, Any]:
@@ -301,5 +308,9 @@ def _full_precision(reference: Measured) -> list[dict[str, Any]]:
     ends = {"x0": 0, "x1": 1, "y0": level, "y1": level}
     line = {"color": style.GREY, "width": 1.5, "dash": "dashdot"}
     label = f"full precision {score_text(reference.validation, reference.score)}"
-    text = {"text": label, "textposition": "start", "yanchor": "bottom", "font": {"size": 12}, "padding": 2}
-    return [{"type": "line", "name": label, "xref": "paper", **ends, "line": line, "label": text, "layer": "below"}]
+    return [{"type": "line", "xref": "paper", **ends, "line": line, **_in_legend(label)}]
+
+
+def _in_legend(label: str) -> dict[str, Any]:
+    """A line is named in the legend, where its name lies over no point."""
+    return {"name": plotly_text(shorten(label, 60)), "showlegend": True, "layer": "below"}

@@ -10,6 +10,7 @@ from bitsearch.report.front_figure import front_figure
 from bitsearch.report.paper import front_svg
 from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.test_accuracy import verdict_of
 
 WIDTH = 760
@@ -26,7 +27,8 @@ def plot_front(folder: RunFolder) -> go.Figure:
     >>> figure.layout.yaxis.title.text
     'Validation accuracy'
     """
-    figure, _ = front_figure(folder.plans(), folder.chosen(), folder.settings)
+    within = cheapest_within_one_standard_error(folder)
+    figure, _ = front_figure(folder.plans(), folder.chosen(), folder.settings, within)
     return figure.update_layout(
         paper_bgcolor="white", plot_bgcolor="white", margin={"l": 60, "r": 20, "t": 20, "b": 60}
     )
@@ -42,8 +44,9 @@ def summary_html(folder: RunFolder) -> str:
     True
     """
     settings, plans, chosen = folder.settings, folder.plans(), folder.chosen()
-    figure = front_svg(plans, chosen, settings)
-    table = plans_table(plans, chosen, settings, table_metrics(settings, list(chosen.costs)))
+    within = cheapest_within_one_standard_error(folder)
+    figure = front_svg(plans, chosen, settings, within)
+    table = plans_table(plans, chosen, settings, table_metrics(settings, list(chosen.costs)), within)
     titles = ["plan", *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
     rows = [[row.label, *(cell.text for cell in row.cells)] for row in table.rows]
     marked = [index for index, row in enumerate(table.rows) if row.chosen]

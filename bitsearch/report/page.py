@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import zlib
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import plotly.graph_objects as go
 import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from optuna.trial import FrozenTrial
 from plotly.offline import get_plotlyjs
 
 from bitsearch import text as text
@@ -20,15 +23,18 @@ from bitsearch.report.definitions import definitions
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
-from bitsearch.report.page_data import page_data
+from bitsearch.report.page_data import page_data, parallel_data
 from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.savings import savings_words
 from bitsearch.report.study_figures import (
+    FEW_TRIALS,
     correlation_figure,
     curves_figure,
     front_heat_figure,
     hypervolume_figure,
     importance_figure,
+    parallel_figure,
+    shares_figure,
 )
 from bitsearch.report.trial_details import packed_details
 from bitsearch.runs.drop import drop_text
@@ -67,7 +73,8 @@ def render(folder: RunFolder) -> str:
     goal = {} if drop is None else {"Accuracy goal": drop}
     front, views = front_figure(plans, chosen_plan, settings, within)
     names = list(views)
-    data = page_data(folder, plans, chosen_plan, views)
+    finished = finished_trials(folder)
+    data = page_data(folder, plans, chosen_plan, views) | parallel_data(plans, finished)
     histories_by_trial = histories(log)
     islands: dict[str, Any] = {
         "data": data,
@@ -77,11 +84,13 @@ def render(folder: RunFolder) -> str:
         ],
         "heat-data": front_heat_figure(data["layers"]),
         "curves-data": curves_figure(data["layers"], settings.score),
+        "parallel-data": parallel_figure(),
+        "shares-data": shares_figure(data["layers"]),
         "front-data": front,
     }
-    figures = _study_figures(folder, plans)
+    figures = _study_figures(folder, plans, finished)
     islands |= {f"{key}-data": figure for key, figure in figures.items()}
-    scripts = {"plotly": script(get_plotlyjs()), "page": script(page_part("page.js"))}
+    source = script(page_part("plotly_loader.js") + page_part("trials.js") + page_part("page.js"))
     return (
         environment()
         .get_template("page.html.jinja")
@@ -101,19 +110,23 @@ def render(folder: RunFolder) -> str:
             definitions=definitions(names, settings.score),
             data=data,
             figures=figures,
+            few=FEW_TRIALS,
+            correlated=sum(not is_uniform(plan) and plan.measured.validation is not None for plan in plans),
+            varied=sum(bool(trial.params) for trial in finished),
             most_steps=sorted({max(layer.time_steps for layer in plan.layers.values()) for plan in plans}),
             largest_class=text.largest_class(classes) if classes else None,
             text=text,
             style=Markup(page_part("page.css")),  # nosec B704
-            scripts=scripts,
-            policy=" ".join(f"'{digest(source)}'" for source in scripts.values()),
+            plotly=packed_plotly(),
+            script=source,
+            policy=policy(source),
             heights={key.removesuffix("-data"): _height(content) for key, content in islands.items()},
             islands={key: data_island(content) for key, content in islands.items()},
         )
     )
 
 
-def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figure]:
+def _study_figures(folder: RunFolder, plans: list[BitPlan], finished: list[FrozenTrial]) -> dict[str, go.Figure]:
     """The figures over all trials for which there are enough trials."""
     metric = folder.settings.metric
     measured = [plan for plan in plans if plan.measured.validation is not None]
@@ -121,10 +134,12 @@ def _study_figures(folder: RunFolder, plans: list[BitPlan]) -> dict[str, go.Figu
     figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), names)}
     correlations = layer_correlations(plans)
     if len(correlations):
-        figures["correlations"] = correlation_figure(correlations)
-    shares = importances(finished_trials(folder))
+        searched = [plan for plan in measured if not is_uniform(plan)]
+        figures["correlations"] = correlation_figure(correlations, len(searched))
+    shares = importances(finished)
     if shares:
-        figures["importances"] = importance_figure(shares, folder.settings.score)
+        varied = sum(bool(trial.params) for trial in finished)
+        figures["importances"] = importance_figure(shares, varied, folder.settings.score)
     return figures
 
 
@@ -142,6 +157,23 @@ def data_island(content: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         json_text = json_text.replace(character, f"\\u{ord(character):04x}")
     return Markup(json_text)  # nosec B704
+
+
+@cache
+def packed_plotly() -> str:
+    """Base64 of plotly's deflated script, which the page unpacks; the package has only the whole of it."""
+    return base64.b64encode(zlib.compress(_plotly().encode(), 9)).decode()
+
+
+@cache
+def _plotly() -> str:
+    source: str = get_plotlyjs()
+    return source
+
+
+def policy(source: str) -> str:
+    """The scripts that the page's content security policy allows: plotly, and its own."""
+    return f"'{digest(_plotly())}' '{digest(source)}'"
 
 
 def script(source: str) -> Markup:

@@ -3,21 +3,25 @@
 from collections.abc import Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import BitPlan
+from bitsearch.renamed import current_name
 from bitsearch.report import style
 from bitsearch.report.definitions import definition
-from bitsearch.report.front_figure import View, accuracy_ranges, methods
+from bitsearch.report.front_figure import View, accuracy_ranges, method_name, methods
+from bitsearch.report.history import is_number
 from bitsearch.report.study_figures import DIVIDER, LABEL_CHARACTERS
 from bitsearch.runs.folder import RunFolder, RunSettings
 from bitsearch.runs.plan_names import hover_name, name
-from bitsearch.study.analysis import KINDS
-from bitsearch.text import measured_text, percent, plotly_text, short_names, title
+from bitsearch.study.analysis import KINDS, spreads
+from bitsearch.text import measured_text, percent, plotly_text, short_names, shorten, title
 
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
-    # No image: plotly knows few of the points, and `bitsearch report --figures` draws better ones.
+    # No image: plotly knows few of the points; the page's buttons and `bitsearch report --figures` draw them all.
     "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]],
 }
 """Plotly's configuration of every figure."""
@@ -53,6 +57,7 @@ def page_data(
             "trial": [plan.provenance.trial for plan in plans],
             "method": [method_names.index(plan.provenance.method) for plan in plans],
             "validation": [plan.measured.validation for plan in plans],
+            "test": [plan.measured.test for plan in plans],
             "validation_text": [measured_text(plan, "validation") for plan in plans],
             "test_text": [measured_text(plan, "test") for plan in plans],
             "met": [plan.met for plan in plans],
@@ -66,7 +71,7 @@ def page_data(
             ]
             for value in KINDS.values()
         ],
-        "accuracy_ranges": accuracy_ranges(plans, settings),
+        "accuracy_ranges": accuracy_ranges(plans, settings, spreads(plans, settings.metric)),
         "dominated": style.DOMINATED / style.POINT,
         "score": {
             "factor": percent(settings.score),
@@ -77,11 +82,33 @@ def page_data(
     }
 
 
+def parallel_data(plans: Sequence[BitPlan], finished: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """The numbers that the outer loop drew, by parameter and plan, and the looks of the lines through them."""
+    drawn = {
+        trial.number: {current_name(key): value for key, value in trial.params.items() if is_number(value)}
+        for trial in finished
+    }
+    rows: list[dict[str, float]] = [
+        {} if plan.provenance.trial is None else drawn.get(plan.provenance.trial, {}) for plan in plans
+    ]
+    names = sorted({name for row in rows for name in row})
+    return {
+        "parameters": {name: [_rounded(row.get(name)) for row in rows] for name in names},
+        "method_labels": [method_name(method) for method in methods(plans)],
+        "shades": style.SHADES,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
 def _metric(metric: str, view: View, settings: RunSettings) -> dict[str, Any]:
     limits = [budget.limit for budget in settings.budgets if budget.metric == metric]
     share_metric = metric if metric not in METRICS or METRICS[metric].additive else ADDITIVE_SUBSTITUTE
     return {
         "title": title(metric),
+        "label": plotly_text(shorten(title(metric).split(" (")[0].split(",")[0], 20)),
         "definition": definition(metric),
         "factor": view.scale.factor,
         "unit": view.scale.unit,

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
@@ -17,9 +17,10 @@ from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.front_figure import methods
 from bitsearch.report.history import histories
-from bitsearch.report.plans_table import plans_table, table_metrics
+from bitsearch.report.plans_table import Row, plans_table, table_metrics
 from bitsearch.report.trial_details import curves
 from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import best_plan, pareto_front, validation_score
 from bitsearch.text import MISSING, SPACE, Scale, percent, scale, score_axis, short_names, shorten, title
 
@@ -76,9 +77,10 @@ def write_paper(folder: RunFolder, formats: Sequence[str]) -> list[Path]:
     chosen_plan = best_plan(plans, settings.metric) or folder.chosen()
     figures_folder = folder.path / "figures"
     names = table_metrics(settings, list(chosen_plan.costs))
-    table = plans_table(plans, chosen_plan, settings, names)
+    within = cheapest_within_one_standard_error(folder)
+    table = plans_table(plans, chosen_plan, settings, names, within)
     drawings: dict[str, Callable[[], Figure]] = {
-        "front": lambda: front(plans, chosen_plan, settings),
+        "front": lambda: front(plans, chosen_plan, settings, within),
         "plan": lambda: plan_bars(chosen_plan),
         "bits": lambda: front_bits(pareto_front(plans, settings.metric)),
     }
@@ -99,25 +101,31 @@ def write_paper(folder: RunFolder, formats: Sequence[str]) -> list[Path]:
                     figure.savefig(files[-1], dpi=DPI, metadata=metadata)
     except OSError as error:
         raise InputError(f"cannot write {figures_folder}: {error.strerror or error}") from error
-    rows = [[row.label, *(cell.text for cell in row.cells)] for row in table.rows]
-    titles = ["Plan", *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
+    rows = [[_label(row), row.bits, *(cell.text for cell in row.cells)] for row in table.rows]
+    titles = ["Plan", "Bits", *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
     for name, text in (("table.tex", latex(titles, rows)), ("table.md", markdown(titles, rows))):
         files.append(figures_folder / name)
         write_whole(files[-1], text)
     return files
 
 
-def front_svg(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings) -> str:
+def _label(row: Row) -> str:
+    return f"{row.label} (chosen)" if row.chosen else row.label
+
+
+def front_svg(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, within: BitPlan | None) -> str:
     """:func:`front` as an SVG element, to stand inside of a page."""
     drawn = io.StringIO()
     with mpl.rc_context(_STYLE):
-        front(plans, chosen_plan, settings).savefig(drawn, format="svg", metadata={"Date": None})
+        front(plans, chosen_plan, settings, within).savefig(drawn, format="svg", metadata={"Date": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]
 
 
-def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings) -> Figure:
-    """Accuracy against the run's cost."""
+def front(
+    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, within: BitPlan | None = None
+) -> Figure:
+    """Accuracy against the run's cost; ``within``, the cheapest plan within one standard error, gets a ring."""
     metric = settings.metric
     measured = [plan for plan in plans if plan.measured.validation is not None]
     cost_scale = scale(metric, (plan.costs[metric] for plan in measured))
@@ -143,6 +151,9 @@ def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings)
         "linewidths": 0.6,
         "zorder": 4,
     }
+    if within is not None and within != chosen_plan:
+        ring: dict[str, Any] = {"s": 60, "facecolors": "none", "edgecolors": style.ORANGE, "linewidths": 1.2}
+        axes.scatter(*_points([within], metric, cost_scale), label="within 1 SE", **ring)
     axes.scatter(*_points([chosen_plan], metric, cost_scale), label="chosen", **star)
     if metric in settings.limits:
         limit = settings.limits[metric]
@@ -153,9 +164,12 @@ def front(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings)
         axes.axhline(level, color=style.GREY, linewidth=0.8, linestyle="-.", label="full precision")
     if all(plan.costs[metric] > 0 for plan in measured):
         axes.set_xscale("log")
+        costs = [plan.costs[metric] for plan in measured]
+        # Where costs span no power of ten, ticks at equal distances; else at 1, 2 and 5 times each.
+        narrow = max(costs) < 10 * min(costs)
+        axes.xaxis.set_major_locator(MaxNLocator(6) if narrow else LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.tick_params(axis="x", which="minor", labelsize=6)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"{title(metric)} ({cost_scale.unit})" if cost_scale.unit else title(metric))
     axes.set_ylabel(score_axis(settings.score) + (" (%)" if settings.score.share else ""))
     figure.legend(loc="outside upper center", ncols=3)
@@ -213,7 +227,7 @@ def epochs(lines: dict[str, list[float | None]]) -> Figure:
         _line(panels[1], x, lines["mean_spike_bits"], "spike bits", style.VERMILION, "s")
         _line(panels[1], x, lines["mean_time_steps"], "time steps", style.GREEN, "h")
         panels[1].set_ylabel("Mean")
-        panels[1].legend(ncols=3)
+        panels[1].legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), borderaxespad=0)
     panels[-1].set_xlabel("Epoch")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

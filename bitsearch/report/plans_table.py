@@ -8,7 +8,7 @@ from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.runs.plan_names import is_uniform, kind
 from bitsearch.runs.verdict import judge
-from bitsearch.text import aligned, column_unit, score_text, shared_widths, title
+from bitsearch.text import MISSING, aligned, column_unit, score_text, shared_widths, title
 
 USUAL_METRICS = ("bit_budget", "s_ace", "weight_memory")
 MIN_COST_COLUMNS = 3
@@ -31,6 +31,8 @@ class Row:
 
     label: str
     note: str
+    bits: str
+    """``w3 s4 T1`` where all layers but the first agree, else their means: ``mean w4.6 s4.1 T1.6``."""
     cells: tuple[Cell, ...]
     chosen: bool = False
 
@@ -83,7 +85,8 @@ def plans_table(
             Cell(text, best=plan.met and value is not None and value == best_value)
             for text, value, best_value in zip(texts, row, best, strict=True)
         )
-        rows.append(Row(_label(plan), _note(plan, plan == chosen_plan, plan == within), cells, plan == chosen_plan))
+        note = _note(plan, plan == chosen_plan, plan == within)
+        rows.append(Row(_label(plan), note, _bits(plan), cells, plan == chosen_plan))
     full_precision, reference = settings.full_precision, settings.reference
     costs = {} if reference is None else reference.costs
     reference_costs = tuple(Cell(aligned(name, costs.get(name))) for name in metrics)
@@ -92,7 +95,7 @@ def plans_table(
     note = "32-bit floats" if reference is None else f"32-bit floats, {reference}"
     names = [(f"{split} {score.name}", score.unit) for split in ("Validation", "Test")]
     titles = (*names, *((title(name), column_unit(name)) for name in metrics))
-    return PlansTable(titles, (Row("Full precision", note, cells), *rows))
+    return PlansTable(titles, (Row("Full precision", note, MISSING, cells), *rows))
 
 
 def _table_plans(
@@ -117,6 +120,19 @@ def _best(values: Sequence[float | None], highest: bool) -> float | None:
 
 def _label(plan: BitPlan) -> str:
     return f"Uniform {shared_widths(plan) or ''}".rstrip() if is_uniform(plan) else kind(plan).capitalize()
+
+
+def _bits(plan: BitPlan) -> str:
+    layers = plan.layers.values()
+    weights, spikes, steps = (
+        sum(values) / len(layers)
+        for values in (
+            [layer.weight_bits for layer in layers],
+            [layer.mean_spike_bits for layer in layers],
+            [layer.time_steps for layer in layers],
+        )
+    )
+    return shared_widths(plan) or f"mean w{weights:.1f} s{spikes:.1f} T{steps:.1f}"
 
 
 def _note(plan: BitPlan, is_chosen: bool, is_within: bool) -> str:

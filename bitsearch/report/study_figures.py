@@ -17,12 +17,15 @@ ROW_PIXELS = 26
 """Height of a row of a figure."""
 MAX_LABELLED_CELLS = 300
 """Number of cells up to which a heat map shows its numbers."""
+FEW_TRIALS = 10
+"""Number of trials below which what is computed from them is drawn pale or hollow."""
 LABEL_CHARACTERS = 26
 """Length to which a layer's name on an axis is cut."""
 
 
-def importance_figure(shares: Mapping[str, tuple[float, float]], score: Score = ACCURACY) -> go.Figure:
-    """Bars of the share that each parameter has in the variance of the score and of cost."""
+def importance_figure(shares: Mapping[str, tuple[float, float]], trials: int, score: Score = ACCURACY) -> go.Figure:
+    """Bars of the share that each parameter has in the variance of the score and of cost; hollow for few trials."""
+    few = trials < FEW_TRIALS
     names = list(shares)[::-1]
     bars = [
         go.Bar(
@@ -32,11 +35,15 @@ def importance_figure(shares: Mapping[str, tuple[float, float]], score: Score = 
             x=[100 * shares[name][index] for name in names],
             customdata=[plotly_text(name) for name in names],
             hovertemplate=f"%{{customdata}}: %{{x:.3g}} % of the variance of {title}<extra></extra>",
-            marker={"color": colour, "pattern": {"shape": "" if index == 0 else "/"}},
+            marker={
+                "color": style.CLEAR if few else colour,
+                "line": {"color": colour, "width": 1.5},
+                "pattern": {"shape": "" if index == 0 or few else "/"},
+            },
         )
         for index, (title, colour) in enumerate(((f"validation {score.name}", style.BLUE), ("cost", style.ORANGE)))
     ]
-    labels = [plotly_text(shorten(name, LABEL_CHARACTERS)) for name in names]
+    labels = [plotly_text(label) for label in short_names(names, LABEL_CHARACTERS)]
     layout = style.layout(
         height=90 + 2 * ROW_PIXELS * len(names),
         legend={**style.LEGEND, "traceorder": "normal"},
@@ -48,8 +55,8 @@ def importance_figure(shares: Mapping[str, tuple[float, float]], score: Score = 
     return go.Figure(bars, layout)
 
 
-def correlation_figure(table: pd.DataFrame) -> go.Figure:
-    """Heat map of rank correlations, a row a layer and a column a kind of bits: +1 is blue, −1 orange."""
+def correlation_figure(table: pd.DataFrame, trials: int) -> go.Figure:
+    """Heat map of rank correlations, a row a layer and a column a kind of bits: +1 is blue, −1 orange; few are pale."""
     rows = [[None if math.isnan(value) else float(value) for value in row] for row in table.to_numpy(dtype=float)]
     has_few_rows = len(rows) <= 40
     heat = go.Heatmap(
@@ -60,8 +67,10 @@ def correlation_figure(table: pd.DataFrame) -> go.Figure:
         hovertemplate="%{customdata}, %{x}: %{z:+.2f}<extra></extra>",
         texttemplate="%{z:+.2f}" if has_few_rows else None,
         colorscale=[[0, style.VERMILION], [0.5, "#f2f2f0"], [1, style.BLUE]],
-        zmin=-1,
-        zmax=1,
+        # Of few trials, the colours are those of weak correlations.
+        zmin=-3 if trials < FEW_TRIALS else -1,
+        zmax=3 if trials < FEW_TRIALS else 1,
+        showscale=trials >= FEW_TRIALS,
         xgap=2,
         ygap=1,
         colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 11}},
@@ -90,7 +99,7 @@ def hypervolume_figure(volumes: Sequence[float], names: Sequence[str]) -> go.Fig
         height=300,
         showlegend=False,
         dragmode=False,
-        xaxis=style.axis("Trials finished", fixedrange=True, tickformat="d"),
+        xaxis=style.axis("Trials finished", fixedrange=True, tickformat="d", dtick=style.whole_tick(len(volumes))),
         yaxis=style.axis("Hypervolume", fixedrange=True, ticksuffix=" %"),
     )
     return go.Figure(line, layout)
@@ -123,6 +132,33 @@ def front_bits_figure(front: Sequence[BitPlan]) -> go.Figure:
     return figure
 
 
+def shares_figure(layers: Sequence[str]) -> go.Figure:
+    """Empty heat map of the layers' shares of each cost, in percent; the page's script fills in a trial."""
+    layout = style.layout(
+        height=layers_height(len(layers)) + 20,
+        dragmode=False,
+        xaxis=style.axis(fixedrange=True, showgrid=False, side="top"),
+        yaxis=layer_axis(layers),
+    )
+    shares = _heat(showscale=False, texttemplate="%{z:.3~g} %")
+    return go.Figure(
+        shares.update(zmin=0, zmax=None, hovertemplate="%{customdata}: %{z:.4~g} % of %{text}<extra></extra>"), layout
+    )
+
+
+def parallel_figure() -> go.Figure:
+    """Empty lines through what every trial had and became; the page's script fills in the trials that are shown."""
+    layout = style.layout(
+        height=360,
+        showlegend=False,
+        dragmode=False,
+        hovermode="closest",
+        xaxis=style.axis(fixedrange=True, griddash="solid", gridwidth=2, side="top", tickangle=0),
+        yaxis=style.axis(fixedrange=True, showgrid=False, showticklabels=False, range=[-0.14, 1.12], showline=False),
+    )
+    return go.Figure(layout=layout)
+
+
 def layers_height(count: int) -> int:
     """Height in pixels of a figure with a row for each layer."""
     return 70 + min(max(ROW_PIXELS * count, 120), 900)
@@ -153,7 +189,7 @@ def _heat(**options: object) -> go.Heatmap:
 
 def curves_figure(layers: Sequence[str], score: Score = ACCURACY) -> go.Figure:
     """Empty panels of loss, accuracy, mean bits, renewals and layers' bits; the page's script fills in a trial."""
-    heat_height = min(max(20 * len(layers), 90), 500)
+    heat_height = max(22 * len(layers), 60) + 28
     traces: list[Any] = []
     unit = ", %" if score.share else f", {score.unit}" if score.unit else ""
     for key, name, axis, colour_and_symbol in _CURVES:

@@ -25,6 +25,8 @@ LOOKS = (
 """Colour and symbol of each method; no two methods share either."""
 SEED_VARIANTS = ("", "-open", "-dot", "-open-dot")
 """Suffixes of a method's symbol for the seeds of a run with several seeds."""
+SHADES = (BLUE, "#536BA4", "#9665A0", PURPLE, "#BE6A66", ORANGE)
+"""From low to high; each stands out from light and dark."""
 POINT = 11
 """Size of a trial on the front, in pixels."""
 DOMINATED = 6
@@ -46,6 +48,11 @@ AXIS = {
     "ticklabeloverflow": "allow",
 }
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
+
+
+def whole_tick(count: int) -> int | None:
+    """Distance of the ticks of an axis from 1 to ``count``: 1 for few, so that none repeats; else plotly's choice."""
+    return 1 if count <= 12 else None
 
 
 def axis(title: str = "", *, size: int = 13, standoff: int = 10, **options: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from bitsearch.plan import BitPlan
+from bitsearch.report import style
 from bitsearch.report.commands import commands
 from bitsearch.report.history import TrialHistory, is_number
 from bitsearch.runs.folder import RunFolder
@@ -67,6 +68,7 @@ def curves(history: TrialHistory, score: Score = ACCURACY) -> dict[str, Any]:
         "logged": any(bits),
         "words": sentence if records else "the run logged none of its epochs.",
         "x": list(range(1, len(records) + 1)),
+        "tick": style.whole_tick(len(records)),
         "text": [plotly_text(f"{phase}, epoch {number}") for number, phase in enumerate(phases, start=1)],
         "turns": [number + 0.5 for number in range(1, len(phases)) if phases[number] != phases[number - 1]],
         "lines": lines,

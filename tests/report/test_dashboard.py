@@ -14,13 +14,15 @@ from optuna.artifacts import get_all_artifact_meta
 
 from bitsearch.errors import InputError
 from bitsearch.report.dashboard import LiveStudy, front_note
+from bitsearch.report.page import render
+from bitsearch.report.study_copy import StudyCopy
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_folder_without_a_study_is_refused(run_folder):
     with pytest.raises(InputError, match="has no study yet"):
-        LiveStudy(run_folder)
+        LiveStudy(run_folder, run_folder.path)
     assert not (run_folder.path / "study.db").exists()
 
 
@@ -43,26 +45,31 @@ def study_folder(run_folder):
     return run_folder
 
 
-def test_plans_and_figures_are_attached_once(study_folder):
+def test_plans_and_figures_are_attached_once(study_folder, tmp_path_factory):
     pytest.importorskip("optuna_dashboard")
-    live = LiveStudy(study_folder)
+    before = {path: path.read_bytes() for path in study_folder.path.rglob("*") if path.is_file()}
+    live = LiveStudy(study_folder, tmp_path_factory.mktemp("dashboard"))
     front = {plan.provenance.trial for plan in study_folder.front()}
     assert live.update() == len(front)
-    assert live.update() == LiveStudy(study_folder).update() == 0
+    assert live.update() == 0
+    assert live.study.metric_names == ["validation accuracy", "Bit Budget W̄·S̄·T̄"]
+    values = [[plan.accuracy.validation, plan.costs["bit_budget"]] for plan in study_folder.plans()[:3]]
+    assert [trial.values for trial in live.study.trials] == values
     metas = get_all_artifact_meta(live.study)
     assert {meta.filename for meta in metas} == {"pareto.html", *(f"trial-{trial:04d}.json" for trial in front)}
     for meta in metas:
-        of = study_folder.path if meta.filename == "pareto.html" else study_folder.path / "plans"
         with live.artifacts.open_reader(meta.artifact_id) as file:
-            assert file.read() == (of / meta.filename).read_bytes()
+            page = render(study_folder).encode() if meta.filename == "pareto.html" else None
+            assert file.read() == (page or (study_folder.path / "plans" / meta.filename).read_bytes())
     attached = " ".join(live.study._storage.get_study_system_attrs(live.study._study_id))
     for figure in ("front", "bits", "hypervolume"):
         assert f"bitsearch-{figure}" in attached
+    assert {path: path.read_bytes() for path in study_folder.path.rglob("*") if path.is_file()} == before
 
 
-def test_the_attached_page_is_replaced_when_a_plan_is_new(study_folder, make_plan):
+def test_the_attached_page_is_replaced_when_a_plan_is_new(study_folder, make_plan, tmp_path_factory):
     pytest.importorskip("optuna_dashboard")
-    live = LiveStudy(study_folder)
+    live = LiveStudy(study_folder, tmp_path_factory.mktemp("dashboard"))
     live.update()
     study_folder.write_plan(make_plan(study_folder.settings, 77, [(4, [4])] * 4, 0.999))
     assert live.update() == 1
@@ -70,6 +77,27 @@ def test_the_attached_page_is_replaced_when_a_plan_is_new(study_folder, make_pla
     assert len(pages) == 1
     with live.artifacts.open_reader(pages[0].artifact_id) as file:
         assert "Trial 77" in file.read().decode()
+
+
+def test_a_running_trial_is_followed_to_its_end(study_folder):
+    study = optuna.load_study(study_name="bitsearch", storage=study_folder.storage_url)
+    copy = StudyCopy(study, ["accuracy", "cost"])
+    copy.follow()
+    trial = study.ask()
+    copy.follow()
+    assert copy.study.trials[3].state == optuna.trial.TrialState.RUNNING
+    drawn = trial.suggest_float("budget_share", 0.5, 1)
+    trial.set_user_attr("role", "searched")
+    study.tell(trial, [0.9, 3.0])
+    copy.follow()
+    copy.follow()
+    ended = copy.study.trials[3]
+    assert (ended.values, ended.params, ended.user_attrs) == (
+        [0.9, 3.0],
+        {"budget_share": drawn},
+        {"role": "searched"},
+    )
+    assert len(copy.study.trials) == 4
 
 
 def fetched(url):

@@ -1,7 +1,7 @@
 import pytest
 
 from bitsearch.errors import InputError
-from bitsearch.report.paper import latex, markdown, parse_formats, write_paper
+from bitsearch.report.paper import front, latex, markdown, parse_formats, write_paper
 
 MAGIC = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
@@ -24,6 +24,26 @@ def test_every_figure_in_every_format_and_the_same_each_time(run_folder):
     words = (run_folder.path / "figures" / "front.svg").read_text(encoding="utf-8")
     assert "Validation accuracy (%)" in words
     assert "budget 4x" in words
+    chosen = [line for line in (run_folder.path / "figures" / "table.tex").read_text().splitlines() if "chosen" in line]
+    assert len(chosen) == 1
+    # Weights 8, 4, 3, 2, 6; spikes 8, 3.5, 3, 2.5, 3.5; steps 1, 2, 1, 2, 2.
+    assert chosen[0].startswith("Adaptive (chosen) & mean w4.6 s4.1 T1.6 & 98.61")
+
+
+@pytest.mark.parametrize("most", [3.0, 60.0])
+def test_the_axis_of_the_front_has_enough_ticks(run_folder, most):
+    plans = run_folder.plans()
+    costs = [2.0 + (most - 2.0) * index / (len(plans) - 1) for index in range(len(plans))]
+    moved = [plan.model_copy(update={"costs": {"bit_budget": cost}}) for plan, cost in zip(plans, costs, strict=True)]
+    settings = run_folder.settings.model_copy(update={"budgets": ()})
+    figure = front(moved, moved[9], settings, moved[3])
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    seen = [label for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True) if low <= tick <= high]
+    texts = [label.get_text() for label in seen]
+    assert len(texts) == len(set(texts)) >= 4
+    assert "within 1 SE" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_names_of_layers_are_text_in_a_figure(make_run_folder):

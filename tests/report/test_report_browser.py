@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import contextmanager
+from xml.etree import ElementTree
 
 import pytest
 from conftest import make_run
@@ -317,6 +318,89 @@ def test_filters_leave_plans_out(page, made_up):
     wait_for_marks(page, 28)
 
 
+def test_an_empty_filter_says_so(page):
+    page.click("summary")
+    page.uncheck("input[value=adaptive]")
+    page.uncheck("input[value=uniform]")
+    wait_for_marks(page, 0)
+    assert page.locator("#budget-text").text_content().startswith("No plan passes the filters: show all again")
+    assert page.is_disabled("#budget")
+    assert page.locator("#trials-count").text_content() == "No trial passes."
+    assert "NaN" not in page.locator("main").inner_text()
+    assert "Infinity" not in page.locator("main").inner_text()
+    page.click("button[type=reset]")
+    wait_for_marks(page, 28)
+
+
+def test_the_knob_of_the_slider_is_under_its_value(page):
+    for place in (0, 300, 750, 1000):
+        page.evaluate("place => { budget.value = place; budget.dispatchEvent(new Event('input')) }", place)
+        knob, mark = page.evaluate(
+            """() => {
+                const { left, width } = budget.getBoundingClientRect();
+                const mark = document.getElementById("mark-budget").getBoundingClientRect();
+                return [left + 8 + (width - 16) * budget.valueAsNumber / 1000, mark.left];
+            }"""
+        )
+        # The mark is two pixels wide.
+        assert knob == pytest.approx(mark, rel=0, abs=2)
+
+
+def test_no_name_of_a_line_or_trial_lies_over_the_points(page):
+    inside = """() => {
+        const plot = document.querySelector("#front .nsewdrag").getBoundingClientRect();
+        const texts = [...document.querySelectorAll("#front text")].map(text => [text.textContent,
+            text.getBoundingClientRect()]);
+        return texts.filter(([words, { left, right, top, bottom, width }]) => width && left < plot.right - 1
+            && right > plot.left + 1 && top < plot.bottom - 1 && bottom > plot.top + 1).map(([words]) => words);
+    }"""
+    page.mouse.move(0, 0)
+    page.wait_for_function("() => !document.querySelector('#front .hovertext')")
+    assert page.evaluate(inside) == []
+    words = page.locator("#front .legend").text_content().replace("\xa0", " ")
+    for name in ("full precision 98.89 %", "budget 4x: 16 bits", "baseline w8 s4 T2: 64 bits"):
+        assert name in words
+
+
+def trial_cells(page, column):
+    return page.locator(f"#trials-rows tr > :nth-child({column})").all_text_contents()
+
+
+def test_all_trials_are_sorted_searched_and_shown(page, made_up):
+    plans = made_up.plans()
+    assert trial_cells(page, 1) == [str(trial) for trial in range(20)]
+    page.click("#trials-after")
+    assert trial_cells(page, 1) == [str(trial) for trial in range(20, 28)]
+    page.click("#trials-head th:nth-child(5) button")
+    page.click("#trials-head th:nth-child(5) button")
+    dearest = sorted(plans, key=lambda plan: -plan.costs["bit_budget"])
+    assert trial_cells(page, 1)[:3] == [str(plan.provenance.trial) for plan in dearest[:3]]
+    assert page.get_attribute("#trials-head th:nth-child(5)", "aria-sort") == "descending"
+    page.fill("#trials-words", "uniform")
+    assert page.locator("#trials-count").text_content() == "1 to 14 of 14 trials"
+    page.click("#trials-rows tr:first-child button")
+    shown(page, next(plan.provenance.trial for plan in dearest if plan.provenance.method == "uniform"))
+    page.fill("#trials-words", "")
+    page.click("#trials-head th:nth-child(1) button")
+    drawn = page.evaluate("() => parallel.data.flatMap(({ customdata }) => customdata)")
+    assert sorted({trial for trial in drawn if trial is not None}) == list(range(28))
+
+
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_the_figure_is_downloaded_with_every_point(page, tmp_path, kind, start):
+    with page.expect_download() as download:
+        page.click(f"button[data-save={kind}]")
+    assert download.value.suggested_filename == f"front.{kind}"
+    download.value.save_as(tmp_path / "front")
+    content = (tmp_path / "front").read_bytes()
+    assert content.startswith(start)
+    if kind == "svg":
+        (tmp_path / "front.svg").write_bytes(content)
+        points = [path for path in ElementTree.parse(tmp_path / "front.svg").iter() if "point" in path.get("class", "")]
+        assert len([path for path in points if path.get("class").split()[0] == "point"]) == 28
+        assert b"Pareto front" in content
+
+
 @pytest.mark.parametrize("trial", [9, 20])
 def test_the_downloaded_plan_is_what_export_writes(page, made_up, tmp_path, trial):
     exported = tmp_path / "exported.json"
@@ -511,7 +595,7 @@ def comparison(tmp_path):
         lower = plan.accuracy.model_copy(update={"validation": plan.accuracy.validation - 0.02})
         second.write_plan(plan.model_copy(update={"accuracy": lower}))
     runs = (SearchResult(first), SearchResult(second))
-    return Comparison(tmp_path, ("adaptive", "uniform", "full_precision"), runs)
+    return Comparison(tmp_path, ("adaptive", "uniform"), runs)
 
 
 @pytest.mark.parametrize("width", [1200, 400])
@@ -527,6 +611,12 @@ def test_a_comparison_draws_methods_by_shape_and_seeds_as_error_bars(browser, co
         assert page.locator("#front .scatterlayer .points path").count() == 56 + 2
         assert page.locator("#front .errorbar .yerror").count() == 2
         adaptive = next(trace for trace in traces if "error_y" in trace)
+        low, high = page.evaluate("document.getElementById('front').layout.yaxis.range")
+        for trace in (trace for trace in traces if "error_y" in trace):
+            assert low < trace["y"][0] - trace["error_y"]["array"][0]
+            assert trace["y"][0] + trace["error_y"]["array"][0] < high
+        assert page.locator("tbody tr th").last.text_content() == "full precision"
+        assert "98.89 ± 0.00" in page.locator("tbody tr").last.text_content()
         assert adaptive["y"] == [pytest.approx(100 * (0.9861 - 0.01))]
         assert adaptive["error_y"]["array"] == [pytest.approx(2 / 2**0.5)]
         page.locator("#front").scroll_into_view_if_needed()

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bitsearch.cost import Budget
+from bitsearch.report import style
 from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
 from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
@@ -211,13 +212,17 @@ def test_counts_of_classes_are_read_if_they_are_there(classes, counts):
 
 
 def test_study_figures_hold_their_numbers():
-    bars = importance_figure({"spike_price": (0.7, 0.4), "budget_share": (0.3, 0.6)})
+    bars = importance_figure({"spike_price": (0.7, 0.4), "budget_share": (0.3, 0.6)}, trials=10)
     assert [list(trace.x) for trace in bars.data] == [[30.0, 70.0], [60.0, 40.0]]
     assert list(bars.layout.yaxis.ticktext) == ["budget_share", "spike_price"]
     table = pd.DataFrame({"weight bits": [0.5, float("nan")]}, index=["a", "<b>"])
-    heat = correlation_figure(table)
+    heat = correlation_figure(table, trials=10)
     assert [list(row) for row in heat.data[0].z] == [[0.5], [None]]
     assert list(heat.layout.yaxis.ticktext) == ["a", "&lt;b&gt;"]
+    assert {trace.marker.color for trace in bars.data} == {style.BLUE, style.ORANGE}
+    few = importance_figure({"spike_price": (0.7, 0.4), "budget_share": (0.3, 0.6)}, trials=9)
+    assert {trace.marker.color for trace in few.data} == {style.CLEAR}
+    assert (heat.data[0].zmin, correlation_figure(table, trials=9).data[0].zmin) == (-1, -3)
     assert [trace.meta for trace in curves_figure(["a"]).data[:2]] == ["loss", "validation_score"]
 
 

@@ -31,4 +31,4 @@ def test_a_method_that_cannot_meet_the_budget_is_told_and_the_others_are_compare
     assert [trial.number for trial in trials if FAILURE in trial.user_attrs] == [0, 2]
     assert len(trials) == 4
     _, rows = comparison_table(found)
-    assert [row.cells[-1].text for row in rows] == ["0 of 1", "1 of 1"]
+    assert [row.cells[-1].text for row in rows] == ["0 of 1", "1 of 1", "—"]

@@ -1,6 +1,7 @@
 // Draws the report from the data that the page carries, and answers what people do to it.
-(() => {
+(async () => {
   "use strict";
+  await loadPlotly();
   const byId = (id) => document.getElementById(id);
   const read = (id) => JSON.parse(byId(id).textContent);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -10,6 +11,8 @@
   const state = { metric: data.metric, axis: "log", range: "all", kind: 0, selected: data.chosen, pinned: null };
   let packed = null; // details by trial, read when the first is looked at
   let [shown, best] = [[], []]; // trials that pass the filters; the front among them, cheapest first
+  let budget = null; // what the slider stands at; null where no trial passes the filters
+  const KNOB = 16; // width of the slider's knob in pixels
 
   /* Text and elements: names from files only ever become text. */
   const numbers = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
@@ -142,15 +145,13 @@
       put(byId(`mark-${which}`), trial === null ? null : cost(trial), yaxis.d2p(data.score.factor * trials.validation[trial]));
     }
     byId("mark-budget").style.height = `${yaxis._length}px`;
-    put(byId("mark-budget"), shown.length ? budgetOf(slider.valueAsNumber) : null, 0);
+    put(byId("mark-budget"), budget, 0);
   };
 
   /* The plans in detail. */
   const unpack = async (trial) => {
     packed ??= read("details");
-    const bytes = Uint8Array.from(atob(packed[trial]), (character) => character.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return JSON.parse(await new Response(stream).text());
+    return JSON.parse(await unpacked(packed[trial]));
   };
   /* A table keeps its cells from plan to plan: to fill them is several times faster than to make them anew. */
   const marked = ["bar weights", "steps", "bar time", "bar share", "bar firing"];
@@ -194,12 +195,27 @@
     return make("div", {}, make("dt", {}, title), make("dd", {}, code, button));
   };
 
-  const download = (text) => {
-    const href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    const link = make("a", { href, download: "plan.json" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  const download = (text, name = "plan.json", type = "application/json") => {
+    const href = URL.createObjectURL(new Blob([text], { type }));
+    make("a", { href, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 1000);
   };
+  /* A picture for a white page, in which plotly draws every point itself. */
+  const saveFigure = async (format) => {
+    const whole = (trace) => ({
+      ...trace,
+      marker: { ...trace.marker, maxdisplayed: 0 },
+      selectedpoints: [...trace.customdata.keys()].filter((at) => best.includes(trace.customdata[at])),
+    });
+    const size = { width: 900, height: 600 };
+    const layout = { ...front.layout, ...size, paper_bgcolor: "white", plot_bgcolor: "white" };
+    const figure = { data: front.data.map((trace) => (trace.meta === "trials" ? whole(trace) : trace)), layout };
+    const url = await Plotly.toImage(figure, { format, ...size, scale: format === "png" ? 3 : 1 });
+    make("a", { href: url, download: `front.${format}` }).click();
+  };
+  for (const button of all("button[data-save]")) {
+    button.addEventListener("click", () => saveFigure(button.dataset.save));
+  }
 
   const describe = (trial) => {
     const [validation, test] = [trials.validation_text, trials.test_text].map((texts) => texts[trial]);
@@ -253,9 +269,15 @@
     byId("pinned-plan").hidden = pinned === null;
     document.body.classList.toggle("pair", pinned !== null);
     ["selected", "pinned"].forEach((column, place) => fillCosts(column, asked[place]));
+    const costed = Object.keys(detail.shares).length > 0;
+    byId("shares").hidden = !costed;
+    byId("shares-of").textContent = `${named(asked[0])}${costed ? "." : ": the run logged no costs of single layers."}`;
+    const names = Object.keys(JSON.parse(detail.plan).layers);
+    if (costed) drawSoon(byId("shares"), () => drawShares(names, detail.shares));
+    byId("curves-of").textContent = `${named(asked[0])}: ${detail.curves.words}`;
     byId("curves").hidden = !detail.curves.x.length;
     document.body.dataset.shown = asked.join();
-    drawSoon(byId("curves"), () => drawCurves(asked[0], detail.curves));
+    drawSoon(byId("curves"), () => drawCurves(detail.curves));
   };
 
   const show = (change) => {
@@ -285,24 +307,39 @@
     layout.xaxis.ticktext = best.map((trial) => trials.trial[trial] ?? "—");
     layout.xaxis.showticklabels = best.length <= 30;
     Plotly.react(byId("heat"), [{ ...traces[0], ...heat(columns), x: layout.xaxis.tickvals, text }], layout, still);
+  };
+  const nameKeepers = () => {
+    if (!best.length) return (byId("keepers").textContent = "No trial passes the filters.");
+    const columns = best.map((trial) => bits[state.kind][trial]);
     const least = layers.map((_, layer) => Math.min(...columns.map((column) => column[layer] ?? Infinity)));
     const top = Math.max(...least);
     const keepers = layers.filter((_, layer) => least[layer] === top);
     const more = keepers.length > 6 ? ` and ${keepers.length - 6} more` : "";
-    byId("keepers").textContent = best.length
-      ? `Every plan of the front gives at least ${numbers.format(top)} ${kinds[state.kind]} to ${keepers.slice(0, 6).join(", ")}${more}.`
-      : "No trial passes the filters.";
+    return (byId("keepers").textContent =
+      `Every plan of the front gives at least ${numbers.format(top)} ${kinds[state.kind]} to ${keepers.slice(0, 6).join(", ")}${more}.`);
   };
 
-  const drawCurves = (trial, curves) => {
+  const drawShares = (names, shares) => {
+    const { data: traces, layout } = read("shares-data");
+    const columns = Object.keys(metrics).filter((metric) => shares[metric]);
+    const rows = layers.map((name) => names.indexOf(name));
+    const z = rows.map((row) => columns.map((metric) => (row < 0 ? null : 100 * shares[metric][row])));
+    const customdata = layers.map((_, layer) => columns.map(() => data.layer_labels[layer]));
+    layout.xaxis.tickvals = columns.map((_, index) => index);
+    layout.xaxis.ticktext = columns.map((metric) => metrics[metric].label);
+    const filled = { ...traces[0], z, customdata, x: layout.xaxis.tickvals, text: z.map(() => layout.xaxis.ticktext) };
+    Plotly.react(byId("shares"), [filled], layout, still);
+  };
+
+  const drawCurves = (curves) => {
     const panel = byId("curves");
-    byId("curves-of").textContent = `${named(trial)}: ${curves.words}`;
     if (!curves.x.length) return Plotly.purge(panel);
     const { data: traces, layout } = read("curves-data");
     const { x, text, lines } = curves;
     const fill = (trace) =>
       trace.meta ? { y: lines[trace.meta], text } : { ...heat(curves.bits[state.kind]), text: layers.map(() => text) };
     layout.shapes = curves.turns.map((at) => ({ ...data.divider, x0: at, x1: at }));
+    layout.xaxis.dtick = curves.tick;
     if (!curves.logged) delete layout.yaxis5;
     const drawn = traces.filter((trace) => trace.meta || curves.logged);
     Plotly.react(panel, drawn.map((trace) => ({ ...trace, ...fill(trace), x })), layout, still);
@@ -314,12 +351,31 @@
     const { limit, baseline } = metrics[state.metric];
     return [Math.min(...costs), Math.max(...costs, limit ?? 0, baseline ?? 0)];
   };
-  // Budgets lie closer together where plans are cheap.
-  const budgetOf = (position) => ends()[0] + (ends()[1] - ends()[0]) * (position / 1000) ** 3;
-  const positionOf = (budget) => 1000 * Math.cbrt((budget - ends()[0]) / (ends()[1] - ends()[0] || 1));
+  // The slider lies under the figure's axis, so that its knob is under the value.
+  const track = () => {
+    const { xaxis } = front._fullLayout;
+    return [xaxis, ...ends().map((end) => Math.min(Math.max(xaxis.d2p(scaled(end)), 0), xaxis._length))];
+  };
+  const placeSlider = () => {
+    if (!shown.length) return;
+    const [xaxis, first, last] = track();
+    slider.style.marginLeft = `${xaxis._offset + first - KNOB / 2}px`;
+    slider.style.width = `${last - first + KNOB}px`;
+    slider.value = (1000 * (xaxis.d2p(scaled(budget)) - first)) / (last - first || 1);
+  };
+  const budgetAt = (position) => {
+    const [xaxis, first, last] = track();
+    const [least, most] = ends();
+    const value = metrics[state.metric].factor * xaxis.p2d(first + (last - first) * (position / 1000));
+    return position >= 1000 ? most : Math.min(Math.max(value, least), most);
+  };
   const fits = (budget) => (trial) => trials.fits[trial] && cost(trial) <= budget * (1 + 1e-9);
   const followBudget = (choose) => {
-    const budget = budgetOf(slider.valueAsNumber);
+    if (!shown.length) {
+      byId("budget-text").textContent = "No plan passes the filters: show all again, or ask for less.";
+      slider.setAttribute("aria-valuetext", byId("budget-text").textContent);
+      return placeMarks();
+    }
     const trial = paretoFront(shown.filter(fits(budget))).at(-1);
     const { baseline, title } = metrics[state.metric];
     const ratio = baseline ? `, ${numbers.format(baseline / budget)}x below the baseline` : "";
@@ -351,9 +407,14 @@
     best = paretoFront(shown);
     (redraw ? drawFront : paint)();
     slider.disabled = !shown.length;
-    slider.value = limit === null ? 1000 : positionOf(limit);
+    budget = shown.length ? Math.min(limit ?? ends()[1], ends()[1]) : null;
+    placeSlider();
     followBudget(false);
-    drawSoon(byId("heat"), drawHeat);
+    byId("heat").hidden = !best.length;
+    nameKeepers();
+    if (best.length) drawSoon(byId("heat"), drawHeat);
+    table.show(shown, state.metric);
+    drawSoon(byId("parallel"), table.drawLines);
     showPlans();
   };
 
@@ -363,15 +424,20 @@
         for (const other of all("button", button.parentElement)) other.ariaPressed = String(other === button);
         state[key] = key === "kind" ? Number(button.dataset.kind) : button.dataset[key];
         if (key !== "kind") return refresh();
-        return [drawSoon(byId("heat"), drawHeat), showPlans()];
+        nameKeepers();
+        if (best.length) drawSoon(byId("heat"), drawHeat);
+        return showPlans();
       });
     }
   }
-  slider.addEventListener("input", () => followBudget(true));
+  slider.addEventListener("input", () => {
+    budget = budgetAt(slider.valueAsNumber);
+    followBudget(true);
+  });
   byId("filters").addEventListener("input", filter);
   byId("filters").addEventListener("reset", (event) => setTimeout(filter, 0, event));
   front.on("plotly_click", (event) => select(event.points[0].customdata));
-  for (const then of [paint, placeMarks]) front.on("plotly_afterplot", then);
+  for (const then of [paint, placeMarks, placeSlider]) front.on("plotly_afterplot", then);
 
   /* Keys on the front: from plan to plan by cost, or along the front. */
   const next = (list, step) => {
@@ -417,5 +483,6 @@
   new ResizeObserver(() => {
     if (!printing && Math.abs(front.clientWidth - front._fullLayout.width) > 1) Plotly.Plots.resize(front);
   }).observe(front);
+  const table = allTrials({ byId, read, make, data, cost, amount, select, still });
   filter();
 })();
