@@ -13,7 +13,6 @@ from bitsearch.plan import BitPlan
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.host_check import check_host
 from bitsearch.report.page import render
-from bitsearch.report.study_copy import StudyCopy
 from bitsearch.report.study_figures import front_bits_figure, hypervolume_figure
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
@@ -22,6 +21,7 @@ from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.study.analysis import hypervolumes
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.study import load_study
+from bitsearch.study.study_copy import StudyCopy
 from bitsearch.text import cost, measured_text, title
 
 POLL_SECONDS = 5.0

@@ -15,7 +15,7 @@ from optuna.artifacts import get_all_artifact_meta
 from bitsearch.errors import InputError
 from bitsearch.report.dashboard import LiveStudy, front_note
 from bitsearch.report.page import render
-from bitsearch.report.study_copy import StudyCopy
+from bitsearch.study.study_copy import StudyCopy
 
 ROOT = Path(__file__).parents[2]
 
