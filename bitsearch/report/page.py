@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,6 @@ import plotly.graph_objects as go
 import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from optuna.trial import FrozenTrial
 from plotly.offline import get_plotlyjs
 
 from bitsearch import text as text
@@ -126,7 +126,7 @@ def render(folder: RunFolder) -> str:
     )
 
 
-def _study_figures(folder: RunFolder, plans: list[BitPlan], finished: list[FrozenTrial]) -> dict[str, go.Figure]:
+def _study_figures(folder: RunFolder, plans: list[BitPlan], finished: Sequence[Any]) -> dict[str, go.Figure]:
     """The figures over all trials for which there are enough trials."""
     metric = folder.settings.metric
     measured = [plan for plan in plans if plan.measured.validation is not None]

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import BitPlan
 from bitsearch.renamed import current_name
@@ -82,7 +80,7 @@ def page_data(
     }
 
 
-def parallel_data(plans: Sequence[BitPlan], finished: Sequence[FrozenTrial]) -> dict[str, Any]:
+def parallel_data(plans: Sequence[BitPlan], finished: Sequence[Any]) -> dict[str, Any]:
     """The numbers that the outer loop drew, by parameter and plan, and the looks of the lines through them."""
     drawn = {
         trial.number: {current_name(key): value for key, value in trial.params.items() if is_number(value)}
