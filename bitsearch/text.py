@@ -1,6 +1,7 @@
 """Numbers, bit widths and names as people read them."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,23 @@ def score_text(value: float | None, score: Score = ACCURACY) -> str:
     if score.share:
         return f"{100 * value:.2f}{SPACE}%"
     return f"{value:.4g}{SPACE}{score.unit}".rstrip()
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """(mean, standard deviation of a sample, 0 of a single value)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def score_spread(values: Sequence[float], score: Score = ACCURACY) -> str:
+    """``98.06 % ± 0.28 %``, mean and standard deviation; a dash where there is none.
+
+    >>> score_spread([0.98, 0.99]).replace(SPACE, " ")
+    '98.50 % ± 0.71 %'
+    """
+    if len(values) < 2:
+        return score_text(values[0] if values else None, score)
+    mean, deviation = mean_and_deviation(values)
+    return f"{score_text(mean, score)}{SPACE}±{SPACE}{score_text(deviation, score)}"
 
 
 def largest_class(counts: Mapping[str, int]) -> str:

@@ -90,6 +90,10 @@ def run(
         typer.Option(min=1, help="Trials that search; uniform baselines come on top. The space's by default."),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which no further trial starts.")] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train the finalists with so many further seeds, which the verdict is about then."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEEDS - 1, help="Seed of weights, batches and sampler.")] = 0,
     device: DeviceOption = "auto",
     processes: ProcessesOption = None,
@@ -146,6 +150,7 @@ def run(
                 target=target,
                 trials=trials,
                 timeout=timeout,
+                confirm=confirm,
                 seed=seed,
                 device=device,
                 out=out,
@@ -190,6 +195,7 @@ def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
         "drop": drop_text(result.folder),
         "sweep": json.loads(result.sweep.to_json(orient="records", double_precision=15)),
         "verdict": result.verdict.as_json(),
+        "confirmed": [plan.as_json() for plan in result.confirmed],
         "baselines": [json.loads(plan.to_json()) for plan in result.uniform],
         "full_precision": {
             "accuracy" if result.best.score is None else "score": settings.full_precision.model_dump(exclude_none=True),

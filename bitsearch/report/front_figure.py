@@ -9,12 +9,25 @@ import plotly.graph_objects as go
 
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
+from bitsearch.runs.confirmed import Confirmed
 from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front, validation_score
-from bitsearch.runs.plan_names import hover_name
+from bitsearch.runs.plan_names import full_name, hover_name
 from bitsearch.score import Measured, Score
 from bitsearch.study.analysis import Spread, spreads
-from bitsearch.text import Scale, cost, percent, plotly_text, scale, score_axis, score_text, shorten, title
+from bitsearch.text import (
+    Scale,
+    cost,
+    mean_and_deviation,
+    percent,
+    plotly_text,
+    scale,
+    score_axis,
+    score_spread,
+    score_text,
+    shorten,
+    title,
+)
 
 MAX_LIMIT_RATIO = 4.0
 """Limits of the hardware beyond this ratio to the dearest plan's cost are not drawn."""
@@ -52,12 +65,17 @@ class View:
 
 
 def front_figure(
-    plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSettings, within: BitPlan | None = None
+    plans: Sequence[BitPlan],
+    chosen_plan: BitPlan,
+    settings: RunSettings,
+    within: BitPlan | None = None,
+    confirmed: Sequence[Confirmed] = (),
 ) -> tuple[go.Figure, dict[str, View]]:
     """The measured trials, the front, the chosen plan, lines of budgets and baseline; and the views over all metrics.
 
     Points of all traces but the front and the means over seeds carry the index of their plan as ``customdata``.
-    ``within``, the cheapest plan within one standard error of the chosen one, gets a ring.
+    ``within``, the cheapest plan within one standard error of the chosen one, gets a ring;
+    plans that were ``confirmed`` get their means over further seeds, with error bars.
     """
     measured = [(index, plan) for index, plan in enumerate(plans) if plan.measured.validation is not None]
     seed_spreads = spreads(plans, settings.metric)
@@ -79,6 +97,7 @@ def front_figure(
     if within is not None and within != chosen_plan:
         ringed = [(index, plan) for index, plan in measured if plan == within][:1]
         traces.append(_marked_points("Cheapest within one standard error", ringed, RING, settings.metric, view))
+    traces += [_confirmed_points(plans, confirmed, settings.metric, view)] if confirmed else []
     starred = [(index, plan) for index, plan in measured if plan == chosen_plan][:1]
     traces.append(_marked_points("Chosen plan", starred, STAR, settings.metric, view))
     on_front = {id(plan) for plan in pareto_front([plan for _, plan in measured], settings.metric)}
@@ -226,6 +245,35 @@ def _spread_points(seed_spreads: Sequence[Spread], view: View) -> go.Scatter:
         text=[plotly_text(shorten(line, 120)) for line in hover_lines],
         hovertemplate=view.hover,
         marker={"symbol": "x-thin", "size": 12, "line": {"width": 3, "color": style.GREY}},
+        cliponaxis=False,
+    )
+
+
+def _confirmed_points(plans: Sequence[BitPlan], confirmed: Sequence[Confirmed], metric: str, view: View) -> go.Scatter:
+    by_trial = {plan.provenance.trial: (index, plan) for index, plan in enumerate(plans)}
+    rows = [(*by_trial[result.trial], result.validation) for result in confirmed if result.trial in by_trial]
+    finalists = [plan for _, plan, _ in rows]
+    factor = percent(finalists[0].measured.score) if finalists else 1.0
+    bars = {"thickness": 1.5, "width": 6, "color": style.ORANGE}
+    return go.Scatter(
+        name="Mean ± s.d., further seeds",
+        mode="markers",
+        x=_x(finalists, metric, view),
+        y=[factor * mean_and_deviation(values)[0] for _, _, values in rows],
+        error_y={"array": [factor * mean_and_deviation(values)[1] for _, _, values in rows], **bars},
+        customdata=[index for index, _, _ in rows],
+        text=[
+            plotly_text(
+                shorten(
+                    f"{full_name(plan)}: {spread} over {len(values)} further seeds",
+                    120,
+                )
+            )
+            for _, plan, values in rows
+            for spread in [score_spread(values, plan.measured.score)]
+        ],
+        hovertemplate=view.hover,
+        marker={"symbol": "line-ew", "size": 12, "line": {"width": 3, "color": style.ORANGE}},
         cliponaxis=False,
     )
 

@@ -9,6 +9,7 @@ from bitsearch.report import style
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.paper import front_svg
 from bitsearch.report.plans_table import plans_table, table_metrics
+from bitsearch.runs.confirmed import confirmed
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.test_accuracy import verdict_of
@@ -28,7 +29,7 @@ def plot_front(folder: RunFolder) -> go.Figure:
     'Validation accuracy'
     """
     within = cheapest_within_one_standard_error(folder)
-    figure, _ = front_figure(folder.plans(), folder.chosen(), folder.settings, within)
+    figure, _ = front_figure(folder.plans(), folder.chosen(), folder.settings, within, confirmed(folder))
     return figure.update_layout(
         paper_bgcolor="white", plot_bgcolor="white", margin={"l": 60, "r": 20, "t": 20, "b": 60}
     )

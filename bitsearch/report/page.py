@@ -37,6 +37,7 @@ from bitsearch.report.study_figures import (
     shares_figure,
 )
 from bitsearch.report.trial_details import packed_details
+from bitsearch.runs.confirmed import confirmed
 from bitsearch.runs.drop import drop_text
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
@@ -71,7 +72,7 @@ def render(folder: RunFolder) -> str:
     log = folder.log()
     classes, drop = class_counts(log), drop_text(folder)
     goal = {} if drop is None else {"Accuracy goal": drop}
-    front, views = front_figure(plans, chosen_plan, settings, within)
+    front, views = front_figure(plans, chosen_plan, settings, within, confirmed(folder))
     names = list(views)
     finished = finished_trials(folder)
     data = page_data(folder, plans, chosen_plan, views) | parallel_data(plans, finished)

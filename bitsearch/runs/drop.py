@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import row_difference, standard_error
-from bitsearch.runs.test_accuracy import Rows, read_rows
+from bitsearch.runs.rows import Rows, read_rows
 from bitsearch.text import points
 
 

@@ -194,6 +194,16 @@ class RunFolder:
         return self.path / "validation.safetensors"
 
     @property
+    def confirmed_validation_file(self) -> Path:
+        """``confirmed-validation.safetensors``: likewise, of the finalists that were trained with further seeds."""
+        return self.path / "confirmed-validation.safetensors"
+
+    @property
+    def confirmed_test_file(self) -> Path:
+        """``confirmed-test.safetensors``: the same of the test split."""
+        return self.path / "confirmed-test.safetensors"
+
+    @property
     def report_file(self) -> Path:
         """``pareto.html``."""
         return self.path / "pareto.html"

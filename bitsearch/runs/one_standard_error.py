@@ -11,7 +11,8 @@ from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import score_of, standard_error
-from bitsearch.runs.test_accuracy import load_trial, read_rows, record_rows
+from bitsearch.runs.rows import read_rows, record_rows
+from bitsearch.runs.test_accuracy import load_trial
 from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
 

@@ -1,6 +1,6 @@
 """The difference of two scores on the same samples, and the range that chance leaves for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,10 @@ from scipy.stats import binomtest
 from bitsearch.score import Score
 
 CONFIDENCE = 0.95
+RESAMPLES = 2000
+"""Of the bootstrap; it is seeded, so that the same results have the same interval."""
+CHUNK = 100
+"""So many of these at once."""
 
 
 def score_of(row: NDArray[Any]) -> float:
@@ -51,6 +55,8 @@ class PairedDifference:
     high: float
     samples: int | None
     """None where they were not kept."""
+    seeds: int = 1
+    """Trainings of each network that were compared."""
 
     @property
     def is_shown(self) -> bool:
@@ -107,3 +113,41 @@ def row_difference(first: NDArray[Any], second: NDArray[Any], score: Score) -> P
     if first.dtype == bool:
         return paired_difference(first, second)
     return bootstrap_difference(first, second, score) if len(first) > 1 else None
+
+
+def paired_difference_over_seeds(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedDifference:
+    """Compare two networks that were trained with several seeds, both ``[seeds, N]``: which samples each got right.
+
+    The interval is the bootstrap's over seeds and samples at once (Efron & Tibshirani 1993, percentiles), so that it is
+    about further trainings on further samples; few seeds make it too narrow rather than too wide. One seed's is that of
+    :func:`paired_difference`.
+
+    >>> from bitsearch.runs.paired import paired_difference_over_seeds
+    >>> right = np.arange(200).reshape(2, 100) % 100 < 90
+    >>> paired_difference_over_seeds(right, right).is_shown
+    False
+    """
+    assert first.shape == second.shape
+    seeds, samples = first.shape
+    if seeds == 1:
+        return paired_difference(first[0], second[0])
+    differences = first.astype(np.float64) - second
+    generator = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES // CHUNK):
+        drawn_samples = generator.multinomial(samples, np.full(samples, 1 / samples), size=CHUNK)
+        drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=CHUNK)
+        means.append(((drawn_samples @ differences.T) * drawn_seeds).sum(1) / (seeds * samples))
+    low, high = np.quantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return PairedDifference(float(differences.mean()), float(low), float(high), samples, seeds)
+
+
+def rows_difference(first: NDArray[Any], second: NDArray[Any], score: Score) -> PairedDifference | None:
+    """Compare two networks by rows of several seeds, ``[seeds, ...]``, as :func:`row_difference` does by one of each.
+
+    Of scores that are no accuracy the interval is about further samples alone.
+    """
+    if first.dtype == bool:
+        return paired_difference_over_seeds(first, second)
+    difference = row_difference(first.mean(0), second.mean(0), score)
+    return None if difference is None else replace(difference, seeds=len(first))

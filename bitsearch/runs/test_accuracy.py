@@ -1,30 +1,21 @@
 """What a finished run says of the test split, which is read once."""
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from torch import nn
 
-from bitsearch.errors import InputError
-from bitsearch.files import write_whole
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
+from bitsearch.runs.confirmed import seeds_by_trial
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import score_of
 from bitsearch.runs.pareto import best_plan
+from bitsearch.runs.rows import read_rows, record_rows
 from bitsearch.runs.sweep import sweep_plans
 from bitsearch.runs.verdict import Verdict, judge
 from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
-
-Rows = dict[str, NDArray[Any]]
-"""By the name of the weights, ``trial-0004``: which samples of a split were right, bool ``[N]``; or of other scores
-than accuracy the score and its bootstrap replicates, float64."""
 
 
 def evaluate_test_split(folder: RunFolder, task: Task, network: nn.Module) -> None:
@@ -67,27 +58,8 @@ def verdict_of(folder: RunFolder) -> Verdict:
     names = {trial: folder.weights_file(trial).stem for trial in trials}
     rows = {trial: table[row] for trial, row in names.items() if row in table}
     by_method = bool(folder.settings.space.search.methods)
-    return judge(plans, folder.chosen(), folder.settings.metric, rows, by_method=by_method)
-
-
-def record_rows(path: Path, table: Rows) -> None:
-    """Write what the networks of a run got right of a split."""
-    write_whole(path, save(table))
-
-
-def read_rows(path: Path) -> Rows:
-    """What :func:`record_rows` wrote; empty where a run of an earlier version did not keep it."""
-    if not path.is_file():
-        return {}
-    try:
-        table = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path} is not a safetensors file: {error}") from error
-    shapes = {row.shape for row in table.values()}
-    alike = all(row.dtype in (bool, float) and row.ndim == 1 and len(row) for row in table.values())
-    if len(shapes) > 1 or not alike:
-        raise InputError(f"{path} is not what a run wrote: its tensors must be bool or float64 [N], all of one length")
-    return table
+    confirmed = seeds_by_trial(folder.confirmed_test_file)
+    return judge(plans, folder.chosen(), folder.settings.metric, rows, by_method=by_method, confirmed=confirmed)
 
 
 def _reported(folder: RunFolder) -> Iterable[BitPlan]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bitsearch.plan import BitPlan
-from bitsearch.runs.paired import PairedDifference, row_difference
+from bitsearch.runs.paired import PairedDifference, row_difference, rows_difference
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.plan_names import is_uniform, kind, name
 from bitsearch.score import Score
@@ -35,6 +36,8 @@ class Verdict:
     """Of the rival, or of what there is none of."""
     over_budget: bool
     """True if there are plans of that kind, all of them over the budget."""
+    confirmed: bool = False
+    """True if the difference is of trainings with further seeds, which had no part in the choice."""
 
     @property
     def same_plan(self) -> bool:
@@ -55,7 +58,8 @@ class Verdict:
             return f"{winner} is ahead on validation"
         if not self.difference.is_shown:
             samples = self.difference.samples
-            return f"No difference that {'the' if samples is None else f'{samples:,}'} test samples can show"
+            seeds = f" and {self.difference.seeds} seeds" if self.difference.seeds > 1 else ""
+            return f"No difference that {'the' if samples is None else f'{samples:,}'} test samples{seeds} can show"
         if self.difference.low > 0:
             return f"{winner} won"
         return f"The best {self.rival_kind} plan is better on the test split"
@@ -102,7 +106,11 @@ class Verdict:
         distance = f"{points(difference.difference, score)} {word} it" if difference.difference else "equal"
         interval = f"{_signed(difference.low, score)} to {_signed(difference.high, score)}"
         interval += " points" if score.share else f" {score.unit}".rstrip()
-        return f"{sides} On the test split it is {distance} (95 % interval {interval}). {costs}"
+        where = "On the test split"
+        if self.confirmed:
+            seeds = f"{difference.seeds} further seed{'' if difference.seeds == 1 else 's'}"
+            where = f"Both trained anew with {seeds}, on the test split"
+        return f"{sides} {where} it is {distance} (95 % interval {interval}). {costs}"
 
     @property
     def text(self) -> str:
@@ -120,6 +128,7 @@ class Verdict:
             "chosen_from": self.chosen_from,
             "rival_from": self.rival_from,
             "test_difference": None if difference is None else vars(difference),
+            "confirmed": self.confirmed,
         }
 
 
@@ -130,6 +139,7 @@ def judge(
     rows: Mapping[int, NDArray[Any]] | None = None,
     *,
     by_method: bool = False,
+    confirmed: Mapping[int, Mapping[int, NDArray[Any]]] | None = None,
 ) -> Verdict:
     """Set the chosen plan beside the best of the other kind.
 
@@ -139,6 +149,8 @@ def judge(
         metric: the front's axis.
         rows: by trial, what :func:`bitsearch.train.evaluate.score_row` says of the test split.
         by_method: True where methods were compared: a plan of any other method is of another kind.
+        confirmed: as ``rows``, by trial and seed, of the plans that were trained with further seeds: where both have
+            been, these are compared.
     """
 
     def is_alike(plan: BitPlan) -> bool:
@@ -152,6 +164,7 @@ def judge(
     kinds = {kind(plan) for plan in opposites}
     usual = "other" if by_method else "searched" if is_uniform(chosen) else "uniform"
     trials = [] if rival is None else [chosen.provenance.trial, rival.provenance.trial]
+    over_seeds = _over_seeds([(confirmed or {}).get(trial, {}) for trial in trials if trial is not None], chosen)
     measured = [row for trial in trials if trial is not None and (row := (rows or {}).get(trial)) is not None]
     return Verdict(
         metric=metric,
@@ -159,10 +172,23 @@ def judge(
         rival=rival,
         chosen_from=sum(is_alike(plan) for plan in feasible),
         rival_from=sum(not is_alike(plan) for plan in feasible),
-        difference=row_difference(measured[0], measured[1], chosen.measured.score) if len(measured) == 2 else None,
+        difference=over_seeds
+        or (row_difference(measured[0], measured[1], chosen.measured.score) if len(measured) == 2 else None),
         rival_kind=next(iter(kinds)) if len(kinds) == 1 else usual,
         over_budget=bool(opposites),
+        confirmed=over_seeds is not None,
     )
+
+
+def _over_seeds(sides: Sequence[Mapping[int, NDArray[Any]]], chosen: BitPlan) -> PairedDifference | None:
+    """Of two plans' trainings with further seeds, over those that both have; None where there is none."""
+    if len(sides) < 2:
+        return None
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    if not seeds:
+        return None
+    first, second = (np.stack([side[seed] for seed in seeds]) for side in sides)
+    return rows_difference(first, second, chosen.measured.score)
 
 
 def _accuracies(plan: BitPlan) -> str:

@@ -1,7 +1,7 @@
 """What all processes of a run do together: train, allocate, measure."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.launch import launched_world_size
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import UniformBits
+from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.warm_start import start_network
@@ -125,6 +125,23 @@ class TrainUniform:
         quantized = problem.quantized(plan)
         epochs = session.settings.epochs
         train_at_plan(quantized, plan, session, settings, epochs=epochs, seed=processes.seed, phase="uniform")
+        return _measured(session, quantized, session.seconds)
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Train a plan with another seed, as long as a uniform one."""
+
+    layers: Mapping[str, LayerPlan]
+    seed: int
+    """Of the batches' order."""
+
+    def __call__(self, processes: ProcessGroup, session: TrainingSession) -> Trained:
+        """This process's part."""
+        settings = processes.task.space.allocation
+        quantized = allocation_problem(processes, session, settings, processes.budgets).quantized(self.layers)
+        epochs = session.settings.epochs
+        train_at_plan(quantized, self.layers, session, settings, epochs=epochs, seed=self.seed, phase="confirm")
         return _measured(session, quantized, session.seconds)
 
 

@@ -18,8 +18,9 @@ from bitsearch.runs.one_standard_error import record_validation
 from bitsearch.runs.pareto import validation_rank
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.runs.resume import first_difference
+from bitsearch.runs.rows import read_rows, record_rows
 from bitsearch.runs.sweep import write_sweep
-from bitsearch.runs.test_accuracy import evaluate_test_split, read_rows, record_rows
+from bitsearch.runs.test_accuracy import evaluate_test_split
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import object_checksum, objects_of, space_of
 from bitsearch.study.result import SearchResult

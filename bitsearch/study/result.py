@@ -16,6 +16,7 @@ from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
 from bitsearch.plan import BitPlan
 from bitsearch.registry import OBJECT
+from bitsearch.runs.confirmed import Confirmed, confirmed
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import to_dataframe, validation_rank
@@ -81,6 +82,11 @@ class SearchResult:
     def verdict(self) -> Verdict:
         """Whether what was searched is better than uniform bits, on the test split and by chance."""
         return verdict_of(self.folder)
+
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """The finalists' accuracies over further seeds, where the search had ``confirm``; empty otherwise."""
+        return confirmed(self.folder)
 
     @property
     def uniform(self) -> list[BitPlan]:

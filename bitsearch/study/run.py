@@ -20,6 +20,7 @@ from bitsearch.runs.resume import check_resumable, lock_run_folder
 from bitsearch.runs.trackers import check_tracker
 from bitsearch.runs.tracking import Tracking, tracked
 from bitsearch.space import SearchSpace
+from bitsearch.study.confirm import check_confirm, confirm_finalists
 from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
 from bitsearch.study.phases import conclude, prepare
 from bitsearch.study.processes import ProcessGroup
@@ -62,6 +63,7 @@ def search(
     weights: str | Path | None = None,
     trials: int | None = None,
     timeout: float | None = None,
+    confirm: int | None = None,
     seed: int = 0,
     device: str = "auto",
     out: str | Path | None = None,
@@ -117,6 +119,8 @@ def search(
         trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
         top.
         timeout: seconds after which no further trial starts.
+        confirm: so many further seeds with which the finalists are trained at the end: the chosen plan, the best of the
+            other kind, the cheapest within one standard error. The verdict is about these trainings then.
         seed: of weights, batches and sampler.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         out: run folder; one that holds a run of the same search is gone on with. A new one in ``reports`` by default.
@@ -171,6 +175,8 @@ def search(
     )
     if storage is None and (study is not None or artifacts is not None):
         raise InputError("study and artifacts are for a study in a database; give its URL with --storage")
+    if confirm is not None:
+        check_confirm(confirm, seed)
     url = None if storage is None else database_url(storage)
     loaded, settings = request.task, request.settings
     reporter = progress or Progress()
@@ -201,7 +207,7 @@ def search(
                     opened = open_study(database, settings.study or "")
                     shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
                 with tracked(logger, folder, reporter) as told:
-                    result = _run(folder, settings, processes, request.trials, timeout, told, opened, shared)
+                    result = _run(folder, settings, processes, request.trials, timeout, confirm, told, opened, shared)
                 if logger is not None:
                     Tracking(logger, folder, reporter).attach(folder.chosen_file)
                 return result
@@ -220,6 +226,7 @@ def _run(
     processes: ProcessGroup,
     trials: int,
     timeout: float | None,
+    confirm: int | None,
     progress: Progress,
     study: optuna.Study,
     shared: SharedStudy | None,
@@ -233,6 +240,8 @@ def _run(
     if shared is not None:
         shared.download_results(folder)
     conclude(folder, processes.task, prepared.network)
+    if confirm is not None:
+        confirm_finalists(folder, processes, confirm, progress)
     processes.shutdown(str(folder.path))
     return SearchResult(folder, processes.task.untrained, processes.task.examples)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.runs.paired import paired_difference, standard_error
+from bitsearch.runs.paired import paired_difference, paired_difference_over_seeds, standard_error
 
 
 def counts(both, first_only, second_only, neither):
@@ -59,3 +59,27 @@ def test_the_standard_error_is_that_of_the_mean_of_the_differences():
     error = standard_error(*counts(80, 6, 2, 12))
     assert error == pytest.approx(math.sqrt((8 - 100 * 0.04**2) / 99 / 100), rel=1e-12)
     assert standard_error(*counts(80, 0, 0, 20)) == 0
+
+
+def test_seeds_that_agree_leave_the_chance_of_the_samples():
+    first, second = counts(800, 60, 20, 120)
+    difference = paired_difference_over_seeds(np.stack([first] * 3), np.stack([second] * 3))
+    error = standard_error(first, second)
+    assert difference.difference == pytest.approx(0.04)
+    assert (difference.samples, difference.seeds) == (1000, 3)
+    # Quantiles of 2,000 draws from a nearly normal distribution have an error of about 0.06 of its deviation.
+    assert difference.low == pytest.approx(0.04 - 1.96 * error, abs=0.25 * error)
+    assert difference.high == pytest.approx(0.04 + 1.96 * error, abs=0.25 * error)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    better, worse = counts(800, 60, 20, 120)
+    agreeing = paired_difference_over_seeds(np.stack([better] * 3), np.stack([worse] * 3))
+    mixed = paired_difference_over_seeds(np.stack([better, worse, better]), np.stack([worse, better, worse]))
+    assert mixed.difference == pytest.approx(0.04 / 3)
+    assert mixed.high - mixed.low > agreeing.high - agreeing.low
+
+
+def test_one_seed_is_compared_exactly():
+    first, second = counts(90, 8, 0, 2)
+    assert paired_difference_over_seeds(first[None], second[None]) == paired_difference(first, second)

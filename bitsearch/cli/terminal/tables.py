@@ -79,6 +79,8 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
         console.print(Text(drop), highlight=False)
     for sentence in savings_words(best, settings):
         console.print(Text(sentence), highlight=False)
+    if result.confirmed:
+        console.print(_confirmed(result))
     console.print(Text(result.verdict.text), highlight=False)
     for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
@@ -121,6 +123,19 @@ def _sweep(result: "SearchResult") -> Table:
         measured = [formats.measured_text(plan, split) for split in ("validation", "test")]
         amount = formats.amount(metric, plan.costs[metric])
         table.add_row(Text(stop.requested), Text(full_name(plan)), *measured, amount)
+    return table
+
+
+def _confirmed(result: "SearchResult") -> Table:
+    """The finalists trained anew, mean ± standard deviation over further seeds."""
+    table = Table(title="The finalists, trained with further seeds", title_justify="left")
+    table.add_column("plan", no_wrap=True)
+    for column in ("seeds", "validation", "test"):
+        table.add_column(column, justify="right", no_wrap=True)
+    score = result.best.measured.score
+    for plan in result.confirmed:
+        spreads = (formats.score_spread(plan.validation, score), formats.score_spread(plan.test, score))
+        table.add_row(Text(full_name(result.folder.plan(plan.trial))), str(len(plan.seeds)), *spreads)
     return table
 
 
