@@ -2,7 +2,7 @@
 
     python -m benchmarks.evidence.objective --out reports/evidence/objective
 
-On digits, ``run --budget A=4x --objective B`` against ``run --budget B=4x``, for every two metrics A and B of a
+On digits, ``run --budget A=2x --objective B`` against ``run --budget B=2x``, for every two metrics A and B of a
 hardware target. Among the second run's plans that the first one's budget allows, the most accurate is the mark. The
 first run should have a plan as accurate, within one standard error of an accuracy on the validation split, that costs
 no more in B. Started again with the same ``--out``, it goes on.
@@ -81,13 +81,13 @@ class Runs:
         self._made: dict[tuple[str, str, str], tuple[list[BitPlan], float]] = {}
 
     def __call__(self, target: str, budget: str, axis: str) -> tuple[list[BitPlan], float]:
-        """(plans, the budget's limit) of a run at a quarter of the baseline's cost."""
+        """(plans, the budget's limit) of a run at half of the baseline's cost."""
         if (target, budget, axis) not in self._made:
             space = SearchSpace.load("digits").override([*self.settings, f"target={target}"])
             with tempfile.TemporaryDirectory() as folder:
                 result = search(
                     space,
-                    f"{budget}=4x",
+                    f"{budget}=2x",
                     objective=axis,
                     trials=self.trials,
                     seed=self.seed,
@@ -142,7 +142,7 @@ def write(ledger: Ledger, out: Path) -> None:
     heads = ["target", "budget", "axis", "seed", "mark", "as accurate", "ratio", "chosen"]
     text = (
         "# Does a run aim at the cost it is asked to save?\n\n"
-        "`run --budget A=4x --objective B` on digits. *Mark*: the most accurate plan that `run --budget B=4x` finds\n"
+        "`run --budget A=2x --objective B` on digits. *Mark*: the most accurate plan that `run --budget B=2x` finds\n"
         "and that A's budget allows. *As accurate*: the first run's cheapest plan in B that is within one standard\n"
         "error of it. Accuracies on validation in %, costs in B's unit; a ratio of at most 1 is what was asked for.\n"
         f"*Chosen*: the first run's most accurate plan. Machine: {machine()}.\n\n"
