@@ -369,7 +369,7 @@
     const value = metrics[state.metric].factor * xaxis.p2d(first + (last - first) * (position / 1000));
     return position >= 1000 ? most : Math.min(Math.max(value, least), most);
   };
-  const fits = (budget) => (trial) => trials.fits[trial] && cost(trial) <= budget * (1 + 1e-9);
+  const fits = (limit) => (trial) => trials.fits[trial] && cost(trial) <= limit * (1 + 1e-9);
   const followBudget = (choose) => {
     if (!shown.length) {
       byId("budget-text").textContent = "No plan passes the filters: show all again, or ask for less.";
