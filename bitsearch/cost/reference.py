@@ -16,8 +16,10 @@ def reference(model: CostModel) -> Reference:
     Where a layer reads no neuron, such as a ReLU or the data, its input has 32 bits. Costs that need firing rates are
     left out, since the spikes of full precision are not counted.
 
+    >>> import torch
+    >>> from bitsearch.cost.geometry import trace
     >>> network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
-    >>> model = CostModel(bitsearch.trace(network, torch.rand(2, 4)))
+    >>> model = CostModel(trace(network, torch.rand(2, 4)))
     >>> str(reference(model)), reference(model).costs["bit_budget"]
     ('w32 s32 T1', 1024.0)
     """
