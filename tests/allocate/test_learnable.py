@@ -230,7 +230,7 @@ def test_several_budgets_are_met_at_once(network, batch):
     requests = ("4x", "memory=900B", quantized.budget("latency=2x"), "energy=2x")
     plan = quantized.project(*requests, metric="s_ace")
     model = quantized.model
-    for metric, request in (("s_ace", "4x"), ("weight_memory", "900"), ("latency", "2x"), ("energy", "2x")):
+    for metric, request in (("s_ace", "4x"), ("weight_memory", "900B"), ("latency", "2x"), ("energy", "2x")):
         assert quantized.budget(request, metric).met_by(model, plan), metric
     assert quantized.rules.contains(plan)
     assert quantized.layer_plans == plan

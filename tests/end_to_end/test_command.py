@@ -41,7 +41,7 @@ def test_the_json_result_is_all_there_is_on_stdout(ran):
     result = json.loads(finished.stdout)
     assert set(result) == {
         *("run", "plan", "report", "chosen", "one_se_trial", "drop", "sweep", "verdict"),
-        *("baselines", "full_precision"),
+        *("confirmed", "baselines", "full_precision", "savings"),
     }
     assert result["run"].startswith("reports/tiny-")
     chosen = BitPlan.load(cwd / result["plan"])
@@ -109,8 +109,9 @@ def test_the_table_shows_every_budget_with_its_outcome(call, ran_on_a_target):
     again = call("run", "--space", "tiny.toml", *TWO_BUDGETS, "--out", "run", cwd=cwd)
     assert again.returncode == 0, again.stderr
     assert "tiny at weight_memory=2KiB, s_ace=4x" in again.stdout
-    head = next(line for line in again.stdout.splitlines() if "validation" in line and "test" in line)
-    assert [cell.strip() for cell in head.split("┃")[4:6]] == ["Weight memory", "S-ACE"]
+    head = [line.split("┃")[4:6] for line in again.stdout.split("┡")[0].splitlines() if line.startswith("┃")]
+    columns = [" ".join(filter(None, map(str.strip, cells))) for cells in zip(*head, strict=True)]
+    assert [column.split(" in ")[0] for column in columns] == ["Weight memory", "S-ACE"]
     printed = again.stdout.replace("\xa0", " ").splitlines()
     lines = [line for line in printed if " of at most " in line]
     for line, start in zip(

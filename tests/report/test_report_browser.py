@@ -171,9 +171,13 @@ def test_every_trial_is_drawn_and_the_chosen_plan_shown(page):
 
 
 def middle(page, trace, point):
-    """Where a point of the front is in the window, scrolled to."""
+    """Where a point of the front is in the window, scrolled to, once the figure has come to rest."""
     page.locator("#front").scroll_into_view_if_needed()
-    return page.evaluate(PLACES)[trace][point]
+    before, places = None, page.evaluate(PLACES)
+    while before != places:
+        page.evaluate("() => new Promise(done => setTimeout(() => requestAnimationFrame(done), 200))")
+        before, places = places, page.evaluate(PLACES)
+    return places[trace][point]
 
 
 def test_a_click_shows_the_plan_and_a_pin_keeps_it_beside_the_next(page, made_up):

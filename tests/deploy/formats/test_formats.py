@@ -45,7 +45,7 @@ def deploy(trained, examples, monkeypatch, tmp_path, capsys):
     """Calls the command on a plan whose network is there already: (exit code, what it printed)."""
     network, plan = trained
     plan.save(tmp_path / "plan.json")
-    task = SimpleNamespace(examples=examples, splits=None)
+    task = SimpleNamespace(examples=examples, splits=None, model=SimpleNamespace(target=None))
     monkeypatch.setattr("bitsearch.runs.rebuild.restore", lambda *arguments, **options: (network, task))
 
     def call(*arguments):
