@@ -56,8 +56,6 @@ def test_the_settings_are_written_by_the_names_of_today(folder):
     assert bitsearch.RunFolder.open(folder.path).settings == settings
     # Its trials were all at the budget, and stay so.
     assert settings.space.search.front_share == 0.0
-    # These, the tables' new lines, how gradients go through the membranes, the recipe, a sweep, and the task.
-    assert len(text.splitlines()) == len(before.splitlines()) + 2 * 5 + 2 + 9 + 9
 
 
 def test_a_run_folder_opens_and_its_networks_are_rebuilt(folder):

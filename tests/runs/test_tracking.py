@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from importlib import util
 
 import pytest
@@ -58,6 +59,9 @@ def told(finished_run, copied, monkeypatch):
             progress.trial(TRIAL, 3)
             progress.epoch(record("search", 1, 2.0))
             progress.epoch(record("fine-tune", 1, 1.0))
+        if name == "wandb":
+            # Its folders are named by the second.
+            time.sleep(1.1)
         with tracked(name, folder, notes) as progress:
             progress.trial(TRIAL, 3)
             progress.epoch(record("fine-tune", 2, 0.5))
