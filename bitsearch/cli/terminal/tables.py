@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +14,7 @@ from bitsearch.report.history import class_counts, sample_counts
 from bitsearch.report.plans_table import table_metrics
 from bitsearch.report.savings import savings_words
 from bitsearch.runs.drop import drop_text
-from bitsearch.runs.plan_names import full_name
+from bitsearch.runs.plan_names import full_name, is_uniform, kind
 from bitsearch.runs.sweep import sweep_plans
 
 if TYPE_CHECKING:
@@ -27,39 +28,8 @@ MAX_BASELINE_ROWS = 8
 
 def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     """Print the chosen plan, uniform baselines and full precision, the plan's layers, and the paths of the results."""
-    best, settings = result.best, result.folder.settings
-    metrics = table_metrics(settings, list(best.costs))
-    title = f"{settings.space.name} at {settings.request}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("plan", no_wrap=True)
-    for split in ("validation", "test"):
-        column = split if best.score is None else f"{split} {best.score.score.name}"
-        table.add_column(column, justify="right", no_wrap=best.score is None)
-    for metric in metrics:
-        table.add_column(
-            " in ".join(filter(None, (formats.title(metric), formats.column_unit(metric)))), justify="right"
-        )
-
-    def add_row(label: str, plan: "BitPlan", style: str = "") -> None:
-        scores = plan.measured
-        costs = [formats.amount(name, plan.costs[name]) for name in metrics]
-        measured = [formats.score_text(value, scores.score) for value in (scores.validation, scores.test)]
-        table.add_row(Text(label), *measured, *costs, style=style)
-
-    add_row(f"chosen: {full_name(best)}", best, "bold green")
-    within = result.within_one_standard_error
-    if within is not None and within != best:
-        add_row(f"within 1 SE: {full_name(within)}", within)
-    for plan in result.uniform[:MAX_BASELINE_ROWS]:
-        add_row(full_name(plan), plan)
-    full_precision = settings.full_precision
-    scores = (full_precision.validation, full_precision.test)
-    measured = [formats.score_text(value, full_precision.score) for value in scores]
-    reference = settings.reference
-    label = "full precision" if reference is None else f"full precision ({reference})"
-    costs = {} if reference is None else reference.costs
-    table.add_row(label, *measured, *(formats.amount(name, costs.get(name)) for name in metrics))
-    console.print(table)
+    best, settings, within = result.best, result.folder.settings, result.within_one_standard_error
+    console.print(_plans(result))
     if within is not None and within != best:
         console.print(
             "Within 1 SE: the cheapest plan within one standard error of the best; export --one-se writes it."
@@ -84,6 +54,40 @@ def print_result(result: "SearchResult", page: Path, console: Console) -> None:
     console.print(Text(result.verdict.text), highlight=False)
     for label, path in (("plan", result.folder.chosen_file), ("report", page), ("run", result.folder.path)):
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
+
+
+def _plans(result: "SearchResult") -> Table:
+    """The chosen plan, uniform baselines and full precision, with scores and costs."""
+    best, settings, within = result.best, result.folder.settings, result.within_one_standard_error
+    metrics = table_metrics(settings, list(best.costs))
+    marked = [("chosen", best, "bold green")]
+    marked += [("within 1 SE", within, "")] if within is not None and within != best else []
+    uniform = [("", plan, "") for plan in result.uniform[:MAX_BASELINE_ROWS] if plan != best]
+    rows = [(_label(plan, mark), plan.measured, plan.costs, style) for mark, plan, style in (*marked, *uniform)]
+    reference = settings.reference
+    label = "full precision" if reference is None else f"full precision\n({reference})"
+    rows.append((label, settings.full_precision, {} if reference is None else reference.costs, ""))
+    table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
+    table.add_column("plan", min_width=max(cell_len(line) for label, *_ in rows for line in label.splitlines()))
+    for split in ("validation", "test"):
+        column = split if best.score is None else f"{split} {best.score.score.name}"
+        table.add_column(column, justify="right", no_wrap=best.score is None)
+    amounts = [[formats.amount(name, costs.get(name)) for name in metrics] for _, _, costs, _ in rows]
+    for metric, column_amounts in zip(metrics, zip(*amounts, strict=True), strict=True):
+        # A word a line, and no amount broken, so that eighty columns hold the table.
+        head = formats.title(metric).split() + [f"in {word}" for word in [formats.column_unit(metric)] if word]
+        lines = "\n".join(head).replace("in bit ", "in bit\n")
+        table.add_column(lines, justify="right", min_width=max(map(cell_len, (*column_amounts, *lines.split("\n")))))
+    for (label, measured, _, style), row_amounts in zip(rows, amounts, strict=True):
+        scores = [formats.score_text(value, measured.score) for value in (measured.validation, measured.test)]
+        table.add_row(Text(label), *scores, *row_amounts, style=style)
+    return table
+
+
+def _label(plan: "BitPlan", mark: str) -> str:
+    """``w2 s4 T1, trial 15`` or ``adaptive, trial 3``, below what marks it."""
+    widths = formats.shared_widths(plan) if is_uniform(plan) else None
+    return f"{mark}:\n" * bool(mark) + f"{widths or kind(plan)}, trial {plan.provenance.trial}"
 
 
 def _print_samples(log: "list[dict[str, Any]]", console: Console) -> None:
