@@ -83,6 +83,8 @@ class LayerGeometry:
     """True if it ran more or less often, or on more or less, for another example."""
     weight_of: str | None = None
     """The first module that has the layer's own weight, where it is not this one: they are one parameter."""
+    largest_spike: float | None = None
+    """The largest that the neurons send which it reads; None where they send any, or where it reads something else."""
     neuron: NeuronSettings | None = None
     """Reset and comparison of the neurons that give way to its own, if any."""
 
@@ -159,6 +161,7 @@ def trace(
             neurons=streams.neurons(layer.name),
             decay=streams.decay(layer.name, layer.frames),
             neuron=streams.settings(layer.name),
+            largest_spike=streams.largest_spike(layer.name),
         )
         for layer in layers
     ]

@@ -28,7 +28,7 @@ def reference(model: CostModel) -> Reference:
     weights = np.full(len(model.layers), float(FLOAT_BITS))
     bits = model.vectors(weights, np.asarray(spikes, dtype=np.float64), np.asarray(steps, dtype=np.float64))
     geometry = model.geometry()
-    sent = [bits for bits, layer in zip(spikes, model.layers, strict=True) if layer.neurons]
+    sent = [_sent_bits(layer) for layer in model.layers if layer.largest_spike is not None]
     return Reference(
         spike_bits=max(sent, default=FLOAT_BITS),
         time_steps=int(max(steps)),
@@ -42,6 +42,4 @@ def reference(model: CostModel) -> Reference:
 
 def _sent_bits(layer: LayerGeometry) -> int:
     """Bits of a spike of the neurons that a layer reads; of a number, if it reads none or they send any."""
-    if not layer.neurons or layer.neuron is None or layer.neuron.largest is None:
-        return FLOAT_BITS
-    return math.ceil(math.log2(layer.neuron.largest + 1))
+    return FLOAT_BITS if layer.largest_spike is None else math.ceil(math.log2(layer.largest_spike + 1))

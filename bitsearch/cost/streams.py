@@ -110,6 +110,15 @@ class Streams:
         """Reset and comparison of the layer's own neuron: those of the neurons that it stands for, if any."""
         return next((neuron.settings for neuron in self._replaced(layer)), None)
 
+    def largest_spike(self, layer: str) -> float | None:
+        """The largest spike that the neurons send which the layer reads, whether they stay or not.
+
+        None where they send any, or where something else than spikes comes in.
+        """
+        other = not self.neurons(layer) and any(call.origin.other for call in self._layers.get(layer, []))
+        largest = [] if other else [self._neurons[neuron].settings.largest for neuron in self._read_by(layer)]
+        return None if None in largest else max((value for value in largest if value is not None), default=None)
+
     def _replaced(self, layer: str) -> list[NeuronDescription]:
         """The neurons that the layer's own stands for."""
         return [self._neurons[neuron] for neuron in self._read_by(layer) if self._gives_way(neuron)]

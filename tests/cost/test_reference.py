@@ -36,3 +36,23 @@ def test_a_spiking_network_sends_its_own_spikes_in_its_own_time_steps():
 def test_costs_that_need_firing_rates_are_left_out():
     network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     assert "ns_ace" not in reference_of(network, torch.rand(2, 4)).costs
+
+
+class TwoNeurons(nn.Module):
+    """Its second layer reads neurons with two decays, so that both stay in the network."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layer.Linear(4, 3), layer.Linear(3, 2)
+        self.slow, self.fast = neuron.LIFNode(tau=10.0), neuron.LIFNode(tau=2.0)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, inputs):
+        currents = self.first(inputs)
+        return self.second(self.slow(currents) + self.fast(currents))
+
+
+def test_neurons_that_stay_send_their_spikes_as_well():
+    model = CostModel(trace(TwoNeurons(), torch.rand(8, 2, 4)))
+    assert set(model.staying) == {"slow", "fast"}
+    assert str(reference(model)) == "w32 s1 T8"
