@@ -1,6 +1,5 @@
 """What all processes of a run do together: train, allocate, measure."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -173,8 +172,7 @@ class Allocate:
         session = replace(session, settings=session.settings.model_copy(update={"epochs": self.epochs}))
         problem = allocation_problem(processes, session, self.settings, self.budgets, self.attempt)
         if self.start is not None:
-            network = start_network(copy.deepcopy(processes.network), self.start.state)
-            problem = replace(problem, network=network)
+            problem = replace(problem, network=start_network(processes.network, self.start.state))
         # All are trained before any is measured, which is no part of the training.
         ready = [(network, session.seconds) for network in METHODS[self.settings.method](problem)]
         return [_measured(session, network, seconds) for network, seconds in ready]

@@ -4,6 +4,7 @@ From full precision a network needs all of a trial's epochs to get used to few b
 needs a part of them, so that several plans of the front are trained in the time of one.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bitsearch.errors import InputError
+from bitsearch.frameworks.neurons import reset_states
+from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
 from bitsearch.runs.folder import RunFolder
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
@@ -56,12 +59,17 @@ def load_start(
 
 
 def start_network(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-    """Load the state of a quantized network into a float one, in place.
+    """A copy of a float network with the state of a quantized one that was made of it.
 
-    What the float one has and the other lacks, as neurons that became part of a layer do, stays as it is; steps and
-    bits, which the float one lacks, are found anew.
+    A reparametrized weight becomes a plain one, as it is in the quantized network. What the float one has and the other
+    lacks, as neurons that became part of a layer do, stays as it is; steps and bits, which the float one lacks, are
+    found anew.
     """
-    own = network.state_dict()
-    kept = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    reset_states(network)
+    detach_computed_weights(network)
+    network = copy.deepcopy(network)
+    fuse_weights(network)
+    tensors = network.state_dict()
+    kept = {name: value for name, value in state.items() if name in tensors and value.shape == tensors[name].shape}
     network.load_state_dict(kept, strict=False)
     return network

@@ -51,18 +51,30 @@ def test_a_float_network_takes_what_it_knows_of_a_quantized_one(tiny_space):
         for parameter in quantized.parameters():
             parameter.add_(0.25)
     state = quantized.state_dict()
-    start_network(network, state)
-    own = network.state_dict()
-    assert {name for name in own if name in state} == set(own)
-    assert all(torch.equal(value, state[name]) for name, value in own.items())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    started = start_network(network, state).state_dict()
+    assert set(started) <= set(state)
+    assert all(torch.equal(value, state[name]) for name, value in started.items())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_tensors_of_another_shape_stay_as_they_are():
     network = torch.nn.Linear(2, 1)
     before = network.weight.detach().clone()
-    start_network(network, {"weight": torch.ones(3, 3), "bias": torch.ones(1), "other": torch.ones(1)})
-    assert torch.equal(network.weight, before)
-    assert network.bias.item() == 1
+    started = start_network(network, {"weight": torch.ones(3, 3), "bias": torch.ones(1), "other": torch.ones(1)})
+    assert torch.equal(started.weight, before)
+    assert started.bias.item() == 1
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm])
+def test_a_reparametrized_weight_is_taken_as_well(norm):
+    network = torch.nn.Sequential(norm(torch.nn.Linear(3, 2)))
+    network(torch.ones(1, 3))
+    weight = torch.arange(6.0).reshape(2, 3)
+    started = start_network(network, {"0.weight": weight, "0.bias": torch.ones(2)})
+    assert torch.equal(started(torch.eye(3)), weight.T + 1)
+    assert not torch.equal(network(torch.eye(3)), weight.T + 1)
 
 
 def test_weights_that_are_gone_are_named(tmp_path):
