@@ -2,7 +2,8 @@
 
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,7 +134,26 @@ def _make_once(folder: Path, make: Callable[[], object]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             _marker(folder).unlink()
         if not folder.is_dir():
-            make()
+            with _one_thread():
+                make()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, SpikingJelly makes its files in one thread instead of sixteen.
+
+    NumPy parses every array's header with ``ast``, whose count of its own recursion CPython 3.11 keeps for all threads
+    together: now and then one of them ends in a SystemError. One thread takes no longer, since most of the work holds
+    the interpreter's lock.
+    """
+    from spikingjelly import configure
+
+    before = configure.max_threads_number_for_datasets_preprocess
+    configure.max_threads_number_for_datasets_preprocess = 1
+    try:
+        yield
+    finally:
+        configure.max_threads_number_for_datasets_preprocess = before
 
 
 def _marker(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from event_files import (
 )
 
 from bitsearch.data import batches, load_data
+from bitsearch.data.recordings import integrate
 from bitsearch.errors import InputError
 
 PARTS = ("train", "validation", "test")
@@ -251,3 +253,21 @@ def test_options_that_are_not_allowed(tmp_path, option, message):
 def test_an_unknown_option(tmp_path):
     with pytest.raises(InputError, match=r"data set 'n_mnist' does not take .*'sise': 3"):
         load("n_mnist", tmp_path, sise=3)
+
+
+def test_recordings_are_read_by_one_thread(tmp_path, monkeypatch):
+    """NumPy's parsing of headers may end in a SystemError where several threads are at it."""
+    from spikingjelly import configure
+
+    before, threads = configure.max_threads_number_for_datasets_preprocess, set()
+
+    def counting(events, *arguments, **options):
+        threads.add(threading.get_ident())
+        return integrate(events, *arguments, **options)
+
+    monkeypatch.setattr("bitsearch.data.sets.event_camera.integrate", counting)
+    write_n_mnist(tmp_path, train=12, test=4)
+    load_data("n_mnist", {"root": str(tmp_path), "frames": 2}, split_seed=0)
+    # One for the training part, one for the test part, which may be the same again.
+    assert 1 <= len(threads) <= 2
+    assert configure.max_threads_number_for_datasets_preprocess == before
