@@ -122,7 +122,8 @@ def _metric(metric: str, view: View, settings: RunSettings) -> dict[str, Any]:
 
 def _label(plan: BitPlan, several_seeds: bool) -> str:
     seed = f", seed {plan.provenance.seed}" if several_seeds else ""
-    return f"{name(plan)[:1].upper()}{name(plan)[1:]}, {plan.provenance.method}{seed}"
+    label = name(plan)
+    return f"{label[:1].upper()}{label[1:]}, {plan.provenance.method}{seed}"
 
 
 def _fits_target(plan: BitPlan, settings: RunSettings) -> bool:

@@ -1,5 +1,6 @@
 """The run folder: everything a search wrote, enough to resume, report or export it elsewhere."""
 
+import hashlib
 import json
 import math
 import os
@@ -130,6 +131,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._plans_by_file: dict[Path, tuple[bytes, BitPlan]] = {}
+        """Plans that were read, with the hash of their file's text: to read a large plan takes a millisecond."""
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -272,7 +275,11 @@ class RunFolder:
 
     def _load_plan(self, path: Path) -> BitPlan:
         """A trial's plan; InputError if it lacks a cost that the run is judged by, as one from elsewhere may."""
-        plan = BitPlan.load(path)
+        text = read_text(path, "plan")
+        digest = hashlib.sha256(text.encode()).digest()
+        if path not in self._plans_by_file or self._plans_by_file[path][0] != digest:
+            self._plans_by_file[path] = digest, BitPlan.from_json(text, str(path))
+        plan = self._plans_by_file[path][1]
         if self.settings_file.is_file():
             for metric in (self.settings.metric, *self.settings.limits):
                 if metric not in plan.costs:

@@ -9,9 +9,11 @@ import tomli_w
 from bitsearch.choices import Choices
 from bitsearch.cost import Target
 from bitsearch.errors import InputError
+from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.rebuild import run_folder_of
 from bitsearch.runs.resume import check_resumable
+from bitsearch.score import Accuracy
 from bitsearch.study.shared_study import _ATTRIBUTE, WorkerConfig, read_worker_config
 from bitsearch.validation import to_toml
 
@@ -110,6 +112,22 @@ def test_a_wrong_setting_is_named(finished_run, tmp_path):
 def test_an_unknown_trial_is_refused_with_those_there_are(finished_run):
     with pytest.raises(InputError, match=r"trial 99 .* trials with one: 0, 1, 2, 3"):
         finished_run.folder.plan(99)
+
+
+def test_a_plan_is_validated_once_and_again_when_its_file_has_changed(finished_run, copied, monkeypatch):
+    folder = RunFolder(copied(finished_run).folder.path)
+    plans, reads = folder.plans(), []
+    validated = BitPlan.from_json
+    monkeypatch.setattr(BitPlan, "from_json", lambda *arguments: reads.append(arguments) or validated(*arguments))
+    assert folder.plans() == plans
+    assert reads == []
+    changed = plans[0].with_measured(Accuracy(validation=0.125))
+    folder.plan_file(0).write_text(changed.to_json())
+    assert folder.plans() == [changed, *plans[1:]] == RunFolder(folder.path).plans()
+    assert len(reads) == 1 + len(plans)
+    folder.plan_file(0).write_text("{")
+    with pytest.raises(InputError, match=r"trial-0000\.json: not JSON"):
+        folder.plans()
 
 
 def test_a_log_line_cut_short_is_left_out(tmp_path):
