@@ -12,7 +12,8 @@ from markupsafe import Markup
 from bitsearch.files import write_whole
 from bitsearch.plan import BitPlan
 from bitsearch.report import style
-from bitsearch.report.front_figure import View, accuracy_ranges, method_name, score_style, view_over
+from bitsearch.report.front_axes import View, accuracy_ranges, score_style, view_over
+from bitsearch.report.front_figure import method_name
 from bitsearch.report.page import data_island, environment, packed_plotly, page_part, policy, script
 from bitsearch.report.plans_table import Cell
 from bitsearch.runs.pareto import pareto_front, score_column, validation_score

@@ -6,7 +6,7 @@ from pathlib import Path
 from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
-from bitsearch.runs.folder import RunSettings
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.text import cost, score_text, title
 from bitsearch.training import Training
 

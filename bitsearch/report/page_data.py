@@ -8,11 +8,13 @@ from bitsearch.plan import BitPlan
 from bitsearch.renamed import current_name
 from bitsearch.report import style
 from bitsearch.report.definitions import definition
-from bitsearch.report.front_figure import View, accuracy_ranges, method_name, methods
+from bitsearch.report.front_axes import View, accuracy_ranges
+from bitsearch.report.front_figure import method_name, methods
 from bitsearch.report.history import is_number
 from bitsearch.report.study_figures import DIVIDER, LABEL_CHARACTERS
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.plan_names import hover_name, name
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.study.analysis import KINDS, spreads
 from bitsearch.text import measured_text, percent, plotly_text, short_names, shorten, title
 

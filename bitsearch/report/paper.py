@@ -19,9 +19,10 @@ from bitsearch.report.front_figure import methods
 from bitsearch.report.history import histories
 from bitsearch.report.plans_table import Row, plans_table, table_metrics
 from bitsearch.report.trial_details import curves
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import best_plan, pareto_front, validation_score
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.text import MISSING, SPACE, Scale, percent, scale, score_axis, short_names, shorten, title
 
 FORMATS = ("pdf", "svg", "png")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitsearch.plan import BitPlan
-from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.runs.plan_names import is_uniform, kind
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.verdict import judge
 from bitsearch.text import MISSING, aligned, column_unit, score_text, shared_widths, title
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bitsearch.plan import BitPlan
-from bitsearch.runs.folder import RunSettings
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.text import title
 
 SHOWN = ("bit_budget", "weight_memory", "s_ace", "energy", "latency")

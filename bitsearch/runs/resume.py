@@ -8,7 +8,8 @@ from filelock import FileLock, Timeout
 
 from bitsearch.errors import InputError, StorageError
 from bitsearch.files import refuse_links
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.run_settings import RunSettings
 
 
 @contextmanager

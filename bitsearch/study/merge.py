@@ -13,12 +13,13 @@ from bitsearch.errors import InputError, StorageError
 from bitsearch.files import DRAFT_PREFIX, read_bytes, write_whole
 from bitsearch.layers.weights import load_weights
 from bitsearch.registry import OBJECT
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import record_validation
 from bitsearch.runs.pareto import validation_rank
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.runs.resume import first_difference
 from bitsearch.runs.rows import read_rows, record_rows
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import write_sweep
 from bitsearch.runs.test_accuracy import evaluate_test_split
 from bitsearch.space import SearchSpace

@@ -4,101 +4,34 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from torch import Tensor, nn
+from torch import nn
 
 from bitsearch.allocate.methods.own_training import OwnTraining
-from bitsearch.cost import Budget
 from bitsearch.data.splits import batch_count
 from bitsearch.errors import InputError
-from bitsearch.frameworks.neurons import reset_states
 from bitsearch.launch import launched_world_size
-from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.runs.folder import RunFolder
+from bitsearch.plan import UniformBits
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.plan_names import trial_name
 from bitsearch.runs.progress import Progress
-from bitsearch.runs.resume import check_resumable, lock_run_folder
 from bitsearch.space import SearchSpace
-from bitsearch.study.database.storage import open_storage
+from bitsearch.study.asked_trial import Trial
 from bitsearch.study.jobs import Trained, allocation_problem
+from bitsearch.study.opening import held_study, make_folder, make_processes
 from bitsearch.study.phases import conclude, prepare
-from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.request import resolve
 from bitsearch.study.result import SearchResult
 from bitsearch.study.sampler import suggest
-from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, STUDY_NAME, UNIFORM, open_study
+from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, UNIFORM
 from bitsearch.study.trial_roles import TrialSchedule
-from bitsearch.train.fabric import make_fabric
 from bitsearch.train.session import TrainingSession
-
-
-class Trial:
-    """A network to be trained, as :meth:`Study.ask` hands it out.
-
-    Train :attr:`network` with :meth:`penalty` in its loss, call :meth:`freeze` once the search phase is over, and train
-    on. A uniform baseline is frozen from the beginning, and its penalty is 0: the same code trains both.
-    """
-
-    def __init__(
-        self,
-        trial: optuna.Trial,
-        label: str,
-        network: QuantizedNetwork,
-        budgets: Sequence[Budget],
-        search: OwnTraining | None,
-    ) -> None:
-        self.label = label
-        """Such as ``trial 4, adaptive``."""
-        self.network = network
-        """In training mode, with the weights of full precision."""
-        self.budgets = tuple(budgets)
-        """That its plan has to meet."""
-        self._trial, self._search, self._began = trial, search, time.monotonic()
-        # A call is a forward pass of its own: neurons that stayed as they are keep nothing from the one before.
-        network.register_forward_pre_hook(_reset, prepend=True)
-
-    def __repr__(self) -> str:
-        return f"Trial({self.label!r}, {'frozen' if self.is_frozen else 'searching'})"
-
-    @property
-    def number(self) -> int:
-        """In the run."""
-        return self._trial.number
-
-    @property
-    def is_frozen(self) -> bool:
-        """True once the bits are fixed."""
-        return self._search is None
-
-    def penalty(self) -> Tensor:
-        """What moves the bits, a scalar to add to the loss of every training step; 0 once they are frozen."""
-        if self._search is None:
-            return next(self.network.parameters()).new_zeros(())
-        return self._search.penalty()
-
-    def freeze(self) -> dict[str, LayerPlan]:
-        """Bring the bits within the budgets exactly and fix them; the plan, layer by layer.
-
-        Weights keep their places, so that the optimizer can go on; the bits' own parameters are gone.
-        """
-        if self._search is not None:
-            training = self.network.training
-            self._search.freeze()
-            self.network.train(training)
-            self._search = None
-        return self.network.layer_plans
-
-
-def _reset(network: QuantizedNetwork, inputs: tuple[Any, ...]) -> None:
-    reset_states(network.network)
 
 
 class Study:
@@ -187,19 +120,13 @@ class Study:
         share = self._task.space.allocation.search_share
         batches = batch_count(self._task.splits.train, training.batch_size)
         self._steps = steps or max(1, round(training.epochs * share)) * batches
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), self._task.space.name)
+        self.folder = make_folder(settings, out, reports)
         """The run folder."""
-        check_resumable(self.folder, settings)
-        self.folder.make()
         self._open: Trial | None = None
         self._progress, self._stack = progress or Progress(), ExitStack()
         with ExitStack() as stack:
-            stack.enter_context(lock_run_folder(self.folder))
-            database = stack.enter_context(closing(open_storage(self.folder.storage_url)))
-            self._study = open_study(database, STUDY_NAME)
-            fabric = make_fabric(self._task.device, training.precision)
-            self._processes = ProcessGroup(self._task, settings.budgets, seed, fabric, Stop())
+            self._study = stack.enter_context(held_study(self.folder))
+            self._processes = make_processes(self._task, settings, Stop())
             self._prepared = prepare(
                 self.folder, settings, self._processes, request.trials, self._progress, self._study, None
             )
@@ -312,8 +239,7 @@ class Study:
         Raises:
             InputError: no trial meets the budgets yet.
         """
-        conclude(self.folder, self._task, self._prepared.network)
-        return SearchResult(self.folder, self._task.untrained, self._task.examples)
+        return conclude(self.folder, self._task, self._prepared.network)
 
     def _session(self) -> TrainingSession:
         task, fabric = self._task, self._processes.fabric

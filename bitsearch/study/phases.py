@@ -10,9 +10,10 @@ from torch import nn
 from bitsearch.cost import Budget
 from bitsearch.data.class_counts import class_counts
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import record_validation
 from bitsearch.runs.progress import Progress, logged
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import write_sweep
 from bitsearch.runs.test_accuracy import evaluate_test_split
 from bitsearch.score import measured
@@ -20,6 +21,7 @@ from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullP
 from bitsearch.study.objective import Objective
 from bitsearch.study.plan_study import plan_study
 from bitsearch.study.processes import ProcessGroup
+from bitsearch.study.result import SearchResult
 from bitsearch.study.sampler import MAX_HISTORY, TrialSampler
 from bitsearch.study.shared_study import SharedStudy
 from bitsearch.study.study import first_number, is_finished, is_intermediate, reset_interrupted
@@ -119,13 +121,14 @@ def prepare(
     return Prepared(study_plan, objective, network)
 
 
-def conclude(folder: RunFolder, task: Task, network: nn.Module) -> None:
+def conclude(folder: RunFolder, task: Task, network: nn.Module) -> SearchResult:
     """Choose, measure what is shown on the test split, and write the results; ``network`` is the float one."""
     # A test sample that cannot be read costs nothing of what was found.
     _write_results(folder)
     evaluate_test_split(folder, task, network)
     record_validation(folder, task, network)
     _write_results(folder)
+    return SearchResult(folder, task.untrained, task.examples)
 
 
 def _write_results(folder: RunFolder) -> None:

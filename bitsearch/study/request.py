@@ -15,8 +15,8 @@ from bitsearch.errors import InputError, redact
 from bitsearch.launch import launched_world_size
 from bitsearch.models.trained_weights import checksum
 from bitsearch.runs.command_line import python_command
-from bitsearch.runs.folder import RunSettings
 from bitsearch.runs.goal import AccuracyGoal
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import parse_sweep
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import object_checksum, objects_of, space_of, template_of

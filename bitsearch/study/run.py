@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,25 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.launch import is_rank_zero
 from bitsearch.registry import import_path
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
-from bitsearch.runs.resume import check_resumable, lock_run_folder
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.trackers import check_tracker
 from bitsearch.runs.tracking import Tracking, tracked
 from bitsearch.space import SearchSpace
 from bitsearch.study.confirm import check_confirm, confirm_finalists
-from bitsearch.study.database.storage import database_url, open_storage, warn_of_network_file_system
+from bitsearch.study.database.storage import database_url
+from bitsearch.study.opening import held_study, make_folder, make_processes
 from bitsearch.study.phases import conclude, prepare
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.request import resolve
 from bitsearch.study.result import SearchResult
 from bitsearch.study.runtime import runtime_context
 from bitsearch.study.shared_study import SharedStudy
-from bitsearch.study.study import (
-    DUPLICATE,
-    FAILURE,
-    ROLE,
-    SEARCHED,
-    STUDY_NAME,
-    open_study,
-)
+from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, SEARCHED
 from bitsearch.study.trial_loop import TrialRunner
-from bitsearch.train.fabric import make_fabric, process_group
+from bitsearch.train.fabric import process_group
 
 
 def search(
@@ -180,32 +173,23 @@ def search(
     url = None if storage is None else database_url(storage)
     loaded, settings = request.task, request.settings
     reporter = progress or Progress()
-    # What fails is recorded and told here; Optuna would print a traceback as well.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: reporter.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group():
-        fabric = make_fabric(loaded.device, loaded.space.training.precision)
-        processes = ProcessGroup(loaded, settings.budgets, seed, fabric, stop)
+        processes = make_processes(loaded, settings, stop)
         if not is_rank_zero():
             with stop.handle_signals(), runtime_context(loaded, compiled=settings.compiled):
                 return SearchResult(RunFolder(Path(processes.serve())), loaded.untrained, loaded.examples)
         with processes.leading():
-            folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), loaded.space.name)
-            check_resumable(folder, settings)
-            folder.make()
-            warn_of_network_file_system(folder.path)
+            folder = make_folder(settings, out, reports)
+            if url is not None:
+                settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
             with (
-                lock_run_folder(folder),
                 stop.handle_signals(),
                 runtime_context(loaded, compiled=settings.compiled),
-                closing(open_storage(url or folder.storage_url)) as database,
+                held_study(folder, url, settings.study) as opened,
             ):
-                if url is None:
-                    opened, shared = open_study(database, STUDY_NAME), None
-                else:
-                    settings = settings.model_copy(update={"study": study or folder.path.absolute().name})
-                    opened = open_study(database, settings.study or "")
-                    shared = SharedStudy(opened, artifacts, fallback=str(folder.path.absolute() / "artifacts"))
+                fallback = str(folder.path.absolute() / "artifacts")
+                shared = None if url is None else SharedStudy(opened, artifacts, fallback=fallback)
                 with tracked(logger, folder, reporter) as told:
                     result = _run(folder, settings, processes, request.trials, timeout, confirm, told, opened, shared)
                 if logger is not None:
@@ -239,11 +223,11 @@ def _run(
     _check_results(study)
     if shared is not None:
         shared.download_results(folder)
-    conclude(folder, processes.task, prepared.network)
+    result = conclude(folder, processes.task, prepared.network)
     if confirm is not None:
         confirm_finalists(folder, processes, confirm, progress)
     processes.shutdown(str(folder.path))
-    return SearchResult(folder, processes.task.untrained, processes.task.examples)
+    return result
 
 
 def _check_results(study: optuna.Study) -> None:

@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError
 
 from bitsearch.errors import InputError, suggestion
 from bitsearch.plan import UniformBits
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.study_cache import cached

@@ -13,14 +13,14 @@ from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.proxy import open_shared
 from bitsearch.study.objective import Objective
+from bitsearch.study.opening import make_processes
 from bitsearch.study.phases import load_pretrained
-from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.runtime import runtime_context
 from bitsearch.study.sampler import TrialSampler
 from bitsearch.study.shared_study import read_worker_config, wait_for_study
 from bitsearch.study.study import is_finished, is_intermediate
 from bitsearch.study.trial_loop import TrialRunner
-from bitsearch.train.fabric import make_fabric, process_group
+from bitsearch.train.fabric import process_group
 from bitsearch.train.task import load_task
 
 
@@ -67,8 +67,7 @@ def work(
         # The trained float network comes from the study; a user's file is on the first machine only.
         space = settings.space.model_copy(update={"weights": None})
         task = load_task(space, seed=settings.seed, device=device, target=settings.target)
-        fabric = make_fabric(task.device, settings.space.training.precision)
-        processes = ProcessGroup(task, settings.budgets, settings.seed, fabric, stop)
+        processes = make_processes(task, settings, stop)
         with runtime_context(task, compiled=settings.compiled):
             if not is_rank_zero():
                 processes.serve()

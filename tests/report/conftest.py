@@ -9,7 +9,8 @@ import pytest
 from bitsearch.cost import Budget, Target
 from bitsearch.cost.metrics import METRICS, Bits, Geometry
 from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.score import Accuracy
 from bitsearch.space import SearchSpace
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from bitsearch.cost import Budget, Target
-from bitsearch.runs.folder import RunFolder, RunSettings
+from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.run_settings import RunSettings
 from bitsearch.score import Accuracy
 from bitsearch.space import SearchSpace
 

@@ -7,7 +7,8 @@ import pytest
 
 from bitsearch.cost import Budget
 from bitsearch.report import style
-from bitsearch.report.front_figure import accuracy_ranges, front_figure, metrics
+from bitsearch.report.front_axes import accuracy_ranges
+from bitsearch.report.front_figure import front_figure, metrics
 from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data

@@ -1,16 +1,11 @@
 """A run that has ended gets more trials, and everything that it shows is of all of them."""
 
 import pytest
-from bars import SHORT, loaders, trained_network
+from bars import SHORT, loaders
 
 import bitsearch
 
 pytestmark = pytest.mark.training
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return trained_network()
 
 
 def test_more_trials_are_added_to_a_run_that_has_ended(trained, tmp_path):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from bars import SHORT, bars, loaders, network, trained_network
+from bars import SHORT, bars, loaders, network
 from torch.utils.data import DataLoader
 
 import bitsearch
@@ -17,11 +17,6 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.study.merge import merge
 
 pytestmark = pytest.mark.training
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return trained_network()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bars import bars, loaders, network, parts, trained_network
+from bars import bars, loaders, network, parts
 from torch import nn
 
 import bitsearch
@@ -13,11 +13,6 @@ from bitsearch.study.own_study import Study
 
 pytestmark = pytest.mark.training
 STEPS = 24
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return trained_network()
 
 
 def opened(trained, out, **options):
