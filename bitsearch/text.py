@@ -17,6 +17,8 @@ _TIME = ("s", "ms", "µs", "ns", "ps")
 _ENERGY = ("pJ", "nJ", "µJ", "mJ", "J")
 _WITH_AMOUNT = ("bytes", "pJ", "s")
 """Units that amounts are written with."""
+HOVER_CHARACTERS, HOVER_LINES = 60, 5
+"""Length and number of a text's lines in the box beside the pointer."""
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -186,6 +188,19 @@ def shared_widths(plan: BitPlan) -> str | None:
 def plotly_text(text: str) -> str:
     """``text`` escaped for plotly, which interprets tags and entities."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def plotly_lines(text: str) -> str:
+    """``text`` escaped for plotly and broken into lines, so that a box beside the pointer shows the whole of it.
+
+    More than :data:`HOVER_LINES` of them, which no window holds, are cut in their middle.
+
+    >>> plotly_lines("stages.0.blocks.1.conv1")
+    'stages.0.blocks.1.conv1'
+    """
+    text = shorten(text, HOVER_LINES * HOVER_CHARACTERS)
+    lines = [text[start : start + HOVER_CHARACTERS] for start in range(0, len(text), HOVER_CHARACTERS)]
+    return "<br>".join(map(plotly_text, lines))
 
 
 def shorten(text: str, max_characters: int) -> str:

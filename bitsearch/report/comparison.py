@@ -180,7 +180,7 @@ def _hover(plan: BitPlan, metric: str) -> str:
     lines = [
         f"validation {measured_text(plan, 'validation')}, test {measured_text(plan, 'test')}",
         f"{title(metric)}: {cost(metric, plan.costs[metric], 4)}",
-        *(f"{shorten(layer, 40)}  {widths(bits)}" for layer, bits in list(plan.layers.items())[:MAX_HOVER_LAYERS]),
+        *(f"{shorten(layer, 90)}  {widths(bits)}" for layer, bits in list(plan.layers.items())[:MAX_HOVER_LAYERS]),
     ]
     if len(plan.layers) > MAX_HOVER_LAYERS:
         lines.append(f"… and {len(plan.layers) - MAX_HOVER_LAYERS} layers more")

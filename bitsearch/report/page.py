@@ -47,6 +47,21 @@ from bitsearch.runs.test_accuracy import verdict_of
 from bitsearch.study.analysis import hypervolumes, importances, layer_correlations
 from bitsearch.study.study import finished_trials
 
+SCRIPTS = (
+    "plotly_loader.js",
+    "elements.js",
+    "trials.js",
+    "figures.js",
+    "front.js",
+    "budget_slider.js",
+    "plan_cards.js",
+    "layer_figures.js",
+    "trials_table.js",
+    "parallel_lines.js",
+    "page.js",
+)
+"""The parts of the page's script: each defines what those behind it call, and the last calls them."""
+
 
 def write_report(folder: RunFolder) -> Path:
     """Write ``pareto.html`` of a run and return its path.
@@ -91,7 +106,7 @@ def render(folder: RunFolder) -> str:
     }
     figures = _study_figures(folder, plans, finished)
     islands |= {f"{key}-data": figure for key, figure in figures.items()}
-    source = script(page_part("plotly_loader.js") + page_part("trials.js") + page_part("page.js"))
+    source = script("".join(map(page_part, SCRIPTS)))
     return (
         environment()
         .get_template("page.html.jinja")

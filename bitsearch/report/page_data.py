@@ -16,7 +16,7 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.plan_names import hover_name, name
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.study.analysis import KINDS, spreads
-from bitsearch.text import measured_text, percent, plotly_text, short_names, shorten, title
+from bitsearch.text import measured_text, percent, plotly_lines, plotly_text, short_names, shorten, title
 
 CONFIG = {
     "responsive": True,
@@ -44,7 +44,7 @@ def page_data(
         "methods": method_names,
         "layers": layers,
         "short_layers": short_names(layers, LABEL_CHARACTERS),
-        "layer_labels": [plotly_text(label) for label in short_names(layers, LABEL_CHARACTERS)],
+        "hover_layers": [plotly_lines(name) for name in layers],
         "kinds": list(KINDS),
         "most": [
             max(max(layer.weight_bits for plan in plans for layer in plan.layers.values()), 2),

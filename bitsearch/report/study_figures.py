@@ -11,7 +11,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.runs.plan_names import hover_name
 from bitsearch.score import ACCURACY, Score
-from bitsearch.text import plotly_text, short_names, shorten
+from bitsearch.text import plotly_lines, plotly_text, short_names
 
 ROW_PIXELS = 26
 """Height of a row of a figure."""
@@ -19,6 +19,8 @@ MAX_LABELLED_CELLS = 300
 """Number of cells up to which a heat map shows its numbers."""
 FEW_TRIALS = 10
 """Number of trials below which what is computed from them is drawn pale or hollow."""
+LABELLED_LAYERS, LABEL_PIXELS = 60, 17
+"""Number of layers up to which each has its label beside its row, and the least height of such a row."""
 LABEL_CHARACTERS = 26
 """Length to which a layer's name on an axis is cut."""
 
@@ -63,7 +65,7 @@ def correlation_figure(table: pd.DataFrame, trials: int) -> go.Figure:
         z=rows,
         x=list(table.columns),
         y=list(range(len(rows))),
-        customdata=[[plotly_text(shorten(str(name), 60))] * len(table.columns) for name in table.index],
+        customdata=[[plotly_lines(str(name))] * len(table.columns) for name in table.index],
         hovertemplate="%{customdata}, %{x}: %{z:+.2f}<extra></extra>",
         texttemplate="%{z:+.2f}" if has_few_rows else None,
         colorscale=[[0, style.VERMILION], [0.5, "#f2f2f0"], [1, style.BLUE]],
@@ -123,7 +125,7 @@ def front_bits_figure(front: Sequence[BitPlan]) -> go.Figure:
     names = [hover_name(plan, several_seeds=False) for plan in front]
     figure.update_traces(
         z=[[plan.layers[name].weight_bits if name in plan.layers else None for plan in front] for name in layers],
-        customdata=[[plotly_text(shorten(name, 60))] * len(front) for name in layers],
+        customdata=[[plotly_lines(name)] * len(front) for name in layers],
         text=[names] * len(layers),
         texttemplate="%{z}" if len(front) * len(layers) <= MAX_LABELLED_CELLS else None,
     )
@@ -161,17 +163,17 @@ def parallel_figure() -> go.Figure:
 
 def layers_height(count: int) -> int:
     """Height in pixels of a figure with a row for each layer."""
-    return 70 + min(max(ROW_PIXELS * count, 120), 900)
+    return 70 + max(min(ROW_PIXELS * count, LABEL_PIXELS * LABELLED_LAYERS), 120)
 
 
 def layer_axis(names: Sequence[str], **options: Any) -> dict[str, Any]:
-    """A vertical axis with the first layer on top; at most 40 layers have a label."""
-    step = math.ceil(len(names) / 40)
+    """A vertical axis with the first layer on top; of more than :data:`LABELLED_LAYERS`, not every one has a label."""
+    step = math.ceil(len(names) / LABELLED_LAYERS)
     rows = list(range(0, len(names), step))
     # Rows have numbers, since plotly reads some names as numbers or dates.
     labels = [plotly_text(label) for label in short_names(names, LABEL_CHARACTERS)[::step]]
-    axis_range: Any = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True}
-    return style.axis(**axis_range, tickvals=rows, ticktext=labels, **options)
+    look: Any = {"range": [len(names) - 0.5, -0.5], "showgrid": False, "fixedrange": True, "tickfont": {"size": 11}}
+    return style.axis(**look, tickvals=rows, ticktext=labels, **options)
 
 
 def _heat(**options: object) -> go.Heatmap:

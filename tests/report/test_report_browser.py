@@ -388,6 +388,8 @@ def test_all_trials_are_sorted_searched_and_shown(page, made_up):
     page.click("#trials-head th:nth-child(1) button")
     drawn = page.evaluate("() => parallel.data.flatMap(({ customdata }) => customdata)")
     assert sorted({trial for trial in drawn if trial is not None}) == list(range(28))
+    # However often they are drawn anew, one click is one choice.
+    assert page.evaluate("parallel._ev.listeners('plotly_click').length") == 1
 
 
 @pytest.mark.parametrize(("kind", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
@@ -556,6 +558,21 @@ def test_hostile_names_run_nothing(browser, make_run_folder):
         assert page.locator("#selected-plan tbody th").all_text_contents() == short_names(HOSTILE, 26)
         titles = "[...document.querySelectorAll('#selected-plan tbody th')].map(cell => cell.title)"
         assert page.evaluate(titles) == list(HOSTILE)
+
+
+def test_long_names_stand_whole_in_hovers_and_the_filter(browser, make_run_folder):
+    names = tuple(f"backbone.stages.{stage}.residual_blocks.3.convolutions.1.depthwise.weight" for stage in range(5))
+    with opened(browser, make_run_folder(names=names)) as page:
+        options = page.locator("#filter-layer option").all_text_contents()
+        assert options[1:] == list(names)
+        for plot in ("heat", "curves", "correlations"):
+            page.locator(f"#{plot}").scroll_into_view_if_needed()
+            page.wait_for_selector(f"#{plot} .heatmaplayer image")
+            box = page.locator(f"#{plot} .nsewdrag").last.bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.wait_for_selector(f"#{plot} .hovertext")
+            lines = page.locator(f"#{plot} .hovertext .nums tspan").all_text_contents()
+            assert any("".join(lines).startswith(name) for name in names)
 
 
 def test_names_of_ten_thousand_characters_stay_in_their_place(browser, run_folder):

@@ -12,7 +12,13 @@ from bitsearch.report.front_figure import front_figure, metrics
 from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
 from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data
-from bitsearch.report.study_figures import correlation_figure, curves_figure, importance_figure, layer_axis
+from bitsearch.report.study_figures import (
+    correlation_figure,
+    curves_figure,
+    importance_figure,
+    layer_axis,
+    layers_height,
+)
 from bitsearch.report.trial_details import details
 from bitsearch.runs.pareto import pareto_front
 from bitsearch.text import SPACE
@@ -228,9 +234,17 @@ def test_study_figures_hold_their_numbers():
 
 
 def test_of_many_layers_not_every_one_is_named():
-    axis = layer_axis([f"layer{index}" for index in range(100)])
-    assert axis["tickvals"] == list(range(0, 100, 3))
-    assert axis["ticktext"][1] == "layer3"
+    names = [f"layer{index}" for index in range(100)]
+    axis = layer_axis(names)
+    assert axis["tickvals"] == list(range(0, 100, 2))
+    assert axis["ticktext"][1] == "layer2"
+    assert layer_axis(names[:60])["ticktext"] == names[:60]
+
+
+def test_every_label_of_a_layer_has_a_row_as_high_as_its_letters():
+    for count in (1, 4, 50, 60, 61, 100, 1000):
+        labels = len(layer_axis([f"layer{index}" for index in range(count)])["ticktext"])
+        assert (layers_height(count) - 70) / labels >= 17
 
 
 def test_facts_name_data_split_and_seeds(make_settings):

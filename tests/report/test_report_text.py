@@ -1,4 +1,5 @@
 import dataclasses
+import html
 
 import pytest
 from hypothesis import given
@@ -131,6 +132,21 @@ def test_labels_of_layers_differ_and_fit(names, most):
 )
 def test_labels_of_layers_keep_what_tells_them_apart(names, most, labels):
     assert text.short_names(names, most) == labels
+
+
+@pytest.mark.parametrize("length", [1, 60, 61, 300])
+def test_a_name_stands_whole_beside_the_pointer(length):
+    name = ("stages.0.<b>&" * 30)[:length]
+    lines = text.plotly_lines(name).split("<br>")
+    assert html.unescape("".join(lines)) == name
+    assert all(len(html.unescape(line)) <= 60 for line in lines)
+    assert not any("<" in line for line in lines)
+
+
+def test_a_name_that_no_window_holds_is_cut_in_its_middle():
+    lines = text.plotly_lines("a" * 5000 + "b" * 5000).split("<br>")
+    assert [len(line) for line in lines] == [60] * 5
+    assert (lines[0][0], lines[-1][-1]) == ("a", "b")
 
 
 @pytest.mark.parametrize("most", [5, 6, 9])

@@ -1,3 +1,4 @@
+"use strict";
 // Unpacks plotly, which only comes whole: compressed, it takes two fifths of its size in the file.
 const unpacked = async (base64) => {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
