@@ -1,8 +1,11 @@
 import base64
 import json
+import re
 import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -71,6 +74,14 @@ def test_page_loads_nothing(run_folder):
     for tag, attributes in page.tags:
         assert "src" not in attributes, tag
         assert attributes.get("href", "data:").startswith("data:"), tag
+
+
+def test_the_neuron_is_drawn_once_for_page_and_documentation(run_folder):
+    docs = Path(__file__).parents[2] / "docs"
+    (link,) = re.findall(r"!\[A neuron: [^\]]*\]\(([^)]*)\)", (docs / "spikes.md").read_text(encoding="utf-8"))
+    drawing = (docs / link).read_text(encoding="utf-8")
+    assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
+    assert drawing.strip() in write_report(run_folder).read_text(encoding="utf-8")
 
 
 def test_page_says_what_was_asked_and_found(run_folder):
