@@ -23,6 +23,15 @@ def test_another_budget_gives_the_best_plan_within_it_and_says_so(finished_run):
     assert select_plan(finished_run.folder, budget=f"bit_budget={cheapest}").costs["bit_budget"] == cheapest
 
 
+def test_a_run_answers_for_tighter_budgets_than_its_own(finished_run):
+    # The first uniform plan along the front is the cheapest of all.
+    plans = finished_run.folder.plans()
+    plan = select_plan(finished_run.folder, budget="16x")
+    assert plan.met
+    assert plan.costs["bit_budget"] <= plan.budget[0].limit == 4.0
+    assert plan.accuracy.validation == max(p.accuracy.validation for p in plans if p.costs["bit_budget"] <= 4.0)
+
+
 def test_a_budget_that_no_trial_meets_names_the_cheapest(finished_run):
     cheapest = min(plan.costs["bit_budget"] for plan in finished_run.folder.plans())
     with pytest.raises(InputError, match=f"no trial .* meets 60x .* cheapest plan has {cheapest:.6g}"):

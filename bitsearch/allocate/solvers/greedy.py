@@ -177,7 +177,11 @@ class GreedySearch:
         return self._make(-1, score, saved, self.log_violation() / 2)
 
     def add_bits(self) -> bool:
-        """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits."""
+        """Make the moves that lower the loss most per share of what is left of the budgets; False if none fits.
+
+        Shares of all budgets add up (Dobson 1982), so that of moves that take the same of one, that which takes least
+        of another is made.
+        """
         now, after = self._costs_after(1, self._bits(), pressure=False)
         slack = np.array([budget.limit for budget in self.budgets]) - now
         spent = (after - now[:, None, None]).clip(min=0.0)
@@ -185,7 +189,7 @@ class GreedySearch:
         # What changes nothing is not worth what is left.
         fits &= self.change[1] != 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(spent > 0, spent / slack[:, None, None], 0.0).max(0).clip(min=1e-12)
+            share = np.where(spent > 0, spent / slack[:, None, None], 0.0).sum(0).clip(min=1e-12)
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)
         return self._make(1, score, share, 0.5)
 

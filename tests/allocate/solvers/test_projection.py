@@ -392,6 +392,43 @@ def test_a_plan_below_the_budget_is_filled_where_the_loss_falls_most_per_cost():
     assert MODEL.cost("s_ace", plan) == budget.limit
 
 
+@pytest.mark.parametrize("names", [("busy", "lean"), ("lean", "busy")])
+def test_room_in_memory_is_filled_where_it_costs_least_on_the_axis(names):
+    """Of layers with the same weights, that with fewer operations comes first, whatever the limits leave."""
+    macs = {"busy": 16000, "lean": 4000}
+    model = CostModel(
+        [layer("first", 1000, 100, 64, 4, first=True), *(layer(name, macs[name], 400, 64, 4) for name in names)]
+    )
+    rules = rules_of(model, only(weight_bits=Span(low=1, high=6)))
+
+    def with_bits(*bits):
+        plan = rules.smallest(model)
+        return plan | {name: plan[name].with_bits(width, (1,)) for name, width in zip(names, bits, strict=True)}
+
+    def outcome(plan):
+        loss = sum(LevelCount().weight_loss(name, plan[name].weight_bits) for name in names)
+        return loss, model.cost("s_ace", plan)
+
+    grid = [with_bits(*bits) for bits in product(range(1, 7), repeat=2)]
+    limits = [sorted({model.cost(metric, plan) for plan in grid}) for metric in ("s_ace", "weight_memory")]
+    for axis, memory in product(*limits):
+        budgets = [Budget("s_ace", "", axis), Budget("weight_memory", "", memory)]
+        best = min(outcome(plan) for plan in grid if meets(model, plan, budgets))
+        assert outcome(project(rules.smallest(model), model, budgets, rules)) == best
+
+
+def test_nothing_is_spent_on_what_lowers_no_loss():
+    class Idle(LevelCount):
+        def weight_loss(self, name, weight_bits):
+            return 0.0 if name == "one" else super().weight_loss(name, weight_bits)
+
+    rules = rules_of(TWINS, only(weight_bits=Span(low=1, high=8)))
+    widest = TWINS.uniform(uniform(8, 1, 1), FirstLayer())
+    budgets = [Budget(metric, "", TWINS.cost(metric, widest)) for metric in ("s_ace", "weight_memory")]
+    plan = project(rules.smallest(TWINS), TWINS, budgets, rules, loss=Idle())
+    assert (plan["one"].weight_bits, plan["two"].weight_bits) == (1, 8)
+
+
 def test_bits_go_from_one_twin_to_the_other_where_that_lowers_the_loss():
     rules = rules_of(TWINS, only(weight_bits=[1, 2, 3, 4]))
     start = moved(rules.smallest(TWINS), "one", next(iter(moves(3, (1,), rules.choices["one"], +1))))
