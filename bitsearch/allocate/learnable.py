@@ -13,6 +13,7 @@ from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.network_inputs import Inputs
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
 from bitsearch.score import Accuracy
 from bitsearch.train.latent_steps import LatentSteps
@@ -161,7 +162,7 @@ class LearnableNetwork(QuantizedNetwork):
 
 def quantize(
     network: nn.Module,
-    example_input: Tensor,
+    example_input: Inputs,
     *,
     choices: Choices | None = None,
     start: UniformBits | None = None,
@@ -186,7 +187,8 @@ def quantize(
 
     Args:
         network: with ReLU-like activations, or spiking neurons.
-        example_input: a batch as the network gets in use, to trace the layers with: ``[N, ...]``, or ``[T, N, ...]``.
+        example_input: a batch as the network gets in use, to trace the layers with: ``[N, ...]``, or ``[T, N, ...]``;
+            several inputs are a tuple, or a dict by the names of the network's arguments.
         choices: what a layer may get; 1–8 weight bits, 1–8 spike bits and 1–4 time steps by default.
         start: where the bits start; 4/4/2 by default, brought to what each layer may get.
         first_layer: the first layer's bits; 8/8/1 by default.

@@ -18,6 +18,7 @@ from bitsearch.errors import InputError, located
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights, reparametrized
+from bitsearch.network_inputs import Inputs, shape_of, shape_text
 from bitsearch.plan import Loop, NeuronSettings
 
 NEVER_CALLED = "never called"
@@ -108,7 +109,7 @@ class NetworkGeometry(Sequence[LayerGeometry]):
 
 def trace(
     network: nn.Module,
-    example_input: Tensor,
+    example_input: Inputs,
     names: Iterable[str] | None = None,
     *,
     time_axis: bool = False,
@@ -120,7 +121,8 @@ def trace(
 
     Args:
         network: any module; its mode, weights and buffers are unchanged.
-        example_input: a batch of the network's inputs.
+        example_input: a batch of the network's inputs; several are a tuple or a dict, as
+            :func:`bitsearch.network_inputs.call_network` takes them.
         names: module paths of the layers to return; None for all that :func:`measure` returns.
         time_axis: True if the example has a time axis, ``[T, N, ...]``.
         include: globs of module paths; a layer gets bits if it, or a module around it, matches one.
@@ -217,7 +219,7 @@ def _warn(message: str, layers: list[LayerGeometry]) -> None:
 
 
 def measure(
-    network: nn.Module, example_input: Tensor, *, time_axis: bool = False, nonnegative_input: bool | None = None
+    network: nn.Module, example_input: Inputs, *, time_axis: bool = False, nonnegative_input: bool | None = None
 ) -> list[LayerGeometry]:
     """Measure every module of ``network`` that has weights or multiplies, whether it can be given bits or not.
 
@@ -249,11 +251,11 @@ def _fused(network: nn.Module) -> nn.Module:
     return network
 
 
-def _recorded(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative_input: bool | None) -> Recording:
+def _recorded(network: nn.Module, example_input: Inputs, time_axis: bool, nonnegative_input: bool | None) -> Recording:
     try:
         recording = record(network, example_input, time_axis=time_axis, nonnegative_input=nonnegative_input)
     except Exception as error:  # whatever a network's own code may raise
-        shape = tuple(example_input.shape)
+        shape = shape_text(shape_of(example_input))
         raise InputError(f"the network cannot run an input of shape {shape}: {located(error)}") from error
     shapeless = [name for name, parameter in network.named_parameters() if is_lazy(parameter)]
     if shapeless:

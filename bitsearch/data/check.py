@@ -14,6 +14,7 @@ from torch import Tensor
 from bitsearch.data import DATA_SETS, DataSet, load_data
 from bitsearch.data.splits import Splits, labels_of
 from bitsearch.errors import InputError
+from bitsearch.network_inputs import shapes_in
 
 SPLITS = ("train", "validation", "test")
 BLOCK_BYTES = 1 << 20
@@ -51,7 +52,7 @@ def check_data(name: str, options: Mapping[str, Any]) -> Findings:
         _compare_sums(data_set, Path(options["root"]).expanduser(), findings)
     try:
         splits = load_data(name, options, split_seed=0)
-        findings.shape = splits.input_shape
+        findings.shape = shapes_in(splits.input_shape)[0]
         for split in SPLITS:
             labels = labels_of(splits.split(split))
             findings.counts[split] = labels.bincount(minlength=splits.classes)

@@ -15,6 +15,7 @@ from bitsearch.data.inputs import check_input, dtype_name, is_dense
 from bitsearch.data.splits import Samples, in_memory
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
+from bitsearch.network_inputs import Inputs, InputShape, map_inputs, shape_of, shape_text
 
 _AT_ONCE = 1024
 """Samples in memory that are checked together."""
@@ -24,7 +25,7 @@ _AT_ONCE = 1024
 class Requirements:
     """What every sample of a data set is to be."""
 
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     classes: int
     """Labels are below it, and not below zero."""
     targets: Targets = CLASS
@@ -46,7 +47,7 @@ class CheckedSamples(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:  # type: ignore[override]  # or several tensors
         return self._checked(read_sample(self.samples, index, self.place), index)
 
     def __getattr__(self, name: str) -> Any:
@@ -56,16 +57,16 @@ class CheckedSamples(Dataset[tuple[Tensor, ...]]):
         value = getattr(self.samples, name)
         return self._augmented if name == "augmented" else value
 
-    def _augmented(self, index: int, seed: int) -> tuple[Tensor, Any]:
+    def _augmented(self, index: int, seed: int) -> tuple[Inputs, Any]:
         try:
             sample = self.samples.augmented(index, seed)
         except Exception as error:
             raise _unreadable(self.place, index, error) from error
         return self._checked(sample, index)
 
-    def _checked(self, sample: Any, index: int) -> tuple[Tensor, Any]:
-        check_sample(sample, f"{self.place} sample {index}", self.requirements)
-        return sample[0].detach(), sample[1]
+    def _checked(self, sample: Any, index: int) -> tuple[Inputs, Any]:
+        inputs, target = check_sample(sample, f"{self.place} sample {index}", self.requirements)
+        return map_inputs(Tensor.detach, inputs), target
 
 
 def read_sample(samples: Any, index: int, place: str) -> Any:
@@ -87,13 +88,15 @@ def _unreadable(place: str, index: int, error: Exception) -> InputError:
 
 def check_sample(
     sample: object, place: str, requirements: Requirements | None = None, targets: Targets = CLASS
-) -> None:
-    """Raise InputError, which names the ``place``, unless it is a pair (input, label) that can be trained on."""
+) -> tuple[Inputs, Any]:
+    """A pair (input, label); InputError, which names the ``place``, unless it can be trained on."""
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         size = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
-        raise InputError(f"{place} is {type(sample).__name__}{size}; a sample is a pair (input, label)")
-    inputs, label = sample
-    check_input(inputs, place)
+        raise InputError(
+            f"{place} is {type(sample).__name__}{size}; a sample is a pair (input, label), where several inputs are a "
+            "tuple or a dict"
+        )
+    inputs, label = check_input(sample[0], place), sample[1]
     targets = targets if requirements is None else requirements.targets
     if targets.kind != "class":
         tensor = targets.check(label, place, None if requirements is None else requirements.classes)
@@ -108,12 +111,15 @@ def check_sample(
             f"{place}: its label is {_described(label)}; give the class's number as an int or an int64 tensor"
         )
     if requirements is None:
-        return
-    shape, expected = list(inputs.shape), list(requirements.input_shape)
+        return inputs, label
+    shape, expected = shape_of(inputs), requirements.input_shape
     if shape != expected:
-        raise InputError(f"{place} has shape {shape}, others have {expected}; bring them to one")
+        raise InputError(
+            f"{place} has shape {shape_text(shape)}, others have {shape_text(expected)}; bring them to one"
+        )
     if targets.kind == "class" and not 0 <= int(label) < requirements.classes:
         raise InputError(f"{place}: {_wrong_label(int(label), requirements.classes)}")
+    return inputs, label
 
 
 def check_in_memory(samples: Samples, place: str, requirements: Requirements) -> None:

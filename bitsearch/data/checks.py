@@ -19,6 +19,7 @@ from bitsearch.data.checked_samples import (
 from bitsearch.data.splits import Samples, Splits, in_memory
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError
+from bitsearch.network_inputs import Inputs, normal_shape, shape_of, shape_text, shapes_in
 from bitsearch.registry import is_import_path
 
 CHECKED_SAMPLES = 32
@@ -55,7 +56,7 @@ def checked_splits(
         splits = _with_parts(factory_result, parts)
     else:
         classes = _count_classes(parts["train"], first_samples["train"], f"{label}: train", targets)
-        shape = tuple(first_samples["train"][0][0].shape)
+        shape = shape_of(first_samples["train"][0][0])
         splits = Splits(parts["train"], parts["validation"], parts.get("test"), input_shape=shape, classes=classes)
     _check_shapes(splits, first_samples, label)
     target_shape = tuple(torch.as_tensor(first_samples["train"][0][1]).shape)
@@ -75,7 +76,7 @@ def checked_splits(
             )
     if not users_own:
         return splits
-    requirements = Requirements(tuple(splits.input_shape), splits.classes, targets, target_shape)
+    requirements = Requirements(normal_shape(splits.input_shape), splits.classes, targets, target_shape)
     for part, samples in parts.items():
         place = f"{label}: {part}"
         if in_memory(samples)[0] is None:
@@ -92,7 +93,7 @@ def _with_parts(splits: Splits, parts: Mapping[str, Samples]) -> Splits:
     return replace(splits, train=parts["train"], validation=parts["validation"], test=parts.get("test"))
 
 
-def _count_classes(train: Samples, first_samples: list[tuple[Tensor, Any]], place: str, targets: Targets) -> int:
+def _count_classes(train: Samples, first_samples: list[tuple[Inputs, Any]], place: str, targets: Targets) -> int:
     """How many classes, labels or values a network has to give."""
     if targets.kind == "class":
         labels = _labels(train)
@@ -154,21 +155,20 @@ def _length(samples: Samples) -> int:
     return len(samples)  # type: ignore[arg-type]
 
 
-def _first_samples(samples: Samples, label: str, targets: Targets) -> list[tuple[Tensor, Any]]:
+def _first_samples(samples: Samples, label: str, targets: Targets) -> list[tuple[Inputs, Any]]:
     if _length(samples) == 0:
         raise InputError(f"{label} is empty; give every part at least one sample")
     pairs = []
     for index in range(min(CHECKED_SAMPLES, _length(samples))):
         sample = read_sample(samples, index, label)
-        check_sample(sample, f"{label} sample {index}", targets=targets)
-        pairs.append((sample[0], sample[1]))
+        pairs.append(check_sample(sample, f"{label} sample {index}", targets=targets))
     return pairs
 
 
-def _check_shapes(splits: Splits, first_samples: Mapping[str, list[tuple[Tensor, Any]]], label: str) -> None:
-    expected = tuple(splits.input_shape)
+def _check_shapes(splits: Splits, first_samples: Mapping[str, list[tuple[Inputs, Any]]], label: str) -> None:
+    expected = normal_shape(splits.input_shape)
     shapes = {
-        (part, index): tuple(inputs.shape)
+        (part, index): shape_of(inputs)
         for part, pairs in first_samples.items()
         for index, (inputs, _) in enumerate(pairs)
     }
@@ -177,12 +177,16 @@ def _check_shapes(splits: Splits, first_samples: Mapping[str, list[tuple[Tensor,
             continue
         if expected in shapes.values():
             raise InputError(
-                f"{label}: samples have different shapes, {list(expected)} and, {part} sample {index}, {list(shape)}; "
-                "bring them to one"
+                f"{label}: samples have different shapes, {shape_text(expected)} and, {part} sample {index}, "
+                f"{shape_text(shape)}; bring them to one"
             )
-        raise InputError(f"{label}: {part} sample {index} has shape {list(shape)}, not input_shape {list(expected)}")
-    if splits.frames is not None and expected[:1] != (splits.frames,):
-        raise InputError(f"{label}: input_shape is {list(expected)}; with frames={splits.frames}, it starts with that")
+        raise InputError(
+            f"{label}: {part} sample {index} has shape {shape_text(shape)}, not input_shape {shape_text(expected)}"
+        )
+    if splits.frames is not None and any(shape[:1] != (splits.frames,) for shape in shapes_in(expected)):
+        raise InputError(
+            f"{label}: input_shape is {shape_text(expected)}; with frames={splits.frames}, it starts with that"
+        )
 
 
 def _labels(samples: Samples) -> Tensor | None:

@@ -4,25 +4,48 @@ import torch
 from torch import Tensor
 
 from bitsearch.errors import InputError
+from bitsearch.network_inputs import Inputs, as_inputs
 
 
-def check_input(inputs: object, place: str) -> None:
-    """Raise InputError, which names the ``place``, unless a sample's or a batch's input is dense, finite float32."""
+def check_input(value: object, place: str) -> Inputs:
+    """What a sample's or a batch's input is: a tensor, or several in a tuple or a dict, dense and finite float32.
+
+    Raises:
+        InputError: which names the ``place`` and, of several, the one that is something else.
+    """
+    inputs = as_inputs(value)
+    several = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else ()
+    if several and not any(isinstance(x, Tensor) for x in several):
+        # A list of numbers, say, which is no container of inputs.
+        _check_tensor(value, place, "its input", "inputs are")
+    if not isinstance(inputs, tuple | dict):
+        _check_tensor(inputs, place, "its input", "inputs are")
+        return inputs  # type: ignore[no-any-return]  # a tensor
+    if not inputs:
+        raise InputError(f"{place}: its input is an empty {type(value).__name__}; give at least one tensor")
+    for name, x in inputs.items() if isinstance(inputs, dict) else enumerate(inputs):
+        if isinstance(inputs, dict) and not (isinstance(name, str) and name.isidentifier()):
+            raise InputError(f"{place}: its input has the key {name!r}; name inputs as the network's arguments")
+        _check_tensor(x, place, f"its input {name!r}", f"its input {name!r} is")
+    return inputs
+
+
+def _check_tensor(inputs: object, place: str, title: str, are: str) -> None:
     if not isinstance(inputs, Tensor):
         kind = f"{type(inputs).__module__}.{type(inputs).__qualname__}".removeprefix("builtins.")
         raise InputError(
-            f"{place}: its input is {kind}; give a float32 tensor, as torchvision.transforms.ToTensor() makes"
+            f"{place}: {title} is {kind}; give a float32 tensor, as torchvision.transforms.ToTensor() makes"
         )
     if not is_dense(inputs):
         kind = "nested" if inputs.is_nested else str(inputs.layout).removeprefix("torch.")
-        raise InputError(f"{place}: its input is a {kind} tensor; give a dense one, as .to_dense() makes")
+        raise InputError(f"{place}: {title} is a {kind} tensor; give a dense one, as .to_dense() makes")
     if inputs.is_meta:
-        raise InputError(f"{place}: its input is on the device meta, and has no values; give one on the CPU")
+        raise InputError(f"{place}: {title} is on the device meta, and has no values; give one on the CPU")
     if inputs.dtype != torch.float32:
         remedy = "convert them by .float()" if inputs.is_floating_point() else "divide by 255 or normalize them"
-        raise InputError(f"{place}: inputs are {dtype_name(inputs)}; they must be float32, so {remedy}")
+        raise InputError(f"{place}: {are} {dtype_name(inputs)}; they must be float32, so {remedy}")
     if not bool(inputs.isfinite().all()):
-        raise InputError(f"{place}: {_not_finite(inputs)}; mend or leave out such samples")
+        raise InputError(f"{place}: {_not_finite(inputs, title)}; mend or leave out such samples")
 
 
 def is_dense(tensor: Tensor) -> bool:
@@ -35,6 +58,6 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _not_finite(inputs: Tensor) -> str:
+def _not_finite(inputs: Tensor, title: str) -> str:
     position = (~inputs.isfinite()).nonzero()[0].tolist()
-    return f"its input is {float(inputs[tuple(position)])} at {position}"
+    return f"{title} is {float(inputs[tuple(position)])} at {position}"

@@ -10,13 +10,15 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from bitsearch.data.inputs import check_input
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
+from bitsearch.network_inputs import Inputs, InputShape, map_inputs, shape_of, shape_text, tensors_of
 
 
 class LoadedSamples(Dataset[tuple[Tensor, ...]]):
     """A part of the data, as its loader gives it: one pass over the loader is one pass over the samples.
 
     Args:
-        loader: a DataLoader, or anything else that gives the batches (inputs, labels ``[N]``) anew at every ``iter``.
+        loader: a DataLoader, or anything else that gives the batches (inputs, labels ``[N]``) anew at every ``iter``;
+            several inputs are a tuple or a dict of tensors.
         place: of the part, for messages: ``train``.
         time_axis: of the batches' inputs, 0 or 1, where they have frames; networks get them time first.
         targets: what those of the samples are to be.
@@ -39,13 +41,11 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
         self.loader, self.place, self.time_axis, self.targets = loader, place, time_axis, targets
         self.sample_axis = 1 if time_axis == 0 else 0
         self.classes: int | None = None
-        self.input_shape: tuple[int, ...] | None = None
+        self.input_shape: InputShape | None = None
         inputs, labels = next(iter(self.batches()))
         self.batch_size = len(labels)
-        shape = list(inputs.shape)
-        del shape[0 if time_axis is None else 1]
-        self.input_shape = tuple(shape)
-        self.frames = None if time_axis is None else shape[0]
+        self.input_shape = shape_of(inputs, without=0 if time_axis is None else 1)
+        self.frames = None if time_axis is None else tensors_of(inputs)[0].shape[0]
         self.samples: int | None = None
         size = _size(loader)
         if size is None:
@@ -71,7 +71,7 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
         )
         return LoadedSamples(ordered, self.place, time_axis=self.time_axis, targets=self.targets)
 
-    def batches(self, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, generator: torch.Generator | None = None) -> Iterator[tuple[Inputs, Tensor]]:
         """One pass, checked: inputs ``[N, ...]`` or ``[T, N, ...]`` and labels ``[N]``.
 
         What the loader draws from torch's global generator, or its sampler from one of its own, is seeded by
@@ -103,7 +103,7 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
                 "are equally long"
             )
 
-    def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self) -> Iterator[tuple[Inputs, Tensor]]:
         batches, index = iter(self.loader), 0
         while True:
             try:
@@ -117,12 +117,14 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
             yield self._checked(batch, f"{self.place} batch {index}")
             index += 1
 
-    def _checked(self, batch: object, place: str) -> tuple[Tensor, Tensor]:
+    def _checked(self, batch: object, place: str) -> tuple[Inputs, Tensor]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
-            raise InputError(f"{place} is {type(batch).__name__}{size}; a batch is a pair (inputs, labels)")
-        inputs, labels = batch
-        check_input(inputs, place)
+            raise InputError(
+                f"{place} is {type(batch).__name__}{size}; a batch is a pair (inputs, labels), where several inputs "
+                "are a tuple or a dict"
+            )
+        inputs, labels = check_input(batch[0], place), batch[1]
         if self.targets.kind != "class":
             labels = self.targets.check_batch(labels, place, self.classes)
         elif not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
@@ -130,22 +132,24 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
             text = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, Tensor) else kind
             raise InputError(f"{place}: its labels are {text}; give the classes' numbers as an int64 tensor [N]")
         least = 2 if self.time_axis is not None else 1
-        if inputs.dim() < least or inputs.shape[self.sample_axis] != len(labels):
+        if any(x.dim() < least or x.shape[self.sample_axis] != len(labels) for x in tensors_of(inputs)):
             raise InputError(
-                f"{place}: inputs {list(inputs.shape)} and {len(labels)} labels; the samples are to be axis "
+                f"{place}: inputs {shape_text(shape_of(inputs))} and {len(labels)} labels; the samples are to be axis "
                 f"{self.sample_axis} of the inputs"
             )
         if len(labels) == 0:
             raise InputError(f"{place} is empty; give batches of at least one sample")
-        inputs = inputs.detach()
+        inputs = map_inputs(Tensor.detach, inputs)
         if self.time_axis == 1:
-            inputs = inputs.transpose(0, 1).contiguous()
-        shape = list(inputs.shape)
-        del shape[0 if self.time_axis is None else 1]
-        if self.input_shape is not None and tuple(shape) != self.input_shape:
+            inputs = map_inputs(lambda x: x.transpose(0, 1).contiguous(), inputs)
+        shape = shape_of(inputs, without=0 if self.time_axis is None else 1)
+        if self.input_shape is not None and shape != self.input_shape:
             raise InputError(
-                f"{place} has inputs of shape {shape}, others have {list(self.input_shape)}; bring them to one"
+                f"{place} has inputs of shape {shape_text(shape)}, others have {shape_text(self.input_shape)}; bring "
+                "them to one"
             )
+        if self.time_axis is not None and len({len(x) for x in tensors_of(inputs)}) > 1:
+            raise InputError(f"{place} has inputs of shape {shape_text(shape)}; all must have the same frames")
         if self.targets.kind != "class":
             return inputs, labels
         if int(labels.min()) < 0:

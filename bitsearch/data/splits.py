@@ -16,11 +16,13 @@ from torch.utils.data import (
     SequentialSampler,
     Subset,
     TensorDataset,
+    default_collate,
 )
 
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.data.targets import absent
 from bitsearch.errors import InputError
+from bitsearch.network_inputs import Inputs, InputShape, as_inputs, map_inputs
 
 Samples = Dataset[tuple[Tensor, ...]]
 
@@ -42,8 +44,11 @@ class Splits:
     validation: Samples
     test: Samples | None
     """None where there is none: then what is reported is what plans were chosen by."""
-    input_shape: tuple[int, ...]
-    """Shape of one input, without the batch axis; that of event data starts with the time axis, ``(frames, ...)``."""
+    input_shape: InputShape
+    """Shape of one input, without the batch axis; that of event data starts with the time axis, ``(frames, ...)``.
+
+    Of several inputs, which a sample holds in a tuple or a dict, a tuple or a dict of their shapes.
+    """
     classes: int
     frames: int | None = None
     """Length of the time axis of event data; None for data without one."""
@@ -76,10 +81,11 @@ class Splits:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: len(part) for name, part in parts.items() if part is not None}  # type: ignore[arg-type]
 
-    def examples(self, count: int) -> tuple[Tensor, Tensor]:
+    def examples(self, count: int) -> tuple[Inputs, Tensor]:
         """The first training samples, at most ``count``: inputs ``[N, ...]`` or ``[T, N, ...]``, labels ``[N]``."""
         inputs, labels = next(iter(batches(self.train, count)))
-        return inputs.narrow(self.batch_axis, 0, min(count, len(labels))), labels[:count]
+        few = min(count, len(labels))
+        return map_inputs(lambda x: x.narrow(self.batch_axis, 0, few), inputs), labels[:count]
 
     def split(self, name: str) -> Samples:
         """The part called ``train``, ``validation`` or ``test``; InputError if there is no such part."""
@@ -95,8 +101,10 @@ def batches(
     generator: torch.Generator | None = None,
     *,
     share: tuple[int, int] = (0, 1),
-) -> Iterable[tuple[Tensor, Tensor]]:
+) -> Iterable[tuple[Inputs, Tensor]]:
     """Batches of (inputs ``[N, ...]``, labels ``[N]``): shuffled with ``generator``, in order without.
+
+    Several inputs of a sample, in a tuple or a dict, are several of the batch.
 
     Samples with an attribute ``frames`` (:attr:`Splits.frames`) have a time axis: their batches are time first,
     ``[T, N, ...]``, as spikingjelly's multi-step modules take them.
@@ -128,7 +136,8 @@ def batches(
     else:
         if generator is not None and hasattr(samples, "augmented"):
             samples = _Augmented(samples, generator)
-        loader = DataLoader(samples, batch_sampler=sampler, num_workers=getattr(samples, "workers", 0))
+        workers = getattr(samples, "workers", 0)
+        loader = DataLoader(samples, batch_sampler=sampler, num_workers=workers, collate_fn=_collated)
     augment = getattr(samples, "augment", None) if generator is not None else None
     has_time_axis = getattr(samples, "frames", None) is not None
     if augment is None and not has_time_axis and share == (0, 1) and not loader.num_workers:
@@ -136,7 +145,7 @@ def batches(
     share_number, share_count = share
     last_batch_size = (len(samples) - 1) % batch_size + 1  # type: ignore[arg-type]
 
-    def prepare() -> Iterator[tuple[Tensor, Tensor]]:
+    def prepare() -> Iterator[tuple[Inputs, Tensor]]:
         for index, (inputs, labels) in enumerate(_with_one_line_errors(loader), start=1):
             if augment is not None:
                 # Shares differ in size: random numbers from the shared generator would give processes other orders.
@@ -210,7 +219,13 @@ class _Augmented(Dataset[tuple[Tensor, ...]]):
         return sample
 
 
-def _with_one_line_errors(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def _collated(samples: list[Any]) -> tuple[Inputs, Tensor]:
+    """As torch makes a batch; several inputs are a tuple again."""
+    inputs, labels = default_collate(samples)
+    return as_inputs(inputs), labels
+
+
+def _with_one_line_errors(loader: Iterable[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
     try:
         yield from loader
     except InputError as error:
@@ -219,5 +234,5 @@ def _with_one_line_errors(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[t
         raise InputError(line.removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")) from error
 
 
-def _time_first(inputs: Tensor) -> Tensor:
-    return inputs.transpose(0, 1).contiguous()
+def _time_first(inputs: Inputs) -> Inputs:
+    return map_inputs(lambda x: x.transpose(0, 1).contiguous(), inputs)

@@ -14,6 +14,8 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
+from bitsearch.network_inputs import Inputs, axis_length, map_inputs, tensors_of
+
 
 @dataclass(frozen=True)
 class Input:
@@ -58,7 +60,7 @@ class Axes:
     """True if a value changes with a sample that is not its own."""
 
 
-Run = Callable[[Tensor], list[Input]]
+Run = Callable[[Inputs], list[Input]]
 """Runs the network on an example and gives every call's input, in the order of the calls; or RunFailedError."""
 
 
@@ -70,7 +72,7 @@ class RunFailedError(Exception):
         self.module, self.cause = module, cause
 
 
-def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> tuple[list[Axes], set[nn.Module]]:
+def find_axes(run: Run, example_input: Inputs, *, time_axis: bool) -> tuple[list[Axes], set[nn.Module]]:
     """(axes of every call's input, modules whose calls depend on the data).
 
     The example is ``[N, ...]`` or, with ``time_axis``, ``[T, N, ...]``.
@@ -79,22 +81,23 @@ def find_axes(run: Run, example_input: Tensor, *, time_axis: bool) -> tuple[list
     The network runs three times, four with a time axis. A run that fails on an input of another size tells nothing;
     what it would have told is then taken from the sizes, and a warning says so.
     """
-    example_input = _varied(example_input)
+    example_input = map_inputs(_varied, example_input)
     try:
         inputs = run(example_input)
     except RunFailedError as failure:
         raise failure.cause from None
     time_axis = time_axis or _is_sequence(run, example_input, inputs)
     batch_axis = 1 if time_axis else 0
-    batch = example_input.shape[batch_axis]
+    batch = axis_length(example_input, batch_axis)
     # Which samples they are is of no matter for the sizes; others may show what depends on the data.
-    fewer = _attempt(run, *_resized(_mirrored(example_input), batch_axis, "sample"))
-    shorter = _attempt(run, *_resized(example_input, 0, "frame")) if time_axis and len(example_input) > 1 else None
+    length = axis_length(example_input, 0)
+    fewer = _attempt(run, *_resized(map_inputs(_mirrored, example_input), batch_axis, "sample"))
+    shorter = _attempt(run, *_resized(example_input, 0, "frame")) if time_axis and length > 1 else None
     changed = _attempt(run, _with_changed_sample(example_input, batch_axis), "another first sample")
     sequences = {call.shape[:2] for call in inputs if call.multi_step and len(call.shape) > 1}
     if time_axis:
-        sequences.add((example_input.shape[0], batch))
-    frames = example_input.shape[0] if time_axis else None
+        sequences.add((length, batch))
+    frames = length if time_axis else None
     find, find_without = _Finder(batch, frames, sequences), _Finder(batch, frames, set())
     before: dict[nn.Module | None, Input] = {}
     axes = []
@@ -138,20 +141,25 @@ def _varied(x: Tensor) -> Tensor:
     return x + torch.arange(x.numel(), dtype=x.dtype, device=x.device).sin().reshape(x.shape)
 
 
-def _is_sequence(run: Run, example_input: Tensor, inputs: list[Input]) -> bool:
+def _is_sequence(run: Run, example_input: Inputs, inputs: list[Input]) -> bool:
     """True if the first module that works on sequences takes the example for one: its second axis holds the samples."""
     first = next((call for call in inputs if call.multi_step), None)
-    steps, samples = (*example_input.shape, 0, 0)[:2]
-    if first is None or len(first.shape) != example_input.dim() or first.shape[:2] != (steps, samples):
+    tensors = tensors_of(example_input)
+    steps, samples = (*tensors[0].shape, 0, 0)[:2]
+    axes = {x.dim() for x in tensors if x.shape[:2] == (steps, samples)}
+    if first is None or len(first.shape) not in axes or first.shape[:2] != (steps, samples):
         return False
-    if _equal(first.numbers, Input.of(None, example_input, multi_step=False).numbers):
+    if any(_equal(first.numbers, Input.of(None, x, multi_step=False).numbers) for x in tensors):
         return True
+    if len({x.shape[1:2] for x in tensors}) > 1:
+        # They have no second axis in common that could hold the samples.
+        return False
     fewer = _silently(run, _resized(example_input, 1, "sample")[0]) if samples > 1 else None
     first = next((call for call in fewer or () if call.multi_step), None)
     return first is not None and first.shape[:2] == (steps, samples - 1)
 
 
-def _attempt(run: Run, example_input: Tensor, difference: str) -> list[Input] | None:
+def _attempt(run: Run, example_input: Inputs, difference: str) -> list[Input] | None:
     try:
         return run(example_input)
     except RunFailedError as failure:  # a network may insist on a size
@@ -165,7 +173,7 @@ def _attempt(run: Run, example_input: Tensor, difference: str) -> list[Input] | 
         return None
 
 
-def _silently(run: Run, example_input: Tensor) -> list[Input] | None:
+def _silently(run: Run, example_input: Inputs) -> list[Input] | None:
     """A run on what may be a wrong guess."""
     try:
         return run(example_input)
@@ -173,19 +181,23 @@ def _silently(run: Run, example_input: Tensor) -> list[Input] | None:
         return None
 
 
-def _resized(x: Tensor, axis: int, content: str) -> tuple[Tensor, str]:
+def _resized(inputs: Inputs, axis: int, content: str) -> tuple[Inputs, str]:
     """(one less along the axis, or one more of a single one; what that is, in words)."""
-    size = x.shape[axis]
+    size = axis_length(inputs, axis)
     if size > 1:
-        return x.narrow(axis, 0, size - 1), f"one {content} less"
-    return torch.cat([x, x], axis), f"one {content} more"
+        return map_inputs(lambda x: x.narrow(axis, 0, size - 1), inputs), f"one {content} less"
+    return map_inputs(lambda x: torch.cat([x, x], axis), inputs), f"one {content} more"
 
 
-def _with_changed_sample(x: Tensor, axis: int) -> Tensor:
+def _with_changed_sample(inputs: Inputs, axis: int) -> Inputs:
     """The example with its first sample mirrored."""
-    changed = x.clone()
-    changed.select(axis, 0).copy_(_mirrored(x).select(axis, 0))
-    return changed
+
+    def change(x: Tensor) -> Tensor:
+        changed = x.clone()
+        changed.select(axis, 0).copy_(_mirrored(x).select(axis, 0))
+        return changed
+
+    return map_inputs(change, inputs)
 
 
 def _mirrored(x: Tensor) -> Tensor:

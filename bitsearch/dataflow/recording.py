@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bitsearch.dataflow.axes import Axes, Input, RunFailedError, find_axes
@@ -21,6 +21,7 @@ from bitsearch.dataflow.rules import UNKNOWN, Origin
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import is_multi_step, is_neuron, is_spiking, reset_states, states
+from bitsearch.network_inputs import Inputs, axis_length, call_network, map_inputs, shape_of, tensors_of
 
 SAMPLES = 3
 """Most samples of an example that are run."""
@@ -76,7 +77,7 @@ class Recording:
 
 
 def record(
-    network: nn.Module, example_input: Tensor, *, time_axis: bool = False, nonnegative_input: bool | None = None
+    network: nn.Module, example_input: Inputs, *, time_axis: bool = False, nonnegative_input: bool | None = None
 ) -> Recording:
     """Run ``example_input`` through ``network``, in evaluation mode and without gradients.
 
@@ -90,15 +91,16 @@ def record(
         nonnegative_input: True if no input is ever below zero; by default, if the example is nowhere.
     """
     if nonnegative_input is None:
-        nonnegative_input = bool((example_input >= 0).all())
+        nonnegative_input = all(bool((x >= 0).all()) for x in tensors_of(example_input))
     few = example_input
     if time_axis or not any(is_multi_step(module) for module in network.modules()):
         # Which axes there are shows on a few samples.
-        few = example_input.narrow(int(time_axis), 0, min(SAMPLES, example_input.shape[int(time_axis)]))
+        axis, count = int(time_axis), min(SAMPLES, axis_length(example_input, int(time_axis)))
+        few = map_inputs(lambda x: x.narrow(axis, 0, count), example_input)
     try:
         return _run(network, few, time_axis, nonnegative_input)
     except Exception:
-        if few.shape == example_input.shape:
+        if shape_of(few) == shape_of(example_input):
             raise
         # A network may insist on the size of its batch.
         return _run(network, example_input, time_axis, nonnegative_input)
@@ -106,18 +108,18 @@ def record(
         reset_states(network)
 
 
-def _run(network: nn.Module, example_input: Tensor, time_axis: bool, nonnegative_input: bool) -> Recording:
+def _run(network: nn.Module, example_input: Inputs, time_axis: bool, nonnegative_input: bool) -> Recording:
     # The same numbers for an encoder that draws some, in every run.
     with torch.no_grad(), eval_mode(network), products_in_sight(), torch.random.fork_rng(devices=[]):
         axes, data_dependent = find_axes(lambda x: _inputs(network, x), example_input, time_axis=time_axis)
         torch.manual_seed(0)
         recording = _record(network, example_input, axes, Origin(other=True, nonnegative=nonnegative_input))
-    recording.frames = example_input.shape[0] if time_axis else None
+    recording.frames = axis_length(example_input, 0) if time_axis else None
     recording.data_dependent = data_dependent
     return recording
 
 
-def _inputs(network: nn.Module, example_input: Tensor) -> list[Input]:
+def _inputs(network: nn.Module, example_input: Inputs) -> list[Input]:
     """Every call's input in the order of the calls, and what the network returns at the end."""
     inputs: list[Input] = []
     running: list[str] = []
@@ -137,7 +139,7 @@ def _inputs(network: nn.Module, example_input: Tensor) -> list[Input]:
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after).remove)
         try:
-            result = first_tensor(network(example_input))
+            result = first_tensor(call_network(network, example_input))
         except Exception as error:  # whatever a network's own code may raise
             raise RunFailedError(running[-1] if running else "", error) from error
     return [*inputs, Input.of(None, result, multi_step=False)]
@@ -156,7 +158,7 @@ class _Running:
     """Multiply-accumulates that the calls inside it account for."""
 
 
-def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin: Origin) -> Recording:
+def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin: Origin) -> Recording:
     tracker, counter, membranes = OriginTracker(), flop_counter(), MembraneWatch()
     outputs = BinaryWatch(network)
     # What would be known of an input with the other sign.
@@ -224,7 +226,7 @@ def _record(network: nn.Module, example_input: Tensor, axes: list[Axes], origin:
         tracker.mark(example_input, origin)
         opposite.mark(example_input, replace(origin, nonnegative=not origin.nonnegative))
         with counter, opposite, tracker:
-            tracker.read(None, "output", network(example_input))
+            tracker.read(None, "output", call_network(network, example_input))
     recording.binary = outputs.modules()
     return recording
 

@@ -21,13 +21,14 @@ from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.weights import weights_checksum
+from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.plan import BitPlan
 
 
 @torch.no_grad()
 def pack(
     network: nn.Module,
-    example_input: Tensor,
+    example_input: Inputs,
     path: str | os.PathLike[str],
     plan: BitPlan | None = None,
     splits: Splits | None = None,
@@ -55,6 +56,7 @@ def pack(
     >>> size == bitsearch.BitPlan.load("run/plan.json").costs["weight_memory"]
     True
     """
+    example_input = single_input(example_input, "a packed file")
     lowered = lower(network, example_input)
     tensors: dict[str, Tensor] = {}
     for name, layer in lowered.program.layers.items():

@@ -21,6 +21,7 @@ from bitsearch.frameworks.neurons import is_multi_step
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.weights import weights_checksum
+from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.train.predict import over_steps, predict
@@ -86,7 +87,7 @@ class Verification:
 def verify(
     packed: PackedNetwork,
     network: nn.Module,
-    example_input: Tensor,
+    example_input: Inputs,
     samples: Samples,
     batch_size: int = 64,
     task: LearningTask = CLASSIFICATION,
@@ -109,7 +110,7 @@ def verify(
     >>> bitsearch.verify(bitsearch.read("network.packed"), network, task.examples, task.splits.validation).equal
     True
     """
-    lowered = lower(network, example_input)
+    lowered = lower(network, single_input(example_input, "a packed file"))
     _check_same_network(packed, lowered.program.layers)
     weights = weights_checksum(network)
     if packed.source.weights not in (None, weights):
@@ -126,7 +127,8 @@ def verify(
     outputs_of_file: list[Tensor] = []
     outputs_in_float: list[Tensor] = []
     targets: list[Tensor] = []
-    for inputs, labels in batches(samples, batch_size):
+    for batch, labels in batches(samples, batch_size):
+        inputs = single_input(batch, "a packed file")
         file_spikes: Spikes = {}
         network_spikes: Spikes = {}
 

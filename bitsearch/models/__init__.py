@@ -12,6 +12,7 @@ from bitsearch.models.shd_mlp import shd_mlp
 from bitsearch.models.spikformer import spikformer_cifar
 from bitsearch.models.spiking_zoo import resnet18, resnet34, sew_resnet18, sew_resnet34, spiking_vgg11
 from bitsearch.models.vggsnn import vggsnn
+from bitsearch.network_inputs import InputShape
 from bitsearch.registry import call, find_factory
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -31,13 +32,14 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_network(name: str, options: Mapping[str, Any], *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def make_network(name: str, options: Mapping[str, Any], *, input_shape: InputShape, classes: int) -> nn.Module:
     """A float network with fresh weights, from torch's global random generator.
 
     Args:
         name: a key of :data:`NETWORKS`, or ``package.module:name`` of a function or module class.
         options: keywords that it has to take.
-        input_shape: of one input; it gets this where it takes a keyword of that name, as it does ``classes``.
+        input_shape: of one input, or of each of several; it gets this where it takes a keyword of that name, as it does
+            ``classes``.
         classes: of the data.
 
     Raises:

@@ -6,6 +6,7 @@ from spikingjelly.activation_based import functional, layer
 from torch import nn
 
 from bitsearch.errors import InputError
+from bitsearch.network_inputs import InputShape, normal_shape, shapes_in
 
 IMAGE = ("C", "H", "W")
 """Batches are ``[N, C, H, W]``."""
@@ -15,17 +16,17 @@ FEATURES = ("T", "features")
 """Event data without a plane; batches are ``[T, N, features]``."""
 
 
-def check_input_shape(
-    network: str, input_shape: tuple[int, ...], *layouts: tuple[str, ...], least_side: int = 1
-) -> None:
+def check_input_shape(network: str, input_shape: InputShape, *layouts: tuple[str, ...], least_side: int = 1) -> None:
     """Raise InputError unless ``input_shape`` has the axes of one of ``layouts``, H and W at least ``least_side``."""
-    axes = next((axes for axes in layouts if len(axes) == len(input_shape)), ())
+    shapes, given = shapes_in(input_shape), normal_shape(input_shape)
+    input_shape = shapes[0]
+    axes = next((axes for axes in layouts if len(shapes) == 1 and len(axes) == len(input_shape)), ())
     least_sizes = {"H": least_side, "W": least_side}
     if not axes or any(size < least_sizes.get(axis, 1) for axis, size in zip(axes, input_shape, strict=True)):
         forms = " or ".join(f"({', '.join(axes)})" for axes in layouts)
         sides = f", H and W at least {least_side}" if least_side > 1 else ""
         raise InputError(
-            f"network {network!r} takes inputs of shape {forms}{sides}; given: {tuple(input_shape)}; "
+            f"network {network!r} takes inputs of shape {forms}{sides}; given: {given}; "
             "choose data that have it, or another network"
         )
 

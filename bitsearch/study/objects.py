@@ -19,6 +19,7 @@ from bitsearch.data.targets import Targets
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
 from bitsearch.layers.weights import weights_checksum
+from bitsearch.network_inputs import shape_text
 from bitsearch.registry import OBJECT
 from bitsearch.space import SearchSpace
 from bitsearch.task_settings import TaskSettings
@@ -189,6 +190,6 @@ def _check_alike(parts: list[LoadedSamples]) -> None:
     for part in parts[1:]:
         if part.input_shape != first.input_shape:
             raise InputError(
-                f"{part.place} has inputs of shape {list(part.input_shape or ())}, {first.place} of "
-                f"{list(first.input_shape or ())}; bring them to one"
+                f"{part.place} has inputs of shape {shape_text(part.input_shape or ())}, {first.place} of "
+                f"{shape_text(first.input_shape or ())}; bring them to one"
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from bitsearch.data import batches
@@ -14,6 +14,7 @@ from bitsearch.deploy.pack import pack
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
+from bitsearch.network_inputs import Inputs, as_inputs, axis_length, shape_of, shape_text
 from bitsearch.plan import BitPlan
 from bitsearch.registry import OBJECT
 from bitsearch.runs.confirmed import Confirmed, confirmed
@@ -47,7 +48,7 @@ class SearchResult:
     folder: RunFolder
     float_network: nn.Module | None = field(default=None, repr=False)
     """The network before it got bits, of a search whose network was an object."""
-    examples: Tensor | None = field(default=None, repr=False)
+    examples: Inputs | None = field(default=None, repr=False)
     """A few training inputs, as a network gets them."""
 
     @property
@@ -154,7 +155,7 @@ class SearchResult:
 
         return summary_html(self.folder)
 
-    def _rebuilt(self, trial: int | None, trust: bool) -> tuple[nn.Module, Tensor | None, BitPlan]:
+    def _rebuilt(self, trial: int | None, trust: bool) -> tuple[nn.Module, Inputs | None, BitPlan]:
         plan = self.best if trial is None else self.folder.plan(trial)
         number = plan.provenance.trial
         assert number is not None
@@ -171,19 +172,19 @@ class SearchResult:
         return network.eval(), task.examples, plan
 
 
-def _like(examples: Tensor, samples: Any) -> Any:
+def _like(examples: Inputs, samples: Any) -> Any:
     """A data set whose batches are as the examples, ``[N, ...]`` or ``[T, N, ...]``; InputError if they cannot be."""
-    shape = tuple(samples[0][0].shape)
-    frames = getattr(samples, "frames", None)
-    if frames is None and shape == tuple(examples.shape[1:]):
+    shape = shape_of(as_inputs(samples[0][0]))
+    static, framed = shape_of(examples, without=0), shape_of(examples, without=1)
+    if getattr(samples, "frames", None) is None and shape == static:
         return samples
-    if shape == (*examples.shape[:1], *examples.shape[2:]):
-        framed: Any = Subset(samples, range(len(samples)))
-        framed.frames = examples.shape[0]
-        return framed
+    if shape == framed:
+        with_frames: Any = Subset(samples, range(len(samples)))
+        with_frames.frames = axis_length(examples, 0)
+        return with_frames
     raise InputError(
-        f"samples have inputs of shape {list(shape)}; those of the search are {list(examples.shape[1:])}, or "
-        f"{[*examples.shape[:1], *examples.shape[2:]]} where the first axis of a batch is time"
+        f"samples have inputs of shape {shape_text(shape)}; those of the search are {shape_text(static)}, or "
+        f"{shape_text(framed)} where the first axis of a batch is time"
     )
 
 

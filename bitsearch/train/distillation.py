@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bitsearch.data.targets import counted_rows
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
+from bitsearch.network_inputs import Inputs
 from bitsearch.quant.uniform import working_precision
 from bitsearch.train.loop import Callback
 from bitsearch.train.predict import predict
@@ -32,7 +33,7 @@ class DistillationLoss(Callback):
     def __init__(self, teacher: nn.Module, settings: Distillation, task: LearningTask = CLASSIFICATION) -> None:
         self.teacher, self.settings, self.task = copy.deepcopy(teacher), settings, task
 
-    def part_loss(self, loss: Tensor, inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+    def part_loss(self, loss: Tensor, inputs: Inputs, outputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of a part of a batch; a sample that only fills a process's share counts in neither term."""
         with torch.no_grad(), eval_mode(self.teacher):
             expected = working_precision(predict(self.teacher, inputs, self.task.form))

@@ -16,6 +16,7 @@ from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import ArrivalObserver, Observer, QuantizedLayer
+from bitsearch.network_inputs import Inputs, moved
 from bitsearch.train.predict import over_steps, predict, run
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 from bitsearch.train.tasks.scores import OwnScore, TopAccuracy, finite
@@ -78,7 +79,7 @@ def _pairs(
     """(outputs, targets) of all batches, on the CPU."""
     device = next(network.parameters()).device
     for inputs, targets in batches(samples, batch_size, share=share):
-        outputs = over_steps(predict(network, inputs.to(device), task.form), task.form).float().cpu()
+        outputs = over_steps(predict(network, moved(inputs, device), task.form), task.form).float().cpu()
         if len(outputs) != len(targets):
             # They would be repeated to fit.
             rows = f"{len(outputs)} rows of {task.form.words}"
@@ -111,7 +112,7 @@ def evaluate_with_activity(
 
 
 @torch.no_grad()
-def measure_activity(network: QuantizedNetwork, *parts: Tensor, shared: bool = False) -> SpikeStatistics:
+def measure_activity(network: QuantizedNetwork, *parts: Inputs, shared: bool = False) -> SpikeStatistics:
     """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``, or on its parts; modes stay as they were.
 
     ``shared``: the parts are this process's share of a batch, and all get the whole batch's counts.

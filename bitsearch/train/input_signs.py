@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.distributed import all_reduce_max
+from bitsearch.network_inputs import Inputs, tensors_of
 from bitsearch.train.loop import Callback
 
 
@@ -24,10 +25,10 @@ class InputSigns(Callback):
         """Go on from there."""
         self.least = state["least"]
 
-    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
+    def before_batch(self, *parts: Inputs, targets: Sequence[Tensor] = ()) -> None:
         """Look at the batch."""
-        for part in parts:
-            least = part.amin()
+        for x in (x for part in parts for x in tensors_of(part)):
+            least = x.amin()
             self.least = least if self.least is None else torch.minimum(self.least.to(least.device), least)
 
     def signed(self) -> bool:

@@ -18,6 +18,7 @@ from bitsearch.errors import DivergedError
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.neurons.silent import warn_of_silent
+from bitsearch.network_inputs import Inputs, moved
 from bitsearch.quant.membrane_gradient import gradients_through_time
 from bitsearch.quant.uniform import working_precision
 from bitsearch.train.early_stopping import EarlyStopping
@@ -50,16 +51,17 @@ class Callback:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
 
-    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
+    def before_batch(self, *parts: Inputs, targets: Sequence[Tensor] = ()) -> None:
         """Before a batch is trained on: its inputs, in several parts if all are too many at once.
 
-        They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis; ``targets`` are those of every part.
+        They are ``[N, ...]``, or ``[T, N, ...]`` with a time axis, each a tensor or several; ``targets`` are those of
+        every part.
         """
 
     def after_forward(self, outputs: Tensor) -> None:
         """Between the batch's forward pass, which gave ``outputs`` (``[N, ...]``), and its backward pass."""
 
-    def part_loss(self, loss: Tensor, inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+    def part_loss(self, loss: Tensor, inputs: Inputs, outputs: Tensor, labels: Tensor) -> Tensor:
         """What is minimized on a part of a batch, summed over its samples, where it is not the task's ``loss``."""
         return loss
 
@@ -150,7 +152,7 @@ def train(
             for inputs, labels in batches(splits.train, training.batch_size, generator, share=share):
                 batch = len(labels) if share == (0, 1) else min(remaining, training.batch_size)
                 remaining -= batch
-                inputs, labels = mixup.mix(inputs.to(device), labels.to(device))
+                inputs, labels = mixup.mix(moved(inputs, device), labels.to(device))
                 loss = None
                 while loss is None:
                     parts = micro.parts(inputs, labels, batch)
@@ -213,11 +215,11 @@ class _BatchLoss(nn.Module):
         super().__init__()
         self.network, self.task, self.callbacks, self.mixup = network, task, callbacks, mixup
 
-    def forward(self, inputs: Tensor, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Inputs, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
         """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
         outputs = predict(self.network, inputs, self.task.form)
         # Half precision is for the network.
-        with torch.autocast(inputs.device.type, enabled=False):
+        with torch.autocast(labels.device.type, enabled=False):
             for callback in self.callbacks:
                 callback.after_forward(outputs)
             task_loss = self.mixup.loss(self.task.loss.summed, working_precision(outputs), labels)

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from bitsearch.errors import InputError
+from bitsearch.network_inputs import Inputs, split_inputs
 
-Part = tuple[Tensor, Tensor]
+Part = tuple[Inputs, Tensor]
 """(inputs, labels) of a few samples of a batch."""
 
 
@@ -32,7 +33,7 @@ class MicroBatches:
         """Go on with that size."""
         self.size = state["size"]
 
-    def parts(self, inputs: Tensor, labels: Tensor, batch: int) -> list[Part]:
+    def parts(self, inputs: Inputs, labels: Tensor, batch: int) -> list[Part]:
         """The share's parts, equal but for one sample; as many in every process.
 
         Args:
@@ -45,7 +46,7 @@ class MicroBatches:
         count = min(-(-largest // (self.size or largest)), max(1, smallest))
         if count == 1:
             return [(inputs, labels)]
-        cut = inputs.tensor_split(count, self.batch_axis), labels.tensor_split(count)
+        cut = split_inputs(inputs, count, self.batch_axis), labels.tensor_split(count)
         return list(zip(*cut, strict=True))
 
     def halve(self, parts: Sequence[Part]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bitsearch.network_inputs import Inputs, map_inputs
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and labels, a scalar."""
 
@@ -24,14 +26,17 @@ class Mixup:
         self.alpha, self.batch_axis = alpha, batch_axis
         self.share = 1.0
 
-    def mix(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(self, inputs: Inputs, labels: Tensor) -> tuple[Inputs, Tensor]:
         """A batch's inputs, mixed, and both labels of every sample ``[N, 2, ...]``."""
         if self.alpha is None:
             return inputs, labels
         self.share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
         partners = torch.randperm(len(labels)).to(labels.device)
-        mixed = torch.lerp(inputs.index_select(self.batch_axis, partners), inputs, self.share)
-        return mixed, torch.stack([labels, labels[partners]], dim=1)
+
+        def mixed(x: Tensor) -> Tensor:
+            return torch.lerp(x.index_select(self.batch_axis, partners), x, self.share)
+
+        return map_inputs(mixed, inputs), torch.stack([labels, labels[partners]], dim=1)
 
     def first(self, labels: Tensor) -> Tensor:
         """The label of every sample that is not its partner's."""

@@ -9,6 +9,7 @@ from bitsearch.data import Splits
 from bitsearch.data.inputs import dtype_name
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.neurons import reset_states
+from bitsearch.network_inputs import Inputs, call_network, shape_of, shape_text
 from bitsearch.task_settings import TaskSettings
 from bitsearch.train.predict import LOGITS, OutputForm, over_steps
 from bitsearch.train.tasks import LearningTask, make_learning_task
@@ -39,7 +40,7 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
             output = _run(network, inputs, training)
         except (Exception, SystemExit) as error:
             mode = " in training mode" if training else ""
-            shape = list(inputs.shape)
+            shape = shape_text(shape_of(inputs))
             raise InputError(f"{label} cannot run inputs of shape {shape}{mode}: {_cause(network, error)}") from error
         outputs = task.form.read(output, label)
         task.check(over_steps(outputs, task.form), outputs, labels, label)
@@ -47,22 +48,22 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
             _check_gradient(network, task, outputs, labels, label)
 
 
-def output_count(network: nn.Module, inputs: Tensor, name: str, form: OutputForm = LOGITS) -> int:
+def output_count(network: nn.Module, inputs: Inputs, name: str, form: OutputForm = LOGITS) -> int:
     """How many logits, or values, a network gives (a position); InputError, which names it, if it gives none."""
     label = f"network {name!r}"
     try:
         output = _run(network, inputs, training=False)
     except (Exception, SystemExit) as error:
-        shape = list(inputs.shape)
+        shape = shape_text(shape_of(inputs))
         raise InputError(f"{label} cannot run inputs of shape {shape}: {_cause(network, error)}") from error
     return form.read(output, label).shape[2 if form.every_step else 1]
 
 
-def _run(network: nn.Module, inputs: Tensor, training: bool) -> object:
+def _run(network: nn.Module, inputs: Inputs, training: bool) -> object:
     network = copy.deepcopy(network)
     reset_states(network)
     with torch.set_grad_enabled(training):
-        return network.train(training)(inputs)
+        return call_network(network.train(training), inputs)
 
 
 def _cause(network: nn.Module, error: BaseException) -> str:

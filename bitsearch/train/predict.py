@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bitsearch.data.inputs import is_dense
 from bitsearch.errors import InputError, suggestion
 from bitsearch.frameworks.neurons import reset_states
+from bitsearch.network_inputs import Inputs, call_network
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class OutputForm:
 LOGITS = OutputForm()
 
 
-def predict(network: nn.Module, inputs: Tensor, form: OutputForm = LOGITS) -> Tensor:
+def predict(network: nn.Module, inputs: Inputs, form: OutputForm = LOGITS) -> Tensor:
     """Outputs ``[N, ...]``, by default logits, for a batch ``[N, ...]``, or ``[T, N, ...]`` with a time axis.
 
     States of spiking neurons are reset before.
@@ -79,10 +80,10 @@ def predict(network: nn.Module, inputs: Tensor, form: OutputForm = LOGITS) -> Te
     return form.read(run(network, inputs), "the network")
 
 
-def run(network: nn.Module, inputs: Tensor) -> object:
+def run(network: nn.Module, inputs: Inputs) -> object:
     """What the network returns for a batch, whatever it is; states of spiking neurons are reset before."""
     reset_states(network)
-    return network(inputs)
+    return call_network(network, inputs)
 
 
 def over_steps(outputs: Tensor, form: OutputForm) -> Tensor:

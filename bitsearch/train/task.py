@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
@@ -20,6 +20,7 @@ from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
 from bitsearch.models import make_network
 from bitsearch.models.trained_weights import load_trained_weights
+from bitsearch.network_inputs import Inputs
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.registry import find_factory
 from bitsearch.space import SearchSpace
@@ -41,7 +42,7 @@ class Task:
     model: CostModel
     rules: AllowedBits
     device: torch.device
-    examples: Tensor
+    examples: Inputs
     """A few training inputs, ``[N, ...]`` or ``[T, N, ...]``, to trace networks with."""
     signed_input: bool | None
     """Whether inputs may be below zero, as declared or as all training samples are; None where the examples alone tell,

@@ -388,7 +388,7 @@ def test_budgets_that_cannot_be_are_refused_in_one_line(network, batch, method, 
 def test_what_cannot_be_quantized_is_refused_in_one_line(network, batch):
     for given, example, said in (
         (nn.Sequential(nn.Flatten(), nn.ReLU()), batch[0][:4], "no convolution or linear layer"),
-        (network, torch.randn(4, 3, 8, 8), "cannot run an input of shape (4, 3, 8, 8)"),
+        (network, torch.randn(4, 3, 8, 8), "cannot run an input of shape [4, 3, 8, 8]"),
     ):
         with pytest.raises(InputError) as caught:
             quantize(given, example)

@@ -184,7 +184,7 @@ def test_mode_and_hooks_are_put_back_after_a_failure():
 
 
 def test_an_input_that_does_not_fit_names_its_shape():
-    with pytest.raises(InputError, match=r"cannot run an input of shape \(1, 3\)"):
+    with pytest.raises(InputError, match=r"cannot run an input of shape \[1, 3\]"):
         geometry(nn.Linear(4, 4), 1, 3)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.cost import SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.network_inputs import Inputs
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import Callback
 
@@ -52,7 +53,7 @@ class SpikeCounter(Callback):
     def __init__(self, network: QuantizedNetwork, every: int) -> None:
         self.network, self.every, self.batch = network, every, 0
 
-    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
+    def before_batch(self, *parts: Inputs, targets: Sequence[Tensor] = ()) -> None:
         """Count on this batch, every few batches."""
         if self.batch % self.every == 0:
             self.network.activity = measure_activity(self.network, *parts, shared=True)

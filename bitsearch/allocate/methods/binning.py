@@ -5,6 +5,7 @@ import torch
 from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.allocate.signals.binning import BinningLoss, bins_frames
 from bitsearch.data import batches
+from bitsearch.network_inputs import moved
 from bitsearch.plan import UniformBits
 
 
@@ -26,5 +27,5 @@ def binning_loss(problem: AllocationProblem) -> BinningLoss | None:
         return None
     order = torch.Generator().manual_seed(problem.seed)
     inputs, _ = next(iter(batches(splits.train, problem.session.settings.at_once, order)))
-    inputs = inputs.to(next(problem.network.parameters()).device)
+    inputs = moved(inputs, next(problem.network.parameters()).device)
     return BinningLoss(quantized, inputs, problem.session.task)

@@ -11,6 +11,7 @@ from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.allocate.methods.finish import project_and_fine_tune
 from bitsearch.allocate.methods.search_phase import search_parts
 from bitsearch.allocate.methods.search_start import search_start
+from bitsearch.network_inputs import called_with
 
 
 class OwnTraining:
@@ -42,8 +43,8 @@ class OwnTraining:
         self._meters, self._pull, self._signal = search_parts(self.network, problem, steps)
         self._measuring, self._measured = False, False
         self._hooks = [
-            self.network.register_forward_pre_hook(self._before),
-            self.network.register_forward_hook(self._after),
+            self.network.register_forward_pre_hook(self._before, with_kwargs=True),
+            self.network.register_forward_hook(self._after, with_kwargs=True),
         ]
 
     def penalty(self) -> Tensor:
@@ -67,19 +68,21 @@ class OwnTraining:
             corrections=0,
         )
 
-    def _before(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _before(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # What measures passes its own batches through the network.
-        if self._measuring or not network.training or not torch.is_grad_enabled() or not inputs:
+        inputs = called_with(args, kwargs)
+        if self._measuring or not network.training or not torch.is_grad_enabled() or inputs is None:
             return
         self._measuring = True
         try:
             for part in (*self._meters, self._signal):
-                part.before_batch(inputs[0])
+                part.before_batch(inputs)
         finally:
             self._measuring = False
 
-    def _after(self, network: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if self._measuring or not network.training or not torch.is_grad_enabled() or not inputs:
+    def _after(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        measured = called_with(args, kwargs) is not None
+        if self._measuring or not network.training or not torch.is_grad_enabled() or not measured:
             return
         # Which labels the user has is not known here: all samples count alike.
         self._signal.after_forward(self.problem.session.task.form.read(output, "the network"))

@@ -24,6 +24,7 @@ from bitsearch.data import batches
 from bitsearch.distributed import all_reduce_sum, rank, world_size
 from bitsearch.layers.batch_norm import shared_batch_norm
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.network_inputs import moved
 from bitsearch.train.micro_batch import MicroBatches
 from bitsearch.train.state import seed_epoch
 
@@ -59,7 +60,7 @@ def score(problem: AllocationProblem) -> FisherLossModel:
     with shared_batch_norm(quantized):
         for inputs, labels in islice(probes, PROBES):
             batch = len(labels) if world_size() == 1 else min(remaining, training.batch_size)
-            parts = micro.parts(inputs.to(device), labels.to(device), batch)
+            parts = micro.parts(moved(inputs, device), labels.to(device), batch)
             remaining -= training.batch_size
             curvature.probe(*(part for part, _ in parts), targets=[targets for _, targets in parts])
             for part, part_labels in parts if settings.sensitivity.metric == "hessian" else ():

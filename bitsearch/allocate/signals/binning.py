@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.network_inputs import Inputs
 from bitsearch.plan import LayerPlan
 from bitsearch.train.predict import predict
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
@@ -32,7 +33,7 @@ class BinningLoss:
         task: whose loss is meant.
     """
 
-    def __init__(self, network: QuantizedNetwork, inputs: Tensor, task: LearningTask = CLASSIFICATION) -> None:
+    def __init__(self, network: QuantizedNetwork, inputs: Inputs, task: LearningTask = CLASSIFICATION) -> None:
         self.network, self.inputs, self.task = network.eval(), inputs, task
         for module in network.modules():
             module.training = isinstance(module, _BatchNorm)

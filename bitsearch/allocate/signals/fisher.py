@@ -19,6 +19,7 @@ from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import all_gather, all_reduce_sum, rank, world_size
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import Observer
+from bitsearch.network_inputs import Inputs, axis_length, tensors_of
 from bitsearch.quant.frames import step_indices
 from bitsearch.train.predict import predict
 from bitsearch.train.state import to_device
@@ -109,15 +110,15 @@ class Fisher(Generic[_Layer]):
                 **{key: to_device(value, device) for key, value in fields.items()}
             )
 
-    def probe(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
+    def probe(self, *parts: Inputs, targets: Sequence[Tensor] = ()) -> None:
         """A forward/backward pass on a batch with random slopes; updates every layer's Fisher.
 
         ``parts`` are the batch's inputs (``[N, ...]`` or ``[T, N, ...]``), or parts of them that are passed through the
         network one by one, and ``targets`` theirs, where they are known. Of several processes each passes its share,
         and all get the whole batch's Fisher.
         """
-        share = sum(part.shape[self.batch_axis] for part in parts)
-        batch = int(all_reduce_sum(torch.tensor(share, device=parts[0].device)))
+        share = sum(axis_length(part, self.batch_axis) for part in parts)
+        batch = int(all_reduce_sum(torch.tensor(share, device=tensors_of(parts[0])[0].device)))
         noise: Tensor | None = None
         calls: dict[tuple[str, int], _Call] = {}
         for index, part in enumerate(parts):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_neuron
+from bitsearch.network_inputs import Inputs
 from bitsearch.train.predict import predict
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 
@@ -28,7 +29,7 @@ VECTORS = 4
 def hessian_traces(
     network: nn.Module,
     names: Sequence[str],
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     generator: torch.Generator,
     task: LearningTask = CLASSIFICATION,

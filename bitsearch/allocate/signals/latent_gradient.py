@@ -13,6 +13,7 @@ from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.probed_loss import CalibratedFisher
 from bitsearch.choices import Choices
 from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.network_inputs import Inputs
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation
 from bitsearch.train.loop import Callback
@@ -57,7 +58,7 @@ class LatentGradientCallback(Callback):
         self.sides = torch.zeros(3, 0)
         """``[3, all latents]``: slopes below and above the rounded values, and these."""
 
-    def before_batch(self, *parts: Tensor, targets: Sequence[Tensor] = ()) -> None:
+    def before_batch(self, *parts: Inputs, targets: Sequence[Tensor] = ()) -> None:
         """Measure every few batches: here, or with the batch's own activations where they come in one part."""
         turn, batches = divmod(self.batch, self.settings.probe_every)
         correct = isinstance(self.curvature, CalibratedFisher) and turn % 2 == 1

@@ -21,6 +21,7 @@ from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import all_reduce_sum
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.network_inputs import Inputs
 from bitsearch.plan import LayerPlan
 from bitsearch.train.predict import predict
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
@@ -102,7 +103,7 @@ class CalibratedFisher(FisherLossModel):
         first = self._sharing(name, operand)[0]
         return math.exp(self.corrections.get((first, operand), sum(rest) / max(len(rest), 1)))
 
-    def correct(self, inputs: Tensor) -> None:
+    def correct(self, inputs: Inputs) -> None:
         """Measure the next layer's weights or spikes on a batch, ``[N, ...]`` or ``[T, N, ...]``: two forward passes.
 
         Probe the Fisher before. The network is left as it was, its running statistics and generators too.
@@ -136,7 +137,7 @@ class CalibratedFisher(FisherLossModel):
         return super().neuron_loss(name, plan.spike_bits)
 
     @torch.no_grad()
-    def divergence(self, plans: Mapping[str, LayerPlan], inputs: Tensor) -> float:
+    def divergence(self, plans: Mapping[str, LayerPlan], inputs: Inputs) -> float:
         """Of a batch's predictions from those with ``plans`` in these layers, as the loss has it, a sample."""
         now = self._predictions(inputs)
         with ExitStack() as stack:
@@ -151,13 +152,14 @@ class CalibratedFisher(FisherLossModel):
         divergence, samples = all_reduce_sum(sums.double()).tolist()
         return float(divergence / samples)
 
-    def _predictions(self, inputs: Tensor) -> Tensor:
+    def _predictions(self, inputs: Inputs) -> Tensor:
         """Outputs ``[N, ...]``."""
         # Layers' own buffers may change: a stale step is renewed, as the training's forward pass would have done.
         rest = [module for module in self.network.modules() if not isinstance(module, QuantizedLayer)]
         statistics = [(buffer, buffer.clone()) for module in rest for buffer in module.buffers(recurse=False)]
         # The same elements dropped out in both passes, and in the training what would have been without them.
-        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        device = next(self.network.parameters()).device
+        devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             outputs = predict(self.network, inputs, self.task.form)
         for buffer, before in statistics:

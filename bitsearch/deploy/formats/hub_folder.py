@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from torch import Tensor, nn
+from torch import nn
 
 from bitsearch.cost import Target
 from bitsearch.data.splits import Splits
@@ -23,6 +23,7 @@ from bitsearch.deploy.pack import pack
 from bitsearch.errors import InputError, printable
 from bitsearch.files import write_whole
 from bitsearch.layers.weights import save_weights
+from bitsearch.network_inputs import Inputs
 from bitsearch.plan import BitPlan
 from bitsearch.registry import is_import_path
 from bitsearch.space import SearchSpace
@@ -60,7 +61,7 @@ def export(request: ExportRequest) -> ExportResult:
 
 def export_hub_folder(
     network: nn.Module,
-    example_input: Tensor,
+    example_input: Inputs,
     path: Path,
     plan: BitPlan,
     space: SearchSpace,

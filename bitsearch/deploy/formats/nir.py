@@ -40,6 +40,7 @@ from bitsearch.frameworks.neurons import is_spiking
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
+from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.plan import BitPlan
 from bitsearch.train.evaluate import evaluate
 from bitsearch.version import __version__
@@ -70,7 +71,7 @@ def export(request: ExportRequest) -> ExportResult:
 
 
 @torch.no_grad()
-def export_nir(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan) -> None:
+def export_nir(network: nn.Module, example_input: Inputs, path: str | os.PathLike[str], plan: BitPlan) -> None:
     """Write a trained quantized network to ``path`` as NIR; its output is the logits of every step.
 
     Args:
@@ -84,6 +85,7 @@ def export_nir(network: nn.Module, example_input: Tensor, path: str | os.PathLik
     """
     import nir
 
+    example_input = single_input(example_input, "a NIR graph")
     for name, layer in trained_layers(network).items():
         _check(name, layer)
     graph = _trace(network, example_input)

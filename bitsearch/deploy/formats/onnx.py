@@ -31,6 +31,7 @@ from bitsearch.files import write_whole
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.layers import quantized_layers
+from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.plan import BitPlan, NeuronSettings
 from bitsearch.quant.firing import largest_level, residual, spike_levels
 from bitsearch.quant.uniform import to_levels
@@ -71,7 +72,7 @@ def export(request: ExportRequest) -> ExportResult:
 
 
 @torch.no_grad()
-def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLike[str], plan: BitPlan) -> None:
+def export_onnx(network: nn.Module, example_input: Inputs, path: str | os.PathLike[str], plan: BitPlan) -> None:
     """Write a trained quantized network to ``path`` as ONNX; it takes any batch size and returns ``[N, classes]``.
 
     Args:
@@ -85,6 +86,7 @@ def export_onnx(network: nn.Module, example_input: Tensor, path: str | os.PathLi
     """
     import onnx
 
+    example_input = single_input(example_input, "an exported ONNX model")
     trained_layers(network)
     for name, module in network.named_modules():
         if isinstance(module, base.MemoryModule) and not isinstance(module, PASSED_ON):
@@ -130,9 +132,9 @@ def check_onnx(path: str | os.PathLike[str], network: nn.Module, samples: Sample
     count, agreeing, difference, largest = 0, 0, 0.0, 0.0
     with eval_mode(network):
         for inputs, labels in batches(samples, batch_size):
-            expected = predict(network, inputs)
+            expected, x = predict(network, inputs), single_input(inputs, "an exported ONNX model")
             try:
-                logits = torch.from_numpy(session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
+                logits = torch.from_numpy(session.run([OUTPUT], {INPUT: x.numpy()})[0])
             except Exception as error:
                 raise InputError(f"ONNX Runtime cannot run {path} on a batch: {_first_line(error)}") from error
             count += len(labels)
