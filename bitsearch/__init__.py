@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from bitsearch.errors import InputError as InputError
     from bitsearch.errors import StorageError as StorageError
     from bitsearch.frameworks.declared import declare_neuron as declare_neuron
+    from bitsearch.layer_rules import LayerRule as LayerRule
+    from bitsearch.layer_rules import TieRule as TieRule
     from bitsearch.layers.convert import apply as apply
     from bitsearch.layers.network import QuantizedNetwork as QuantizedNetwork
     from bitsearch.layers.weights import load_weights as load_weights
@@ -69,6 +71,7 @@ _MODULES = {
     "FirstLayer": "bitsearch.choices",
     "InputError": "bitsearch.errors",
     "LayerPlan": "bitsearch.plan",
+    "LayerRule": "bitsearch.layer_rules",
     "LearnableNetwork": "bitsearch.allocate.learnable",
     "NeuronSettings": "bitsearch.plan",
     "PackedNetwork": "bitsearch.deploy.integer.packed_file",
@@ -82,6 +85,7 @@ _MODULES = {
     "Study": "bitsearch.study.own_study",
     "StorageError": "bitsearch.errors",
     "Target": "bitsearch.cost.target",
+    "TieRule": "bitsearch.layer_rules",
     "UniformBits": "bitsearch.plan",
     "apply": "bitsearch.layers.convert",
     "batches": "bitsearch.data.splits",

@@ -1,7 +1,7 @@
 """The bits that a layer may get: a range or list of values, fixed ones for the first layer; what layers share."""
 
 from collections.abc import Container
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, T
 
 Number = Literal["weight_bits", "spike_bits", "time_steps"]
 """One of the three numbers that a layer gets."""
+NUMBERS: tuple[Number, ...] = get_args(Number)
+"""All three."""
 
 
 class Span(Frozen):

@@ -5,16 +5,17 @@ A search space is a commented TOML file. Those shipped with bitsearch are found 
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.declared_neuron import ClassPath, DeclaredNeuron
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.override import override
 from bitsearch.parameters import Parameter, nest, put
 from bitsearch.plan import UniformBits
@@ -198,6 +199,10 @@ class SearchSpace(Frozen):
     follow_frames: tuple[Literal["choices", "baseline", "start", "first_layer"], ...] | None = None
     """What takes its time steps from the data's frames, where they have any, and not from this space."""
     first_layer: FirstLayer = FirstLayer()
+    layers: tuple[LayerRule, ...] = ()
+    """What layers may get by their names, in place of the choices and of the first layer's bits; later entries win."""
+    ties: tuple[TieRule, ...] = ()
+    """Layers that share numbers."""
     task: TaskSettings = TaskSettings()
     training: Training = Training()
     allocation: Allocation = Allocation()
@@ -306,6 +311,20 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             raise InputError(f"task: {explain(error, TaskSettings)}") from error
 
+    def with_layers(self, rules: Iterable[LayerRule | Mapping[str, Any] | str]) -> "SearchSpace":
+        """This space with further layer rules behind its own, which win: objects, tables, or as on the command line.
+
+        Raises:
+            InputError: an unknown field, or a value that is not allowed.
+        """
+        parsed = [LayerRule.parse(rule) if isinstance(rule, str) else _entry(LayerRule, rule) for rule in rules]
+        return self.model_copy(update={"layers": (*self.layers, *parsed)}) if parsed else self
+
+    def with_ties(self, rules: Iterable[TieRule | Mapping[str, Any]]) -> "SearchSpace":
+        """This space with further ties; as :meth:`with_layers`."""
+        parsed = [_entry(TieRule, rule) for rule in rules]
+        return self.model_copy(update={"ties": (*self.ties, *parsed)}) if parsed else self
+
     def with_weights(self, path: str | os.PathLike[str]) -> "SearchSpace":
         """This space with a network that is trained already: its weights are taken as they are."""
         training = self.training.model_copy(update={"full_precision_epochs": 0})
@@ -329,6 +348,18 @@ class SearchSpace(Frozen):
     def load(cls, name_or_path: str | Path) -> "SearchSpace":
         """A shipped search space by name, or any by the path of its TOML file (it ends in ``.toml``)."""
         return load_toml(cls, name_or_path, shipped_spaces, "search space")
+
+
+_Entry = TypeVar("_Entry", LayerRule, TieRule)
+
+
+def _entry(kind: type[_Entry], content: _Entry | Mapping[str, Any]) -> _Entry:
+    """An entry of ``[[layers]]`` or ``[[ties]]``."""
+    table = "layers" if kind is LayerRule else "ties"
+    try:
+        return content if isinstance(content, kind) else kind.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{table}: {explain(error, kind)}") from error
 
 
 def _absolute(path: str) -> str:

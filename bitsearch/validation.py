@@ -69,6 +69,9 @@ def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> Iterable[st
     """Names of the fields that the table at ``path`` may have; none where the table's names are free."""
     if not path:
         return model.model_fields
+    if isinstance(path[0], int):
+        # A place in a list of tables.
+        return _fields_at(model, path[1:])
     field = model.model_fields.get(str(path[0]))
     parts = [] if field is None else [part for part in _annotations(field.annotation) if isinstance(part, type)]
     tables = [part for part in parts if issubclass(part, BaseModel)]

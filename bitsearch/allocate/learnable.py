@@ -12,6 +12,7 @@ from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_l
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.network_inputs import Inputs
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
@@ -177,7 +178,8 @@ def quantize(
     time_axis: bool = False,
     signed_input: bool | None = None,
     neurons: Mapping[type[nn.Module], DeclaredNeuron] | None = None,
-    ties: Iterable[Tie] = (),
+    ties: Iterable[Tie | TieRule] = (),
+    layers: Sequence[LayerRule] = (),
 ) -> LearnableNetwork:
     """Make a network's bits learnable: one of torch, SpikingJelly, snnTorch or Norse, step by step or on sequences.
 
@@ -205,6 +207,8 @@ def quantize(
             all the same is counted, and a warning says so.
         neurons: spiking neurons of your own classes, as :func:`bitsearch.declare_neuron` takes them.
         ties: layers that share numbers; layers with one weight (one parameter) have one weight width without it.
+        layers: what layers may get whose names match, in place of the choices and of the first layer's bits; the last
+            that matches one counts.
 
     Raises:
         InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
@@ -228,7 +232,7 @@ def quantize(
     if spike_granularity not in ("step", "layer"):
         raise InputError(f"spike_granularity is {spike_granularity!r}; give 'step' or 'layer'")
     check_first_layer(first_layer, hardware)
-    layers = trace(
+    geometry = trace(
         network,
         example_input,
         time_axis=time_axis,
@@ -236,8 +240,8 @@ def quantize(
         exclude=exclude,
         nonnegative_input=None if signed_input is None else not signed_input,
     )
-    model = CostModel(layers, first_layer_counted=first_layer.counted, target=hardware)
-    rules = AllowedBits.make(model, choices or Choices(), first_layer, ties)
+    model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware)
+    rules = AllowedBits.make(model, choices or Choices(), first_layer, ties, layers)
     return LearnableNetwork.learnable(
         network,
         model,

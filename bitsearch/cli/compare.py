@@ -9,6 +9,7 @@ import typer
 
 from bitsearch.cli.options import (
     DeviceOption,
+    LayerOption,
     MetricOption,
     QuietOption,
     SetOption,
@@ -34,6 +35,7 @@ def compare(
     ] = None,
     space: SpaceChoice = None,
     weights: TrainedWeightsOption = None,
+    layer: LayerOption = None,
     overrides: SetOption = None,
     metric: MetricOption = None,
     target: TargetOption = None,
@@ -52,7 +54,7 @@ def compare(
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
     errors = make_console(quiet=quiet, verbose=verbose)
-    search_space = space_from_options(space, weights=weights, overrides=overrides or ())
+    search_space = space_from_options(space, weights=weights, overrides=overrides or (), layers=layer or ())
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.terminal.tables import print_comparison
         from bitsearch.report import write_comparison

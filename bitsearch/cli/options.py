@@ -27,6 +27,16 @@ SetOption = Annotated[
     ),
 ]
 
+LayerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="GLOB:KEY=VALUE",
+        help="What layers may get whose names match, such as 'layer3.*:weight_bits=8' or 'conv*:spike_bits=[1, 2]'; "
+        "several times if you like, the last one wins.",
+    ),
+]
+
 ModelOption = Annotated[
     str | None,
     typer.Option(

@@ -11,9 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bitsearch.choices import NUMBERS
 from bitsearch.cli.options import (
     DataArgOption,
     DataOption,
+    LayerOption,
     ModelArgOption,
     SetOption,
     SpikesOption,
@@ -22,6 +24,7 @@ from bitsearch.cli.options import (
 )
 from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
+from bitsearch.cli.targets import figure_text
 from bitsearch.cli.terminal.completion import complete_network_or_space, complete_target
 from bitsearch.cli.terminal.console import Console, print_json, print_line
 from bitsearch.errors import InputError
@@ -32,7 +35,7 @@ from bitsearch.space import SearchSpace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bitsearch.cost import CostModel
+    from bitsearch.cost import AllowedBits, CostModel
 
 TABLE_METRICS = ("s_ace", "weight_memory", "energy")
 """Metrics in the terminal's table, each beside its share; CSV and JSON have all metrics."""
@@ -66,6 +69,7 @@ def profile(
     weights: TrainedWeightsOption = None,
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
+    layer: LayerOption = None,
     overrides: SetOption = None,
     target: Annotated[
         str | None, typer.Option(autocompletion=complete_target, help="Hardware target, by name or path.")
@@ -92,10 +96,10 @@ def profile(
 
     shape = _shape(input_shape)
     source = _space_or_network(
-        name, model_arg or (), data, data_arg or (), weights, spikes, time_steps, overrides or ()
+        name, model_arg or (), data, data_arg or (), weights, spikes, time_steps, overrides or (), layer or ()
     )
     options = override({}, model_arg or ())
-    network, model, layers = cost_preview(
+    preview = cost_preview(
         source,
         options=options,
         bits=None if isinstance(source, SearchSpace) else _network_bits(spikes, time_steps),
@@ -104,9 +108,9 @@ def profile(
         classes=classes,
         time_axis=time_axis,
     )
-    if plan is not None:
-        layers = BitPlan.load(plan).layers
-    table = layer_table(network, model, layers)
+    model = preview.model
+    layers = preview.plan if plan is None else BitPlan.load(plan).layers
+    table = layer_table(preview.network, model, layers, preview.rules)
     totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}
     if csv is not None:
         write_whole(csv, csv_text(table))
@@ -115,10 +119,12 @@ def profile(
         print_json(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
     else:
         _print(name, table, totals, model)
+        if preview.rules is not None:
+            _print_choices(preview.rules)
         _print_inputs(table)
         for tie in dict.fromkeys(row for row in table["tied"] if row):
             Console().print(Text(f"tied: {tie}"))
-        converted = conversion(network, convert(network, layers), model)
+        converted = conversion(preview.network, convert(preview.network, layers), model)
         print_conversion(converted, Console())
         if csv is not None:
             print_line(csv)
@@ -133,6 +139,7 @@ def _space_or_network(
     spikes: str | None,
     time_steps: str | None,
     overrides: Sequence[str],
+    layers: Sequence[str],
 ) -> SearchSpace | str:
     """The search space to profile, or the name of a bare network."""
     if is_space(name) or data is not None:
@@ -147,13 +154,15 @@ def _space_or_network(
             spikes=spikes,
             time_steps=time_steps,
             overrides=overrides,
+            layers=layers,
         )
     if data_args:
         raise InputError(f"{data_args[0]!r} is an option of data that nobody named; give --data as well")
     if weights is not None:
         raise InputError(f"{weights} are weights for a network whose data nobody named; give --data as well")
-    if overrides:
-        raise InputError(f"{overrides[0]!r} changes a search space, and {name!r} is none; profile a space instead")
+    if overrides or layers:
+        setting = [*overrides, *layers][0]
+        raise InputError(f"{setting!r} changes a search space, and {name!r} is none; profile a space instead")
     return name
 
 
@@ -170,6 +179,20 @@ def _shape(text: str) -> tuple[int, ...]:
     if math.prod(shape) > MAX_INPUT:
         raise InputError(f"input shape is {text!r}, more than {MAX_INPUT:,} values; give the shape of one input")
     return shape
+
+
+def _print_choices(rules: "AllowedBits") -> None:
+    """What every layer may get, and by which rule."""
+    from bitsearch import text as formats
+
+    screen = Table(title="What each layer may get", title_justify="left")
+    for column in ("layer", "weight bits", "spike bits", "time steps", "by"):
+        screen.add_column(column, overflow="fold")
+    labels = formats.short_names(list(rules.choices), WIDE_NAME if Console().width >= WIDE_COLUMNS else NARROW_NAME)
+    for label, (name, choices) in zip(labels, rules.choices.items(), strict=True):
+        values = [figure_text(getattr(choices, number).values) for number in NUMBERS]
+        screen.add_row(Text(label), *values, Text(rules.origin(name)))
+    Console().print(screen)
 
 
 _LOOPS = {"frames": "once a frame", "same": "the same input, computed once", "shared": "at several places", "": ""}

@@ -13,6 +13,7 @@ from bitsearch.cli.options import (
     DataArgOption,
     DataOption,
     DeviceOption,
+    LayerOption,
     LoggerOption,
     MethodOption,
     MetricOption,
@@ -56,6 +57,7 @@ def run(
     weights: TrainedWeightsOption = None,
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
+    layer: LayerOption = None,
     overrides: SetOption = None,
     method: MethodOption = None,
     metric: MetricOption = None,
@@ -127,6 +129,7 @@ def run(
         spikes=spikes,
         time_steps=time_steps,
         overrides=overrides or (),
+        layers=layer or (),
     )
     search_space = search_space if method is None else search_space.with_method(method)
     with errors.status("Loading torch, data and network"):

@@ -24,6 +24,7 @@ def space_from_options(
     spikes: str | None = None,
     time_steps: str | None = None,
     overrides: Sequence[str] = (),
+    layers: Sequence[str] = (),
 ) -> SearchSpace:
     """A search space with another network, other data and other settings.
 
@@ -36,6 +37,7 @@ def space_from_options(
         weights: file of the network's trained weights, which are taken as they are.
         spikes: bits of spikes, as :func:`bit_settings` reads them; so are ``time_steps``.
         overrides: ``KEY=VALUE`` settings of the whole space, which are applied last.
+        layers: ``GLOB:KEY=VALUE`` rules, behind those of the space.
 
     Raises:
         InputError: as :meth:`SearchSpace.load` and :meth:`SearchSpace.override` do.
@@ -53,7 +55,7 @@ def space_from_options(
     if space is None and data is not None:
         search_space = search_space.model_copy(update={"follow_frames": _unset_time_steps([*bits, *overrides])})
     options = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args)]
-    search_space = search_space.override([*options, *bits, *overrides])
+    search_space = search_space.override([*options, *bits, *overrides]).with_layers(layers)
     if spikes is not None:
         warnings.warn(_input_coding(search_space), stacklevel=2)
     return search_space

@@ -13,7 +13,8 @@ from bitsearch.errors import InputError
 from bitsearch.validation import MAX_TIME_STEPS
 
 if TYPE_CHECKING:
-    from bitsearch.cost.target import LayerRule, Target
+    from bitsearch.cost.target import RequiredBits, Target
+    from bitsearch.layer_rules import LayerRule
 
 app = typer.Typer(
     help="Hardware targets: what a chip allows, what it has room for, what its operations cost.", no_args_is_help=True
@@ -93,6 +94,7 @@ def _lines(target: "Target") -> list[str]:
     lines.append(f"granularity: {' or '.join(target.granularity)}")
     lines += [f"first layer: {_rule(target.first_layer)}"] if target.first_layer else []
     lines += [f"last layer: {_rule(target.last_layer)}"] if target.last_layer else []
+    lines += [f"layers {rule}: {_layer_rule(rule)}" for rule in target.layers]
     if target.energy:
         counting_text = (
             "only non-zero spikes cost operations" if target.energy.event_driven else "every spike costs operations"
@@ -104,6 +106,14 @@ def _lines(target: "Target") -> list[str]:
     return lines
 
 
-def _rule(rule: "LayerRule") -> str:
+def _rule(rule: "RequiredBits") -> str:
     numbers = [f"{name.replace('_', ' ')} {value}" for name, value in rule if value is not None]
     return ", ".join(numbers)
+
+
+def _layer_rule(rule: "LayerRule") -> str:
+    values = {name: value for name, value in rule if name != "match" and value is not None}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else figure_text(value.values)}"
+        for name, value in values.items()
+    )

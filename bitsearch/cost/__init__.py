@@ -2,9 +2,10 @@
 
 from bitsearch.cost.budget import Budget, parse_budgets
 from bitsearch.cost.geometry import LayerGeometry, measure, trace
+from bitsearch.cost.layer_choices import check_first_layer, check_granularity
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
-from bitsearch.cost.rules import AllowedBits, check_first_layer, check_granularity
+from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.target import Target
 from bitsearch.cost.ties import ties_of
 

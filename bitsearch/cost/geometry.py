@@ -18,6 +18,7 @@ from bitsearch.errors import InputError, located
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights, reparametrized
+from bitsearch.layer_rules import matches
 from bitsearch.network_inputs import Inputs, shape_of, shape_text
 from bitsearch.plan import Loop, NeuronSettings
 
@@ -196,10 +197,6 @@ def _with_exclusions(
         if not any(fnmatchcase(path, glob) for path in paths):
             names = ", ".join(layer.name for layer in layers if layer.fixed_reason is None)
             raise InputError(f"no module matches {glob!r}; the layers that can be given bits: {names}")
-
-    def matches(name: str, globs: Sequence[str]) -> bool:
-        parts = name.split(".")
-        return any(fnmatchcase(".".join(parts[:end]), glob) for end in range(1, len(parts) + 1) for glob in globs)
 
     def reason(layer: LayerGeometry) -> str | None:
         if layer.fixed_reason is None and not matches(layer.name, include):

@@ -5,36 +5,44 @@ from collections.abc import Mapping
 import pandas as pd
 from torch import nn
 
+from bitsearch.choices import NUMBERS
 from bitsearch.cost.geometry import DEPENDS_ON_DATA
+from bitsearch.cost.layer_choices import listing
 from bitsearch.cost.model import CostModel
+from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.ties import ties_of
 from bitsearch.plan import LayerPlan
 
 
-def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan]) -> pd.DataFrame:
+def profile(
+    network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan], rules: AllowedBits | None = None
+) -> pd.DataFrame:
     """One row a layer, with every metric that does not need firing rates.
 
     Args:
         network: the float network that ``model`` was traced on.
         model: cost model of the network.
         plan: bits of the layers.
+        rules: what each layer may get; None leaves those columns out.
 
     Returns:
         Columns ``layer``, ``kind``, ``shape`` (of its weight), ``macs``, ``weights``, ``inputs``, ``weight_bits``,
         ``spike_bits``, ``time_steps``; ``reads`` (the neurons that its input comes from), ``gives_way`` (those of them
         that give way to its own), ``frames``, ``calls`` (for one input), ``loop``; ``tied`` (what it shares with which
-        layers, and why); ``note`` (the reason for which it has no bits); the layer's cost by every metric, under the
-        metric's name, and for metrics that add up over the layers ``share.METRIC``, its part of the network's.
+        layers, and why); ``note`` (the reason for which it has no bits); with ``rules``, ``allowed.weight_bits``,
+        ``allowed.spike_bits`` and ``allowed.time_steps`` (the values that it may get), and ``rule`` (where each of
+        them, and how it is quantized, comes from); the layer's cost by every metric, under the metric's name, and for
+        metrics that add up over the layers ``share.METRIC``, its part of the network's.
     """
     modules = dict(network.named_modules())
-    ties = ties_of(model.layers)
-    rows: list[dict[str, object]] = []
+    ties = ties_of(model.layers) if rules is None else rules.ties
+    records: list[dict[str, object]] = []
     for layer in (*model.layers, *model.unquantized):
         module, layer_plan = modules[layer.name], plan.get(layer.name)
         weight = getattr(module, "weight", None)
         wide, narrow = layer.factor_bits or (FLOAT_BITS, FLOAT_BITS)
-        rows.append(
+        records.append(
             {
                 "layer": layer.name,
                 "kind": type(module).__name__,
@@ -53,8 +61,9 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
                 "tied": "; ".join(str(tie) for tie in ties if layer.name in tie.layers),
                 "note": layer.fixed_reason or (DEPENDS_ON_DATA if layer.data_dependent else ""),
             }
+            | ({} if rules is None else _allowed(layer.name, rules))
         )
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(records)
     for name, metric in model.metrics.items():
         if model.needs_activity(name):
             continue
@@ -63,3 +72,13 @@ def profile(network: nn.Module, model: CostModel, plan: Mapping[str, LayerPlan])
         if metric.additive:
             table[f"share.{name}"] = table[name] / model.cost(name, plan)
     return table
+
+
+def _allowed(name: str, rules: AllowedBits) -> dict[str, object]:
+    """The columns of what a layer may get, empty for one without bits."""
+    choices = rules.choices.get(name)
+    values = {number: () if choices is None else getattr(choices, number).values for number in NUMBERS}
+    return {
+        **{f"allowed.{number}": listing(values[number]) for number in NUMBERS},
+        "rule": "" if choices is None else rules.origin(name),
+    }

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from bitsearch.choices import Span
+from bitsearch.layer_rules import LayerRule
 from bitsearch.validation import MAX_BITS, Bits, Cost, Count, Frozen, Positive, TimeSteps, from_toml, load_toml
 
 FIGURES: dict[str, str] = {
@@ -95,7 +96,7 @@ class NonEmptyTable(TargetTable):
         return self
 
 
-class LayerRule(NonEmptyTable):
+class RequiredBits(NonEmptyTable):
     """Numbers that the target requires of the first or last layer; other layers need not allow them."""
 
     weight_bits: Bits | None = None
@@ -187,8 +188,10 @@ class Target(TargetTable):
         default=("layer", "channel"), min_length=1, strict=False
     )
     """A weight step size for the whole layer, for every output channel, or either."""
-    first_layer: LayerRule | None = None
-    last_layer: LayerRule | None = None
+    first_layer: RequiredBits | None = None
+    last_layer: RequiredBits | None = None
+    layers: tuple[LayerRule, ...] = Field(default=(), strict=False)
+    """What layers may get whose names match, in place of the widths and time steps that all may have."""
     membrane_bits: int = Field(default=32, ge=8, le=32)
     """Bits at which a membrane potential or an input current is stored, for the costs."""
     accumulator_bits: int | None = Field(default=None, ge=8, le=64)
@@ -214,6 +217,16 @@ class Target(TargetTable):
             if key not in figures:
                 raise ValueError(f"{key!r} is not a figure of this target; it gives: {', '.join(figures)}")
         return sources
+
+    @field_validator("layers")
+    @classmethod
+    def _of_hardware(cls, rules: tuple[LayerRule, ...]) -> tuple[LayerRule, ...]:
+        for rule in rules:
+            if rule.quantizer is not None:
+                raise ValueError(
+                    f"layers {rule} has a quantizer, by which weights are trained; say it in the search space"
+                )
+        return rules
 
     @property
     def figures(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from bitsearch.choices import Number, Tie
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import TieRule, check_globs, matches
 
 Groups = Mapping[str, tuple[str, ...]]
 """By layer, the layers that share a number with it, itself included, in the order they run."""
@@ -22,6 +23,23 @@ def ties_of(layers: Sequence[LayerGeometry]) -> tuple[Tie, ...]:
         *_ties(weights, {"weight_bits"}, "one weight"),
         *_ties(streams, {"spike_bits", "time_steps"}, "one stream of spikes, pooled or added up"),
     )
+
+
+def resolved(ties: Iterable[Tie | TieRule], names: Sequence[str]) -> tuple[Tie, ...]:
+    """Ties of layers by their names, for rules by globs.
+
+    Raises:
+        InputError: a glob that matches no layer, or a rule that matches one alone.
+    """
+    return tuple(tie if isinstance(tie, Tie) else _of_rule(tie, names) for tie in ties)
+
+
+def _of_rule(rule: TieRule, names: Sequence[str]) -> Tie:
+    check_globs("[[ties]]", rule.match, names)
+    layers = tuple(name for name in names if matches(name, rule.match))
+    if len(layers) < 2:
+        raise InputError(f"[[ties]] match {rule} is the name of {layers[0]!r} alone; name at least two layers")
+    return Tie(layers=layers, share=frozenset(rule.share), why=f"[[ties]] {rule}")
 
 
 def _ties(owners: Iterable[tuple[str, str]], share: Set[Number], why: str) -> Iterator[Tie]:

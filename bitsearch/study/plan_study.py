@@ -128,8 +128,7 @@ def _axis(
     low = model.cost(metric, task.rules.smallest(model), activity)
     if low <= 0:
         return None
-    highest = {name: getattr(task.rules.default_choices, name).high for name in UniformBits.model_fields}
-    widest = task.rules.nearest(model, UniformBits(**highest), granularity="layer")
+    widest = task.rules.nearest(model, task.rules.maximum, granularity="layer")
     dearest = model.cost(metric, widest, activity)
     baseline = model.cost(metric, model.uniform(space.baseline, None), activity)
     most = [budget.limit for budget in fixed if budget.metric == metric]

@@ -13,6 +13,7 @@ from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.cost.reference import reference
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import launched_world_size
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.models.trained_weights import checksum
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.goal import AccuracyGoal
@@ -56,6 +57,8 @@ def resolve(
     sweep: str | Sequence[str] | None,
     target: str | Path | None,
     weights: str | Path | None,
+    layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
+    ties: Sequence[TieRule | Mapping[str, Any]] = (),
     trials: int | None,
     seed: int,
     device: str,
@@ -65,7 +68,8 @@ def resolve(
 ) -> Request:
     """The request of :func:`bitsearch.study.run.search`'s arguments.
 
-    ``training`` has fields of ``[training]``, and ``learning_task`` those of ``[task]``, or its name.
+    ``training`` has fields of ``[training]``, and ``learning_task`` those of ``[task]``, or its name; ``layers`` and
+    ``ties`` are further entries of the space's.
 
     With ``own_training``, they are those of :class:`bitsearch.study.own_study.Study`.
 
@@ -90,6 +94,7 @@ def resolve(
     if not limited:
         raise InputError(NO_LIMIT)
     space = space if method is None else space.with_method(method)
+    space = space.with_layers(layers).with_ties(ties)
     if trials is not None and trials < 1:
         raise InputError(f"trials is {trials}; give at least 1")
     if not 0 <= seed < MAX_SEEDS:
@@ -131,6 +136,8 @@ def resolve(
         "max_drop": max_drop,
         "minimize": minimize,
         "sweep": sweep,
+        "layers": list(layers) or None,
+        "ties": list(ties) or None,
         "trials": trials,
         "seed": seed,
     }

@@ -11,6 +11,7 @@ from torch import nn
 
 from bitsearch.errors import InputError
 from bitsearch.launch import is_rank_zero
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.registry import import_path
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
@@ -54,6 +55,8 @@ def search(
     sweep: str | Sequence[str] | None = None,
     target: str | Path | None = None,
     weights: str | Path | None = None,
+    layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
+    ties: Sequence[TieRule | Mapping[str, Any]] = (),
     trials: int | None = None,
     timeout: float | None = None,
     confirm: int | None = None,
@@ -109,6 +112,10 @@ def search(
         target: hardware target, by name or path; the space's own by default.
         weights: file of the network's trained weights (safetensors, or a checkpoint of torch's), which are taken as
             they are; the space's own by default, or else full precision is trained from fresh ones.
+        layers: further entries of the space's ``[[layers]]``: tables such as ``{"match": "layer3.*", "weight_bits":
+            8}``, or as on the command line, ``"layer3.*:weight_bits=8"``.
+        ties: further entries of its ``[[ties]]``: tables such as ``{"match": ["query", "key"], "share":
+            ["weight_bits"]}``.
         trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
         top.
         timeout: seconds after which no further trial starts.
@@ -160,6 +167,8 @@ def search(
         sweep=sweep,
         target=target,
         weights=weights,
+        layers=layers,
+        ties=ties,
         trials=trials,
         seed=seed,
         device=device,

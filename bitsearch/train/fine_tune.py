@@ -1,4 +1,4 @@
-"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer.form`` names.
+"""Training at fixed bits, through the weight quantizer that ``allocation.quantizer.form``, or a layer rule, names.
 
 While bits move, every method quantizes weights uniformly; ``sigmoid`` (:mod:`bitsearch.quant.sigmoid`) trains them
 once the bits are frozen. Its steps sharpen from epoch to epoch and end as real ones, so that plans, costs and files are
@@ -22,7 +22,7 @@ from bitsearch.train.session import TrainingSession
 
 
 class SoftSteps(Callback):
-    """Gives every layer soft weights and raises their temperature; measures what soft steps reach.
+    """Gives layers soft weights and raises their temperature; measures what soft steps reach.
 
     The records' own validation accuracy is that of hard steps, as every measurement outside of training is.
     """
@@ -30,7 +30,8 @@ class SoftSteps(Callback):
     def __init__(self, network: QuantizedNetwork, session: TrainingSession, settings: Allocation) -> None:
         self.network, self.session, self.settings = network, session, settings
         soft: dict[Tensor, SoftWeights] = {}
-        for layer in network.layers.values():
+        for name in soft_layers(network, settings):
+            layer = network.layers[name]
             if layer.weight not in soft:
                 bits = layer.layer_plan.weight_bits
                 soft[layer.weight] = SoftWeights(layer.weight.detach(), bits, settings.quantizer.max_level)
@@ -72,6 +73,12 @@ class SoftSteps(Callback):
         return measures
 
 
+def soft_layers(network: QuantizedNetwork, settings: Allocation) -> list[str]:
+    """The layers whose weights are trained through sums of sigmoids: all, or those that layer rules name."""
+    form = settings.quantizer.form
+    return [name for name in network.layers if network.rules.setting(name, "quantizer", form) == "sigmoid"]
+
+
 def fine_tune(
     quantized: QuantizedNetwork,
     session: TrainingSession,
@@ -88,7 +95,7 @@ def fine_tune(
     Returns:
         The real-valued weights by layer, where hard ones have taken their place: what further training starts from.
     """
-    soft = [SoftSteps(quantized, session, settings)] if settings.quantizer.form == "sigmoid" else []
+    soft = [SoftSteps(quantized, session, settings)] if soft_layers(quantized, settings) else []
     train(
         quantized,
         session,

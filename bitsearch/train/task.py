@@ -133,7 +133,7 @@ def load_task(
         nonnegative_input=None if signed is None else not signed,
     )
     model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
-    rules = AllowedBits.make(model, space.choices, space.first_layer)
+    rules = AllowedBits.make(model, space.choices, space.first_layer, space.ties, space.layers)
     return Task(space, splits, model, rules, torch_device, examples, signed, learning_task, network)
 
 
@@ -154,6 +154,19 @@ def _with_frames(space: SearchSpace, frames: int | None, target: Target) -> Sear
     return space.model_copy(update={name: changes[name] for name in names} | {"follow_frames": None})
 
 
+@dataclass(frozen=True)
+class CostPreview:
+    """A network whose costs are looked at before anything is trained."""
+
+    network: nn.Module
+    """In its float form."""
+    model: CostModel
+    plan: dict[str, LayerPlan]
+    """The baseline's bits."""
+    rules: AllowedBits | None = None
+    """What each layer may get, where a search space says it."""
+
+
 def cost_preview(
     source: SearchSpace | str,
     *,
@@ -163,8 +176,8 @@ def cost_preview(
     input_shape: tuple[int, ...],
     classes: int,
     time_axis: bool = False,
-) -> tuple[nn.Module, CostModel, dict[str, LayerPlan]]:
-    """What it takes to look at a network's costs: its float form, its cost model, and its baseline's bits.
+) -> CostPreview:
+    """What it takes to look at a network's costs.
 
     Args:
         source: a search space; or a network, by name or ``package.module:factory``.
@@ -181,10 +194,12 @@ def cost_preview(
     hardware = None if target is None else Target.load(target)
     if isinstance(source, SearchSpace):
         task = load_task(source, device="cpu", target=hardware)
-        return task.untrained, task.model, task.rules.nearest(task.model, source.baseline, granularity="layer")
+        plan = task.rules.nearest(task.model, source.baseline, granularity="layer")
+        return CostPreview(task.untrained, task.model, plan, task.rules)
     torch.manual_seed(0)
     network = make_network(source, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)
     layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
     model = CostModel(layers, target=hardware)
-    return network, model, model.uniform(bits or UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
+    plan = model.uniform(bits or UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
+    return CostPreview(network, model, plan)

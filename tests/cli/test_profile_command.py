@@ -95,9 +95,33 @@ def test_settings_change_the_profiled_space(call, capsys):
     assert rows[0]["weights"] == 9 * 8
 
 
+def test_what_each_layer_may_get_is_shown_with_its_rule(call, capsys):
+    arguments = (
+        *("digits", "--layer", "conv[34]:weight_bits=[2, 4]", "--layer", "classifier:weight_bits=8"),
+        *("--set", 'ties=[{match=["conv2", "conv3"], share=["spike_bits", "time_steps"]}]'),
+    )
+    assert call(*arguments) == 0
+    screen = capsys.readouterr().out
+    assert re.search(r"conv1 +│ 8 +│ 8 +│ 1 +│ first_layer", screen)
+    assert re.search(r"conv2 +│ 1–8 +│ 1–8 +│ 1–4 +│ choices", screen)
+    assert re.search(
+        r"conv3 +│ 2, 4 +│ 1–8 +│ 1–4 +│ weight_bits: \[\[layers\]\] 'conv\[34\]'; spike_bits, time_steps", screen
+    )
+    assert "tied: conv2, conv3: spike_bits time_steps ([[ties]] 'conv2', 'conv3')" in screen
+    assert call(*arguments, "--json") == 0
+    rows = {row["layer"]: row for row in json.loads(capsys.readouterr().out)["layers"]}
+    assert rows["classifier"]["allowed.weight_bits"] == "8"
+    assert rows["conv4"]["allowed.weight_bits"] == "2, 4"
+    assert rows["conv4"]["weight_bits"] == 4
+    assert rows["classifier"]["rule"] == "weight_bits: [[layers]] 'classifier'; spike_bits, time_steps: choices"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["digits", "--layer", "cnv*:weight_bits=8"], "[[layers]] match 'cnv*' is the name of no layer"),
+        (["digits", "--layer", "conv2=8"], "layer 'conv2=8' sets nothing"),
+        (["resnet20", "--layer", "conv2:weight_bits=8"], "changes a search space, and 'resnet20' is none"),
         (["resnet20", "--input-shape", "3,0,8"], "input shape is '3,0,8'"),
         (["nothing"], "no network named 'nothing'"),
         (["torchvision.models:resnet19"], "torchvision.models has no callable 'resnet19'"),

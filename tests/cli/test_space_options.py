@@ -3,7 +3,9 @@ import pytest
 from bitsearch.cli import main
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import LayerRule
 from bitsearch.space import SearchSpace
+from bitsearch.validation import to_toml
 
 
 def test_nothing_asked_is_the_default_space():
@@ -49,6 +51,19 @@ def test_settings_of_the_whole_space_have_the_last_word():
     space = space_from_options(None, model="mynets:csnn", model_args=["steps=4"], overrides=["network_options.steps=2"])
     assert space.network_options == {"steps": 2}
     assert space_from_options(None, model="mynets:csnn", overrides=["name=mine"]).name == "mine"
+
+
+def test_layer_rules_stand_behind_those_of_the_space():
+    space = space_from_options(
+        None, overrides=['layers=[{match="*",weight_bits=2}]'], layers=["conv*:weight_bits=[2, 4]", "fc:time_steps=1"]
+    )
+    assert space.layers == (
+        LayerRule(match="*", weight_bits=2),
+        LayerRule(match="conv*", weight_bits=[2, 4]),
+        LayerRule(match="fc", time_steps=1),
+    )
+    assert SearchSpace.model_validate(space.model_dump(exclude_none=True)) == space
+    assert SearchSpace.from_toml(to_toml(space)) == space
 
 
 @pytest.mark.parametrize("arg", ["steps", "=4", " =4", ""])

@@ -17,7 +17,7 @@ from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity
-from bitsearch.cost.target import LayerRule
+from bitsearch.cost.target import RequiredBits
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 
@@ -216,4 +216,4 @@ def test_the_first_layers_own_bits_are_what_the_target_allows():
     with pytest.raises(InputError, match=r"first_layer.time_steps is 3, .* allows 1, 2"):
         check_first_layer(FirstLayer(weight_bits=4, time_steps=3), target)
     # What the target requires there stands above the space's own.
-    check_first_layer(FirstLayer(), target.model_copy(update={"first_layer": LayerRule(weight_bits=8)}))
+    check_first_layer(FirstLayer(), target.model_copy(update={"first_layer": RequiredBits(weight_bits=8)}))

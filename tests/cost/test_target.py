@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
 
-from bitsearch.cost.target import FIGURES, Cores, Energy, Latency, LayerRule, Memory, Target
+from bitsearch.cost.target import FIGURES, Cores, Energy, Latency, Memory, RequiredBits, Target
 from bitsearch.errors import InputError
 from bitsearch.validation import MAX_TIME_STEPS
 
@@ -78,8 +78,8 @@ def test_a_whole_target_is_read():
     )
     assert target.membrane_bits == 16
     assert target.granularity == ("channel",)
-    assert target.first_layer == LayerRule(weight_bits=8, time_steps=1)
-    assert target.last_layer == LayerRule(spike_bits=8)
+    assert target.first_layer == RequiredBits(weight_bits=8, time_steps=1)
+    assert target.last_layer == RequiredBits(spike_bits=8)
     assert target.memory == Memory(weight_bytes=1000)
     assert target.cores == Cores(count=4, bytes_each=500)
     assert target.energy == Energy(bit_operation=0.5, event_driven=True)
@@ -180,7 +180,7 @@ def test_a_missing_field_is_named(field):
 def test_a_rule_may_lie_outside_the_allowed_widths():
     target = loaded(weight_bits=[1], first_layer={"weight_bits": 8, "spike_bits": 8, "time_steps": 8})
     assert 8 not in target.weight_bits
-    assert target.first_layer == LayerRule(weight_bits=8, spike_bits=8, time_steps=8)
+    assert target.first_layer == RequiredBits(weight_bits=8, spike_bits=8, time_steps=8)
 
 
 # Every figure, as a target that gives it.
@@ -360,8 +360,8 @@ def test_the_shipped_targets_allow_what_their_names_say():
     assert generic.memory is None
     assert power.weight_bits == power.spike_bits == (1, 2, 4, 8)
     assert fpga.weight_bits == (1,)
-    assert fpga.first_layer == LayerRule(weight_bits=8, spike_bits=8)
-    assert fpga.last_layer == LayerRule(weight_bits=8)
+    assert fpga.first_layer == RequiredBits(weight_bits=8, spike_bits=8)
+    assert fpga.last_layer == RequiredBits(weight_bits=8)
     assert fpga.latency is not None
     assert fpga.latency.bit_operations_per_cycle
 
@@ -434,4 +434,4 @@ def test_target_imports_nothing_of_the_cost_model():
     imported = {
         line.split()[1] for line in source.splitlines() if line.startswith(("from bitsearch", "import bitsearch"))
     }
-    assert imported <= {"bitsearch.choices", "bitsearch.plan", "bitsearch.validation"}
+    assert imported <= {"bitsearch.choices", "bitsearch.layer_rules", "bitsearch.plan", "bitsearch.validation"}

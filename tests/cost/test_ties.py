@@ -84,7 +84,7 @@ def test_layers_with_nothing_in_common_are_named_in_one_line():
         rules_of(LAYERS, [tie("fc", "conv1")], Choices(weight_bits=Span(low=1, high=4)))
     assert str(fault.value) == (
         "layers 'conv1' and 'fc' have one weight_bits (tied: fc, conv1: weight_bits), but may get 8 and 1, 2, 3, 4; "
-        "give both a value in common, by choices, first_layer, or the target's rules"
+        "give both a value in common, by choices, layers, first_layer, or the target's rules"
     )
 
 

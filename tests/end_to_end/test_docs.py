@@ -21,6 +21,7 @@ import bitsearch
 from bitsearch.cli import app
 from bitsearch.cost import METRICS
 from bitsearch.data.sets import digits_events
+from bitsearch.plan import BitPlan
 from bitsearch.runs import train_plan as training
 from bitsearch.space import SearchSpace
 from bitsearch.study import run
@@ -235,6 +236,15 @@ def test_your_own_network(call, short, tmp_path):
 
 def test_spikes(call, short, tmp_path):
     run_page(call, tmp_path, "docs/spikes.md")
+
+
+def test_layers(call, short, tmp_path):
+    run_page(call, tmp_path, "docs/layers.md")
+    (plan,) = [BitPlan.load(path) for path in tmp_path.glob("reports/*/plan.json")]
+    assert plan.layers["classifier"].weight_bits == 8
+    assert plan.layers["conv3"].spike_bits == plan.layers["conv4"].spike_bits
+    assert plan.layers["conv4"].weight_bits in (2, 4)
+    assert [plan.layers[name].granularity for name in ("conv2", "conv4")] == ["channel", "layer"]
 
 
 def test_tasks(call, short, tmp_path):

@@ -10,6 +10,7 @@ from filelock import FileLock
 import bitsearch
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.progress import Progress
@@ -201,6 +202,11 @@ def test_another_search_in_the_same_folder_is_refused(finished_run, copied, tiny
     other = tiny_space.model_copy(update={"split_seed": 1})
     with pytest.raises(InputError, match="another search space: split_seed is 0, not 1; give another --out"):
         search(other, "8x", out=run.folder.path)
+    pinned = {"layers": [{"match": "conv2", "weight_bits": 3}]}
+    with pytest.raises(InputError, match=r"another search space: layers is \(\), not .*'low': 3, 'high': 3"):
+        search(tiny_space, "8x", **pinned, out=run.folder.path)
+    with pytest.raises(InputError, match="another search space: ties is "):
+        search(tiny_space, "8x", ties=[{"match": "conv*", "share": ["weight_bits"]}], out=run.folder.path)
     with pytest.raises(InputError, match="holds a run with budget '8x', not 'bit_budget=8x, s_ace=2x'"):
         search(tiny_space, ["8x", "s_ace=2x"], out=run.folder.path)
     for asked in ({"budget": "s_ace=8x"}, {"budget": "8x", "objective": "s_ace"}):
@@ -293,9 +299,16 @@ def test_other_metrics_can_be_bound(tiny_space, tmp_path):
     assert outcome.achieved <= outcome.limit == result.best.baseline.costs["weight_memory"] / 3
 
 
-def test_a_targets_rules_for_the_first_and_the_last_layer_hold(tiny_space, tmp_path):
-    result = search(tiny_space, "4x", target="binary_fpga", trials=1, out=tmp_path / "run")
+SPIKES = ("spike_bits", "time_steps")
+
+
+def test_a_targets_rules_for_the_first_and_the_last_layer_hold_and_those_of_the_space(tiny_space, tmp_path):
+    rules = {"layers": ["conv2:spike_bits=2", "conv2:time_steps=1"], "ties": [{"match": "conv[34]", "share": SPIKES}]}
+    result = search(tiny_space, "4x", target="binary_fpga", trials=1, out=tmp_path / "run", **rules)
     plans = result.folder.plans()
+    settings = RunFolder.open(tmp_path / "run").settings
+    assert settings.space.layers == tuple(map(LayerRule.parse, rules["layers"]))
+    assert settings.space.ties == (TieRule(match="conv[34]", share=SPIKES),)
     assert {plan.provenance.method for plan in plans} == {"adaptive", "uniform"}
     for plan in plans:
         assert plan.met
@@ -303,6 +316,8 @@ def test_a_targets_rules_for_the_first_and_the_last_layer_hold(tiny_space, tmp_p
         assert (first.weight_bits, first.spike_bits) == (8, (8,))
         assert [layer.weight_bits for layer in inner] == [1, 1, 1]
         assert last.weight_bits == 8
+        assert inner[0].spike_bits == (2,)
+        assert inner[1].spike_bits == inner[2].spike_bits
         for layer in (*inner, last):
             assert set(layer.spike_bits) <= {1, 2, 3, 4}
 

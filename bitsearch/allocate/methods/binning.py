@@ -6,7 +6,6 @@ from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_co
 from bitsearch.allocate.signals.binning import BinningLoss, bins_frames
 from bitsearch.data import batches
 from bitsearch.network_inputs import moved
-from bitsearch.plan import UniformBits
 
 
 def binning_loss(problem: AllocationProblem) -> BinningLoss | None:
@@ -15,13 +14,10 @@ def binning_loss(problem: AllocationProblem) -> BinningLoss | None:
     The float network stands behind it, which no training of the problem changes: an allocation that is taken up again
     measures the same.
     """
-    splits, choices = problem.session.splits, problem.rules.default_choices
+    splits = problem.session.splits
     if splits.frames is None:
         return None
-    finest = UniformBits(
-        weight_bits=choices.weight_bits.high, spike_bits=choices.spike_bits.high, time_steps=choices.time_steps.high
-    )
-    settings = problem.settings.model_copy(update={"start": finest})
+    settings = problem.settings.model_copy(update={"start": problem.rules.maximum})
     quantized = make_learnable_copy(problem.network, problem.model, problem.rules, problem.space, settings)
     if not any(bins_frames(layer) for layer in quantized.searched_layers.values()):
         return None

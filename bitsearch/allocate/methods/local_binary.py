@@ -36,6 +36,8 @@ from bitsearch.cost import AllowedBits, SpikeStatistics
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
+from bitsearch.space import Allocation
+from bitsearch.train.fine_tune import soft_layers
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.state import to_device
 
@@ -162,8 +164,12 @@ class BinaryFlips(Callback):
     Bop). Until then binary weights are trained through their real-valued shadow.
     """
 
-    def __init__(self, network: QuantizedNetwork) -> None:
-        binary = [name for name, layer in network.layers.items() if layer.layer_plan.weight_bits == 1]
+    def __init__(self, network: QuantizedNetwork, settings: Allocation) -> None:
+        # Sharp sigmoids pass binary weights no gradient to flip by.
+        soft = soft_layers(network, settings)
+        binary = [
+            name for name, layer in network.layers.items() if layer.layer_plan.weight_bits == 1 and name not in soft
+        ]
         self.layers = {name: network.layers[name] for name in distinct_weights(network, binary)}
         self.signs: dict[str, Tensor] = {}
         self.momenta: dict[str, Tensor] = {}
@@ -258,8 +264,7 @@ def allocate_local_binary(problem: AllocationProblem) -> Iterator[QuantizedNetwo
         epochs=session.settings.epochs - search_epochs,
         seed=problem.seed + 1,
         use_slack=False,
-        # Sharp sigmoids pass binary weights no gradient to flip by.
-        callbacks=lambda: [BinaryFlips(quantized)] if settings.quantizer.form == "uniform" else [],
+        callbacks=lambda: [BinaryFlips(quantized, settings)],
     )
     yield quantized
 

@@ -7,9 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.choices import NUMBERS, Number, Span
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.pareto import ParetoFront
 from bitsearch.plan import UniformBits
+
+
+def axis(rules: AllowedBits, number: Number) -> list[int]:
+    """The values of one number that make different plans of the searched layers, in rising order.
+
+    Each layer gets the nearest of what it may have; of values that make the same plan, the one that most layers get.
+    """
+    spans: list[Span] = [getattr(rules.choices[name], number) for name in rules.searched or rules.choices]
+    by_plan: dict[tuple[int, ...], list[int]] = {}
+    for value in sorted({value for span in spans for value in span.values}):
+        by_plan.setdefault(tuple(span.nearest(value) for span in spans), []).append(value)
+    return [max(values, key=lambda value: plan.count(value)) for plan, values in by_plan.items()]
 
 
 def uniform_plans(
@@ -35,7 +48,7 @@ def uniform_plans(
         activity: spike counts, where a budget depends on how often neurons fire.
     """
     levels = LevelCount(weight_tolerance)
-    grid = [getattr(rules.default_choices, number).values for number in UniformBits.model_fields]
+    grid = [axis(rules, number) for number in NUMBERS]
 
     def bits(point: tuple[int, ...]) -> UniformBits:
         return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
@@ -73,7 +86,7 @@ def uniform_front(
     ``metric`` is what they cost; the rest is as for :func:`uniform_plans`.
     """
     levels = LevelCount(weight_tolerance)
-    grid = [getattr(rules.default_choices, number).values for number in UniformBits.model_fields]
+    grid = [axis(rules, number) for number in NUMBERS]
     metrics = [budget.metric for budget in budgets]
     costs = dict(zip([*metrics, metric], _costs(grid, model, rules, [*metrics, metric], activity), strict=True))
     fits = np.logical_and.reduce([costs[budget.metric] <= budget.limit for budget in budgets], initial=True)
@@ -111,7 +124,7 @@ def _costs(
     """By metric ``[points]``, in the order of their product: what the nearest plan costs; all at once."""
     numbers = []
     places = np.indices([len(values) for values in grid]).reshape(len(grid), -1)
-    for number, values, place in zip(UniformBits.model_fields, grid, places, strict=True):
+    for number, values, place in zip(NUMBERS, grid, places, strict=True):
         spans = [getattr(rules.choices[layer.name], number) for layer in model.layers]
         nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
         numbers.append(nearest[place])

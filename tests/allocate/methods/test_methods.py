@@ -11,6 +11,7 @@ from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.choices import Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, trace
+from bitsearch.layer_rules import LayerRule
 from bitsearch.space import Allocation, MethodName
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
@@ -85,18 +86,28 @@ def test_a_method_keeps_to_a_targets_rules(problem, splits, space, model, method
 
 
 @pytest.mark.parametrize(("method", "form"), [*((method, "uniform") for method in METHODS), ("ramp", "sigmoid")])
-def test_a_method_keeps_to_ties(problem, trained, splits, space, method, form):
+def test_a_method_keeps_to_ties_and_layer_rules(problem, trained, splits, space, method, form):
     network = copy.deepcopy(trained)
     network[6].weight = network[3].weight
     model = CostModel(trace(network, splits.train.tensors[0][:32]))
     tie = Tie(layers=("3", "10"), share={"spike_bits", "time_steps"})
-    rules = AllowedBits.make(model, space.choices, space.first_layer, [tie])
+    layers = [
+        LayerRule(match="*", weight_bits=[1, 2, 4, 8]),
+        LayerRule(match="10", weight_bits=3, time_steps=[1, 2], granularity="channel", quantizer="sigmoid"),
+        LayerRule(match="[36]", spike_bits={"low": 2, "high": 4}),
+    ]
+    rules = AllowedBits.make(model, space.choices, space.first_layer, [tie], layers)
+    assert rules.searched == ("0", "3", "6", "10")
     settings = {"method": method, "quantizer": {"form": form}}
     *_, last = METHODS[method](problem("s_ace", model=model, rules=rules, network=network, share=0.4, **settings))
     plan = last.layer_plans
     assert rules.contains(plan)
     assert plan["3"].weight_bits == plan["6"].weight_bits
     assert plan["3"].spike_bits == plan["10"].spike_bits
+    assert [plan[name].granularity for name in ("0", "3", "6", "10")] == ["layer", "layer", "layer", "channel"]
+    assert plan["10"].weight_bits == 3
+    assert plan["10"].time_steps == plan["3"].time_steps <= 2
+    assert min(plan["3"].spike_bits + plan["6"].spike_bits) >= 2
     assert torch.equal(last.layers["3"].quantized_weight(), last.layers["6"].quantized_weight())
 
 

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from cost_problems import HARDWARE, layer
-from hypothesis import assume, given
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 from profiles import examples
 from tolerances import FLOAT64
@@ -20,7 +20,9 @@ from bitsearch.allocate.solvers.random_plan import random_plan
 from bitsearch.allocate.solvers.uniform_grid import uniform_plans
 from bitsearch.choices import Choices, FirstLayer, Span, Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel
-from bitsearch.plan import LayerPlan, UniformBits
+from bitsearch.errors import InputError
+from bitsearch.layer_rules import LayerRule
+from bitsearch.plan import LayerPlan
 
 SMALL = Choices(weight_bits=[1, 2, 4], spike_bits=Span(low=1, high=2), time_steps=Span(low=1, high=2))
 WEIGHT = frozenset({"weight_bits"})
@@ -49,8 +51,20 @@ def layer_plan(w, spikes):
 
 
 @st.composite
+def layer_rules(draw):
+    """Pins, lists and ranges, beyond the choices of all too, of one layer, some, or every one, the first among them."""
+    rules = []
+    for _ in range(draw(st.integers(0, 3))):
+        numbers = draw(st.sets(st.sampled_from(["weight_bits", "spike_bits", "time_steps"]), min_size=1))
+        values = st.integers(1, 4) | st.lists(st.integers(1, 4), min_size=1, max_size=2)
+        match = draw(st.sampled_from(["*", "layer[12]", "layer[234]", *(f"layer{i}" for i in range(5))]))
+        rules.append(LayerRule(match=match, **{number: draw(values) for number in sorted(numbers)}))
+    return rules
+
+
+@st.composite
 def problems(draw):
-    """A fixed first layer and four more, up to three ties, pins, one or two budgets, and where to start."""
+    """A fixed first layer and four more, up to three ties and three layer rules, budgets, and where to start."""
     count = st.integers(1, 300)
     layers = [layer(f"layer{i}", *(draw(count) for _ in range(4)), first=i == 0) for i in range(5)]
     if draw(st.booleans()):
@@ -66,10 +80,14 @@ def problems(draw):
         # The fixed first layer may share as well: its number is then the others' too.
         ties.append(Tie(layers=("layer0", draw(st.sampled_from(names))), share=WEIGHT))
     first_layer = FirstLayer(weight_bits=draw(st.sampled_from(SMALL.weight_bits.values)), spike_bits=8)
-    rules = AllowedBits.make(model, SMALL, first_layer, ties)
+    try:
+        rules = AllowedBits.make(model, SMALL, first_layer, ties, draw(layer_rules()))
+    except InputError:
+        # Tied layers with nothing in common.
+        reject()
     budgets = []
     for metric in draw(st.lists(st.sampled_from(METRICS), min_size=1, max_size=2, unique=True)):
-        most = rules.nearest(model, UniformBits(weight_bits=4, spike_bits=2, time_steps=2), granularity="layer")
+        most = rules.nearest(model, rules.maximum, granularity="layer")
         low, high = (model.cost(metric, plan) for plan in (rules.smallest(model), most))
         share = draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1))
         budgets.append(Budget(metric, "drawn", max(low, low + share * (high - low))))
