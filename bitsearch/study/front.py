@@ -2,7 +2,11 @@
 
 A study that searches one budget alone ends with a front of one or two points. Here a share of its trials goes where the
 front is least certain: between two costs that have been tried, the hypervolume still to be won is at most the rectangle
-of their distance, on a logarithmic scale, and of what the score rises in between.
+of their distance, on a logarithmic scale, and of what the score rises in between. A score is known but for its standard
+error σ on the validation split: a plan that is equally good is expected to add E[max(0, σ·Z)] = σ/√(2π) to the best
+that was measured. Up to the budget every rectangle is higher by so much, so that trials neither crowd between an
+unlucky plan and a lucky one, nor leave out where the front seems flat; beyond it there is something to win only where
+the score still rises.
 """
 
 import math
@@ -19,6 +23,9 @@ from bitsearch.validation import Cost, Frozen, Name
 
 TARGET = "cost_target"
 """The trials' parameter: what the plan may cost on the front's axis."""
+
+EXPECTED_GAIN = 1 / math.sqrt(2 * math.pi)
+"""Of an equally good plan over what was measured, in standard errors: only what is better counts."""
 
 Point = tuple[float, float | None]
 """(cost, validation score as it is ranked, or None while a trial runs)."""
@@ -41,6 +48,7 @@ class FrontAxis(Frozen):
         limit: the budget's, where the axis has one.
         least: score of guessing (higher is better), which the cheapest plan is taken to have until something is known.
         most: score of full precision, which the dearest is taken to have.
+        error: standard error of a score so near to full precision, on the validation split.
         uniform: the uniform plans along the axis, cheapest first.
     """
 
@@ -50,6 +58,7 @@ class FrontAxis(Frozen):
     limit: Cost | None = None
     least: Annotated[float, Field(allow_inf_nan=False)]
     most: Annotated[float, Field(allow_inf_nan=False)]
+    error: Cost = 0.0
     uniform: tuple[UniformCandidate, ...] = ()
     trials: int = Field(ge=0)
     """Of the trials that search, how many are short ones along the front."""
@@ -136,8 +145,10 @@ class FrontAxis(Frozen):
         stairs.append((self.high, max([highest, *(beyond or [self.most])])))
         heights = _filled([step for _, step in stairs])
         costs = [cost for cost, _ in stairs]
+        end = self.high if self.limit is None else self.limit
+        noise = [EXPECTED_GAIN * self.error if cost < end else 0.0 for cost in costs]
         return [
-            (math.log(costs[i + 1] / costs[i]) * (heights[i + 1] - heights[i]), costs[i], costs[i + 1])
+            (math.log(costs[i + 1] / costs[i]) * (heights[i + 1] - heights[i] + noise[i]), costs[i], costs[i + 1])
             for i in range(len(costs) - 1)
         ]
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 from torch import nn
@@ -12,6 +13,7 @@ from bitsearch.data.class_counts import class_counts
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import record_validation
+from bitsearch.runs.paired import standard_error
 from bitsearch.runs.progress import Progress, logged
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import write_sweep
@@ -27,6 +29,7 @@ from bitsearch.study.shared_study import SharedStudy
 from bitsearch.study.study import first_number, is_finished, is_intermediate, reset_interrupted
 from bitsearch.study.trial_roles import StudyPlan, searched
 from bitsearch.train.epoch_record import EpochRecord
+from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
 
 
@@ -109,7 +112,9 @@ def prepare(
         folder.write_settings(folder.settings.model_copy(update={"command": command}))
     progress.started(folder.path, study_plan.total, done)
     network = network or full_precision(folder, processes, progress)
-    study_plan = study_plan.up_to(folder.settings.full_precision)
+    if study_plan.front is not None:
+        row = score_row(network, task.splits.validation, space.training.at_once, task.learning_task).numpy()
+        study_plan = study_plan.up_to(folder.settings.full_precision, standard_error(row, np.zeros_like(row)))
     if shared is not None:
         shared.publish(folder.settings, study_plan, folder.full_precision_weights)
     study.sampler = TrialSampler(space, settings.seed, study_plan)

@@ -48,8 +48,8 @@ class StudyPlan:
         """Of both roles."""
         return self.searched + self.baselines
 
-    def up_to(self, full_precision: Measured) -> "StudyPlan":
-        """With the front's end at what full precision has.
+    def up_to(self, full_precision: Measured, error: float) -> "StudyPlan":
+        """With the front's end at what full precision has, which is known but for a standard error.
 
         What guessing would have is known of accuracy; other scores are taken to begin at zero, errors at twice theirs.
         """
@@ -57,7 +57,8 @@ class StudyPlan:
             return self
         most = full_precision.score.rank(full_precision.validation)
         guess = self.front.least if isinstance(full_precision, Accuracy) else most - abs(most)
-        return replace(self, front=self.front.model_copy(update={"least": min(guess, most), "most": most}))
+        ends = {"least": min(guess, most), "most": most, "error": error}
+        return replace(self, front=self.front.model_copy(update=ends))
 
     def aim(self, role: str, attempt: int) -> tuple[bool, int]:
         """(True if the ``attempt``-th trial of a role goes along the front, how many like it come before).

@@ -131,6 +131,32 @@ def test_a_search_that_ends_below_its_target_is_not_sent_there_again():
     assert len(set(targets)) == 6
 
 
+def test_an_error_of_the_score_makes_every_rectangle_up_to_the_budget_higher():
+    # From 1 to 1.1 accuracy rises by 0.5, from 1.1 to 16 and on to 64 by nothing.
+    points = [(1.0, 0.4), (1.1, 0.9), (16.0, 0.9)]
+    assert axis_of().next_target(points) == pytest.approx(math.sqrt(1.1))
+    # log(16/1.1)·σ/√(2π) is more than log(1.1)·(0.5 + σ/√(2π)) from σ = 0.0463 on.
+    assert axis_of(error=0.046).next_target(points) == pytest.approx(math.sqrt(1.1))
+    assert axis_of(error=0.047).next_target(points) == pytest.approx(math.sqrt(1.1 * 16))
+    # Nothing is expected of what costs more than the budget and is no better; without one, the whole axis is searched.
+    points = [*points, (1.05, 0.4), (2.0, 0.9), (4.0, 0.9), (8.0, 0.9)]
+    assert axis_of(error=10.0).next_target(points) < 16.0
+    assert axis_of(error=10.0, limit=None).next_target(points) == pytest.approx(32.0)
+
+
+def test_an_unlucky_plan_does_not_end_the_search_around_it():
+    def spread(error):
+        axis, points = axis_of(high=16.0, error=error), [(1.0, 0.5)]
+        for _ in range(12):
+            target = axis.next_target(points)
+            points.append((target, 0.9 if target > 9.0 else 0.5))
+        return sum(cost < 6.0 for cost, _ in points)
+
+    # By accuracies alone, all trials but one crowd around the step at 9.
+    assert spread(0.0) == 2
+    assert spread(0.1) >= 5
+
+
 def test_the_widest_gap_is_halved_where_nothing_can_be_won():
     points = [(1.0, 0.9), (2.0, 0.9), (4.0, 0.9), (16.0, 0.9)]
     assert axis_of(high=16.0).next_target(points) == pytest.approx(8.0)

@@ -46,6 +46,13 @@ def told(trained, tmp_path_factory):
         return study.result(), labels
 
 
+def test_the_front_knows_how_far_scores_are_known(tmp_path):
+    with opened(network(), tmp_path / "run") as study:
+        front, share = study._prepared.study_plan.front, study.folder.settings.full_precision.validation
+    assert front.most == share < 1
+    assert front.error == pytest.approx((share * (1 - share) / (48 - 1)) ** 0.5)
+
+
 def test_searching_trials_and_uniform_baselines_take_turns(told):
     result, labels = told
     methods = [plan.provenance.method for plan in result.folder.plans()]

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bitsearch.cost import Budget, SpikeStatistics, parse_budgets
+from bitsearch.score import Accuracy, MeasuredScore, Score
 from bitsearch.study.plan_study import plan_study
 from bitsearch.study.study import BASELINE, SEARCHED
 from bitsearch.train.task import load_task
@@ -20,6 +21,16 @@ def with_search(task, **changes):
 
 def budgets_of(task, request):
     return parse_budgets(request, "bit_budget", task.model, task.space.baseline)
+
+
+def test_the_axis_ends_at_what_full_precision_has(task):
+    plan = plan_study(task, budgets_of(task, "4x"), "bit_budget", 4, None)
+    front = plan.up_to(Accuracy(validation=0.95), 0.01).front
+    assert (front.least, front.most, front.error) == (0.1, 0.95, 0.01)
+    # Of other scores nothing is known of guessing; errors are ranked the other way round.
+    error = MeasuredScore(score=Score(name="error", share=False, direction="down"), validation=2.0)
+    front = plan.up_to(error, 0.25).front
+    assert (front.least, front.most, front.error) == (-4.0, -2.0, 0.25)
 
 
 def test_half_of_the_trials_are_at_the_budget(task):
