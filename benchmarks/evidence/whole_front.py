@@ -3,8 +3,9 @@
     python -m benchmarks.evidence.whole_front --out reports/evidence/whole_front
 
 For every seed, ``bitsearch run --budget 4x`` on digits as it is, and with all trials at the budget
-(``search.front_share=0``). Accuracies are those on validation. Started again with the same ``--out``, it goes on; a run
-that was cut off is begun anew, so that its seconds are those of a whole one.
+(``search.front_share=0``). Accuracies are those on validation. A front has a point for each accuracy at most: *levels*
+are those from the cheapest plan's to the best one's, a sample apart. Started again with the same ``--out``, it goes on;
+a run that was cut off is begun anew, so that its seconds, of the processor, are those of a whole one.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.runs import Ledger, Row, progress
 from benchmarks.provenance import machine, made_by
+from bitsearch.report.history import sample_counts
 from bitsearch.runs.pareto import validation_score
 from bitsearch.space import SearchSpace
 from bitsearch.study.run import search
@@ -28,21 +30,22 @@ STEEP = 4.0
 def run(space: SearchSpace, budget: str, seed: int) -> Row:
     """One whole run, as the command line makes it."""
     with tempfile.TemporaryDirectory() as folder:
-        started = time.monotonic()
+        started = time.process_time()
         result = search(space, budget, seed=seed, out=Path(folder) / "run", device="cpu")
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         plans, front = result.folder.plans(), result.folder.front()
         costs = [plan.costs[result.folder.settings.metric] for plan in front]
+        scores = [validation_score(plan) for plan in front]
+        samples = sample_counts(result.folder.log())["validation"]
         return {
             "validation": 100 * validation_score(result.best),
             "points": len(front),
+            "levels": round((scores[-1] - scores[0]) * samples) + 1,
             "steep": sum(cost <= STEEP for cost in costs),
             "factor": costs[-1] / costs[0],
             "plans": len(plans),
             "seconds": round(seconds, 1),
-            "front": " ".join(
-                f"{cost:.4g}:{100 * validation_score(plan):.2f}" for cost, plan in zip(costs, front, strict=True)
-            ),
+            "front": " ".join(f"{cost:.4g}:{100 * score:.2f}" for cost, score in zip(costs, scores, strict=True)),
         }
 
 
@@ -66,15 +69,18 @@ def main() -> None:
     rows = []
     for name, group in ledger.table.groupby("trials", sort=False):
         cells = [spread(group["validation"])]
-        cells += [spread(group[column], digits=1) for column in ("points", "steep", "factor", "plans", "seconds")]
+        cells += [
+            spread(group[column], digits=1) for column in ("points", "levels", "steep", "factor", "plans", "seconds")
+        ]
         rows.append([name, len(group), *cells])
-    heads = ["trials", "seeds", "validation at the budget, %", "points", f"up to {STEEP:g} bits", "ratio of costs"]
+    heads = ["trials", "seeds", "validation at the budget, %", "points", "levels", f"up to {STEEP:g} bits"]
     text = (
         "# A whole front in the time of one budget\n\n"
         f"`bitsearch run --budget {arguments.budget}` on digits, mean ± standard deviation over seeds: the chosen\n"
-        "plan's accuracy, how many points the front has, how many of them where accuracy still rises, and the dearest\n"
-        f"point's cost over the cheapest one's. Machine: {machine()}.\n\n"
-        f"{figures.table([*heads, 'plans', 'seconds'], rows)}\n\n"
+        "plan's accuracy, how many points the front has, how many levels of accuracy there are between its ends, one\n"
+        "sample apart, each of which a front has once at most; how many points lie where accuracy still rises, and\n"
+        f"the dearest point's cost over the cheapest one's. Seconds are the processor's. Machine: {machine()}.\n\n"
+        f"{figures.table([*heads, 'ratio of costs', 'plans', 'seconds'], rows)}\n\n"
         f"Made by {made_by()}.\n"
     )
     (arguments.out / "README.md").write_text(text)
