@@ -4,13 +4,18 @@
 
 For every seed, ``bitsearch run --budget 4x`` on digits as it is, and with all trials at the budget
 (``search.front_share=0``). Accuracies are those on validation. A front has a point for each accuracy at most: *levels*
-are those from the cheapest plan's to the best one's, a sample apart. Started again with the same ``--out``, it goes on;
-a run that was cut off is begun anew, so that its seconds, of the processor, are those of a whole one.
+are those from the cheapest plan's to the best one's, a sample apart. *Over budgets* is the mean accuracy of the best
+plan within a budget, over all budgets from the cheapest plan to the baseline on a logarithmic scale; that of guessing
+where no plan fits. Started again with the same ``--out``, it goes on; a run that was cut off is begun anew, so that its
+seconds, of the processor, are those of a whole one.
 """
 
 import argparse
+import math
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.evidence import figures
@@ -21,10 +26,26 @@ from bitsearch.report.history import sample_counts
 from bitsearch.runs.pareto import validation_score
 from bitsearch.space import SearchSpace
 from bitsearch.study.run import search
+from bitsearch.train.task import load_task
 
 SETTINGS = {"all at the budget": ["search.front_share=0"], "half along the front": []}
 STEEP = 4.0
 """Up to so many bits the accuracy on digits still rises."""
+
+
+def over_budgets(costs: Sequence[float], scores: Sequence[float], low: float, high: float, guess: float) -> float:
+    """The mean over the logarithm of a budget, from ``low`` to ``high``, of the best score within it.
+
+    Args:
+        costs: of a front, cheapest first.
+        scores: of its plans.
+        low: the smallest budget.
+        high: the largest.
+        guess: the score where no plan fits.
+    """
+    ends = [low, *(min(max(cost, low), high) for cost in costs), high]
+    widths = [math.log(after / before) for before, after in pairwise(ends)]
+    return sum(width * score for width, score in zip(widths, [guess, *scores], strict=True)) / math.log(high / low)
 
 
 def run(space: SearchSpace, budget: str, seed: int) -> Row:
@@ -37,8 +58,12 @@ def run(space: SearchSpace, budget: str, seed: int) -> Row:
         costs = [plan.costs[result.folder.settings.metric] for plan in front]
         scores = [validation_score(plan) for plan in front]
         samples = sample_counts(result.folder.log())["validation"]
+        task = load_task(space, seed=seed, device="cpu")
+        low = task.model.cost(result.folder.settings.metric, task.rules.smallest(task.model))
+        high = result.folder.settings.baseline_costs[result.folder.settings.metric]
         return {
             "validation": 100 * validation_score(result.best),
+            "over_budgets": 100 * over_budgets(costs, scores, low, high, 1 / task.splits.classes),
             "points": len(front),
             "levels": round((scores[-1] - scores[0]) * samples) + 1,
             "steep": sum(cost <= STEEP for cost in costs),
@@ -68,19 +93,21 @@ def main() -> None:
             progress(str(ledger.rows[-1]))
     rows = []
     for name, group in ledger.table.groupby("trials", sort=False):
-        cells = [spread(group["validation"])]
+        cells = [spread(group["validation"]), spread(group["over_budgets"])]
         cells += [
             spread(group[column], digits=1) for column in ("points", "levels", "steep", "factor", "plans", "seconds")
         ]
         rows.append([name, len(group), *cells])
-    heads = ["trials", "seeds", "validation at the budget, %", "points", "levels", f"up to {STEEP:g} bits"]
+    heads = ["trials", "seeds", "validation at the budget, %", "over budgets, %", "points", "levels"]
     text = (
         "# A whole front in the time of one budget\n\n"
         f"`bitsearch run --budget {arguments.budget}` on digits, mean ± standard deviation over seeds: the chosen\n"
-        "plan's accuracy, how many points the front has, how many levels of accuracy there are between its ends, one\n"
-        "sample apart, each of which a front has once at most; how many points lie where accuracy still rises, and\n"
+        "plan's accuracy; the mean accuracy of the best plan within a budget, over all budgets from the cheapest\n"
+        "plan to the baseline (on a logarithmic scale; guessing where no plan fits); how many points the front has,\n"
+        "how many levels of accuracy there are between its ends, one sample apart, each of which a front has once at\n"
+        f"most; how many points lie where accuracy still rises (up to {STEEP:g} bits), and\n"
         f"the dearest point's cost over the cheapest one's. Seconds are the processor's. Machine: {machine()}.\n\n"
-        f"{figures.table([*heads, 'ratio of costs', 'plans', 'seconds'], rows)}\n\n"
+        f"{figures.table([*heads, f'up to {STEEP:g} bits', 'ratio of costs', 'plans', 'seconds'], rows)}\n\n"
         f"Made by {made_by()}.\n"
     )
     (arguments.out / "README.md").write_text(text)
