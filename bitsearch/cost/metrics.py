@@ -56,7 +56,7 @@ class Geometry:
     """1 for a layer with bits, 0 for one without, which has no step sizes and no membrane."""
 
     def stored_steps(self, time_steps: Vector) -> Vector:
-        """Time steps that take memory: those of layers with bits; any other works on one frame after the other."""
+        """Time steps whose spikes take memory at once: what has no bits works on one frame after the other."""
         return time_steps * self.quantized + (1 - self.quantized)
 
 
@@ -161,11 +161,12 @@ def synops(geometry: Geometry, bits: Bits) -> Terms:
 def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
     """Bytes of the stored network: weights packed to whole bytes a layer, spike steps, multipliers and biases.
 
-    Σ_l ⌈N_w·w/8⌉ + 4·T + 8·outputs: a float32 step a time step; a multiplier and a bias an output channel, into which
-    the weight step, the layer's bias and batch norm are folded. All layers count, the first one too.
+    Σ_l ⌈N_w·w/8⌉ + 4·T + 8·outputs: a float32 step a time step, of layers with bits; a multiplier and a bias an output
+    channel, into which the weight step, the layer's bias and batch norm are folded. All layers count, the first one
+    too.
     """
     weight_bytes = _round_up(geometry.weights * bits.weights / 8)
-    steps = geometry.stored_steps(bits.time_steps)
+    steps = bits.time_steps * geometry.quantized
     return (weight_bytes + STEP_BYTES * steps + CHANNEL_BYTES * geometry.outputs,)
 
 
@@ -277,7 +278,7 @@ METRICS: dict[str, Metric] = {
             "bytes",
             "Weight memory",
             "Bytes that the stored network takes: each layer's weights packed at their bit width, one 4-byte step size "
-            "a time step, and an 8-byte multiplier and bias an output channel.",
+            "a time step where there are bits, and an 8-byte multiplier and bias an output channel.",
             weight_memory,
             alias="memory",
         ),

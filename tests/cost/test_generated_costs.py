@@ -74,11 +74,11 @@ class Facts:
 
     @property
     def stored(self):
-        """Time steps whose spikes and step sizes are kept at once: what has no bits goes frame by frame."""
+        """Time steps whose spikes are kept at once: what has no bits goes frame by frame."""
         return self.t if self.has_bits else 1
 
     def weight_memory(self):
-        return ceil(self.weights * self.w / 8) + 4 * self.stored + 8 * self.outputs
+        return ceil(self.weights * self.w / 8) + 4 * self.t * self.has_bits + 8 * self.outputs
 
     def working_memory(self, bits):
         membranes = self.largest_call if self.membranes == self.inputs else self.membranes

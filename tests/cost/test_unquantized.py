@@ -31,8 +31,8 @@ def test_an_excluded_layer_works_once_a_frame(frames):
         for metric in ("s_ace", "weight_memory", "working_memory", "energy")
     }
     assert costs["s_ace"] == 16 * 16 * FLOAT * frames
-    # Kept once; and of one frame after the other, 16 currents and as many inputs.
-    assert costs["weight_memory"] == 16 * 16 * 4 + 4 + 8 * 16
+    # Kept once, without a step size; and of one frame after the other, 16 currents and as many inputs.
+    assert costs["weight_memory"] == 16 * 16 * 4 + 8 * 16
     assert costs["working_memory"] == 16 * network.model.target.membrane_bits / 8 + 16 * 4
     table = Target.load("generic").energy
     operation = table.bit_operation * FLOAT + table.accumulate
@@ -72,6 +72,10 @@ def test_products_and_recurrent_layers_work_once_a_frame():
     network, x = Products(), torch.rand(7, 3, 5, 4)
     model = CostModel(trace(network, x, time_axis=True))
     plan = {name.name: bitsearch.LayerPlan(weight_bits=8, spike_bits=(8,) * 7, time_steps=7) for name in model.layers}
+    # No weights, no step sizes; and the recurrent layer's matrices and biases as they are.
+    memory = model.layer_costs("weight_memory", plan)
+    assert memory[""] == 0
+    assert memory["gru"] == 4 * 3 * (5 * 6 + 5 * 5) + 8 * (2 * 3 * 5)
     costs = model.layer_costs("s_ace", plan)
     # Spikes times spikes, and their sums times spikes.
     assert costs[""] == 7 * 5 * 5 * 6 * (1 * 1 + 32 * 1)
