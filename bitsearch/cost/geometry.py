@@ -1,6 +1,5 @@
 """Layer geometry, traced on the real network by a recorded forward pass."""
 
-import copy
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,7 @@ from bitsearch.cost.streams import Streams
 from bitsearch.dataflow.recording import Call, Recording, record
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import reset_states
-from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights, reparametrized
+from bitsearch.frameworks.plain_layers import has_plain_layers, with_plain_layers
 from bitsearch.layer_rules import matches
 from bitsearch.network_inputs import Inputs, shape_of, shape_text
 from bitsearch.plan import Loop, NeuronSettings
@@ -137,7 +135,7 @@ def trace(
     Raises:
         InputError: the network cannot run the example, has no layer that can be given bits, or a glob has no match.
     """
-    network = _fused(network)
+    network = _plain(network)
     recording = _recorded(network, example_input, time_axis, nonnegative_input)
     layers = _counted_where_stored(_with_exclusions(_measured(network, recording), network, include, exclude))
     if names is not None:
@@ -180,6 +178,8 @@ def _in_place(layer: LayerGeometry, streams: Streams) -> LayerGeometry:
     if steps is not None:
         # Of whole sequences, counts are those of a step, as in a loop over them.
         layer = replace(layer, macs=layer.macs // steps, inputs=layer.inputs // steps, frames=steps, loop="frames")
+    if streams.reads_steps(layer.name):
+        layer = replace(layer, loop="frames")
     return replace(
         layer,
         in_place=True,
@@ -233,19 +233,13 @@ def measure(
     Arguments and errors as for :func:`trace`, except that a network without layers to quantize is no error. Entries are
     in the order of their first calls, a block after the layers inside it; modules that are never called come last.
     """
-    network = _fused(network)
+    network = _plain(network)
     return _counted_where_stored(_measured(network, _recorded(network, example_input, time_axis, nonnegative_input)))
 
 
-def _fused(network: nn.Module) -> nn.Module:
-    """The network as it is quantized: a copy, where a weight is computed from others."""
-    if not any(reparametrized(module) for module in network.modules()):
-        return network
-    detach_computed_weights(network)
-    reset_states(network)
-    network = copy.deepcopy(network)
-    fuse_weights(network)
-    return network
+def _plain(network: nn.Module) -> nn.Module:
+    """The network as it is quantized: a copy, where a weight is computed from others or a neuron's own."""
+    return network if has_plain_layers(network) else with_plain_layers(network)
 
 
 def _recorded(network: nn.Module, example_input: Inputs, time_axis: bool, nonnegative_input: bool | None) -> Recording:

@@ -15,6 +15,7 @@ from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import describe
+from bitsearch.frameworks.plain_layers import separated
 from bitsearch.plan import LayerPlan, NeuronSettings, UniformBits
 
 
@@ -55,7 +56,7 @@ class CostModel:
 
     def read_decays(self, network: nn.Module) -> None:
         """Take the decays from the neurons of ``network``, the traced one after training: some neurons learn theirs."""
-        modules = dict(network.named_modules())
+        modules = dict(separated(network).named_modules())
         self.layers = tuple(
             replace(layer, decay=describe(modules[layer.neurons[0]]).decay) if layer.neurons else layer
             for layer in self.layers

@@ -12,6 +12,7 @@ from bitsearch.cost.model import CostModel
 from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.ties import ties_of
+from bitsearch.frameworks.plain_layers import separated
 from bitsearch.plan import LayerPlan
 
 
@@ -35,7 +36,7 @@ def profile(
         them, and how it is quantized, comes from); the layer's cost by every metric, under the metric's name, and for
         metrics that add up over the layers ``share.METRIC``, its part of the network's.
     """
-    modules = dict(network.named_modules())
+    modules = dict(separated(network).named_modules())
     ties = ties_of(model.layers) if rules is None else rules.ties
     records: list[dict[str, object]] = []
     for layer in (*model.layers, *model.unquantized):

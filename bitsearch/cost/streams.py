@@ -52,13 +52,22 @@ class Streams:
     def in_place(self, layer: str) -> bool:
         """True if the layer's neurons fire where the network's do.
 
-        Something but moves lies between, or the network's takes whole sequences.
+        Something but moves lies between, or the network's takes whole sequences, or reads itself, or is called once a
+        frame where the layer reads all of them at once.
         """
-        return self.sequence_steps(layer) is not None or (bool(self.neurons(layer)) and self._is_mixed(layer))
+        return self.sequence_steps(layer) is not None or (bool(self.neurons(layer)) and self._keeps_place(layer))
 
     def sequence_steps(self, layer: str) -> int | None:
         """Steps of the sequences that the layer's neuron takes at once; None where it is called once a step."""
         return next((self._steps(neuron) for neuron in self._read_by(layer) if self._gives_way(neuron)), None)
+
+    def reads_steps(self, layer: str) -> bool:
+        """True if it reads at once what neurons sent that are called once a frame."""
+        (call, *more), read = self._layers.get(layer, [None]), self._read_by(layer)
+        if call is None or more or not read:
+            return False
+        calls = [self._recording.calls[neuron] for neuron in read]
+        return all(_times(each) == {None} and len(each) == call.axes.frames for each in calls)
 
     def _steps(self, neuron: nn.Module) -> int | None:
         steps = self._neurons[neuron].sequence_steps
@@ -88,7 +97,7 @@ class Streams:
         counts = []
         for neuron in self._read_by(layer).difference(*map(self._read_by, before)):
             calls = self._recording.calls[neuron]
-            each = calls[:1] if self._loop(neuron) > 1 else calls
+            each = calls[:1] if self._loop(neuron) > 1 or self.reads_steps(layer) else calls
             counts += [prod(call.shape) // call.axes.samples // (self._steps(neuron) or 1) for call in each]
         return sum(counts)
 
@@ -126,13 +135,19 @@ class Streams:
     def _read_by(self, layer: str) -> set[nn.Module]:
         return {neuron for call in self._layers.get(layer, []) for neuron in call.origin.neurons}
 
-    def _is_mixed(self, layer: str) -> bool:
-        return any(call.origin.mixed for name in self.stream(layer) for call in self._layers[name])
+    def _keeps_place(self, layer: str) -> bool:
+        calls = [call for name in self.stream(layer) for call in self._layers[name]]
+        itself = any(self._reads_itself(neuron) for call in calls for neuron in call.origin.neurons)
+        return itself or any(call.origin.mixed for call in calls) or any(map(self.reads_steps, self.stream(layer)))
+
+    def _reads_itself(self, neuron: nn.Module) -> bool:
+        """True if its spikes come back to it by something else than a layer."""
+        return self._neurons[neuron].reads_itself or (neuron, "neuron") in self._recording.readers.get(neuron, [])
 
     def _why_no_stream(self, layer: str) -> str | None:
         """Why the layers that read the layer's neurons where they are cannot have the same numbers."""
         for name in self.stream(layer):
-            if any(call.origin.other or not call.origin.neurons for call in self._layers[name]):
+            if any(call.origin.other for call in self._layers[name]):
                 return f"{name} reads other values elsewhere"
         if self._fixed in self.stream(layer) and len(self.stream(layer)) > 1:
             return f"{self._fixed} reads its spikes too, with bits of its own as the first layer"
@@ -155,6 +170,8 @@ class Streams:
                 return "the network returns its spikes"
             if operation == "membrane":
                 return "its membrane is read"
+            if module is neuron:
+                continue
             if operation == "neuron":
                 return f"{name} reads its spikes"
             if operation != "layer":
@@ -193,7 +210,8 @@ class Streams:
             return f"{layer} reads a difference of its spikes"
         if not all(call.origin.nonnegative for call in self._layers[layer]):
             return f"{layer} reads values below zero elsewhere"
-        if _times(calls) != _times(self._recording.calls[neuron]) or self._loop(neuron) != self._loop_of(layer):
+        apart = _times(calls) != _times(self._recording.calls[neuron]) or self._loop(neuron) != self._loop_of(layer)
+        if apart and not self.reads_steps(layer):
             return f"{layer} reads its spikes over time at once"
         staying = next((self._names[other] for other in together if self._names[other] in self.staying), None)
         if staying is not None:
@@ -205,7 +223,7 @@ class Streams:
             return f"{layer} reads spikes of neurons with different resets or thresholds"
         if len(together) > 1 and any(other.learns_decay for other in descriptions):
             return f"{layer} reads spikes of several neurons that learn their decays"
-        return self._why_no_stream(layer) if self._is_mixed(layer) else None
+        return self._why_no_stream(layer) if self._keeps_place(layer) else None
 
     def _loop(self, neuron: nn.Module) -> int:
         count = len(self._recording.calls[neuron])

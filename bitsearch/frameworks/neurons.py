@@ -52,6 +52,11 @@ class NeuronDescription:
     sequence_steps: Callable[[Sequence[int]], int] | None = None
     """Of a neuron whose calls take sequences with their time axis behind the batch: how many steps an input of a shape
     has. Its interface hands them on one by one."""
+    reads_itself: bool = False
+    """True if its own spikes come back to it through something else than a layer, so that they have to be sent where it
+    stands."""
+    separated: Callable[[nn.Module], nn.Module] | None = None
+    """Makes of a neuron with weights of its own a module that does the same by layers and a neuron without any."""
     irreplaceable: str | None = None
     """Why no refined neuron does the same; None if one does."""
 

@@ -12,7 +12,13 @@ is filtered where the neuron stood.
 .. math::
     i_{t+1} = \Bigl(1 - \frac{\Delta t}{\tau_{syn}}\Bigr) i_t + x_{t+1}, \qquad x_{t+1} \leftarrow i_t
 
-``IAFCell`` has neither leak nor filter.
+``IAFCell`` has neither leak nor filter. ``LIFRecurrentCell`` and ``LIFRecurrent`` have weights of their own, for what
+comes in and for their own spikes, and a filter without delay:
+
+.. math::
+    j_t = i_t + W_{in} x_t + W_{rec} z_{t-1}, \qquad i_{t+1} = \Bigl(1 - \frac{\Delta t}{\tau_{syn}}\Bigr) j_t
+
+With :math:`j_t` in the place of its input, what is left of them is ``LIFBoxCell``.
 """
 
 from typing import Any
@@ -20,8 +26,8 @@ from typing import Any
 import norse.torch
 import torch
 from norse.torch.functional.iaf import IAFFeedForwardState
-from norse.torch.functional.lif import LIFFeedForwardState
-from norse.torch.functional.lif_box import LIFBoxFeedForwardState
+from norse.torch.functional.lif import LIFFeedForwardState, LIFState
+from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters
 from norse.torch.module import snn
 from torch import Tensor, nn
 
@@ -38,6 +44,8 @@ def is_spiking(module: nn.Module) -> bool:
 
 def is_multi_step(module: nn.Module) -> bool:
     """True for those that take sequences, ``[T, N, ...]``."""
+    if isinstance(module, RecurrentLayers):
+        return module.takes_sequences
     return isinstance(module, snn.SNN | snn.SNNRecurrent | norse.torch.Lift)
 
 
@@ -51,10 +59,12 @@ def reset(module: nn.Module) -> None:
 
 
 def describe(module: nn.Module) -> NeuronDescription:
-    """Of one of :data:`NEURONS`; of those with weights inside, that they stay."""
+    """Of one of :data:`NEURONS`; of those with weights inside, how they come apart."""
     neuron: Any = module
     if isinstance(neuron, _RECURRENT):
-        return NeuronDescription(irreplaceable="its weights are its own; write it as LIFCell behind linear layers")
+        read = getattr(neuron, "record_states", False)
+        why = "its membrane is read" if read else "its weights are its own, which something else than the network reads"
+        return NeuronDescription(irreplaceable=why, separated=None if read else RecurrentLayers)
     p = neuron.p
     integrates = isinstance(neuron, norse.torch.IAFCell)
     charge, rest = torch.zeros(()) if integrates else neuron.dt * p.tau_mem_inv, p.v_reset if integrates else p.v_leak
@@ -116,6 +126,51 @@ class SynapseInterface(NeuronInterface):
             synaptic = synaptic - self.dt * self.tau_syn_inv * synaptic + step
         current = self.current(torch.stack(before) if self.takes_sequences else before[0])
         return current, LIFFeedForwardState(v=placeholder(synaptic), i=synaptic)
+
+
+class RecurrentLayers(nn.Module):
+    """``LIFRecurrentCell`` or ``LIFRecurrent`` with its weights in layers, and its neuron step by step."""
+
+    def __init__(self, neuron: Any) -> None:
+        super().__init__()
+        p = neuron.p
+        self.takes_sequences = is_multi_step(neuron)
+        self.autapses, self.dt, self.tau_syn_inv = neuron.autapses, neuron.dt, p.tau_syn_inv
+        self.input, self.recurrent = _linear(neuron.input_weights), _linear(neuron.recurrent_weights)
+        box = LIFBoxParameters(p.tau_mem_inv, p.v_leak, p.v_th, p.v_reset, p.method, p.alpha)
+        self.neuron = norse.torch.LIFBoxCell(box, dt=neuron.dt)
+
+    def forward(self, input_tensor: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState | None]:
+        """Spikes ``[..., hidden]`` of a step, or of all of them, and the state behind them."""
+        self._bar_autapses()
+        if not self.takes_sequences:
+            return self._step(input_tensor, state)
+        sent = []
+        for step in input_tensor:
+            spikes, state = self._step(step, state)
+            sent.append(spikes)
+        return torch.stack(sent), state
+
+    def _step(self, x: Tensor, state: LIFState | None) -> tuple[Tensor, LIFState]:
+        entered = self.input(x)
+        before, synaptic = (torch.zeros_like(entered),) * 2 if state is None else (state.z, state.i)
+        jump = synaptic + entered + self.recurrent(before)
+        membrane = None if state is None else LIFBoxFeedForwardState(v=state.v)
+        spikes, membrane = self.neuron(jump, membrane)
+        return spikes, LIFState(z=spikes, v=membrane.v, i=jump - self.dt * self.tau_syn_inv * jump)
+
+    def _bar_autapses(self) -> None:
+        """Without them, a neuron's weight on its own spikes stays zero: a copy of a parameter has lost its hook."""
+        weight = self.recurrent.weight
+        if not self.autapses and weight.requires_grad and not weight._backward_hooks:
+            weight.register_hook(lambda gradient: gradient.clone().fill_diagonal_(0.0))
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    """A layer with this weight, one that is not learned if that is no parameter."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    layer.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight.detach(), requires_grad=False)
+    return layer
 
 
 _INTERFACES: dict[type[nn.Module], type[NeuronInterface]] = {

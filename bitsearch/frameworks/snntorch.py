@@ -56,6 +56,7 @@ def describe(module: nn.Module) -> NeuronDescription:
             ),
             learns_decay=learns_decay,
             interface=_INTERFACES[type(neuron)],
+            reads_itself=not getattr(neuron, "all_to_all", True),
         )
 
 
@@ -86,8 +87,6 @@ def _why_irreplaceable(neuron: Any, decays: Tensor, at_threshold: list[float]) -
         return f"its membrane is multiplied by {float(decays.max()):g} a step; allowed: 0 to 1"
     if decays.max() == 0 and neuron.reset_mechanism == "subtract" and getattr(neuron, "reset_delay", True):
         return "its late reset is all that its membrane holds"
-    if not getattr(neuron, "all_to_all", True):
-        return "it reads its own spikes, one to one"
     if not (neuron.threshold > 0).all():
         return "its threshold is not above zero, to which it is reset"
     if at_threshold not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
@@ -133,7 +132,10 @@ class LeakyInterface(NeuronInterface):
 
 
 class RLeakyInterface(LeakyInterface):
-    """Takes and returns what ``RLeaky`` does: a layer of its own reads what the neuron sent in its call before."""
+    """Takes and returns what ``RLeaky`` does: a layer of its own reads what the neuron sent in its call before.
+
+    Without a layer, where it reads itself one to one, that is multiplied by numbers that keep 32 bits.
+    """
 
     def __init__(self, neuron: Any, current: nn.Module) -> None:
         super().__init__(neuron, current)

@@ -8,6 +8,7 @@ from torch import nn
 from bitsearch.cost import CostModel
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import NeuronInterface, describe, is_neuron, is_spiking
+from bitsearch.frameworks.plain_layers import separated
 from bitsearch.frameworks.reparametrized import reparametrized
 from bitsearch.layers.neurons.absorption import AbsorbedReLU
 from bitsearch.layers.neurons.input_current import InputCurrent
@@ -64,7 +65,7 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
         for neuron in (isinstance(module, QuantizedLayer) and module.neurons) or ():
             readers.setdefault(neuron, []).append(layer)
     rows = []
-    for name, module in before.named_modules():
+    for name, module in separated(before).named_modules():
         kind = type(module).__name__
         # A neuron's own parts go with it.
         became = now.get(name)
@@ -82,7 +83,7 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
             rows.append(Converted(name, kind, became_neuron, "; ".join(note for note in notes if note)))
         elif isinstance(became, AbsorbedReLU):
             rows.append(Converted(name, kind, "part of the layers behind it", "their spikes are never below zero"))
-        elif name in unquantized:
+        elif name in unquantized and not is_neuron(module):
             rows.append(Converted(name, kind, "left", unquantized[name]))
         elif type(module) in QUANTIZABLE:
             rows.append(Converted(name, kind, "left", "not in the plan"))
@@ -96,8 +97,8 @@ def conversion(before: nn.Module, after: nn.Module, model: CostModel) -> list[Co
 
 
 def _place(neuron: nn.Module, became: nn.Module) -> str:
-    """Where a neuron fires, if that is not the reader's input: it takes sequences, or its spikes are pooled."""
+    """Where a neuron fires, if that is not the reader's input."""
     if describe(neuron).sequence_steps is not None:
         return "where it was, step by step"
     placed = isinstance(became.current if isinstance(became, NeuronInterface) else became, PlacedNeuron)
-    return "where it was, in front of what pools or adds up its spikes" if placed else ""
+    return "where it was, in front of what works on its spikes" if placed else ""

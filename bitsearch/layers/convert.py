@@ -3,7 +3,6 @@
 It goes by modules, not by graphs, so that a network that no tracer understands converts as well.
 """
 
-import copy
 from collections.abc import Mapping
 
 from torch import nn
@@ -11,8 +10,7 @@ from torch import nn
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import QUANTIZABLE
-from bitsearch.frameworks.neurons import reset_states
-from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
+from bitsearch.frameworks.plain_layers import with_plain_layers
 from bitsearch.layers.modules import QuantizedConv1d, QuantizedConv2d, QuantizedConv3d, QuantizedLinear
 from bitsearch.layers.neurons.absorption import absorb_relus
 from bitsearch.layers.neurons.replacement import replace_neurons
@@ -41,7 +39,8 @@ def convert(
 
     Spiking neurons in front of them give way to theirs, as :mod:`bitsearch.layers.neurons.replacement` says; ReLUs that
     only feed unsigned quantized layers are left out, as :mod:`bitsearch.layers.neurons.absorption` says. Weights that
-    are computed from others, by weight norm for example, are fixed at their values.
+    are computed from others, by weight norm for example, are fixed at their values, and those that a neuron keeps to
+    itself become layers.
 
     Args:
         network: left as it is.
@@ -52,11 +51,7 @@ def convert(
         InputError: a name that is not in the network, or not a layer that can be quantized; or layers with one weight
             that the plan gives several widths.
     """
-    # What a neuron keeps of its last input belongs to a graph that cannot be copied.
-    reset_states(network)
-    detach_computed_weights(network)
-    network = copy.deepcopy(network)
-    fuse_weights(network)
+    network = with_plain_layers(network)
     modules = dict(network.named_modules())
     convertible = ", ".join(path for path, module in modules.items() if type(module) in _QUANTIZED)
     for name, layer_plan in plan.items():

@@ -151,7 +151,7 @@ class QuantizedLayer(SpikeCounts):
 
     def _of_spikes(self, x: Tensor) -> Tensor:
         """Of spikes that neurons in places of their own fired."""
-        if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
+        if (self.frames is None or self.loop == "frames") and x.dim() > self.sample_dims + 1 > 2:
             return self._of_spikes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         held = self.frames is not None and self.loop != "frames"
         sequence = self._sequence(x, self.frames) if held and self.frames is not None else x

@@ -4,7 +4,6 @@ From full precision a network needs all of a trial's epochs to get used to few b
 needs a part of them, so that several plans of the front are trained in the time of one.
 """
 
-import copy
 import math
 from collections.abc import Iterable
 
@@ -14,8 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bitsearch.errors import InputError
-from bitsearch.frameworks.neurons import reset_states
-from bitsearch.frameworks.reparametrized import detach_computed_weights, fuse_weights
+from bitsearch.frameworks.plain_layers import with_plain_layers
 from bitsearch.runs.folder import RunFolder
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
@@ -65,10 +63,7 @@ def start_network(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
     lacks, as neurons that became part of a layer do, stays as it is; steps and bits, which the float one lacks, are
     found anew.
     """
-    reset_states(network)
-    detach_computed_weights(network)
-    network = copy.deepcopy(network)
-    fuse_weights(network)
+    network = with_plain_layers(network)
     tensors = network.state_dict()
     kept = {name: value for name, value in state.items() if name in tensors and value.shape == tensors[name].shape}
     network.load_state_dict(kept, strict=False)

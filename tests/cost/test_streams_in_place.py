@@ -137,7 +137,7 @@ def test_the_table_says_where_a_neuron_fires():
     quantized = bitsearch.quantize(Net(NETWORKS["pooling"][0]), frames(2, 8, 8), time_axis=True)
     (row,) = (row for row in quantized.conversion if row.name == "one")
     assert row.became == "the refined neuron of c"
-    assert row.why.endswith("where it was, in front of what pools or adds up its spikes")
+    assert row.why.endswith("where it was, in front of what works on its spikes")
     assert quantized.layer_plans["c"].in_place
     assert quantized.layer_plans["a"].in_place is None
 

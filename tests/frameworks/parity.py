@@ -32,7 +32,7 @@ def spikes_of_both(network, x, neurons, *, excluded, time_steps, spike_bits=1, *
         for name, layer in quantized.layers.items():
             weight = layer.quantized_weight()
             layer.weight.copy_(weight)
-            network.get_submodule(name).weight.copy_(weight)
+            own_weight(network, name).copy_(weight)
         for name, reader in neurons.items():
             layer = quantized.layers[reader]
             layer.observer = lambda _, spikes, weight, name=name: sent[name][1].append(spikes.clone())
@@ -45,6 +45,13 @@ def spikes_of_both(network, x, neurons, *, excluded, time_steps, spike_bits=1, *
         expected, result = network.eval()(x), quantized(x)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
     return {name: tuple(torch.stack(spikes) for spikes in both) for name, both in sent.items()}
+
+
+def own_weight(network, path):
+    """The library's own of a layer; ``lif.recurrent``, say, is ``lif.recurrent_weights`` where no layer holds it."""
+    parent, _, name = path.rpartition(".")
+    module = network.get_submodule(parent)
+    return getattr(module, name).weight if hasattr(module, name) else getattr(module, f"{name}_weights")
 
 
 def assert_equal_spikes(both):

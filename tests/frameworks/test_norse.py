@@ -6,7 +6,10 @@ from parity import assert_equal_spikes, spikes_of_both
 from torch import nn
 
 import bitsearch
+from bitsearch.cost.profile import profile
 from bitsearch.frameworks.neurons import describe, is_multi_step, is_neuron, is_spiking
+from bitsearch.frameworks.plain_layers import separated
+from bitsearch.study.warm_start import start_network
 
 norse = pytest.importorskip("norse.torch", reason="Norse is not installed; make frameworks runs these tests")
 
@@ -80,10 +83,7 @@ def test_a_synaptic_current_arrives_a_step_late():
 @pytest.mark.parametrize(
     ("neuron", "reason"),
     [
-        (
-            lambda: norse.LIFRecurrentCell(2, 2),
-            "its weights are its own; write it as LIFCell behind linear layers",
-        ),
+        (lambda: norse.LIFRecurrent(2, 2, record_states=True), "its membrane is read"),
         (
             lambda: norse.LIFCell(LIFParameters(v_reset=torch.tensor(-1.0))),
             "it is reset to another membrane than it rests at",
@@ -219,3 +219,99 @@ def test_a_sequential_network_with_states():
     quantized = bitsearch.quantize(Wrapped(), frames(), time_axis=True)
     assert became(quantized)["net.1"][0] == "the refined neuron of net.2"
     assert quantized(frames()).shape == (5, 4)
+
+
+RECURRENT = {"LIFRecurrentCell": norse.LIFRecurrentCell, "LIFRecurrent": norse.LIFRecurrent}
+
+
+class Recurrent(nn.Module):
+    """A neuron with weights of its own, for what comes in and for its own spikes."""
+
+    def __init__(self, kind="LIFRecurrentCell", **options):
+        super().__init__()
+        torch.manual_seed(0)
+        p = LIFParameters(**{**SYNAPSE, **options.pop("p", {})})
+        self.a, self.lif, self.c = nn.Linear(8, 12), RECURRENT[kind](12, 16, p, **options), nn.Linear(16, 4)
+
+    def forward(self, x):
+        if is_multi_step(self.lif):
+            return self.c(self.lif(self.a(x))[0]).mean(0)
+        state, logits = None, []
+        for frame in x:
+            spikes, state = self.lif(self.a(frame), state)
+            logits.append(self.c(spikes))
+        return torch.stack(logits).mean(0)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("options", [{}, {"autapses": True}, {"p": ELSEWHERE}], ids=str)
+def test_a_recurrent_neuron_is_layers_and_a_neuron(kind, options):
+    network, x = Recurrent(kind, **options), frames()
+    apart = separated(network)
+    assert [name for name, _ in apart.lif.named_children()] == ["input", "recurrent", "neuron"]
+    assert apart.lif.recurrent.weight is network.lif.recurrent_weights
+    entered = network.a(x[0] if kind.endswith("Cell") else x)
+    (spikes, state), (expected, expected_state) = apart.lif(entered), network.lif(entered)
+    assert 0 < expected.mean() < 1
+    assert torch.equal(spikes, expected)
+    torch.testing.assert_close(tuple(state), tuple(expected_state))
+    torch.testing.assert_close(apart(x), network(x))
+    assert isinstance(separated(Steps()).lif1, norse.LIFBoxCell)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_the_weights_of_a_recurrent_neuron_get_bits(kind):
+    network, x = Recurrent(kind), frames()
+    quantized = bitsearch.quantize(network, x, time_axis=True)
+    rows, plans = became(quantized), quantized.layer_plans
+    assert list(plans) == ["a", "lif.input", "lif.recurrent", "c"]
+    assert rows["lif.neuron"][0] == "the refined neuron of lif.recurrent, c"
+    assert plans["lif.recurrent"].neurons == plans["c"].neurons == ("lif.neuron",)
+    assert (plans["lif.recurrent"].loop, plans["lif.recurrent"].frames) == ("frames", T)
+    costs = quantized.model.layer_costs("s_ace", plans)
+    assert quantized.model.staying == {}
+    bits = plans["lif.recurrent"]
+    assert costs["lif.recurrent"] == 16 * 16 * bits.weight_bits * sum(bits.spike_bits)
+    table = profile(network, quantized.model, plans).set_index("layer")
+    assert table.loc["lif.input", "shape"] == "16×12"
+    # Without autapses, the copies' weights on them stay zero as well.
+    for each in (quantized, quantized.copy()):
+        each.train()(x).square().sum().backward()
+        gradient = each.network.lif.recurrent.weight.grad
+        assert gradient.any()
+        assert not gradient.diagonal().any()
+    assert torch.equal(quantized.copy().eval()(x), quantized.eval()(x))
+    started = start_network(network, quantized.network.state_dict())
+    assert torch.equal(started.lif.recurrent.weight, network.lif.recurrent_weights)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("autapses", [False, True])
+def test_every_spike_of_a_recurrent_neuron_is_the_librarys_own(kind, autapses):
+    network, x = Recurrent(kind, autapses=autapses), frames() / 4
+    with torch.no_grad():
+        network.lif.recurrent_weights *= 2
+    both = spikes_of_both(network, x, {"lif": "c"}, excluded=["a", "lif.input"], time_steps=T, time_axis=True)
+    assert_equal_spikes({"lif": (both["lif"][0].reshape(T, 5, 16), both["lif"][1])})
+    # What comes back matters: without it, other spikes.
+    apart = separated(Recurrent(kind, autapses=autapses))
+    with torch.no_grad():
+        apart.lif.recurrent.weight.zero_()
+    assert not torch.equal(apart(x), Recurrent(kind, autapses=autapses)(x))
+
+
+def test_steps_and_sequences_of_a_recurrent_neuron_are_one():
+    logits = []
+    for kind in RECURRENT:
+        quantized = bitsearch.quantize(Recurrent(kind), frames(), time_axis=True).eval()
+        quantized(frames())
+        logits.append(quantized(frames()))
+    assert torch.equal(*logits)
+
+
+def test_a_recurrent_neuron_with_a_hook_keeps_its_weights():
+    network = Recurrent()
+    network.lif.register_forward_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match="kept at 32 bits: lif"):
+        rows = became(bitsearch.quantize(network, frames(), time_axis=True))
+    assert rows["lif"] == ("left", "its weights are its own, which something else than the network reads")

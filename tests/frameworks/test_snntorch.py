@@ -282,14 +282,43 @@ def test_the_layer_inside_of_a_recurrent_neuron_gets_bits():
     assert torch.equal(copied(frames()), quantized.eval()(frames()))
 
 
-def test_one_to_one_recurrence_keeps_its_neuron():
-    class OneToOne(Recurrent):
-        def __init__(self):
-            super().__init__()
-            self.lif1 = snntorch.RLeaky(0.5, all_to_all=False, reset_delay=False)
+class OneToOne(Recurrent):
+    """Every neuron reads its own spikes alone, times one number or one of its own."""
 
-    rows = became(bitsearch.quantize(OneToOne(), frames(), time_axis=True))
-    assert rows["lif1"] == ("left", "it reads its own spikes, one to one")
+    def __init__(self, *, factor=-0.5, delay=True, hidden=False):
+        super().__init__()
+        self.hidden = hidden
+        self.lif1 = snntorch.RLeaky(0.5, V=factor, all_to_all=False, reset_delay=delay, init_hidden=hidden)
+
+    def forward(self, x):
+        if not self.hidden:
+            return super().forward(x)
+        return torch.stack([self.fc2(self.lif1(self.fc1(frame))) for frame in x]).mean(0)
+
+
+def test_one_to_one_recurrence_fires_where_it_stands():
+    quantized = bitsearch.quantize(OneToOne(), frames(), time_axis=True)
+    became_neuron, why = became(quantized)["lif1"]
+    assert became_neuron == "the refined neuron of fc2"
+    assert why.endswith("where it was, in front of what works on its spikes")
+    assert quantized.layer_plans["fc2"].in_place
+    quantized(frames()).sum().backward()
+    assert quantized.network.lif1.recurrent.V.grad.abs() > 0
+    copied = quantized.copy().eval()
+    assert torch.equal(copied(frames()), quantized.eval()(frames()))
+
+
+@pytest.mark.parametrize("factor", [-0.5, 1.0, torch.linspace(-1, 1, 16)], ids=["below zero", "one", "a neuron's own"])
+@pytest.mark.parametrize("delay", [False, True])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_every_spike_of_one_to_one_recurrence_is_the_librarys_own(factor, delay, hidden):
+    network = OneToOne(factor=factor, delay=delay, hidden=hidden)
+    both = spikes_of_both(network, frames() / 2, {"lif1": "fc2"}, excluded=["fc1"], time_steps=T, time_axis=True)
+    assert_equal_spikes(both)
+    # What comes back matters: without it, other spikes.
+    network = OneToOne(factor=0.0, delay=delay, hidden=hidden)
+    alone = spikes_of_both(network, frames() / 2, {"lif1": "fc2"}, excluded=["fc1"], time_steps=T, time_axis=True)
+    assert not torch.equal(alone["lif1"][0], both["lif1"][0])
 
 
 class Between(Passed):

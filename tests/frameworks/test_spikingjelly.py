@@ -1,5 +1,6 @@
 import pytest
 import torch
+from parity import assert_equal_spikes, spikes_of_both
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
@@ -97,24 +98,35 @@ class Contained(nn.Module):
         return (self.once(x) if self.step_mode == "m" else torch.stack([self.once(frame) for frame in x])).mean(0)
 
 
+def linear_container():
+    return layer.LinearRecurrentContainer(neuron.IFNode(), 16, 16)
+
+
+def elementwise_container(v_reset=0.0):
+    lif = neuron.LIFNode(tau=3.0, v_reset=v_reset)
+    return layer.ElementWiseRecurrentContainer(lif, lambda sent, x: x - 0.5 * sent)
+
+
+RESET = "is reset to zero by a spike, fires at its threshold"
+
+
 @pytest.mark.parametrize(
-    ("container", "why"),
+    ("container", "became"),
     [
+        (linear_container, ("left", "recurrent.rc reads its spikes together with other values")),
         (
-            lambda: layer.LinearRecurrentContainer(neuron.IFNode(), 16, 16),
-            "recurrent.rc reads its spikes together with other values",
-        ),
-        (
-            lambda: layer.ElementWiseRecurrentContainer(neuron.LIFNode(tau=3.0), lambda sent, x: x - 0.5 * sent),
-            "recurrent.sub_module reads its spikes",
+            elementwise_container,
+            ("the refined neuron of behind", f"{RESET}; where it was, in front of what works on its spikes"),
         ),
     ],
     ids=["linear", "elementwise"],
 )
-def test_recurrent_containers_keep_their_neuron_and_their_memory(container, why):
+def test_recurrent_containers_keep_their_memory(container, became):
     x = 3 * torch.rand(FRAMES, 5, 8, generator=torch.Generator().manual_seed(1))
-    bits = bitsearch.UniformBits(weight_bits=8, spike_bits=8, time_steps=FRAMES)
     first = bitsearch.FirstLayer(weight_bits=8, spike_bits=8, time_steps=FRAMES)
+    # As many levels as the network's own neurons have, where they give way.
+    spike_bits = 8 if container is linear_container else 1
+    bits = bitsearch.UniformBits(weight_bits=8, spike_bits=spike_bits, time_steps=FRAMES)
 
     def logits(network, frames):
         functional.reset_net(network)
@@ -126,7 +138,7 @@ def test_recurrent_containers_keep_their_neuron_and_their_memory(container, why)
         network = Contained(container, step_mode).eval()
         quantized = bitsearch.quantize(network, x, time_axis=True, start=bits, first_layer=first).eval()
         rows = {row.name: (row.became, row.why) for row in quantized.conversion}
-        assert rows["recurrent.sub_module"] == ("left", why)
+        assert rows["recurrent.sub_module"] == became
         assert set(quantized.layers) == {name for name, (became, _) in rows.items() if became == "a quantized layer"}
         logits(quantized, x)
         results.append(logits(quantized, x))
@@ -135,6 +147,54 @@ def test_recurrent_containers_keep_their_neuron_and_their_memory(container, why)
         # It remembers: the same frames in another order are another input.
         assert (logits(quantized, x.flip(0)) - results[-1]).norm() > 0.05 * expected.norm()
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("v_reset", [None, 0.0])
+def test_every_spike_of_an_elementwise_recurrence_is_the_librarys_own(step_mode, v_reset):
+    def made():
+        return Contained(lambda: elementwise_container(v_reset), step_mode)
+
+    x = 12 * torch.rand(FRAMES, 5, 8, generator=torch.Generator().manual_seed(1))
+    both = spikes_of_both(
+        made(), x, {"recurrent.sub_module": "behind"}, excluded=["before"], time_steps=FRAMES, time_axis=True
+    )
+    assert_equal_spikes(both)
+    # What comes back matters: without it, other spikes.
+    alone = made()
+    alone.recurrent.element_wise_function = lambda sent, x: x
+    assert not torch.equal(alone(x), made()(x))
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_an_elementwise_recurrence_gets_spike_bits(step_mode):
+    x = 6 * torch.rand(FRAMES, 5, 8, generator=torch.Generator().manual_seed(1))
+    quantized = bitsearch.quantize(Contained(elementwise_container, step_mode), x, time_axis=True)
+    plan = quantized.layer_plans["behind"]
+    assert (plan.loop, plan.frames, plan.in_place, len(plan.spike_bits)) == ("frames", FRAMES, True, FRAMES)
+    costs = quantized.model.layer_costs("s_ace", quantized.layer_plans)
+    assert costs["behind"] == 16 * 4 * plan.weight_bits * sum(plan.spike_bits)
+    quantized(x).square().sum().backward()
+    assert quantized.network.behind.spike_log_step.grad.any()
+    assert quantized.network.before.weight.grad.any()
+
+
+def test_a_convolution_reads_the_steps_of_a_recurrence_at_once():
+    class Convolutions(Contained):
+        def __init__(self, container, step_mode):
+            super().__init__(container, step_mode)
+            self.before, self.behind = layer.Conv2d(1, 4, 3), layer.Conv2d(4, 2, 3)
+            functional.set_step_mode(self, step_mode)
+
+    x, results = 12 * torch.rand(FRAMES, 3, 1, 7, 7, generator=torch.Generator().manual_seed(1)), []
+    for step_mode in ("s", "m"):
+        torch.manual_seed(0)
+        quantized = bitsearch.quantize(Convolutions(elementwise_container, step_mode), x, time_axis=True).eval()
+        assert quantized.layer_plans["behind"].loop == "frames"
+        quantized(x)
+        results.append(quantized(x))
+    assert results[0].shape == (3, 2, 3, 3)
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.filterwarnings("ignore:never called")
