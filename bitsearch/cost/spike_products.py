@@ -36,8 +36,8 @@ def factor_bits(recording: Recording, module: nn.Module) -> tuple[float, float] 
 
 
 def _bits(origin: Origin) -> int:
-    """Of spikes as they were sent; sums and means of them are wider."""
+    """Of spikes as they were sent, moved or the largest of some; sums and means of them are wider."""
     largest = [describe(neuron).settings.largest for neuron in origin.neurons]
-    if not largest or origin.mixed or origin.other:
+    if not largest or not origin.as_sent or origin.other:
         return FLOAT_BITS
     return max(FLOAT_BITS if most is None else math.ceil(math.log2(most + 1)) for most in largest)

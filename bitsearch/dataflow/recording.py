@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from bitsearch.dataflow.axes import Axes, Input, RunFailedError, find_axes
 from bitsearch.dataflow.binary_outputs import BinaryWatch
+from bitsearch.dataflow.dropouts import DropoutWatch
 from bitsearch.dataflow.membranes import MembraneWatch, state_arguments
 from bitsearch.dataflow.origins import OriginTracker, Product, Reader
 from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, products_in_sight
@@ -160,7 +161,7 @@ class _Running:
 
 def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin: Origin) -> Recording:
     tracker, counter, membranes = OriginTracker(), flop_counter(), MembraneWatch()
-    outputs = BinaryWatch(network)
+    outputs, dropouts = BinaryWatch(network), DropoutWatch(tracker)
     # What would be known of an input with the other sign.
     opposite = OriginTracker()
     hooked = {module for module in network.modules() if module._forward_hooks and is_neuron(module)}
@@ -212,6 +213,7 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
                 each.mark(first_tensor(output), UNKNOWN if module in hooked else Origin(frozenset([module])))
         with _disable_current_modes():
             outputs.after(module, x, output)
+            dropouts.after(module, output)
             if is_neuron(module):
                 membranes.after(module, output)
         shape = () if x is None else tuple(x.shape)
@@ -225,7 +227,7 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         tracker.mark(example_input, origin)
         opposite.mark(example_input, replace(origin, nonnegative=not origin.nonnegative))
-        with counter, opposite, tracker:
+        with counter, opposite, tracker, dropouts:
             tracker.read(None, "output", call_network(network, example_input))
     recording.binary = outputs.modules()
     return recording

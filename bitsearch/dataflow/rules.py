@@ -16,8 +16,10 @@ class Origin:
     neurons: frozenset[nn.Module] = frozenset()
     """Spiking neurons whose spikes reach it, through operations that are linear in them or choose among them."""
     mixed: bool = False
-    """True if on the way they were added up, averaged, pooled, scaled, cut off or picked, not only moved: a neuron
-    behind that would be another one."""
+    """True if on the way they were added up, averaged, pooled, scaled, cut off, dropped or picked, not only moved: a
+    neuron behind that would be another one."""
+    as_sent: bool = True
+    """True if every value is one that was sent, or another operand's: the largest of some is, their sum is not."""
     other: bool = False
     """True if anything else reaches it: the network's input, a parameter, what another operation computed."""
     nonnegative: bool = True
@@ -30,6 +32,7 @@ class Origin:
         return Origin(
             self.neurons | other.neurons,
             self.mixed or other.mixed,
+            self.as_sent and other.as_sent,
             self.other or other.other,
             self.nonnegative and other.nonnegative,
             self.membranes | other.membranes,
@@ -63,6 +66,10 @@ _POOLS = (
 _REDUCTIONS = _names("mean sum cumsum nansum amax amin max min median sort topk kthvalue cummax cummin")
 _JOINS = _names("add maximum minimum fmax fmin where index_add scatter scatter_add index_put _index_put_impl")
 """Operations whose results are values of any operand, or sums of them."""
+_CHOICES = _names("amax amin max min median sort topk kthvalue cummax cummin maximum minimum fmax fmin where")
+"""Of the reductions and joins, those whose every value is one of an operand's."""
+_CHOOSING_POOLS = ("max_pool", "upsample_nearest", "reflection_pad", "replication_pad")
+"""What names have of pooling whose every value is one of its operand's."""
 _POSITIVE = _names(
     "sigmoid exp exp2 _softmax square hardsigmoid relu relu6 abs linalg_vector_norm norm var std cosh rand rand_like "
     "bernoulli poisson count_nonzero argmax argmin bincount _cdist_forward multinomial"
@@ -119,9 +126,11 @@ def passed(operation: Operation, origins: list[Origin]) -> Origin | None:
     if name in _PICKS:
         return replace(first, mixed=True)
     if name in _REDUCTIONS:
-        return replace(joined, mixed=True)
+        return replace(joined, mixed=True, as_sent=joined.as_sent and name in _CHOICES)
     if name.startswith(_POOLS):
-        return replace(joined, mixed=True, nonnegative=joined.nonnegative and min(operation.numbers(), default=0) >= 0)
+        nonnegative = joined.nonnegative and min(operation.numbers(), default=0) >= 0
+        as_sent = joined.as_sent and any(kind in name for kind in _CHOOSING_POOLS)
+        return replace(joined, mixed=True, as_sent=as_sent, nonnegative=nonnegative)
     if name in ("cat", "stack"):
         return joined
     if name in ("constant_pad_nd", "masked_fill"):
@@ -129,9 +138,10 @@ def passed(operation: Operation, origins: list[Origin]) -> Origin | None:
     if name in _JOINS:
         # A condition is no value.
         joined = reduce(or_, origins[1:], Origin()) if name == "where" else joined
-        return replace(_with_numbers(joined, _summands(operation)), mixed=True)
+        as_sent = joined.as_sent and name in _CHOICES
+        return replace(_with_numbers(joined, _summands(operation)), mixed=True, as_sent=as_sent)
     if name in ("sub", "rsub", "neg"):
-        return replace(_with_numbers(joined, _summands(operation)), mixed=True, nonnegative=False)
+        return replace(_with_numbers(joined, _summands(operation)), mixed=True, as_sent=False, nonnegative=False)
     if name.startswith("clamp") and len(origins) > 1:
         # The larger, or the smaller, of two tensors' values.
         return replace(joined, mixed=True)
@@ -167,7 +177,8 @@ def _scaled(operation: Operation, origins: list[Origin]) -> Origin | None:
     if operation.args[0] is operation.args[1] or any(origin.neurons for origin in divisors):
         return None
     joined = reduce(or_, origins)
-    return replace(joined, mixed=True, nonnegative=joined.nonnegative and min(operation.numbers(), default=0) >= 0)
+    nonnegative = joined.nonnegative and min(operation.numbers(), default=0) >= 0
+    return replace(joined, mixed=True, as_sent=False, nonnegative=nonnegative)
 
 
 def computed(operation: Operation, origins: list[Origin]) -> Origin:

@@ -11,8 +11,7 @@ QUANTIZABLE: dict[type[nn.Module], type[nn.Module]] = {
 }
 """What each of them is in torch. Other subclasses compute something else, so they are left as they are."""
 
-PASSED_ON = (
-    nn.Identity,
+DROPOUTS: tuple[type[nn.Module], ...] = (
     nn.Dropout,
     nn.Dropout1d,
     nn.Dropout2d,
@@ -21,4 +20,7 @@ PASSED_ON = (
     nn.FeatureAlphaDropout,
     *spikingjelly.DROPOUTS,
 )
+"""Modules that change what they get in training alone, with probability ``p``."""
+
+PASSED_ON: tuple[type[nn.Module], ...] = (nn.Identity, *DROPOUTS)
 """Modules that give back what they get in evaluation mode."""

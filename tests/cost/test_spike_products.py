@@ -17,9 +17,9 @@ TOKENS, WIDTH, T = 5, 6, 2
 class Attention(nn.Module):
     """q·kᵀ·v of frames ``[T, N, tokens, 4]``, with a neuron of its own for each, or with ReLUs."""
 
-    def __init__(self, node=neuron.IFNode, scale=None):
+    def __init__(self, node=neuron.IFNode, scale=None, between=None):
         super().__init__()
-        self.scale = scale
+        self.scale, self.between = scale, between
         self.q, self.k, self.v = (layer.Linear(4, WIDTH) for _ in range(3))
         self.q_node, self.k_node, self.v_node = node(), node(), node()
         self.out = layer.Linear(WIDTH, 2)
@@ -31,6 +31,8 @@ class Attention(nn.Module):
         )
         if self.scale is not None:
             q = q * self.scale
+        if self.between is not None:
+            k = self.between(k)
         return self.out((q @ k.transpose(-1, -2)) @ v).mean(2)
 
 
@@ -48,10 +50,16 @@ CASES = [
     # What is scaled is no spike any more.
     (Attention(scale=0.5), 32 * 1 + 32 * 1),
     (Attention(nn.ReLU), 32 * 32 + 32 * 32),
+    # The largest of some spikes is one of them, a mean is not; a dropout changes nothing that is deployed.
+    (Attention(between=lambda k: nn.functional.max_pool2d(k, (3, 1), 1, (1, 0))), 1 * 1 + 32 * 1),
+    (Attention(between=lambda k: nn.functional.avg_pool2d(k, (3, 1), 1, (1, 0))), 32 * 1 + 32 * 1),
+    (Attention(between=nn.Dropout(0.5)), 1 * 1 + 32 * 1),
 ]
 
 
-@pytest.mark.parametrize(("network", "expected"), CASES, ids=["spikes", "levels", "scaled", "ReLU"])
+@pytest.mark.parametrize(
+    ("network", "expected"), CASES, ids=["spikes", "levels", "scaled", "ReLU", "largest", "mean", "dropout"]
+)
 def test_bit_operations_are_those_by_hand(network, expected):
     model = model_of(network)
     plan = model.uniform(UniformBits(weight_bits=8, spike_bits=4, time_steps=T), None)

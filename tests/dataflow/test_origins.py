@@ -251,7 +251,7 @@ MOVED = {
     "beside zeros": lambda n, x: torch.cat([torch.zeros(BATCH, 1), spikes(n, x)[:, 1:]], 1),
     "padded": lambda n, x: F.pad(spikes(n, x)[:, 1:], (1, 0)),
     "in other precision and back": lambda n, x: spikes(n, x).to(torch.float64).to(torch.float32),
-    "behind a dropout in evaluation": lambda n, x: F.dropout(spikes(n, x), 0.5, training=False),
+    "behind a dropout that drops nothing": lambda n, x: F.dropout(spikes(n, x), 0.0, training=False),
 }
 
 
@@ -262,11 +262,18 @@ def test_spikes_that_are_only_moved(made):
 
 
 MIXED = {
+    "pooled by their largest": lambda n, x: F.max_pool1d(spikes(n, x)[:, None], 3, 1, 1)[:, 0],
+    "the larger of two": lambda n, x: (lambda s: torch.maximum(s, s.flip(1)))(spikes(n, x)),
+    "their largest": lambda n, x: spikes(n, x).amax(1, keepdim=True).expand(-1, 4),
+    "the nearest": lambda n, x: F.interpolate(spikes(n, x)[:, None, :2], scale_factor=2.0)[:, 0],
+    "their running sum": lambda n, x: spikes(n, x).cumsum(1),
     "their mean": lambda n, x: spikes(n, x).mean(1, keepdim=True).expand(-1, 4),
     "pooled": lambda n, x: F.avg_pool1d(spikes(n, x)[:, None], 3, 1, 1)[:, 0],
     "their sum": lambda n, x: (lambda s: s + s.flip(1))(spikes(n, x)),
     "times a number": lambda n, x: 0.5 * spikes(n, x),
     "over a number": lambda n, x: spikes(n, x) / 3,
+    # In training it drops some.
+    "behind a dropout": lambda n, x: F.dropout(spikes(n, x), 0.5, training=False),
     # Of currents they would be something else.
     "behind a relu": lambda n, x: torch.relu(spikes(n, x)),
     "in another order, of time steps perhaps": lambda n, x: spikes(n, x).flip(0),
@@ -277,6 +284,23 @@ MIXED = {
 @pytest.mark.parametrize("made", MIXED.values(), ids=MIXED)
 def test_spikes_that_more_happens_to(made):
     assert of_neuron(made) == (1, False, True)
+
+
+AS_SENT = {
+    "pooled by their largest",
+    "behind a dropout",
+    "behind a relu",
+    "picked",
+    "in another order, of time steps perhaps",
+    "the larger of two",
+    "their largest",
+    "the nearest",
+}
+
+
+@pytest.mark.parametrize("made", MIXED)
+def test_what_is_chosen_among_spikes_is_one_of_them(made):
+    assert origin(MIXED[made]).as_sent == (made in AS_SENT)
 
 
 JOINED = {
@@ -442,14 +466,15 @@ def test_nothing_but_its_neurons_moves_an_input_of_spikes_alone(program, seed):
     generator = torch.Generator().manual_seed(seed)
     network = Generated(program).eval()
     recording = record(network, example(generator, True))
-    for module, (call,) in recording.calls.items():
+    readings = [(module, *each) for module, calls in recording.calls.items() for each in enumerate(calls)]
+    for module, index, call in readings:
         origin = call.origin
         if type(module) is not nn.Linear or origin.other or not origin.neurons:
             continue
         values = []
         for _ in range(3):
             found = layer_inputs(network, example(generator, True), silent=origin.neurons)
-            values.append(next(value for layer, value in found if layer is module))
+            values.append([value for layer, value in found if layer is module][index])
             redraw(network, generator)
         assert torch.equal(values[0], values[1])
         assert torch.equal(values[0], values[2])
