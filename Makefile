@@ -3,13 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick portable coverage frameworks lint audit constraints test-latest browser postgres clean
+.PHONY: run test quick portable coverage frameworks lint audit constraints test-latest browser postgres compilers clean
 
 run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
 
 # All tests, then those that compare floats once more with the kernels of a processor without vector instructions.
-test: .venv/installed-dev browser postgres lint
+test: .venv/installed-dev browser postgres compilers lint
 	$(BIN)/pytest
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 HYPOTHESIS_PROFILE=quick \
 	 $(BIN)/pytest -m "$(FLOATS) and not processes and not exhaustive"
@@ -28,7 +28,7 @@ portable: .venv/installed-dev
 	BITSEARCH_TEST_THREADS=2 $(BIN)/pytest --numprocesses 1 -m $(FLOATS)
 
 # Apart from the tests, which it slows down by half.
-coverage: .venv/installed-dev browser postgres
+coverage: .venv/installed-dev browser postgres compilers
 	$(BIN)/pytest --cov=bitsearch --cov-report=term
 
 # The tests of libraries that cannot be installed beside the others: Norse is compiled, and an old nir is sinabs'.
@@ -63,6 +63,13 @@ postgres:
 	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null) || \
 	 echo "No PostgreSQL: the tests of several machines will be skipped. Install it to run them."
 
+# The C of a network is compiled for this machine, and for a microcontroller that QEMU emulates.
+compilers:
+	@(command -v cc && command -v clang && command -v arm-none-eabi-gcc && command -v qemu-system-arm) >/dev/null || \
+	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev clang gcc-arm-none-eabi \
+	  libnewlib-arm-none-eabi qemu-system-arm >/dev/null) || \
+	 echo "No C compilers and emulator: their tests will be skipped. Install them to run these."
+
 audit: .venv/installed-dev
 	$(BIN)/bandit --quiet --recursive bitsearch cli.py --configfile pyproject.toml
 	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
@@ -75,7 +82,7 @@ constraints: .venv/installed-dev
 	 --upgrade --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
 
 # The same tests with the newest versions instead of those in constraints.txt, in an environment of their own.
-test-latest: browser postgres
+test-latest: browser postgres compilers
 	$(PYTHON) -m venv --clear .venv-latest
 	.venv-latest/bin/pip install --quiet --editable '.[dev]'
 	@sed 's/ *;.*//; s/_/-/g' constraints.txt > .venv-latest/constrained

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _HELP = "; ".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
 
 
+_CONSUMERS = [name for name, entry in FORMATS.items() if entry.consumer is not None]
+
+
 def _formats_with(option: str) -> str:
     return ", ".join(name for name, entry in FORMATS.items() if option in entry.options)
 
@@ -80,8 +83,14 @@ def verify(
     overrides: SetOption = None,
     trust: TrustOption = False,
     split: SplitOption = "test",
+    consumer: Annotated[
+        str | None,
+        typer.Option("--with", help=f"Run the file as this format too, and compare outputs: {', '.join(_CONSUMERS)}."),
+    ] = None,
 ) -> None:
     """Replay a packed file on integers and compare every spike with its network's; exits 1 where one differs."""
+    if consumer is not None and consumer not in _CONSUMERS:
+        raise InputError(f"--with is {consumer!r}; allowed: {', '.join(_CONSUMERS)}{suggestion(consumer, _CONSUMERS)}")
     from bitsearch.deploy.integer.packed_file import read
     from bitsearch.deploy.verify import verify as compare
     from bitsearch.runs.rebuild import restore
@@ -98,7 +107,13 @@ def verify(
     console.print(_table(packed, verification))
     for line in _summary(verification, split, task.learning_task.score.name):
         console.print(line, highlight=False, soft_wrap=True)
-    if not verification.equal:
+    equal = verification.equal
+    if consumer is not None:
+        result = FORMATS[consumer].consume(packed, samples, batch_size)
+        for line in result.lines:
+            print_line(line)
+        equal = equal and result.equal
+    if not equal:
         raise typer.Exit(1)
 
 

@@ -6,6 +6,8 @@ server or that start processes are named here, with the reason.
 
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -64,7 +66,9 @@ SAYS = {
     r"deploy .*--format hub-folder": "choose a licence",
     r"deploy .*--format nir": r"network\.nir: as NIR; test accuracy [01]\.\d{4}, with shared steps [01]\.\d{4}",
     r"deploy .*-o net\.packed": r"net\.packed",
+    r"deploy .*--format c": r"^constants \d+ bytes, static memory \d+ bytes; the plan: weight_memory \d+ bytes",
     r"verify": r"equal: \d+ spikes",
+    r"-C \S+ (test|microcontroller)": r"^10 of 10 test vectors are equal$",
 }
 """What a command prints, by how it begins; the first that fits."""
 
@@ -124,8 +128,20 @@ def short():
     digits_events._recordings.cache_clear()
 
 
+def run_make(folder, line):
+    """Compiles what was deployed; test_c_folder.py says so where there is nothing to compile with."""
+    tools = ["make", *(["arm-none-eabi-gcc", "qemu-system-arm"] if "microcontroller" in line else ["cc"])]
+    if all(map(shutil.which, tools)):
+        ended = subprocess.run(shlex.split(line), cwd=folder, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, (line, ended.stderr)
+        assert re.search(expected(line.removeprefix("make ")), ended.stdout, re.MULTILINE), ended.stdout
+
+
 def run_line(call, folder, line):
     """A command line as a shell runs it, checked by what it prints."""
+    if line.startswith("make "):
+        run_make(folder, line)
+        return
     line, redirected, file = line.partition(" > ")
     arguments = shlex.split(line.replace("DIR", "cifar"))[1:]
     ended = call(*arguments, cwd=folder)
@@ -275,7 +291,7 @@ def test_every_block_is_run_or_named(page):
     for language, text in blocks(page):
         assert language in ("sh", "python", "toml", "json"), language
         for line in lines(text) if language == "sh" else []:
-            assert elsewhere(line) or line.startswith(("bitsearch ", ".venv/bin/bitsearch ")), line
+            assert elsewhere(line) or line.startswith(("bitsearch ", ".venv/bin/bitsearch ", "make -C ")), line
 
 
 def test_every_command_and_option_exists():

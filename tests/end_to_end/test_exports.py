@@ -1,10 +1,12 @@
 """Plans leave for other tools, through the real command."""
 
+import re
 import shutil
 
 import nir
 import onnx
 import pytest
+from c_compiler import needs_compiler
 from refusal import refused
 
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
@@ -13,6 +15,7 @@ from bitsearch.runs.folder import RunFolder
 
 pytestmark = pytest.mark.training
 
+C_FILES = {"network.h", "network.c", "test_vectors.c", "Makefile", "cortex_m3.c", "cortex_m3.ld"}
 NETWORK = """
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
@@ -68,8 +71,28 @@ def test_a_published_folder_is_evaluated_where_it_lies(call, plan_file, tmp_path
     assert "never overwritten" in refused(again)
 
 
+@needs_compiler
+def test_the_c_of_a_plan_computes_the_whole_test_split_as_the_integer_replay(call, copied_run):
+    assert call("deploy", "run/plan.json", "-o", "run/net.packed", cwd=copied_run).returncode == 0
+    finished = call("verify", "run/net.packed", "--with", "c", cwd=copied_run)
+    assert finished.returncode == 0, finished.stderr
+    line = finished.stdout.splitlines()[-1]
+    assert re.fullmatch(r"C, compiled by \w+: 360 of 360 samples have the outputs of the integer replay", line)
+    line = refused(call("verify", "run/net.packed", "--with", "nir", cwd=copied_run))
+    assert "--with is 'nir'; allowed: c" in line
+
+
+def test_c_is_a_folder_that_says_its_sizes_beside_the_plans(call, plan_file, tmp_path):
+    finished = call("deploy", plan_file, "--format", "c", "-o", "net", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    costs = BitPlan.load(plan_file).costs
+    assert f"the plan: weight_memory {costs['weight_memory']:.0f} bytes" in finished.stdout
+    assert {path.name for path in (tmp_path / "net").iterdir()} == C_FILES
+    assert "never overwritten" in refused(call("deploy", plan_file, "--format", "c", "-o", "net", cwd=tmp_path))
+
+
 def test_formats_that_do_not_fit_are_refused_in_one_line(call, plan_file, tmp_path):
-    assert "allowed: packed, nir, onnx, hub-folder" in refused(call("deploy", plan_file, "--format", "x", cwd="/"))
+    assert "allowed: packed, nir, onnx, c, hub-folder" in refused(call("deploy", plan_file, "--format", "x", cwd="/"))
     line = refused(call("deploy", plan_file, "--format", "nir", "-o", "net.nir", cwd=tmp_path))
     assert "layer 'conv1' cannot be expressed in NIR" in line
     assert "--share-steps is for" in refused(call("deploy", plan_file, "--share-steps", cwd=tmp_path))

@@ -21,6 +21,12 @@ FORMATS: dict[str, Format] = {
         modules=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
     ),
+    "c": Format(
+        "-c",
+        "C99 without heap or float, for microcontrollers",
+        "bitsearch.deploy.formats.c.export:export",
+        consumer="bitsearch.deploy.formats.c.check:check",
+    ),
     "hub-folder": Format(".hub", "model card and all files", "bitsearch.deploy.formats.hub_folder:export"),
 }
 

@@ -3,6 +3,7 @@
 Nothing here needs torch: the command names its formats before it loads a network.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,6 +15,8 @@ from bitsearch.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from bitsearch.data.splits import Samples
+    from bitsearch.deploy.integer.packed_file import PackedNetwork
     from bitsearch.plan import BitPlan
     from bitsearch.train.task import Task
 
@@ -64,6 +67,9 @@ class Format:
     options: tuple[str, ...] = ()
     """Fields of a request that are read by formats that name them alone; the command has an option for each."""
 
+    consumer: str | None = None
+    """``package.module:name`` of what runs a packed network as this format: takes it, samples and a batch size."""
+
     def export(self, request: ExportRequest) -> ExportResult:
         """Write what is requested.
 
@@ -74,5 +80,14 @@ class Format:
         missing = [module for module in self.modules if find_spec(module) is None]
         if missing:
             raise InputError(f"{', '.join(missing)} is not installed; run: pip install 'bitsearch[{self.extra}]'")
-        module, _, name = self.function.partition(":")
-        return cast(ExportResult, getattr(import_module(module), name)(request))
+        return cast(ExportResult, _function(self.function)(request))
+
+    def consume(self, packed: "PackedNetwork", samples: "Samples", batch_size: int) -> ExportResult:
+        """Run a packed network by the format's consumer, beside the integer replay; InputError as this one."""
+        assert self.consumer is not None
+        return cast(ExportResult, _function(self.consumer)(packed, samples, batch_size))
+
+
+def _function(place: str) -> Callable[..., object]:
+    module, _, name = place.partition(":")
+    return cast(Callable[..., object], getattr(import_module(module), name))

@@ -3,10 +3,8 @@
 Its ``README.md`` starts with the YAML block that model hubs read. Uploading is left to people, and so is the licence.
 """
 
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from torch import nn
 from bitsearch.cost import Target
 from bitsearch.data.splits import Splits
 from bitsearch.deploy.formats.format import ExportRequest, ExportResult
+from bitsearch.deploy.formats.new_folder import new_folder
 from bitsearch.deploy.integer.packed_file import RunWidths, read
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.deploy.pack import pack
@@ -88,16 +87,7 @@ def export_hub_folder(
         InputError: a folder with something in it, or one that cannot be written.
     """
     trained_layers(network)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path} is there already, and is never overwritten; give a new folder with --output")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        # A temporary folder is its owner's alone.
-        draft.chmod(0o777 & ~_umask())
+    with new_folder(path) as draft:
         plan.save(draft / PLAN)
         save_weights(network, draft / WEIGHTS)
         write_whole(draft / SPACE, to_toml(portable(space)))
@@ -110,12 +100,6 @@ def export_hub_folder(
         if report is not None:
             shutil.copyfile(report, draft / REPORT)
         write_whole(draft / CARD, card(plan, space, unpacked, widths, report=report is not None, verdict=verdict))
-        # Fails where another has put something there meanwhile.
-        draft.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return unpacked
 
 
@@ -182,9 +166,3 @@ def escape(text: str) -> str:
 def _budget(plan: BitPlan) -> str:
     budgets = [f"{title(outcome.metric)} {outcome.requested}" for outcome in plan.budget]
     return ", ".join(budgets) or "no budget"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,11 @@
+"""Tests that need a C compiler are skipped where there is none."""
+
+import shutil
+
+import pytest
+
+from bitsearch.deploy.formats.c.compiled import COMPILERS
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, COMPILERS)), reason=f"no C compiler: install one of {', '.join(COMPILERS)}"
+)
