@@ -120,7 +120,7 @@ class FisherLossModel(Fisher[_LayerLosses]):
         state, layer = self.states[name], self.network.layers[name]
         if weight_bits not in state.weight_losses:
             assert state.weight_fisher is not None, "probe before predicting"
-            weight = layer.output_first(layer.weight.detach())
+            weight = layer.output_first(layer.weight.detach().float())
             bits, largest = _grid(weight_bits, True, weight.device)
             step = state.weight_steps.get(weight_bits)
             if step is None:

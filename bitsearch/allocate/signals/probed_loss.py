@@ -8,14 +8,14 @@ spikes. Layers that share a number change together, and have one factor.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bitsearch.allocate.signals.binning import BinningLoss
+from bitsearch.allocate.signals.changed_bits import changed_bits
 from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.allocate.signals.moving_average import moving_average
 from bitsearch.distributed import all_reduce_sum
@@ -140,13 +140,7 @@ class CalibratedFisher(FisherLossModel):
     def divergence(self, plans: Mapping[str, LayerPlan], inputs: Inputs) -> float:
         """Of a batch's predictions from those with ``plans`` in these layers, as the loss has it, a sample."""
         now = self._predictions(inputs)
-        with ExitStack() as stack:
-            for layer in (self.network.layers[name] for name in plans):
-                stack.enter_context(_as_before(layer))
-            for name, plan in plans.items():
-                layer = self.network.layers[name]
-                layer.renew_weights = layer.renew_spikes = True
-                layer.set_bits(plan)
+        with changed_bits(self.network, plans):
             changed = self._predictions(inputs)
         sums = torch.stack([self.task.loss.divergence(now, changed), now.new_tensor(len(now))])
         divergence, samples = all_reduce_sum(sums.double()).tolist()
@@ -182,18 +176,3 @@ def _neighbour(layer: QuantizedLayer, operand: Operand) -> LayerPlan | None:
             if moved != plan.spike_bits:
                 return plan.model_copy(update={"spike_bits": moved})
     return None
-
-
-@contextmanager
-def _as_before(layer: QuantizedLayer) -> Iterator[None]:
-    """Whatever happens to the layer inside, its state is the same afterwards."""
-    tensors = {name: value.clone() for name, value in layer.state_dict().items()}
-    flags = layer.renew_weights, layer.renew_spikes, layer.renewals
-    try:
-        yield
-    finally:
-        state = layer.state_dict()
-        for name, value in tensors.items():
-            state[name].copy_(value)
-        layer.renew_weights, layer.renew_spikes, layer.renewals = flags
-        layer.refresh_cache()

@@ -32,6 +32,11 @@ class Loss(ABC):
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss, a scalar, summed over the samples; its mean over them is what is minimized."""
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of every sample, ``[N]``."""
+        rows = range(len(outputs))
+        return torch.stack([self.summed(outputs[row : row + 1], targets[row : row + 1]) for row in rows])
+
     @abstractmethod
     def slopes(self, outputs: Tensor, targets: Tensor | None, signs: Tensor) -> Tensor:
         """Random slopes v, ``[N, ...]``, with E[v·vᵀ] = H for every sample's outputs.
@@ -81,6 +86,14 @@ class CrossEntropy(Loss):
             label_smoothing=self.label_smoothing,
         )
         return loss if positions == 1 else loss / positions
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """As the base class; of class numbers, all samples at once."""
+        if targets.is_floating_point():
+            return super().each(outputs, targets)
+        of_one = torch.func.vmap(lambda output, target: self.summed(output.unsqueeze(0), target.unsqueeze(0)))
+        losses: Tensor = of_one(outputs, targets)
+        return losses
 
     def slopes(self, outputs: Tensor, targets: Tensor | None, signs: Tensor) -> Tensor:
         """As the base class; zero where the label is ignored."""

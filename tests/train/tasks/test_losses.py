@@ -71,6 +71,17 @@ def test_a_small_change_diverges_by_half_of_its_square_in_the_hessian(name):
     assert found == pytest.approx(float(expected), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_the_losses_of_single_samples_are_those_of_batches_of_one(name):
+    one, shape, targets = CASES[name]
+    given = outputs(*shape)
+    each = one.loss.each(given, targets)
+    alone = [float(one.loss.summed(given[i : i + 1], targets[i : i + 1])) for i in range(SAMPLES)]
+    assert each.shape == (SAMPLES,)
+    assert each.tolist() == pytest.approx(alone, rel=1e-12)
+    assert float(each.sum()) == pytest.approx(float(one.loss.summed(given, targets)), rel=1e-12)
+
+
 def test_losses_are_those_of_torch():
     x = outputs(CLASSES)
     summed = {
