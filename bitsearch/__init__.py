@@ -13,6 +13,7 @@ from bitsearch.version import __version__
 if TYPE_CHECKING:
     from bitsearch.allocate.learnable import LearnableNetwork as LearnableNetwork
     from bitsearch.allocate.learnable import quantize as quantize
+    from bitsearch.allocate.sensitivity.records import Sensitivities as Sensitivities
     from bitsearch.choices import Choices as Choices
     from bitsearch.choices import FirstLayer as FirstLayer
     from bitsearch.choices import Span as Span
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from bitsearch.report import write_report as write_report
     from bitsearch.report.notebook import plot_front as plot_front
     from bitsearch.report.notebook import summary_html as summary_html
+    from bitsearch.report.sensitivity_page import write_sensitivity as write_sensitivity
     from bitsearch.runs.folder import RunFolder as RunFolder
     from bitsearch.runs.rebuild import evaluate_plan as evaluate_plan
     from bitsearch.runs.rebuild import rebuild as rebuild
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from bitsearch.study.result import SearchResult as SearchResult
     from bitsearch.study.result import load as load
     from bitsearch.study.run import search as search
+    from bitsearch.study.sensitivity import sensitivity as sensitivity
     from bitsearch.train.evaluate import measure_activity as measure_activity
 
 _MODULES = {
@@ -79,6 +82,7 @@ _MODULES = {
     "RunFolder": "bitsearch.runs.folder",
     "SearchResult": "bitsearch.study.result",
     "SearchSpace": "bitsearch.space",
+    "Sensitivities": "bitsearch.allocate.sensitivity.records",
     "Span": "bitsearch.choices",
     "Tie": "bitsearch.choices",
     "Splits": "bitsearch.data.splits",
@@ -105,10 +109,12 @@ _MODULES = {
     "rebuild": "bitsearch.runs.rebuild",
     "save_weights": "bitsearch.layers.weights",
     "search": "bitsearch.study.run",
+    "sensitivity": "bitsearch.study.sensitivity",
     "summary_html": "bitsearch.report.notebook",
     "train_plan": "bitsearch.runs.train_plan",
     "verify": "bitsearch.deploy.verify",
     "write_report": "bitsearch.report",
+    "write_sensitivity": "bitsearch.report.sensitivity_page",
 }
 """Module that defines each public name."""
 

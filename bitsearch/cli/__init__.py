@@ -18,6 +18,7 @@ from bitsearch.cli import (
     profile,
     report,
     run,
+    sensitivity,
     targets,
     train,
     worker,
@@ -49,6 +50,7 @@ app.command("train")(train.train)
 app.command("deploy")(deploy.deploy)
 app.command("verify")(deploy.verify)
 app.command("profile")(profile.profile)
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
 app.add_typer(data.app, name="data")

@@ -190,7 +190,7 @@ def _hover(plan: BitPlan, metric: str) -> str:
 def write_comparison(comparison: Comparison) -> Path:
     """Write ``comparison.html``, one file that needs nothing else, and return its path."""
     titles, rows = comparison_table(comparison)
-    source = script(page_part("plotly_loader.js") + page_part("comparison.js"))
+    source = script(page_part("plotly_loader.js") + page_part("plain_figures.js"))
     path = comparison.path / "comparison.html"
     page = (
         environment()

@@ -26,6 +26,7 @@ from bitsearch.report.origin import baseline_words, facts, first_layer_words
 from bitsearch.report.page_data import page_data, parallel_data
 from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.savings import savings_words
+from bitsearch.report.sensitivity import sensitivity_figures, sensitivity_of, sensitivity_panel
 from bitsearch.report.study_figures import (
     FEW_TRIALS,
     correlation_figure,
@@ -105,6 +106,9 @@ def render(folder: RunFolder) -> str:
         "front-data": front,
     }
     figures = _study_figures(folder, plans, finished)
+    sensitivities = sensitivity_of(folder)
+    if sensitivities is not None:
+        figures |= sensitivity_figures(sensitivities)
     islands |= {f"{key}-data": figure for key, figure in figures.items()}
     source = script("".join(map(page_part, SCRIPTS)))
     return (
@@ -126,6 +130,7 @@ def render(folder: RunFolder) -> str:
             definitions=definitions(names, settings.score),
             data=data,
             figures=figures,
+            sensitivity=None if sensitivities is None else sensitivity_panel(sensitivities),
             few=FEW_TRIALS,
             correlated=sum(not is_uniform(plan) and plan.measured.validation is not None for plan in plans),
             varied=sum(bool(trial.params) for trial in finished),

@@ -112,6 +112,11 @@ class RunFolder:
         return self.path / "pareto.html"
 
     @property
+    def sensitivity_file(self) -> Path:
+        """``sensitivity.json``, what was measured of the run's full-precision network, if it was."""
+        return self.path / "sensitivity.json"
+
+    @property
     def full_precision_weights(self) -> Path:
         """Weights that every trial starts from."""
         return self.path / "weights" / "full-precision.safetensors"

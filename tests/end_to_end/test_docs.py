@@ -57,6 +57,8 @@ SAYS = {
     r"evaluate": r"^test accuracy [01]\.\d{4}\n\d+ samples; largest class: '[01]?\d', ",
     r"report .*--figures": r"pareto\.html\n[\s\S]*front\.pdf[\s\S]*table\.tex",
     r"dashboard": r"^$",
+    r"sensitivity .*--json": r'^\{\n  "schema_version": 1',
+    r"sensitivity": r"The worst of each layer[\s\S]*sensitivity\.html",
     r"spaces": "digits_cnn on digits",
     r"data list": "image_folder",
     r"data check cifar10": r"^cifar10, 3×32×32 each",
@@ -284,6 +286,15 @@ def test_deploying(call, read_me, monkeypatch):
             variables = {"frames": frames.transpose(0, 1)}
             exec(text, variables)
             assert variables["prediction"].shape == (len(labels), 10)
+
+
+def test_sensitivity(call, read_me, monkeypatch):
+    run_page(call, read_me, "docs/sensitivity.md")
+    monkeypatch.chdir(read_me)
+    text = next(text for language, text in blocks("docs/sensitivity.md") if language == "python")
+    variables = {}
+    exec(text, variables)
+    assert len(variables["measured"].table()) == len(variables["measured"].widths)
 
 
 @pytest.mark.parametrize("page", PAGES)

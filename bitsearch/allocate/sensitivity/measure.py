@@ -205,7 +205,9 @@ def _measure(
         with _observed({setting.layer: layer}) as calls, record.replaying(list(layers.values())):
             outputs = working_precision(predict(network, inputs, task.form))
         if measured.error is None:
-            measured.steps = {name: {key: getattr(each, key).clone() for key in _STEPS} for name, each in layers.items()}
+            measured.steps = {
+                name: {key: getattr(each, key).clone() for key in _STEPS} for name, each in layers.items()
+            }
             weights = setting.number == "weight_bits"
             measured.error = weight_error(layer) if weights else spike_error(layer, finest, calls[setting.layer])
     _add(measured, before, outputs, targets, task)

@@ -1,6 +1,7 @@
 """The progress of a command in the terminal: bars, the current front, and the conversion of the network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +129,15 @@ class Bars(Progress):
             bar = Bar(max_cost, 0, cost, width=24, color="green")
             table.add_row(Text(label), self._score_text(self.score.rank(rank), 2), self._cost(cost), bar)
         return table
+
+
+@contextmanager
+def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on ``console`` while something is counted inside; what is yielded takes (done, total)."""
+    columns = (TextColumn("{task.description}", markup=False), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def print_conversion(rows: "Iterable[Converted]", console: Console) -> None:

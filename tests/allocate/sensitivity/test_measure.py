@@ -192,7 +192,7 @@ def test_a_layer_without_loss_by_hand():
 
 
 def test_what_is_predicted_is_the_fishers_difference(case):
-    _, quantized, samples, inputs, labels, axis = case
+    _, quantized, samples, _, _, axis = case
     measured = measure_sensitivities(
         quantized, samples, CLASSIFICATION, count=SAMPLES, batch_size=SAMPLES, batch_axis=axis
     )
