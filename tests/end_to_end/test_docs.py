@@ -288,9 +288,9 @@ def test_deploying(call, read_me, monkeypatch):
             assert variables["prediction"].shape == (len(labels), 10)
 
 
-def test_sensitivity(call, read_me, monkeypatch):
-    run_page(call, read_me, "docs/sensitivity.md")
-    monkeypatch.chdir(read_me)
+def test_sensitivity(call, short, tmp_path, monkeypatch):
+    run_page(call, tmp_path, "docs/sensitivity.md")
+    monkeypatch.chdir(tmp_path)
     text = next(text for language, text in blocks("docs/sensitivity.md") if language == "python")
     variables = {}
     exec(text, variables)

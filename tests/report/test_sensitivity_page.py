@@ -5,7 +5,6 @@ import re
 
 import pandas as pd
 import pytest
-from conftest import NAMES
 
 from bitsearch.allocate.sensitivity.records import Sensitivities, WidthLoss
 from bitsearch.errors import InputError
@@ -13,7 +12,7 @@ from bitsearch.report import write_report
 from bitsearch.report.sensitivity_figures import sensitivity_curves_figure, sensitivity_heat_figure
 from bitsearch.report.sensitivity_page import write_sensitivity
 
-SEARCHED = NAMES[1:]
+SEARCHED = ("conv2", "conv3", "conv4", "classifier")
 
 
 def width(layer, number, value, increase, cause="rounding", **changes):
