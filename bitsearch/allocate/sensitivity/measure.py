@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from bitsearch.data.splits import Samples
 from bitsearch.errors import InputError
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.network_inputs import Inputs, map_inputs, moved
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant.uniform import working_precision
 from bitsearch.train.predict import over_steps, predict
@@ -135,7 +137,7 @@ def measure_sensitivities(
     drawn = list(_drawn(samples, count, batch_size, batch_axis, seed))
     total, done = len(drawn) * len(settings), 0
     for inputs, targets in drawn:
-        inputs, targets = inputs.to(device), targets.to(device)
+        inputs, targets = moved(inputs, device), targets.to(device)
         record = RecordedPass(network)
         with torch.no_grad(), _observed(network.searched_layers) as finest, record.recording():
             outputs = working_precision(predict(network, inputs, task.form))
@@ -152,14 +154,18 @@ def measure_sensitivities(
 
 def _drawn(
     samples: Samples, count: int, batch_size: int, batch_axis: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Inputs, Tensor]]:
     remaining = count
     for inputs, targets in batches(samples, min(batch_size, count), torch.Generator().manual_seed(seed)):
         here = min(remaining, len(targets))
-        yield inputs.narrow(batch_axis, 0, here), targets[:here]
+        yield map_inputs(partial(_first, count=here, axis=batch_axis), inputs), targets[:here]
         remaining -= here
         if not remaining:
             return
+
+
+def _first(x: Tensor, count: int, axis: int) -> Tensor:
+    return x.narrow(axis, 0, count)
 
 
 @contextmanager
@@ -183,7 +189,7 @@ def _measure(
     record: RecordedPass,
     finest: list[Tensor],
     before: Tensor,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     task: LearningTask,
 ) -> None:
