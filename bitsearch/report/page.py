@@ -152,7 +152,8 @@ def _study_figures(folder: RunFolder, plans: list[BitPlan], finished: Sequence[A
     metric = folder.settings.metric
     measured = [plan for plan in plans if plan.measured.validation is not None]
     names = [hover_name(plan, several_seeds=False) for plan in measured]
-    figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), names)}
+    # A single trial is no growth.
+    figures = {"hypervolume": hypervolume_figure(hypervolumes(plans, metric), names)} if len(measured) > 1 else {}
     correlations = layer_correlations(plans)
     if len(correlations):
         searched = [plan for plan in measured if not is_uniform(plan)]

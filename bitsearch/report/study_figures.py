@@ -203,7 +203,9 @@ def curves_figure(layers: Sequence[str], score: Score = ACCURACY) -> go.Figure:
         traces.append(go.Scatter(mode="lines+markers", **trace_options, **line))
     hover = "%{text}<br>%{y} step sizes renewed<extra></extra>"
     colour = {"color": style.ORANGE}
-    traces.append(go.Bar(name="step renewals", meta="renewals", yaxis="y4", marker=colour, hovertemplate=hover))
+    bar: Any = {"name": "step renewals", "meta": "renewals", "yaxis": "y4", "hovertemplate": hover}
+    # The text of a bar is for the box beside the pointer.
+    traces.append(go.Bar(marker=colour, textposition="none", **bar))
     traces.append(_heat(showscale=False, yaxis="y5"))
     panel_heights = {
         "Renewals": 90,

@@ -565,6 +565,11 @@ def test_long_names_stand_whole_in_hovers_and_the_filter(browser, make_run_folde
     with opened(browser, make_run_folder(names=names)) as page:
         options = page.locator("#filter-layer option").all_text_contents()
         assert options[1:] == list(names)
+        clipped = "cells => cells.some(cell => cell.scrollWidth > cell.clientWidth + 1)"
+        for width in (1200, 400):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert not page.locator("#selected-plan tbody th").evaluate_all(clipped)
+        page.set_viewport_size({"width": 1200, "height": 900})
         for plot in ("heat", "curves", "correlations"):
             page.locator(f"#{plot}").scroll_into_view_if_needed()
             page.wait_for_selector(f"#{plot} .heatmaplayer image")
@@ -600,12 +605,37 @@ def test_prints_within_the_paper(browser, run_folder):
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         page.wait_for_function("() => document.querySelector('#front .main-svg').getBoundingClientRect().width === 660")
         assert page.locator(".plot .main-svg").count() >= 5
+        heights = "plots => plots.map(plot => plot.getBoundingClientRect().height)"
+        assert max(page.locator(".plot").evaluate_all(heights)) <= 900
         wait_for_marks(page, 28)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.wait_for_function(
             "wide => Math.abs(document.querySelector('#front .main-svg').getBoundingClientRect().width - wide) <= 1",
             arg=wide,
         )
+
+
+def test_figures_of_many_layers_fit_a_sheet_and_come_back_as_they_were(browser, tmp_path):
+    heights = "plots => plots.map(plot => plot.getBoundingClientRect().height)"
+    with opened(browser, make_large_run(tmp_path / "deep", trials=8, layers=60)) as page:
+        page.wait_for_function("() => [...document.querySelectorAll('.plot:not([hidden])')].every(plot => plot.layout)")
+        before = page.locator(".plot").evaluate_all(heights)
+        assert max(before) > 1000
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_function(f"() => Math.max(...({heights})([...document.querySelectorAll('.plot')])) <= 900")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        page.wait_for_function(
+            f"before => ({heights})([...document.querySelectorAll('.plot')]).join() === before.join()", arg=before
+        )
+
+
+def test_the_page_of_a_single_trial(browser, tmp_path):
+    with opened(browser, make_large_run(tmp_path / "lone", trials=1, layers=4)) as page:
+        assert "1 plan trained" in page.locator(".lead").text_content()
+        assert page.locator("#hypervolume").count() == 0
+        page.wait_for_function("() => [...document.querySelectorAll('.plot')].every(plot => plot.layout)")
+        # The text of the bars of renewals is for the box beside the pointer.
+        assert page.locator("#curves .bartext").count() == 0
 
 
 @pytest.fixture

@@ -40,28 +40,34 @@ const makeFigures = (config) => {
     rest = setTimeout(drawRest, 250);
   };
 
-  /* Paper is narrower than most windows, and print starts before a resize would be noticed. */
-  const fitPaper = (tallest) => {
-    const fullHeight = tallest.layout.height;
-    const resize = (size, height) => {
-      for (const plot of all(".plot").filter(({ layout }) => layout)) {
-        Plotly.relayout(plot, plot === tallest ? { ...size, height } : size);
-      }
-    };
+  /* Paper is narrower than most windows, no figure may reach over its end, and print starts before a resize would be
+     noticed. */
+  const PAPER = { width: 660, height: 900 };
+  const fitPaper = (front) => {
+    const heights = new Map();
     let printing = false;
     addEventListener("beforeprint", () => {
       printing = true;
       [...waiting.keys()].forEach(drawWaiting);
-      resize({ width: 660 }, 340);
+      for (const plot of all(".plot").filter(({ layout }) => layout)) {
+        heights.set(plot, plot.layout.height);
+        const height = Math.min(plot === front ? 340 : PAPER.height, plot.layout.height);
+        Plotly.relayout(plot, { width: PAPER.width, height });
+        plot.style.minHeight = `${height}px`;
+      }
     });
     addEventListener("afterprint", () => {
       printing = false;
-      resize({ width: null, autosize: true }, fullHeight);
+      for (const [plot, height] of heights) {
+        Plotly.relayout(plot, { width: null, autosize: true, height });
+        plot.style.minHeight = `${height}px`;
+      }
+      heights.clear();
     });
     // A pinned plan takes of the figure's width.
     new ResizeObserver(() => {
-      if (!printing && Math.abs(tallest.clientWidth - tallest._fullLayout.width) > 1) Plotly.Plots.resize(tallest);
-    }).observe(tallest);
+      if (!printing && Math.abs(front.clientWidth - front._fullLayout.width) > 1) Plotly.Plots.resize(front);
+    }).observe(front);
   };
   return { draw, redraw, drawSoon, fitPaper };
 };
