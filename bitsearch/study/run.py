@@ -15,6 +15,7 @@ from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.registry import import_path
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
+from bitsearch.runs.notebook_progress import progress_of_session
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.trackers import check_tracker
@@ -131,7 +132,7 @@ def search(
         artifacts: folder that all its workers see, or ``s3://bucket``; by default where the study has them already, or
             ``artifacts`` in the run folder.
         logger: ``tensorboard``, ``mlflow`` or ``wandb``, which gets every trial as a run, and the chosen plan.
-        progress: told how it goes.
+        progress: told how it goes; by default a notebook shows it, and a program prints nothing.
         command: recorded as the command that made the run.
 
     Raises:
@@ -181,7 +182,7 @@ def search(
         check_confirm(confirm, seed)
     url = None if storage is None else database_url(storage)
     loaded, settings = request.task, request.settings
-    reporter = progress or Progress()
+    reporter = progress or progress_of_session()
     stop = Stop(lambda: reporter.note("stopping after this epoch; Ctrl-C again stops at once"))
     with process_group():
         processes = make_processes(loaded, settings, stop)
