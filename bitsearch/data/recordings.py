@@ -3,6 +3,7 @@
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -119,6 +120,19 @@ def recording_of(error: Exception, root: Path) -> Path | None:
         if isinstance(value, str | Path) and Path(value).is_relative_to(root) and Path(value).is_file()
     ]
     return files[-1] if files else None
+
+
+def failures(error: Exception) -> int:
+    """How many recordings a reader failed at: it tries them all, as futures, before it raises the first one's error."""
+    futures = {
+        id(future): future
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        for values in frame.f_locals.values()
+        if isinstance(values, list)
+        for future in values
+        if isinstance(future, Future)
+    }
+    return sum(future.done() and future.exception() is not None for future in futures.values())
 
 
 def _make_once(folder: Path, make: Callable[[], object]) -> None:

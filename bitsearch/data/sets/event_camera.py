@@ -14,7 +14,7 @@ import torch
 from bitsearch.data.data_set import DataSet
 from bitsearch.data.event_frames import flip_and_roll, frame_samples
 from bitsearch.data.options import check_options, find_root
-from bitsearch.data.recordings import find_reader, integrate, prepare_events, prepare_frames, recording_of
+from bitsearch.data.recordings import failures, find_reader, integrate, prepare_events, prepare_frames, recording_of
 from bitsearch.data.splits import Splits
 from bitsearch.data.stratified import Part, split_one_part, stratified
 from bitsearch.errors import InputError
@@ -87,8 +87,10 @@ def event_camera(
         reason = " ".join(str(error).split()) or type(error).__name__
         file = recording_of(error, root_path)
         place = f"the recordings in {root!r}" if file is None else f"the recording {str(file)!r}"
+        count = failures(error)
+        more = f", the first of {count} that cannot be read" if count > 1 else ""
         raise InputError(
-            f"{name}: cannot read {place} ({reason}); unpack {camera.entry.download} anew, and remove "
+            f"{name}: cannot read {place} ({reason}){more}; unpack {camera.entry.download} anew, and remove "
             f"{str(root_path / 'events_np')!r} if it is there"
         ) from error
     train, test, split_indices = _split(name, parts_on_disk, split_seed, validation_share, limit)

@@ -225,6 +225,19 @@ def test_a_recording_that_cannot_be_read_is_named(tmp_path, name):
     assert named.startswith(str(tmp_path / "extract")) or Path(named).parent.name == worst.parent.name
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_recordings_that_cannot_be_read_are_counted(tmp_path, name):
+    WRITERS[name][0](tmp_path)
+    files = sorted(file for file in (tmp_path / "extract").rglob("*") if file.suffix in (".bin", ".aedat"))
+    for number in range(1, 4):
+        file = files[-number]
+        file.write_bytes(file.read_bytes()[:-3])
+        shutil.rmtree(tmp_path / "events_np", ignore_errors=True)
+        message = refusal(name, tmp_path)
+        assert ("the first of" in message) == (number > 1)
+        assert f", the first of {number} that cannot be read; unpack" in message or number == 1
+
+
 def test_too_few_recordings_or_classes(tmp_path):
     write_n_mnist(tmp_path / "few", train=1)
     assert "samples of class '0'" in refusal("n_mnist", tmp_path / "few")
