@@ -5,7 +5,9 @@ own network learnable, ``bitsearch.apply(plan, network)`` rebuilds a network fro
 messages and published files name is exported here; the modules that define it may move.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bitsearch.version import __version__
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from bitsearch.plan import LayerPlan as LayerPlan
     from bitsearch.plan import NeuronSettings as NeuronSettings
     from bitsearch.plan import UniformBits as UniformBits
+    from bitsearch.post_training.run import allocate as allocate
     from bitsearch.report import write_report as write_report
     from bitsearch.report.notebook import plot_front as plot_front
     from bitsearch.report.notebook import summary_html as summary_html
@@ -91,6 +94,7 @@ _MODULES = {
     "Target": "bitsearch.cost.target",
     "TieRule": "bitsearch.layer_rules",
     "UniformBits": "bitsearch.plan",
+    "allocate": "bitsearch.post_training.run",
     "apply": "bitsearch.layers.convert",
     "batches": "bitsearch.data.splits",
     "compare": "bitsearch.study.compare",
@@ -132,3 +136,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _PublicInterface(ModuleType):
+    """Keeps a public name where Python would set a package of that name, as it imports it, in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _PublicInterface

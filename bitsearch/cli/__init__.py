@@ -8,6 +8,7 @@ from typing import Annotated, TextIO
 import typer
 
 from bitsearch.cli import (
+    allocate,
     compare,
     data,
     deploy,
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("allocate")(allocate.allocate)
 app.command("worker")(worker.worker)
 app.command("proxy")(worker.proxy)
 app.command("compare")(compare.compare)

@@ -165,7 +165,7 @@ def run(
                 command=shell_command(sys.argv[1:]),
             )
     except KeyboardInterrupt:
-        errors.print(f"Interrupted. {_how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
+        errors.print(f"Interrupted. {how_to_go_on(bars.folder)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if not is_first_process:
         return
@@ -173,18 +173,20 @@ def run(
     if logger is not None:
         Tracking(logger, result.folder, bars).attach(page)
     if as_json:
-        print_json(json.dumps(_as_json(result, page), indent=2))
+        print_json(json.dumps(result_as_json(result, page), indent=2))
     else:
         print_result(result, page, Console())
 
 
-def _how_to_go_on(folder: Path | None) -> str:
+def how_to_go_on(folder: Path | None) -> str:
+    """What to do after Ctrl-C."""
     if folder is None:
         return "Nothing has been run yet."
     return f"To go on, give the same command with --out {shlex.quote(str(folder))}"
 
 
-def _as_json(result: "SearchResult", page: Path) -> dict[str, object]:
+def result_as_json(result: "SearchResult", page: Path) -> dict[str, object]:
+    """What --json prints."""
     from bitsearch.report.savings import savings
     from bitsearch.runs.drop import drop_text
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
@@ -52,8 +52,8 @@ class QuantizedLayer(SpikeCounts):
     weight_partners: tuple["QuantizedLayer", ...]
     sample_dims: int
     """Axes of one input."""
-    soft_weights: SoftWeights | None
-    """Stands for the uniform quantizer while it is there."""
+    soft_weights: nn.Module | None
+    """Takes the weight, and stands for the uniform quantizer while it is there."""
 
     def add_quantization(self, plan: LayerPlan, choices: Choices | None) -> None:
         """Give the layer the plan's bits; with ``choices``, latents that may move within them."""
@@ -246,7 +246,7 @@ class QuantizedLayer(SpikeCounts):
     def harden(self) -> None:
         """Replace soft weights by their hard values, on the uniform grid whose step size is α."""
         soft = self.soft_weights
-        if soft is None:
+        if not isinstance(soft, SoftWeights):
             return
         soft.eval()
         self.weight.copy_(soft(self.weight))

@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / f"plan-{re.sub(r'[^A-Za-z0-9.]+', '-', budget.requested)}.json"
 
     @property
+    def scores_file(self) -> Path:
+        """``scores.json``: what every layer's bits are predicted to cost in accuracy, of a run that was calibrated."""
+        return self.path / "scores.json"
+
+    @property
     def test_file(self) -> Path:
         """``test.safetensors``: what the measured networks got right of the test split, or their scores."""
         return self.path / "test.safetensors"

@@ -38,6 +38,9 @@ class Progress:
     def epoch(self, record: "EpochRecord") -> None:
         """An epoch of it has ended."""
 
+    def step(self, text: str) -> None:
+        """A step of a trial that is calibrated has ended; there are as many as it was said to have epochs."""
+
     def trial_done(self, label: str, score: float, cost: float | None) -> None:
         """It has ended with this validation score and cost of the front's axis."""
 

@@ -54,6 +54,7 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
                     if was[name]
                     else "trials that bitsearch.search trains"
                 ),
+                "calibration": _calibration_text(folder.settings, settings),
                 "goal": f"the limits {folder.settings.request!r}, not {settings.request!r}",
                 "sweep": f"the sweep {folder.settings.request!r}, not {settings.request!r}",
                 "budgets": f"budget {folder.settings.request!r}, not {settings.request!r}",
@@ -61,6 +62,14 @@ def check_resumable(folder: RunFolder, settings: RunSettings) -> None:
             raise InputError(
                 f"{folder.path} holds a run with {difference}; give another --out, or what it was started with"
             )
+
+
+def _calibration_text(was: RunSettings, now: RunSettings) -> str:
+    if was.calibration is None:
+        return "plans that are trained, not those of `bitsearch allocate`"
+    if now.calibration is None:
+        return "plans that `bitsearch allocate` calibrated, and no study to go on with"
+    return f"another calibration: {first_difference(was.calibration.model_dump(), now.calibration.model_dump())}"
 
 
 def first_difference(was: Any, now: Any, path: str = "") -> str:

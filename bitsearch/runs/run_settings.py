@@ -13,6 +13,17 @@ from bitsearch.space import SearchSpace
 from bitsearch.validation import Cost, Frozen, Name, Seed
 
 
+class CalibrationSettings(Frozen):
+    """How the plans of `bitsearch allocate` were calibrated, in place of being trained."""
+
+    samples: int = Field(ge=1)
+    """Of the training split."""
+    iterations: int = Field(ge=0)
+    """Of every reconstruction."""
+    fine_tune: int = Field(default=0, ge=0)
+    """Epochs for which the best plans are trained on."""
+
+
 class RunSettings(Frozen):
     """What a run was asked for, everything resolved; ``run.toml``."""
 
@@ -40,6 +51,8 @@ class RunSettings(Frozen):
     """The run folders that this one was joined of."""
     own_training: bool = False
     """True where trials were trained by code of the user's, who asked for them."""
+    calibration: CalibrationSettings | None = None
+    """Of a run whose plans were calibrated; it has no study."""
     command: str
     bitsearch: Name
     torch: Name
@@ -95,8 +108,8 @@ class RunSettings(Frozen):
         content = _comparable(self.model_dump())
         # The whole target and the weights are compared, not where their files lie.
         del content["space"]["target"], content["space"]["weights"]
-        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "sweep", "seed", "own_training")
-        return {name: content[name] for name in names}
+        names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "sweep", "seed")
+        return {name: content[name] for name in (*names, "own_training", "calibration")}
 
 
 def _comparable(value: Any) -> Any:

@@ -7,19 +7,17 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import optuna
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from bitsearch.cost import Budget
-from bitsearch.layers.weights import save_weights
-from bitsearch.plan import DROP, Baseline, BitPlan, BudgetOutcome, Provenance, Unquantized
+from bitsearch.plan import DROP, BitPlan, BudgetOutcome
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import standard_error
 from bitsearch.runs.pareto import score_column, validation_rank, validation_score
 from bitsearch.runs.plan_names import trial_name
 from bitsearch.runs.progress import Progress, logged
-from bitsearch.score import measured
+from bitsearch.runs.record_trial import record_trial, trial_plan
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.front import FrontAxis
 from bitsearch.study.jobs import Allocate, Start, Trained, TrainUniform
@@ -32,7 +30,6 @@ from bitsearch.study.warm_start import START, load_start, nearest_start
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
-from bitsearch.version import __version__
 
 _Result = TypeVar("_Result")
 
@@ -197,22 +194,7 @@ class Objective:
 
     def _write(self, trained: Trained, trial: int, method: str) -> BitPlan:
         plan = self._plan(trained, trial, method)
-        layers, model = plan.layers, self.task.model
-        self.folder.append_log(
-            {
-                "event": "measured",
-                "trial": trial,
-                "phase": "measured",
-                "firing_rates": {name: round(rate, 6) for name, rate in trained.activity.firing_rate.items()},
-                "layer_costs": {
-                    name: model.layer_costs(name, layers, trained.activity)
-                    for name, metric in model.metrics.items()
-                    if metric.additive
-                },
-            }
-        )
-        save_weights(trained.network.network, self.folder.weights_file(trial))
-        self.folder.write_plan(plan)
+        record_trial(self.folder, self.task, plan, trained.network, trained.activity)
         return plan
 
     def _goal(self, trained: Trained) -> list[BudgetOutcome]:
@@ -238,32 +220,14 @@ class Objective:
         return row
 
     def _plan(self, trained: Trained, trial: int | None, method: str) -> BitPlan:
-        settings, space = self.folder.settings, self.task.space
-        layers, model = trained.network.layer_plans, self.task.model
-        costs = model.costs(layers, trained.activity)
-        scores = measured(
-            self.task.learning_task.score, validation=trained.score, soft_validation=trained.network.soft_accuracy
+        return trial_plan(
+            self.folder,
+            self.task,
+            self.budgets,
+            trained.network,
+            trained.score,
+            trained.activity,
+            trial=trial,
+            method=method,
+            goal=self._goal(trained),
         )
-        plan = BitPlan(
-            space=space.name,
-            network=space.network,
-            target=model.target.name,
-            budget=(*(budget.outcome(costs[budget.metric]) for budget in self.budgets), *self._goal(trained)),
-            baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
-            layers=layers,
-            unquantized={
-                layer.name: Unquantized(reason=layer.fixed_reason or "", weights=layer.weights, macs=layer.macs)
-                for layer in model.unquantized
-            },
-            costs=costs,
-            provenance=Provenance(
-                bitsearch=__version__,
-                torch=torch.__version__,
-                seed=settings.seed,
-                command=settings.command,
-                trial=trial,
-                method=method,
-                split_seed=space.split_seed,
-            ),
-        )
-        return plan.with_measured(scores)

@@ -64,14 +64,8 @@ def prepare(
         shared: the study's other workers, where it has any.
     """
     task, budgets = processes.task, processes.budgets
-    folder.clear_drafts()
     command = settings.command
-    if not folder.settings_file.is_file():
-        classes = {"validation": class_counts(task.splits, "validation")} if task.learning_task.has_classes else {}
-        folder.append_log(
-            {"event": "data", "trial": None, "phase": "data", "samples": task.splits.sizes, "classes": classes}
-        )
-        folder.write_settings(settings)
+    begin(folder, settings, task)
     settings = folder.settings
     if shared is None:
         reset_interrupted(study)
@@ -124,6 +118,17 @@ def prepare(
         folder, task, budgets, processes, progress, shared.artifacts if shared else None, study_plan.front
     )
     return Prepared(study_plan, objective, network)
+
+
+def begin(folder: RunFolder, settings: RunSettings, task: Task) -> None:
+    """Write the settings of a new run, and what its data hold; one that goes on keeps its own."""
+    folder.clear_drafts()
+    if not folder.settings_file.is_file():
+        classes = {"validation": class_counts(task.splits, "validation")} if task.learning_task.has_classes else {}
+        folder.append_log(
+            {"event": "data", "trial": None, "phase": "data", "samples": task.splits.sizes, "classes": classes}
+        )
+        folder.write_settings(settings)
 
 
 def conclude(folder: RunFolder, task: Task, network: nn.Module) -> SearchResult:

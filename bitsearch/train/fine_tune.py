@@ -40,7 +40,8 @@ class SoftSteps(Callback):
 
     @property
     def _soft(self) -> list[SoftWeights]:
-        return [layer.soft_weights for layer in self.network.layers.values() if layer.soft_weights is not None]
+        layers = self.network.layers.values()
+        return [layer.soft_weights for layer in layers if isinstance(layer.soft_weights, SoftWeights)]
 
     def _heat(self, epoch: int) -> None:
         for soft in self._soft:

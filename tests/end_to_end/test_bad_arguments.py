@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.training, pytest.mark.exhaustive]
 
 FIXED = {
     "run": ["--space", "tiny.toml", "--device", "cpu", "--quiet"],
+    "allocate": ["--space", "tiny.toml", "--device", "cpu", "--quiet"],
     "compare": ["--space", "tiny.toml", "--device", "cpu", "--quiet"],
     "worker": [],
     "proxy": [],
@@ -90,7 +91,8 @@ def test_arguments(line, call, copied_run, tiny_space_text, monkeypatch):
         raise InputError("so far, so good")
 
     # What lies in front of a training is real, and so is what lies in front of a server.
-    for name in ("study.run._run", "runs.train_plan.train_at_plan", "study.worker.wait_for_study"):
+    names = ("study.run._run", "post_training.run.full_precision", "runs.train_plan.train_at_plan")
+    for name in (*names, "study.worker.wait_for_study"):
         monkeypatch.setattr(f"bitsearch.{name}", stopped)
     monkeypatch.setattr("bitsearch.report.dashboard.LiveStudy", stopped)
     name, arguments = line

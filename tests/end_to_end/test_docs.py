@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,7 @@ from bitsearch.cli import app
 from bitsearch.cost import METRICS
 from bitsearch.data.sets import digits_events
 from bitsearch.plan import BitPlan
+from bitsearch.post_training import run as post_training
 from bitsearch.runs import train_plan as training
 from bitsearch.space import SearchSpace
 from bitsearch.study import run
@@ -46,6 +48,7 @@ ELSEWHERE = {
 """Lines that are not run here, and why."""
 SAYS = {
     r"run .*--json": r'^\{\n  "run": "reports/',
+    r"allocate": r"The plan within each budget[\s\S]*plan   reports/minutes",
     r"run ": r"plan   reports/[\s\S]*report reports/.*pareto\.html",
     r"targets list": "neuromorphic",
     r"targets show \w+ --toml": r'^name = "',
@@ -99,6 +102,7 @@ def short():
     """A few digits, trainings of one epoch, few trials, and no server that waits."""
     images, labels = datasets.load_digits(return_X_y=True)
     search, train_plan, study = run.search, training.train_plan, bitsearch.Study
+    allocate = bitsearch.allocate
     few_uniform = SearchSpace.load("digits").override(["search.uniform_trials=1"])
 
     def short_search(space, data=None, budget=None, *, trials=None, **options):
@@ -113,6 +117,11 @@ def short():
         }
         return search(space.model_copy(update=changes), budget, trials=4 if trials == 20 else 1, **options)
 
+    def short_allocate(source, *arguments, **options):
+        if isinstance(source, SearchSpace):
+            source = source.with_training({"full_precision_epochs": 1})
+        return allocate(source, *arguments, **options | {"samples": 64, "iterations": 2})
+
     def short_study(*arguments, **options):
         return study(*arguments, **options | {"trials": 1, "space": few_uniform})
 
@@ -122,6 +131,8 @@ def short():
         for module in (bitsearch, run):
             patch.setattr(module, "search", short_search)
         patch.setattr(bitsearch, "Study", short_study)
+        for module in (bitsearch, post_training):
+            patch.setattr(module, "allocate", short_allocate)
         patch.setattr(training, "train_plan", lambda path, **options: train_plan(path, **options | {"epochs": 1}))
         patch.setattr("bottle.run", lambda application, host, port: None)
         digits_events._recordings.cache_clear()
@@ -267,6 +278,18 @@ def test_layers(call, short, tmp_path):
 
 def test_tasks(call, short, tmp_path):
     run_page(call, tmp_path, "docs/tasks.md")
+
+
+def test_allocate(call, short, tmp_path, monkeypatch):
+    run_page(call, tmp_path, "docs/allocate.md")
+    monkeypatch.chdir(tmp_path)
+    (text,) = (text for language, text in blocks("docs/allocate.md") if language == "python")
+    variables = {}
+    with warnings.catch_warnings():
+        # Its network is not trained.
+        warnings.filterwarnings("ignore", "allocate: at ", UserWarning)
+        exec(text, variables)
+    assert list(variables["result"].sweep["budget"]) == ["4x", "8x"]
 
 
 def test_hardware_targets(call, short, tmp_path):

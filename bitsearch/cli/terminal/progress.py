@@ -94,6 +94,12 @@ class Bars(Progress):
         if self._every_epoch:
             self.note(f"  epoch {record.epoch} of {record.epochs}: {note}")
 
+    def step(self, text: str) -> None:
+        """Advance the bar that the epochs have elsewhere."""
+        self._bars.update(self._epochs, advance=1, note=text)
+        if self._every_epoch:
+            self.note(f"  {text}")
+
     def note(self, text: str) -> None:
         """Print a permanent line."""
         self._console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,94 @@
+"""A whole calibration: its steps in order, each kept only if it brings the network nearer to the float one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bitsearch.calibrate.bias import correct_biases
+from bitsearch.calibrate.reconstruction import reconstruct
+from bitsearch.calibrate.samples import CalibrationSamples
+from bitsearch.calibrate.statistics import reestimate_batch_norm, renew_steps
+from bitsearch.frameworks.eval_mode import eval_mode
+from bitsearch.layers.network import QuantizedNetwork
+from bitsearch.train.predict import predict
+from bitsearch.train.tasks import LearningTask
+
+ITERATIONS = 100
+"""Of a reconstruction, by default."""
+STEPS = ("step sizes", "batch norm", "biases", "reconstruction")
+
+
+@dataclass(frozen=True)
+class CalibrationStep:
+    """One step of a calibration."""
+
+    name: str
+    divergence: float
+    """From the float network's predictions after it, of a held-out sample."""
+    kept: bool
+
+
+OnStep = Callable[[CalibrationStep], None]
+
+
+def calibrate(
+    quantized: QuantizedNetwork,
+    network: nn.Module,
+    samples: CalibrationSamples,
+    task: LearningTask,
+    *,
+    iterations: int = ITERATIONS,
+    seed: int = 0,
+    on_step: OnStep = lambda step: None,
+) -> list[CalibrationStep]:
+    """Calibrate a quantized copy of a trained network, in place, without labels.
+
+    Step sizes by renewal, batch norm re-estimated, biases corrected, then rounding and step sizes reconstructed. A step
+    after the first is undone where the held-out samples' predictions come to lie farther from the float network's.
+
+    Args:
+        quantized: with its bits and the float network's weights.
+        network: the float one, left as it is.
+        samples: on the networks' device.
+        task: whose divergence counts: Kullback-Leibler's for cross-entropy.
+        iterations: of the reconstruction; 0 leaves it out.
+        seed: of its draws.
+        on_step: told after every step.
+    """
+    steps: dict[str, Callable[[], None]] = {
+        "step sizes": lambda: renew_steps(quantized, samples),
+        "batch norm": lambda: reestimate_batch_norm(quantized, samples),
+        "biases": lambda: correct_biases(quantized, network, samples),
+        "reconstruction": lambda: reconstruct(quantized, network, samples, task, iterations=iterations, seed=seed),
+    }
+    done: list[CalibrationStep] = []
+    with eval_mode(quantized), eval_mode(network):
+        for name in STEPS:
+            if name == "reconstruction" and not iterations:
+                continue
+            before = {key: value.clone() for key, value in quantized.state_dict().items()}
+            steps[name]()
+            divergence = held_out_divergence(quantized, network, samples, task)
+            # What is not a number is kept by no comparison.
+            kept = not done or divergence < done[-1].divergence
+            if not kept:
+                quantized.load_state_dict(before)
+                divergence = done[-1].divergence
+            done.append(CalibrationStep(name, divergence, kept))
+            on_step(done[-1])
+    return done
+
+
+@torch.no_grad()
+def held_out_divergence(
+    quantized: QuantizedNetwork, network: nn.Module, samples: CalibrationSamples, task: LearningTask
+) -> float:
+    """Of a sample's prediction from the float network's, over the held-out ones; both in evaluation mode."""
+    total, count = 0.0, 0
+    for part in samples.parts(samples.held_out):
+        prediction, changed = (predict(each, part, task.form) for each in (network, quantized))
+        total += float(task.loss.divergence(prediction.double(), changed.double()))
+        count += len(changed)
+    return total / count
