@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bitsearch.data import load_data as load_data
     from bitsearch.data.splits import Splits as Splits
     from bitsearch.data.splits import batches as batches
+    from bitsearch.declared_metric import DeclaredMetric as DeclaredMetric
     from bitsearch.declared_neuron import DeclaredNeuron as DeclaredNeuron
     from bitsearch.deploy.integer.packed_file import PackedNetwork as PackedNetwork
     from bitsearch.deploy.integer.packed_file import read as read
@@ -73,6 +74,7 @@ _MODULES = {
     "BitPlan": "bitsearch.plan",
     "Budget": "bitsearch.cost.budget",
     "Choices": "bitsearch.choices",
+    "DeclaredMetric": "bitsearch.declared_metric",
     "DeclaredNeuron": "bitsearch.declared_neuron",
     "FirstLayer": "bitsearch.choices",
     "InputError": "bitsearch.errors",

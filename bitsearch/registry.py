@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from bitsearch.errors import InputError, located, suggestion
+from bitsearch.plug_ins import load_plug_in, plug_ins
 
 Factory = Callable[..., Any]
 OBJECT = " (object)"
@@ -44,8 +45,9 @@ def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
     """Look up or import the factory with this name.
 
     Args:
-        name: a key of ``table``, or ``package.module:name`` of an importable callable; the working directory is
-            importable as well, behind all that is installed, so that no file in it takes a library's place.
+        name: a key of ``table``; one that an installed package declares (:mod:`bitsearch.plug_ins`); or
+            ``package.module:name`` of an importable callable. The working directory is importable as well, behind all
+            that is installed, so that no file in it takes a library's place.
         table: bitsearch's own factories, by name.
         kind: "network" or "data set", for the message.
 
@@ -61,10 +63,16 @@ def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
             "bitsearch.load(FOLDER, network) there"
         )
     if not colon:
-        raise InputError(
-            f"no {kind} named {name!r}; known: {', '.join(sorted(table))}; or give your own as package.module:name"
-            f"{suggestion(name, table)}"
-        )
+        plug_in: Any = load_plug_in(kind, name)
+        known = [*table, *plug_ins(kind)]
+        if plug_in is None:
+            raise InputError(
+                f"no {kind} named {name!r}; known: {', '.join(sorted(known))}; or give your own as package.module:name"
+                f"{suggestion(name, known)}"
+            )
+        if not callable(plug_in):
+            raise InputError(f"{kind} {name!r} of a package is {type(plug_in).__name__}, which cannot be called")
+        return plug_in  # type: ignore[no-any-return]
     module = _import(module_name, f"{kind} {name!r}")
     factory = getattr(module, attribute, None)
     if not callable(factory):

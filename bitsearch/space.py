@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bitsearch.choices import Choices, FirstLayer
+from bitsearch.declared_metric import DeclaredMetric, MetricName
 from bitsearch.declared_neuron import ClassPath, DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule, TieRule
@@ -192,6 +193,8 @@ class SearchSpace(Frozen):
     """The cost metric that a bare ``--budget`` speaks of."""
     neurons: dict[ClassPath, DeclaredNeuron] | None = None
     """Spiking neurons of classes that no library has, by ``package.module:Class``."""
+    metrics: dict[MetricName, DeclaredMetric] | None = None
+    """Cost metrics of the user's own, by name."""
     target: Name = "generic"
     """Hardware target: the name of a shipped one, or the path of a TOML file."""
     baseline: UniformBits = UniformBits(weight_bits=8, spike_bits=4, time_steps=2)

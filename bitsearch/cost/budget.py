@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from pydantic import ConfigDict
 
+from bitsearch.cost.declared import check_declared_metric, find_metric
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits
@@ -80,6 +81,7 @@ class Budget:
 
         A metric that depends on firing rates is not checked without ``activity``.
         """
+        check_declared_metric(self.metric, model, rules)
         needs_activity = model.needs_activity(self.metric)
         if needs_activity and activity is None:
             return
@@ -201,6 +203,7 @@ def _convert(number: str, unit: str, metric_unit: str, request: str, metric: str
 
 def check_metric(metric: str, target: Target) -> str:
     """The metric's name for its name or alias; InputError if the target has no such cost."""
+    find_metric(metric)
     name = next((entry.name for entry in METRICS.values() if metric in (entry.name, entry.alias)), None)
     names = [entry.name for entry in METRICS.values() if entry.available(target)]
     if name in names:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from bitsearch.cost.target import Target
+from bitsearch.declared_metric import DeclaredMetric
 
 # NumPy arrays or torch tensors whose last axis is the layers; the formulas use only what both understand.
 Vector = Any
@@ -89,6 +90,10 @@ class Metric:
     activity: Callable[[Target], bool] = lambda target: False
     """Returns True if the metric needs firing rates on a target."""
     alias: str | None = None
+    declared: DeclaredMetric | None = None
+    """What a user said of it; None of bitsearch's own."""
+    everywhere: bool = True
+    """False if it is a cost of those networks only whose search space declares it."""
 
     def cost(self, geometry: Geometry, bits: Bits) -> Vector:
         """The network's cost, a scalar (of shape [...])."""

@@ -1,7 +1,7 @@
 """The cost model of one network: every metric, for plans (exact) and for tensors (differentiable)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -36,11 +36,18 @@ class CostModel:
         layers: geometry in the order of :func:`bitsearch.cost.geometry.trace`.
         first_layer_counted: False leaves the first layer out of the bit and operation counts.
         target: hardware that energy, latency, cores and working memory are for; ``generic`` by default.
+        declared: names of the metrics that the search space declares.
     """
 
     def __init__(
-        self, layers: Sequence[LayerGeometry], *, first_layer_counted: bool = True, target: Target | None = None
+        self,
+        layers: Sequence[LayerGeometry],
+        *,
+        first_layer_counted: bool = True,
+        target: Target | None = None,
+        declared: Collection[str] = (),
     ) -> None:
+        self.declared = tuple(declared)
         self.layers = tuple(layer for layer in layers if layer.fixed_reason is None)
         """The layers that get bits."""
         self.unquantized = tuple(layer for layer in layers if layer.fixed_reason is not None)
@@ -70,8 +77,9 @@ class CostModel:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics that the target can be measured by."""
-        return {name: metric for name, metric in METRICS.items() if metric.available(self.target)}
+        """The metrics that the target can be measured by, and those that the search space declares."""
+        known = {name: metric for name, metric in METRICS.items() if metric.everywhere or name in self.declared}
+        return {name: metric for name, metric in known.items() if metric.available(self.target)}
 
     def needs_activity(self, metric: str) -> bool:
         """True if a metric needs firing rates."""

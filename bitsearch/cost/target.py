@@ -22,7 +22,9 @@ from pydantic import (
 )
 
 from bitsearch.choices import Span
+from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule
+from bitsearch.plug_ins import load_plug_in
 from bitsearch.validation import MAX_BITS, Bits, Cost, Count, Frozen, Positive, TimeSteps, from_toml, load_toml
 
 FIGURES: dict[str, str] = {
@@ -250,7 +252,19 @@ class Target(TargetTable):
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Target":
-        """A shipped target by name, or any by the path of its TOML file (it ends in ``.toml``)."""
+        """A shipped target by name, a package's, or any by the path of its TOML file (it ends in ``.toml``).
+
+        A package declares its TOML text, or a target, as an entry point of ``bitsearch.targets``.
+        """
+        name = str(name_or_path)
+        if name == name_or_path and not name.endswith(".toml") and name not in cls.names():
+            plug_in = load_plug_in("hardware target", name)
+            if isinstance(plug_in, str):
+                return from_toml(cls, plug_in, f"hardware target {name!r} of a package")
+            if plug_in is not None and not isinstance(plug_in, cls):
+                raise InputError(f"hardware target {name!r} of a package is no TOML text, but {type(plug_in).__name__}")
+            if plug_in is not None:
+                return plug_in
         return load_toml(cls, name_or_path, _shipped_texts, "hardware target")
 
     @classmethod

@@ -42,7 +42,8 @@ def load_data(name: str, options: Mapping[str, Any], *, split_seed: int, targets
     ((1, 8, 8), 10, 360)
     """
     factories = {key: entry.factory for key, entry in DATA_SETS.items()}
-    return checked_splits(build(name, options, factories, "data set", {"split_seed": split_seed}), name, targets)
+    made = build(name, options, factories, "data set", {"split_seed": split_seed})
+    return checked_splits(made, name, targets, users_own=name not in DATA_SETS)
 
 
 __all__ = ["DATA_SETS", "DataSet", "Splits", "batches", "load_data"]

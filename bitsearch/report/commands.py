@@ -21,7 +21,13 @@ def commands(folder: RunFolder, plan: BitPlan) -> list[tuple[str, str]]:
     file, weights, stem = folder.plan_file(trial), folder.weights_file(trial), f"trial-{trial:04d}"
     packed_file, trained_file = folder.path / f"{stem}.packed.safetensors", folder.path / f"{stem}.trained.json"
     # A factory of the user's own runs only with the user's consent.
-    trust_option = ["--trust"] if any(map(is_import_path, (space.network, space.data, *(space.neurons or ())))) else []
+    own = (
+        space.network,
+        space.data,
+        *(space.neurons or ()),
+        *(metric.function for metric in (space.metrics or {}).values()),
+    )
+    trust_option = ["--trust"] if any(map(is_import_path, own)) else []
     training_options = ["--epochs", space.training.epochs, "-o", trained_file, *trust_option]
     command_lines: list[tuple[str, list[object]]] = [
         ("Write its plan", ["export", folder.path, "--trial", trial, "-o", "plan.json"]),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bitsearch.cost import Budget
+from bitsearch.cost.declared import declare_metrics, find_metric
 from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
 from bitsearch.plan import DROP, BitPlan
@@ -170,7 +171,12 @@ class RunFolder:
     @cached_property
     def settings(self) -> RunSettings:
         """Contents of ``run.toml``; InputError if it is not what a run wrote."""
-        return from_toml(RunSettings, read_text(self.settings_file, "run settings"), str(self.settings_file))
+        settings = from_toml(RunSettings, read_text(self.settings_file, "run settings"), str(self.settings_file))
+        # Units and words of the user's own metrics, for whoever reads the run; no code of theirs is run for it.
+        declare_metrics(settings.space.metrics or {})
+        for metric in (settings.metric, *settings.limits):
+            find_metric(metric)
+        return settings
 
     def write_plan(self, plan: BitPlan) -> None:
         """Write a trial's plan."""

@@ -156,6 +156,7 @@ def require_trust(space: SearchSpace, source: str) -> None:
         *(("neuron", name) for name in space.neurons or ()),
         ("loss", space.task.loss or ""),
         ("metric", space.task.metric or ""),
+        *(("cost metric", metric.function) for metric in (space.metrics or {}).values()),
     ]
     imports = [f"{part} {name!r}" for part, name in references if is_import_path(name)]
     if imports:

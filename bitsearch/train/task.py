@@ -13,6 +13,7 @@ from torch import nn
 
 from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
+from bitsearch.cost.declared import check_declared_metric, declare_metrics
 from bitsearch.data import Splits, load_data
 from bitsearch.data.signs import has_negative_inputs
 from bitsearch.frameworks.declared import declare_neuron
@@ -108,6 +109,7 @@ def load_task(
     else:
         splits = objects.splits
     space = _with_frames(space, splits.frames, target)
+    declare_metrics(space.metrics or {})
     for name, declaration in (space.neurons or {}).items():
         declare_neuron(find_factory(name, {}, "neuron"), declaration)  # type: ignore[arg-type]  # checked there
     torch.manual_seed(seed)
@@ -132,8 +134,11 @@ def load_task(
         exclude=space.exclude,
         nonnegative_input=None if signed is None else not signed,
     )
-    model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target)
+    declared = space.metrics or {}
+    model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target, declared=declared)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.ties, space.layers)
+    for name in declared:
+        check_declared_metric(name, model, rules)
     return Task(space, splits, model, rules, torch_device, examples, signed, learning_task, network)
 
 

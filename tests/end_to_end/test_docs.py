@@ -311,6 +311,13 @@ def test_deploying(call, read_me, monkeypatch):
             assert variables["prediction"].shape == (len(labels), 10)
 
 
+def test_own_metrics(call, short, tmp_path, monkeypatch):
+    before = dict(METRICS)
+    run_page(call, tmp_path, "docs/own-metrics.md")
+    METRICS.clear()
+    METRICS.update(before)
+
+
 def test_sensitivity(call, short, tmp_path, monkeypatch):
     run_page(call, tmp_path, "docs/sensitivity.md")
     monkeypatch.chdir(tmp_path)

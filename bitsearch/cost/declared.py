@@ -1,0 +1,170 @@
+"""Cost metrics of the user's own: declared by name, imported when they are first computed, and checked."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitsearch.choices import Number
+from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Terms
+from bitsearch.cost.model import CostModel
+from bitsearch.cost.rules import AllowedBits
+from bitsearch.declared_metric import DeclaredMetric
+from bitsearch.errors import InputError, located
+from bitsearch.plug_ins import load_plug_in
+from bitsearch.registry import find_factory
+
+TOLERANCE = 1e-3
+"""Relative, between float32 and float64: some functions cancel."""
+_NUMBERS: tuple[Number, ...] = ("weight_bits", "spike_bits", "time_steps")
+
+
+def declare_metrics(declared: Mapping[str, DeclaredMetric]) -> None:
+    """Let the metrics of a search space be known by their names; nothing is imported yet.
+
+    Raises:
+        InputError: a name that bitsearch has itself, or that another space of this process has for another metric.
+    """
+    for name, metric in declared.items():
+        known = next((entry for entry in METRICS.values() if name in (entry.name, entry.alias)), None)
+        if known is not None and known.declared is None:
+            raise InputError(f"metrics.{name}: bitsearch has a metric of that name; give yours another")
+        if known is not None and known.declared is not None and known.declared.function != metric.function:
+            raise InputError(
+                f"metrics.{name} is {metric.function}, and {known.declared.function} elsewhere in this process; give "
+                "one of them another name"
+            )
+        METRICS[name] = _metric(name, metric)
+
+
+def find_metric(name: str) -> None:
+    """Let a metric be known that a package declares, if there is one by this name; InputError if it is none."""
+    if any(name in (entry.name, entry.alias) for entry in METRICS.values()):
+        return
+    plug_in = load_plug_in("cost metric", name)
+    if plug_in is None:
+        return
+    if not isinstance(plug_in, DeclaredMetric):
+        raise InputError(
+            f"cost metric {name!r} of a package is {type(plug_in).__name__}, not a bitsearch.DeclaredMetric"
+        )
+    # A package's is everybody's who has installed it.
+    METRICS[name] = replace(_metric(name, plug_in), everywhere=True)
+
+
+def _metric(name: str, declared: DeclaredMetric) -> Metric:
+    def terms(geometry: Geometry, bits: Bits) -> Terms:
+        function = find_factory(declared.function, {}, "cost metric")
+        try:
+            # A cost that some of the bits do not matter to has their shape all the same.
+            return (function(geometry, bits) + 0 * (bits.weights + bits.spikes + bits.time_steps),)
+        except Exception as error:
+            raise InputError(f"metrics.{name} {declared.function!r} failed at {located(error)}") from error
+
+    return Metric(
+        name,
+        declared.unit,
+        declared.title or name,
+        declared.description,
+        terms,
+        peak=declared.peak,
+        activity=lambda target: declared.firing_rates,
+        declared=declared,
+        everywhere=False,
+    )
+
+
+def check_declared_metric(name: str, model: CostModel, rules: AllowedBits) -> None:
+    """Check a metric of the user's own on a network: what the solvers, the gradient and the page rely on.
+
+    Raises:
+        InputError: the function fails, returns something else than a cost a layer, mixes layers, does not work on
+            tensors, or falls where a layer gets more bits.
+    """
+    metric = METRICS[name]
+    if metric.declared is None:
+        return
+    label = f"metrics.{name} {metric.declared.function!r}"
+    geometry = _counted(model.geometry())
+    names = [layer.name for layer in (*model.layers, *model.unquantized)]
+    most = {number: [getattr(rules.choices[layer.name], number).high for layer in model.layers] for number in _NUMBERS}
+    top = _terms(metric, geometry, _bits(model, most), label, len(names))
+    for index, layer in enumerate(names):
+        alone = _terms(metric, _at(geometry, index), _bits_at(_bits(model, most), index), label, 1)
+        if not np.allclose(alone[0], top[index], rtol=1e-9):
+            raise InputError(
+                f"{label} gives layer {layer!r} {top[index]:.6g} among the others and {alone[0]:.6g} alone; it has to "
+                "be a function of each layer by itself"
+            )
+    _check_tensors(metric, model, most, top, label)
+    _check_rising(metric, model, rules, geometry, label)
+
+
+def _terms(metric: Metric, geometry: Geometry, bits: Bits, label: str, layers: int) -> Any:
+    values = metric.terms(geometry, bits)[0]
+    if layers >= 0 and np.shape(values)[-1:] != (layers,):
+        raise InputError(f"{label} returns shape {list(np.shape(values))} for {layers} layers; return one cost a layer")
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise InputError(
+            f"{label} returns {values.min():.6g} for a layer; a cost is a finite number, and not below zero"
+        )
+    return values
+
+
+def _check_tensors(
+    metric: Metric, model: CostModel, most: Mapping[Number, list[int]], expected: Any, label: str
+) -> None:
+    vectors = {key: value for key, value in vars(_counted(model.geometry())).items() if key != "target"}
+    geometry = Geometry(
+        **{key: torch.tensor(value, dtype=torch.float32) for key, value in vectors.items()}, target=model.target
+    )
+    numbers = [torch.tensor(most[number], dtype=torch.float32, requires_grad=True) for number in _NUMBERS]
+    result = metric.terms(geometry, model.vectors(*numbers))[0]
+    if not isinstance(result, torch.Tensor) or not result.requires_grad:
+        raise InputError(f"{label} has no gradient; compute it from tensors, without numpy and without .item()")
+    if not np.allclose(result.detach().numpy(), expected, rtol=TOLERANCE):
+        raise InputError(f"{label} gives other numbers for tensors than for arrays; compute both by the same formula")
+
+
+def _check_rising(metric: Metric, model: CostModel, rules: AllowedBits, geometry: Geometry, label: str) -> None:
+    """At every corner of the other two numbers' choices, more of one number costs at least as much."""
+    choices = [rules.choices[layer.name] for layer in model.layers]
+    for number in _NUMBERS:
+        others = [other for other in _NUMBERS if other != number]
+        values = sorted({value for each in choices for value in getattr(each, number).values})
+        for corner in product(("low", "high"), repeat=2):
+            plan = {
+                other: [getattr(getattr(each, other), end) for each in choices]
+                for other, end in zip(others, corner, strict=True)
+            }
+            before = None
+            for value in values:
+                terms = _terms(metric, geometry, _bits(model, plan | {number: [value] * len(choices)}), label, -1)
+                if before is not None and (terms < before * (1 - 1e-9)).any():
+                    name = model.layers[int(np.argmax(before - terms)) % len(model.layers)].name
+                    raise InputError(
+                        f"{label} falls in layer {name!r} when {number} rises to {value}; a cost has to rise, or stay"
+                    )
+                before = terms
+
+
+def _bits(model: CostModel, numbers: Mapping[Number, list[int]]) -> Bits:
+    return model.vectors(*(np.asarray(numbers[number], dtype=np.float64) for number in _NUMBERS))
+
+
+def _counted(geometry: Geometry) -> Geometry:
+    """With a rate of one half where none is measured yet."""
+    rates = {key: np.nan_to_num(getattr(geometry, key), nan=0.5) for key in ("firing_rates", "synaptic_rates")}
+    return replace(geometry, **rates)
+
+
+def _at(geometry: Geometry, index: int) -> Geometry:
+    vectors = {key: value[index : index + 1] for key, value in vars(geometry).items() if key != "target"}
+    return replace(geometry, **vectors)
+
+
+def _bits_at(bits: Bits, index: int) -> Bits:
+    return Bits(*(value[index : index + 1] for value in vars(bits).values()))
