@@ -6,6 +6,5 @@ import pytest
 
 from bitsearch.deploy.formats.c.compiled import COMPILERS
 
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)), reason=f"no C compiler: install one of {', '.join(COMPILERS)}"
-)
+C_COMPILER = any(map(shutil.which, COMPILERS))
+needs_compiler = pytest.mark.skipif(not C_COMPILER, reason=f"no C compiler: install one of {', '.join(COMPILERS)}")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from c_compiler import C_COMPILER
 from learning import guessed
 
 from bitsearch.plan import BitPlan
@@ -61,9 +62,10 @@ def test_a_plan_with_time_steps_of_its_own_is_deployed_and_verified(run, call):
     deployed = call("deploy", file, "-o", "run/events.safetensors", cwd=folder)
     assert deployed.returncode == 0, deployed.stderr
     assert f" {plans[file].costs['weight_memory']:.0f} bytes" in deployed.stdout
-    verified = call("verify", "run/events.safetensors", cwd=folder)
+    verified = call("verify", "run/events.safetensors", *(["--with", "c"] if C_COMPILER else []), cwd=folder)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "360 test samples; outputs equal" in " ".join(verified.stdout.split())
+    assert not C_COMPILER or "360 of 360 samples have the outputs of the integer replay" in verified.stdout
 
 
 def test_the_plan_rebuilds_its_network_from_events(run, call):

@@ -68,7 +68,6 @@ def sources(packed: PackedNetwork) -> Sources:
     code = environment.get_template("network.c.jinja").render(
         shown,
         arrays=arrays,
-        convolves=any(step.sums is not None for step in plan.steps),
         sizes=plan.sizes,
         functions=[_function(environment, step) for step in plan.steps if not _moves_nothing(step)],
         calls=[_call(step, plan) for step in plan.steps if not _moves_nothing(step)],
@@ -158,8 +157,9 @@ def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _pair(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
-    """Two numbers, by row and column, of one or two."""
-    return (first, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+    """Two numbers, by row and column; ``first`` for those that are not there."""
+    row, column = (first,) * (2 - len(numbers)) + numbers
+    return row, column
 
 
 def _environment() -> Environment:

@@ -63,8 +63,8 @@ class Step:
     """Of the layer that the weights are stored for."""
     spikes: Buffer | None = None
     """What a layer's neurons send its weights."""
-    sums: Buffer | None = None
-    """The accumulators of one output channel of a convolution."""
+    levels: Buffer | None = None
+    """The weights of one output channel."""
 
     @property
     def frames(self) -> int:
@@ -95,6 +95,24 @@ class Step:
         elif isinstance(operation, AveragePool):
             most = (most * operation.window << operation.finer + 1) + operation.window
         return c_type(-most, most, 32)
+
+    @property
+    def side_by_side(self) -> str:
+        """Where number i of a layer's input stands once the channels of a group lie side by side, in C."""
+        assert self.layer is not None
+        channels, plane = self.layer.weight_shape[1], prod(self.inputs[0].range.shape[1:])
+        if not self.layer.kernel or channels == 1 or plane == 1:
+            return "i"
+        return f"(i / {plane * channels} * {plane} + i % {plane}) * {channels} + i / {plane} % {channels}"
+
+    @property
+    def stored_frames_read(self) -> list[int]:
+        """Of the input of weights alone, one for each stored frame of the result."""
+        assert self.layer is not None
+        stored = self.inputs[0].steps
+        if self.layer.frames is None:
+            return list(range(stored))
+        return [-(-t * self.frames // self.result.steps) * stored // self.frames for t in range(self.result.steps)]
 
     @property
     def spike_sum(self) -> int:
@@ -157,7 +175,7 @@ def plan_steps(packed: PackedNetwork) -> Plan:
             buffers.append(buffer)
         plan.values.append(result)
         plan.steps.append(_step(index, operation, inputs, result, ranges, packed))
-        buffers += [buffer for buffer in (plan.steps[-1].spikes, plan.steps[-1].sums) if buffer is not None]
+        buffers += [buffer for buffer in (plan.steps[-1].spikes, plan.steps[-1].levels) if buffer is not None]
     plan.sizes = place(buffer for buffer in buffers if buffer is not plan.output.buffer)
     return plan
 
@@ -204,11 +222,13 @@ def _step(
         names.index(operation.layer),
         names.index(layer.weight_of or operation.layer),
     )
+    if isinstance(operation, RunNeuron):
+        return step
+    levels = Buffer("int8_t", prod(layer.weight_shape[1:]), index, index)
     if isinstance(operation, RunLayer):
         most = step.spike_sum
         size = inputs[0].count * (1 if layer.frames is None else layer.time_steps)
-        kind = c_type(-most if layer.signed else 0, most)
-        step = replace(step, spikes=Buffer(kind, size, index, index))
-    if layer.kernel and not isinstance(operation, RunNeuron):
-        step = replace(step, sums=Buffer(step.accumulator, prod(result.range.shape[1:]), index, index))
-    return step
+        spikes = Buffer(c_type(-most if layer.signed else 0, most), size, index, index)
+        return replace(step, levels=levels, spikes=spikes)
+    moved = Buffer(inputs[0].type, inputs[0].count, index, index)
+    return replace(step, levels=levels, spikes=None if step.side_by_side == "i" else moved)

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+from importlib import resources
+from typing import get_args
 
 import pytest
 from c_compiler import needs_compiler
@@ -12,6 +14,7 @@ from bitsearch import pack, read
 from bitsearch.deploy.formats.c.compiled import compiled
 from bitsearch.deploy.formats.c.export import export_c
 from bitsearch.deploy.formats.c.source import constant, plain, sources
+from bitsearch.deploy.integer.operations import AnyOperation
 from bitsearch.errors import InputError
 from bitsearch.layers import quantized_layers
 
@@ -163,3 +166,10 @@ def test_a_compiler_that_fails_is_one_line(packed):
         compiled(packed, flags),
     ):
         pass
+
+
+def test_every_operation_has_a_template():
+    templates = resources.files("bitsearch.deploy.formats.c") / "templates" / "operations"
+    assert {file.name for file in templates.iterdir()} == {
+        f"{operation.model_fields['op'].default}.c.jinja" for operation in get_args(AnyOperation)
+    }
