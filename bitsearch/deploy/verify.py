@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from bitsearch.data.splits import Samples
 from bitsearch.deploy.integer.packed_file import PackedNetwork
 from bitsearch.deploy.integer.packed_layer import PackedLayer
 from bitsearch.deploy.lower.float64_reference import Float64Reference
+from bitsearch.deploy.lower.loop import loop_rounds
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS
 from bitsearch.deploy.pack import MinMaxObserver
@@ -22,6 +25,7 @@ from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.weights import weights_checksum
 from bitsearch.network_inputs import Inputs, single_input
+from bitsearch.quant.firing import spike_levels
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.train.predict import over_steps, predict
@@ -144,9 +148,10 @@ def verify(
         exact = reference(inputs, observe_network)
         with _float_spikes(network) as in_float, eval_mode(network):
             float_outputs = over_steps(predict(network, inputs, task.form), task.form)
+        float_runs = chain.from_iterable(in_float)
         for (name, t), codes in file_spikes.items():
             spikes_expected = network_spikes.get((name, t))
-            float_codes = in_float.pop(0)
+            float_codes = next(float_runs)
             # What comes before a static input is repeated runs once.
             float_codes = float_codes.repeat(codes.numel() // float_codes.numel(), *[1] * (codes.dim() - 1))
             float_codes = float_codes.reshape(codes.shape)
@@ -186,9 +191,25 @@ def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer
 
 
 @contextmanager
-def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Codes of the float32 network, run by run and step by step, in the order they are made."""
-    spikes: list[Tensor] = []
+def _float_spikes(network: nn.Module) -> Iterator[list[list[Tensor]]]:
+    """Codes of the float32 network, run by run in the order they begin, and step by step."""
+    spikes: list[list[Tensor]] = []
+    # In a loop over frames, a run of a layer takes as many calls.
+    of_loop: dict[nn.Module, list[Tensor]] = {}
+
+    def step_of(module: nn.Module, codes: Tensor) -> None:
+        if module not in of_loop:
+            of_loop[module] = []
+            spikes.append(of_loop[module])
+        of_loop[module].append(codes.long())
+
+    def record_call(module: nn.Module, *_: Any) -> None:
+        assert isinstance(module, QuantizedLayer | PlacedNeuron)
+        layer = module.owner if isinstance(module, PlacedNeuron) else module
+        t, membrane = module.calls.step, module.calls.membrane
+        assert membrane is not None
+        step, bits = layer.spike_step[t], layer.spike_bits[t]
+        step_of(module, spike_levels(membrane, step, bits, signed=layer.signed_input, neuron=layer.neuron).codes)
 
     def record(layer: QuantizedLayer, sequence: Tensor) -> None:
         framed = layer.frames is not None
@@ -202,10 +223,13 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
             framed=framed,
             neuron=layer.neuron,
         )
-        spikes.extend(levels.codes.long() for levels, _ in recurrence)
+        spikes.append([levels.codes.long() for levels, _ in recurrence])
 
     def record_layer(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, QuantizedLayer)
+        if layer.loop == "same" and layer.calls.result is not None:
+            # It is computed once.
+            return
         # Folded frames, [F·N, ...], are in the same order.
         record(layer, inputs[0] if layer.frames is None else inputs[0].reshape(layer.frames, -1))
 
@@ -214,14 +238,27 @@ def _float_spikes(network: nn.Module) -> Iterator[list[Tensor]]:
         record(neuron.owner, neuron.sequence(neuron.current(inputs[0])))
 
     def record_neuron(neuron: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
-        spikes.extend(result.long() if is_multi_step(neuron) else [result.long()])
+        if looped:
+            step_of(neuron, result)
+        else:
+            spikes.append([*result.long()] if is_multi_step(neuron) else [result.long()])
 
+    looped = loop_rounds(network) is not None
     with ExitStack() as hooks:
         for module in network.modules():
             if type(module) in OUTPUT_NEURONS:
                 hooks.callback(module.register_forward_hook(record_neuron).remove)
+            elif looped and _is_called_by_frame(module):
+                hooks.callback(module.register_forward_hook(record_call).remove)
             elif isinstance(module, PlacedNeuron):
                 hooks.callback(module.register_forward_pre_hook(record_placed).remove)
             elif isinstance(module, QuantizedLayer) and not module.in_place:
                 hooks.callback(module.register_forward_pre_hook(record_layer).remove)
         yield spikes
+
+
+def _is_called_by_frame(module: nn.Module) -> bool:
+    """True for what fires in a loop over frames."""
+    if isinstance(module, PlacedNeuron):
+        return module.owner.loop == "frames"
+    return isinstance(module, QuantizedLayer) and module.loop == "frames" and not module.in_place

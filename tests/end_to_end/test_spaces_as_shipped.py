@@ -74,7 +74,7 @@ NARROWER = {
 SPACES = shipped_spaces()
 ONNX = list(SPACES) if WHOLE else ["cifar100", "cifar10_dvs_resnet19", "cifar10_spikformer", "shd_mlp"]
 """Residual networks, with frames and without, attention, and layers without images."""
-UNPACKED = {"spikformer_cifar": r"takes a time axis, but no layer of the plan has frames"}
+UNPACKED = {"spikformer_cifar": r"the network cannot be traced"}
 """Why a network is not packed."""
 
 

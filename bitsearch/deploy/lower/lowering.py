@@ -97,6 +97,11 @@ def lower(network: nn.Module, example_input: Tensor) -> Lowered:
     unused = sorted(set(quantized_layers(network)) - {operation.layer for _, operation in lowered.program.runs()})
     if unused:
         raise InputError(f"layer {unused[0]!r} never runs; leave it out to deploy the network")
+    if not traced.frames_independent and traced.looped:
+        raise InputError(
+            "the network gives something else than the logits of its loop's frames, their sum or their mean; return "
+            "one of these to deploy it, and let every frame be computed from itself and the neurons' membranes alone"
+        )
     if not traced.frames_independent:
         raise InputError(
             "the network gives something else when its frames are part of the batch, as they are when it is deployed; "

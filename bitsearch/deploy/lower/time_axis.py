@@ -23,18 +23,14 @@ _AXES: dict[Any, tuple[str, ...]] = {
 def frames_of(network: nn.Module) -> int | None:
     """F, the length of the time axis of a quantized network's layers, or None without one.
 
+    Modules that take sequences, in a network whose layers know of no time axis, take those of a single frame.
+
     Raises:
         InputError: layers that disagree.
     """
     layer_names = {layer.frames: name for name, layer in quantized_layers(network).items() if layer.frames is not None}
     if not layer_names:
-        multi = next((name for name, module in network.named_modules() if is_multi_step(module)), None)
-        if multi is not None:
-            raise InputError(
-                f"{multi} takes a time axis, but no layer of the plan has frames; make the plan of inputs with frames, "
-                "or, where these have a single one, make the network without a time axis"
-            )
-        return None
+        return 1 if any(_takes_sequences(module) for module in network.modules()) else None
     if len(layer_names) > 1:
         (few, first_name), (many, second_name) = sorted(layer_names.items())[:2]
         raise InputError(
@@ -43,6 +39,11 @@ def frames_of(network: nn.Module) -> int | None:
         )
     (frames,) = layer_names
     return frames
+
+
+def _takes_sequences(module: nn.Module) -> bool:
+    # A quantized layer of spikingjelly's has its step mode where that has it.
+    return is_multi_step(module) or getattr(module, "_step_mode", "s") == "m"
 
 
 @torch.no_grad()

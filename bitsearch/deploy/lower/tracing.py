@@ -6,6 +6,7 @@ do the same within each of them, so their torch parents take their place.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +15,13 @@ from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node, Tracer
 
+from bitsearch.deploy.lower.loop import LoopTracer, call_at_once, loop_rounds, roll_up
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of, shift_axes
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.spikingjelly import DROPOUTS
 from bitsearch.layers import QuantizedLayer
-from bitsearch.layers.convert import quantized_layers
 from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 
@@ -55,6 +56,8 @@ class Traced:
     """Whether the network's input is static, and its forward pass shows it at every one of the frames."""
     frames_independent: bool
     """The network itself, which sees the time axis, gives the same."""
+    looped: bool = False
+    """Whether a loop in the forward pass calls the layers frame by frame."""
 
 
 def trace(network: nn.Module, example_input: Tensor) -> Traced:
@@ -68,20 +71,17 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
         InputError: layers that disagree on the time axis, or a batch without it; a forward pass that cannot be
             traced, or that cannot be run once frames are part of the batch.
     """
-    looped = next((name for name, layer in quantized_layers(network).items() if layer.loop == "frames"), None)
-    if looped is not None:
-        raise InputError(
-            f"layer {looped!r} is called once a frame by a loop in the network's forward pass; to deploy the network, "
-            "hand the layer the whole sequence in one call, as modules in multi-step mode take it"
-        )
-    frames = frames_of(network)
+    frames, rounds = frames_of(network), loop_rounds(network)
     reset_states(network)
     original = copy.deepcopy(network).cpu().eval()
     network = copy.deepcopy(original)
     example_input = example_input.cpu()
     _to_single_steps(network, frames)
+    if rounds is not None:
+        call_at_once(network)
     try:
-        graph = GraphModule(network, _Tracer().trace(network))
+        tracer = _Tracer() if rounds is None else _OfLoop(example_input, rounds)
+        graph = GraphModule(network, tracer.trace(network))
     except Exception as error:  # a user's forward may raise anything when it is run on symbols
         raise InputError(
             f"the network cannot be traced: {_reason(error)}; its forward pass may not depend on data"
@@ -89,35 +89,43 @@ def trace(network: nn.Module, example_input: Tensor) -> Traced:
     if frames is None:
         shapes, _ = _run(graph, example_input, "the examples")
         return Traced(graph, shapes, None, repeated=False, frames_independent=True)
-    repeated = drop_repeat(graph, frames)
+    repeated = drop_repeat(graph, frames) if rounds is None else roll_up(graph, rounds)
+    if not repeated and frames == 1 and example_input.shape[0] != 1:
+        raise InputError(
+            f"an input of shape {tuple(example_input.shape)} for a plan of inputs with a single frame, (1, 'N', ...); "
+            "give it these, or make the plan of inputs with as many frames as yours have"
+        )
     if not repeated and (example_input.dim() < 3 or example_input.shape[0] != frames):
         raise InputError(
             f"an input of shape {tuple(example_input.shape)} for a network that takes ({frames}, 'N', ...): its layers "
             "have a time axis of their own; give it an input with frames, or make them of a static one by "
             f"x.unsqueeze(0).repeat({frames}, 1, ...) in its forward pass"
         )
-    read_out = drop_read_out(graph)
+    # What a loop does with all that it collected is told by its result.
+    read_outs = (drop_read_out(graph),) if rounds is None else ("mean", "sum", None)
     expected = original(example_input)
     joined = example_input.repeat(frames, *[1] * (example_input.dim() - 1)) if repeated else example_input.flatten(0, 1)
-    traced = _joined(graph, joined, expected, frames, read_out)
+    traced = _joined(graph, joined, expected, frames, read_outs)
     if not isinstance(traced, Traced) or not traced.frames_independent:
         # A forward pass that is written for [F, N, C, ...] counts its axes from there.
         renamed = copy.deepcopy(graph)
         if shift_axes(renamed):
-            other = _joined(renamed, joined, expected, frames, read_out)
+            other = _joined(renamed, joined, expected, frames, read_outs)
             traced = other if isinstance(other, Traced) and other.frames_independent else traced
     if not isinstance(traced, Traced):
         raise traced
-    return replace(traced, repeated=repeated)
+    return replace(traced, repeated=repeated, looped=rounds is not None)
 
 
-def _joined(graph: GraphModule, x: Tensor, expected: object, frames: int, read_out: str | None) -> Traced | InputError:
+def _joined(
+    graph: GraphModule, x: Tensor, expected: object, frames: int, read_outs: Sequence[str | None]
+) -> Traced | InputError:
     """The graph on frames that are part of the batch, or why it cannot be run on these."""
     try:
         shapes, result = _run(graph, x, "frames that are part of the batch, [F·N, ...]")
     except InputError as error:
         return error
-    independent = _agree(expected, result, frames, read_out)
+    independent = any(_agree(expected, result, frames, read_out) for read_out in read_outs)
     return Traced(graph, shapes, frames, repeated=False, frames_independent=independent)
 
 
@@ -170,6 +178,10 @@ class _Tracer(Tracer):
         )
         custom = isinstance(m, QuantizedLayer | InputCurrent | OutputNeuron)
         return custom or stateful or super().is_leaf_module(m, module_qualified_name)
+
+
+class _OfLoop(LoopTracer, _Tracer):
+    """Of a network that calls its layers once a frame."""
 
 
 class _Recorder(Interpreter):

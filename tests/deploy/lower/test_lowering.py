@@ -5,11 +5,10 @@ import torch
 from calibration import calibrate
 from float_network import check_near
 from packed_reader import run as run_by_hand
-from spikingjelly.activation_based import neuron
 from torch import nn
 from torch.nn import functional
 
-from bitsearch import pack, quantize, read
+from bitsearch import pack, read
 from bitsearch.deploy.integer.interpreter import Replay
 from bitsearch.deploy.integer.operations import Relu
 from bitsearch.deploy.lower import rules
@@ -381,21 +380,3 @@ def test_numbers_that_are_not_finite_are_refused():
     network.between.running_mean[1] = float("nan")
     with pytest.raises(InputError, match="'first' has weights, steps or batch norm statistics that are not finite"):
         lower(network, examples)
-
-
-class FrameByFrame(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.lif, self.b = nn.Linear(3, 4), neuron.IFNode(), nn.Linear(4, 2)
-
-    def forward(self, x):
-        return sum(self.b(self.lif(self.a(frame))) for frame in x)
-
-
-def test_a_loop_over_frames_is_refused_by_name():
-    x = torch.rand(4, 5, 3)
-    quantized = quantize(FrameByFrame(), x, time_axis=True)
-    quantized.project("1x")
-    quantized(x)
-    with pytest.raises(InputError, match=r"layer 'a' is called once a frame by a loop .*hand the layer the whole seq"):
-        lower(quantized.network.eval(), x)
