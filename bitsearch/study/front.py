@@ -10,7 +10,8 @@ the score still rises.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Annotated
 
 from optuna.distributions import FloatDistribution
@@ -86,10 +87,15 @@ class FrontAxis(Frozen):
         """Of the parameter :data:`TARGET`."""
         return FloatDistribution(self.low, self.high, log=True)
 
-    def next_target(self, points: Iterable[Point]) -> float:
-        """The middle of the largest rectangle that the points leave between the axis' ends."""
+    def next_target(self, points: Iterable[Point], spans: Sequence[tuple[float, float]] = ()) -> float:
+        """The middle of the largest rectangle that the points leave between the axis' ends.
+
+        Args:
+            points: what is known, as :meth:`points`.
+            spans: costs between which a search ends with a plan that is there already, as :meth:`spans`.
+        """
         # Where nothing can be won any more, the widest gap is what is known least of.
-        low, high = max(self._gaps(points), key=lambda gap: (gap[0], gap[2] / gap[1]))[1:]
+        low, high = max(self._gaps(points, spans), key=lambda gap: (gap[0], gap[2] / gap[1]))[1:]
         return min(max(math.sqrt(low * high), self.low), self.high)
 
     def next_uniform(
@@ -105,8 +111,8 @@ class FrontAxis(Frozen):
         if aim is None and untried and untried[0] == self.uniform[0]:
             return untried[0].bits
         cheaper = [candidate for candidate in untried if below is None or candidate.cost < below]
-        baselines = (trial for trial in trials if trial.user_attrs.get(ROLE) == BASELINE)
-        target = self.next_target(self.points(baselines)) if aim is None else aim
+        baselines = [trial for trial in trials if trial.user_attrs.get(ROLE) == BASELINE]
+        target = self.next_target(self.points(baselines), self.spans(baselines)) if aim is None else aim
         nearest = min(cheaper or untried, key=lambda candidate: abs(math.log(candidate.cost / target)), default=None)
         return None if nearest is None else nearest.bits
 
@@ -115,21 +121,32 @@ class FrontAxis(Frozen):
 
         A plan that costs less than its trial was allowed is known to be what a search for that much ends with, too.
         """
-        costs = {candidate.bits: candidate.cost for candidate in self.uniform}
         points: list[Point] = []
-        for trial in trials:
-            bits = _uniform_bits(trial)
-            aim = trial.params.get(TARGET, None if bits is None else costs.get(bits))
+        for trial, aim in self._aims(trials):
             if trial.state == TrialState.COMPLETE:
                 accuracy, cost = trial.values
                 points.append((cost, accuracy))
-                if aim is not None and aim > cost and not is_intermediate(trial):
+                if aim > cost and not is_intermediate(trial):
                     points.append((aim, accuracy))
-            elif not trial.state.is_finished() and aim is not None:
+            elif not trial.state.is_finished() and aim > 0:
                 points.append((aim, None))
         return points
 
-    def _gaps(self, points: Iterable[Point]) -> list[tuple[float, float, float]]:
+    def spans(self, trials: Iterable[FrozenTrial]) -> list[tuple[float, float]]:
+        """(cost, what it was allowed) of the plans that cost less."""
+        finished = ((trial, aim) for trial, aim in self._aims(trials) if trial.state == TrialState.COMPLETE)
+        return [
+            (trial.values[1], aim) for trial, aim in finished if aim > trial.values[1] and not is_intermediate(trial)
+        ]
+
+    def _aims(self, trials: Iterable[FrozenTrial]) -> Iterator[tuple[FrozenTrial, float]]:
+        """Every trial, and what its plan may cost on the axis; 0 where that is not known."""
+        costs = {candidate.bits: candidate.cost for candidate in self.uniform}
+        for trial in trials:
+            bits = _uniform_bits(trial)
+            yield trial, trial.params.get(TARGET, 0.0 if bits is None else costs.get(bits, 0.0))
+
+    def _gaps(self, points: Iterable[Point], spans: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
         """(area, lower cost, higher cost) of the rectangles between neighbours on the axis."""
         points = list(points)
         inside = sorted(
@@ -146,11 +163,12 @@ class FrontAxis(Frozen):
         heights = _filled([step for _, step in stairs])
         costs = [cost for cost, _ in stairs]
         end = self.high if self.limit is None else self.limit
-        noise = [EXPECTED_GAIN * self.error if cost < end else 0.0 for cost in costs]
-        return [
-            (math.log(costs[i + 1] / costs[i]) * (heights[i + 1] - heights[i] + noise[i]), costs[i], costs[i + 1])
-            for i in range(len(costs) - 1)
-        ]
+        gaps = []
+        for (low, high), (before, after) in zip(pairwise(costs), pairwise(heights), strict=True):
+            is_known = low >= end or any(cost <= low and high <= aim for cost, aim in spans)
+            noise = 0.0 if is_known else EXPECTED_GAIN * self.error
+            gaps.append((math.log(high / low) * (after - before + noise), low, high))
+        return gaps
 
 
 def _uniform_bits(trial: FrozenTrial) -> UniformBits | None:

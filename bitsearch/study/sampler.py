@@ -77,7 +77,7 @@ class TrialSampler(BaseSampler):
             return self._front.limit
         if self._front.stops:
             return self._front.stops[assignment.index % len(self._front.stops)]
-        return self._front.next_target(self._front.points(window))
+        return self._front.next_target(self._front.points(window), self._front.spans(window))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the space's sampler; nothing for a first trial."""

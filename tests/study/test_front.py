@@ -157,6 +157,19 @@ def test_an_unlucky_plan_does_not_end_the_search_around_it():
     assert spread(0.1) >= 5
 
 
+def test_an_error_is_no_reason_to_search_where_the_plan_is_known():
+    axis, trials = axis_of(limit=None, error=0.1), [trial_of(BASELINE, cost=1.0, accuracy=0.9)]
+    spans = []
+    # Another budget keeps every plan below 10, whatever it may cost on the axis.
+    for _ in range(12):
+        assert axis.spans(trials) == spans
+        target = axis.next_target(axis.points(trials), spans)
+        assert not any(low < target < high for low, high in spans)
+        trials.append(trial_of(SEARCHED, cost=min(target, 10.0), accuracy=0.9, target=target))
+        spans += [(10.0, target)] if target > 10.0 else []
+    assert spans
+
+
 def test_the_widest_gap_is_halved_where_nothing_can_be_won():
     points = [(1.0, 0.9), (2.0, 0.9), (4.0, 0.9), (16.0, 0.9)]
     assert axis_of(high=16.0).next_target(points) == pytest.approx(8.0)
