@@ -36,7 +36,8 @@ def find_device(name: str) -> torch.device:
 
 def device_report() -> list[tuple[str, str]]:
     """(device, what it is) of everything torch can compute on here."""
-    rows = [("cpu", f"{torch.get_num_threads()} threads")]
+    threads = torch.get_num_threads()
+    rows = [("cpu", f"{threads} thread{'s' if threads != 1 else ''}")]
     rows += [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         rows.append(("mps", "Apple GPU"))

@@ -10,6 +10,12 @@ def test_the_cpu_is_always_there():
     assert device_report()[0][0] == "cpu"
 
 
+@pytest.mark.parametrize(("threads", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_threads_of_the_cpu_are_counted(threads, words, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert device_report()[0] == ("cpu", words)
+
+
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert find_device("auto") == torch.device("cpu")
