@@ -102,15 +102,20 @@ class TieRule(Frozen):
 
     >>> str(bitsearch.TieRule(match=["query", "key", "value"], share=["weight_bits"]))
     "'query', 'key', 'value'"
+    >>> bitsearch.TieRule(share="streams").match
+    ('*',)
     """
 
-    match: Globs
+    match: Globs = ("*",)
     """Globs of module paths; all layers that one of them matches are tied together."""
-    share: tuple[Number, ...] = Field(min_length=1)
-    """Spike bits are one width a time step, so that layers share both of spike_bits and time_steps or neither."""
+    share: Annotated[tuple[Number, ...], Field(min_length=1)] | Literal["streams"]
+    """Spike bits are one width a time step, so that layers share both of spike_bits and time_steps or neither.
+    ``streams``: of the layers that match, those that read the same neurons share these two, and the neurons."""
 
     @model_validator(mode="after")
     def _whole(self) -> "TieRule":
+        if self.share == "streams":
+            return self
         if len(set(self.share)) < len(self.share):
             raise ValueError(f"share lists one twice: {', '.join(self.share)}; list each once")
         if ("spike_bits" in self.share) != ("time_steps" in self.share):

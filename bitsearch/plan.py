@@ -99,6 +99,9 @@ class LayerPlan(Frozen):
     """True where these neurons stay where they are, with the layer's spike bits, time steps and step sizes: what the
     layer reads is made of their spikes. None, as in plans of before there was a choice, puts one neuron at its
     input."""
+    stream: Name | None = None
+    """The layer whose neurons' spikes this one reads too, with their step sizes; None where the neurons are its own,
+    or stand ``in_place``."""
     neuron: NeuronSettings | None = None
     """Of the layer's own neuron. None: it subtracts what it sends, and sends the nearest level."""
 
@@ -114,6 +117,8 @@ class LayerPlan(Frozen):
             raise ValueError("neuron.reset is 'delayed', but decay is 0: there is nothing to take a spike from later")
         if self.in_place and not self.neurons:
             raise ValueError("in_place is true, but the layer lists no neurons that would fire there")
+        if self.in_place and self.stream is not None:
+            raise ValueError(f"in_place is true, but the layer reads the spikes of {self.stream!r} at its input")
         if self.in_place and self.signed_input:
             raise ValueError("in_place and signed_input are true, but spikes of neurons are never below zero")
         if len(self.spike_bits) != self.time_steps:

@@ -240,8 +240,8 @@ def quantize(
         exclude=exclude,
         nonnegative_input=None if signed_input is None else not signed_input,
     )
-    model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware)
-    rules = AllowedBits.make(model, choices or Choices(), first_layer, ties, layers)
+    model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware, ties=ties)
+    rules = AllowedBits.make(model, choices or Choices(), first_layer, layers)
     return LearnableNetwork.learnable(
         network,
         model,

@@ -92,6 +92,7 @@ def _lines(target: "Target") -> list[str]:
 
     lines = [f"{target.name}: {target.description}" if target.description else target.name, ""]
     lines.append(f"granularity: {' or '.join(target.granularity)}")
+    lines += ["one stream of spikes: layers that read the same neurons share it"] if target.one_spike_stream else []
     lines += [f"first layer: {_rule(target.first_layer)}"] if target.first_layer else []
     lines += [f"last layer: {_rule(target.last_layer)}"] if target.last_layer else []
     lines += [f"layers {rule}: {_layer_rule(rule)}" for rule in target.layers]

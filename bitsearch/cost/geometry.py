@@ -75,6 +75,8 @@ class LayerGeometry:
     """How many neurons it has where they stand, each with a membrane; None: one for every input."""
     stream_of: str | None = None
     """The first layer that has its neurons in place in common with it, where it is not this one."""
+    source: str | None = None
+    """The first layer that reads the same values, where it is not this one: they may have one stream of spikes."""
     decay: float | None = None
     """Membrane decay of the neurons that it reads; 0 where they stay, None if there are none."""
     silent: bool = False
@@ -166,7 +168,8 @@ def trace(
         )
         for layer in layers
     ]
-    layers = [_in_place(layer, streams) for layer in layers]
+    sources = streams.sources()
+    layers = [replace(_in_place(layer, streams), source=sources.get(layer.name)) for layer in layers]
     return NetworkGeometry(tuple(layers), streams.staying)
 
 

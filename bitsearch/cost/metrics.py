@@ -39,10 +39,12 @@ class Geometry:
     macs: Vector
     weights: Vector
     inputs: Vector
+    sent: Vector
+    """Spikes of a time step: as many as inputs, and none of a layer that reads those of another's neurons."""
     membranes: Vector
-    """One a neuron: as many as inputs, but where neurons fire in front of pooling or sums."""
-    call_inputs: Vector
-    """Inputs of the largest call alone, of a layer that is called several times."""
+    """One a neuron: as many as ``sent``, but where neurons fire in front of pooling or sums."""
+    call_sent: Vector
+    """Spikes of the largest call alone, of a layer that is called several times."""
     call_membranes: Vector
     """Membranes, of that call."""
     outputs: Vector
@@ -55,6 +57,8 @@ class Geometry:
     target: Target
     quantized: Vector = 1.0
     """1 for a layer with bits, 0 for one without, which has no step sizes and no membrane."""
+    streams: Vector = None
+    """``[L, streams]``: 1 where a layer reads a stream of values, else 0; None: each reads one of its own."""
 
     def stored_steps(self, time_steps: Vector) -> Vector:
         """Time steps whose spikes take memory at once: what has no bits works on one frame after the other."""
@@ -85,6 +89,8 @@ class Metric:
     """Computes the network's cost from the totals of the terms."""
     peak: bool = False
     """True if the network's total is the largest layer's term instead of the sum."""
+    together: bool = False
+    """True if, for a peak, the terms of layers that read the same values add up: they are there at once."""
     table: str | None = None
     """Name of the hardware target's table that the metric needs."""
     activity: Callable[[Target], bool] = lambda target: False
@@ -98,7 +104,16 @@ class Metric:
     def cost(self, geometry: Geometry, bits: Bits) -> Vector:
         """The network's cost, a scalar (of shape [...])."""
         terms = self.terms(geometry, bits)
-        return self.total(*((_largest(term) if self.peak else term.sum(-1)) for term in terms))
+        if not self.peak:
+            return self.total(*(term.sum(-1) for term in terms))
+        return self.total(*(_largest(term @ self.joined(geometry)) for term in terms))
+
+    def joined(self, geometry: Geometry) -> Vector:
+        """``[L, groups]``: 1 where a layer is in a group, of a peak: the largest group's sum counts."""
+        if self.together and geometry.streams is not None:
+            return geometry.streams
+        layers = len(geometry.macs)
+        return torch.eye(layers).to(geometry.macs) if isinstance(geometry.macs, torch.Tensor) else np.eye(layers)
 
     @property
     def additive(self) -> bool:
@@ -180,7 +195,8 @@ def working_memory(geometry: Geometry, bits: Bits) -> Terms:
 
     N_m·m/8 for the neurons' currents, as much again for their membrane potentials where T > 1 (at T = 1 they are the
     currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``. N_m = N_s, but for
-    layers whose neurons fire in front of pooling or sums: these N_m neurons send what N_s spikes are made of.
+    layers whose neurons fire in front of pooling or sums: these N_m neurons send what N_s spikes are made of. Layers
+    that read the same values count together: each has neurons of its own, or, where they are tied, the first has them.
     """
     steps = geometry.stored_steps(bits.time_steps)
     later_steps = steps - 1
@@ -188,7 +204,7 @@ def working_memory(geometry: Geometry, bits: Bits) -> Terms:
         later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
     )
     states = geometry.call_membranes * (geometry.target.membrane_bits / 8) * states_per_input
-    return (states + _round_up(geometry.call_inputs * steps * bits.spikes / 8),)
+    return (states + _round_up(geometry.call_sent * steps * bits.spikes / 8),)
 
 
 def energy(geometry: Geometry, bits: Bits) -> Terms:
@@ -197,14 +213,14 @@ def energy(geometry: Geometry, bits: Bits) -> Terms:
     Σ over the layers of a·MACs·T·(e_bit·w·s + e_acc) for operations, where a is the firing rate on an event-driven
     target and 1 elsewhere; e_weight·⌈N_w·w/8⌉, every weight read once; e_state·2·T·(N_m·m + N_s·s)/8, the membrane
     potentials of N_m neurons, N_s but in front of pooling or sums, and N_s spikes, written and read once a time
-    step. Control, clock and leakage are not included.
+    step; none of a layer that reads the spikes of another's neurons. Control, clock and leakage are not included.
     """
     table = geometry.target.energy
     assert table is not None
     operation_share = geometry.firing_rates if table.event_driven else 1.0
     operations = geometry.macs * bits.time_steps * (table.bit_operation * bits.weights * bits.spikes + table.accumulate)
     weights = _round_up(geometry.weights * bits.weights / 8)
-    states = geometry.membranes * geometry.target.membrane_bits + geometry.inputs * bits.spikes
+    states = geometry.membranes * geometry.target.membrane_bits + geometry.sent * bits.spikes
     states = 2 * bits.time_steps * states / 8
     return (operation_share * operations + table.weight_byte * weights + table.state_byte * states,)
 
@@ -291,9 +307,11 @@ METRICS: dict[str, Metric] = {
             "working_memory",
             "bytes",
             "Working memory, peak",
-            "Bytes for membrane potentials and spikes while the network runs, layer by layer: the largest layer's.",
+            "Bytes for membrane potentials and spikes while the network runs, layer by layer: the largest layer's, of "
+            "layers that read the same neurons together.",
             working_memory,
             peak=True,
+            together=True,
         ),
         Metric(
             "energy",

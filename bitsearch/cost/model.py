@@ -1,21 +1,23 @@
 """The cost model of one network: every metric, for plans (exact) and for tensors (differentiable)."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitsearch.choices import FirstLayer
+from bitsearch.choices import FirstLayer, Tie
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
 from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.target import Target
+from bitsearch.cost.ties import populations, resolved
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import describe
 from bitsearch.frameworks.plain_layers import separated
+from bitsearch.layer_rules import TieRule
 from bitsearch.plan import LayerPlan, NeuronSettings, UniformBits
 
 
@@ -37,6 +39,10 @@ class CostModel:
         first_layer_counted: False leaves the first layer out of the bit and operation counts.
         target: hardware that energy, latency, cores and working memory are for; ``generic`` by default.
         declared: names of the metrics that the search space declares.
+        ties: layers that share numbers, beside those that the network and the target tie.
+
+    Raises:
+        InputError: no layer is counted, or a tie names none.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class CostModel:
         first_layer_counted: bool = True,
         target: Target | None = None,
         declared: Collection[str] = (),
+        ties: Iterable[Tie | TieRule] = (),
     ) -> None:
         self.declared = tuple(declared)
         self.layers = tuple(layer for layer in layers if layer.fixed_reason is None)
@@ -56,6 +63,9 @@ class CostModel:
         """Why a spiking neuron of the network stays in it, by module path."""
         self.first_layer_counted = first_layer_counted
         self.target = target or Target.load("generic")
+        self.ties = resolved(self.layers, ties, one_spike_stream=self.target.one_spike_stream)
+        """The layers that share numbers."""
+        self._populations = populations(self.layers, self.ties)
         if not any(self._is_counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
         self._numbers = self._geometry(SpikeStatistics())
@@ -81,6 +91,11 @@ class CostModel:
         known = {name: metric for name, metric in METRICS.items() if metric.everywhere or name in self.declared}
         return {name: metric for name, metric in known.items() if metric.available(self.target)}
 
+    def neurons_of(self, name: str) -> str:
+        """The layer whose neurons' spikes a layer reads: itself, or the first that has these in common with it."""
+        layer = next(layer for layer in self.layers if layer.name == name)
+        return self._populations.get(name, layer.stream_of or name)
+
     def needs_activity(self, metric: str) -> bool:
         """True if a metric needs firing rates."""
         return METRICS[metric].activity(self.target)
@@ -104,13 +119,18 @@ class CostModel:
             return vector([rates_by_layer.get(name, default_rates[name]) for name in default_rates])
 
         call_inputs = [layer.inputs if layer.call_inputs is None else layer.call_inputs for layer in layers]
+        # Neurons that several layers read are those of the first.
+        neurons = [float(layer.name not in self._populations) for layer in layers]
         return Geometry(
             macs=vector([layer.macs for layer in layers]),
             weights=vector([layer.weights for layer in layers]),
             inputs=vector([layer.inputs for layer in layers]),
-            membranes=vector([layer.inputs if layer.membranes is None else layer.membranes for layer in layers]),
-            call_inputs=vector(call_inputs),
-            call_membranes=vector(
+            sent=vector(neurons) * vector([layer.inputs for layer in layers]),
+            membranes=vector(neurons)
+            * vector([layer.inputs if layer.membranes is None else layer.membranes for layer in layers]),
+            call_sent=vector(neurons) * vector(call_inputs),
+            call_membranes=vector(neurons)
+            * vector(
                 [
                     inputs if layer.membranes is None else layer.membranes
                     for layer, inputs in zip(layers, call_inputs, strict=True)
@@ -122,6 +142,7 @@ class CostModel:
             synaptic_rates=rates(activity.synaptic_rate),
             target=self.target,
             quantized=vector([float(layer.fixed_reason is None) for layer in layers]),
+            streams=_streams(layers),
         )
 
     def _geometry_on(self, device: torch.device, activity: SpikeStatistics | None) -> Geometry:
@@ -258,7 +279,17 @@ class CostModel:
                     "neurons": layer.neurons,
                     "pooled": (layer.pooled and bool(layer.neurons)) or None,
                     "in_place": layer.in_place or None,
+                    "stream": self._populations.get(layer.name),
                     "neuron": None if layer.neuron == NeuronSettings() else layer.neuron,
                 }
             )
         return plan
+
+
+def _streams(layers: Sequence[LayerGeometry]) -> Vector:
+    """``[L, streams]``: 1 where a layer reads a stream, those with bits that read the same values in one."""
+    firsts = [layer.name if layer.source is None or layer.in_place else layer.source for layer in layers]
+    columns = {name: column for column, name in enumerate(dict.fromkeys(firsts))}
+    streams = np.zeros((len(layers), len(columns)))
+    streams[range(len(layers)), [columns[name] for name in firsts]] = 1
+    return streams

@@ -11,7 +11,6 @@ from bitsearch.cost.layer_choices import listing
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.spike_products import FLOAT_BITS
-from bitsearch.cost.ties import ties_of
 from bitsearch.frameworks.plain_layers import separated
 from bitsearch.plan import LayerPlan
 
@@ -37,7 +36,7 @@ def profile(
         metrics that add up over the layers ``share.METRIC``, its part of the network's.
     """
     modules = dict(separated(network).named_modules())
-    ties = ties_of(model.layers) if rules is None else rules.ties
+    ties = model.ties
     records: list[dict[str, object]] = []
     for layer in (*model.layers, *model.unquantized):
         module, layer_plan = modules[layer.name], plan.get(layer.name)

@@ -1,15 +1,15 @@
 """The bits that each layer may get: what the search space and the hardware target leave, with layers that share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from bitsearch.choices import NUMBERS, Choices, FirstLayer, Number, Span, Tie
 from bitsearch.cost.layer_choices import LayerChoices, layer_choices, listing
 from bitsearch.cost.model import CostModel
-from bitsearch.cost.ties import Groups, groups_of, resolved, ties_of
+from bitsearch.cost.ties import Groups, groups_of
 from bitsearch.errors import InputError
-from bitsearch.layer_rules import LayerRule, Setting, TieRule
+from bitsearch.layer_rules import LayerRule, Setting
 from bitsearch.plan import LayerPlan, UniformBits
 
 
@@ -33,7 +33,6 @@ class AllowedBits:
         model: CostModel,
         choices: Choices,
         first_layer: FirstLayer,
-        ties: Iterable[Tie | TieRule] = (),
         layers: Sequence[LayerRule] = (),
     ) -> "AllowedBits":
         """The allowed bits of a network's layers.
@@ -41,23 +40,21 @@ class AllowedBits:
         Every layer gets the ``choices`` that the model's hardware target allows, and no more time steps than its input
         has frames. The first layer gets its fixed bits. What ``layers`` say of a layer takes the place of both, the
         last that matches it first. The target's rules for the first and the last layer take precedence; where they
-        contradict ``layers``, that is an error. Layers that share a number, by ``ties`` or since the network itself
-        ties them, get what all of them may have.
+        contradict ``layers``, that is an error. Layers that share a number, by the model's ties, get what all of them
+        may have.
 
         Raises:
             InputError: the target allows none of the search space's choices, a rule names no layer or contradicts
                 another, or layers that share a number have no choice of it in common.
         """
         allowed = layer_choices(model, choices, first_layer, layers)
-        network_ties = ties_of(model.layers)
-        resolved_ties = (*network_ties, *resolved(ties, list(allowed)))
-        for tie in network_ties:
-            _check_alike(tie, allowed)
-        by_layer = _tied_choices({name: entry.choices for name, entry in allowed.items()}, resolved_ties)
+        for tie in model.ties:
+            _check_alike(tie, model, allowed)
+        by_layer = _tied_choices({name: entry.choices for name, entry in allowed.items()}, model.ties)
         return cls(
             choices=by_layer,
             searched=tuple(name for name in by_layer if _has_choice(by_layer[name])),
-            ties=resolved_ties,
+            ties=model.ties,
             origins={name: entry.origins for name, entry in allowed.items()},
             settings={name: entry.settings for name, entry in allowed.items() if entry.settings},
         )
@@ -147,18 +144,24 @@ class AllowedBits:
         return layer.model_copy(update=changes) if changes else layer
 
 
-def _check_alike(tie: Tie, allowed: Mapping[str, LayerChoices]) -> None:
-    """Raise InputError where rules have one weight, or one stream, quantized in two ways."""
-    shared: tuple[Setting, ...] = ("granularity", "quantizer") if "weight_bits" in tie.share else ("spike_granularity",)
-    first, *others = tie.layers
-    for setting in shared:
-        for name in others:
-            one, other = (allowed[layer].settings.get(setting) for layer in (first, name))
-            if one != other:
-                raise InputError(
-                    f"layers {first!r} and {name!r} have {tie.why}, and [[layers]] give one of them {setting} "
-                    f"{one or other!r} and the other {'none' if None in (one, other) else repr(other)}; match both"
-                )
+def _check_alike(tie: Tie, model: CostModel, allowed: Mapping[str, LayerChoices]) -> None:
+    """Raise InputError where rules have one weight, or neurons that layers have in common, quantized in two ways."""
+    layers = {layer.name: layer for layer in model.layers}
+    for index, name in enumerate(tie.layers):
+        for other in tie.layers[:index]:
+            shared: tuple[Setting, ...] = ()
+            if (layers[name].weight_of or name) == (layers[other].weight_of or other):
+                shared += ("granularity", "quantizer")
+            if model.neurons_of(name) == model.neurons_of(other):
+                shared += ("spike_granularity",)
+            for setting in shared:
+                one, two = (allowed[layer].settings.get(setting) for layer in (other, name))
+                if one != two:
+                    values = f"{one or two!r} and the other {'none' if None in (one, two) else repr(two)}"
+                    raise InputError(
+                        f"layers {other!r} and {name!r} are tied ({tie.why}), and [[layers]] give one of them "
+                        f"{setting} {values}; match both"
+                    )
 
 
 def _tied_choices(choices: dict[str, Choices], ties: Sequence[Tie]) -> dict[str, Choices]:

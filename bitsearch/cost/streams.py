@@ -88,6 +88,22 @@ class Streams:
         self._streams[layer] = tuple(name for name in self._layers if name in group)
         return self._streams[layer]
 
+    def sources(self) -> dict[str, str]:
+        """Of every layer that reads the very values that one before it has read, call by call, the first such.
+
+        Layers whose neurons fire where the network's do have one stream without it, :meth:`stream`.
+        """
+        firsts: dict[tuple[object, ...], str] = {}
+        sources = {}
+        for name, calls in self._layers.items():
+            values = tuple(call.values for call in calls)
+            if None in values or self.in_place(name):
+                continue
+            first = firsts.setdefault((values, self.neurons(name)), name)
+            if first != name:
+                sources[name] = first
+        return sources
+
     def membranes(self, layer: str) -> int:
         """Of the neurons that give way to the layer's, for one input and one time step, where these are.
 

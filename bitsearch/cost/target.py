@@ -194,6 +194,9 @@ class Target(TargetTable):
     last_layer: RequiredBits | None = None
     layers: tuple[LayerRule, ...] = Field(default=(), strict=False)
     """What layers may get whose names match, in place of the widths and time steps that all may have."""
+    one_spike_stream: bool = False
+    """True where neurons send one stream of spikes to all layers that read them, which then share spike bits and time
+    steps; elsewhere every layer may have neurons of its own."""
     membrane_bits: int = Field(default=32, ge=8, le=32)
     """Bits at which a membrane potential or an input current is stored, for the costs."""
     accumulator_bits: int | None = Field(default=None, ge=8, le=64)

@@ -25,21 +25,62 @@ def ties_of(layers: Sequence[LayerGeometry]) -> tuple[Tie, ...]:
     )
 
 
-def resolved(ties: Iterable[Tie | TieRule], names: Sequence[str]) -> tuple[Tie, ...]:
-    """Ties of layers by their names, for rules by globs.
+def resolved(
+    layers: Sequence[LayerGeometry], rules: Iterable[Tie | TieRule] = (), *, one_spike_stream: bool = False
+) -> tuple[Tie, ...]:
+    """All ties of a network's layers: those that it makes itself, and those by rules.
+
+    Args:
+        layers: of the network.
+        rules: ties of layers by name, or by globs.
+        one_spike_stream: True on hardware on which neurons have one stream of spikes, whoever reads it.
 
     Raises:
-        InputError: a glob that matches no layer, or a rule that matches one alone.
+        InputError: a glob that matches no layer, or a rule that ties none.
     """
-    return tuple(tie if isinstance(tie, Tie) else _of_rule(tie, names) for tie in ties)
+    with_bits = [layer for layer in layers if layer.fixed_reason is None]
+    names = [layer.name for layer in with_bits]
+    ties = [*ties_of(layers)]
+    for rule in rules:
+        if isinstance(rule, Tie):
+            ties.append(rule)
+            continue
+        check_globs("[[ties]]", rule.match, names)
+        matched = [layer for layer in with_bits if matches(layer.name, rule.match)]
+        ties += _by_stream(matched, f"[[ties]] {rule}") if rule.share == "streams" else [_of_rule(rule, matched)]
+    if one_spike_stream:
+        ties += _by_stream(with_bits, "the target's one_spike_stream")
+    return tuple(ties)
 
 
-def _of_rule(rule: TieRule, names: Sequence[str]) -> Tie:
-    check_globs("[[ties]]", rule.match, names)
-    layers = tuple(name for name in names if matches(name, rule.match))
-    if len(layers) < 2:
-        raise InputError(f"[[ties]] match {rule} is the name of {layers[0]!r} alone; name at least two layers")
-    return Tie(layers=layers, share=frozenset(rule.share), why=f"[[ties]] {rule}")
+def populations(layers: Sequence[LayerGeometry], ties: Iterable[Tie]) -> dict[str, str]:
+    """Of every layer that reads the spikes of another's neurons, that other layer, the first.
+
+    Layers that read the same values have neurons in common where a tie has them share their spikes; without it, each
+    has a population of its own: another step size is another threshold.
+    """
+    sharing = groups_of(ties, "spike_bits", [layer.name for layer in layers])
+    owners = {}
+    for layer in layers:
+        source = layer.source or layer.name
+        members = [other for other in layers if (other.source or other.name) == source and not other.in_place]
+        owner = next((other.name for other in members if other.name in sharing[layer.name]), layer.name)
+        if owner != layer.name:
+            owners[layer.name] = owner
+    return owners
+
+
+def _by_stream(layers: Sequence[LayerGeometry], why: str) -> list[Tie]:
+    streams = [(layer.source or layer.name, layer.name) for layer in layers]
+    return list(_ties(streams, {"spike_bits", "time_steps"}, f"one stream of spikes: {why}"))
+
+
+def _of_rule(rule: TieRule, layers: Sequence[LayerGeometry]) -> Tie:
+    names = tuple(layer.name for layer in layers)
+    if len(names) < 2:
+        raise InputError(f"[[ties]] match {rule} is the name of {names[0]!r} alone; name at least two layers")
+    assert rule.share != "streams"
+    return Tie(layers=names, share=frozenset(rule.share), why=f"[[ties]] {rule}")
 
 
 def _ties(owners: Iterable[tuple[str, str]], share: Set[Number], why: str) -> Iterator[Tie]:

@@ -41,6 +41,8 @@ class Call:
     """Its time axis, and how many inputs it holds."""
     follows_input: bool = False
     """True if the tensor may be below zero where the network's input is, and only there."""
+    values: tuple[int, int, int] | None = None
+    """By what the tensor's values are known again: calls with the same have read the same values, in any shape."""
 
 
 @dataclass
@@ -155,6 +157,7 @@ class _Running:
     flops_before: int
     origin: Origin
     follows_input: bool
+    values: tuple[int, int, int] | None
     inside: int = 0
     """Multiply-accumulates that the calls inside it account for."""
 
@@ -174,6 +177,8 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
         mixes_samples=axes[-1].mixes_samples,
     )
     running: list[_Running] = []
+    # What layers have read, so that no other tensor takes its address before the end.
+    storages: list[torch.UntypedStorage] = []
     begun = 0
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -190,7 +195,8 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
             unsent = bool(running) and is_neuron(running[-1].module) and x is not None and not x.any()
         source, other = (Origin() if x is None or unsent else each.of(x) for each in (tracker, opposite))
         follows = source.nonnegative != other.nonnegative
-        running.append(_Running(module, begun, counter.get_total_flops(), source, follows))
+        values = None if x is None or not _is_layer(module) else _values(x, storages)
+        running.append(_Running(module, begun, counter.get_total_flops(), source, follows, values))
         begun += 1
         for each in (tracker, opposite):
             each.enter(module, opaque=atomic)
@@ -217,7 +223,7 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
             if is_neuron(module):
                 membranes.after(module, output)
         shape = () if x is None else tuple(x.shape)
-        recorded = Call(shape, macs, call.origin, axes[call.index], call.follows_input)
+        recorded = Call(shape, macs, call.origin, axes[call.index], call.follows_input, call.values)
         recording.calls.setdefault(module, []).append(recorded)
 
     reset_states(network)
@@ -231,6 +237,12 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
             tracker.read(None, "output", call_network(network, example_input))
     recording.binary = outputs.modules()
     return recording
+
+
+def _values(x: torch.Tensor, storages: list[torch.UntypedStorage]) -> tuple[int, int, int]:
+    """Storage, version and count of a whole tensor's values: views of it have the same, what is written later not."""
+    storages.append(x.untyped_storage())
+    return storages[-1]._cdata, x._version, x.numel()
 
 
 def _is_layer(module: nn.Module) -> bool:

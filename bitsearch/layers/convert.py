@@ -16,7 +16,7 @@ from bitsearch.layers.neurons.absorption import absorb_relus
 from bitsearch.layers.neurons.replacement import replace_neurons
 from bitsearch.layers.passes import bound_passes
 from bitsearch.layers.quantized import QuantizedLayer
-from bitsearch.layers.sharing import share_weight_steps
+from bitsearch.layers.sharing import share_streams, share_weight_steps
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d, QuantizedConvTranspose3d
 from bitsearch.plan import BitPlan, LayerPlan
 
@@ -48,8 +48,8 @@ def convert(
         choices: layers whose bits may move, and within what; the others are fixed.
 
     Raises:
-        InputError: a name that is not in the network, or not a layer that can be quantized; or layers with one weight
-            that the plan gives several widths.
+        InputError: a name that is not in the network, or not a layer that can be quantized; or layers with one weight,
+            or one stream of spikes, that the plan gives several widths.
     """
     network = with_plain_layers(network)
     modules = dict(network.named_modules())
@@ -65,6 +65,7 @@ def convert(
         assert isinstance(module, QuantizedLayer)
         module.add_quantization(layer_plan, (choices or {}).get(name))
     share_weight_steps(quantized_layers(network))
+    share_streams(quantized_layers(network), plan)
     replace_neurons(network, plan)
     absorb_relus(network, currents=any(layer.neurons is None for layer in plan.values()))
     if any(layer.loop or layer.in_place for layer in plan.values()):

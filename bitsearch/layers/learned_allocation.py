@@ -57,6 +57,7 @@ class LearnedAllocation(nn.Module):
         self.granularity, self.spike_granularity = plan.granularity, plan.spike_granularity
         self.frames, self.loop = plan.frames, plan.loop
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
+        self.stream = plan.stream
         self.neuron = plan.neuron
         self.choices = choices
         self.weight_partners = self.spike_partners = ()
@@ -166,6 +167,7 @@ class LearnedAllocation(nn.Module):
             neurons=self.neurons,
             pooled=self.pooled,
             in_place=self.in_place,
+            stream=self.stream,
             neuron=self.neuron,
         )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from bitsearch.cost import AllowedBits
 from bitsearch.errors import InputError
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.plan import LayerPlan
 
 
 def share_weight_steps(layers: Mapping[str, QuantizedLayer]) -> None:
@@ -53,6 +54,30 @@ def share_spike_steps(layers: Iterable[QuantizedLayer]) -> None:
     for layer in group:
         layer.spike_log_step = group[0].spike_log_step
         layer.spike_partners = tuple(other for other in group if other is not layer)
+
+
+def share_streams(layers: Mapping[str, QuantizedLayer], plan: Mapping[str, LayerPlan]) -> None:
+    """Give layers that read another one's neurons the step sizes of these, in place.
+
+    Raises:
+        InputError: a plan in which these layers are not alike, or one names a layer that is not there.
+    """
+    streams: dict[str, list[str]] = {}
+    for name, layer in plan.items():
+        if layer.stream is not None:
+            streams.setdefault(layer.stream, []).append(name)
+    for owner, names in streams.items():
+        if owner not in plan or plan[owner].stream is not None or owner in names:
+            raise InputError(f"layer {names[0]!r} reads the spikes of {owner!r}, which has no neurons of its own")
+        for name in names:
+            for number in ("spike_bits", "time_steps", "spike_granularity", "decay", "signed_input", "frames", "loop"):
+                one, other = getattr(plan[owner], number), getattr(plan[name], number)
+                if one != other:
+                    raise InputError(
+                        f"layers {owner!r} and {name!r} have one stream of spikes, and the plan has {number} {one} "
+                        f"and {other} for it; give both the same"
+                    )
+        share_spike_steps(layers[name] for name in (owner, *names))
 
 
 def share_latents(layers: Mapping[str, QuantizedLayer], rules: AllowedBits) -> None:

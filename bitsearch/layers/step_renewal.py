@@ -151,7 +151,7 @@ class StepRenewal(LearnedAllocation):
                 membrane, before, step, self.spike_bits[t], before=before_bits, neuron=self.neuron, shared=True
             )
         self._set_spike_step(t, step)
-        self.spike_step_bits[self._sized_with(t)] = self.spike_bits[self._sized_with(t)]
+        self._mark_sized(self._sized_with(t))
 
     def _set_spike_step(self, t: int, step: Tensor) -> None:
         self.spike_log_step[0 if self.spike_granularity == "layer" else t] = step.log()
@@ -192,8 +192,11 @@ class StepRenewal(LearnedAllocation):
             self.renewals += not first
             step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
             self._set_spike_step(t, step)
-        sized = self._sized_with(t)
-        self.spike_step_bits[sized] = self.spike_bits[sized]
+        self._mark_sized(self._sized_with(t))
+
+    def _mark_sized(self, steps: slice) -> None:
+        """Note that these time steps have sizes for their bits, here and where they are the sizes as well."""
+        self.spike_step_bits[steps] = self.spike_bits[steps]
         for partner in self.spike_partners:
-            partner.spike_step_bits[sized] = self.spike_bits[sized]
+            partner.spike_step_bits[steps] = self.spike_bits[steps]
             partner.refresh_cache()

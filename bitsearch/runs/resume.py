@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -78,4 +79,15 @@ def first_difference(was: Any, now: Any, path: str = "") -> str:
         for name in [*was, *now]:
             if name not in was or name not in now or was[name] != now[name]:
                 return first_difference(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
-    return f"{path} is {was!r}, not {now!r}"
+    if isinstance(was, list) and isinstance(now, list):
+        for index, (one, other) in enumerate(zip_longest(was, now)):
+            if one != other:
+                return first_difference(one, other, f"{path}[{index}]")
+    return f"{path} is {_set_values(was)!r}, not {_set_values(now)!r}"
+
+
+def _set_values(value: Any) -> Any:
+    """Without what is None in tables."""
+    if isinstance(value, Mapping):
+        return {name: _set_values(part) for name, part in value.items() if part is not None}
+    return value

@@ -30,7 +30,7 @@ from bitsearch.train.threads import limited_threads
 
 ALIKE = (
     *("name", "network", "network_options", "data", "data_options", "split_seed", "include", "exclude"),
-    *("signed_input", "neurons", "baseline", "first_layer"),
+    *("signed_input", "neurons", "baseline", "first_layer", "ties"),
 )
 """What two runs' search spaces have in common, so that their plans are of one network and their costs of one kind."""
 

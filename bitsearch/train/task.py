@@ -135,8 +135,10 @@ def load_task(
         nonnegative_input=None if signed is None else not signed,
     )
     declared = space.metrics or {}
-    model = CostModel(layers, first_layer_counted=space.first_layer.counted, target=target, declared=declared)
-    rules = AllowedBits.make(model, space.choices, space.first_layer, space.ties, space.layers)
+    model = CostModel(
+        layers, first_layer_counted=space.first_layer.counted, target=target, ties=space.ties, declared=declared
+    )
+    rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
     for name in declared:
         check_declared_metric(name, model, rules)
     return Task(space, splits, model, rules, torch_device, examples, signed, learning_task, network)

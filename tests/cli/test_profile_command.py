@@ -88,6 +88,16 @@ def test_a_plan_gives_the_bits(call, capsys, tmp_path):
     assert error.count("\n") == 1
 
 
+def test_a_target_with_one_stream_of_spikes_ties_its_readers(call, capsys):
+    assert call("resnet20", "--input-shape", "3,16,16", "--target", "neuromorphic", "--json") == 0
+    rows = {row["layer"]: row for row in json.loads(capsys.readouterr().out)["layers"]}
+    why = "one stream of spikes: the target's one_spike_stream"
+    tie = f"blocks.3.conv1, blocks.3.shortcut.0: spike_bits time_steps ({why})"
+    assert rows["blocks.3.conv1"]["tied"] == rows["blocks.3.shortcut.0"]["tied"] == tie
+    assert rows["blocks.3.shortcut.0"]["working_memory"] == 0 < rows["blocks.3.conv1"]["working_memory"]
+    assert rows["blocks.4.conv1"]["tied"] == ""
+
+
 def test_settings_change_the_profiled_space(call, capsys):
     assert call("digits", "--json", "--set", "baseline.weight_bits=3", "--set", "network_options.width=8") == 0
     rows = json.loads(capsys.readouterr().out)["layers"]

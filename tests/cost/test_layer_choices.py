@@ -15,8 +15,8 @@ from bitsearch.layer_rules import LayerRule, TieRule
 
 
 def rules_of(*rules, choices=None, ties=(), geometry=LAYERS, **fields):
-    model = CostModel(geometry, target=make_target(**fields) if fields else None)
-    return AllowedBits.make(model, choices or Choices(), FirstLayer(), ties, rules)
+    model = CostModel(geometry, target=make_target(**fields) if fields else None, ties=ties)
+    return AllowedBits.make(model, choices or Choices(), FirstLayer(), rules)
 
 
 def allowed(rules, name):
@@ -164,8 +164,8 @@ def test_one_weight_is_quantized_in_one_way():
     with pytest.raises(InputError) as fault:
         rules_of(LayerRule(match="fc", granularity="channel"), geometry=shared)
     assert str(fault.value) == (
-        "layers 'conv2' and 'fc' have one weight, and [[layers]] give one of them granularity 'channel' and the other "
-        "none; match both"
+        "layers 'conv2' and 'fc' are tied (one weight), and [[layers]] give one of them granularity 'channel' and the "
+        "other none; match both"
     )
 
 
@@ -197,8 +197,8 @@ def test_any_rules_leave_what_the_last_one_says(layers, fields, data):
     model = CostModel(layers, target=target)
     names = [entry.name for entry in model.layers]
     drawn = data.draw(layer_rules(names, target))
-    rules = AllowedBits.make(model, data.draw(some_choices(target)), FirstLayer(), (), drawn)
-    unruled = AllowedBits.make(model, Choices(), FirstLayer(), ())
+    rules = AllowedBits.make(model, data.draw(some_choices(target)), FirstLayer(), drawn)
+    unruled = AllowedBits.make(model, Choices(), FirstLayer())
     assert list(unruled.choices) == list(rules.choices)
     for name in names:
         for number in NUMBERS:

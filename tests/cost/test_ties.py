@@ -23,8 +23,8 @@ def tie(*layers, share=WEIGHT):
 
 
 def rules_of(layers, ties=(), choices=None, **fields):
-    model = CostModel(layers, target=make_target(**fields) if fields else None)
-    return AllowedBits.make(model, choices or Choices(), FirstLayer(), ties)
+    model = CostModel(layers, target=make_target(**fields) if fields else None, ties=ties)
+    return AllowedBits.make(model, choices or Choices(), FirstLayer())
 
 
 def three_linears(tied=True):

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from branches import branches
+from branches import images as branch_images
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
@@ -13,6 +15,7 @@ from torch import nn
 from bitsearch.choices import Choices, FirstLayer, Tie
 from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import TieRule
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.sharing import share_spike_steps
@@ -46,8 +49,8 @@ def plan(weight_bits=(8, 3, 3, 4), spike_bits=(4, 4), **options):
 
 def learnable(ties=(), granularity="layer"):
     layers = network()
-    model = CostModel(trace(layers, images()))
-    rules = AllowedBits.make(model, Choices(), FirstLayer(), ties)
+    model = CostModel(trace(layers, images()), ties=ties)
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
     bits = UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     return QuantizedNetwork.learnable(
         layers, model, rules=rules, start=bits, baseline=bits, granularity=granularity, decay=None
@@ -239,3 +242,71 @@ def test_gradients_of_a_batch_in_parts_are_brought_to_the_whole_once():
     quantized.merge_gradients(4)
     for layer in quantized.layers.values():
         assert torch.equal(layer.spike_log_step.grad, torch.full_like(layer.spike_log_step, 0.5))
+
+
+def streams(tied=True):
+    """Learnable, of layers 'left' and 'right' that read the same eight ReLUs."""
+    layers = branches()
+    model = CostModel(trace(layers, branch_images()), ties=[TieRule(share="streams")] if tied else [])
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    bits = UniformBits(weight_bits=4, spike_bits=3, time_steps=2)
+    return QuantizedNetwork.learnable(
+        layers, model, rules=rules, start=bits, baseline=bits, granularity="layer", decay=None
+    )
+
+
+def test_layers_of_one_stream_have_one_step_size_and_send_the_same_spikes():
+    quantized, x = streams(), branch_images()
+    left, right = quantized.layers["left"], quantized.layers["right"]
+    assert left.spike_log_step is right.spike_log_step
+    assert left.spike_latent is right.spike_latent
+    seen = {}
+    for name in ("left", "right"):
+        quantized.layers[name].observer = lambda x, spikes, weight, name=name: seen.setdefault(name, spikes.detach())
+    optimizer = torch.optim.SGD(quantized.parameter_groups(1e-2), lr=1e-2)
+    for _ in range(3):
+        seen.clear()
+        optimizer.zero_grad()
+        quantized.train()(x).square().sum().backward()
+        optimizer.step()
+        assert torch.equal(seen["left"], seen["right"])
+        assert torch.equal(left.spike_step_bits, right.spike_step_bits)
+    assert streams(tied=False).layers["left"].spike_log_step is not streams(tied=False).layers["right"].spike_log_step
+
+
+def test_a_plan_keeps_its_streams_when_it_is_applied_with_its_weights(tmp_path):
+    quantized, x = streams(), branch_images()
+    quantized.train()(x)
+    plan = quantized.layer_plans
+    assert {name: layer.stream for name, layer in plan.items()}["right"] == "left"
+    quantized.fix(plan)
+    assert quantized.layers["left"].spike_log_step is quantized.layers["right"].spike_log_step
+    quantized.eval()
+    save_weights(quantized, tmp_path / "weights.safetensors")
+    again = convert(branches(), plan).eval()
+    load_weights(again, tmp_path / "weights.safetensors")
+    assert torch.equal(again(x), quantized(x))
+    assert again.left.spike_log_step is again.right.spike_log_step
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"right": {"spike_bits": (3, 2)}},
+            r"one stream of spikes, and the plan has spike_bits \(3, 3\) and \(3, 2\)",
+        ),
+        ({"right": {"decay": 0.5}}, "the plan has decay 1.0 and 0.5 for it; give both the same"),
+        (
+            {"right": {"stream": "middle"}},
+            "'right' reads the spikes of 'middle', which has no neurons of its own",
+        ),
+        ({"left": {"stream": "head"}}, "layer 'right' reads the spikes of 'left', which has no neurons of its own"),
+        ({"right": {"stream": "right"}}, "layer 'right' reads the spikes of 'right', which has no neurons of its own"),
+    ],
+)
+def test_a_plan_whose_streams_cannot_be_is_refused(changes, message):
+    plan = streams().layer_plans
+    plan |= {name: plan[name].model_copy(update=fields) for name, fields in changes.items()}
+    with pytest.raises(InputError, match=message):
+        convert(branches(), plan)

@@ -65,7 +65,7 @@ UNIFORM: list[tuple[int, int, int, float]] = [
 
 def costs_of(layers: dict[str, LayerPlan], target: Target = GENERIC, *, counted: bool = True) -> dict[str, float]:
     """Every metric; those that need spike counts only where these are ``counted``."""
-    geometry = Geometry(MACS, WEIGHTS, *[INPUTS] * 4, OUTPUTS, np.ones(5), RATES, RATES, target)
+    geometry = Geometry(MACS, WEIGHTS, *[INPUTS] * 5, OUTPUTS, np.ones(5), RATES, RATES, target)
     bits = Bits(
         np.array([float(layer.weight_bits) for layer in layers.values()]),
         np.array([layer.mean_spike_bits for layer in layers.values()]),

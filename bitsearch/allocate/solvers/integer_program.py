@@ -5,7 +5,8 @@ r"""The best plan under the budgets by an integer program: one option a layer, l
 
 An option is (weight bits, spike bits, time steps), the spike bits alike in all steps. What is exact: every metric that
 is a sum over the layers (S-ACE, its mean a MAC, weight memory, energy, latency, cores; those of non-zero spikes at the
-given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options. The Bit Budget
+given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options, and where layers
+count together in it, each such group is one row. The Bit Budget
 W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means.
 Within a box, the logarithm is concave and lies above its secant, so that "sum of secants ≤ log limit", one linear row
 more, is a valid relaxation; a solution that breaks the product splits the box where this is
@@ -30,7 +31,7 @@ from bitsearch.allocate.solvers.move_costs import Numbers
 from bitsearch.allocate.solvers.options import Option, options_of, shared_part, sharing_rows
 from bitsearch.allocate.solvers.projection import project
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
-from bitsearch.cost.metrics import mean_bits, means
+from bitsearch.cost.metrics import Bits, mean_bits, means
 from bitsearch.plan import LayerPlan
 
 SECONDS = 120.0
@@ -104,6 +105,13 @@ class _Program:
         self.names = [layer.name for layer in model.layers]
         self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
+        self._joined = [
+            (budget, int(column))
+            for budget in budgets
+            if METRICS[budget.metric].peak
+            for column in np.flatnonzero(METRICS[budget.metric].joined(model.geometry()).sum(0) > 1)
+        ]
+        """(budget, group) of every group of layers that count together in a peak."""
         columns: list[list[Option]] = []
         rows: list[Numbers] = []
         for index, name in enumerate(self.names):
@@ -140,6 +148,9 @@ class _Program:
             first, *factors = metric.terms(geometry, bits)
             share = metric.total(first[:, index], *(factor.sum() for factor in factors)) / budget.limit
             rows.append(np.broadcast_to(share, len(options)))
+        for budget, column in self._joined:
+            share = self._peak(budget, bits)[:, index] * METRICS[budget.metric].joined(geometry)[index, column]
+            rows.append(share / budget.limit)
         return np.array(rows).reshape(len(rows), len(options))
 
     def _constants(self) -> Numbers:
@@ -156,18 +167,23 @@ class _Program:
             metric = METRICS[budget.metric]
             first, *factors = metric.terms(geometry, bits)
             rows.append(metric.total(first[fixed].sum(), *(factor.sum() for factor in factors)) / budget.limit)
+        rows += [np.zeros(()) for _ in self._joined]
         return np.array(rows, dtype=np.float64)
+
+    def _peak(self, budget: Budget, bits: Bits) -> Numbers:
+        """``[options, L]``: what each layer adds to a budget's peak."""
+        metric = METRICS[budget.metric]
+        return np.asarray(metric.total(*metric.terms(self.model.geometry(self.activity), bits)))
 
     def _drop_dominated(self, index: int, options: Sequence[Option], rows: Numbers) -> list[int]:
         """Options that fit every peak and that no other of the same shared numbers beats in the loss and every row."""
-        geometry = self.model.geometry(self.activity)
         fits = np.ones(len(options), dtype=bool)
         for budget in self.budgets:
             metric = METRICS[budget.metric]
             if metric.peak:
                 numbers = np.array([(o.weight_bits, o.spike_bits, o.time_steps) for o in options], dtype=np.float64)
                 bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
-                fits &= metric.total(*(term[:, index] for term in metric.terms(geometry, bits))) <= budget.limit
+                fits &= self._peak(budget, bits)[:, index] <= budget.limit
         everything = np.vstack([rows, [option.loss for option in options]])
         shared = [shared_part(self.names[index], option, self.rules) for option in options]
         undominated: list[int] = []

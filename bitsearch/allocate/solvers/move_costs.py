@@ -54,24 +54,9 @@ def costs_after(
         totals, totals_after = [], []
         for term, new in zip(metric.terms(geometry, here), metric.terms(geometry, there), strict=True):
             new = np.broadcast_to(new, there.weights.shape)[..., :layers]
-            if metric.peak and pressure:
-                top = term.max(-1, keepdims=True)[..., None]
-                power, new_power = (term[..., None, :] / top) ** PEAK_POWER, (new / top) ** PEAK_POWER
-                summed = power.sum(-1, keepdims=True)
-                changed = summed - power[..., :layers] + new_power
-                for group in groups:
-                    rest = np.maximum(summed[..., 0] - power[..., group.layers].sum(-1), 0.0)
-                    moved = new_power[..., group.slots, group.layers].sum(-1)
-                    changed[..., group.slots, group.layers[0]] = rest + moved
-                totals.append((top * summed ** (1 / PEAK_POWER))[..., 0, 0])
-                totals_after.append(top * changed ** (1 / PEAK_POWER))
-            elif metric.peak:
-                totals.append(term.max(-1))
-                changed = np.maximum(_largest_of_others(term)[..., None, :layers], new)
-                for group in groups:
-                    rest = np.delete(term, group.layers, -1).max(-1, initial=0.0)[..., None]
-                    moved = new[group.slots, group.layers].max(-1)
-                    changed[..., group.slots, group.layers[0]] = np.maximum(rest, moved)
+            if metric.peak:
+                total, changed = _peaks(term, new, metric.joined(geometry), groups, pressure=pressure)
+                totals.append(total)
                 totals_after.append(changed)
             else:
                 total = term.sum(-1)
@@ -86,10 +71,43 @@ def costs_after(
     return np.array(now), np.array(after)
 
 
+def _peaks(
+    term: Numbers, new: Numbers, joined: Numbers, groups: Sequence[Group], *, pressure: bool
+) -> tuple[Numbers, Numbers]:
+    """The peak ``[...]`` of terms ``[..., L]``, and ``[..., slots, layers]`` after every move.
+
+    ``joined``, ``[L, streams]``, adds the terms of layers up that count together; ``new`` are those of single layers.
+    """
+    layers, column = new.shape[-1], joined.argmax(-1)
+    sums = term @ joined
+    difference = new - term[..., None, :layers]
+    moved = sums[..., None, column[:layers]] + difference
+    # Powers of shares of the peak are within range.
+    scale = sums.max(-1, keepdims=True)[..., None] if pressure else np.ones((1, 1))
+
+    def total(values: Numbers) -> Numbers:
+        """Of the sums of all streams, ``[..., slots, streams]``."""
+        if not pressure:
+            return np.asarray(values.max(-1))
+        powers = (np.maximum(values, 0.0) / scale) ** PEAK_POWER
+        return np.asarray(powers.sum(-1) ** (1 / PEAK_POWER) * scale[..., 0])
+
+    if pressure:
+        powers = (sums[..., None, :] / scale) ** PEAK_POWER
+        rest = np.maximum(powers.sum(-1, keepdims=True) - powers[..., column[:layers]], 0.0)
+        changed = scale * (rest + (moved / scale) ** PEAK_POWER) ** (1 / PEAK_POWER)
+    else:
+        changed = np.maximum(_largest_of_others(sums)[..., None, column[:layers]], moved)
+    for group in groups:
+        together = difference[..., group.slots, group.layers] @ joined[group.layers]
+        changed[..., group.slots, group.layers[0]] = total(sums[..., None, :] + together)
+    return total(sums[..., None, :])[..., 0], changed
+
+
 def _largest_of_others(term: Numbers) -> Numbers:
-    """``[..., L]``: the largest of all other layers."""
+    """``[..., streams]``: the largest of all others."""
     if term.shape[-1] < 2:
         return np.zeros_like(term)
     second, first = np.moveaxis(np.sort(term)[..., -2:, None], -2, 0)
-    # Where two layers share the largest, the second largest is as large.
+    # Where two share the largest, the second largest is as large.
     return np.where(term == first, second, first)

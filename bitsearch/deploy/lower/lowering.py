@@ -296,7 +296,8 @@ class _Lowering:
 
     def _steps_of(self, layer: QuantizedLayer) -> tuple[PackedLayer, LayerNumbers] | None:
         """A layer that is lowered already and whose neurons the layer reads too."""
-        names = (name for name in self.layers if self.modules[name] in layer.spike_partners)
+        partners = layer.spike_partners if layer.in_place else ()
+        names = (name for name in self.layers if self.modules[name] in partners)
         name = next(names, None)
         return None if name is None else (self.layers[name], self.numbers[name])
 

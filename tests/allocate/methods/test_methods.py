@@ -6,12 +6,13 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from bitsearch.allocate.methods import METHODS
 from bitsearch.allocate.methods.base import AllocationProblem
 from bitsearch.choices import Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, trace
-from bitsearch.layer_rules import LayerRule
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.space import Allocation, MethodName
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
@@ -89,14 +90,14 @@ def test_a_method_keeps_to_a_targets_rules(problem, splits, space, model, method
 def test_a_method_keeps_to_ties_and_layer_rules(problem, trained, splits, space, method, form):
     network = copy.deepcopy(trained)
     network[6].weight = network[3].weight
-    model = CostModel(trace(network, splits.train.tensors[0][:32]))
     tie = Tie(layers=("3", "10"), share={"spike_bits", "time_steps"})
+    model = CostModel(trace(network, splits.train.tensors[0][:32]), ties=[tie])
     layers = [
         LayerRule(match="*", weight_bits=[1, 2, 4, 8]),
         LayerRule(match="10", weight_bits=3, time_steps=[1, 2], granularity="channel", quantizer="sigmoid"),
         LayerRule(match="[36]", spike_bits={"low": 2, "high": 4}),
     ]
-    rules = AllowedBits.make(model, space.choices, space.first_layer, [tie], layers)
+    rules = AllowedBits.make(model, space.choices, space.first_layer, layers)
     assert rules.searched == ("0", "3", "6", "10")
     settings = {"method": method, "quantizer": {"form": form}}
     *_, last = METHODS[method](problem("s_ace", model=model, rules=rules, network=network, share=0.4, **settings))
@@ -109,6 +110,36 @@ def test_a_method_keeps_to_ties_and_layer_rules(problem, trained, splits, space,
     assert plan["10"].time_steps == plan["3"].time_steps <= 2
     assert min(plan["3"].spike_bits + plan["6"].spike_bits) >= 2
     assert torch.equal(last.layers["3"].quantized_weight(), last.layers["6"].quantized_weight())
+
+
+class Branched(nn.Module):
+    """The tiny network with a second convolution beside its second."""
+
+    def __init__(self, trained):
+        super().__init__()
+        self.stem, self.left, self.rest = trained[:3], trained[3], trained[4:]
+        self.right = nn.Conv2d(4, 4, 1, bias=False)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.rest(self.left(x) + self.right(x))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_keeps_to_streams(problem, trained, splits, space, method):
+    torch.manual_seed(0)
+    network = Branched(copy.deepcopy(trained))
+    model = CostModel(trace(network, splits.train.tensors[0][:32]), ties=[TieRule(share="streams")])
+    rules = AllowedBits.make(model, space.choices, space.first_layer, [LayerRule(match="right", spike_bits=[2, 3])])
+    *_, last = METHODS[method](
+        problem("working_memory", model=model, rules=rules, network=network, share=0.9, method=method)
+    )
+    plan = last.layer_plans
+    assert rules.contains(plan)
+    assert plan["left"].spike_bits == plan["right"].spike_bits
+    assert set(plan["right"].spike_bits) <= {2, 3}
+    assert (plan["left"].stream, plan["right"].stream) == (None, "left")
+    assert last.layers["left"].spike_log_step is last.layers["right"].spike_log_step
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,6 +1,7 @@
 """Layers that share numbers: every solver keeps to it, and the exact one finds what trying every plan finds."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -69,7 +70,12 @@ def problems(draw):
     layers = [layer(f"layer{i}", *(draw(count) for _ in range(4)), first=i == 0) for i in range(5)]
     if draw(st.booleans()):
         layers.append(layer("fixed", 20, 10, 7, 3, fixed="a test"))
-    model = CostModel(layers, first_layer_counted=draw(st.booleans()), target=HARDWARE)
+    # Layers that read the same values, tied or not.
+    for index in draw(st.sets(st.integers(2, 4))):
+        layers[index] = replace(layers[index], source=f"layer{draw(st.sampled_from([1, 1, 2]))}")
+    layers = [entry if entry.source != entry.name else replace(entry, source=None) for entry in layers]
+    firsts = {entry.name: entry.source for entry in layers}
+    layers = [replace(entry, source=firsts.get(entry.source) or entry.source) for entry in layers]
     names = [f"layer{i}" for i in range(1, 5)]
     members = st.lists(st.sampled_from(names), min_size=2, max_size=4, unique=True)
     ties = [
@@ -79,9 +85,10 @@ def problems(draw):
     if draw(st.booleans()):
         # The fixed first layer may share as well: its number is then the others' too.
         ties.append(Tie(layers=("layer0", draw(st.sampled_from(names))), share=WEIGHT))
+    model = CostModel(layers, first_layer_counted=draw(st.booleans()), target=HARDWARE, ties=ties)
     first_layer = FirstLayer(weight_bits=draw(st.sampled_from(SMALL.weight_bits.values)), spike_bits=8)
     try:
-        rules = AllowedBits.make(model, SMALL, first_layer, ties, draw(layer_rules()))
+        rules = AllowedBits.make(model, SMALL, first_layer, draw(layer_rules()))
     except InputError:
         # Tied layers with nothing in common.
         reject()
@@ -202,9 +209,9 @@ def check_moves(search, rules):
 
 
 def test_an_untied_layer_pays_for_both_tied_ones():
-    model = CostModel([layer(name, 100, 10, 1, 1) for name in "abc"])
     tie = Tie(layers=("a", "b"), share=WEIGHT | SPIKES)
-    rules = AllowedBits.make(model, Choices(), FirstLayer(), [tie])
+    model = CostModel([layer(name, 100, 10, 1, 1) for name in "abc"], ties=[tie])
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
     start = rules.smallest(model) | {"c": layer_plan(8, (1,))}
 
     def searched(limit):
