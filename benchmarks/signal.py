@@ -2,11 +2,15 @@
 
     python -m benchmarks.signal --out reports/benchmarks
     python -m benchmarks.signal --space cifar10_folder --set data_options.root=ROOT --layers 12 --out reports/benchmarks
+    python -m benchmarks.signal --space benchmarks/pitch.toml --seeds 3 --out reports/benchmarks
+    python -m benchmarks.signal --space benchmarks/shapes.toml --seeds 3 --out reports/benchmarks
 
 For every seed and bit width the network is trained at that width with two time steps. Then one layer at a time loses
-one weight bit, one spike bit in every step, or one time step; the step size is renewed, and the loss on 512 training
-images (batch statistics) is compared with what each estimator had predicted. Sign agreement: share of layers; rank
-correlation: Spearman over the layers of one network; both averaged over seeds and bit widths, with standard errors.
+one weight bit, one spike bit in every step, or one time step; the step size is renewed, and the task's loss on 512
+training samples (batch statistics) is compared with what each estimator had predicted. ``divergence_128`` is that of
+the outputs of 128 samples, as the loss has it: of cross-entropy KL, of squared error the mean squared change. Sign
+agreement: share of layers; rank correlation: Spearman over the layers of one network; both averaged over seeds and bit
+widths, with standard errors.
 
 ``other_images`` is no estimator but the ceiling of all: the same change measured on 512 other training images. What it
 misses is the noise of a batch, which nothing that has not seen these very images and labels can predict.
@@ -23,7 +27,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.provenance import made_by
 from bitsearch.allocate.methods.base import make_learnable_copy
@@ -38,8 +42,17 @@ from bitsearch.train.loop import train
 from bitsearch.train.predict import predict
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import load_task
+from bitsearch.train.tasks import LearningTask
 
-ESTIMATORS = ("straight_through", "first_order", "quantization_error", "curvature", "probed", "kl_128", "other_images")
+ESTIMATORS = (
+    "straight_through",
+    "first_order",
+    "quantization_error",
+    "curvature",
+    "probed",
+    "divergence_128",
+    "other_images",
+)
 KINDS = ("weight bits", "spike bits", "time steps")
 DEFAULT_SPACE = "digits"
 TIME_STEPS = 2
@@ -58,12 +71,12 @@ class Batch(NamedTuple):
 
 def networks(
     space: SearchSpace, seeds: int, widths: list[int]
-) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch]]]:
-    """(seed, bits, trained quantized network, two batches of training images)."""
+) -> Iterator[tuple[int, int, QuantizedNetwork, list[Batch], LearningTask]]:
+    """(seed, bits, trained quantized network, two batches of training samples, what it has learned)."""
     for seed in range(seeds):
         task = load_task(space.model_copy(update={"split_seed": seed}), seed=seed, device="cpu")
         training, splits = space.training, task.splits
-        session = TrainingSession(splits, training)
+        session = TrainingSession(splits, training, task=task.learning_task)
         network = task.fresh_network()
         train(network, session, epochs=training.full_precision_epochs, seed=seed, phase="")
         batches = [Batch(*splits.train[start : start + SAMPLES]) for start in (0, SAMPLES)]
@@ -74,7 +87,7 @@ def networks(
             )
             still = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
             train(quantized, session, epochs=training.epochs, seed=seed, phase="", latent_rates=still)
-            yield seed, bits, quantized.train(), batches
+            yield seed, bits, quantized.train(), batches, task.learning_task
 
 
 def one_less(plan: LayerPlan, kind: str) -> LayerPlan:
@@ -96,18 +109,20 @@ class Operands(NamedTuple):
 
 
 @torch.no_grad()
-def logits_and_operands(network: QuantizedNetwork, images: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(logits, mean spikes and quantized weight of the layer ``name``)."""
+def outputs_and_operands(
+    network: QuantizedNetwork, images: Tensor, name: str, task: LearningTask
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(outputs, mean spikes and quantized weight of the layer ``name``)."""
     seen: list[tuple[Tensor, Tensor]] = []
     layer = network.layers[name]
     layer.observer = lambda x, spikes, weight: seen.append((spikes, weight))
-    logits = predict(network.network, images)
+    outputs = predict(network.network, images, task.form)
     layer.observer = None
-    return logits, *seen[0]
+    return outputs, *seen[0]
 
 
 def measure(
-    network: QuantizedNetwork, batch: Batch, other: Batch, seed: int, layers: int | None = None
+    network: QuantizedNetwork, batch: Batch, other: Batch, seed: int, task: LearningTask, layers: int | None = None
 ) -> Iterator[dict[str, object]]:
     """One row a layer and kind: the real change of the loss of ``batch``, and every estimator's prediction.
 
@@ -118,19 +133,19 @@ def measure(
         names = sorted(random.Random(seed).sample(names, layers), key=names.index)
     state = {name: value.clone() for name, value in network.network.state_dict().items()}
     images, labels = batch
-    curvature, probed = FisherLossModel(network, seed), CalibratedFisher(network, seed)
-    parts = images.split(SAMPLES // PROBES)
-    for part in parts:
-        curvature.probe(part)
-        probed.probe(part)
+    curvature, probed = FisherLossModel(network, seed, task=task), CalibratedFisher(network, seed, task=task)
+    parts, targets = images.split(SAMPLES // PROBES), labels.split(SAMPLES // PROBES)
+    for part, of_part in zip(parts, targets, strict=True):
+        curvature.probe(part, targets=[of_part])
+        probed.probe(part, targets=[of_part])
     turns = 2 * len(network.searched_layers)
     for turn in range(ROUNDS * turns):
         probed.correct(parts[turn // turns])
     network.network.load_state_dict(state)
     with torch.no_grad():
-        other_base = network.network(other.images)
+        other_base = predict(network.network, other.images, task.form)
     network.network.load_state_dict(state)
-    base, operands = backward_pass(network, images, labels, names)
+    base, operands = backward_pass(network, images, labels, names, task)
     for name in names:
         layer, now = network.layers[name], operands[name]
         plan = layer.layer_plan
@@ -143,9 +158,9 @@ def measure(
             less = one_less(plan, kind)
             layer.round_latents(less.weight_bits, [float(bits) for bits in less.spike_bits], less.time_steps)
             assert layer.layer_plan == less
-            changed, new_spikes, new_weight = logits_and_operands(network, images, name)
+            changed, new_spikes, new_weight = outputs_and_operands(network, images, name, task)
             with torch.no_grad():
-                other_changed = network.network(other.images)
+                other_changed = predict(network.network, other.images, task.form)
             network.network.load_state_dict(state)
             of_weight = kind == "weight bits"
             difference = new_weight - now.weight if of_weight else new_spikes - now.spikes
@@ -160,30 +175,26 @@ def measure(
             yield {
                 "layer": name,
                 "kind": kind,
-                "real": loss_of(changed, labels) - loss_of(base, labels),
+                "real": loss_of(task, changed, labels) - loss_of(task, base, labels),
                 "straight_through": -float(slopes[kind]),
                 "first_order": float((gradient * difference).sum()),
                 "quantization_error": float(difference.square().mean()),
                 "curvature": predicted[0],
                 "probed": predicted[1],
-                "other_images": loss_of(other_changed, other.labels) - loss_of(other_base, other.labels),
-                "kl_128": float(
-                    nn.functional.kl_div(
-                        changed[few].log_softmax(-1), base[few].log_softmax(-1), log_target=True, reduction="batchmean"
-                    )
-                ),
+                "other_images": loss_of(task, other_changed, other.labels) - loss_of(task, other_base, other.labels),
+                "divergence_128": float(task.loss.divergence(base[few], changed[few])) / len(base[few]),
             }
 
 
-def loss_of(logits: Tensor, labels: Tensor) -> float:
-    """Cross-entropy."""
-    return float(nn.functional.cross_entropy(logits, labels))
+def loss_of(task: LearningTask, outputs: Tensor, labels: Tensor) -> float:
+    """The task's, a sample."""
+    return float(task.loss.summed(outputs, labels)) / len(outputs)
 
 
 def backward_pass(
-    network: QuantizedNetwork, images: Tensor, labels: Tensor, names: list[str]
+    network: QuantizedNetwork, images: Tensor, labels: Tensor, names: list[str], task: LearningTask
 ) -> tuple[Tensor, dict[str, Operands]]:
-    """(logits, operands of the layers ``names``) as the network is; latents keep their gradients in ``grad``."""
+    """(outputs, operands of the layers ``names``) as the network is; latents keep their gradients in ``grad``."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def keep(name: str):  # type: ignore[no-untyped-def]
@@ -198,12 +209,12 @@ def backward_pass(
         network.layers[name].observer = keep(name)
         network.layers[name].straight_through = True
     network.zero_grad(set_to_none=True)
-    logits = predict(network.network, images)
-    nn.functional.cross_entropy(logits, labels).backward()
+    outputs = predict(network.network, images, task.form)
+    (task.loss.summed(outputs, labels) / len(outputs)).backward()
     for name in names:
         network.layers[name].observer = None
     found = {name: Operands(*(t.detach() for t in pair), *(t.grad for t in pair)) for name, pair in seen.items()}
-    return logits.detach(), found
+    return outputs.detach(), found
 
 
 def quality(rows: pd.DataFrame) -> pd.DataFrame:
@@ -251,8 +262,9 @@ def main() -> None:
     started = time.monotonic()
     rows: list[dict[str, object]] = []
     done: list[dict[str, object]] = []
-    for seed, bits, network, (batch, other) in networks(space, arguments.seeds, widths):
-        rows += [{"seed": seed, "bits": bits, **row} for row in measure(network, batch, other, seed, arguments.layers)]
+    for seed, bits, network, (batch, other), task in networks(space, arguments.seeds, widths):
+        measured = measure(network, batch, other, seed, task, arguments.layers)
+        rows += [{"seed": seed, "bits": bits, **row} for row in measured]
         if bits == widths[-1]:
             done = list(rows)
         print(f"seed {seed}, {bits} bits: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
