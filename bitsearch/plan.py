@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 DROP = "accuracy_drop"
 """The metric of an accuracy goal among a plan's budgets: validation accuracy below full precision, a share."""
 
+SCORE_DROP = "score_drop"
+"""Likewise of a score that is no share, in its unit."""
+
 _UNIFORM_BITS = re.compile(r"w?(\d+)[ /]s?(\d+)[ /]T?(\d+)")
 
 Loop = Literal["frames", "same", "shared"]
@@ -272,7 +275,7 @@ class BitPlan(Frozen):
     @property
     def accuracy_goal(self) -> BudgetOutcome | None:
         """What was lost against full precision, of a plan that was searched with a goal for it."""
-        return next((outcome for outcome in self.budget if outcome.metric == DROP), None)
+        return next((outcome for outcome in self.budget if outcome.metric in (DROP, SCORE_DROP)), None)
 
     def to_json(self) -> str:
         """The plan as it is written to ``plan.json``."""

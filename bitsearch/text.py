@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bitsearch.cost.metrics import METRICS
-from bitsearch.plan import DROP, BitPlan, LayerPlan
+from bitsearch.plan import DROP, SCORE_DROP, BitPlan, LayerPlan
 from bitsearch.score import ACCURACY, Score
 
 MISSING = "—"
@@ -68,6 +68,11 @@ def points(difference: float, score: Score = ACCURACY) -> str:
     return f"{100 * abs(difference):.2f} points" if score.share else score_text(abs(difference), score)
 
 
+def lost_number(difference: float, score: Score) -> str:
+    """A signed difference without its unit: percentage points of shares, the score's unit of others."""
+    return f"{100 * difference:.2f}" if score.share else f"{difference:.4g}"
+
+
 def percent(score: Score) -> float:
     """What a score is multiplied by on an axis."""
     return 100.0 if score.share else 1.0
@@ -92,6 +97,8 @@ def title(metric: str) -> str:
     """The metric's title for people."""
     if metric == DROP:
         return "Accuracy below full precision"
+    if metric == SCORE_DROP:
+        return "Score below full precision"
     return METRICS[metric].title if metric in METRICS else metric
 
 

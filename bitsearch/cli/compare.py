@@ -10,6 +10,7 @@ import typer
 from bitsearch.cli.options import (
     DeviceOption,
     LayerOption,
+    LoggerOption,
     MetricOption,
     QuietOption,
     SetOption,
@@ -48,6 +49,7 @@ def compare(
         Path | None,
         typer.Option(help="Folder; one with the same comparison goes on. Default: reports/compare-SPACE-DATE-N."),
     ] = None,
+    logger: LoggerOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
@@ -74,6 +76,7 @@ def compare(
                 target=target,
                 device=device,
                 out=out,
+                logger=logger,
                 progress=bars,
                 command=shell_command(sys.argv[1:]),
             )

@@ -72,7 +72,8 @@ def run(
         typer.Option(
             metavar="POINTS",
             help="In place of a budget or beside it: find the cheapest plan that loses at most so many points of "
-            "validation accuracy against full precision, 0.5, or 2% of it; 0.5+1se adds a standard error to the loss.",
+            "validation accuracy against full precision, 0.5, or 2% of it; 0.5+1se adds a standard error to the loss. "
+            "Of a score that is no share, in its own unit.",
         ),
     ] = None,
     minimize: Annotated[

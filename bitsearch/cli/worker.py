@@ -10,6 +10,7 @@ import typer
 from bitsearch.cli.options import (
     ArtifactsOption,
     DeviceOption,
+    LoggerOption,
     ProcessesOption,
     QuietOption,
     StorageOption,
@@ -36,6 +37,7 @@ def worker(
     trust: TrustOption = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a study that is not there yet.")] = 3600.0,
     device: DeviceOption = "auto",
+    logger: LoggerOption = None,
     processes: ProcessesOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -47,6 +49,8 @@ def worker(
     train_together(processes)
     if storage is None:
         raise InputError("no storage is given; give --storage postgresql://user@host/database, or BITSEARCH_STORAGE")
+    if logger is not None and folder is None:
+        raise InputError("--logger keeps its files in the worker's folder, which is a temporary one; give --folder")
     # Of several processes, only the first writes and prints.
     is_first_process = is_rank_zero()
     errors = make_console(quiet=quiet or not is_first_process, verbose=verbose and is_first_process)
@@ -66,6 +70,7 @@ def worker(
                 trust=trust,
                 device=device,
                 patience=wait,
+                logger=logger,
                 progress=bars,
             )
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import row_difference, standard_error
 from bitsearch.runs.rows import Rows, read_rows
-from bitsearch.text import points
+from bitsearch.text import lost_number, points
 
 
 def drop_text(folder: RunFolder) -> str | None:
@@ -18,19 +18,26 @@ def drop_text(folder: RunFolder) -> str | None:
         return None
     lost = reference.score.rank(reference.validation) - reference.score.rank(plan.measured.validation)
     pair = _rows(folder, read_rows(folder.validation_file))
-    error = "" if pair is None else f" ± {100 * standard_error(*pair):.2f}"
-    limit = settings.goal.limit(reference.validation)
-    text = f"max drop {settings.goal.requested}: {100 * lost:.2f}{error} of at most {points(limit)} lost on validation"
+    score = reference.score
+    error = "" if pair is None else f" ± {lost_number(standard_error(*pair), score)}"
+    limit = settings.goal.limit(reference.validation, score)
+    text = (
+        f"max drop {settings.goal.requested}: {lost_number(lost, score)}{error} of at most {points(limit, score)} lost "
+        "on validation"
+    )
     pair = _rows(folder, read_rows(folder.test_file))
     if pair is None:
         return text
     test = row_difference(*pair, reference.score)
     if test is None:
         return text
-    return (
-        f"{text}; on test {100 * test.difference:.2f} points (95 % interval {100 * test.low:+.2f} to "
-        f"{100 * test.high:+.2f})"
-    )
+    unit = "points" if score.share else score.unit
+    difference, low, high = (lost_number(value, score) for value in (test.difference, test.low, test.high))
+    return f"{text}; on test {f'{difference} {unit}'.strip()} (95 % interval {_signed(low)} to {_signed(high)})"
+
+
+def _signed(number: str) -> str:
+    return number if number.startswith("-") else f"+{number}"
 
 
 def _rows(folder: RunFolder, table: Rows) -> tuple[NDArray[Any], NDArray[Any]] | None:

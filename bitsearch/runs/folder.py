@@ -14,10 +14,10 @@ from bitsearch.cost import Budget
 from bitsearch.cost.declared import declare_metrics, find_metric
 from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
-from bitsearch.plan import DROP, BitPlan
+from bitsearch.plan import DROP, SCORE_DROP, BitPlan
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.runs.run_settings import RunSettings
-from bitsearch.text import cost
+from bitsearch.text import cost, lost_number, points
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.validation import from_toml, to_toml
 
@@ -237,10 +237,11 @@ class RunFolder:
         # Only a goal, and what depends on how often neurons fire, can be missed; the nearest miss says by how much.
         misses = [max(plan.budget, key=lambda outcome: outcome.achieved / outcome.limit) for plan in plans]
         nearest, plan = min(zip(misses, plans, strict=True), key=lambda miss: miss[0].achieved / miss[0].limit)
-        if nearest.metric == DROP:
+        if nearest.metric in (DROP, SCORE_DROP):
+            score = plan.measured.score
             return (
                 f"no trial in {self.path} is within {nearest.requested}: the nearest, trial {plan.provenance.trial}, "
-                f"loses {100 * nearest.achieved:.2f} points of at most {100 * nearest.limit:.2f}, at "
+                f"loses {points(nearest.achieved, score)} of at most {lost_number(nearest.limit, score)}, at "
                 f"{self.settings.metric} {plan.costs[self.settings.metric]:.6g}; allow more, or run more trials"
             )
         return (

@@ -13,7 +13,7 @@ from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
-from bitsearch.plan import DROP, BitPlan
+from bitsearch.plan import DROP, SCORE_DROP, BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
@@ -158,7 +158,7 @@ def _measured(plan: BitPlan, network: QuantizedNetwork, session: TrainingSession
     costs = network.model.costs(network.layer_plans, activity)
     outcomes = []
     for outcome in plan.budget:
-        if outcome.metric == DROP:
+        if outcome.metric in (DROP, SCORE_DROP):
             # Of the run's full precision, which is not measured here.
             continue
         achieved = costs.get(outcome.metric, outcome.achieved)

@@ -106,6 +106,7 @@ def compare(
     device: str = "auto",
     out: str | Path | None = None,
     reports: str | Path = "reports",
+    logger: str | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> Comparison:
@@ -122,6 +123,7 @@ def compare(
         device: to train on.
         out: folder; one that holds the same comparison is gone on with. A new one in ``reports`` by default.
         reports: where new folders are made.
+        logger: as for :func:`bitsearch.study.run.search`: it is told of every seed's run.
         progress: told how each run goes.
         command: recorded as the command that made the runs.
 
@@ -154,6 +156,7 @@ def compare(
             seed=seed,
             device=device,
             out=path / f"seed-{seed}",
+            logger=logger,
             progress=progress,
             command=command,
         )

@@ -15,7 +15,6 @@ from bitsearch.layers.weights import load_weights
 from bitsearch.registry import OBJECT
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import record_validation
-from bitsearch.runs.pareto import validation_rank
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.runs.resume import first_difference
 from bitsearch.runs.rows import read_rows, record_rows
@@ -207,8 +206,9 @@ def _join(folders: Sequence[RunFolder], settings: RunSettings, merged: RunFolder
                     )
             outcomes = [budget.outcome(plan.costs[budget.metric]) for budget in settings.budgets]
             if settings.goal is not None and full_precision.validation is not None:
-                reference = full_precision.score.rank(full_precision.validation)
-                outcomes.append(settings.goal.outcome(reference, validation_rank(plan), 0.0))
+                assert plan.measured.validation is not None
+                reference, score = full_precision.validation, full_precision.score
+                outcomes.append(settings.goal.outcome(reference, plan.measured.validation, 0.0, score))
             merged.write_plan(
                 plan.model_copy(
                     update={

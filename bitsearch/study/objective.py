@@ -206,8 +206,8 @@ class Objective:
         error = 0.0
         if settings.goal.errors:
             error = standard_error(self._reference, self._row(trained.network))
-        rank = settings.full_precision.score.rank
-        return [settings.goal.outcome(rank(settings.full_precision.validation), rank(trained.score), error)]
+        reference = settings.full_precision
+        return [settings.goal.outcome(reference.validation, trained.score, error, reference.score)]
 
     @cached_property
     def _reference(self) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ class Study:
         budget: as for :func:`bitsearch.search`, as are the arguments that are not named here.
         steps: training steps of a trial's search phase, one call of :meth:`Trial.penalty` each; by default a quarter
             of the space's epochs (``allocation.search_share``).
+        task: what networks learn, as for :func:`bitsearch.search`: its score is what :meth:`tell` measures, or takes.
         space: brings choices, batch size and outer loop; those of ``digits`` by default.
 
     Raises:
@@ -73,6 +74,7 @@ class Study:
         steps: int | None = None,
         space: SearchSpace | str | Path | None = None,
         time_axis: int | None = None,
+        task: str | Mapping[str, Any] | None = None,
         metric: str | None = None,
         objective: str | None = None,
         max_drop: str | float | None = None,
@@ -99,7 +101,7 @@ class Study:
             space=space,
             time_axis=time_axis,
             training={},
-            learning_task=None,
+            learning_task=task,
             method="adaptive",
             metric=metric,
             objective=objective,

@@ -15,6 +15,7 @@ from bitsearch.errors import InputError, redact
 from bitsearch.launch import launched_world_size
 from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.models.trained_weights import checksum
+from bitsearch.registry import import_path
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.run_settings import RunSettings
@@ -69,13 +70,14 @@ def resolve(
     """The request of :func:`bitsearch.study.run.search`'s arguments.
 
     ``training`` has fields of ``[training]``, and ``learning_task`` those of ``[task]``, or its name; ``layers`` and
-    ``ties`` are further entries of the space's.
+    ``ties`` are further entries of the space's. A loss and a metric may be functions.
 
     With ``own_training``, they are those of :class:`bitsearch.study.own_study.Study`.
 
     Raises:
         InputError: one of them is wrong, or does not go with another.
     """
+    learning_task = _by_name(learning_task)
     objects, limited = None, any(limit is not None for limit in (budget, max_drop, sweep))
     if isinstance(source, nn.Module):
         if data is None or not limited:
@@ -163,6 +165,13 @@ def resolve(
         target=model.target,
     )
     return Request(task, settings, count)
+
+
+def _by_name(task: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
+    """A task whose loss and metric, where they are objects, are named by what imports them."""
+    if task is None or isinstance(task, str):
+        return task
+    return {key: import_path(value, key) if callable(value) else value for key, value in task.items()}
 
 
 def _budgets(budget: str | Sequence[str] | None, metric: str, stops: Sequence[Budget], task: Task) -> list[Budget]:

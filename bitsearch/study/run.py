@@ -105,8 +105,9 @@ def search(
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         max_drop: the most validation accuracy that the chosen plan may lose against full precision: ``0.5`` points, or
-            ``2%`` of it; with ``+1se`` a standard error is added to what a plan loses, paired over the samples. The
-            cheapest such plan is searched and chosen, within the budgets if there are any.
+            ``2%`` of it; of a score that is no share, in its own unit. With ``+1se`` a standard error is added to what a
+            plan loses, paired over the samples. The cheapest such plan is searched and chosen, within the budgets if
+            there are any.
         minimize: the cost that is saved then; the first budget's metric, or the space's own, by default.
         sweep: budgets on one metric, ``4x,8x,16x``, to which trials go in turns; each gets a plan. The loosest is what
             the chosen plan meets; budgets on other metrics are met by all.
@@ -159,7 +160,7 @@ def search(
         space=space,
         time_axis=time_axis,
         training={**(training or {}), **{name: value for name, value in named.items() if value is not None}},
-        learning_task=_by_name(task),
+        learning_task=task,
         method=method,
         metric=metric,
         objective=objective,
@@ -205,13 +206,6 @@ def search(
                 if logger is not None:
                     Tracking(logger, folder, reporter).attach(folder.chosen_file)
                 return result
-
-
-def _by_name(task: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
-    """A task whose loss and metric, where they are objects, are named by what imports them."""
-    if task is None or isinstance(task, str):
-        return task
-    return {key: import_path(value, key) if callable(value) else value for key, value in task.items()}
 
 
 def _run(

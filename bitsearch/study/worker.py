@@ -9,6 +9,8 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import require_trust
+from bitsearch.runs.trackers import check_tracker
+from bitsearch.runs.tracking import tracked
 from bitsearch.study.database.artifacts import Artifacts
 from bitsearch.study.database.optuna_internals import storage_of
 from bitsearch.study.database.proxy import open_shared
@@ -33,6 +35,7 @@ def work(
     trust: bool = False,
     device: str = "auto",
     patience: float = 0.0,
+    logger: str | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Take trials from a study until none is left; how many ended here.
@@ -46,6 +49,7 @@ def work(
         trust: import a network or data set of the study that is no shipped one.
         device: as for :func:`bitsearch.study.run.search`.
         patience: seconds to wait for a study that is not there yet.
+        logger: as for :func:`bitsearch.study.run.search`; it is told of the trials that this worker trains.
         progress: told how it goes.
 
     Raises:
@@ -54,6 +58,8 @@ def work(
         StorageError: the database or the store is away for too long.
         KeyboardInterrupt: asked to stop; the trial goes back to the others.
     """
+    if logger is not None:
+        check_tracker(logger)
     reporter = progress or Progress()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = Stop(lambda: reporter.note("stopping after this epoch; Ctrl-C again stops at once"))
@@ -68,6 +74,7 @@ def work(
         space = settings.space.model_copy(update={"weights": None})
         task = load_task(space, seed=settings.seed, device=device, target=settings.target)
         processes = make_processes(task, settings, stop)
+        reporter.score = task.learning_task.score
         with runtime_context(task, compiled=settings.compiled):
             if not is_rank_zero():
                 processes.serve()
@@ -82,10 +89,11 @@ def work(
                 done = sum(is_finished(trial) and not is_intermediate(trial) for trial in before)
                 reporter.started(folder.path, study_plan.total, done)
                 shared_study.sampler = TrialSampler(settings.space, settings.seed, study_plan)
-                objective = Objective(folder, task, settings.budgets, processes, reporter, store, study_plan.front)
-                runner = TrialRunner(
-                    shared_study, study_plan, objective, folder, reporter, stop, processes.can_continue
-                )
-                runner.run_all()
+                with tracked(logger, folder, reporter) as told:
+                    objective = Objective(folder, task, settings.budgets, processes, told, store, study_plan.front)
+                    runner = TrialRunner(
+                        shared_study, study_plan, objective, folder, told, stop, processes.can_continue
+                    )
+                    runner.run_all()
                 processes.shutdown(str(folder.path))
     return runner.ended

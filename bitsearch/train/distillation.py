@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bitsearch.data.targets import counted_rows
 from bitsearch.errors import InputError
 from bitsearch.frameworks.eval_mode import eval_mode
+from bitsearch.frameworks.reparametrized import detach_computed_weights
 from bitsearch.network_inputs import Inputs
 from bitsearch.quant.uniform import working_precision
 from bitsearch.train.loop import Callback
@@ -31,6 +32,7 @@ class DistillationLoss(Callback):
     """
 
     def __init__(self, teacher: nn.Module, settings: Distillation, task: LearningTask = CLASSIFICATION) -> None:
+        detach_computed_weights(teacher)
         self.teacher, self.settings, self.task = copy.deepcopy(teacher), settings, task
 
     def part_loss(self, loss: Tensor, inputs: Inputs, outputs: Tensor, labels: Tensor) -> Tensor:

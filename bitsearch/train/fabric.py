@@ -62,7 +62,7 @@ def process_group() -> Iterator[None]:
 
 def reset_loss_scale(fabric: Fabric) -> Stateful:
     """What scales the loss of float16, at its start, so that no training depends on those before it."""
-    scale = fabric._precision
+    scale = fabric.strategy.precision
     if isinstance(scale, MixedPrecision) and scale.scaler is not None:
         scale.load_state_dict(torch.amp.GradScaler(scale.device).state_dict())
     return scale

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bitsearch.errors import InputError, located
+from bitsearch.frameworks.reparametrized import detach_computed_weights
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.registry import call, find_factory
 from bitsearch.train.checkpoint import state_bytes
@@ -55,6 +56,7 @@ def check_optimizer(network: nn.Module, training: Training) -> None:
     """
     if training.optimizer in OPTIMIZERS and not training.optimizer_options:
         return
+    detach_computed_weights(network)
     network, label = copy.deepcopy(network), f"optimizer {training.optimizer!r}"
     optimizer = make_optimizer(network, training)
     for parameter in network.parameters():
@@ -71,7 +73,7 @@ def check_optimizer(network: nn.Module, training: Training) -> None:
 
 def clip_gradients(fabric: Fabric, optimizer: Optimizer, largest: float) -> None:
     """Bring the norm of all gradients together to at most ``largest``; latents keep theirs."""
-    fabric._precision.unscale_gradients(optimizer)
+    fabric.strategy.precision.unscale_gradients(optimizer)
     weights = [p for group in optimizer.param_groups if not group.get("latents") for p in group["params"]]
     nn.utils.clip_grad_norm_(weights, largest)
 

@@ -35,7 +35,7 @@ def test_points_are_shares_of_all_and_percent_of_full_precision(request_, limit,
     assert goal.errors == errors
 
 
-@pytest.mark.parametrize("request_", ["", "0", "-1", "1pt", "101", "2%%", "1+se", "1+-1se", "nan", "9" * 200])
+@pytest.mark.parametrize("request_", ["", "0", "-1", "1pt", "2%%", "1+se", "1+-1se", "nan", "9" * 200])
 def test_another_form_is_refused_in_one_line(request_):
     with pytest.raises(InputError, match=r"is not understood; give points of accuracy above 0 such as 0\.5") as caught:
         AccuracyGoal.parse(request_)
