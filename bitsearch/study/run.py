@@ -105,8 +105,8 @@ def search(
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
         max_drop: the most validation accuracy that the chosen plan may lose against full precision: ``0.5`` points, or
-            ``2%`` of it; of a score that is no share, in its own unit. With ``+1se`` a standard error is added to what a
-            plan loses, paired over the samples. The cheapest such plan is searched and chosen, within the budgets if
+            ``2%`` of it; of a score that is no share, in its own unit. With ``+1se`` a standard error is added to what
+            a plan loses, paired over the samples. The cheapest such plan is searched and chosen, within the budgets if
             there are any.
         minimize: the cost that is saved then; the first budget's metric, or the space's own, by default.
         sweep: budgets on one metric, ``4x,8x,16x``, to which trials go in turns; each gets a plan. The loosest is what

@@ -40,7 +40,8 @@ def score_row(network: nn.Module, samples: Samples, batch_size: int, task: Learn
             outputs, targets = _together(pairs)
             states = scoring.each(outputs, targets) if isinstance(scoring, OwnScore) else torch.empty(0, 2)
             if not len(states):
-                return torch.tensor([finite(scoring.of_all(outputs, targets), scoring.score, len(targets))]).double()
+                value = finite(scoring.of_all(outputs, targets), scoring.score, len(targets))
+                return torch.tensor([value], dtype=torch.float64)
     return scoring.row(states)
 
 

@@ -36,6 +36,11 @@ def call(arguments, monkeypatch):
         (["run", "--metric", "ns_ace"], "ns_ace depends on how often neurons fire"),
         (["run", "--max-drop", "little"], "max drop 'little' is not understood; give points of accuracy above 0"),
         (["run", "--minimize", "energy"], "minimize is for an accuracy goal; give max_drop too"),
+        (
+            ["worker", "--study", "s", "--storage", "sqlite://", "--logger", "wandb"],
+            "which is a temporary one; give --folder",
+        ),
+        (["compare", "--logger", "tensorbord"], "no logger named 'tensorbord'; known: tensorboard"),
         (["run", "--sweep", "4x"], "give at least two budgets, each once, such as 4x,8x,16x"),
         (["merge", "nowhere", "elsewhere", "-o", "both"], "nowhere is not a run folder"),
         (["run", "--device", "tpu9"], "allowed: auto, cpu"),

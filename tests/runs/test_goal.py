@@ -3,12 +3,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from bitsearch.errors import InputError
-from bitsearch.plan import Accuracy, Baseline, BitPlan, LayerPlan, Provenance
+from bitsearch.plan import SCORE_DROP, Accuracy, Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.runs.drop import drop_text
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.verdict import judge
+from bitsearch.score import ACCURACY, Score
 
 
 def make_plan(trial, bits, validation, method="adaptive", goal="1", full_precision=0.98):
@@ -112,3 +113,32 @@ def test_settings_with_a_goal_come_back_as_written(run):
     assert run.settings.request == "max drop 1"
     with pytest.raises(ValueError, match=r"budgets is \[\], and there is no goal"):
         type(run.settings).model_validate(run.settings.model_dump() | {"goal": None})
+
+
+@pytest.mark.parametrize(
+    ("request_", "full_precision", "value", "direction", "limit", "achieved"),
+    [
+        # An error of 0.10 octaves that becomes 0.13; one that grows by a tenth; an R² that falls by as much.
+        ("0.05", 0.10, 0.13, "down", 0.05, 0.03),
+        ("10%", 0.10, 0.13, "down", 0.01, 0.03),
+        ("250", 1000.0, 1300.0, "down", 250.0, 300.0),
+        ("150%", 2.0, 4.0, "down", 3.0, 2.0),
+        ("0.1", 0.9, 0.95, "up", 0.1, 0.0),
+        ("50%", -2.0, -2.5, "up", 1.0, 0.5),
+    ],
+)
+def test_a_score_that_is_no_share_has_a_goal_in_its_own_unit(
+    request_, full_precision, value, direction, limit, achieved
+):
+    goal = AccuracyGoal.parse(request_)
+    score = Score(name="error", share=False, unit="Hz", direction=direction)
+    goal.check(score)
+    outcome = goal.outcome(full_precision, value, 0.0, score)
+    assert (outcome.metric, outcome.met) == (SCORE_DROP, achieved <= limit)
+    assert (outcome.limit, outcome.achieved) == (pytest.approx(limit), pytest.approx(achieved))
+
+
+@pytest.mark.parametrize("request_", ["101", "100.5%"])
+def test_no_more_than_all_of_a_share_can_be_lost(request_):
+    with pytest.raises(InputError, match="is all of the accuracy and more; give at most 100"):
+        AccuracyGoal.parse(request_).check(ACCURACY)

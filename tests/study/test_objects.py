@@ -271,3 +271,11 @@ def test_what_cannot_be_searched_is_one_line_and_nothing_is_written(change, said
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_whose_weight_an_old_hook_has_computed_is_copied():
+    with pytest.warns(FutureWarning):
+        one = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(16, 3)))
+    images = parts()[0].tensors[0]
+    logits = one(images)
+    assert torch.equal(objects_of(one, parts()).network(images), logits)

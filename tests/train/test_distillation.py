@@ -108,3 +108,15 @@ def test_without_a_teacher_it_is_one_line(splits):
         distillation(TrainingSession(splits, training))
     assert "\n" not in str(said.value)
     assert distillation(TrainingSession(splits, Training())) == []
+
+
+def test_a_teacher_whose_weight_an_old_hook_has_computed_is_copied():
+    torch.manual_seed(0)
+    with pytest.warns(FutureWarning):
+        teacher = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)))
+    inputs = torch.randn(5, 3)
+    logits = teacher(inputs)
+    both = DistillationLoss(teacher, Distillation(weight=1.0, temperature=1.0))
+    changed = torch.randn(5, 4)
+    loss = both.part_loss(torch.tensor(0.0), inputs, changed, torch.zeros(5).long())
+    assert loss.item() == pytest.approx(by_hand(changed, logits.detach(), Distillation(temperature=1.0)), rel=1e-5)

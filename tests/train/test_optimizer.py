@@ -169,3 +169,11 @@ def test_mixed_halves_can_be_clipped(fresh_network, splits):
     session = TrainingSession(type(splits)(few, splits.validation, None, splits.input_shape, 10), training)
     train(network, session, epochs=1, seed=0, phase="")
     assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+def test_a_network_whose_weight_an_old_hook_has_computed_is_tried_on_a_copy():
+    with pytest.warns(FutureWarning):
+        network = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)))
+    before = network(torch.ones(2, 3)).detach()
+    check_optimizer(network, Training(optimizer_options={"betas": [0.8, 0.9]}))
+    assert torch.equal(network(torch.ones(2, 3)), before)
