@@ -18,6 +18,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan, score_column
 from bitsearch.runs.progress import Progress
+from bitsearch.runs.trackers import check_tracker
 from bitsearch.runs.verdict import Verdict
 from bitsearch.space import MethodName, SearchSpace
 from bitsearch.study.result import SearchResult
@@ -134,6 +135,8 @@ def compare(
     >>> list(found.results["method"])
     ['uniform', 'random']
     """
+    if logger is not None:
+        check_tracker(logger)
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
     searched = _checked(methods)
     if launched_world_size() > 1:

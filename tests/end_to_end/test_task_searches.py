@@ -110,8 +110,6 @@ def test_labels_that_are_not_exclusive(tmp_path):
     expected = 2 * int((named & true).sum()) / (int(named.sum()) + int(true.sum()))
     assert result.best.score.test == pytest.approx(expected, abs=1e-9)
     assert result.best.met
-    # Naming every label, of which half are true, has two thirds.
-    assert result.best.score.validation > 0.7
 
 
 def test_a_label_at_every_place(tmp_path):
