@@ -202,11 +202,11 @@ class Objective:
         settings = self.folder.settings
         if settings.goal is None:
             return []
-        assert settings.full_precision.validation is not None
+        reference = settings.full_precision
+        assert reference.validation is not None
         error = 0.0
         if settings.goal.errors:
             error = standard_error(self._reference, self._row(trained.network))
-        reference = settings.full_precision
         return [settings.goal.outcome(reference.validation, trained.score, error, reference.score)]
 
     @cached_property
