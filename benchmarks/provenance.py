@@ -20,5 +20,7 @@ def made_by() -> str:
     """The command that is running, ``python -m benchmarks.…``; where data lie is left to who runs it again."""
     specification = sys.modules["__main__"].__spec__
     module = "benchmarks" if specification is None else specification.name
-    given = [re.sub(r"^(data_options\.root=).*", r"\1ROOT", argument) for argument in sys.argv[1:]]
-    return f"`{shlex.join(['python', '-m', module, *given])}`"
+    arguments = [re.sub(r"^(data_options\.root=).*", r"\1ROOT", argument) for argument in sys.argv[1:]]
+    if "--recordings" in arguments:
+        arguments[arguments.index("--recordings") + 1] = "FOLDER"
+    return f"`{shlex.join(['python', '-m', module, *arguments])}`"
