@@ -18,7 +18,7 @@ from benchmarks.provenance import machine, made_by
 from bitsearch.files import write_whole
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import row_difference, score_of, standard_error
-from bitsearch.runs.test_accuracy import read_rows
+from bitsearch.runs.rows import read_rows
 from bitsearch.space import SearchSpace
 from bitsearch.study.run import search
 

@@ -57,7 +57,7 @@ def deploy(
             raise InputError(f"--{option.replace('_', '-')} is for --format {_formats_with(option)}, not {kind}")
     from bitsearch.plan import BitPlan
     from bitsearch.runs.rebuild import restore, run_folder_of
-    from bitsearch.runs.test_accuracy import verdict_of
+    from bitsearch.runs.test_split import verdict_of
 
     bits = BitPlan.load(plan)
     network, task = restore(
@@ -151,5 +151,5 @@ def _summary(verification: "Verification", split: str, score: str) -> list[str]:
     return [
         f"{words}: {spikes} spikes of {verification.samples} {split} samples; outputs {outputs}",
         f"ordinary float32 network: {unlike} of these spikes differ ({unlike / spikes:.3%}), "
-        f"{score} {verification.float_accuracy:.4f}; packed {verification.accuracy:.4f}",
+        f"{score} {verification.float_score:.4f}; packed {verification.score:.4f}",
     ]

@@ -76,9 +76,9 @@ class Verification:
     samples: int
     outputs_equal: bool
     """The logits of file and network are the same numbers."""
-    accuracy: float
-    """Of the file; of a task that has another score, that one."""
-    float_accuracy: float
+    score: float
+    """Of the file, as the task measures it: by default its accuracy."""
+    float_score: float
     """Of the ordinary float32 network, likewise."""
 
     @property

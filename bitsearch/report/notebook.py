@@ -12,7 +12,7 @@ from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.runs.confirmed import confirmed
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 
 WIDTH = 760
 """Of the summary, in pixels."""

@@ -44,7 +44,7 @@ from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.plan_names import hover_name, is_uniform, name
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 from bitsearch.study.analysis import hypervolumes, importances, layer_correlations
 from bitsearch.study.study import finished_trials
 

@@ -12,7 +12,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import score_of, standard_error
 from bitsearch.runs.rows import read_rows, record_rows
-from bitsearch.runs.test_accuracy import load_trial
+from bitsearch.runs.test_split import load_trial
 from bitsearch.train.evaluate import score_row
 from bitsearch.train.task import Task
 

@@ -8,7 +8,7 @@ from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.plan_names import full_name
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rows import read_rows
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 from bitsearch.study.jobs import TrainPlan
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.checkpoint import Checkpoint

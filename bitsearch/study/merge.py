@@ -20,7 +20,7 @@ from bitsearch.runs.resume import first_difference
 from bitsearch.runs.rows import read_rows, record_rows
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import write_sweep
-from bitsearch.runs.test_accuracy import evaluate_test_split
+from bitsearch.runs.test_split import evaluate_test_split
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import object_checksum, objects_of, space_of
 from bitsearch.study.result import SearchResult

@@ -17,7 +17,7 @@ from bitsearch.runs.paired import standard_error
 from bitsearch.runs.progress import Progress, logged
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import write_sweep
-from bitsearch.runs.test_accuracy import evaluate_test_split
+from bitsearch.runs.test_split import evaluate_test_split
 from bitsearch.score import measured
 from bitsearch.study.jobs import LoadWeights, MeasureInitialActivity, TrainFullPrecision
 from bitsearch.study.objective import Objective

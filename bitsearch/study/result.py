@@ -23,7 +23,7 @@ from bitsearch.runs.one_standard_error import cheapest_within_one_standard_error
 from bitsearch.runs.pareto import to_dataframe, validation_rank
 from bitsearch.runs.rebuild import rebuild
 from bitsearch.runs.sweep import sweep_table
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 from bitsearch.runs.verdict import Verdict
 from bitsearch.study.objects import object_name
 from bitsearch.train.evaluate import evaluate

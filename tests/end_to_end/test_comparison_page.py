@@ -9,7 +9,7 @@ import pytest
 
 from bitsearch.report.comparison import comparison_table
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 from bitsearch.study.compare import compare
 
 pytestmark = pytest.mark.training

@@ -110,8 +110,8 @@ def test_its_network_is_deployed_and_replayed_with_the_same_error(regression, tm
     task = make_learning_task(regression.folder.settings.space.task, 1)
     found = bitsearch.verify(packed, regression.network(), test.tensors[0], test, task=task)
     assert found.equal
-    assert found.float_accuracy == pytest.approx(regression.best.score.test, abs=1e-6)
-    assert found.accuracy == pytest.approx(found.float_accuracy, abs=0.02)
+    assert found.float_score == pytest.approx(regression.best.score.test, abs=1e-6)
+    assert found.score == pytest.approx(found.float_score, abs=0.02)
 
 
 def test_its_verdict_is_of_pairs_and_speaks_of_its_error(regression):

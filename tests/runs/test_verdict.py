@@ -8,7 +8,7 @@ from bitsearch.errors import InputError
 from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 from bitsearch.runs.verdict import judge
 from bitsearch.score import Accuracy
 from bitsearch.text import SPACE

@@ -8,7 +8,7 @@ from bitsearch.errors import InputError
 from bitsearch.report.front_figure import front_figure
 from bitsearch.runs.confirmed import confirmed, row_name, seeds_by_trial
 from bitsearch.runs.folder import RunFolder
-from bitsearch.runs.test_accuracy import verdict_of
+from bitsearch.runs.test_split import verdict_of
 from bitsearch.study.confirm import finalists
 from bitsearch.study.run import search
 

@@ -64,8 +64,8 @@ def test_every_spike_of_the_whole_test_split_is_the_networks(digits, splits, tmp
     count = len(labels)
     assert [layer.spikes[0] for layer in verification.layers] == [count * size for size in (288, 576, 288, 288, 16)]
     recordings = inputs.transpose(0, 1)
-    assert verification.accuracy == int((packed.replay()(recordings).argmax(-1) == labels).sum()) / count
-    assert verification.float_accuracy == evaluate(network, splits.split("test"), 64)
+    assert verification.score == int((packed.replay()(recordings).argmax(-1) == labels).sum()) / count
+    assert verification.float_score == evaluate(network, splits.split("test"), 64)
     check_near(network, lower(network, examples), recordings[:, :64])
 
 
