@@ -1,0 +1,79 @@
+"""The pitch of recordings: on files in the true format, made here, since recordings are not kept."""
+
+import wave
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.evidence import speech
+from benchmarks.evidence.speech import BINS, FRAMES, RATE, pitch, recorded, spectrogram, spoken
+
+
+def vowel(hertz, seconds=0.4, noise=0.01, seed=0):
+    """Five harmonics, in silence and noise."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    tone = sum(np.sin(2 * np.pi * k * hertz * time + k) / k for k in range(1, 6))
+    samples = 0.2 * np.concatenate([np.zeros(400), tone, np.zeros(800)])
+    return samples + noise * np.random.default_rng(seed).standard_normal(len(samples))
+
+
+def write(file, samples):
+    with wave.open(str(file), "wb") as recording:
+        recording.setnchannels(1)
+        recording.setsampwidth(2)
+        recording.setframerate(RATE)
+        recording.writeframes((samples * 2**14).clip(-(2**15), 2**15 - 1).astype("<i2").tobytes())
+
+
+@pytest.mark.parametrize("hertz", [80, 110, 160, 240, 330])
+def test_a_vowels_pitch_is_heard_to_a_lag_of_one_sample(hertz):
+    # The period is a whole number of samples: half of one is the most that it is off.
+    period = RATE / hertz
+    assert RATE / (period + 0.75) <= pitch(vowel(hertz)) <= RATE / (period - 0.75)
+
+
+def test_noise_has_no_pitch():
+    assert pitch(np.random.default_rng(1).standard_normal(4000)) is None
+
+
+def test_the_fundamental_stands_out_in_its_bin():
+    magnitudes = spectrogram(vowel(250, noise=0.001))
+    assert magnitudes.shape == (1, FRAMES, BINS)
+    # A bin is 8000 / 512 Hz wide.
+    assert magnitudes[0, 5].argmax() == 250 // (RATE / 512)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(20):
+        for speaker, low in (("ann", 180), ("bob", 90)):
+            write(tmp_path / f"3_{speaker}_{index}.wav", vowel(low + 4 * index, 0.3 + 0.01 * index, seed=index))
+    write(tmp_path / "3_ann_20.wav", np.random.default_rng(2).standard_normal(4000) / 4)
+    return tmp_path
+
+
+def test_parts_are_the_official_ones_and_the_target_is_in_octaves(folder):
+    train, validation, test = spoken(folder)
+    # The noise has no voiced frame, and is left out.
+    assert [len(part) for part in (train, validation, test)] == [20, 10, 10]
+    expected = np.log2(pitch(recorded(folder / "3_ann_0.wav")) / 100)
+    assert test.tensors[1][0].item() == pytest.approx(expected, abs=1e-6)
+    assert 0.8 < expected < 0.9
+
+
+@pytest.mark.training
+def test_the_command_writes_errors_beside_the_best_uniform_plans(folder, tmp_path, monkeypatch, capsys):
+    options = {"recordings": folder, "budget": "8x", "seeds": 1, "trials": 1, "epochs": 1, "full-precision-epochs": 2}
+    options |= {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr("sys.argv", ["speech", *words])
+    speech.main()
+    (row,) = pd.read_csv(tmp_path / "out" / "speech.csv").to_dict("records")
+    assert row["seed"] == 0
+    assert row["cost"] <= 8 >= row["uniform cost"]
+    # Guesses are the median's mean distance from ten pitches of two speakers, an octave apart.
+    assert 0.3 < row["guess"] < 0.7
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"{row['chosen validation']:.3f} / {row['chosen test']:.3f}" in text
+    assert "--recordings FOLDER" in text
