@@ -13,6 +13,7 @@ from bitsearch.cli.options import (
     DataArgOption,
     DataOption,
     DeviceOption,
+    LayerOption,
     ModelArgOption,
     ModelOption,
     QuietOption,
@@ -57,6 +58,7 @@ def sensitivity(
     weights: TrainedWeightsOption = None,
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
+    layer: LayerOption = None,
     overrides: SetOption = None,
     target: TargetOption = None,
     samples: Annotated[
@@ -80,7 +82,7 @@ def sensitivity(
     from bitsearch.study.sensitivity import sensitivity as measure
 
     errors = make_console(quiet=quiet, verbose=False)
-    options = (model, data, model_arg, data_arg, weights, spikes, time_steps, overrides)
+    options = (model, data, model_arg, data_arg, weights, spikes, time_steps, layer, overrides)
     is_run = source is not None and Path(source).is_dir()
     if is_run and any(options):
         raise InputError(f"{source} is a run folder, whose network and data are fixed; give a search space instead")
@@ -94,6 +96,7 @@ def sensitivity(
         weights=weights,
         spikes=spikes,
         time_steps=time_steps,
+        layers=layer or (),
         overrides=overrides or (),
     )
     with counting(errors, "measuring") as on_progress:
@@ -166,7 +169,7 @@ def _short(value: float | None) -> str:
     """In five characters."""
     if value is None:
         return "–"
-    for text in (f"{value:.3f}", f"{value:.2f}", f"{value:.1f}"):
+    for text in (f"{value:z.3f}", f"{value:z.2f}", f"{value:z.1f}"):
         if len(text) <= 5:
             return text
     return f"{value:.0e}"

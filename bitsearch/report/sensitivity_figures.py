@@ -29,7 +29,7 @@ def sensitivity_heat_figure(measured: Sensitivities) -> go.Figure:
         y=list(range(len(layers))),
         customdata=[["" if cell is None else hover_text(cell) for cell in row] for row in cells],
         hovertemplate="%{customdata}<extra></extra>",
-        text=[["" if cell is None else f"{cell.increase:.2f}" for cell in row] for row in cells],
+        text=[["" if cell is None else _two_decimals(cell.increase) for cell in row] for row in cells],
         texttemplate="%{text}" if len(layers) * len(columns) <= MAX_LABELLED_CELLS else None,
         colorscale=[[0, "#f2f2f0"], [1, style.VERMILION]],
         zmin=math.log10(LEAST_GAIN),
@@ -51,6 +51,10 @@ def sensitivity_heat_figure(measured: Sensitivities) -> go.Figure:
         yaxis=layer_axis(layers),
     )
     return go.Figure(heat, layout)
+
+
+def _two_decimals(value: float) -> str:
+    return f"{value:z.2f}"
 
 
 def _colour_bar(top: float) -> dict[str, object]:

@@ -31,6 +31,7 @@ FIXED = {
     "deploy": ["run/plan.json"],
     "verify": ["weights.safetensors"],
     "profile": ["digits_cnn"],
+    "sensitivity": ["run", "--samples", "4", "--quiet"],
     "spaces": [],
     "doctor": [],
     "targets show": ["generic"],
@@ -91,7 +92,12 @@ def test_arguments(line, call, copied_run, tiny_space_text, monkeypatch):
         raise InputError("so far, so good")
 
     # What lies in front of a training is real, and so is what lies in front of a server.
-    names = ("study.run._run", "post_training.run.full_precision", "runs.train_plan.train_at_plan")
+    names = (
+        "study.run._run",
+        "post_training.run.full_precision",
+        "runs.train_plan.train_at_plan",
+        "study.sensitivity._measured",
+    )
     for name in (*names, "study.worker.wait_for_study"):
         monkeypatch.setattr(f"bitsearch.{name}", stopped)
     monkeypatch.setattr("bitsearch.report.dashboard.LiveStudy", stopped)
