@@ -102,18 +102,16 @@ def verify(
         packed.plan, file, weights=weights, space=space, overrides=overrides or (), trust=trust, device="cpu"
     )
     samples, batch_size = task.splits.split(split), task.space.training.batch_size
+    # First, since it is refused where it cannot run.
+    consumed = None if consumer is None else FORMATS[consumer].consume(packed, samples, batch_size)
     verification = compare(packed, network, task.examples, samples, batch_size, task.learning_task)
     console = Console()
     console.print(_table(packed, verification))
     for line in _summary(verification, split, task.learning_task.score.name):
         console.print(line, highlight=False, soft_wrap=True)
-    equal = verification.equal
-    if consumer is not None:
-        result = FORMATS[consumer].consume(packed, samples, batch_size)
-        for line in result.lines:
-            print_line(line)
-        equal = equal and result.equal
-    if not equal:
+    for line in () if consumed is None else consumed.lines:
+        print_line(line)
+    if not verification.equal or (consumed is not None and not consumed.equal):
         raise typer.Exit(1)
 
 

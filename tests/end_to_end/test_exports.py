@@ -72,7 +72,7 @@ def test_a_published_folder_is_evaluated_where_it_lies(call, plan_file, tmp_path
 
 
 @needs_compiler
-def test_the_c_of_a_plan_computes_the_whole_test_split_as_the_integer_replay(call, copied_run):
+def test_the_c_of_a_plan_computes_the_whole_test_split_as_the_integer_replay(call, copied_run, monkeypatch):
     assert call("deploy", "run/plan.json", "-o", "run/net.packed", cwd=copied_run).returncode == 0
     finished = call("verify", "run/net.packed", "--with", "c", cwd=copied_run)
     assert finished.returncode == 0, finished.stderr
@@ -80,6 +80,9 @@ def test_the_c_of_a_plan_computes_the_whole_test_split_as_the_integer_replay(cal
     assert re.fullmatch(r"C, compiled by \w+: 360 of 360 samples have the outputs of the integer replay", line)
     line = refused(call("verify", "run/net.packed", "--with", "nir", cwd=copied_run))
     assert "--with is 'nir'; allowed: c" in line
+    monkeypatch.setenv("CC", "none-such")
+    line = refused(call("verify", "run/net.packed", "--with", "c", cwd=copied_run))
+    assert "CC is 'none-such', which is no program here" in line
 
 
 def test_c_is_a_folder_that_says_its_sizes_beside_the_plans(call, plan_file, tmp_path):

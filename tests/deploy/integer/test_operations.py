@@ -1,5 +1,6 @@
 """An operation is one class, and all that walk over programs ask it alone."""
 
+import itertools
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,7 +10,8 @@ import torch
 
 from bitsearch.deploy.integer.bounds import Range
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.operations import AnyOperation, Operation
+from bitsearch.deploy.integer.operations import AnyOperation, MaxPool, Operation
+from bitsearch.deploy.integer.operations.operation import ProgramContext
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import analyse_ranges
 from bitsearch.errors import InputError
@@ -84,3 +86,18 @@ def test_what_an_operation_is_given_says_its_widths():
     ranges = analyse_ranges(program_of(2), {}).operations[1]
     assert (ranges.inputs[0].high, ranges.result.high, ranges.widths) == (1 << 31, 1 << 32, None)
     assert ranges.dtype == torch.int64
+
+
+def test_no_window_of_a_pooling_is_padding_alone():
+    context, refused = ProgramContext(1, {}, {}), 0
+    for length, kernel, padding, dilation in itertools.product(range(1, 5), range(1, 5), range(3), range(1, 7)):
+        setting = {"kernel": (kernel,), "stride": (1,), "padding": (padding,), "dilation": (dilation,)}
+        pool = MaxPool(name="pool", inputs=(0,), **setting)
+        try:
+            shape = pool.bounds([Range((1, length), 0, 1, 1)], context).shape
+        except InputError as error:
+            refused += "in the padding alone" in str(error)
+            continue
+        pooled = pool.integers([torch.ones(1, 1, length, dtype=torch.int32)], None)
+        assert pooled.tolist() == torch.ones(1, *shape).tolist()
+    assert refused == 4

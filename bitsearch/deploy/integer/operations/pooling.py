@@ -44,6 +44,10 @@ class MaxPool(Operation):
         )
         if any(2 * pad > size for pad, size in zip(self.padding, self.kernel, strict=True)):
             raise InputError(f"{self.name}: padding {self.padding} is more than half of the window")
+        lengths = inputs[0].shape[1:]
+        if any(pad and spread > size for pad, spread, size in zip(self.padding, self.dilation, lengths, strict=True)):
+            # Its two taps are before the first current and behind the last one; no more fit with such a dilation.
+            raise InputError(f"{self.name}: a window of dilation {self.dilation} lies in the padding alone")
         return replace(inputs[0], shape=shape)
 
     def integers(self, inputs: Sequence[Tensor], evaluation: IntegerEvaluation) -> Tensor:
