@@ -226,6 +226,10 @@ class Streams:
             return f"{layer} reads a difference of its spikes"
         if not all(call.origin.nonnegative for call in self._layers[layer]):
             return f"{layer} reads values below zero elsewhere"
+        rounds, calls_of_layer = self._loop(neuron), len(self._layers[layer])
+        if rounds > 1 and calls_of_layer > rounds and calls_of_layer % rounds == 0:
+            times = calls_of_layer // rounds
+            return f"a loop calls {layer} {times} times a frame; give each call a layer of its own, of one weight"
         apart = _times(calls) != _times(self._recording.calls[neuron]) or self._loop(neuron) != self._loop_of(layer)
         if apart and not self.reads_steps(layer):
             return f"{layer} reads its spikes over time at once"

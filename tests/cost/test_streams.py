@@ -345,6 +345,38 @@ def test_spikes_of_the_frame_before_are_spikes_too():
     assert reasons(network, frames(4)) == {}
 
 
+class Tied(Loop):
+    """A layer for what a neuron sends and for what another one makes of that, in every frame: two of one weight."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.lif2, self.again = neuron.LIFNode(), layer.Linear(4, 4)
+        self.again.weight, self.again.bias = self.b.weight, self.b.bias
+
+    def forward(self, x):
+        return torch.stack([self.c(self.again(self.lif2(self.b(self.lif(self.a(frame)))))) for frame in x])
+
+
+class CalledTwice(Tied):
+    """The same with one layer."""
+
+    def forward(self, x):
+        return torch.stack([self.c(self.b(self.lif2(self.b(self.lif(self.a(frame)))))) for frame in x])
+
+
+@pytest.mark.filterwarnings("ignore:kept at 32 bits")
+@pytest.mark.filterwarnings("ignore:never called")
+def test_a_layer_called_twice_a_frame_is_told_and_two_of_one_weight_are_the_way_out():
+    why = "a loop calls b 2 times a frame; give each call a layer of its own, of one weight"
+    assert reasons(CalledTwice(), frames(4)) == {"lif": why, "lif2": why}
+    assert reasons(Tied(), frames(4)) == {}
+    assert in_front_of(Tied(), frames(4)) == {"a": (), "b": ("lif",), "again": ("lif2",), "c": ()}
+    functional.reset_net(network := Tied())
+    expected = network(frames(4))
+    functional.reset_net(network := CalledTwice())
+    assert torch.equal(network(frames(4)), expected)
+
+
 def test_a_neuron_called_twice_a_frame_is_no_neuron_of_one_layer():
     class Twice(Loop):
         def forward(self, x):
