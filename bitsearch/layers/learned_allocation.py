@@ -251,12 +251,9 @@ class LearnedAllocation(nn.Module):
         kept_steps, kept_for = self.spike_log_step.detach(), self.spike_step_bits.clone()
         # A time step that was out of use has no step size of its own yet.
         kept_for[self.active_steps :] = 0
-        if slots > len(kept_steps):
-            extra = slots - len(kept_steps)
-            kept_steps = torch.cat([kept_steps, kept_steps.new_zeros(extra)])
-            kept_for = torch.cat([kept_for, kept_for.new_zeros(extra)])
-        self.spike_log_step = nn.Parameter(kept_steps[:slots].clone())
-        self.spike_step_bits = kept_for[:slots].clone()
+        # A partner that was fixed before has given the sizes their new length already.
+        self.spike_log_step = nn.Parameter(_resized(kept_steps, slots))
+        self.spike_step_bits = kept_for = _resized(kept_for, slots)
         self.spike_bits = kept_for.new_zeros(slots)
         self.weight_latent = self.spike_latent = self.time_latent = None
         # From here on the plan says it.
@@ -270,6 +267,11 @@ class LearnedAllocation(nn.Module):
         """Have a weight step of its own again, as layers with one weight had in files of earlier versions."""
         self.weight_log_step = nn.Parameter(self.weight_log_step.detach().clone())
         self.weight_partners = ()
+
+
+def _resized(values: Tensor, count: int) -> Tensor:
+    """The first ``count`` values, with zeros where there are fewer."""
+    return torch.cat([values[:count], values.new_zeros(max(0, count - len(values)))])
 
 
 def _follow(latent: float, current: int, allowed: Span) -> int:

@@ -274,6 +274,21 @@ def test_layers_of_one_stream_have_one_step_size_and_send_the_same_spikes():
     assert streams(tied=False).layers["left"].spike_log_step is not streams(tied=False).layers["right"].spike_log_step
 
 
+def test_layers_of_one_stream_take_further_time_steps_together():
+    quantized, x = streams(), branch_images()
+    quantized.train()(x)
+    for steps in (1, 3):
+        plan = quantized.layer_plans
+        plan |= {name: plan[name].with_bits(4, (3,) * steps) for name in ("left", "right")}
+        quantized.fix(plan)
+        left, right = quantized.layers["left"], quantized.layers["right"]
+        assert left.spike_log_step is right.spike_log_step
+        assert [len(layer.spike_step_bits) for layer in (left, right)] == [steps, steps]
+        quantized(x)
+        assert left.spike_step_bits.tolist() == right.spike_step_bits.tolist() == [3.0] * steps
+    assert quantized.layer_plans == plan
+
+
 def test_a_plan_keeps_its_streams_when_it_is_applied_with_its_weights(tmp_path):
     quantized, x = streams(), branch_images()
     quantized.train()(x)
