@@ -150,7 +150,7 @@ def _refuse(call: Call, *names: str) -> None:
 _RELU = (nn.ReLU, functional.relu, torch.relu, "relu", "relu_")
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
 CONCATENATE = (torch.cat, torch.concat, torch.concatenate)
-_RESHAPE = (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")
+_RESHAPE = (nn.Flatten, nn.Unflatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")
 _MAX = (nn.MaxPool1d, nn.MaxPool2d, functional.max_pool1d, functional.max_pool2d, torch.max_pool2d)
 _AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, functional.avg_pool1d, functional.avg_pool2d)
 _ADAPTIVE = (

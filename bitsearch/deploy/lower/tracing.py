@@ -156,6 +156,9 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
             module.step_mode = "s"  # type: ignore[assignment]
         elif isinstance(module, QuantizedLayer):
             module.step_mode = "s"  # type: ignore[assignment]
+        elif isinstance(module, layer.VotingLayer):
+            votes = nn.Unflatten(1, (1, -1)), nn.AvgPool1d(module.voting_size), nn.Flatten()
+            _replace(network, path, nn.Sequential(*votes))
         elif type(module) in OUTPUT_NEURONS:
             _replace(network, path, OutputNeuron(module, frames))
         elif isinstance(module, InputCurrent):

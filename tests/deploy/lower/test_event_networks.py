@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packed_reader import run as run_by_hand
 from profiles import examples
-from spikingjelly.activation_based import layer, neuron
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 from bitsearch import pack, read, verify
 from bitsearch.cost import CostModel, trace
 from bitsearch.data import load_data
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.operations import RunLayer, SumFrames
+from bitsearch.deploy.integer.operations import AveragePool, RunLayer, SumFrames
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.lower.float64_reference import Float64Reference
@@ -301,6 +301,19 @@ def test_a_mean_or_sum_over_the_frames_at_the_end_is_the_programs_own(read_out):
     lowered = lower(averaging, examples)
     exact = Float64Reference(lowered)(examples)
     assert torch.equal(torch.ldexp(outputs.double(), torch.tensor(-lowered.analysis.values[-1].fraction)), exact)
+
+
+@pytest.mark.parametrize(("voters", "last"), [(10, neuron.LIFNode), (4, nn.Identity), (5, nn.ReLU)])
+def test_votes_are_means_over_groups_of_neurons(voters, last):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        layer.Linear(8, 16), neuron.LIFNode(), layer.Linear(16, 40), last(), layer.VotingLayer(voters)
+    )
+    functional.set_step_mode(network, "m")
+    examples = events(4, 32, 8)
+    lowered = check_equal(prepared(network, examples), examples)
+    (pool,) = [operation for operation in lowered.program.operations if isinstance(operation, AveragePool)]
+    assert (pool.kernel, pool.stride) == ((voters,), (voters,))
 
 
 def program_of(network, examples):
