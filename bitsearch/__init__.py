@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from bitsearch.plan import LayerPlan as LayerPlan
     from bitsearch.plan import NeuronSettings as NeuronSettings
     from bitsearch.plan import UniformBits as UniformBits
+    from bitsearch.post_training.reallocation import reallocate as reallocate
     from bitsearch.post_training.run import allocate as allocate
     from bitsearch.report import write_report as write_report
     from bitsearch.report.notebook import plot_front as plot_front
@@ -112,6 +113,7 @@ _MODULES = {
     "plot_front": "bitsearch.report.notebook",
     "quantize": "bitsearch.allocate.learnable",
     "read": "bitsearch.deploy.integer.packed_file",
+    "reallocate": "bitsearch.post_training.reallocation",
     "rebuild": "bitsearch.runs.rebuild",
     "save_weights": "bitsearch.layers.weights",
     "search": "bitsearch.study.run",

@@ -26,8 +26,9 @@ from bitsearch.cli.options import (
 )
 from bitsearch.cli.run import how_to_go_on, result_as_json
 from bitsearch.cli.space_options import space_from_options
-from bitsearch.cli.terminal.console import Console, make_console, print_json
+from bitsearch.cli.terminal.console import Console, make_console, print_json, print_line
 from bitsearch.cli.terminal.progress import Bars
+from bitsearch.errors import InputError
 from bitsearch.validation import MAX_SEEDS
 
 
@@ -66,6 +67,19 @@ def allocate(
         Path | None,
         typer.Option(help="Run folder; one of the same allocation goes on. Default: reports/SPACE-DATE-N."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Solve anew from the scores of a run of this command, without data: for other --budgets, each beside "
+            "every --budget, another --metric or --target. Writes plans that are not calibrated.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="With --from, the plan to write; of several budgets a folder for them."),
+    ] = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
@@ -75,6 +89,11 @@ def allocate(
     Without --weights, the network is trained in full precision first.
     """
     errors = make_console(quiet=quiet, verbose=verbose)
+    if start is not None:
+        _solve_anew(start, budgets.split(","), budget or [], metric, target, output)
+        return
+    if output is not None:
+        raise InputError("--output is for plans of --from; a run folder is named by --out")
     search_space = space_from_options(
         space,
         model=model,
@@ -119,3 +138,32 @@ def allocate(
         print_json(json.dumps(result_as_json(result, page), indent=2))
     else:
         print_result(result, page, Console())
+
+
+def _solve_anew(
+    run: Path, requests: list[str], others: list[str], metric: str | None, target: str | None, output: Path | None
+) -> None:
+    """Print one plan, or write it, or write several into a folder."""
+    if len(requests) > 1 and output is None:
+        raise InputError("--from prints one plan; give one budget with --budgets, or a folder for all with --output")
+    from bitsearch.post_training.reallocation import reallocate
+    from bitsearch.runs.command_line import shell_command
+    from bitsearch.runs.folder import plan_file_name
+
+    command = shell_command(sys.argv[1:])
+    plans = {
+        request: reallocate(run, [request, *others], metric=metric, target=target, command=command)
+        for request in requests
+    }
+    if output is None:
+        print_json(plans[requests[0]].to_json())
+        return
+    if len(requests) > 1:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
+    for request, plan in plans.items():
+        path = output if len(requests) == 1 else output / plan_file_name(request)
+        plan.save(path)
+        print_line(path)

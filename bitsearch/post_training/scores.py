@@ -16,6 +16,7 @@ from bitsearch.cost import CostModel, SpikeStatistics, Target
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.errors import InputError
 from bitsearch.files import read_text, write_whole
+from bitsearch.layer_rules import TieRule
 from bitsearch.runs.folder import RunFolder
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.validation import Frozen, explain
@@ -53,10 +54,10 @@ class Scores(Frozen):
         """Spike counts for budgets that depend on how often neurons fire."""
         return SpikeStatistics(self.firing_rate, self.synaptic_rate)
 
-    def model(self, target: Target, *, first_layer_counted: bool) -> CostModel:
+    def model(self, target: Target, *, first_layer_counted: bool, ties: Iterable[TieRule] = ()) -> CostModel:
         """The costs of the network's layers on any hardware target."""
         layers = NetworkGeometry(self.geometry, self.staying)
-        return CostModel(layers, first_layer_counted=first_layer_counted, target=target)
+        return CostModel(layers, first_layer_counted=first_layer_counted, target=target, ties=ties)
 
 
 class ScoredLoss:

@@ -85,7 +85,7 @@ class RunFolder:
 
     def sweep_file(self, budget: Budget) -> Path:
         """``plan-4x.json``, the plan of one budget of a sweep."""
-        return self.path / f"plan-{re.sub(r'[^A-Za-z0-9.]+', '-', budget.requested)}.json"
+        return self.path / plan_file_name(budget.requested)
 
     @property
     def scores_file(self) -> Path:
@@ -281,6 +281,11 @@ class RunFolder:
             if isinstance(record, dict):
                 records.append(record)
         return records
+
+
+def plan_file_name(request: str) -> str:
+    """Of the plan of one budget among several: ``plan-4x.json``."""
+    return f"plan-{re.sub(r'[^A-Za-z0-9.]+', '-', request)}.json"
 
 
 def _ends_a_line(file: IO[bytes]) -> bool:

@@ -48,6 +48,7 @@ ELSEWHERE = {
 """Lines that are not run here, and why."""
 SAYS = {
     r"run .*--json": r'^\{\n  "run": "reports/',
+    r"allocate --from": r"^(plan-16x\.json|plans/plan-2x\.json\nplans/plan-4x\.json)$",
     r"allocate": r"The plan within each budget[\s\S]*plan   reports/minutes",
     r"run ": r"plan   reports/[\s\S]*report reports/.*pareto\.html",
     r"targets list": "neuromorphic",
@@ -66,7 +67,7 @@ SAYS = {
     r"data list": "image_folder",
     r"data check cifar10": r"^cifar10, 3×32×32 each",
     r"doctor": "Everything is there",
-    r"train": r"^validation accuracy [01]\.\d+, test accuracy [01]\.\d+\nplan    plan\.trained\.json",
+    r"train": r"^validation accuracy [01]\.\d+, test accuracy [01]\.\d+\nplan    plan(-16x)?\.trained\.json",
     r"deploy .*--format onnx": r"network\.onnx",
     r"deploy .*--format hub-folder": "choose a licence",
     r"deploy .*--format nir": r"network\.nir: as NIR; test accuracy [01]\.\d{4}, with shared steps [01]\.\d{4}",

@@ -1,0 +1,104 @@
+"""Kept scores give plans for other budgets, metrics and targets, without data."""
+
+import json
+
+import pytest
+
+import bitsearch
+from bitsearch.cli import main
+from bitsearch.errors import InputError
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """The command in an empty folder: its exit code, and what it prints on stdout and on stderr."""
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["bitsearch", "allocate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def no_data(allocated, monkeypatch):
+    def refused(*arguments, **options):
+        raise AssertionError("data or a network were asked for")
+
+    monkeypatch.setattr("bitsearch.train.task.load_data", refused)
+    monkeypatch.setattr("bitsearch.train.task.make_network", refused)
+
+
+def test_the_runs_own_budgets_give_its_own_plans(allocated):
+    for stop, trial in zip(allocated.folder.settings.sweep, (0, 2), strict=True):
+        plan = bitsearch.reallocate(allocated.folder.path, f"s_ace={stop.requested}")
+        own = allocated.folder.plan(trial)
+        assert plan.layers == own.layers
+        assert plan.costs["s_ace"] == own.costs["s_ace"]
+        assert (plan.budget[0].limit, plan.baseline.costs) == (stop.limit, own.baseline.costs)
+        assert (plan.accuracy.validation, plan.provenance.trial) == (None, None)
+
+
+def test_other_budgets_metrics_and_targets(allocated):
+    run = allocated.folder.path
+    both = bitsearch.reallocate(run, ["memory=1100", "s_ace=300000"])
+    assert both.met
+    assert [outcome.metric for outcome in both.budget] == ["weight_memory", "s_ace"]
+    assert bitsearch.reallocate(run, "3x", metric="s_ace").costs["s_ace"] <= both.baseline.costs["s_ace"] / 3
+    chip = bitsearch.reallocate(run, "s_ace=4x", target="power_of_two")
+    assert chip.target == "power_of_two"
+    widths = [layer.weight_bits for layer in chip.layers.values()]
+    assert set(widths) <= {1, 2, 4, 8}
+    spikes = bitsearch.reallocate(run, "ns_ace=200000")
+    assert spikes.met
+    assert "ns_ace" not in both.costs
+
+
+def test_a_plan_of_scores_is_trained_by_its_own_run(allocated, monkeypatch, tmp_path):
+    bitsearch.reallocate(allocated.folder.path, "s_ace=3x").save(tmp_path / "plan.json")
+    monkeypatch.undo()
+    trained = bitsearch.train_plan(
+        tmp_path / "plan.json",
+        epochs=1,
+        start=allocated.folder.full_precision_weights,
+        space=str(allocated.folder.path),
+    )
+    assert trained.plan.accuracy.validation is not None
+
+
+def test_the_command(allocated, call, tmp_path):
+    run = str(allocated.folder.path)
+    code, printed, errors = call("--from", run, "--budgets", "s_ace=3x")
+    assert (code, errors) == (0, "")
+    _, paths, _ = call("--from", run, "--metric", "s_ace", "--budgets", "2x,3x", "-o", "plans")
+    assert paths.splitlines() == ["plans/plan-2x.json", "plans/plan-3x.json"]
+    plan = bitsearch.BitPlan.load(tmp_path / "plans" / "plan-3x.json")
+    assert plan.layers == bitsearch.BitPlan.model_validate(json.loads(printed)).layers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--budgets", "2x,3x"], "give one budget with --budgets, or a folder for all with --output"),
+        (["--budgets", "s_ace=1000x"], "the smallest feasible value is"),
+        (["--budgets", "ns_ace=4x"], "depends on how often neurons fire"),
+    ],
+)
+def test_what_cannot_be_solved_is_said_in_a_line(arguments, line, allocated, call):
+    code, printed, errors = call("--from", str(allocated.folder.path), *arguments)
+    assert (code, printed) == (2, "")
+    assert line in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_run_without_scores_and_an_output_without_a_run_are_refused(finished_run, call, tmp_path):
+    with pytest.raises(InputError, match="holds no scores; give a run that `bitsearch allocate` wrote"):
+        bitsearch.reallocate(finished_run.folder.path, "4x")
+    code, _, errors = call("-o", "plan.json")
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "--output is for plans of --from" in errors
