@@ -26,6 +26,7 @@ from bitsearch.files import write_whole
 from bitsearch.post_training.run import allocate
 from bitsearch.runs.pareto import best_plan
 from bitsearch.runs.plan_names import is_uniform
+from bitsearch.runs.rebuild import evaluate_plan
 from bitsearch.space import SearchSpace
 from bitsearch.study.result import SearchResult
 from bitsearch.train.loop import train
@@ -53,7 +54,10 @@ def rows(result: SearchResult, epochs: int) -> Iterator[Row]:
         for uniform, kind in KINDS.items():
             plan = best_plan([plan for plan in judged if is_uniform(plan) == uniform], settings.metric)
             if plan is not None:
-                scores = {"validation": plan.measured.validation, "test": plan.measured.test}
+                # A run measures on the test split what it shows.
+                path = result.folder.plan_file(plan.provenance.trial or 0)
+                test = plan.measured.test if plan.measured.test is not None else evaluate_plan(path, split="test")
+                scores = {"validation": plan.measured.validation, "test": test}
                 yield {"budget": stop.requested, "kind": kind, "cost": plan.costs[settings.metric], **scores}
 
 
