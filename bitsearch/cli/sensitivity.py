@@ -63,7 +63,7 @@ def sensitivity(
     target: TargetOption = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Validation samples to measure; by default what two training epochs have time for."),
+        typer.Option(min=1, help="Validation samples to measure; by default what two training epochs have passes for."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEEDS - 1, help="Seed of the samples that are drawn.")] = 0,
     device: DeviceOption = "auto",

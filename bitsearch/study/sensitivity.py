@@ -55,7 +55,7 @@ def sensitivity(
         data: of a network, as for :func:`bitsearch.search`; so are ``space``, ``time_axis`` and ``task``.
         target: hardware target, by name or path, whose widths are measured; the space's own by default.
         weights: file of a search space's trained weights; the space's own by default.
-        samples: how many are measured; by default as many as take about two training epochs' time, from 64 to 1,024.
+        samples: how many are measured; by default as many as two training epochs have passes for, from 64 to 1,024.
         seed: of the samples that are drawn, and of the predictions.
         device: as for :func:`bitsearch.search`.
         trust: run code of the user's own that a run folder names.

@@ -34,7 +34,7 @@ from bitsearch.train.predict import over_steps, predict
 from bitsearch.train.tasks import LearningTask
 
 PASSES = 6
-"""Forward passes of all training samples that take about two epochs' time."""
+"""Forward passes that two training epochs have, a backward pass counted as two."""
 LEAST, MOST = 64, 1024
 """Samples that are measured where nobody says how many."""
 
@@ -94,7 +94,7 @@ def settings_of(network: QuantizedNetwork) -> list[Setting]:
 
 
 def sample_count(training_samples: int, settings: int) -> int:
-    """Samples with which all settings take about two training epochs, from :data:`LEAST` to :data:`MOST`."""
+    """Samples with which all settings have the passes of two training epochs, from :data:`LEAST` to :data:`MOST`."""
     return min(MOST, max(LEAST, PASSES * training_samples // max(settings, 1)))
 
 
