@@ -22,8 +22,6 @@ from torch.utils.data import TensorDataset
 from bitsearch.allocate.learnable import quantize
 from bitsearch.allocate.methods import adaptive
 from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.signals import latent_gradient as curvature_signal
-from bitsearch.allocate.signals.fisher_loss import FisherLossModel
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.plan import UniformBits
@@ -63,15 +61,6 @@ def digits(samples, dtype=torch.float64):
         for part, count in ((whole.train, samples), (whole.validation, 51))
     )
     return Splits(train, validation, validation, whole.input_shape, whole.classes)
-
-
-class WideFisher(FisherLossModel):
-    """The Fisher is float32, and is multiplied by errors of the weights, which have their own dtype."""
-
-    def weight_loss(self, name, weight_bits):
-        state = self.states[name]
-        state.weight_fisher = state.weight_fisher.to(self.network.layers[name].weight.dtype)
-        return super().weight_loss(name, weight_bits)
 
 
 def steps_in(dtype, quantized):
@@ -140,10 +129,7 @@ def searched(
         seed=0,
     )
     make = adaptive.make_learnable_copy
-    with (
-        mock.patch.object(adaptive, "make_learnable_copy", lambda *arguments: steps_in(dtype, make(*arguments))),
-        mock.patch.object(curvature_signal, "FisherLossModel", WideFisher),
-    ):
+    with mock.patch.object(adaptive, "make_learnable_copy", lambda *arguments: steps_in(dtype, make(*arguments))):
         (quantized,) = adaptive.allocate_adaptively(problem)
     return outcome(quantized, records)
 

@@ -120,14 +120,15 @@ class FisherLossModel(Fisher[_LayerLosses]):
         state, layer = self.states[name], self.network.layers[name]
         if weight_bits not in state.weight_losses:
             assert state.weight_fisher is not None, "probe before predicting"
-            weight = layer.output_first(layer.weight.detach().float())
+            weight = layer.output_first(layer.weight.detach())
             bits, largest = _grid(weight_bits, True, weight.device)
             step = state.weight_steps.get(weight_bits)
             if step is None:
                 step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
                 state.weight_steps[weight_bits] = step
             error = to_levels(weight, step, bits, signed=True, largest=largest).codes.mul_(step).sub_(weight)
-            loss = torch.dot(layer.output_first(state.weight_fisher).flatten(), error.square_().flatten())
+            fisher = layer.output_first(state.weight_fisher).to(error.dtype)
+            loss = torch.dot(fisher.flatten(), error.square_().flatten())
             state.weight_losses[weight_bits] = 0.5 * float(loss)
         return self.weight_tolerance * self.factors[name] * state.weight_losses[weight_bits]
 
