@@ -131,7 +131,7 @@ def test_nothing_is_released_where_no_other_layer_would_cost_less(binarization):
 
 def test_weights_flip_against_a_lasting_gradient_only_and_only_after_the_plateau(problem):
     (network,) = allocate_local_binary(problem(0.4))
-    flips = BinaryFlips(network)
+    flips = BinaryFlips(network, Allocation())
     name, layer = next(iter(flips.layers.items()))
     before = torch.where(layer.weight < 0, -1.0, 1.0).detach()
     for loss in (1.0, 0.5):
@@ -183,4 +183,4 @@ def test_layers_with_one_weight_are_one_candidate(problem, space, splits):
     assert callback._saved("3") == 7 * weight.numel()
     callback._set("3", 0.0)
     assert binary(quantized) == ["3", "6"]
-    assert list(BinaryFlips(quantized).layers) == ["3"]
+    assert list(BinaryFlips(quantized, Allocation()).layers) == ["3"]
