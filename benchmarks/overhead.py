@@ -51,7 +51,7 @@ STILL = {"bits_learning_rate": 0.0, "time_learning_rate": 0.0}
 CHECKPOINTS, PROJECTION = "a checkpoint after every epoch", "projection onto the budget, with its predicted losses"
 TIMED = {
     "study": (
-        "bitsearch.study.run:open_study",
+        "bitsearch.study.opening:open_study",
         "bitsearch.study.phases:reset_interrupted",
         "bitsearch.study.trial_loop:check_causes",
         "bitsearch.study.trial_roles:TrialSchedule.assignment",
@@ -76,7 +76,7 @@ TIMED = {
         "bitsearch.runs.folder:RunFolder.append_log",
         "bitsearch.runs.folder:RunFolder.write_tables",
         "bitsearch.runs.folder:RunFolder.plans",
-        "bitsearch.study.objective:save_weights",
+        "bitsearch.runs.record_trial:save_weights",
         "bitsearch.study.phases:save_weights",
         "bitsearch.study.phases:load_weights",
     ),

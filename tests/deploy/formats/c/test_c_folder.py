@@ -38,7 +38,9 @@ def folder(packed, examples, tmp_path):
 
 
 def make(folder, *targets):
-    return subprocess.run(["make", *targets], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["make", "--no-print-directory", *targets], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 @needs_compiler
