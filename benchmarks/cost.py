@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.solvers.projection import project
+from bitsearch.allocation.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, LayerGeometry
 from bitsearch.files import write_whole

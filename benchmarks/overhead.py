@@ -33,8 +33,8 @@ from torch.utils.data import TensorDataset
 
 import bitsearch
 from benchmarks.provenance import made_by
-from bitsearch.allocate.learnable import LearnableNetwork, quantize
-from bitsearch.allocate.signals.latent_gradient import LatentGradientCallback
+from bitsearch.allocation.learnable import LearnableNetwork, quantize
+from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
 from bitsearch.models import make_network
@@ -85,7 +85,7 @@ TIMED = {
         "bitsearch.train.checkpoint:Checkpoint.restore",
         "bitsearch.train.checkpoint:Checkpoint.keep",
     ),
-    PROJECTION: ("bitsearch.allocate.methods.finish:project",),
+    PROJECTION: ("bitsearch.allocation.methods.finish:project",),
 }
 """What is not training or evaluation, by where it is looked up. The last two belong to the training of a trial, so that
 it can go on after a crash and meets its budget; the others are the outer loop."""

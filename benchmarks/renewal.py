@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.provenance import made_by
 from benchmarks.step import make_step
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.files import write_whole
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.models import make_network

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.learnable import LearnableNetwork, quantize
+from bitsearch.allocation.learnable import LearnableNetwork, quantize
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
 from bitsearch.models import make_network

@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate.learnable import quantize
-from bitsearch.allocate.sensitivity import replay
-from bitsearch.allocate.sensitivity.measure import (
+from bitsearch.allocation.learnable import quantize
+from bitsearch.allocation.sensitivity import replay
+from bitsearch.allocation.sensitivity.measure import (
     finest_bits,
     measure_sensitivities,
     sample_count,

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.methods.base import make_learnable_copy
-from bitsearch.allocate.signals.fisher_loss import FisherLossModel
-from bitsearch.allocate.signals.probed_loss import CalibratedFisher
+from bitsearch.allocation.methods.base import make_learnable_copy
+from bitsearch.allocation.signals.fisher_loss import FisherLossModel
+from bitsearch.allocation.signals.probed_loss import CalibratedFisher
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork

@@ -28,7 +28,7 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
 from benchmarks.provenance import made_by
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.files import write_whole
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits

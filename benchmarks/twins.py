@@ -22,8 +22,8 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.evidence import figures
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate.methods.adaptive import allocate_adaptively
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.methods.adaptive import allocate_adaptively
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, batches

@@ -5,17 +5,15 @@ own network learnable, ``bitsearch.apply(plan, network)`` rebuilds a network fro
 messages and published files name is exported here; the modules that define it may move.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bitsearch.version import __version__
 
 if TYPE_CHECKING:
-    from bitsearch.allocate.learnable import LearnableNetwork as LearnableNetwork
-    from bitsearch.allocate.learnable import quantize as quantize
-    from bitsearch.allocate.sensitivity.records import Sensitivities as Sensitivities
+    from bitsearch.allocation.learnable import LearnableNetwork as LearnableNetwork
+    from bitsearch.allocation.learnable import quantize as quantize
+    from bitsearch.allocation.sensitivity.records import Sensitivities as Sensitivities
     from bitsearch.choices import Choices as Choices
     from bitsearch.choices import FirstLayer as FirstLayer
     from bitsearch.choices import Span as Span
@@ -81,14 +79,14 @@ _MODULES = {
     "InputError": "bitsearch.errors",
     "LayerPlan": "bitsearch.plan",
     "LayerRule": "bitsearch.layer_rules",
-    "LearnableNetwork": "bitsearch.allocate.learnable",
+    "LearnableNetwork": "bitsearch.allocation.learnable",
     "NeuronSettings": "bitsearch.plan",
     "PackedNetwork": "bitsearch.deploy.integer.packed_file",
     "QuantizedNetwork": "bitsearch.layers.network",
     "RunFolder": "bitsearch.runs.folder",
     "SearchResult": "bitsearch.study.result",
     "SearchSpace": "bitsearch.space",
-    "Sensitivities": "bitsearch.allocate.sensitivity.records",
+    "Sensitivities": "bitsearch.allocation.sensitivity.records",
     "Span": "bitsearch.choices",
     "Tie": "bitsearch.choices",
     "Splits": "bitsearch.data.splits",
@@ -111,7 +109,7 @@ _MODULES = {
     "measure_activity": "bitsearch.train.evaluate",
     "pack": "bitsearch.deploy.pack",
     "plot_front": "bitsearch.report.notebook",
-    "quantize": "bitsearch.allocate.learnable",
+    "quantize": "bitsearch.allocation.learnable",
     "read": "bitsearch.deploy.integer.packed_file",
     "reallocate": "bitsearch.post_training.reallocation",
     "rebuild": "bitsearch.runs.rebuild",
@@ -140,14 +138,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _PublicInterface(ModuleType):
-    """Keeps a public name where Python would set a package of that name, as it imports it, in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _MODULES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _PublicInterface

@@ -82,7 +82,7 @@ class Allocation(Frozen):
     """The settings of the inner loop. Each may be fixed here, or varied by the outer loop: ``[search.parameters]``."""
 
     method: MethodName = "adaptive"
-    """How bits are found; see :data:`bitsearch.allocate.methods.METHODS`."""
+    """How bits are found; see :data:`bitsearch.allocation.methods.METHODS`."""
     budget_share: float = Field(default=1.0, gt=0, le=1)
     """The inner loop aims at this share of the budget's limit."""
     weight_price: Positive = 1.0

@@ -45,6 +45,11 @@ def test_names_are_listed_and_unknown_ones_refused():
         bitsearch.serach  # noqa: B018
 
 
+def test_no_public_name_is_that_of_a_module():
+    """Importing the module would put it in the name's place."""
+    assert {module.name for module in pkgutil.iter_modules(bitsearch.__path__)}.isdisjoint(bitsearch.__all__)
+
+
 def test_the_package_imports_without_torch():
     script = "import sys, bitsearch; dir(bitsearch); bitsearch.BitPlan; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

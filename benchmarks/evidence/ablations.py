@@ -22,7 +22,7 @@ from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.loss_signals import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate.solvers.integer_program import solve
+from bitsearch.allocation.solvers.integer_program import solve
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole

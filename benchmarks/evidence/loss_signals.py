@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from benchmarks.evidence.runs import Plan, Stage
 from benchmarks.signal import backward_pass
-from bitsearch.allocate.loss_model import LevelCount, LossModel
-from bitsearch.allocate.methods.base import make_learnable_copy
-from bitsearch.allocate.methods.binning import binning_loss
-from bitsearch.allocate.methods.sensitivity import score
-from bitsearch.allocate.signals.binning import BinningLoss
-from bitsearch.allocate.signals.fisher_loss import FisherLossModel
+from bitsearch.allocation.loss_model import LevelCount, LossModel
+from bitsearch.allocation.methods.base import make_learnable_copy
+from bitsearch.allocation.methods.binning import binning_loss
+from bitsearch.allocation.methods.sensitivity import score
+from bitsearch.allocation.signals.binning import BinningLoss
+from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.choices import Choices
 from bitsearch.data import batches
 from bitsearch.layers.network import QuantizedNetwork

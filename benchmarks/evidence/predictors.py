@@ -23,7 +23,7 @@ from benchmarks.evidence.fronts import at_equal_cost, rank_correlation, spread
 from benchmarks.evidence.loss_signals import immediate_loss, predicted, quantized_at, signals, training_images
 from benchmarks.evidence.runs import SMALL, Ledger, Stage, complete_seeds, progress
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate.solvers.random_plan import random_plan
+from bitsearch.allocation.solvers.random_plan import random_plan
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
 from bitsearch.plan import UniformBits

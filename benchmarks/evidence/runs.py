@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.methods import METHODS
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork

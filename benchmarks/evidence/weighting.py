@@ -25,8 +25,8 @@ from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Stage, progress
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate import loss_model
-from bitsearch.allocate.solvers import greedy
+from bitsearch.allocation import loss_model
+from bitsearch.allocation.solvers import greedy
 from bitsearch.files import write_whole
 from bitsearch.pareto import hypervolume
 from bitsearch.space import SearchSpace

@@ -25,7 +25,7 @@ from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocate.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import parse_budgets
 from bitsearch.files import write_whole
 from bitsearch.space import SearchSpace

@@ -32,7 +32,7 @@ from bitsearch.errors import InputError
 from bitsearch.validation import MAX_SEEDS
 
 if TYPE_CHECKING:
-    from bitsearch.allocate.sensitivity.records import Sensitivities
+    from bitsearch.allocation.sensitivity.records import Sensitivities
 
 LAYERS = 12
 """Layers that the terminal's tables show, the worst; the files have all."""
@@ -123,7 +123,7 @@ def sensitivity(
 
 def print_sensitivities(measured: "Sensitivities") -> None:
     """Two tables of 80 columns: the loss at every width, and the worst of every layer with its cause."""
-    from bitsearch.allocate.sensitivity.records import NUMBERS
+    from bitsearch.allocation.sensitivity.records import NUMBERS
     from bitsearch.text import score_text, short_names
 
     console = Console()

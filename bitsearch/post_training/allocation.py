@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
 
-from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.finish import MAX_CORRECTIONS
+from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation.methods.finish import MAX_CORRECTIONS
 from bitsearch.calibrate import STEPS, CalibrationSamples, CalibrationStep
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.data import Splits

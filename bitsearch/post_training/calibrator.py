@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.calibrate import CalibrationSamples, CalibrationStep, OnStep, calibrate
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan

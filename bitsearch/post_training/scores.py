@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from pydantic import Field, ValidationError
 
-from bitsearch.allocate.methods.base import AllocationProblem
-from bitsearch.allocate.methods.sensitivity import score
+from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation.methods.sensitivity import score
 from bitsearch.calibrate import CalibrationSamples
 from bitsearch.cost import CostModel, SpikeStatistics, Target
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
@@ -61,7 +61,7 @@ class Scores(Frozen):
 
 
 class ScoredLoss:
-    """Kept scores as a :class:`bitsearch.allocate.loss_model.LossModel`.
+    """Kept scores as a :class:`bitsearch.allocation.loss_model.LossModel`.
 
     Args:
         scores: of a network.

@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bitsearch.allocate.loss_model import EVEN_PRICES, LossModel, predicted_loss
-from bitsearch.allocate.methods.finish import CORRECTION_FACTOR
-from bitsearch.allocate.solvers.integer_program import SECONDS, solve
-from bitsearch.allocate.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, predicted_loss
+from bitsearch.allocation.methods.finish import CORRECTION_FACTOR
+from bitsearch.allocation.solvers.integer_program import SECONDS, solve
+from bitsearch.allocation.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import Allocation

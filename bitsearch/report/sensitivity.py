@@ -4,8 +4,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from bitsearch.allocate.sensitivity.causes import FEW_LEVELS, MOST_DEAD
-from bitsearch.allocate.sensitivity.records import NUMBERS, Sensitivities, WidthLoss
+from bitsearch.allocation.sensitivity.causes import FEW_LEVELS, MOST_DEAD
+from bitsearch.allocation.sensitivity.records import NUMBERS, Sensitivities, WidthLoss
 from bitsearch.errors import InputError
 from bitsearch.report.sensitivity_figures import (
     SYMBOLS,

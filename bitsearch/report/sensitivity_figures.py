@@ -4,7 +4,7 @@ import math
 
 import plotly.graph_objects as go
 
-from bitsearch.allocate.sensitivity.records import NUMBERS, Sensitivities, WidthLoss
+from bitsearch.allocation.sensitivity.records import NUMBERS, Sensitivities, WidthLoss
 from bitsearch.report import style
 from bitsearch.report.study_figures import MAX_LABELLED_CELLS, layer_axis, layers_height
 from bitsearch.text import SPACE, plotly_text, shorten

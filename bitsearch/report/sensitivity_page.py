@@ -4,7 +4,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from bitsearch.allocate.sensitivity.records import Sensitivities
+from bitsearch.allocation.sensitivity.records import Sensitivities
 from bitsearch.errors import InputError, StorageError
 from bitsearch.files import write_whole
 from bitsearch.report.page import data_island, environment, packed_plotly, page_part, policy, script, write_report

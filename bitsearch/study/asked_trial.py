@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from torch import Tensor
 
-from bitsearch.allocate.methods.own_training import OwnTraining
+from bitsearch.allocation.methods.own_training import OwnTraining
 from bitsearch.cost import Budget
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.layers.network import QuantizedNetwork

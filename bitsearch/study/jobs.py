@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.activity import ActivityEstimate
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.methods import METHODS
+from bitsearch.allocation.methods.activity import ActivityEstimate
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.launch import launched_world_size
@@ -159,7 +159,7 @@ class Allocate:
 
     settings: Allocation
     attempt: int
-    """As :attr:`bitsearch.allocate.methods.base.AllocationProblem.attempt`."""
+    """As :attr:`bitsearch.allocation.methods.base.AllocationProblem.attempt`."""
     budgets: tuple[Budget, ...]
     """This trial's; its limit on the front's axis may be another than the run's."""
     epochs: int

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 from torch import nn
 
-from bitsearch.allocate.methods.own_training import OwnTraining
+from bitsearch.allocation.methods.own_training import OwnTraining
 from bitsearch.data.splits import batch_count
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from bitsearch.allocate.methods import COUNTS_ATTEMPTS
-from bitsearch.allocate.solvers.uniform_grid import uniform_front, uniform_plans
+from bitsearch.allocation.methods import COUNTS_ATTEMPTS
+from bitsearch.allocation.solvers.uniform_grid import uniform_front, uniform_plans
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits

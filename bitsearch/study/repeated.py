@@ -9,7 +9,7 @@ import json
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from bitsearch.allocate.methods import COUNTS_ATTEMPTS
+from bitsearch.allocation.methods import COUNTS_ATTEMPTS
 from bitsearch.files import read_bytes, write_whole
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder

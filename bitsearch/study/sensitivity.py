@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from bitsearch.allocate.methods.base import make_learnable_copy
-from bitsearch.allocate.sensitivity.measure import (
+from bitsearch.allocation.methods.base import make_learnable_copy
+from bitsearch.allocation.sensitivity.measure import (
     finest_bits,
     measure_sensitivities,
     sample_count,
     settings_of,
 )
-from bitsearch.allocate.sensitivity.records import Sensitivities
+from bitsearch.allocation.sensitivity.records import Sensitivities
 from bitsearch.errors import InputError
 from bitsearch.layers.weights import load_weights
 from bitsearch.registry import OBJECT

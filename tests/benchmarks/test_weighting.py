@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.evidence.weighting import WEIGHTINGS, studies, weighted
-from bitsearch.allocate.loss_model import LevelCount, layer_loss, loss_prices
-from bitsearch.allocate.solvers import greedy
+from bitsearch.allocation.loss_model import LevelCount, layer_loss, loss_prices
+from bitsearch.allocation.solvers import greedy
 
 PRICES = {"weight": 2.0, "spike": 3.0, "time": 12.0}
 

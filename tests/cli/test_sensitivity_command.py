@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bitsearch.allocate.sensitivity.records import Sensitivities
+from bitsearch.allocation.sensitivity.records import Sensitivities
 from bitsearch.cli import main
 from bitsearch.cli.sensitivity import _short
 from bitsearch.report import write_report

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bitsearch.allocate.learnable import quantize as make_learnable
+from bitsearch.allocation.learnable import quantize as make_learnable
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers import convert

@@ -6,7 +6,7 @@ from profiles import examples
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.learnable import quantize as make_learnable
+from bitsearch.allocation.learnable import quantize as make_learnable
 from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
 from bitsearch.layers import convert

@@ -6,7 +6,7 @@ from cost_problems import make_target
 from torch import nn
 
 import bitsearch
-from bitsearch.allocate.methods.base import AllocationProblem, make_learnable_copy
+from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.errors import InputError

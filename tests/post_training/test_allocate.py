@@ -1,6 +1,5 @@
 """`bitsearch allocate`: one scoring, plans for several budgets, and a run folder that every other command takes."""
 
-import inspect
 import json
 import re
 import shutil
@@ -10,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 import bitsearch
-from bitsearch.allocate.loss_model import EVEN_PRICES, predicted_loss
-from bitsearch.allocate.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation.loss_model import EVEN_PRICES, predicted_loss
+from bitsearch.allocation.solvers.uniform_grid import uniform_plans
 from bitsearch.errors import InputError
 from bitsearch.layers.weights import load_weights
 from bitsearch.post_training.run import allocate
@@ -21,12 +20,6 @@ from bitsearch.study.run import search
 from bitsearch.train.task import load_task
 
 pytestmark = pytest.mark.training
-
-
-def test_the_public_name_is_the_function_though_a_package_has_it_too():
-    import bitsearch.allocate.learnable
-
-    assert inspect.isfunction(bitsearch.allocate)
 
 
 def test_every_budget_has_a_plan_and_a_uniform_one_calibrated_alike(allocated):

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from bitsearch.allocate.sensitivity.records import Sensitivities, WidthLoss
+from bitsearch.allocation.sensitivity.records import Sensitivities, WidthLoss
 from bitsearch.errors import InputError
 from bitsearch.report import write_report
 from bitsearch.report.sensitivity_figures import sensitivity_curves_figure, sensitivity_heat_figure

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from bars import loaders
 
-from bitsearch.allocate.loss_model import LevelCount
+from bitsearch.allocation.loss_model import LevelCount
 from bitsearch.plan import UniformBits
 from bitsearch.study.run import search
 from bitsearch.study.study import UNIFORM, finished_trials

@@ -1,4 +1,4 @@
-from bitsearch.allocate.methods import METHODS
+from bitsearch.allocation.methods import METHODS
 from bitsearch.errors import InputError
 from bitsearch.report.comparison import comparison_table
 from bitsearch.runs.progress import Progress

@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import bitsearch
-from bitsearch.allocate.sensitivity.measure import finest_bits
-from bitsearch.allocate.sensitivity.records import Sensitivities
+from bitsearch.allocation.sensitivity.measure import finest_bits
+from bitsearch.allocation.sensitivity.records import Sensitivities
 from bitsearch.errors import InputError
 from bitsearch.space import SearchSpace
 

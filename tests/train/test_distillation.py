@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 from small_network import part
 from torch import nn
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.data.targets import NO_LABEL
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits

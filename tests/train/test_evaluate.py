@@ -6,7 +6,7 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpC
 from tolerances import FLOAT64
 from torch import nn
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.choices import FirstLayer
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits

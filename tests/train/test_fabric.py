@@ -12,8 +12,8 @@ from learning import guessed
 from tolerances import rounding
 from torch import nn
 
-from bitsearch.allocate.methods.adaptive import allocate_adaptively
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.methods.adaptive import allocate_adaptively
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.space import Allocation

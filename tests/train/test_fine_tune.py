@@ -5,7 +5,7 @@ import torch
 from learning import guessed
 from tolerances import chained
 
-from bitsearch.allocate.methods.base import make_learnable_copy
+from bitsearch.allocation.methods.base import make_learnable_copy
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits

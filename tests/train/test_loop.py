@@ -10,7 +10,7 @@ from small_network import part
 from tolerances import rounding
 from torch import nn
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant.membrane_gradient import goes_through_time
 from bitsearch.train.evaluate import evaluate

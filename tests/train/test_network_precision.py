@@ -9,7 +9,7 @@ from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.layers import convert
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import LayerPlan, UniformBits

@@ -7,7 +7,7 @@ from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.data import batches
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits

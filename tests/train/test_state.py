@@ -9,8 +9,8 @@ import torch
 from small_network import part
 from torch import nn
 
-from bitsearch.allocate.methods import METHODS
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.methods import METHODS
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.choices import Choices
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.errors import DivergedError

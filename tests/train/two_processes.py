@@ -19,9 +19,9 @@ from spikingjelly.activation_based import layer
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocate.learnable import quantize
-from bitsearch.allocate.methods import adaptive
-from bitsearch.allocate.methods.base import AllocationProblem
+from bitsearch.allocation.learnable import quantize
+from bitsearch.allocation.methods import adaptive
+from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.plan import UniformBits

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.layers.neurons.absorption import AbsorbedReLU
 from bitsearch.models import make_network

@@ -6,7 +6,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from tolerances import chained
 from torch import nn
 
-from bitsearch.allocate.learnable import quantize
+from bitsearch.allocation.learnable import quantize
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert

@@ -1,0 +1,297 @@
+r"""The best plan under the budgets by an integer program: one option a layer, least predicted loss.
+
+.. math::
+    \min \sum_{l,o} \Delta L_{l,o}\, x_{l,o}, \qquad \sum_o x_{l,o} = 1, \quad x_{l,o} \in \{0, 1\}
+
+An option is (weight bits, spike bits, time steps), the spike bits alike in all steps. What is exact: every metric that
+is a sum over the layers (S-ACE, its mean a MAC, weight memory, energy, latency, cores; those of non-zero spikes at the
+given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options, and where layers
+count together in it, each such group is one row. The Bit Budget
+W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means.
+Within a box, the logarithm is concave and lies above its secant, so that "sum of secants ≤ log limit", one linear row
+more, is a valid relaxation; a solution that breaks the product splits the box where this is
+furthest off. Layers that share a number have rows that make the options of each of its values equally many in both:
+:math:`\sum_{o: w(o) = v} x_{l,o} = \sum_{o: w(o) = v} x_{k,o}` for every v. Solved by HiGHS, without a gap; the cost
+model has the last word on every solution.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, vstack
+
+from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, predicted_loss
+from bitsearch.allocation.moves import Kind
+from bitsearch.allocation.solvers.boxes import Box
+from bitsearch.allocation.solvers.move_costs import Numbers
+from bitsearch.allocation.solvers.options import Option, options_of, shared_part, sharing_rows
+from bitsearch.allocation.solvers.projection import project
+from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
+from bitsearch.cost.metrics import Bits, mean_bits, means
+from bitsearch.plan import LayerPlan
+
+SECONDS = 120.0
+"""After this long the best plan found so far is taken."""
+_NEAR = 1e-5
+"""A solution that breaks a budget by less, relatively, is cut off by itself: the solver's tolerances are near."""
+_SCALE = 1e4
+"""The largest loss in the solver's units: its absolute gap of 1e-6 is small then."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A plan within the budgets."""
+
+    plan: dict[str, LayerPlan]
+    loss: float
+    """Predicted, over the searched layers, by the prices."""
+    optimal: bool
+    """True if no plan of the program's options has less; False where the time was up."""
+
+
+def solve(
+    start: Mapping[str, LayerPlan],
+    model: CostModel,
+    budgets: Sequence[Budget],
+    rules: AllowedBits,
+    loss: LossModel,
+    *,
+    prices: Mapping[Kind, float] | None = None,
+    activity: SpikeStatistics | None = None,
+    seconds: float = SECONDS,
+) -> Solution:
+    """The plan with the least predicted loss within the budgets.
+
+    Args:
+        start: what a plan takes over besides its bits, such as granularity.
+        model: costs.
+        budgets: feasible, as for :func:`bitsearch.allocation.solvers.projection.project`.
+        rules: what each layer may get.
+        loss: scored once, it serves any number of budgets.
+        prices: regularizer weights of ``weight``, ``spike`` and ``time``, as in
+            :func:`bitsearch.allocation.loss_model.layer_loss`.
+        activity: spike counts, for budgets on metrics that need them; taken as constant.
+        seconds: time limit.
+
+    Raises:
+        InputError: infeasible budgets.
+    """
+    for budget in budgets:
+        budget.check_counted(model, activity)
+        budget.check_feasible(model, rules, activity)
+    return _Program(
+        start, model, budgets, rules, loss, prices or EVEN_PRICES, activity, time.monotonic() + seconds
+    ).solve()
+
+
+class _Program:
+    def __init__(
+        self,
+        start: Mapping[str, LayerPlan],
+        model: CostModel,
+        budgets: Sequence[Budget],
+        rules: AllowedBits,
+        loss: LossModel,
+        prices: Mapping[Kind, float],
+        activity: SpikeStatistics | None,
+        deadline: float,
+    ) -> None:
+        self.start, self.model, self.budgets, self.rules, self.activity = dict(start), model, budgets, rules, activity
+        self.loss, self.prices, self.deadline = loss, prices, deadline
+        self.names = [layer.name for layer in model.layers]
+        self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
+        self.limits = [budget.limit for budget in budgets if _is_product(budget)]
+        self._joined = [
+            (budget, int(column))
+            for budget in budgets
+            if METRICS[budget.metric].peak
+            for column in np.flatnonzero(METRICS[budget.metric].joined(model.geometry()).sum(0) > 1)
+        ]
+        """(budget, group) of every group of layers that count together in a peak."""
+        columns: list[list[Option]] = []
+        rows: list[Numbers] = []
+        for index, name in enumerate(self.names):
+            options = list(options_of(name, rules, loss, prices))
+            table = self._rows(index, options)
+            undominated = self._drop_dominated(index, options, table)
+            columns.append([options[o] for o in undominated])
+            rows.append(table[:, undominated])
+        self.columns = [(index, option) for index, options in enumerate(columns) for option in options]
+        self.rows = np.concatenate(rows, axis=1)
+        """``[means and linear budgets, columns]``: a mean in its unit, a cost as a share of its limit."""
+        losses = np.array([option.loss for _, option in self.columns])
+        self.scale = _SCALE / max(losses.max(initial=0.0), 1e-30)
+        self.losses = losses * self.scale
+        one = np.zeros((len(self.names), len(self.columns)))
+        one[[index for index, _ in self.columns], range(len(self.columns))] = 1
+        self.one_each = csr_array(one)
+        self.links = sharing_rows(self.names, self.columns, rules)
+        self.no_good_cuts: list[Numbers] = []
+        """Solutions that the cost model refused."""
+        self.stopped = False
+
+    def _rows(self, index: int, options: Sequence[Option]) -> Numbers:
+        """What each option of a layer adds to W̄, S̄, T̄ (where a budget limits their product) and to linear costs."""
+        geometry = self.model.geometry(self.activity)
+        numbers = np.array([(o.weight_bits, o.spike_bits, o.time_steps) for o in options], dtype=np.float64)
+        bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
+        rows: list[Numbers] = []
+        if self.limits:
+            weight, weights, spike, steps, inputs = mean_bits(geometry, bits)
+            rows += means(weight[:, index], weights.sum(), spike[:, index], steps[:, index], inputs.sum())
+        for budget in self.linear:
+            metric = METRICS[budget.metric]
+            first, *factors = metric.terms(geometry, bits)
+            share = metric.total(first[:, index], *(factor.sum() for factor in factors)) / budget.limit
+            rows.append(np.broadcast_to(share, len(options)))
+        for budget, column in self._joined:
+            share = self._peak(budget, bits)[:, index] * METRICS[budget.metric].joined(geometry)[index, column]
+            rows.append(share / budget.limit)
+        return np.array(rows).reshape(len(rows), len(options))
+
+    def _constants(self) -> Numbers:
+        """Rows of what is not quantized."""
+        geometry = self.model.geometry(self.activity)
+        bits = self.model.vectors(*np.zeros((3, len(self.names))))
+        fixed = slice(len(self.names), None)
+        rows: list[Numbers] = []
+        if self.limits:
+            weight, weights, spike, steps, inputs = mean_bits(geometry, bits)
+            totals = (weight[fixed].sum(), weights.sum(), spike[fixed].sum(), steps[fixed].sum(), inputs.sum())
+            rows += means(*totals)
+        for budget in self.linear:
+            metric = METRICS[budget.metric]
+            first, *factors = metric.terms(geometry, bits)
+            rows.append(metric.total(first[fixed].sum(), *(factor.sum() for factor in factors)) / budget.limit)
+        rows += [np.zeros(()) for _ in self._joined]
+        return np.array(rows, dtype=np.float64)
+
+    def _peak(self, budget: Budget, bits: Bits) -> Numbers:
+        """``[options, L]``: what each layer adds to a budget's peak."""
+        metric = METRICS[budget.metric]
+        return np.asarray(metric.total(*metric.terms(self.model.geometry(self.activity), bits)))
+
+    def _drop_dominated(self, index: int, options: Sequence[Option], rows: Numbers) -> list[int]:
+        """Options that fit every peak and that no other of the same shared numbers beats in the loss and every row."""
+        fits = np.ones(len(options), dtype=bool)
+        for budget in self.budgets:
+            metric = METRICS[budget.metric]
+            if metric.peak:
+                numbers = np.array([(o.weight_bits, o.spike_bits, o.time_steps) for o in options], dtype=np.float64)
+                bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
+                fits &= self._peak(budget, bits)[:, index] <= budget.limit
+        everything = np.vstack([rows, [option.loss for option in options]])
+        shared = [shared_part(self.names[index], option, self.rules) for option in options]
+        undominated: list[int] = []
+        for o in sorted(np.flatnonzero(fits).tolist(), key=lambda o: (options[o].loss, *rows[:, o])):
+            rivals = (other for other in undominated if shared[other] == shared[o])
+            if not any((everything[:, other] <= everything[:, o]).all() for other in rivals):
+                undominated.append(o)
+        return undominated
+
+    def solve(self) -> Solution:
+        """Best-first over boxes of means; without a product there is one box."""
+        constants = self._constants()
+        count = 3 if self.limits else 0
+        limit = min(self.limits, default=np.inf)
+        low, high = (np.array([self._extreme(row, of) for row in self.rows[:count]]) for of in (np.min, np.max))
+        whole = Box(low + constants[:count], high + constants[:count], limit)
+        queue: list[tuple[float, int, Box]] = [(-np.inf, 0, whole)]
+        number, best, plan = 0, np.inf, None
+        while queue and queue[0][0] < best - 1e-6 and not self.stopped:
+            if time.monotonic() > self.deadline:
+                self.stopped = True
+                break
+            box = heapq.heappop(queue)[2].tightened_limit()
+            if box is None:
+                continue
+            relaxed = self._solve_milp(box, constants)
+            if relaxed is None or relaxed[0] >= best - 1e-6:
+                continue
+            value, chosen = relaxed
+            tried = self._plan(chosen)
+            if all(budget.met_by(self.model, tried, self.activity) for budget in self.budgets):
+                best, plan = value, tried
+                continue
+            point = self.rows[:count] @ chosen + constants[:count]
+            if not count or point.prod() <= limit * (1 + _NEAR):
+                self.no_good_cuts.append(chosen)
+                boxes = [box]
+            else:
+                boxes = list(box.split(point))
+            for part in boxes:
+                number += 1
+                heapq.heappush(queue, (value, number, part))
+        if plan is None or self.stopped:
+            projected = self._projected()
+            if plan is None or projected.loss < best / self.scale:
+                return projected
+        return Solution(plan, best / self.scale, not self.stopped)
+
+    def _extreme(self, row: Numbers, of: Callable[[Numbers], float]) -> float:
+        return sum(float(of(row[self._of(index)])) for index in range(len(self.names)))
+
+    def _of(self, index: int) -> Numbers:
+        return np.array([column for column, (layer, _) in enumerate(self.columns) if layer == index])
+
+    def _solve_milp(self, box: Box, constants: Numbers) -> tuple[float, Numbers] | None:
+        """(loss in the solver's units, the columns as 0 and 1) of the best choice in a box; None if there is none."""
+        count = len(box.low)
+        upper = np.concatenate([box.high, np.ones(len(constants) - count)]) - constants
+        lower = np.concatenate([box.low - constants[:count], np.full(len(constants) - count, -np.inf)])
+        constraints = [LinearConstraint(self.one_each, 1, 1)]
+        if self.links is not None:
+            constraints.append(LinearConstraint(self.links, 0, 0))
+        if len(upper):
+            constraints.append(LinearConstraint(csr_array(self.rows), lower, upper))
+        if count:
+            slopes, offsets = box.secants()
+            slack = np.log(box.limit) - (offsets + slopes * constants[:count]).sum()
+            constraints.append(LinearConstraint(csr_array(slopes[None] @ self.rows[:count]), -np.inf, slack))
+        if self.no_good_cuts:
+            cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
+            constraints.append(LinearConstraint(cuts, -np.inf, len(self.names) - 1))
+        seconds = self.deadline - time.monotonic()
+        result = milp(
+            self.losses,
+            integrality=np.ones(len(self.losses)),
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0.0, "time_limit": max(seconds, 1e-3)},
+        )
+        # Anything but an optimum or infeasibility: the time is up.
+        self.stopped = self.stopped or result.status not in (0, 2)
+        if result.x is None:
+            return None
+        chosen = np.round(result.x)
+        return float(self.losses @ chosen), chosen
+
+    def _plan(self, chosen: Numbers) -> dict[str, LayerPlan]:
+        plan = dict(self.start)
+        for column in np.flatnonzero(chosen):
+            index, option = self.columns[column]
+            name = self.names[index]
+            plan[name] = plan[name].with_bits(option.weight_bits, (option.spike_bits,) * option.time_steps)
+        return plan
+
+    def _projected(self) -> Solution:
+        """What is left where the time is up: a projection, whose spike bits may differ between steps."""
+        plan = project(
+            self.start,
+            self.model,
+            self.budgets,
+            self.rules,
+            loss=self.loss,
+            prices=self.prices,
+            activity=self.activity,
+        )
+        loss = predicted_loss(self.loss, plan, self.rules.searched, self.prices)
+        return Solution(plan, loss, False)
+
+
+def _is_product(budget: Budget) -> bool:
+    return METRICS[budget.metric].terms is mean_bits

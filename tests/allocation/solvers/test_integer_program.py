@@ -1,0 +1,215 @@
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from cost_problems import ACTIVITY, HARDWARE, LAYERS, layer
+from hypothesis import given
+from hypothesis import strategies as st
+from profiles import examples
+from tolerances import FLOAT64
+
+from bitsearch.allocation.loss_model import LevelCount
+from bitsearch.allocation.solvers.integer_program import solve
+from bitsearch.allocation.solvers.projection import project
+from bitsearch.choices import Choices, FirstLayer, Span
+from bitsearch.cost import AllowedBits, Budget, CostModel
+from bitsearch.errors import InputError
+from bitsearch.plan import LayerPlan, UniformBits
+
+SMALL = Choices(weight_bits=[1, 2, 4], spike_bits=Span(low=1, high=2), time_steps=Span(low=1, high=2))
+
+
+class Table:
+    """Losses from a table."""
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def weight_loss(self, name, weight_bits):
+        return self.losses[name, weight_bits]
+
+    def spike_loss(self, name, spike_bits):
+        return self.losses[name, spike_bits]
+
+
+def start_of(model, rules):
+    return rules.nearest(model, UniformBits(weight_bits=4, spike_bits=2, time_steps=2), granularity="layer")
+
+
+def brute_force(model, rules, budgets, loss, activity=None):
+    """The least loss of all plans whose spike bits are alike in all steps."""
+    start = start_of(model, rules)
+    options = {
+        name: [
+            LayerPlan(weight_bits=w, spike_bits=(s,) * t, time_steps=t)
+            for w, s, t in product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values)
+        ]
+        for name, choices in rules.choices.items()
+    }
+    best = math.inf
+    for chosen in product(*options.values()):
+        plan = dict(zip(start, chosen, strict=True))
+        if all(budget.met_by(model, plan, activity) for budget in budgets):
+            best = min(best, loss_of(plan, rules, loss))
+    return best
+
+
+def loss_of(plan, rules, loss):
+    return sum(
+        loss.weight_loss(name, plan[name].weight_bits) + loss.spike_loss(name, plan[name].spike_bits)
+        for name in rules.searched
+    )
+
+
+@st.composite
+def problems(draw):
+    """Three searched layers behind a fixed one, any losses, one or two budgets, often exactly at a plan's cost."""
+    count = st.integers(1, 300)
+    layers = [layer(f"layer{i}", *(draw(count) for _ in range(4)), first=i == 0) for i in range(4)]
+    if draw(st.booleans()):
+        layers.append(layer("fixed", 20, 10, 7, 3, fixed="a test"))
+    model = CostModel(layers, first_layer_counted=draw(st.booleans()), target=HARDWARE)
+    rules = AllowedBits.make(model, SMALL, FirstLayer())
+    losses = {}
+    for name in rules.searched:
+        for w in SMALL.weight_bits.values:
+            losses[name, w] = draw(st.floats(0, 1))
+        for s, t in product(SMALL.spike_bits.values, SMALL.time_steps.values):
+            losses[name, (s,) * t] = draw(st.floats(0, 1))
+    names = ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory", "working_memory", "energy", "latency", "cores"]
+    budgets = []
+    for metric in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
+        least, most = (
+            model.cost(
+                metric,
+                rules.nearest(model, UniformBits(weight_bits=w, spike_bits=s, time_steps=s), granularity="layer"),
+            )
+            for w, s in ((1, 1), (4, 2))
+        )
+        share = draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1))
+        budgets.append(Budget(metric, "drawn", max(least, least + share * (most - least))))
+    return model, rules, budgets, Table(losses)
+
+
+@examples(25)
+@given(problems())
+def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
+    model, rules, budgets, loss = problem
+    found = solve(start_of(model, rules), model, budgets, rules, loss)
+    assert found.optimal
+    assert rules.contains(found.plan)
+    assert all(budget.met_by(model, found.plan) for budget in budgets)
+    assert found.loss == pytest.approx(loss_of(found.plan, rules, loss), abs=FLOAT64)
+    # The solver's absolute gap is 1e-6 in units of a ten-thousandth of the largest loss, which is one at most here.
+    assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=4 * 1e-6 / 1e4)
+
+
+def least_by_tables(weights, options, limit):
+    """The least loss of layers of one input each: the best for all totals of w·N_w, s and T, layer by layer."""
+    most = [max(option[axis] for option in options[0]) for axis in range(3)]
+    best = np.full((most[0] * sum(weights) + 1, most[1] * len(weights) + 1, most[2] * len(weights) + 1), np.inf)
+    best[0, 0, 0] = 0
+    for count, choices in zip(weights, options, strict=True):
+        after = np.full_like(best, np.inf)
+        for w, s, t, loss in choices:
+            here = after[w * count :, s:, t:]
+            shifted = best[: best.shape[0] - w * count, : best.shape[1] - s, : best.shape[2] - t]
+            np.minimum(here, shifted + loss, out=here)
+        best = after
+    w, s, t = np.indices(best.shape)
+    return best[w * s * t <= limit * sum(weights) * len(weights) ** 2].min()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bit_budget_of_a_deep_network_is_solved_to_the_end(seed):
+    random = np.random.default_rng(seed)
+    weights = [int(count) for count in random.integers(1, 6, 12)]
+    model = CostModel([layer(f"layer{i}", 1, count, 1, 1) for i, count in enumerate(weights)])
+    choices = Choices(weight_bits=[1, 2, 4], spike_bits=[1, 2, 3, 4], time_steps=Span(low=1, high=2))
+    rules = AllowedBits.make(model, choices, FirstLayer())
+    losses, options = {}, []
+    for name in rules.searched:
+        a, b = random.random(2) ** 2
+        losses |= {(name, w): a / 4**w for w in choices.weight_bits.values}
+        spikes = product(choices.spike_bits.values, choices.time_steps.values)
+        losses |= {(name, (s,) * t): b / 4**s / t for s, t in spikes}
+        every = product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values)
+        options.append([(w, s, t, losses[name, w] + losses[name, (s,) * t]) for w, s, t in every])
+    assert len(options) == len(weights)
+    found = solve(start_of(model, rules), model, [Budget("bit_budget", "6", 6.0)], rules, Table(losses))
+    assert found.optimal
+    assert model.cost("bit_budget", found.plan) <= 6
+    # The solver's gap again, with a loss that is a hundredth of the largest at the least.
+    assert found.loss == pytest.approx(least_by_tables(weights, options, 6.0), rel=100 * 1e-6 / 1e4)
+
+
+def test_metrics_of_spikes_take_their_activity():
+    model = CostModel(LAYERS, target=HARDWARE)
+    rules = AllowedBits.make(model, SMALL, FirstLayer())
+    start = start_of(model, rules)
+    least, most = (model.cost("ns_ace", plan, ACTIVITY) for plan in (rules.smallest(model), start))
+    budget = Budget("ns_ace", "given", (least + most) / 2)
+    found = solve(start, model, [budget], rules, LevelCount(), activity=ACTIVITY)
+    assert budget.met_by(model, found.plan, ACTIVITY)
+    assert found.loss == pytest.approx(brute_force(model, rules, [budget], LevelCount(), ACTIVITY))
+    with pytest.raises(InputError, match="count spikes first"):
+        solve(start, model, [budget], rules, LevelCount())
+
+
+def test_a_dear_kind_gets_fewer_bits():
+    model = CostModel(LAYERS)
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    start = start_of(model, rules)
+    least, most = (model.cost("s_ace", plan) for plan in (rules.smallest(model), start))
+    budget = [Budget("s_ace", "given", (least + most) / 2)]
+    bits = {
+        price: sum(
+            solve(start, model, budget, rules, LevelCount(), prices={"weight": price, "spike": 1.0, "time": 1.0})
+            .plan[name]
+            .weight_bits
+            for name in rules.searched
+        )
+        for price in (0.01, 1.0, 100.0)
+    }
+    assert bits[0.01] > bits[100.0]
+    assert bits[0.01] >= bits[1.0] >= bits[100.0]
+
+
+def test_an_infeasible_budget_names_the_smallest():
+    model = CostModel(LAYERS)
+    rules = AllowedBits.make(model, SMALL, FirstLayer())
+    with pytest.raises(InputError, match="smallest feasible value"):
+        solve(start_of(model, rules), model, [Budget("s_ace", "1", 1.0)], rules, LevelCount())
+
+
+def test_without_time_the_plan_is_feasible_and_says_that_nothing_is_proved():
+    model = CostModel(LAYERS)
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    budget = Budget("bit_budget", "given", 16.0)
+    found = solve(start_of(model, rules), model, [budget], rules, LevelCount(), seconds=0.0)
+    assert not found.optimal
+    assert budget.met_by(model, found.plan)
+
+
+def test_without_time_what_is_left_goes_by_the_prices_too():
+    model = CostModel(LAYERS)
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    start = start_of(model, rules)
+    least, most = (model.cost("s_ace", plan) for plan in (rules.smallest(model), start))
+    budget = Budget("s_ace", "given", (least + most) / 2)
+    bits = {}
+    for price in (0.01, 1.0, 100.0):
+        prices = {"weight": price, "spike": 1.0, "time": 1.0}
+        found = solve(start, model, [budget], rules, LevelCount(), prices=prices, seconds=0.0)
+        assert not found.optimal
+        assert found.plan == project(start, model, [budget], rules, loss=LevelCount(), prices=prices)
+        bits[price] = sum(found.plan[name].weight_bits for name in rules.searched)
+    assert bits[0.01] > bits[1.0] > bits[100.0]
+
+
+def test_a_budget_above_everything_gives_every_layer_the_least_loss():
+    model = CostModel(LAYERS)
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    found = solve(start_of(model, rules), model, [Budget("bit_budget", "given", 1e6)], rules, LevelCount())
+    assert all(found.plan[name].weight_bits == 8 for name in rules.searched)
