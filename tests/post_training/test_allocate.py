@@ -15,6 +15,7 @@ from bitsearch.errors import InputError
 from bitsearch.layers.weights import load_weights
 from bitsearch.post_training.run import allocate
 from bitsearch.post_training.scores import ScoredLoss, read_scores
+from bitsearch.report import write_report
 from bitsearch.runs.folder import RunFolder
 from bitsearch.study.run import search
 from bitsearch.train.task import load_task
@@ -37,6 +38,7 @@ def test_every_budget_has_a_plan_and_a_uniform_one_calibrated_alike(allocated):
     assert [stop.requested for stop in folder.settings.sweep] == ["2x", "6x"]
     assert {path.name for path in folder.path.glob("plan*.json")} == {"plan.json", "plan-2x.json", "plan-6x.json"}
     assert allocated.verdict.rival is not None
+    assert "4 plans calibrated" in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_a_plan_has_the_least_predicted_loss_within_its_budget(allocated):
