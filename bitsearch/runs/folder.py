@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from bitsearch.cost import Budget
 from bitsearch.cost.declared import declare_metrics, find_metric
 from bitsearch.errors import InputError, StorageError, redact
 from bitsearch.files import DRAFT_PREFIX, csv_text, read_bytes, read_text, refuse_links, write_whole
-from bitsearch.plan import DROP, SCORE_DROP, BitPlan
+from bitsearch.plan import DROP, SCORE_DROP, BitPlan, BudgetOutcome
 from bitsearch.runs.pareto import best_plan, pareto_front, to_dataframe
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.text import cost, lost_number, points
@@ -235,8 +236,8 @@ class RunFolder:
                 )
             return f"no trial in {self.path} has finished yet; run it again to go on"
         # Only a goal, and what depends on how often neurons fire, can be missed; the nearest miss says by how much.
-        misses = [max(plan.budget, key=lambda outcome: outcome.achieved / outcome.limit) for plan in plans]
-        nearest, plan = min(zip(misses, plans, strict=True), key=lambda miss: miss[0].achieved / miss[0].limit)
+        misses = [max(plan.budget, key=_overrun) for plan in plans]
+        nearest, plan = min(zip(misses, plans, strict=True), key=lambda miss: _overrun(miss[0]))
         if nearest.metric in (DROP, SCORE_DROP):
             score = plan.measured.score
             return (
@@ -286,6 +287,12 @@ class RunFolder:
 def plan_file_name(request: str) -> str:
     """Of the plan of one budget among several: ``plan-4x.json``."""
     return f"plan-{re.sub(r'[^A-Za-z0-9.]+', '-', request)}.json"
+
+
+def _overrun(outcome: BudgetOutcome) -> tuple[float, float]:
+    """How many times its limit a plan takes, and how much: the second counts where the limit is 0."""
+    times = outcome.achieved / outcome.limit if outcome.limit > 0 else math.inf if outcome.achieved > 0 else 0.0
+    return times, outcome.achieved
 
 
 def _ends_a_line(file: IO[bytes]) -> bool:

@@ -93,6 +93,17 @@ def test_a_goal_that_no_plan_keeps_says_how_close_the_nearest_came(run):
         run.chosen()
 
 
+def test_of_a_goal_that_allows_nothing_the_nearest_is_what_loses_least(run):
+    """A share of a score of 0 is 0: R² of a network that predicts the mean."""
+    for trial, validation in enumerate((-0.5, -0.2, -0.3)):
+        outcome = AccuracyGoal.parse("2%").outcome(0.0, validation, 0.0)
+        run.write_plan(make_plan(trial, 8, 0.5).model_copy(update={"budget": (outcome,)}))
+    with pytest.raises(
+        InputError, match=r"within max drop 2%: the nearest, trial 1, loses 20.00 points of at most 0.00"
+    ):
+        run.chosen()
+
+
 def test_what_is_lost_comes_with_its_error_and_the_tests_with_its_interval(run):
     run.write_plan(make_plan(0, 4, 0.97))
     assert drop_text(run) == "max drop 1: 1.00 of at most 1.00 points lost on validation"
