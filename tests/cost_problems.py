@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, LayerGeometry, SpikeStatistics, Target
 from bitsearch.cost.budget import target_limits
-from bitsearch.cost.target import FIGURES
+from bitsearch.cost.figures import FIGURES
 from bitsearch.plan import LayerPlan, UniformBits
 
 NUMBERS = ("weight_bits", "spike_bits", "time_steps")

@@ -13,7 +13,8 @@ from bitsearch.errors import InputError
 from bitsearch.validation import MAX_TIME_STEPS
 
 if TYPE_CHECKING:
-    from bitsearch.cost.target import RequiredBits, Target
+    from bitsearch.cost.target import Target
+    from bitsearch.cost.target_tables import RequiredBits
     from bitsearch.layer_rules import LayerRule
 
 app = typer.Typer(
@@ -88,7 +89,7 @@ def figure_text(value: Any) -> str:
 
 
 def _lines(target: "Target") -> list[str]:
-    from bitsearch.cost.target import FIGURES
+    from bitsearch.cost.figures import FIGURES
 
     lines = [f"{target.name}: {target.description}" if target.description else target.name, ""]
     lines.append(f"granularity: {' or '.join(target.granularity)}")

@@ -13,6 +13,7 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits
 from bitsearch.cost.target import Target
+from bitsearch.cost.units import UNITS, factor
 from bitsearch.errors import InputError, suggestion
 from bitsearch.plan import BudgetOutcome, LayerPlan, UniformBits
 from bitsearch.validation import Cost, Name
@@ -23,17 +24,6 @@ _REQUEST = re.compile(
 _REQUEST_ADVICE = (
     "write a ratio such as 4x (a quarter of the baseline's cost) or a positive number in the metric's unit"
 )
-
-UNITS: dict[str, dict[str, Fraction]] = {
-    "bytes": {"B": Fraction(1), **{f"{prefix}B": Fraction(10) ** (3 * power) for power, prefix in enumerate("kMGT", 1)}}
-    | {f"{prefix}iB": Fraction(2) ** (10 * power) for power, prefix in enumerate("KMGT", 1)},
-    "pJ": {f"{prefix}J": Fraction(10) ** (3 * power) for power, prefix in enumerate(("p", "n", "u", "m", ""))},
-    "s": {f"{prefix}s": Fraction(10) ** (3 * power - 12) for power, prefix in enumerate(("p", "n", "u", "m", ""))},
-}
-"""Factors of the units that a budget may have, by the unit of its metric; other budgets are plain numbers. ``µ`` is
-``u``."""
-MICRO = {ord("\N{MICRO SIGN}"): "u", ord("\N{GREEK SMALL LETTER MU}"): "u"}
-"""Both of Unicode's letters for micro, as :func:`str.translate` takes them."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +129,7 @@ def parse_budgets(requests: str | Iterable[str], metric: str, model: CostModel, 
 
 
 def target_limits(target: Target) -> list[Budget]:
-    """The limits of the hardware target: its memory, its cores, and its energy for one input."""
+    """The limits of the hardware target: its memory, its cores, its energy and its time for one input."""
     source = f"target {target.name}"
     limits = []
     if target.memory is not None and target.memory.weight_bytes is not None:
@@ -150,6 +140,8 @@ def target_limits(target: Target) -> list[Budget]:
         limits.append(Budget("cores", source, float(target.cores.count), of_target=True))
     if target.energy is not None and target.energy.limit is not None:
         limits.append(Budget("energy", source, target.energy.limit, of_target=True))
+    if target.latency is not None and target.latency.limit is not None:
+        limits.append(Budget("latency", source, target.latency.limit, of_target=True))
     return limits
 
 
@@ -189,14 +181,13 @@ def parse_request(request: str, metric: str) -> tuple[bool, float]:
 
 def _convert(number: str, unit: str, metric_unit: str, request: str, metric: str) -> float:
     """A decimal number times its unit's factor, rounded once: 2 nJ are 2000 pJ."""
-    factors = UNITS.get(metric_unit, {})
-    factor = factors.get(unit.translate(MICRO))
-    if factor is None:
-        units = ", ".join(factors)
-        advice = f"one of {units}, or none for {metric_unit}" if factors else f"no unit (it counts {metric_unit})"
+    unit_factor = factor(unit, metric_unit)
+    if unit_factor is None:
+        units = ", ".join(UNITS.get(metric_unit, ()))
+        advice = f"one of {units}, or none for {metric_unit}" if units else f"no unit (it counts {metric_unit})"
         raise InputError(f"budget {request!r}: {unit!r} is no unit of {metric}; give {advice}")
     try:
-        return float(Fraction(number) * factor)
+        return float(Fraction(number) * unit_factor)
     except OverflowError:
         return math.inf
 

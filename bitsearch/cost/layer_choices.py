@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from bitsearch.choices import NUMBERS, Choices, FirstLayer, Number, Span
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.model import CostModel
-from bitsearch.cost.target import RequiredBits, Target
+from bitsearch.cost.target import Target
+from bitsearch.cost.target_tables import RequiredBits
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule, Setting, check_globs, last_rule
 

@@ -6,7 +6,8 @@ from importlib import resources
 import pytest
 
 from bitsearch.cli import main
-from bitsearch.cost.target import FIGURES, Target
+from bitsearch.cost.figures import FIGURES
+from bitsearch.cost.target import Target
 
 
 @pytest.fixture

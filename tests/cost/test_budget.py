@@ -9,9 +9,10 @@ from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import AllowedBits
-from bitsearch.cost.budget import UNITS, Budget, check_metric, parse_budgets, parse_request, split_request
+from bitsearch.cost.budget import Budget, check_metric, parse_budgets, parse_request, split_request
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
+from bitsearch.cost.units import UNITS
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.text import cost
@@ -324,6 +325,11 @@ def test_the_limits_of_the_target_are_budgets_too():
     assert parse_budgets("s_ace=5000", "s_ace", battery, BASELINE) == [
         first,
         Budget("energy", "target battery", 2500.0, of_target=True),
+    ]
+    prompt = CostModel(LAYERS, target=make_target("prompt", latency=LATENCY | {"limit": "10ms"}))
+    assert parse_budgets("s_ace=5000", "s_ace", prompt, BASELINE) == [
+        first,
+        Budget("latency", "target prompt", 0.01, of_target=True),
     ]
 
 

@@ -17,7 +17,7 @@ from tolerances import FLOAT64
 
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity
-from bitsearch.cost.target import RequiredBits
+from bitsearch.cost.target_tables import RequiredBits
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
 
-from bitsearch.cost.target import FIGURES, Cores, Energy, Latency, Memory, RequiredBits, Target
+from bitsearch.cost.figures import FIGURES
+from bitsearch.cost.target import Target
+from bitsearch.cost.target_tables import Cores, Energy, Latency, Memory, RequiredBits
 from bitsearch.errors import InputError
 from bitsearch.validation import MAX_TIME_STEPS
 
@@ -151,7 +153,14 @@ def test_low_and_high_stand_for_all_widths_between(low, high):
         ({"energy": {"accumulate": -0.1}}, "energy.accumulate is -0.1: Input should be greater than or equal to 0"),
         ({"energy": {"state_byte": float("inf")}}, "energy.state_byte is inf: Input should be a finite number"),
         ({"energy": {"weight_byte": float("nan")}}, "energy.weight_byte is nan"),
-        ({"energy": {"bit_operation": "1"}}, "energy.bit_operation is '1': Input should be a valid number"),
+        ({"energy": {"bit_operation": "1"}}, "energy.bit_operation is '1': write a number of pJ, or a string of"),
+        ({"memory": {"weight_bytes": "64Kib"}}, "and one of the units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"),
+        ({"memory": {"weight_bytes": "0.3B"}}, "memory.weight_bytes is 0.3: Input should be a valid integer"),
+        ({"memory": {"weight_bytes": "-1KiB"}}, "memory.weight_bytes is '-1KiB': write a number of bytes"),
+        ({"energy": ENERGY | {"limit": "5ms"}}, "energy.limit is '5ms': write a number of pJ"),
+        ({"energy": ENERGY | {"limit": "1e999J"}}, "energy.limit is 1"),
+        ({"latency": LATENCY | {"limit": "0s"}}, "latency.limit is 0: Input should be greater than 0"),
+        ({"latency": LATENCY | {"clock": "200MHZ"}}, "and one of the units Hz, kHz, MHz, GHz"),
         (
             {"energy": {"bit_operation": 1.0, "event_driven": 1}},
             "energy.event_driven is 1: Input should be a valid bool",
@@ -183,6 +192,26 @@ def test_a_rule_may_lie_outside_the_allowed_widths():
     assert target.first_layer == RequiredBits(weight_bits=8, spike_bits=8, time_steps=8)
 
 
+def test_amounts_may_have_units():
+    keys = ("memory.weight_bytes", "cores.count", "cores.bytes_each", "energy.bit_operation", "energy.limit")
+    keys += ("latency.clock", "latency.macs_per_cycle", "latency.limit")
+
+    def target(size, core, operation, energy, clock, time):
+        fields = {
+            "memory": {"weight_bytes": size},
+            "cores": {"count": 2, "bytes_each": core},
+            "energy": {"bit_operation": operation, "limit": energy},
+            "latency": {"clock": clock, "macs_per_cycle": 2, "limit": time},
+        }
+        SCHEMA.validate(content(keys, **fields))
+        return loaded(*keys, **fields)
+
+    numbers = target(65536, 1500, 0.02, 5e6, 200e6, 0.0105)
+    assert target("64KiB", "1.5 kB", "2e-2pJ", "5µJ", "200MHz", "10.5ms") == numbers
+    assert target("0.0625MiB", "1500B", ".02pJ", "5uJ", "0.2 GHz", "10500us") == numbers
+    assert Target.from_toml(numbers.to_toml()) == numbers
+
+
 # Every figure, as a target that gives it.
 GIVEN = {
     "weight_bits": {},
@@ -203,6 +232,7 @@ GIVEN = {
     "latency.bit_operations_per_cycle": {"latency": {"clock": 1e6, "bit_operations_per_cycle": 7}},
     "latency.macs_per_cycle": {"latency": LATENCY},
     "latency.layer_overhead_cycles": {"latency": LATENCY | {"layer_overhead_cycles": 3}},
+    "latency.limit": {"latency": LATENCY | {"limit": 0.01}},
 }
 
 
@@ -430,10 +460,11 @@ def test_a_faulty_file_is_named(tmp_path):
 
 
 def test_target_imports_nothing_of_the_cost_model():
-    source = Path(resources.files("bitsearch").joinpath("cost", "target.py")).read_text(encoding="utf-8")
-    imported = {
-        line.split()[1] for line in source.splitlines() if line.startswith(("from bitsearch", "import bitsearch"))
-    }
-    assert imported <= {
-        f"bitsearch.{name}" for name in ("choices", "errors", "layer_rules", "plan", "plug_ins", "validation")
-    }
+    allowed = {f"bitsearch.{name}" for name in ("choices", "errors", "layer_rules", "plan", "plug_ins", "validation")}
+    parts = {f"bitsearch.cost.{name}" for name in ("figures", "target_tables", "units")}
+    for name in ("target", *(part.rpartition(".")[2] for part in parts)):
+        source = Path(resources.files("bitsearch").joinpath("cost", f"{name}.py")).read_text(encoding="utf-8")
+        imported = {
+            line.split()[1] for line in source.splitlines() if line.startswith(("from bitsearch", "import bitsearch"))
+        }
+        assert imported <= allowed | parts, name
