@@ -32,7 +32,7 @@ Globs = Annotated[
     tuple[Name, ...], BeforeValidator(_one_glob, json_schema_input_type=Name | list[Name]), Field(min_length=1)
 ]
 """One glob of module paths, or several."""
-Setting = Literal["granularity", "spike_granularity", "quantizer"]
+Setting = Literal["granularity", "spike_granularity", "step_sizes", "quantizer"]
 """How a layer is quantized, apart from its numbers."""
 
 
@@ -55,6 +55,8 @@ class LayerRule(Frozen):
     granularity: Literal["layer", "channel"] | None = None
     """As in ``[allocation.quantizer]``, in its place."""
     spike_granularity: Literal["step", "layer"] | None = None
+    """Likewise."""
+    step_sizes: Literal["free", "power_of_two"] | None = None
     """Likewise."""
     quantizer: Literal["uniform", "sigmoid"] | None = None
     """In place of its ``form``."""

@@ -84,6 +84,8 @@ class LayerPlan(Frozen):
     """One weight step size for the whole layer, or one per output channel."""
     spike_granularity: Literal["layer"] | None = None
     """One spike step size for all time steps; None for one a time step."""
+    step_sizes: Literal["power_of_two"] | None = None
+    """Step sizes of weights and spikes are powers of two; None for any."""
     signed_input: bool = False
     """True where the layer's input may be negative, as the network's own input is."""
     decay: float = Field(default=1.0, ge=0, le=1)

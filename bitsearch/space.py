@@ -41,10 +41,18 @@ class QuantizerSettings(AllocationPart):
     """One weight step size for the whole layer, or one per output channel."""
     spike_granularity: Literal["step", "layer"] = "step"
     """One spike step size for each time step, or one for all of a layer's: for narrow sums."""
+    step_sizes: Literal["free", "power_of_two"] = "free"
+    """Any step sizes, or powers of two, by which hardware shifts instead of multiplying and dividing."""
     temperature_rate: Positive = 10.0
     """``sigmoid``: by how much the temperature rises an epoch; 5 to 20 in the literature."""
     max_level: int | None = Field(default=None, ge=2)
     """``sigmoid``: no weight levels beyond ±this from three bits on, such as 2 or 4; the whole grid by default."""
+
+    @property
+    def of_layers(self) -> dict[str, str]:
+        """What a layer's plan says of its step sizes, as :meth:`bitsearch.cost.AllowedBits.nearest` takes it."""
+        names = ("granularity", "spike_granularity", "step_sizes")
+        return {name: getattr(self, name) for name in names}
 
 
 class RenewalSettings(AllocationPart):

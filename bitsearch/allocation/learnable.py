@@ -171,6 +171,7 @@ def quantize(
     baseline: UniformBits | None = None,
     granularity: str = "layer",
     spike_granularity: str = "step",
+    step_sizes: str = "free",
     decay: float | None = None,
     target: Target | str | None = None,
     include: Sequence[str] = ("*",),
@@ -197,6 +198,7 @@ def quantize(
         baseline: what ``4x`` is a part of; w8 s4 T2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
         spike_granularity: one spike step a time ``"step"``, or one a ``"layer"``, whose integers are narrower.
+        step_sizes: ``"free"``, or ``"power_of_two"``, for shifts in place of products and quotients.
         decay: membrane decay between time steps; by default as the network's own neurons have it, or 1.
         target: hardware target, or its name or path; ``generic`` by default.
         include: globs of module paths, such as ``features.*``: what gets bits.
@@ -231,6 +233,8 @@ def quantize(
     check_granularity(granularity, hardware)
     if spike_granularity not in ("step", "layer"):
         raise InputError(f"spike_granularity is {spike_granularity!r}; give 'step' or 'layer'")
+    if step_sizes not in ("free", "power_of_two"):
+        raise InputError(f"step_sizes is {step_sizes!r}; give 'free' or 'power_of_two'")
     check_first_layer(first_layer, hardware)
     geometry = trace(
         network,
@@ -250,5 +254,6 @@ def quantize(
         baseline=baseline,
         granularity=granularity,
         spike_granularity=spike_granularity,
+        step_sizes=step_sizes,
         decay=decay,
     )

@@ -19,6 +19,7 @@ from bitsearch.cli.options import (
     SetOption,
     SpaceChoice,
     SpikesOption,
+    StepSizesOption,
     TargetOption,
     TimeStepsOption,
     TrainedWeightsOption,
@@ -48,6 +49,7 @@ def allocate(
     weights: TrainedWeightsOption = None,
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
+    step_sizes: StepSizesOption = None,
     layer: LayerOption = None,
     overrides: SetOption = None,
     metric: MetricOption = None,
@@ -103,6 +105,7 @@ def allocate(
         weights=weights,
         spikes=spikes,
         time_steps=time_steps,
+        step_sizes=step_sizes,
         overrides=overrides or (),
         layers=layer or (),
     )

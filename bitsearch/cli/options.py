@@ -111,6 +111,15 @@ TimeStepsOption = Annotated[
     ),
 ]
 
+StepSizesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="Step sizes of weights and spikes: free, or power_of_two, by which hardware shifts; the space's by "
+        "default.",
+    ),
+]
+
 DeviceOption = Annotated[str, typer.Option(autocompletion=complete_device, help="auto, cpu, cuda, cuda:N or mps.")]
 
 

@@ -24,6 +24,7 @@ from bitsearch.cli.options import (
     SetOption,
     SpaceChoice,
     SpikesOption,
+    StepSizesOption,
     StorageOption,
     TargetOption,
     TimeStepsOption,
@@ -57,6 +58,7 @@ def run(
     weights: TrainedWeightsOption = None,
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
+    step_sizes: StepSizesOption = None,
     layer: LayerOption = None,
     overrides: SetOption = None,
     method: MethodOption = None,
@@ -129,6 +131,7 @@ def run(
         weights=weights,
         spikes=spikes,
         time_steps=time_steps,
+        step_sizes=step_sizes,
         overrides=overrides or (),
         layers=layer or (),
     )

@@ -1,5 +1,6 @@
 """The search space of a command, from its options."""
 
+import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ def space_from_options(
     weights: Path | None = None,
     spikes: str | None = None,
     time_steps: str | None = None,
+    step_sizes: str | None = None,
     overrides: Sequence[str] = (),
     layers: Sequence[str] = (),
 ) -> SearchSpace:
@@ -36,6 +38,7 @@ def space_from_options(
         data_args: ``KEY=VALUE`` options of the data.
         weights: file of the network's trained weights, which are taken as they are.
         spikes: bits of spikes, as :func:`bit_settings` reads them; so are ``time_steps``.
+        step_sizes: ``free`` or ``power_of_two``, as ``allocation.quantizer`` takes them.
         overrides: ``KEY=VALUE`` settings of the whole space, which are applied last.
         layers: ``GLOB:KEY=VALUE`` rules, behind those of the space.
 
@@ -50,6 +53,8 @@ def space_from_options(
     if weights is not None:
         search_space = search_space.with_weights(weights)
     bits = bit_settings(search_space, spikes, time_steps)
+    if step_sizes is not None:
+        bits.append(f"allocation.quantizer.step_sizes={json.dumps(step_sizes)}")
     if space is None and (model or data):
         search_space = search_space.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
     if space is None and data is not None:

@@ -13,7 +13,7 @@ from bitsearch.layer_rules import LayerRule, Setting, check_globs, last_rule
 
 MAX_LISTED_VALUES = 16
 """Values of an unbroken range that a message lists one by one."""
-SETTINGS: tuple[Setting, ...] = ("granularity", "spike_granularity", "quantizer")
+SETTINGS: tuple[Setting, ...] = ("granularity", "spike_granularity", "step_sizes", "quantizer")
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,7 @@ class CostModel:
         *,
         granularity: str = "layer",
         spike_granularity: str = "step",
+        step_sizes: str = "free",
         decay: float | None = None,
     ) -> dict[str, LayerPlan]:
         """A plan with ``bits`` on every layer; the first layer has ``first_layer``'s bits if this is not None.
@@ -272,6 +273,7 @@ class CostModel:
                     "time_steps": time_steps,
                     "granularity": granularity,
                     "spike_granularity": None if spike_granularity == "step" else spike_granularity,
+                    "step_sizes": None if step_sizes == "free" else step_sizes,
                     "signed_input": layer.signed_input,
                     "decay": next((value for value in (decay, layer.decay) if value is not None), 1.0),
                     "frames": layer.frames,

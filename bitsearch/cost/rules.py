@@ -98,13 +98,21 @@ class AllowedBits:
         *,
         granularity: str,
         spike_granularity: str = "step",
+        step_sizes: str = "free",
         decay: float | None = None,
     ) -> dict[str, LayerPlan]:
         """The plan in which every layer has the choices that are nearest to ``bits``.
 
-        What a rule says of a layer's granularities takes the place of those given.
+        What a rule says of a layer's granularities and step sizes takes the place of those given.
         """
-        plan = model.uniform(bits, None, granularity=granularity, spike_granularity=spike_granularity, decay=decay)
+        plan = model.uniform(
+            bits,
+            None,
+            granularity=granularity,
+            spike_granularity=spike_granularity,
+            step_sizes=step_sizes,
+            decay=decay,
+        )
         return {
             name: self._quantized_as_ruled(name, _uniform_layer(layer, self.choices[name].nearest(bits)))
             for name, layer in plan.items()
@@ -141,6 +149,8 @@ class AllowedBits:
             changes["granularity"] = settings["granularity"]
         if "spike_granularity" in settings:
             changes["spike_granularity"] = None if settings["spike_granularity"] == "step" else "layer"
+        if "step_sizes" in settings:
+            changes["step_sizes"] = None if settings["step_sizes"] == "free" else settings["step_sizes"]
         return layer.model_copy(update=changes) if changes else layer
 
 
@@ -151,9 +161,9 @@ def _check_alike(tie: Tie, model: CostModel, allowed: Mapping[str, LayerChoices]
         for other in tie.layers[:index]:
             shared: tuple[Setting, ...] = ()
             if (layers[name].weight_of or name) == (layers[other].weight_of or other):
-                shared += ("granularity", "quantizer")
+                shared += ("granularity", "step_sizes", "quantizer")
             if model.neurons_of(name) == model.neurons_of(other):
-                shared += ("spike_granularity",)
+                shared += ("spike_granularity", "step_sizes")
             for setting in shared:
                 one, two = (allowed[layer].settings.get(setting) for layer in (other, name))
                 if one != two:

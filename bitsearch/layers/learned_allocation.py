@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bitsearch.choices import Choices, Span
 from bitsearch.plan import LayerPlan
+from bitsearch.quant.step_sizes import step_size
 from bitsearch.quant.uniform import SMALLEST_STEP
 
 LOG_STEP_RANGE = (math.log(SMALLEST_STEP), 50.0)
@@ -55,6 +56,7 @@ class LearnedAllocation(nn.Module):
         """Take the plan's bits; with ``choices``, latents that may move within them."""
         self.signed_input, self.decay = plan.signed_input, plan.decay
         self.granularity, self.spike_granularity = plan.granularity, plan.spike_granularity
+        self.step_sizes = plan.step_sizes
         self.frames, self.loop = plan.frames, plan.loop
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
         self.stream = plan.stream
@@ -121,14 +123,19 @@ class LearnedAllocation(nn.Module):
     @property
     def weight_step(self) -> Tensor:
         """Step size of the weights: a scalar, or ``[C, 1, ...]``."""
-        return self.weight_log_step.exp()
+        return step_size(self.weight_log_step, power_of_two=self.power_of_two)
 
     @property
     def spike_step(self) -> Tensor:
         """Step size of each time step's spikes, ``[T_max]``; where one is for all, the first parameter is it."""
-        if self.spike_granularity == "layer":
-            return self.spike_log_step[:1].exp().repeat(len(self.spike_log_step))
-        return self.spike_log_step.exp()
+        shared = self.spike_granularity == "layer"
+        steps = step_size(self.spike_log_step[:1] if shared else self.spike_log_step, power_of_two=self.power_of_two)
+        return steps.repeat(len(self.spike_log_step)) if shared else steps
+
+    @property
+    def power_of_two(self) -> bool:
+        """True if step sizes are powers of two."""
+        return self.step_sizes == "power_of_two"
 
     @property
     def is_learnable(self) -> bool:
@@ -160,6 +167,7 @@ class LearnedAllocation(nn.Module):
             time_steps=time_steps,
             granularity=self.granularity,
             spike_granularity=self.spike_granularity,
+            step_sizes=self.step_sizes,
             signed_input=self.signed_input,
             decay=self.decay,
             frames=self.frames,

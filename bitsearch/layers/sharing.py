@@ -30,7 +30,7 @@ def share_weight_steps(layers: Mapping[str, QuantizedLayer]) -> None:
 
 
 def _check_one_grid(first_name: str, first: QuantizedLayer, name: str, layer: QuantizedLayer) -> None:
-    for number in ("weight_bits", "granularity"):
+    for number in ("weight_bits", "granularity", "step_sizes"):
         one, other = (getattr(side.layer_plan, number) for side in (first, layer))
         if one != other:
             raise InputError(
@@ -70,7 +70,8 @@ def share_streams(layers: Mapping[str, QuantizedLayer], plan: Mapping[str, Layer
         if owner not in plan or plan[owner].stream is not None or owner in names:
             raise InputError(f"layer {names[0]!r} reads the spikes of {owner!r}, which has no neurons of its own")
         for name in names:
-            for number in ("spike_bits", "time_steps", "spike_granularity", "decay", "signed_input", "frames", "loop"):
+            numbers = ("spike_bits", "time_steps", "spike_granularity", "step_sizes")
+            for number in (*numbers, "decay", "signed_input", "frames", "loop"):
                 one, other = getattr(plan[owner], number), getattr(plan[name], number)
                 if one != other:
                     raise InputError(

@@ -63,7 +63,9 @@ class StepRenewal(LearnedAllocation):
             self.weight_log_step.copy_(step.log())
         if self.renew_weights:
             self.renewals += not first
-            step = renew_step(weight, self.weight_bits, signed=True, per_channel=per_channel)
+            step = renew_step(
+                weight, self.weight_bits, signed=True, per_channel=per_channel, power_of_two=self.power_of_two
+            )
             self.weight_log_step.copy_(step.log())
         self.weight_step_bits.copy_(self.weight_bits)
         for partner in self.weight_partners:
@@ -148,7 +150,14 @@ class StepRenewal(LearnedAllocation):
                 return
             self.renewals += not first
             step = matching_step(
-                membrane, before, step, self.spike_bits[t], before=before_bits, neuron=self.neuron, shared=True
+                membrane,
+                before,
+                step,
+                self.spike_bits[t],
+                before=before_bits,
+                neuron=self.neuron,
+                shared=True,
+                power_of_two=self.power_of_two,
             )
         self._set_spike_step(t, step)
         self._mark_sized(self._sized_with(t))
@@ -190,7 +199,9 @@ class StepRenewal(LearnedAllocation):
             self._set_spike_step(t, step)
         if self.renew_spikes:
             self.renewals += not first
-            step = renew_step(membrane, self.spike_bits[t], signed=self.signed_input, shared=True)
+            step = renew_step(
+                membrane, self.spike_bits[t], signed=self.signed_input, shared=True, power_of_two=self.power_of_two
+            )
             self._set_spike_step(t, step)
         self._mark_sized(self._sized_with(t))
 

@@ -29,14 +29,7 @@ class ScoredNetwork:
 
     def nearest(self, bits: UniformBits) -> Layers:
         """On every layer, what it may get that is nearest to ``bits``."""
-        quantizer = self.settings.quantizer
-        return self.rules.nearest(
-            self.model,
-            bits,
-            granularity=quantizer.granularity,
-            spike_granularity=quantizer.spike_granularity,
-            decay=self.settings.decay,
-        )
+        return self.rules.nearest(self.model, bits, **self.settings.quantizer.of_layers, decay=self.settings.decay)
 
     def best(self, budgets: Sequence[Budget], activity: SpikeStatistics) -> Layers:
         """The plan with the least predicted loss within the budgets; InputError if they cannot be met."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from bitsearch.distributed import all_reduce_sum
 from bitsearch.plan import NeuronSettings
 from bitsearch.quant.firing import spike_levels
+from bitsearch.quant.step_sizes import nearest_power
 from bitsearch.quant.uniform import SMALLEST_STEP, q_max
 
 MAX_ELEMENTS = 1 << 14
@@ -38,6 +39,7 @@ def matching_step(
     before: Tensor,
     neuron: NeuronSettings | None = None,
     shared: bool = False,
+    power_of_two: bool = False,
 ) -> Tensor:
     """The step, a scalar, with which ``membrane`` sends what is nearest to ``spikes``, in mean squared error.
 
@@ -49,6 +51,7 @@ def matching_step(
         before: scalar tensor, the bit width that ``spikes`` were sent with.
         neuron: its reset and comparison.
         shared: ``membrane`` and ``spikes`` are this process's share of a tensor.
+        power_of_two: the candidates are powers of two, as ``step`` is one.
     """
     membrane, spikes = membrane.detach().flatten(), spikes.detach().flatten()
     if len(membrane) > MAX_ELEMENTS:
@@ -57,6 +60,8 @@ def matching_step(
     # That with the same largest spike is among them: what the old neuron cut off, the new one does then.
     same_edge = q_max(before, signed=False) / q_max(bits, signed=False)
     candidates = (step * torch.cat([_factors().to(step.device), same_edge.view(1)])).clamp_min(SMALLEST_STEP)
+    if power_of_two:
+        candidates = nearest_power(candidates.log())
     steps = candidates.unsqueeze(1)
     sent = spike_levels(membrane.unsqueeze(0), steps, bits, signed=False, neuron=neuron).codes * steps
     errors = (sent - spikes).square_().sum(1)

@@ -22,6 +22,7 @@ from torch import Tensor
 from bitsearch.distributed import all_gather, all_reduce_sum
 from bitsearch.distributed import all_reduce_max as largest_of_all
 from bitsearch.errors import InputError
+from bitsearch.quant.step_sizes import powers_between
 from bitsearch.quant.uniform import SMALLEST_STEP, q_max
 
 EXPONENT = 2.4
@@ -53,7 +54,15 @@ _CHUNK_ELEMENTS = 1 << 17
 """Number of elements that are scaled at a time, to save memory."""
 
 
-def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = False, shared: bool = False) -> Tensor:
+def renew_step(
+    x: Tensor,
+    bits: Tensor,
+    *,
+    signed: bool,
+    per_channel: bool = False,
+    shared: bool = False,
+    power_of_two: bool = False,
+) -> Tensor:
     """The step size that quantizes ``x`` to ``bits`` bits with the least mean |Q(x) − x|^2.4.
 
     Args:
@@ -62,6 +71,7 @@ def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = Fal
         signed: grid of weights (True) or of spikes (False; negative elements cost the same at every step).
         per_channel: one step a channel.
         shared: ``x`` is this process's share of a tensor whose step is renewed; not with ``per_channel``.
+        power_of_two: the best power of two instead of the best step.
 
     Returns:
         A scalar, or ``[C, 1, ...]`` with ``per_channel``; at least ``SMALLEST_STEP``, which is the step of a tensor of
@@ -77,9 +87,12 @@ def renew_step(x: Tensor, bits: Tensor, *, signed: bool, per_channel: bool = Fal
     # One signed bit has no zero.
     is_sign_only = signed and not bool(bits > 1)
     if per_channel:
-        channel_steps = [_best_step(channel, largest, signed, is_sign_only) for channel in values.flatten(1)]
+        channel_steps = [
+            _best_step(channel, largest, signed, is_sign_only, power_of_two=power_of_two)
+            for channel in values.flatten(1)
+        ]
         return torch.stack(channel_steps).reshape(-1, *[1] * (x.dim() - 1))
-    return _best_step(values.flatten(), largest, signed, is_sign_only, shared)
+    return _best_step(values.flatten(), largest, signed, is_sign_only, shared, power_of_two)
 
 
 def check_finite(x: Tensor) -> None:
@@ -96,7 +109,14 @@ def _bounds(x: Tensor) -> tuple[float, float]:
     return least, greatest
 
 
-def _best_step(values: Tensor, largest: float, signed: bool, is_sign_only: bool, shared: bool = False) -> Tensor:
+def _best_step(
+    values: Tensor,
+    largest: float,
+    signed: bool,
+    is_sign_only: bool,
+    shared: bool = False,
+    power_of_two: bool = False,
+) -> Tensor:
     # Both grids treat x and −x alike, or (unsigned) negative values alike at every step: magnitudes are enough.
     least, greatest = _bounds(values)
     top, count = max(-least, greatest) if signed else max(greatest, 0.0), len(values)
@@ -127,6 +147,11 @@ def _best_step(values: Tensor, largest: float, signed: bool, is_sign_only: bool,
         return steps.pow(EXPONENT) * (errors.sum(1) if counts is None else errors @ counts)
 
     coarse_edges = _coarse_edges(largest, values.device)
+    if power_of_two:
+        # A dozen, few enough to try them all.
+        least, most = (max(float(edge) * top / largest, SMALLEST_STEP) for edge in (coarse_edges[0], coarse_edges[-1]))
+        powers = powers_between(least, most).to(values.device)
+        return powers[loss(powers * (largest / unit), fine_bins).argmin()]
     best = int(loss(coarse_edges, coarse_bins).argmin())
     between = torch.lerp(
         coarse_edges[max(best - 1, 0)],

@@ -10,7 +10,6 @@ Sources: the step's gradient is LSQ's (Esser et al. 2020), the bit width's is th
 (arXiv 2506.23717): the derivative of the clipping edge :math:`s \cdot q_{max}` with respect to b.
 """
 
-import math
 from typing import Any, NamedTuple, overload
 
 import torch
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from bitsearch.distributed import all_reduce_sum, world_size
 from bitsearch.quant.compilation import compilable
+from bitsearch.quant.step_sizes import LN2
 
-LN2 = math.log(2.0)
 SMALLEST_STEP = 1e-8
 """Lower bound of step sizes, which keeps a division by a step finite."""
 

@@ -34,7 +34,9 @@ class SoftSteps(Callback):
             layer = network.layers[name]
             if layer.weight not in soft:
                 bits = layer.layer_plan.weight_bits
-                soft[layer.weight] = SoftWeights(layer.weight.detach(), bits, settings.quantizer.max_level)
+                soft[layer.weight] = SoftWeights(
+                    layer.weight.detach(), bits, settings.quantizer.max_level, power_of_two=layer.power_of_two
+                )
             layer.soft_weights = soft[layer.weight]
         self._heat(1)
 

@@ -1,6 +1,7 @@
 """A calibration: each of its steps against what it is by hand, and what is kept of them."""
 
 import copy
+import math
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bitsearch.calibrate import CalibrationSamples, calibrate, calibration_splits
 from bitsearch.calibrate.bias import correct_biases
-from bitsearch.calibrate.calibration import held_out_divergence
+from bitsearch.calibrate.calibration import STEPS, held_out_divergence
 from bitsearch.calibrate.reconstruction import distance, reconstruct
 from bitsearch.calibrate.statistics import reestimate_batch_norm, renew_steps
 from bitsearch.cost import AllowedBits, CostModel, trace
@@ -199,3 +200,17 @@ def test_too_few_samples_are_refused(count, line):
     train = TensorDataset(torch.zeros(32, 1), torch.zeros(32).long())
     with pytest.raises(InputError, match=line):
         calibration_splits(Splits(train, train, None, (1,), 1), count, seed=0)
+
+
+def test_a_calibration_keeps_to_powers_of_two(images, samples):
+    network = float_network()
+    model = CostModel(trace(network, images[:2]))
+    rules = AllowedBits.make(model, SPACE.choices, SPACE.first_layer)
+    bits = UniformBits(weight_bits=3, spike_bits=3, time_steps=2)
+    plan = rules.nearest(model, bits, granularity="layer", step_sizes="power_of_two")
+    quantized = QuantizedNetwork(convert(network, plan), model, rules, SPACE.baseline).eval()
+    steps = calibrate(quantized, network, samples, CLASSIFICATION, iterations=10)
+    assert [step.name for step in steps] == list(STEPS)
+    for layer in quantized.layers.values():
+        for step in (*layer.spike_step.tolist(), layer.weight_step.item()):
+            assert math.frexp(step)[0] == 0.5

@@ -53,6 +53,14 @@ def test_settings_of_the_whole_space_have_the_last_word():
     assert space_from_options(None, model="mynets:csnn", overrides=["name=mine"]).name == "mine"
 
 
+def test_step_sizes_are_a_setting_of_the_quantizer():
+    space = space_from_options("digits", step_sizes="power_of_two")
+    assert space.allocation.quantizer.step_sizes == "power_of_two"
+    assert space_from_options("digits").allocation.quantizer.step_sizes == "free"
+    with pytest.raises(InputError, match=r"allocation\.quantizer\.step_sizes is 'shifts': Input should be 'free'"):
+        space_from_options("digits", step_sizes="shifts")
+
+
 def test_layer_rules_stand_behind_those_of_the_space():
     space = space_from_options(
         None, overrides=['layers=[{match="*",weight_bits=2}]'], layers=["conv*:weight_bits=[2, 4]", "fc:time_steps=1"]

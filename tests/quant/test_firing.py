@@ -254,3 +254,17 @@ def test_at_one_time_step_more_bits_send_what_is_nearer_and_may_add_up_to_what_i
     ]
     # The network's own neurons send a half and one: two bits err twice, and cancel; three bits err once.
     assert sums == [1.5, 1.75]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_matching_power_of_two_is_the_best_power(bits):
+    generator = torch.Generator().manual_seed(bits)
+    membrane = 3 * torch.rand(400, generator=generator, dtype=torch.float64)
+    one, width, several = torch.tensor(1.0), torch.tensor(float(bits)), FULL.multi_bit()
+    spikes = (membrane >= 1).double()
+    step = float(matching_step(membrane, spikes, one, width, before=one, neuron=several, power_of_two=True))
+
+    def error(step):
+        return float((step * (membrane / step).floor().clamp(0, 2**bits - 1) - spikes).square().mean())
+
+    assert step == min((2.0**exponent for exponent in range(2, -9, -1)), key=error)

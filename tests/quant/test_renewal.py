@@ -300,3 +300,29 @@ def test_hard_tensors_are_never_worse_than_a_grid_search(name, bits, signed):
 def test_the_order_of_the_elements_does_not_matter():
     x = draw("laplace", 3, 10**6 // 3, True)
     assert renewed(x, 5, True) == renewed(np.random.default_rng(0).permutation(x), 5, True)
+
+
+def best_power(x, bits, signed):
+    """The least loss over all powers of two that float32 has room for around the tensor's values."""
+    return min(reference.renewal_loss(x, 2.0**exponent, bits, signed) for exponent in range(-26, 20))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_power_of_two_is_the_best_of_all_powers(name, bits, signed):
+    for size, allowed in ((500, no_worse), (ELEMENTS, lambda found, least, x: found <= BINNED * least)):
+        x = draw(name, bits, size, signed)
+        width = torch.tensor(float(bits))
+        step = renew_step(torch.tensor(x, dtype=torch.float32), width, signed=signed, power_of_two=True).item()
+        assert np.frexp(step)[0] == 0.5
+        assert allowed(reference.renewal_loss(x, step, bits, signed), best_power(x, bits, signed), x)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_powers_of_two_by_channel_of_zeros_too(signed):
+    x = torch.cat([torch.zeros(1, 30), torch.rand(1, 30, generator=torch.Generator().manual_seed(0))])
+    width = torch.tensor(3.0)
+    steps = renew_step(x, width, signed=signed, per_channel=True, power_of_two=True)
+    assert steps[0].item() == 2.0**-26
+    assert steps[1].item() == renew_step(x[1], width, signed=signed, power_of_two=True).item()

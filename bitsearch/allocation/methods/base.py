@@ -40,14 +40,7 @@ class AllocationProblem:
 
     def plan(self, bits: UniformBits) -> dict[str, LayerPlan]:
         """On every layer, what it may get that is nearest to ``bits``."""
-        quantizer = self.settings.quantizer
-        return self.rules.nearest(
-            self.model,
-            bits,
-            granularity=quantizer.granularity,
-            spike_granularity=quantizer.spike_granularity,
-            decay=self.settings.decay,
-        )
+        return self.rules.nearest(self.model, bits, **self.settings.quantizer.of_layers, decay=self.settings.decay)
 
     def quantized(self, plan: Mapping[str, LayerPlan]) -> QuantizedNetwork:
         """A copy of the network with a plan's bits, to be trained at them."""
@@ -86,8 +79,7 @@ def make_learnable_copy(
         rules=rules,
         start=settings.start,
         baseline=space.baseline,
-        granularity=settings.quantizer.granularity,
-        spike_granularity=settings.quantizer.spike_granularity,
+        **settings.quantizer.of_layers,
         decay=settings.decay,
     )
     quantized.release_spikes()

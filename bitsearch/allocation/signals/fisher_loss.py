@@ -124,7 +124,8 @@ class FisherLossModel(Fisher[_LayerLosses]):
             bits, largest = _grid(weight_bits, True, weight.device)
             step = state.weight_steps.get(weight_bits)
             if step is None:
-                step = renew_step(weight, bits, signed=True, per_channel=layer.granularity == "channel")
+                per_channel = layer.granularity == "channel"
+                step = renew_step(weight, bits, signed=True, per_channel=per_channel, power_of_two=layer.power_of_two)
                 state.weight_steps[weight_bits] = step
             error = to_levels(weight, step, bits, signed=True, largest=largest).codes.mul_(step).sub_(weight)
             fisher = layer.output_first(state.weight_fisher).to(error.dtype)
@@ -225,13 +226,15 @@ def _best_step(
 ) -> Tensor:
     """Step size of the last of the given time steps."""
     if layer.neuron is None:
-        return renew_step(membrane, bits, signed=layer.signed_input)
+        return renew_step(membrane, bits, signed=layer.signed_input, power_of_two=layer.power_of_two)
     if time_steps:
         spikes = bin_frames(_reference(state, layer, len(_inputs(state))), time_steps)[len(spike_bits) - 1]
     else:
         spikes = layer.unrefined_spikes(_inputs(state)[0], len(spike_bits))[-1]
     step, before = layer.unrefined
-    return matching_step(membrane, spikes, step, bits, before=before, neuron=layer.neuron)
+    return matching_step(
+        membrane, spikes, step, bits, before=before, neuron=layer.neuron, power_of_two=layer.power_of_two
+    )
 
 
 def _membrane(state: _LayerLosses, layer: QuantizedLayer, spike_bits: tuple[int, ...], time_steps: int) -> Tensor:

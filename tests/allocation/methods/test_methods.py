@@ -86,6 +86,16 @@ def test_a_method_keeps_to_a_targets_rules(problem, splits, space, model, method
     assert {layer.weight_bits for layer in last.layer_plans.values()} <= {1, 2, 4, 8}
 
 
+@pytest.mark.parametrize(("method", "form"), [*((method, "uniform") for method in METHODS), ("uniform", "sigmoid")])
+def test_a_method_trains_step_sizes_in_powers_of_two(problem, method, form):
+    settings = {"method": method, "quantizer": {"step_sizes": "power_of_two", "form": form}}
+    *_, last = METHODS[method](problem("s_ace", share=0.7, **settings))
+    for layer in last.layers.values():
+        assert layer.layer_plan.step_sizes == "power_of_two"
+        steps = torch.cat([layer.weight_step.flatten(), layer.spike_step])
+        assert torch.equal(torch.frexp(steps).mantissa, torch.full_like(steps, 0.5))
+
+
 @pytest.mark.parametrize(("method", "form"), [*((method, "uniform") for method in METHODS), ("ramp", "sigmoid")])
 def test_a_method_keeps_to_ties_and_layer_rules(problem, trained, splits, space, method, form):
     network = copy.deepcopy(trained)
