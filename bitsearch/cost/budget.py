@@ -79,14 +79,15 @@ class Budget:
         if least_cost <= self.limit:
             return
         unit = METRICS[self.metric].unit
+        unit_text = f" {unit}" if unit else ""
         rates_text = ", at the firing rates measured" if needs_activity else ""
         subject = f"budget {self.requested}"
         advice = "allow more, widen the choices of the search space, or give its first layer fewer bits"
         if self.of_target:
             subject, advice = self.requested, "take another target, or a smaller network"
         raise InputError(
-            f"{subject} ({self.metric} ≤ {self.limit:.6g} {unit}) is infeasible: the smallest feasible value is "
-            f"{_round_up(least_cost)} {unit} (the fewest bits allowed on every layer{rates_text}); {advice}"
+            f"{subject} ({self.metric} ≤ {self.limit:.6g}{unit_text}) is infeasible: the smallest feasible value is "
+            f"{_round_up(least_cost)}{unit_text} (the fewest bits allowed on every layer{rates_text}); {advice}"
         )
 
     def check_counted(self, model: CostModel, activity: SpikeStatistics | None) -> None:
@@ -160,7 +161,7 @@ def split_request(request: str, metric: str, target: Target) -> tuple[str, str]:
         number = match["number"]
         raise InputError(
             f"budget {request!r} can be read in two ways; write {number}x for the baseline's cost divided by {number}, "
-            f"or {metric}={number} for at most {number} {METRICS[metric].unit}"
+            f"or {metric}={number} for at most {number} {METRICS[metric].unit}".rstrip()
         )
     return metric, request
 

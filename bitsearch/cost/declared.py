@@ -56,13 +56,22 @@ def find_metric(name: str) -> None:
 
 
 def _metric(name: str, declared: DeclaredMetric) -> Metric:
+    label = f"metrics.{name} {declared.function!r}"
+
     def terms(geometry: Geometry, bits: Bits) -> Terms:
         function = find_factory(declared.function, {}, "cost metric")
+        # A cost that some of the bits do not matter to has their shape all the same.
+        zeros = 0 * (bits.weights + bits.spikes + bits.time_steps)
         try:
-            # A cost that some of the bits do not matter to has their shape all the same.
-            return (function(geometry, bits) + 0 * (bits.weights + bits.spikes + bits.time_steps),)
-        except Exception as error:
-            raise InputError(f"metrics.{name} {declared.function!r} failed at {located(error)}") from error
+            values = function(geometry, bits) + zeros
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{label} failed at {located(error)}") from error
+        # A rate that is not measured yet makes an unknown cost.
+        unknown = (
+            declared.firing_rates and not isinstance(zeros, torch.Tensor) and np.isnan(geometry.firing_rates).any()
+        )
+        _check_values(values, zeros, label, finite=not unknown)
+        return (values,)
 
     return Metric(
         name,
@@ -88,67 +97,100 @@ def check_declared_metric(name: str, model: CostModel, rules: AllowedBits) -> No
     if metric.declared is None:
         return
     label = f"metrics.{name} {metric.declared.function!r}"
-    geometry = _counted(model.geometry())
+    geometry = _counted(model.geometry()) if metric.declared.firing_rates else model.geometry()
     names = [layer.name for layer in (*model.layers, *model.unquantized)]
     most = {number: [getattr(rules.choices[layer.name], number).high for layer in model.layers] for number in _NUMBERS}
-    top = _terms(metric, geometry, _bits(model, most), label, len(names))
+    (top,) = metric.terms(geometry, _bits(model, most))
     for index, layer in enumerate(names):
-        alone = _terms(metric, _at(geometry, index), _bits_at(_bits(model, most), index), label, 1)
+        (alone,) = metric.terms(_at(geometry, index), _bits_at(_bits(model, most), index))
         if not np.allclose(alone[0], top[index], rtol=1e-9):
             raise InputError(
                 f"{label} gives layer {layer!r} {top[index]:.6g} among the others and {alone[0]:.6g} alone; it has to "
                 "be a function of each layer by itself"
             )
-    _check_tensors(metric, model, most, top, label)
-    _check_rising(metric, model, rules, geometry, label)
-
-
-def _terms(metric: Metric, geometry: Geometry, bits: Bits, label: str, layers: int) -> Any:
-    values = metric.terms(geometry, bits)[0]
-    if layers >= 0 and np.shape(values)[-1:] != (layers,):
-        raise InputError(f"{label} returns shape {list(np.shape(values))} for {layers} layers; return one cost a layer")
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise InputError(
-            f"{label} returns {values.min():.6g} for a layer; a cost is a finite number, and not below zero"
-        )
-    return values
-
-
-def _check_tensors(
-    metric: Metric, model: CostModel, most: Mapping[Number, list[int]], expected: Any, label: str
-) -> None:
-    vectors = {key: value for key, value in vars(_counted(model.geometry())).items() if key != "target"}
-    geometry = Geometry(
-        **{key: torch.tensor(value, dtype=torch.float32) for key, value in vectors.items()}, target=model.target
+    vectors = {key: value for key, value in vars(geometry).items() if key != "target"}
+    tensors = Geometry(
+        **{key: torch.tensor(value, dtype=torch.float32) for key, value in vectors.items()}, target=geometry.target
     )
-    numbers = [torch.tensor(most[number], dtype=torch.float32, requires_grad=True) for number in _NUMBERS]
-    result = metric.terms(geometry, model.vectors(*numbers))[0]
-    if not isinstance(result, torch.Tensor) or not result.requires_grad:
-        raise InputError(f"{label} has no gradient; compute it from tensors, without numpy and without .item()")
+    for number in _NUMBERS:
+        _check_number(number, metric, model, rules, geometry, tensors, label)
+
+
+def _check_values(values: Any, zeros: Any, label: str, *, finite: bool) -> None:
+    """Raise InputError for what is not one cost a layer, of the kind that the bits are of."""
+    is_tensor = isinstance(zeros, torch.Tensor)
+    kind = torch.Tensor if is_tensor else np.ndarray
+    if not isinstance(values, kind) or values.dtype != zeros.dtype:
+        name = f"{type(values).__name__} of {getattr(values, 'dtype', 'no numbers')}"
+        raise InputError(f"{label} returns {name} for {kind.__name__}s of {zeros.dtype}; return the same")
+    if values.shape != zeros.shape:
+        raise InputError(
+            f"{label} returns shape {list(values.shape)} for bits of shape {list(zeros.shape)}; return one cost a layer"
+        )
+    if finite and not is_tensor and not (np.isfinite(values).all() and (values >= 0).all()):
+        raise InputError(
+            f"{label} returns {values.min():.6g} for a layer; a cost is a finite number, and not below zero; if it "
+            "reads firing rates, set firing_rates = true"
+        )
+
+
+def _check_number(
+    number: Number,
+    metric: Metric,
+    model: CostModel,
+    rules: AllowedBits,
+    geometry: Geometry,
+    tensors: Geometry,
+    label: str,
+) -> None:
+    """At every corner of the other numbers' choices, more of one costs at least as much, and tensors say the same.
+
+    Where the cost changes, the gradient says so, at some value.
+    """
+    choices = [rules.choices[layer.name] for layer in model.layers]
+    others = [other for other in _NUMBERS if other != number]
+    values = sorted({value for each in choices for value in getattr(each, number).values})
+    changes, slope = False, 0.0
+    for corner in product(("low", "high"), repeat=2):
+        plan: dict[Number, list[int]] = {
+            other: [getattr(getattr(each, other), end) for each in choices]
+            for other, end in zip(others, corner, strict=True)
+        }
+        before = None
+        for value in values:
+            plan[number] = [value] * len(choices)
+            (terms,) = metric.terms(geometry, _bits(model, plan))
+            slope += _tensor_slope(number, metric, model, tensors, plan, terms, label)
+            if before is not None and (terms < before * (1 - 1e-9)).any():
+                name = model.layers[int(np.argmax(before - terms)) % len(model.layers)].name
+                raise InputError(
+                    f"{label} falls in layer {name!r} when {number} rises to {value}; a cost has to rise, or stay"
+                )
+            changes = changes or (before is not None and not np.allclose(terms, before, rtol=TOLERANCE))
+            before = terms
+    if changes and slope == 0:
+        raise InputError(
+            f"{label} has no gradient in {number}, with which it changes; compute it from tensors, without numpy, "
+            ".item(), .detach() and rounding"
+        )
+
+
+def _tensor_slope(
+    number: Number,
+    metric: Metric,
+    model: CostModel,
+    geometry: Geometry,
+    plan: Mapping[Number, list[int]],
+    expected: Any,
+    label: str,
+) -> float:
+    """Sum of the absolute gradients in a number; InputError where the cost is not what it is for arrays."""
+    numbers = {key: torch.tensor(values, dtype=torch.float32, requires_grad=True) for key, values in plan.items()}
+    (result,) = metric.terms(geometry, model.vectors(*(numbers[key] for key in _NUMBERS)))
     if not np.allclose(result.detach().numpy(), expected, rtol=TOLERANCE):
         raise InputError(f"{label} gives other numbers for tensors than for arrays; compute both by the same formula")
-
-
-def _check_rising(metric: Metric, model: CostModel, rules: AllowedBits, geometry: Geometry, label: str) -> None:
-    """At every corner of the other two numbers' choices, more of one number costs at least as much."""
-    choices = [rules.choices[layer.name] for layer in model.layers]
-    for number in _NUMBERS:
-        others = [other for other in _NUMBERS if other != number]
-        values = sorted({value for each in choices for value in getattr(each, number).values})
-        for corner in product(("low", "high"), repeat=2):
-            plan = {
-                other: [getattr(getattr(each, other), end) for each in choices]
-                for other, end in zip(others, corner, strict=True)
-            }
-            before = None
-            for value in values:
-                terms = _terms(metric, geometry, _bits(model, plan | {number: [value] * len(choices)}), label, -1)
-                if before is not None and (terms < before * (1 - 1e-9)).any():
-                    name = model.layers[int(np.argmax(before - terms)) % len(model.layers)].name
-                    raise InputError(
-                        f"{label} falls in layer {name!r} when {number} rises to {value}; a cost has to rise, or stay"
-                    )
-                before = terms
+    (gradient,) = torch.autograd.grad(result.sum(), numbers[number])
+    return float(gradient.abs().sum())
 
 
 def _bits(model: CostModel, numbers: Mapping[Number, list[int]]) -> Bits:

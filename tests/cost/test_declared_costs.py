@@ -24,6 +24,15 @@ COSTS = {
     "negative": lambda geometry, bits: bits.weights - 4.0,
     "total": lambda geometry, bits: (geometry.macs * bits.weights).sum(),
     "cut": lambda geometry, bits: np.asarray(bits.weights.detach() if torch.is_tensor(bits.weights) else bits.weights),
+    "detached": lambda geometry, bits: (
+        bits.spikes * (bits.weights.detach() if torch.is_tensor(bits.weights) else bits.weights)
+    ),
+    "clamped": lambda geometry, bits: bits.weights.clip(3, 5),
+    "rated": lambda geometry, bits: geometry.firing_rates * bits.weights,
+    "tensors": lambda geometry, bits: torch.as_tensor(bits.weights),
+    "complex": lambda geometry, bits: bits.weights * 1j,
+    "column": lambda geometry, bits: bits.weights[..., None],
+    "offset": lambda geometry, bits: bits.weights - 1.0,
     "other": lambda geometry, bits: bits.weights * (2 if torch.is_tensor(bits.weights) else 1),
     "broken": lambda geometry, bits: geometry.mac * bits.weights,
 }
@@ -112,6 +121,14 @@ def test_a_cost_that_no_bit_matters_to_and_one_of_firing_rates(declared, layers)
     assert busy not in costs
 
 
+def test_a_cost_that_is_zero_at_one_bit_and_one_that_stays_at_first_and_at_last(declared, layers):
+    names = declared("offset"), declared("clamped")
+    model, rules = model_of(layers, *names)
+    for name in names:
+        check_declared_metric(name, model, rules)
+    assert model.cost(names[0], model.uniform(BITS, None)) == 3 * (3 - 1)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -119,7 +136,12 @@ def test_a_cost_that_no_bit_matters_to_and_one_of_firing_rates(declared, layers)
         ("falling", "falls in layer '0' when weight_bits rises"),
         ("negative", "a cost is a finite number, and not below zero"),
         ("total", "it has to be a function of each layer by itself"),
-        ("cut", "has no gradient|failed at"),
+        ("cut", "failed at"),
+        ("detached", "has no gradient in weight_bits, with which it changes"),
+        ("rated", "returns nan for a layer; .* if it reads firing rates, set firing_rates = true"),
+        ("tensors", "returns Tensor of torch.float64 for ndarrays of float64; return the same"),
+        ("complex", "returns ndarray of complex128 for ndarrays of float64"),
+        ("column", r"returns shape \[3, 3\] for bits of shape \[3\]; return one cost a layer"),
         ("other", "gives other numbers for tensors than for arrays"),
         ("broken", "failed at .*has no attribute 'mac'"),
         ("missing", "mycosts has no callable 'missing'"),

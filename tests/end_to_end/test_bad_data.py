@@ -7,8 +7,10 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import hostile
+import odd_values
 import pytest
 from event_files import write_dvs128_gesture, write_n_mnist, write_recordings
 from hypothesis import given
@@ -126,78 +128,13 @@ def test_modules(content, call, work):
     tried(call, work, "mine.py", content, ("profile", "mine:Net", "--input-shape", "1,8,8"))
 
 
-MODULE = """
+MODULE = (
+    Path(odd_values.__file__).read_text(encoding="utf-8")
+    + """
 import json
 from pathlib import Path
 
-import numpy
-import torch
 from torch import nn
-
-TENSOR = torch.rand(6)
-VALUES = {
-    "nothing": lambda: None,
-    "text": lambda: "\\x1b[2J\\nnan",
-    "list": lambda: [1.0] * 6,
-    "array": lambda: numpy.ones(6, dtype=">f4"),
-    "double": lambda: torch.rand(6, dtype=torch.float64),
-    "integers": lambda: torch.arange(6),
-    "complex": lambda: torch.rand(6) + 1j,
-    "bytes": lambda: torch.zeros(6, dtype=torch.uint8),
-    "booleans": lambda: torch.ones(6, dtype=torch.bool),
-    "sparse": lambda: TENSOR.to_sparse(),
-    "meta": lambda: torch.rand(6, device="meta"),
-    "quantized": lambda: torch.quantize_per_tensor(TENSOR, 0.1, 0, torch.qint8),
-    "nested": lambda: torch.nested.nested_tensor([TENSOR]),
-    "leaf": lambda: torch.rand(6, requires_grad=True),
-    "nan": lambda: TENSOR * float("nan"),
-    "infinite": lambda: TENSOR - float("inf"),
-    "huge": lambda: TENSOR * 3e38,
-    "tiny": lambda: TENSOR * 1e-45,
-    "zero": lambda: TENSOR * 0,
-    "negative": lambda: -TENSOR,
-    "empty": lambda: torch.empty(0),
-    "scalar": lambda: torch.tensor(1.0),
-    "longer": lambda: torch.rand(7),
-    "deeper": lambda: torch.rand(1, 6),
-    "dict": lambda: {"x": TENSOR},
-    "class": lambda: torch.Tensor,
-    "parameter": lambda: nn.Parameter(TENSOR),
-    "minus": lambda: -1,
-    "many": lambda: 10**30,
-    "one": lambda: 1,
-    "half": lambda: 0.5,
-    "true": lambda: True,
-    "label": lambda: torch.tensor(1),
-    "label32": lambda: torch.tensor(1, dtype=torch.int32),
-    "labels": lambda: torch.tensor([1]),
-    "numpy": lambda: numpy.int64(1),
-    "raise ValueError": lambda: raised(ValueError("\\n".join("lines"))),
-    "raise KeyError": lambda: raised(KeyError(TENSOR)),
-    "raise StopIteration": lambda: raised(StopIteration(3)),
-    "raise SystemExit": lambda: raised(SystemExit(None)),
-    "raise GeneratorExit": lambda: raised(GeneratorExit()),
-    "raise RecursionError": lambda: VALUES["raise RecursionError"](),
-    "raise MemoryError": lambda: raised(MemoryError()),
-    "raise AssertionError": lambda: raised(AssertionError()),
-    "raise OSError": lambda: raised(OSError(28, "No space left on device", "\\x1b[2J")),
-    "raise Ending": lambda: raised(Ending("enough")),
-    "raise Silent": lambda: raised(Silent()),
-    "raise Unicode": lambda: raised(ValueError("\\ud800")),
-}
-
-
-class Ending(BaseException):
-    pass
-
-
-class Silent(Exception):
-    def __str__(self):
-        raise RuntimeError("no words")
-
-
-def raised(error):
-    raise error
 
 
 class Samples:
@@ -250,7 +187,8 @@ class Net(nn.Module):
             "integer logits": lambda: logits.argmax(1),
         }.get(kind, VALUES.get(kind))()
 """
-VALUES = [line.split('"')[1] for line in MODULE.splitlines() if line.startswith('    "')]
+)
+VALUES = sorted(odd_values.VALUES)
 OUTPUTS = [line.split('"')[1] for line in MODULE.splitlines() if line.startswith('            "')]
 PARTS = {"train": 64, "validation": 48, "test": 49}
 FAULTS = st.fixed_dictionaries(

@@ -115,6 +115,40 @@ def test_studies(data, call, copied_run):
     tried(call, copied_run, "run/study.db", content, ("report", "run"))
 
 
+SOLVED = ("allocate", "--from", "scored", "--metric", "s_ace", "--budgets", "3x")
+
+
+@pytest.fixture(scope="module")
+def measured(call, copied_run, tiny_space_text):
+    """The folder with a run of ``allocate`` in ``scored`` and the sensitivities of ``run``, both made in seconds."""
+    (copied_run / "tiny.toml").write_text(tiny_space_text)
+    quick = ("--samples", "16", "--iterations", "0", "--metric", "s_ace", "--quiet")
+    allocated = call("allocate", "--space", "tiny.toml", "--budgets", "2x", *quick, "--out", "scored", cwd=copied_run)
+    assert allocated.returncode == 0, allocated
+    assert call("sensitivity", "run", "--samples", "4", "--quiet", cwd=copied_run).returncode == 0
+    assert call(*SOLVED, cwd=copied_run).returncode == 0
+    return copied_run
+
+
+@inputs(25)
+@given(data=st.data(), name=st.sampled_from(["scores.json", "scores.json", "run.toml"]))
+def test_scores(data, name, call, measured):
+    content = (measured / "scored" / name).read_bytes()
+    changed = (
+        hostile.json_files(json.loads(content))
+        if name == "scores.json"
+        else hostile.toml_files(tomllib.loads(content.decode()))
+    )
+    tried(call, measured, f"scored/{name}", data.draw(changed), SOLVED)
+
+
+@inputs(3)
+@given(data=st.data())
+def test_sensitivities(data, call, measured):
+    content = data.draw(hostile.json_files(json.loads((measured / "run" / "sensitivity.json").read_text())))
+    tried(call, measured, "run/sensitivity.json", content, ("report", "run"))
+
+
 @inputs(10)
 @given(data=st.data(), name=st.sampled_from(["validation.safetensors", "test.safetensors", "trials.csv"]))
 def test_what_was_measured(data, name, call, copied_run):

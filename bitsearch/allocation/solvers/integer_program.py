@@ -156,7 +156,7 @@ class _Program:
     def _constants(self) -> Numbers:
         """Rows of what is not quantized."""
         geometry = self.model.geometry(self.activity)
-        bits = self.model.vectors(*np.zeros((3, len(self.names))))
+        bits = self.model.vectors(*np.ones((3, len(self.names))))
         fixed = slice(len(self.names), None)
         rows: list[Numbers] = []
         if self.limits:
