@@ -6,9 +6,14 @@ from torch import Tensor
 from bitsearch.errors import InputError
 from bitsearch.network_inputs import Inputs, as_inputs
 
+KINDS = (torch.float32, torch.int64, torch.bool)
+"""What an input may be: values; numbers of tokens or classes, which an embedding reads; masks."""
+
 
 def check_input(value: object, place: str) -> Inputs:
-    """What a sample's or a batch's input is: a tensor, or several in a tuple or a dict, dense and finite float32.
+    """What a sample's or a batch's input is: a tensor, or several in a tuple or a dict, dense and of :data:`KINDS`.
+
+    Floats have to be finite.
 
     Raises:
         InputError: which names the ``place`` and, of several, the one that is something else.
@@ -41,8 +46,9 @@ def _check_tensor(inputs: object, place: str, title: str, are: str) -> None:
         raise InputError(f"{place}: {title} is a {kind} tensor; give a dense one, as .to_dense() makes")
     if inputs.is_meta:
         raise InputError(f"{place}: {title} is on the device meta, and has no values; give one on the CPU")
-    if inputs.dtype != torch.float32:
-        remedy = "convert them by .float()" if inputs.is_floating_point() else "divide by 255 or normalize them"
+    if inputs.dtype not in KINDS:
+        remedy = "divide by 255 or normalize them; numbers of tokens or classes are int64"
+        remedy = "convert them by .float()" if inputs.is_floating_point() else remedy
         raise InputError(f"{place}: {are} {dtype_name(inputs)}; they must be float32, so {remedy}")
     if not bool(inputs.isfinite().all()):
         raise InputError(f"{place}: {_not_finite(inputs, title)}; mend or leave out such samples")

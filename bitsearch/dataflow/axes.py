@@ -91,7 +91,7 @@ def find_axes(run: Run, example_input: Inputs, *, time_axis: bool) -> tuple[list
     batch = axis_length(example_input, batch_axis)
     # Which samples they are is of no matter for the sizes; others may show what depends on the data.
     length = axis_length(example_input, 0)
-    fewer = _attempt(run, *_resized(map_inputs(_mirrored, example_input), batch_axis, "sample"))
+    fewer = _attempt(run, *_resized(map_inputs(lambda x: _mirrored(x, x), example_input), batch_axis, "sample"))
     shorter = _attempt(run, *_resized(example_input, 0, "frame")) if time_axis and length > 1 else None
     changed = _attempt(run, _with_changed_sample(example_input, batch_axis), "another first sample")
     sequences = {call.shape[:2] for call in inputs if call.multi_step and len(call.shape) > 1}
@@ -190,19 +190,25 @@ def _resized(inputs: Inputs, axis: int, content: str) -> tuple[Inputs, str]:
 
 
 def _with_changed_sample(inputs: Inputs, axis: int) -> Inputs:
-    """The example with its first sample mirrored."""
+    """The example with its first sample mirrored, or one of tokens, classes or a mask made another one."""
 
     def change(x: Tensor) -> Tensor:
+        first, *others = x.unbind(axis)
         changed = x.clone()
-        changed.select(axis, 0).copy_(_mirrored(x).select(axis, 0))
+        if x.is_floating_point():
+            another = _mirrored(first, x)
+        else:
+            # What the network takes for sure: a mirrored mask may hide all there is.
+            another = next((y for y in others if not torch.equal(y, first)), (first == 0).to(x.dtype))
+        changed.select(axis, 0).copy_(another)
         return changed
 
     return map_inputs(change, inputs)
 
 
-def _mirrored(x: Tensor) -> Tensor:
-    """Every value mirrored between the least and the largest one."""
-    return x.max() + x.min() - x
+def _mirrored(x: Tensor, whole: Tensor) -> Tensor:
+    """Every value mirrored between the least and the largest one of all; tokens, classes and masks as they are."""
+    return whole.max() + whole.min() - x if x.is_floating_point() else x
 
 
 def _same_call(call: Input, again: Input | None) -> Input | None:

@@ -6,12 +6,16 @@ from pathlib import Path
 from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
+from bitsearch.plan import BitPlan
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.text import cost, score_text, title
 from bitsearch.training import Training
 
 MAX_LISTED_CLASSES = 12
 """Number of classes whose shares are listed at most, the largest first."""
+
+MAX_LISTED_MODULES = 8
+"""Number of modules without bits that are listed at most."""
 
 RECIPE = {
     "optimizer",
@@ -57,6 +61,13 @@ def facts(
         ),
         "Outer loop": f"{space.search.sampler}, method {methods}",
     }
+
+
+def unquantized_facts(plan: BitPlan) -> dict[str, str]:
+    """What keeps 32 bits in every plan, and why."""
+    listed = [f"{name} ({part.weights:,} weights; {part.reason})" for name, part in plan.unquantized.items()]
+    remainder = f", and {len(listed) - MAX_LISTED_MODULES} more" if len(listed) > MAX_LISTED_MODULES else ""
+    return {"Kept at 32 bits": ", ".join(listed[:MAX_LISTED_MODULES]) + remainder} if listed else {}
 
 
 def _classes(counts: Mapping[str, int]) -> dict[str, str]:
@@ -112,8 +123,8 @@ def _budget_words(budget: Budget, baseline: float | None) -> str:
     return f"The budget on {name} was given as {budget.requested}: at most {limit}."
 
 
-def first_layer_words(settings: RunSettings) -> str:
-    """A sentence on the first layer's bits and on the counts that include it."""
+def first_layer_words(settings: RunSettings, plan: BitPlan) -> str:
+    """A sentence on the first layer's bits and on the counts that include it; the plan says what has none."""
     first_layer = settings.space.first_layer
     rule = settings.target.first_layer
     fixed_bits = {} if rule is None else {name: value for name, value in rule if value is not None}
@@ -125,6 +136,7 @@ def first_layer_words(settings: RunSettings) -> str:
     )
     steps_text = "T1, or a step a frame where frames differ," if bits.time_steps is None else f"T{bits.time_steps}"
     return (
-        f"The first layer sees the signed network input: its bits are fixed at w{bits.weight_bits} "
+        f"The first layer sees the signed network input: {'unless it keeps 32 bits, ' if plan.unquantized else ''}"
+        f"its bits are fixed at w{bits.weight_bits} "
         f"s{bits.spike_bits} {steps_text} in every plan, and {counting_text}."
     )

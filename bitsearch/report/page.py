@@ -22,7 +22,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.report.definitions import definitions
 from bitsearch.report.front_figure import front_figure
 from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
-from bitsearch.report.origin import baseline_words, facts, first_layer_words
+from bitsearch.report.origin import baseline_words, facts, first_layer_words, unquantized_facts
 from bitsearch.report.page_data import page_data, parallel_data
 from bitsearch.report.plans_table import plans_table, table_metrics
 from bitsearch.report.savings import savings_words
@@ -124,8 +124,10 @@ def render(folder: RunFolder) -> str:
             verdict=verdict_of(folder),
             savings=savings_words(chosen_plan, settings),
             baseline=baseline_words(settings),
-            first_layer=first_layer_words(settings),
-            facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans]) | goal,
+            first_layer=first_layer_words(settings, chosen_plan),
+            facts=facts(settings, sample_counts(log), classes, [plan.provenance.seed for plan in plans])
+            | unquantized_facts(chosen_plan)
+            | goal,
             table=plans_table(plans, chosen_plan, settings, table_metrics(settings, names), within),
             definitions=definitions(names, settings.score),
             data=data,

@@ -5,10 +5,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bitsearch.network_inputs import Inputs, map_inputs
+from bitsearch.data.inputs import dtype_name
+from bitsearch.errors import InputError
+from bitsearch.network_inputs import Inputs, map_inputs, tensors_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and labels, a scalar."""
+
+
+def check_mixup(alpha: float | None, inputs: Inputs) -> None:
+    """InputError if it is asked for, and a batch's inputs are such that nothing lies between two of them."""
+    whole = [dtype_name(x) for x in tensors_of(inputs) if not x.is_floating_point()]
+    if alpha is not None and whole:
+        raise InputError(
+            f"training.mixup is {alpha:g}, and an input is {whole[0]}: between two tokens, classes or masks there is "
+            "no third; leave it out"
+        )
 
 
 class Mixup:

@@ -9,7 +9,7 @@ from bitsearch.data import Splits
 from bitsearch.data.inputs import dtype_name
 from bitsearch.errors import InputError, located
 from bitsearch.frameworks.neurons import reset_states
-from bitsearch.network_inputs import Inputs, call_network, shape_of, shape_text
+from bitsearch.network_inputs import Inputs, call_network, shape_of, shape_text, tensors_of
 from bitsearch.task_settings import TaskSettings
 from bitsearch.train.predict import LOGITS, OutputForm, over_steps
 from bitsearch.train.tasks import LearningTask, make_learning_task
@@ -41,7 +41,9 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
         except (Exception, SystemExit) as error:
             mode = " in training mode" if training else ""
             shape = shape_text(shape_of(inputs))
-            raise InputError(f"{label} cannot run inputs of shape {shape}{mode}: {_cause(network, error)}") from error
+            raise InputError(
+                f"{label} cannot run inputs of shape {shape}{mode}: {_cause(network, inputs, error)}"
+            ) from error
         outputs = task.form.read(output, label)
         task.check(over_steps(outputs, task.form), outputs, labels, label)
         if training:
@@ -55,7 +57,7 @@ def output_count(network: nn.Module, inputs: Inputs, name: str, form: OutputForm
         output = _run(network, inputs, training=False)
     except (Exception, SystemExit) as error:
         shape = shape_text(shape_of(inputs))
-        raise InputError(f"{label} cannot run inputs of shape {shape}: {_cause(network, error)}") from error
+        raise InputError(f"{label} cannot run inputs of shape {shape}: {_cause(network, inputs, error)}") from error
     return form.read(output, label).shape[2 if form.every_step else 1]
 
 
@@ -66,13 +68,15 @@ def _run(network: nn.Module, inputs: Inputs, training: bool) -> object:
         return call_network(network.train(training), inputs)
 
 
-def _cause(network: nn.Module, error: BaseException) -> str:
+def _cause(network: nn.Module, inputs: Inputs, error: BaseException) -> str:
     """Where its call failed, or what its parameters are that inputs are not: float32, on the CPU."""
     for name, parameter in network.named_parameters():
         if parameter.device.type != "cpu":
             return f"its {name} is on {parameter.device}; make it on the CPU, from where --device moves it"
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             return f"its {name} is {dtype_name(parameter)}, inputs are float32; convert the network by .float()"
+    if all(x.dtype == torch.int64 for x in tensors_of(inputs)) and "long" in str(error).lower():
+        return f"{located(error)}; its inputs are int64, as an embedding takes them: give layers float32"
     return located(error)
 
 
@@ -89,6 +93,9 @@ def _check_gradient(network: nn.Module, task: LearningTask, outputs: Tensor, tar
             f"{label} returns {task.form.words} without a gradient; leave out detach(), no_grad() and operations such "
             "as round()"
         )
+    for name, module in network.named_modules():
+        if getattr(module, "sparse", False) is True:
+            raise InputError(f"{label}: the gradient of its {name} is sparse; make it with sparse=False")
     try:
         with torch.enable_grad():
             (task.loss.summed(outputs.float(), targets) / len(outputs)).backward()

@@ -16,6 +16,7 @@ from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, ch
 from bitsearch.cost.declared import check_declared_metric, declare_metrics
 from bitsearch.data import Splits, load_data
 from bitsearch.data.signs import has_negative_inputs
+from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.launch import launched_world_size
 from bitsearch.layers import Converted, conversion, convert
@@ -26,6 +27,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.registry import find_factory
 from bitsearch.space import SearchSpace
 from bitsearch.train.device import find_device
+from bitsearch.train.mixup import check_mixup
 from bitsearch.train.optimizer import check_optimizer
 from bitsearch.train.output_check import check_outputs
 from bitsearch.train.tasks import LearningTask, make_learning_task, targets_of
@@ -125,6 +127,7 @@ def load_task(
     learning_task = make_learning_task(space.task, splits.classes, targets.dim() - 1)
     check_outputs(network, splits, space.network, learning_task)
     check_optimizer(network, space.training)
+    check_mixup(space.training.mixup, examples)
     signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input
     layers = trace(
         network,
@@ -206,7 +209,10 @@ def cost_preview(
     torch.manual_seed(0)
     network = make_network(source, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)
-    layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
+    try:
+        layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
+    except InputError as error:
+        raise InputError(f"{error}; it was given random floats; --data gives it samples") from error
     model = CostModel(layers, target=hardware)
     plan = model.uniform(bits or UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
     return CostPreview(network, model, plan)

@@ -322,3 +322,31 @@ def test_an_example_of_whole_numbers():
     network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Flatten(), nn.Linear(24, 2))
     found = [one for one in trace(network, torch.randint(9, (5, 6))) if one.fixed_reason is None]
     assert [one.macs for one in found] == [6 * 16, 48]
+
+
+class Words(nn.Module):
+    """Tokens, or a mask, that may be seen by other samples as well."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.joined, self.embedding, self.head = joined, nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, tokens):
+        vectors = self.embedding(tokens.long()).mean(1)
+        return self.head(vectors - vectors.mean(0) if self.joined else vectors)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        torch.tensor([[1, 2, 8], [3, 4, 5], [8, 2, 1]]),
+        torch.tensor([[1, 2], [1, 2], [1, 2]]),
+        torch.zeros(3, 2, dtype=torch.long),
+        torch.tensor([[True, False], [True, True], [False, True]]),
+        torch.ones(3, 2, dtype=torch.bool),
+    ],
+    ids=["tokens", "equal samples", "padding", "masks", "full masks"],
+)
+def test_another_token_shows_whether_samples_see_each_other(tokens, joined):
+    assert record(Words(joined), tokens).mixes_samples == joined

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from bitsearch.cost import Budget
+from bitsearch.plan import Unquantized
 from bitsearch.report import style
 from bitsearch.report.front_axes import accuracy_ranges
 from bitsearch.report.front_figure import front_figure, metrics
 from bitsearch.report.history import TrialHistory, class_counts, histories, sample_counts
-from bitsearch.report.origin import baseline_words, facts, first_layer_words
+from bitsearch.report.origin import baseline_words, facts, first_layer_words, unquantized_facts
 from bitsearch.report.page_data import page_data
 from bitsearch.report.study_figures import (
     correlation_figure,
@@ -279,18 +280,29 @@ def asked(requested, limit=16.0, metric="bit_budget"):
     return Budget(metric=metric, requested=requested, limit=limit)
 
 
-def test_what_the_budget_meant(make_settings):
+def test_what_the_budget_meant(make_settings, make_plan):
     assert baseline_words(make_settings()).replace(SPACE, " ") == DECLARED + (
         "The baseline's Bit Budget W̄·S̄·T̄ is 64 bits; a budget of 4x is that divided by 4: at most 16 bits."
     )
     for requested in ("16", "<odd>"):
         words = baseline_words(make_settings(budgets=(asked(requested),)))
         assert words.endswith(f"The budget on Bit Budget W̄·S̄·T̄ was given as {requested}: at most 16 bits.")
-    assert "it counts in every cost" in first_layer_words(make_settings())
+    plan = make_plan(make_settings(), 0, WIDTHS, 0.9)
+    assert "it counts in every cost" in first_layer_words(make_settings(), plan)
     settings = make_settings()
     free = settings.space.first_layer.model_copy(update={"time_steps": None})
     settings = settings.model_copy(update={"space": settings.space.model_copy(update={"first_layer": free})})
-    assert "w8 s8 T1, or a step a frame where frames differ, in every plan" in first_layer_words(settings)
+    assert "w8 s8 T1, or a step a frame where frames differ, in every plan" in first_layer_words(settings, plan)
+
+
+def test_what_keeps_32_bits_is_told(make_settings, make_plan):
+    plan = make_plan(make_settings(), 0, WIDTHS, 0.9)
+    assert unquantized_facts(plan) == {}
+    kept = {f"lookup{index}": Unquantized(reason="an odd layer", weights=1200, macs=0) for index in range(10)}
+    plan = plan.model_copy(update={"unquantized": kept})
+    listed = [f"lookup{index} (1,200 weights; an odd layer)" for index in range(8)]
+    assert unquantized_facts(plan) == {"Kept at 32 bits": ", ".join(listed) + ", and 2 more"}
+    assert "input: unless it keeps 32 bits, its bits are" in first_layer_words(make_settings(), plan)
 
 
 def test_what_every_budget_and_the_hardware_meant(make_settings, two_budgets):

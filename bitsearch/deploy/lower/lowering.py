@@ -130,11 +130,17 @@ def _check(network: nn.Module) -> None:
     for name, layer in layers.items():
         if not isinstance(layer, _DEPLOYED):
             raise InputError(f"layer {name!r} is a {type(layer).__name__}; deployed networks hold {_SUPPORTED}")
-    unquantized = [
-        name or "(the network)"
+    unquantized = {
+        name or "(the network)": module
         for name, module in network.named_modules()
         if not isinstance(module, QuantizedLayer) and any(p.dim() >= 2 for p in module.parameters(recurse=False))
-    ]
+    }
+    for name, module in unquantized.items():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            raise InputError(
+                f"{name} is an {type(module).__name__}, whose 32-bit vectors a packed file cannot hold; deploy the "
+                "network behind it, which reads them, or as onnx"
+            )
     if unquantized:
         raise InputError(
             f"{', '.join(unquantized)} has no bits, and a packed file holds quantized layers only; give it bits in the "
