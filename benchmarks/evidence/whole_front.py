@@ -1,12 +1,15 @@
 """What a default run's short trials along the front are worth: its plan at the budget, and the front beside it.
 
     python -m benchmarks.evidence.whole_front --out reports/evidence/whole_front
+    python -m benchmarks.evidence.whole_front --space digits_events --seeds 3 --only "half along the front" \
+        --out reports/evidence/whole_front-events
 
-For every seed, ``bitsearch run --budget 4x`` on digits as it is, and with all trials at the budget
-(``search.front_share=0``). Accuracies are those on validation. A front has a point for each accuracy at most: *levels*
-are those from the cheapest plan's to the best one's, a sample apart. *Over budgets* is the mean accuracy of the best
-plan within a budget, over all budgets from the cheapest plan to the baseline on a logarithmic scale; that of guessing
-where no plan fits. Started again with the same ``--out``, it goes on; a run that was cut off is begun anew, so that its
+For every seed, ``bitsearch run --budget 4x`` as it is, and with all trials at the budget (``search.front_share=0``).
+Accuracies are those on validation. A front has a point for each accuracy at most: *levels* are those from the cheapest
+plan's to the best one's, a sample apart. *Rise* is how many times what the cheapest plan costs buys a plan within one
+standard error of the best: beyond it a front goes on by chance. *Over budgets* is the mean accuracy of the best plan
+within a budget, over all budgets from the cheapest plan to the baseline on a logarithmic scale; that of guessing where
+no plan fits. Started again with the same ``--out``, it goes on; a run that was cut off is begun anew, so that its
 seconds, of the processor, are those of a whole one.
 """
 
@@ -29,8 +32,6 @@ from bitsearch.study.run import search
 from bitsearch.train.task import load_task
 
 SETTINGS = {"all at the budget": ["search.front_share=0"], "half along the front": []}
-STEEP = 4.0
-"""Up to so many bits the accuracy on digits still rises."""
 
 
 def over_budgets(costs: Sequence[float], scores: Sequence[float], low: float, high: float, guess: float) -> float:
@@ -46,6 +47,19 @@ def over_budgets(costs: Sequence[float], scores: Sequence[float], low: float, hi
     ends = [low, *(min(max(cost, low), high) for cost in costs), high]
     widths = [math.log(after / before) for before, after in pairwise(ends)]
     return sum(width * score for width, score in zip(widths, [guess, *scores], strict=True)) / math.log(high / low)
+
+
+def rise(costs: Sequence[float], scores: Sequence[float], samples: int) -> float:
+    """The cost of a front's cheapest plan within one standard error of the best accuracy, over the cheapest cost.
+
+    Args:
+        costs: of a front, cheapest first.
+        scores: accuracies of its plans.
+        samples: on which they were measured; √(p·(1 - p)/N) is the error.
+    """
+    best = scores[-1]
+    least = best - math.sqrt(best * (1 - best) / samples)
+    return next(cost for cost, score in zip(costs, scores, strict=True) if score >= least) / costs[0]
 
 
 def run(space: SearchSpace, budget: str, seed: int) -> Row:
@@ -66,7 +80,7 @@ def run(space: SearchSpace, budget: str, seed: int) -> Row:
             "over_budgets": 100 * over_budgets(costs, scores, low, high, 1 / task.splits.classes),
             "points": len(front),
             "levels": round((scores[-1] - scores[0]) * samples) + 1,
-            "steep": sum(cost <= STEEP for cost in costs),
+            "rise": rise(costs, scores, samples),
             "factor": costs[-1] / costs[0],
             "plans": len(plans),
             "seconds": round(seconds, 1),
@@ -77,7 +91,9 @@ def run(space: SearchSpace, budget: str, seed: int) -> Row:
 def main() -> None:
     """Measure what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="digits")
     parser.add_argument("--budget", default="4x")
+    parser.add_argument("--only", choices=SETTINGS, help="one of the two kinds of runs")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="settings of the space")
     parser.add_argument("--out", type=Path, required=True)
@@ -86,28 +102,29 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name, settings in SETTINGS.items():
             key = {"trials": name, "seed": seed}
-            if key in ledger:
+            if key in ledger or arguments.only not in (None, name):
                 continue
-            space = SearchSpace.load("digits").override([*arguments.overrides, *settings])
+            space = SearchSpace.load(arguments.space).override([*arguments.overrides, *settings])
             ledger.add(key, [run(space, arguments.budget, seed)])
             progress(str(ledger.rows[-1]))
     rows = []
     for name, group in ledger.table.groupby("trials", sort=False):
         cells = [spread(group["validation"]), spread(group["over_budgets"])]
         cells += [
-            spread(group[column], digits=1) for column in ("points", "levels", "steep", "factor", "plans", "seconds")
+            spread(group[column], digits=1) for column in ("points", "levels", "factor", "rise", "plans", "seconds")
         ]
         rows.append([name, len(group), *cells])
     heads = ["trials", "seeds", "validation at the budget, %", "over budgets, %", "points", "levels"]
     text = (
         "# A whole front in the time of one budget\n\n"
-        f"`bitsearch run --budget {arguments.budget}` on digits, mean ± standard deviation over seeds: the chosen\n"
-        "plan's accuracy; the mean accuracy of the best plan within a budget, over all budgets from the cheapest\n"
-        "plan to the baseline (on a logarithmic scale; guessing where no plan fits); how many points the front has,\n"
-        "how many levels of accuracy there are between its ends, one sample apart, each of which a front has once at\n"
-        f"most; how many points lie where accuracy still rises (up to {STEEP:g} bits), and\n"
-        f"the dearest point's cost over the cheapest one's. Seconds are the processor's. Machine: {machine()}.\n\n"
-        f"{figures.table([*heads, f'up to {STEEP:g} bits', 'ratio of costs', 'plans', 'seconds'], rows)}\n\n"
+        f"`bitsearch run --space {arguments.space} --budget {arguments.budget}`, mean ± standard deviation over seeds:\n"
+        "the chosen plan's accuracy; the mean accuracy of the best plan within a budget, over all budgets from the\n"
+        "cheapest plan to the baseline (on a logarithmic scale; guessing where no plan fits); how many points the front\n"
+        "has; how many levels of accuracy there are between its ends, one sample apart, each of which a front has once\n"
+        "at most; the dearest point's cost over the cheapest one's; and the cost of the cheapest point within one\n"
+        "standard error of the best, over the cheapest one's: what is dearer is better by chance, as far as the\n"
+        f"validation split can tell. Seconds are the processor's. Machine: {machine()}.\n\n"
+        f"{figures.table([*heads, 'ratio of costs', 'of these, accuracy rises', 'plans', 'seconds'], rows)}\n\n"
         f"Made by {made_by()}.\n"
     )
     (arguments.out / "README.md").write_text(text)

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.evidence.whole_front import over_budgets
+from benchmarks.evidence.whole_front import over_budgets, rise
 
 
 def test_the_best_score_within_a_budget_counts_over_the_logarithm_of_budgets():
@@ -8,3 +8,10 @@ def test_the_best_score_within_a_budget_counts_over_the_logarithm_of_budgets():
     assert over_budgets([2.0, 8.0], [0.5, 0.9], 1.0, 16.0, 0.1) == pytest.approx(0.1 / 4 + 0.5 / 2 + 0.9 / 4)
     # What costs more than the largest budget never fits.
     assert over_budgets([1.0, 32.0], [0.5, 0.9], 1.0, 16.0, 0.1) == pytest.approx(0.5)
+
+
+def test_a_front_rises_to_its_cheapest_plan_within_one_standard_error_of_the_best():
+    # Of 100 samples 90 are right: one standard error is 3.
+    assert rise([2.0, 6.0, 8.0, 16.0], [0.8, 0.86, 0.87, 0.9], 100) == 4.0
+    assert rise([2.0, 6.0, 8.0, 16.0], [0.8, 0.86, 0.865, 0.9], 100) == 8.0
+    assert rise([2.0], [0.9], 100) == 1.0

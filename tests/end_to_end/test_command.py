@@ -1,6 +1,7 @@
 """Whole runs: the first through the installed command, what follows it in this process."""
 
 import csv
+import html
 import json
 import re
 import signal
@@ -14,8 +15,10 @@ import pytest
 from commands import ended, forked, started
 from refusal import refused
 
+from bitsearch.deploy.formats.hub_folder import CARD, escape
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.test_split import verdict_of
 
 pytestmark = [pytest.mark.training, pytest.mark.processes]
 ROOT = Path(__file__).parents[2]
@@ -165,6 +168,18 @@ def test_the_same_command_on_the_same_folder_ends_at_once_with_the_same_table(ca
         assert word in again.stdout
     line = next(line for line in again.stdout.splitlines() if line.startswith("samples: "))
     assert re.fullmatch(r"samples: 360 validation, 360 test; largest class of validation: '\d', 10\.28\xa0%", line)
+
+
+def test_one_verdict_stands_in_json_terminal_page_and_model_card(call, ran, run):
+    cwd, finished = ran
+    verdict = verdict_of(RunFolder(run))
+    assert json.loads(finished.stdout)["verdict"] == json.loads(json.dumps(verdict.as_json()))
+    again = call("run", "--space", "tiny.toml", "--budget", "8x", "--out", run, cwd=cwd)
+    assert " ".join(verdict.text.split()) in " ".join(again.stdout.split())
+    page = html.unescape((run / "pareto.html").read_text(encoding="utf-8"))
+    assert f"{verdict.headline}:</strong> {verdict.explanation}" in page
+    assert call("deploy", run / "plan.json", "--format", "hub-folder", "-o", "card", cwd=cwd).returncode == 0
+    assert f"best plan of the other kind: {escape(verdict.text)}\n" in (cwd / "card" / CARD).read_text(encoding="utf-8")
 
 
 def test_report_writes_the_page_anew(call, ran, run):
