@@ -117,13 +117,13 @@ def main() -> None:
     heads = ["trials", "seeds", "validation at the budget, %", "over budgets, %", "points", "levels"]
     text = (
         "# A whole front in the time of one budget\n\n"
-        f"`bitsearch run --space {arguments.space} --budget {arguments.budget}`, mean ± standard deviation over seeds:\n"
-        "the chosen plan's accuracy; the mean accuracy of the best plan within a budget, over all budgets from the\n"
-        "cheapest plan to the baseline (on a logarithmic scale; guessing where no plan fits); how many points the front\n"
-        "has; how many levels of accuracy there are between its ends, one sample apart, each of which a front has once\n"
-        "at most; the dearest point's cost over the cheapest one's; and the cost of the cheapest point within one\n"
-        "standard error of the best, over the cheapest one's: what is dearer is better by chance, as far as the\n"
-        f"validation split can tell. Seconds are the processor's. Machine: {machine()}.\n\n"
+        f"`bitsearch run --space {arguments.space} --budget {arguments.budget}`, mean ± standard deviation over\n"
+        "seeds: the chosen plan's accuracy; the mean accuracy of the best plan within a budget, over all budgets from\n"
+        "the cheapest plan to the baseline (on a logarithmic scale; guessing where no plan fits); how many points the\n"
+        "front has; how many levels of accuracy there are between its ends, one sample apart, each of which a front\n"
+        "has once at most; the dearest point's cost over the cheapest one's; and the cost of the cheapest point\n"
+        "within one standard error of the best, over the cheapest one's: what is dearer is better by chance, as\n"
+        f"far as the validation split can tell. Seconds are the processor's. Machine: {machine()}.\n\n"
         f"{figures.table([*heads, 'ratio of costs', 'of these, accuracy rises', 'plans', 'seconds'], rows)}\n\n"
         f"Made by {made_by()}.\n"
     )

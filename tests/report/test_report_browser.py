@@ -596,6 +596,20 @@ def test_names_of_ten_thousand_characters_stay_in_their_place(browser, run_folde
         assert page.locator("#front b").count() == 0
 
 
+def test_spike_bits_of_many_steps_stay_in_their_column(browser, run_folder):
+    plan = run_folder.chosen()
+    bits = (8, 7, 6, 5, 4, 3, 2, 1)
+    run_folder.write_plan(
+        plan.model_copy(update={"layers": plan.layers | {"conv2": plan.layers["conv2"].with_bits(4, bits)}})
+    )
+    for width in (400, 1200, 1400):
+        with opened(browser, run_folder, width=width) as page:
+            cells = page.locator("#selected-plan [data-part=layers] td")
+            assert "8, 7, 6, 5, 4, 3, 2, 1" in cells.all_text_contents()
+            wide = cells.evaluate_all("cells => cells.map((cell) => [cell.scrollWidth, cell.clientWidth])")
+            assert [cell for cell in wide if cell[0] > cell[1]] == []
+
+
 def test_prints_within_the_paper(browser, run_folder):
     log = run_folder.path / "log.jsonl"
     # As an older bitsearch logged, which knew no bits of single layers.
