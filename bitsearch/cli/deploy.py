@@ -9,9 +9,10 @@ from rich.text import Text
 
 from bitsearch.cli.options import SetOption, SplitOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
-from bitsearch.cli.terminal.completion import complete_format
+from bitsearch.cli.terminal.completion import complete_dialect, complete_format
 from bitsearch.cli.terminal.console import Console, print_line
 from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest
+from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN
 from bitsearch.errors import InputError, suggestion
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ def deploy(
             help=f"{_formats_with('share_steps')}: give each layer one threshold, the mean of its steps'.",
         ),
     ] = False,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            "--dialect",
+            autocompletion=complete_dialect,
+            help=f"{_formats_with('dialect')}: whose importer is to read the file: {', '.join(DIALECTS)}; by default, "
+            f"{PLAIN}.",
+        ),
+    ] = None,
     space: SpaceOption = None,
     overrides: SetOption = None,
     trust: TrustOption = False,
@@ -51,9 +61,12 @@ def deploy(
     """Write a plan's trained network for use elsewhere, in the format that --format names."""
     if kind not in FORMATS:
         raise InputError(f"--format is {kind!r}; allowed: {', '.join(FORMATS)}{suggestion(kind, FORMATS)}")
-    options = {"share_steps": share_steps}
-    for option, value in options.items():
-        if value and option not in FORMATS[kind].options:
+    if dialect is not None and dialect not in DIALECTS:
+        allowed = ", ".join(DIALECTS)
+        raise InputError(f"--dialect is {dialect!r}; allowed: {allowed}{suggestion(dialect, DIALECTS)}")
+    options = {name: value for name, value in (("share_steps", share_steps), ("dialect", dialect)) if value}
+    for option in options:
+        if option not in FORMATS[kind].options:
             raise InputError(f"--{option.replace('_', '-')} is for --format {_formats_with(option)}, not {kind}")
     from bitsearch.plan import BitPlan
     from bitsearch.runs.rebuild import restore, run_folder_of
@@ -67,7 +80,7 @@ def deploy(
     report = run.report_file if run is not None and run.report_file.is_file() else None
     output = output or plan.with_name(plan.stem + FORMATS[kind].suffix)
     verdict = verdict_of(run).text if run is not None and run.chosen() == bits else None
-    result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, verdict, **options))
+    result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, verdict, **options))  # type: ignore[arg-type]
     for line in result.lines:
         print_line(line)
     if not result.equal:

@@ -70,7 +70,7 @@ SAYS = {
     r"train": r"^validation accuracy [01]\.\d+, test accuracy [01]\.\d+\nplan    plan(-16x)?\.trained\.json",
     r"deploy .*--format onnx": r"network\.onnx",
     r"deploy .*--format hub-folder": "choose a licence",
-    r"deploy .*--format nir": r"network\.nir: as NIR; test accuracy [01]\.\d{4}, with shared steps [01]\.\d{4}",
+    r"deploy .*--format nir": r"as NIR( for SpikingJelly)?; test accuracy [01]\.\d{4}, with shared steps [01]\.\d{4}",
     r"deploy .*-o net\.packed": r"net\.packed",
     r"deploy .*--format c": r"^constants \d+ bytes, static memory \d+ bytes; the plan: weight_memory \d+ bytes",
     r"verify": r"equal: \d+ spikes",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import get_args
 
 from bitsearch.deploy.formats import FORMATS
+from bitsearch.deploy.formats.nir.dialects import DIALECTS
 from bitsearch.space import MethodName, shipped_spaces
 
 Completion = Callable[[str], list[str]]
@@ -49,5 +50,6 @@ complete_network = _starting(_networks)
 complete_data = _starting(_data_sets)
 complete_network_or_space = _starting(lambda: [*_networks(), *shipped_spaces()])
 complete_format = _starting(lambda: FORMATS)
+complete_dialect = _starting(lambda: DIALECTS)
 complete_split = _starting(lambda: ("train", "validation", "test"))
 complete_device = _starting(lambda: ("auto", "cpu", "cuda", "mps"))

@@ -9,10 +9,10 @@ FORMATS: dict[str, Format] = {
     "nir": Format(
         ".nir",
         "spiking event networks",
-        "bitsearch.deploy.formats.nir:export",
+        "bitsearch.deploy.formats.nir.export:export",
         modules=("nir",),
         extra="nir",
-        options=("share_steps",),
+        options=("share_steps", "dialect"),
     ),
     "onnx": Format(
         ".onnx",

@@ -6,6 +6,7 @@ import pytest
 import torch
 from boundaries import MARGIN, boundary_distance
 from calibration import calibrate
+from dialect_networks import BATCH, FRAMES, Branches, mlp, quantized, scaled_mlp, spikes_of
 from nir_reader import run_nir
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.nir_exchange import export_to_nir, import_from_nir
@@ -13,66 +14,17 @@ from tolerances import summed
 from torch import nn
 
 from bitsearch.deploy.formats import FORMATS, ExportRequest
-from bitsearch.deploy.formats.nir import export_nir, share_steps
+from bitsearch.deploy.formats.nir.export import export_nir, share_steps
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import BitPlan, LayerPlan, NeuronSettings
 from bitsearch.space import SearchSpace
 from bitsearch.train.task import load_task
 
-FRAMES, BATCH = 5, 4
-
 
 @pytest.fixture(scope="module")
 def events():
     return torch.rand(FRAMES, BATCH, 2, 6, 6, generator=torch.Generator().manual_seed(0)).round()
-
-
-class Branches(nn.Module):
-    """Two convolutions whose currents are summed, with a batch norm and a pooling: spikingjelly's own modules."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = layer.Conv2d(2, 4, 3, padding=1, bias=False)
-        self.norm1 = layer.BatchNorm2d(4)
-        self.conv2 = layer.Conv2d(2, 4, 1)
-        self.neuron = neuron.IFNode(v_reset=None)
-        self.conv3 = layer.Conv2d(4, 3, 2, stride=2)
-        self.pool = layer.AdaptiveAvgPool2d(1)
-        self.flatten = layer.Flatten()
-
-    def forward(self, x):
-        return self.flatten(self.pool(self.conv3(self.neuron(self.norm1(self.conv1(x)) + self.conv2(x)))))
-
-
-def scaled_mlp():
-    return mlp(neuron.LIFNode(tau=2.0, v_threshold=0.5))
-
-
-def mlp(node=None):
-    node = node or neuron.IFNode(v_reset=None)
-    return nn.Sequential(layer.Flatten(), layer.Linear(72, 8), layer.BatchNorm1d(8), node, layer.Linear(8, 3))
-
-
-def quantized(network, inputs, names, **plan):
-    functional.set_step_mode(network, "m" if inputs.dim() == 5 else "s")
-    content = {"weight_bits": 3, "spike_bits": (1,) * FRAMES, "time_steps": FRAMES, "frames": FRAMES} | plan
-    torch.manual_seed(0)
-    converted = convert(network, {name: LayerPlan(**content) for name in names})
-    return calibrate(converted, inputs)
-
-
-def spikes_of(network, inputs, names):
-    """({layer: its spikes, as 0 and 1}, output) of the quantized network."""
-    spikes_by_layer = {}
-    layers = dict(network.named_modules())
-    for name in names:
-        step = layers[name].spike_step[0]
-        layers[name].observer = lambda x, spikes, weight, name=name, step=step: spikes_by_layer.update(
-            {name: spikes / step}
-        )
-    with torch.no_grad():
-        return spikes_by_layer, network(inputs)
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.6, 0.0])

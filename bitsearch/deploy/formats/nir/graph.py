@@ -1,26 +1,21 @@
-r"""NIR: a quantized network as a graph of the Neuromorphic Intermediate Representation (Pedersen et al. 2024).
+r"""A traced quantized network as a graph of NIR (Pedersen et al. 2024).
 
 NIR streams: at every step each node passes on what it has, so a network maps where no layer averages over time, which
 is with event data and a step a frame, or with a single step. A refined neuron with one-bit spikes and one step size s
-is then ``IF`` (decay 1) or ``LIF`` (decay λ < 1) with threshold s, in terms of v = u + s/2, or of v = u where the
-threshold is the full step:
+is then a neuron of NIR with threshold s, in terms of v = u + s/2, or of v = u where the threshold is the full step:
 
 .. math::
     v_{t+1} = \lambda (v_t - s z_t) + (1 - \lambda) s/2 + I_{t+1}, \qquad z_t = [v_t > s]
 
-that is τ = dt/(1 − λ), v_leak = v_reset = s/2 (or 0), where the membrane starts; with a single step it is a
-``Threshold`` at s/2 (or s). A threshold that is reached and not passed is written as the number before it. A reset to
-zero is NIR's own, to v_reset; a soft one NIR leaves to its readers, and SpikingJelly's exporter (version 2.0) refuses
-it for that reason; so graphs are made of nodes here, whose metadata say ``reset``. Weights are quantized values with s
-and the batch norm behind them multiplied in.
+or, where a spike resets it to zero, one with threshold s/2 (or s), in terms of v = u, whose spikes leave v = 0; with a
+single step it is a comparison with s/2 (or s). What a neuron is written as is the dialect's. A reset to zero is NIR's
+own, to v_reset; a soft one NIR leaves to its readers, and SpikingJelly's exporter (version 2.0) refuses it for that
+reason; so graphs are made of nodes here, whose metadata say ``reset``. Weights are quantized values with s and the
+batch norm behind them multiplied in.
 """
 
 import copy
-import io
-import math
 import operator
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,21 +24,15 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node, Tracer
 from torch.fx.passes.shape_prop import ShapeProp
 
-from bitsearch.deploy.formats.format import ExportRequest, ExportResult
-from bitsearch.deploy.formats.nir_nodes import DT, connection, flatten, neuron, pool, scale
+from bitsearch.deploy.formats.nir.dialects import Dialect
+from bitsearch.deploy.formats.nir.nodes import connection, flatten, neuron, pool, refused, scale
 from bitsearch.deploy.lower.time_axis import drop_read_out
-from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
-from bitsearch.files import write_whole
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.frameworks.neurons import is_spiking
 from bitsearch.layers import QuantizedLayer, quantized_layers
 from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
-from bitsearch.network_inputs import Inputs, single_input
-from bitsearch.plan import BitPlan
-from bitsearch.train.evaluate import evaluate
-from bitsearch.version import __version__
 
 if TYPE_CHECKING:
     import nir
@@ -51,89 +40,9 @@ if TYPE_CHECKING:
 _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, average pooling, flatten and addition"
 
 
-def export(request: ExportRequest) -> ExportResult:
-    """Write the file, with shared step sizes where they are asked for; InputError as :func:`export_nir`."""
-    task = request.task
-
-    def score() -> float:
-        return evaluate(request.network, task.splits.last_read, task.space.training.at_once, task=task.learning_task)
-
-    if not request.share_steps:
-        export_nir(request.network, request.task.examples, request.output, request.plan)
-        return ExportResult((f"{request.output}: as NIR",))
-    before = score()
-    share_steps(request.network)
-    export_nir(request.network, request.task.examples, request.output, request.plan)
-    line = (
-        f"{request.output}: as NIR; test {task.learning_task.score.name} {before:.4f}, with shared steps {score():.4f}"
-    )
-    return ExportResult((line,))
-
-
-@torch.no_grad()
-def export_nir(network: nn.Module, example_input: Inputs, path: str | os.PathLike[str], plan: BitPlan) -> None:
-    """Write a trained quantized network to ``path`` as NIR; its output is the logits of every step.
-
-    Args:
-        network: from :func:`bitsearch.apply`, with weights loaded.
-        example_input: a batch ``[N, ...]``, or ``[T, N, ...]`` with a time axis, to trace it with.
-        path: HDF5 file to write, whole or not at all.
-        plan: kept in the graph's metadata; every node has its layer's bits in its own.
-
-    Raises:
-        InputError: a layer is not trained, or one that NIR cannot express; names it.
-    """
-    import nir
-
-    example_input = single_input(example_input, "a NIR graph")
-    for name, layer in trained_layers(network).items():
-        _check(name, layer)
-    graph = _trace(network, example_input)
-    nir_graph = _Nodes(graph, example_input).graph()
-    nir_graph.metadata = {"bitsearch": __version__, "plan": plan.model_dump_json(exclude_none=True), "dt": DT}
-    content = io.BytesIO()
-    nir.write(content, nir_graph)
-    write_whole(Path(path), content.getvalue())
-
-
-@torch.no_grad()
-def share_steps(network: nn.Module) -> dict[str, float]:
-    """Give every layer's spikes one step size for all time steps, in place: the geometric mean of theirs.
-
-    Returns:
-        The largest ratio of two step sizes in each layer, before.
-    """
-    ratios = {}
-    for name, layer in quantized_layers(network).items():
-        used = layer.spike_step[: layer.active_steps].log()
-        ratios[name] = math.exp(float(used.max() - used.min()))
-        layer.spike_log_step.fill_(float(used.mean()))
-    return ratios
-
-
-def _check(name: str, layer: QuantizedLayer) -> None:
-    plan = layer.layer_plan
-
-    def refuse(reason: str) -> InputError:
-        return InputError(f"layer {name!r} cannot be expressed in NIR: {reason}")
-
-    if plan.frames is None and plan.time_steps > 1:
-        raise refuse(
-            f"it passes on the mean of its {plan.time_steps} time steps of a static input, and a stream has no mean; "
-            "NIR holds event data, or plans of 1 time step"
-        )
-    if plan.frames is not None and plan.time_steps != plan.frames:
-        raise refuse(f"its {plan.time_steps} time steps pool {plan.frames} frames; NIR's nodes have a step a frame")
-    if set(plan.spike_bits) != {1}:
-        raise refuse(f"its spikes have {max(plan.spike_bits)} bits; NIR's neurons have 1")
-    if plan.signed_input:
-        raise refuse("its input may be negative, and its spikes with it; NIR's are 0 and 1")
-    steps = layer.spike_step[: plan.time_steps]
-    if not bool((steps == steps[0]).all()):
-        raise refuse(
-            f"its step sizes are {float(steps.min()):.4g} to {float(steps.max()):.4g} over the time steps, and NIR's "
-            "thresholds stay; --share-steps gives it one"
-        )
+def nir_graph(network: nn.Module, example_input: Tensor, dialect: Dialect) -> "nir.NIRGraph":
+    """The network's graph; InputError names what NIR, or the dialect's reader, has no node for."""
+    return _Nodes(_trace(network, example_input), dialect).graph()
 
 
 class _Tracer(Tracer):
@@ -157,8 +66,8 @@ def _trace(network: nn.Module, example_input: Tensor) -> GraphModule:
 class _Nodes:
     """Walks a traced network once; ``self.sources`` holds the nodes whose sum each of its tensors is."""
 
-    def __init__(self, graph: GraphModule, example_input: Tensor) -> None:
-        self.traced, self.modules = graph, dict(graph.named_modules())
+    def __init__(self, graph: GraphModule, dialect: Dialect) -> None:
+        self.traced, self.dialect, self.modules = graph, dialect, dict(graph.named_modules())
         framed = any(layer.frames is not None for layer in quantized_layers(graph).values())
         self.leading = 2 if framed else 1
         self.nodes: dict[str, nir.NIRNode] = {}
@@ -216,10 +125,10 @@ class _Nodes:
         elif isinstance(module, PlacedNeuron):
             self._placed_neuron(node, module, sources)
         elif isinstance(module, InputCurrent) and not module.rectified:
-            self._append(node, str(node.target), scale(module.gain.numpy(), self._shape(node)), sources)
+            self._append(node, str(node.target), self._scale(node, module), sources)
         elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
             before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
-            self._append(node, str(node.target), pool(str(node.target), module, before[1:], after[1:]), sources)
+            self._append(node, str(node.target), pool(str(node.target), module, before, after, self.dialect), sources)
         elif isinstance(module, nn.Flatten):
             before, after = self._shape(node.all_input_nodes[0]), self._shape(node)
             self._append(node, str(node.target), flatten(str(node.target), before, after), sources)
@@ -236,37 +145,31 @@ class _Nodes:
             advice = "a plan that is made anew lets it fire where it stands"
         elif module is not None and is_spiking(module):
             kind, advice = f"{kind}, for which no quantized layer stands", "bitsearch profile says why it stays"
-        return InputError(f"layer {str(where)!r} cannot be expressed in NIR: it is {kind}; {advice}")
+        return refused(str(where), f"it is {kind}; {advice}")
+
+    def _scale(self, node: Node, module: InputCurrent) -> "nir.NIRNode":
+        return scale(str(node.target), module.gain.numpy(), self._shape(node), self.dialect)
 
     def _placed_neuron(self, node: Node, module: PlacedNeuron, sources: list[str]) -> None:
-        name, shape = str(node.target), self._shape(node)
+        name = str(node.target)
         if not module.is_identity:
-            self._append(node, f"{name}.gain", scale(module.gain.numpy(), shape), sources)
+            self._append(node, f"{name}.gain", self._scale(node, module), sources)
             sources = self.sources[node]
-        self._append(node, name, self._neuron(module.owner, shape), sources)
-
-    @staticmethod
-    def _neuron(layer: QuantizedLayer, shape: tuple[int, ...]) -> "nir.NIRNode":
-        nir_node = neuron(layer, shape)
-        reset = "subtract" if layer.neuron is None else layer.neuron.reset
-        nir_node.metadata = {"spike_bits": 1, "time_steps": layer.active_steps, "reset": reset}
-        return nir_node
+        self._append(node, name, neuron(name, module.owner, self._shape(node), self.dialect), sources)
 
     def _layer(self, node: Node, layer: QuantizedLayer, sources: list[str]) -> None:
         name, plan = str(node.target), layer.layer_plan
         shape = self._shape(node.all_input_nodes[0])
         if len(shape) != layer.sample_dims:
-            raise InputError(f"layer {name!r} cannot be expressed in NIR: its input has shape {shape} at every step")
+            raise refused(name, f"its input has shape {shape} at every step")
         if not layer.in_place:
-            self._append(node, f"{name}.neuron", self._neuron(layer, shape), sources)
+            self._append(node, f"{name}.neuron", neuron(name, layer, shape, self.dialect), sources)
             sources = [f"{name}.neuron"]
-        nir_node = connection(name, layer, self._norm(node), shape)
+        nir_node = connection(name, layer, self._norm(node), shape, self.dialect)
         made, result = tuple(nir_node.output_type["output"]), self._shape(node)
         if made != result:
-            raise InputError(
-                f"layer {name!r} cannot be expressed in NIR: its result has shape {result}, and the nir package, which "
-                f"takes every kernel for a square one, reads it as {tuple(map(int, made))}; deploy it as packed"
-            )
+            reason = f"its result has shape {result}, and the nir package, which takes every kernel for a square one"
+            raise refused(name, f"{reason}, reads it as {tuple(map(int, made))}; deploy it as packed")
         nir_node.metadata = {
             "weight_bits": plan.weight_bits,
             "weight_step": layer.weight_step.detach().flatten().numpy(),

@@ -1,0 +1,1 @@
+"""A network as a graph of the Neuromorphic Intermediate Representation, for its readers."""
