@@ -103,7 +103,11 @@ def target_fields(draw):
         st.floats(1, 1e4),
         st.integers(0, 100),
     )
-    cores = st.builds(lambda size: {"count": 10**6, "bytes_each": size}, st.integers(1, 5000))
+    sizes = st.integers(1, 5000)
+    cores = st.fixed_dictionaries(
+        {"count": st.just(10**6), "bytes_each": sizes},
+        optional={"neurons_each": sizes, "synapses_each": sizes},
+    )
     return {
         "weight_bits": draw(WIDTHS),
         "spike_bits": draw(WIDTHS),

@@ -84,7 +84,12 @@ class Budget:
         subject = f"budget {self.requested}"
         advice = "allow more, widen the choices of the search space, or give its first layer fewer bits"
         if self.of_target:
-            subject, advice = self.requested, "take another target, or a smaller network"
+            layers = model.layer_costs(self.metric, rules.smallest(model), activity)
+            largest = max(layers, key=layers.__getitem__)
+            subject = self.requested
+            advice = (
+                f"layer {largest!r} alone takes {_round_up(layers[largest])}: take another target, or a smaller network"
+            )
         raise InputError(
             f"{subject} ({self.metric} ≤ {self.limit:.6g}{unit_text}) is infeasible: the smallest feasible value is "
             f"{_round_up(least_cost)}{unit_text} (the fewest bits allowed on every layer{rates_text}); {advice}"

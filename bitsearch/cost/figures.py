@@ -1,9 +1,11 @@
 """The figures of a hardware target: each has a unit, and each has to name its source."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
+from bitsearch.cost.target_tables import LayerKind
 
 FIGURES: dict[str, str] = {
     "weight_bits": "bits",
@@ -15,6 +17,8 @@ FIGURES: dict[str, str] = {
     "memory.working_bytes": "bytes",
     "cores.count": "cores",
     "cores.bytes_each": "bytes",
+    "cores.neurons_each": "neurons",
+    "cores.synapses_each": "weights",
     "energy.bit_operation": "pJ a bit operation",
     "energy.accumulate": "pJ an accumulation",
     "energy.weight_byte": "pJ a byte",
@@ -25,6 +29,28 @@ FIGURES: dict[str, str] = {
     "latency.macs_per_cycle": "MACs a cycle",
     "latency.layer_overhead_cycles": "cycles",
     "latency.limit": "s an input",
+    "limits.layer_kinds": "kinds of layers",
+    "limits.layers": "layers",
+    "limits.neurons": "neurons",
+    "limits.synapses": "weights",
+    "limits.fan_in": "inputs a neuron",
+    "limits.fan_out": "neurons that a spike goes to",
+    "limits.input_channels": "channels",
+    "limits.input_size": "pixels a side",
+    "limits.output_channels": "channels",
+    "limits.pooling": "kinds of pooling",
+    "limits.resets": "kinds of reset",
+    **{
+        f"{kind}.{name}": unit
+        for kind in get_args(LayerKind)
+        for name, unit in {
+            "weight_bits": "bits",
+            "kernel_sizes": "pixels a side",
+            "strides": "pixels",
+            "input_channels": "channels",
+            "output_channels": "channels",
+        }.items()
+    },
 }
 """Units of the figures that a target may have; every figure needs an entry under ``[sources]``."""
 

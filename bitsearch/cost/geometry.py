@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from bitsearch.cost.layer_shape import LayerShape, shape_of_layer
 from bitsearch.cost.spike_products import factor_bits
 from bitsearch.cost.streams import Streams
 from bitsearch.dataflow.recording import Call, Recording, record
@@ -89,6 +90,8 @@ class LayerGeometry:
     """The largest that the neurons send which it reads; None where they send any, or where it reads something else."""
     neuron: NeuronSettings | None = None
     """Reset and comparison of the neurons that give way to its own, if any."""
+    shape: LayerShape | None = None
+    """Kind, kernel, stride and channels of a layer that can be given bits; None in scores kept by earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class NetworkGeometry(Sequence[LayerGeometry]):
     layers: tuple[LayerGeometry, ...]
     staying: Mapping[str, str] = field(default_factory=dict)
     """Why a spiking neuron does not give way to those of the layers that read it, by module path."""
+    poolings: Mapping[str, str] | None = None
+    """Kinds of the network's poolings, by the path of the module that pools; None where they are not known."""
 
     def __getitem__(self, index: Any) -> Any:
         """The layers as a sequence."""
@@ -170,7 +175,9 @@ def trace(
     ]
     sources = streams.sources()
     layers = [replace(_in_place(layer, streams), source=sources.get(layer.name)) for layer in layers]
-    return NetworkGeometry(tuple(layers), streams.staying)
+    paths = {module: name for name, module in network.named_modules()}
+    poolings = {paths[module]: kind for module, kind in recording.poolings.items()}
+    return NetworkGeometry(tuple(layers), streams.staying, poolings)
 
 
 def _in_place(layer: LayerGeometry, streams: Streams) -> LayerGeometry:
@@ -296,6 +303,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 data_dependent=module in recording.data_dependent,
                 pooled=any(call.origin.mixed for call in calls if call.origin.neurons),
                 weight_of=next((owners[weight] for weight in weights if weight in owners), None),
+                shape=shape_of_layer(module, calls[0].shape) if calls and type(module) in QUANTIZABLE else None,
             )
         )
         for weight in weights:

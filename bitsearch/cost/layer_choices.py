@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from bitsearch.choices import NUMBERS, Choices, FirstLayer, Number, Span
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.target import Target
-from bitsearch.cost.target_tables import RequiredBits
+from bitsearch.cost.target_tables import LayerKind, RequiredBits
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule, Setting, check_globs, last_rule
+from bitsearch.plan import NeuronSettings
 
 MAX_LISTED_VALUES = 16
 """Values of an unbroken range that a message lists one by one."""
@@ -65,6 +67,7 @@ def layer_choices(
         for number in NUMBERS:
             of_space = _of_space(number, layer, model, choices, first_layer, rules)
             values[number] = _on_target(number, layer, target, of_space, required)
+        _check_reset(layer, values["time_steps"], target)
         settings, origins = _settings(layer.name, target, rules)
         allowed[layer.name] = LayerChoices(
             Choices(**{number: value.span for number, value in values.items()}),
@@ -106,9 +109,12 @@ def _on_target(
             raise InputError(_contradiction(layer.name, number, values, origin, (value,)))
         return _Values(Span(low=value, high=value), origin)
     limit = last_rule(target.layers, layer.name, number)
+    table, of_kind = target.of_kind(layer.shape.kind) if layer.shape is not None else ("", None)
     if limit is not None:
         of_target = f"target {target.name!r}, [[layers]] {limit}"
         values = _cut(layer.name, number, values, of_target, getattr(limit, number).values)
+    elif number == "weight_bits" and of_kind is not None and of_kind.weight_bits is not None:
+        values = _cut(layer.name, number, values, f"target {target.name!r}, [{table}]", of_kind.weight_bits)
     elif not layer.first or values.by_rule:
         # The first layer's own bits are checked by check_first_layer.
         values = _cut(layer.name, number, values, f"target {target.name!r}", target_values(target)[number])
@@ -186,6 +192,9 @@ def check_first_layer(first_layer: FirstLayer, target: Target) -> None:
     """Raise InputError if the target supports the first layer's bits neither in general nor by a first-layer rule."""
     for name, values in target_values(target).items():
         value = getattr(first_layer.bits(), name)
+        if name == "weight_bits":
+            # Its kind is not known yet; layer_choices looks again.
+            values = sorted({*values, *_widths_of_kinds(target)})
         if getattr(target.first_layer, name, None) is None and value not in values:
             raise InputError(
                 f"first_layer.{name} is {value}, but the hardware target {target.name!r} allows "
@@ -197,11 +206,17 @@ def _check_choices(choices: Choices, target: Target) -> None:
     """Raise InputError unless the target allows some of the choices of every number."""
     for name, values in target_values(target).items():
         span: Span = getattr(choices, name)
-        if span.within(values) is None:
+        if span.within(values) is None and not (name == "weight_bits" and span.within(_widths_of_kinds(target))):
             raise InputError(
                 f"choices.{name} of the search space, {listing(span.values)}, are none of the hardware target "
                 f"{target.name!r}, which allows {listing(values)}; widen the choices, or take another target"
             )
+
+
+def _widths_of_kinds(target: Target) -> set[int]:
+    """Weight bits that some kind of layer may have."""
+    tables = [target.of_kind(kind)[1] for kind in get_args(LayerKind)]
+    return {bits for table in tables if table is not None for bits in table.weight_bits or ()}
 
 
 def target_values(target: Target) -> dict[Number, Sequence[int]]:
@@ -218,6 +233,19 @@ def listing(values: Sequence[int]) -> str:
     if len(values) > MAX_LISTED_VALUES and values[-1] - values[0] == len(values) - 1:
         return f"{values[0]}, …, {values[-1]}"
     return ", ".join(str(value) for value in values)
+
+
+def _check_reset(layer: LayerGeometry, time_steps: _Values, target: Target) -> None:
+    """Raise InputError if the layer may get several time steps with neurons that reset as the target's do not."""
+    reset, most = (layer.neuron or NeuronSettings()).reset, time_steps.span.high
+    allowed = None if target.limits is None else target.limits.resets
+    encodes = layer.first and not layer.neurons
+    if allowed is not None and reset not in allowed and most > 1 and not encodes:
+        raise InputError(
+            f"layer {layer.name!r} has neurons with reset {reset!r} and up to {most} time steps, but the hardware "
+            f"target {target.name!r} allows {' or '.join(allowed)} (limits.resets); give the network such neurons, or "
+            "one time step"
+        )
 
 
 def _check_loop(layer: LayerGeometry, target: Target) -> None:

@@ -28,6 +28,8 @@ STEP_BYTES = 4
 """A spike step size is stored as float32."""
 ROUNDING = 1e-12
 """Relative; whole numbers of bits are further apart."""
+LEAST_SHARE = 1e-9
+"""Of a core: a layer takes one, however little it needs."""
 CHANNEL_BYTES = 8
 """An output channel's multiplier and bias (batch norm folded in) are stored as two 32-bit numbers."""
 
@@ -57,6 +59,8 @@ class Geometry:
     target: Target
     quantized: Vector = 1.0
     """1 for a layer with bits, 0 for one without, which has no step sizes and no membrane."""
+    on_chip: Vector = 0.0
+    """Neurons on the chip: ``membranes``, but none where the network's own input is read."""
     streams: Vector = None
     """``[L, streams]``: 1 where a layer reads a stream of values, else 0; None: each reads one of its own."""
 
@@ -237,14 +241,32 @@ def latency(geometry: Geometry, bits: Bits) -> Terms:
 
 
 def cores(geometry: Geometry, bits: Bits) -> Terms:
-    """Number of cores: every layer's weights and states divided by a core's memory, rounded up.
+    """Number of cores: what a layer needs of bytes, neurons and weights, by what a core has of each, rounded up.
 
-    A layer that does not fit one core is split over several; two layers never share one.
+    ⌈max(bytes/bytes_each, N_m/neurons_each, N_w/synapses_each)⌉, of those that the target gives; bytes are those of
+    weights and states, and neurons that would encode the network's own input are not on the chip. A layer that does not
+    fit one core is split over several, and two layers never share one. Where layers stay whole, one that does not fit
+    takes more cores than there are: its share of a core, times their number, rounded up.
     """
     table = geometry.target.cores
     assert table is not None
-    layer_bytes = weight_memory(geometry, bits)[0] + working_memory(geometry, bits)[0]
-    return (_round_up(layer_bytes / table.bytes_each),)
+    share = 0 * bits.weights + LEAST_SHARE
+    if table.bytes_each is not None:
+        layer_bytes = weight_memory(geometry, bits)[0] + working_memory(geometry, bits)[0]
+        share = _larger(share, layer_bytes / table.bytes_each)
+    if table.neurons_each is not None:
+        share = _larger(share, geometry.on_chip / table.neurons_each)
+    if table.synapses_each is not None:
+        share = _larger(share, geometry.weights / table.synapses_each)
+    taken = _round_up(share)
+    if table.whole_layers:
+        fits = taken <= 1
+        taken = taken * fits + _round_up(table.count * share) * ~fits
+    return (taken,)
+
+
+def _larger(one: Vector, other: Vector) -> Vector:
+    return torch.maximum(one, other + 0 * one) if isinstance(one, torch.Tensor) else np.maximum(one, other)
 
 
 METRICS: dict[str, Metric] = {
@@ -335,7 +357,8 @@ METRICS: dict[str, Metric] = {
             "cores",
             "cores",
             "Cores",
-            "Cores taken on the hardware target; a layer that does not fit one core is split over several.",
+            "Cores taken on the hardware target; a layer that does not fit one core is split over several, or, where "
+            "layers stay whole, counts more than there are.",
             cores,
             table="cores",
         ),

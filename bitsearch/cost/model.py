@@ -61,6 +61,8 @@ class CostModel:
         """The layers without bits; every total includes their cost at 32 bits."""
         self.staying: Mapping[str, str] = layers.staying if isinstance(layers, NetworkGeometry) else {}
         """Why a spiking neuron of the network stays in it, by module path."""
+        self.poolings = layers.poolings if isinstance(layers, NetworkGeometry) else None
+        """Kinds of the network's poolings, by module path; None where they are not known."""
         self.first_layer_counted = first_layer_counted
         self.target = target or Target.load("generic")
         self.ties = resolved(self.layers, ties, one_spike_stream=self.target.one_spike_stream)
@@ -121,13 +123,16 @@ class CostModel:
         call_inputs = [layer.inputs if layer.call_inputs is None else layer.call_inputs for layer in layers]
         # Neurons that several layers read are those of the first.
         neurons = [float(layer.name not in self._populations) for layer in layers]
+        membranes = vector(neurons) * vector(
+            [layer.inputs if layer.membranes is None else layer.membranes for layer in layers]
+        )
         return Geometry(
             macs=vector([layer.macs for layer in layers]),
             weights=vector([layer.weights for layer in layers]),
             inputs=vector([layer.inputs for layer in layers]),
             sent=vector(neurons) * vector([layer.inputs for layer in layers]),
-            membranes=vector(neurons)
-            * vector([layer.inputs if layer.membranes is None else layer.membranes for layer in layers]),
+            membranes=membranes,
+            on_chip=membranes * vector([float(_reads_neurons(layer)) for layer in layers]),
             call_sent=vector(neurons) * vector(call_inputs),
             call_membranes=vector(neurons)
             * vector(
@@ -286,6 +291,11 @@ class CostModel:
                 }
             )
         return plan
+
+
+def _reads_neurons(layer: LayerGeometry) -> bool:
+    """True unless the layer has no neurons, or they would encode the network's own input."""
+    return layer.fixed_reason is None and (not layer.first or bool(layer.neurons))
 
 
 def _streams(layers: Sequence[LayerGeometry]) -> Vector:

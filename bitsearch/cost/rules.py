@@ -6,6 +6,7 @@ from functools import cached_property
 
 from bitsearch.choices import NUMBERS, Choices, FirstLayer, Number, Span, Tie
 from bitsearch.cost.layer_choices import LayerChoices, layer_choices, listing
+from bitsearch.cost.limits import check_limits
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.ties import Groups, groups_of
 from bitsearch.errors import InputError
@@ -44,9 +45,10 @@ class AllowedBits:
         may have.
 
         Raises:
-            InputError: the target allows none of the search space's choices, a rule names no layer or contradicts
-                another, or layers that share a number have no choice of it in common.
+            InputError: the network exceeds a limit of the target's, which allows none of the search space's choices, a
+                rule names no layer or contradicts another, or layers that share a number have none in common.
         """
+        check_limits(model)
         allowed = layer_choices(model, choices, first_layer, layers)
         for tie in model.ties:
             _check_alike(tie, model, allowed)

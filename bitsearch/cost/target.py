@@ -12,7 +12,18 @@ import tomli_w
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from bitsearch.cost.figures import figures_of
-from bitsearch.cost.target_tables import Cores, Energy, Latency, Memory, RequiredBits, TargetTable, Widths
+from bitsearch.cost.target_tables import (
+    Cores,
+    Energy,
+    KindLimits,
+    Latency,
+    LayerKind,
+    Limits,
+    Memory,
+    RequiredBits,
+    TargetTable,
+    Widths,
+)
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule
 from bitsearch.plug_ins import load_plug_in
@@ -64,6 +75,12 @@ class Target(TargetTable):
     cores: Cores | None = None
     energy: Energy | None = None
     latency: Latency | None = None
+    limits: Limits | None = None
+    convolution: KindLimits | None = None
+    depthwise: KindLimits | None = None
+    """None: as other convolutions."""
+    transposed: KindLimits | None = None
+    linear: KindLimits | None = None
     sources: dict[str, Source]
     """The source of every figure, by its key such as ``energy.bit_operation``: a citation, or "assumption: …".
 
@@ -91,6 +108,11 @@ class Target(TargetTable):
                     f"layers {rule} has a quantizer, by which weights are trained; say it in the search space"
                 )
         return rules
+
+    def of_kind(self, kind: LayerKind) -> tuple[str, KindLimits | None]:
+        """(name, limits) of the table that says what layers of a kind keep to, if the target has one."""
+        table = "convolution" if kind == "depthwise" and self.depthwise is None else kind
+        return table, getattr(self, table)
 
     @property
     def figures(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The tables of a hardware target: memory, cores, energy, time, and what it requires of the first or last layer."""
+"""The tables of a hardware target: memory, cores, energy, time, and what it requires of layers and of the network."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -9,29 +10,48 @@ from bitsearch.cost.units import Bytes, Hertz, Picojoules, PositivePicojoules, S
 from bitsearch.validation import MAX_BITS, Bits, Count, Frozen, Positive, TimeSteps
 
 
-def _expand_range(value: object) -> object:
-    if isinstance(value, list | tuple):
-        return value
-    try:
-        span = Span.model_validate(value, strict=True)
-    except ValidationError as error:
-        raise ValueError("list the widths, such as [1, 2, 4], or give low and high, low not above high") from error
-    return tuple(range(span.low, min(span.high, MAX_BITS + 1) + 1))
+def _expand(largest: int) -> Callable[[object], object]:
+    def expand_range(value: object) -> object:
+        if isinstance(value, list | tuple):
+            return value
+        try:
+            span = Span.model_validate(value, strict=True)
+        except ValidationError as error:
+            raise ValueError("list the values, such as [1, 2, 4], or give low and high, low not above high") from error
+        return tuple(range(span.low, min(span.high, largest + 1) + 1))
+
+    return expand_range
 
 
-def _check_rising(widths: tuple[int, ...]) -> tuple[int, ...]:
-    if list(widths) != sorted(set(widths)):
-        raise ValueError("list every width once, in rising order")
-    return widths
+def _check_rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("list every value once, in rising order")
+    return values
+
+
+def _values(number: Any) -> Any:
+    return Annotated[tuple[number, ...], Field(min_length=1)] | Span
 
 
 Widths = Annotated[
     tuple[Bits, ...],
     Field(min_length=1, strict=False),
-    BeforeValidator(_expand_range, json_schema_input_type=Annotated[tuple[Bits, ...], Field(min_length=1)] | Span),
+    BeforeValidator(_expand(MAX_BITS), json_schema_input_type=_values(Bits)),
     AfterValidator(_check_rising),
 ]
 """Bit widths in rising order; ``{low = 1, high = 8}`` stands for all from 1 to 8."""
+MAX_SIZE = 1024
+"""Largest kernel and stride that a target may list."""
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Sizes = Annotated[
+    tuple[Size, ...],
+    Field(min_length=1, strict=False),
+    BeforeValidator(_expand(MAX_SIZE), json_schema_input_type=_values(Size)),
+    AfterValidator(_check_rising),
+]
+"""Sizes of kernels, or strides, likewise."""
+LayerKind = Literal["convolution", "depthwise", "transposed", "linear"]
+"""``depthwise``: every channel of a convolution has kernels of its own."""
 
 
 class TargetTable(Frozen):
@@ -75,8 +95,20 @@ class Cores(TargetTable):
 
     count: Count
     """Cores on the chip."""
-    bytes_each: Bytes
+    bytes_each: Bytes | None = None
     """Bytes of memory of one core."""
+    neurons_each: Count | None = None
+    """Neurons of one core."""
+    synapses_each: Count | None = None
+    """Weights that one core stores."""
+    whole_layers: bool = False
+    """True where a layer has to fit one core."""
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> "Cores":
+        if self.bytes_each is None and self.neurons_each is None and self.synapses_each is None:
+            raise ValueError("give at least one of bytes_each, neurons_each, synapses_each, or leave the table out")
+        return self
 
 
 class Energy(TargetTable):
@@ -121,3 +153,46 @@ class Latency(TargetTable):
         if (self.bit_operations_per_cycle is None) == (self.macs_per_cycle is None):
             raise ValueError("give exactly one of bit_operations_per_cycle and macs_per_cycle")
         return self
+
+
+class Limits(NonEmptyTable):
+    """What a network has to keep to, whatever its bits; every layer is checked before anything is trained."""
+
+    layer_kinds: tuple[LayerKind, ...] | None = Field(default=None, min_length=1, strict=False)
+    """Kinds of layers that the chip runs; what is no such layer, and keeps 32 bits, is refused as well."""
+    layers: Count | None = None
+    """Layers with weights."""
+    neurons: Count | None = None
+    """Neurons of the whole network, without those that encode its input."""
+    synapses: Count | None = None
+    """Weights of the whole network."""
+    fan_in: Count | None = None
+    """Inputs of one neuron."""
+    fan_out: Count | None = None
+    """Neurons that one neuron's spike goes to."""
+    input_channels: Count | None = None
+    """Channels, or features, of the network's input."""
+    input_size: Count | None = None
+    """Width, and height, of the network's input."""
+    output_channels: Count | None = None
+    """Channels, or features, of the network's output."""
+    pooling: tuple[Literal["average", "max", "sum"], ...] | None = Field(default=None, strict=False)
+    """Kinds of pooling; an empty list: none."""
+    resets: tuple[Literal["subtract", "zero", "delayed"], ...] | None = Field(default=None, min_length=1, strict=False)
+    """What a spike may take from a neuron's membrane, as in :class:`bitsearch.plan.NeuronSettings`; in layers of one
+    time step, it makes no difference."""
+
+
+class KindLimits(NonEmptyTable):
+    """Limits of one kind of layer: ``[convolution]``, ``[depthwise]``, ``[transposed]`` and ``[linear]``."""
+
+    weight_bits: Widths | None = None
+    """Bits that a weight may have, in place of the target's."""
+    kernel_sizes: Sizes | None = None
+    """Along every spatial axis."""
+    strides: Sizes | None = None
+    """Likewise."""
+    input_channels: Count | None = None
+    """Most channels, or features, that a layer reads."""
+    output_channels: Count | None = None
+    """Most channels, or features, that it has."""

@@ -17,6 +17,7 @@ from bitsearch.dataflow.binary_outputs import BinaryWatch
 from bitsearch.dataflow.dropouts import DropoutWatch
 from bitsearch.dataflow.membranes import MembraneWatch, state_arguments
 from bitsearch.dataflow.origins import OriginTracker, Product, Reader
+from bitsearch.dataflow.poolings import PoolingWatch
 from bitsearch.dataflow.products import first_tensor, flop_counter, layer_macs, products_in_sight
 from bitsearch.dataflow.rules import UNKNOWN, Origin
 from bitsearch.frameworks.eval_mode import eval_mode
@@ -65,6 +66,8 @@ class Recording:
     """What becomes of a neuron's membrane between its calls, where it does not stay as it is."""
     binary: list[nn.Module] = field(default_factory=list)
     """Modules of unknown classes that sent nothing but zeros and ones."""
+    poolings: dict[nn.Module, str] = field(default_factory=dict)
+    """Kinds of pooling, by the module that pools."""
     data_dependent: set[nn.Module] = field(default_factory=set)
     """Modules that ran more or less often for other samples, or on more or less."""
     mixes_samples: bool = False
@@ -177,6 +180,7 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
         mixes_samples=axes[-1].mixes_samples,
     )
     running: list[_Running] = []
+    poolings = PoolingWatch(lambda: running[-1].module if running else network)
     # What layers have read, so that no other tensor takes its address before the end.
     storages: list[torch.UntypedStorage] = []
     begun = 0
@@ -233,9 +237,9 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         tracker.mark(example_input, origin)
         opposite.mark(example_input, replace(origin, nonnegative=not origin.nonnegative))
-        with counter, opposite, tracker, dropouts:
+        with counter, opposite, tracker, dropouts, poolings:
             tracker.read(None, "output", call_network(network, example_input))
-    recording.binary = outputs.modules()
+    recording.binary, recording.poolings = outputs.modules(), poolings.kinds
     return recording
 
 

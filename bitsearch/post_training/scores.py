@@ -43,6 +43,8 @@ class Scores(Frozen):
     geometry: tuple[LayerGeometry, ...]
     staying: dict[str, str]
     """As :attr:`bitsearch.cost.geometry.NetworkGeometry.staying`."""
+    poolings: dict[str, str] | None = None
+    """Likewise; None in scores kept by earlier versions."""
     firing_rate: dict[str, float]
     """Counted on the calibration samples at the space's ``allocation.start``; as for :class:`SpikeStatistics`."""
     synaptic_rate: dict[str, float]
@@ -56,7 +58,7 @@ class Scores(Frozen):
 
     def model(self, target: Target, *, first_layer_counted: bool, ties: Iterable[TieRule] = ()) -> CostModel:
         """The costs of the network's layers on any hardware target."""
-        layers = NetworkGeometry(self.geometry, self.staying)
+        layers = NetworkGeometry(self.geometry, self.staying, self.poolings)
         return CostModel(layers, first_layer_counted=first_layer_counted, target=target, ties=ties)
 
 
@@ -121,6 +123,7 @@ def measure_scores(problem: AllocationProblem, samples: CalibrationSamples) -> S
     return Scores(
         geometry=(*model.layers, *model.unquantized),
         staying=dict(model.staying),
+        poolings=None if model.poolings is None else dict(model.poolings),
         firing_rate=dict(activity.firing_rate),
         synaptic_rate=dict(activity.synaptic_rate),
         layers=layers,

@@ -14,6 +14,7 @@ from torch import nn
 from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
 from bitsearch.cost.declared import check_declared_metric, declare_metrics
+from bitsearch.cost.limits import check_limits
 from bitsearch.data import Splits, load_data
 from bitsearch.data.signs import has_negative_inputs
 from bitsearch.errors import InputError
@@ -199,7 +200,7 @@ def cost_preview(
         time_axis: True if the input of a network starts with a time axis.
 
     Raises:
-        InputError: none of these is there, or the network cannot run the input.
+        InputError: none of these is there, the network cannot run the input, or exceeds a limit of the target's.
     """
     hardware = None if target is None else Target.load(target)
     if isinstance(source, SearchSpace):
@@ -214,5 +215,6 @@ def cost_preview(
     except InputError as error:
         raise InputError(f"{error}; it was given random floats; --data gives it samples") from error
     model = CostModel(layers, target=hardware)
+    check_limits(model)
     plan = model.uniform(bits or UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
     return CostPreview(network, model, plan)

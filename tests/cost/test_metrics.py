@@ -173,6 +173,28 @@ def test_a_layer_that_just_fits_its_cores_takes_no_more():
     assert taken(278) == 5
 
 
+def test_cores_hold_so_many_neurons_and_weights():
+    def taken(**core):
+        geometry = changed(target=make_target(cores={"count": 9, **core}), on_chip=vector(0, 32, 16, 0))
+        return METRICS["cores"].terms(geometry, PLAN)[0].tolist()
+
+    weights = HAND.weights.tolist()
+    assert taken(neurons_each=10) == [1, 4, 2, 1]
+    assert taken(neurons_each=32) == [1, 1, 1, 1]
+    assert taken(synapses_each=50) == [-(-count // 50) for count in weights]
+    # What asks for most decides.
+    assert taken(bytes_each=10**6, neurons_each=10) == [1, 4, 2, 1]
+
+
+def test_a_layer_that_has_to_fit_a_core_and_does_not_takes_more_than_there_are():
+    cores = {"count": 4, "bytes_each": 278, "whole_layers": True}
+    whole = changed(target=make_target(membrane_bits=24, cores=cores))
+    # Of 102, 279, 96 and 82 bytes; 4 · 279/278 rounded up.
+    assert METRICS["cores"].terms(whole, PLAN)[0].tolist() == [1, 5, 1, 1]
+    fits = changed(target=make_target(membrane_bits=24, cores=cores | {"bytes_each": 279}))
+    assert cost("cores", fits) == 4
+
+
 def test_the_first_layer_uncounted_by_hand():
     geometry = changed(count_mask=vector(0, 1, 1, 1))
     # W̄ = (72·3 + 48·2 + 5·32) / 125, S̄ = (32·2.5 + 16·4 + 6·32) / 54, T̄ = (32·2 + 16 + 6) / 54.
@@ -242,6 +264,7 @@ def networks(draw, *, whole=True):
         row(SHARES),
         target,
         quantized=row(st.integers(0, 1)),
+        on_chip=row(counts),
         streams=np.eye(size)[draw(st.lists(st.integers(0, size - 1), min_size=size, max_size=size))],
     )
     if whole:

@@ -98,20 +98,20 @@ def test_a_target_is_frozen():
 @pytest.mark.parametrize(
     ("widths", "said"),
     [
-        ([2, 1], "is [2, 1]: list every width once, in rising order"),
-        ([1, 1], "is [1, 1]: list every width once, in rising order"),
+        ([2, 1], "is [2, 1]: list every value once, in rising order"),
+        ([1, 1], "is [1, 1]: list every value once, in rising order"),
         ([], "is []: Tuple should have at least 1 item"),
         ([0, 1], ".0 is 0: Input should be greater than or equal to 1"),
         ([8, 9], ".1 is 9: Input should be less than or equal to 8"),
         (["1"], ".0 is '1': Input should be a valid integer"),
         ([True], ".0 is True: Input should be a valid integer"),
         ([1.0], ".0 is 1.0: Input should be a valid integer"),
-        (4, "is 4: list the widths, such as [1, 2, 4], or give low and high"),
+        (4, "is 4: list the values, such as [1, 2, 4], or give low and high"),
         ({"low": 1, "high": 9}, ".8 is 9: Input should be less than or equal to 8"),
         ({"low": 1, "high": 10**15}, ".8 is 9: Input should be less than or equal to 8"),
         ({"low": 5, "high": 4}, "low not above high"),
         ({"low": 0, "high": 4}, "low not above high"),
-        ({"low": 1}, "is {'low': 1}: list the widths, such as [1, 2, 4], or give low and high"),
+        ({"low": 1}, "is {'low': 1}: list the values, such as [1, 2, 4], or give low and high"),
         ({"low": 1, "high": 8, "step": 2}, "or give low and high"),
     ],
 )
@@ -145,7 +145,22 @@ def test_low_and_high_stand_for_all_widths_between(low, high):
         ({"last_layer": {"weight_bits": 9}}, "last_layer.weight_bits is 9: Input should be less than or equal to 8"),
         ({"memory": {}}, "memory is {}: give at least one of weight_bytes, working_bytes"),
         ({"memory": {"weight_bytes": 0}}, "memory.weight_bytes is 0: Input should be greater than or equal to 1"),
-        ({"cores": {"count": 4}}, "field 'cores.bytes_each' is missing"),
+        (
+            {"cores": {"count": 4}},
+            "cores is {'count': 4}: give at least one of bytes_each, neurons_each, synapses_each",
+        ),
+        ({"limits": {}}, "limits is {}: give at least one of layer_kinds, layers, neurons"),
+        (
+            {"limits": {"layer_kinds": ["conv"]}},
+            "limits.layer_kinds.0 is 'conv': Input should be 'convolution', 'depth",
+        ),
+        ({"limits": {"pooling": ["mean"]}}, "limits.pooling.0 is 'mean': Input should be 'average', 'max' or 'sum'"),
+        ({"limits": {"resets": []}}, "limits.resets is []: Tuple should have at least 1 item"),
+        ({"limits": {"fan_in": 0}}, "limits.fan_in is 0: Input should be greater than or equal to 1"),
+        ({"linear": {}}, "linear is {}: give at least one of weight_bits, kernel_sizes"),
+        ({"convolution": {"kernel_sizes": [3, 1]}}, "convolution.kernel_sizes is [3, 1]: list every value once, in"),
+        ({"convolution": {"kernel_sizes": {"low": 1, "high": 2000}}}, "Input should be less than or equal to 1024"),
+        ({"convolution": {"weight_bits": [16]}}, "convolution.weight_bits.0 is 16: Input should be less than or"),
         ({"cores": {"bytes_each": 4}}, "field 'cores.count' is missing"),
         ({"cores": {"count": 0, "bytes_each": 4}}, "cores.count is 0: Input should be greater than or equal to 1"),
         ({"energy": {}}, "energy is {}: every operation is free; give one of them more than 0 pJ"),
@@ -233,14 +248,38 @@ GIVEN = {
     "latency.macs_per_cycle": {"latency": LATENCY},
     "latency.layer_overhead_cycles": {"latency": LATENCY | {"layer_overhead_cycles": 3}},
     "latency.limit": {"latency": LATENCY | {"limit": 0.01}},
+    "cores.neurons_each": {"cores": {"count": 2, "neurons_each": 9}},
+    "cores.synapses_each": {"cores": {"count": 2, "synapses_each": 9}},
+    **{
+        f"limits.{name}": {"limits": {name: value}}
+        for name, value in {
+            "layer_kinds": ["convolution", "linear"],
+            "pooling": [],
+            "resets": ["zero"],
+            **dict.fromkeys(("layers", "neurons", "synapses", "fan_in", "fan_out"), 9),
+            **dict.fromkeys(("input_channels", "input_size", "output_channels"), 9),
+        }.items()
+    },
+    **{
+        f"{kind}.{name}": {kind: {name: value}}
+        for kind in ("convolution", "depthwise", "transposed", "linear")
+        for name, value in {
+            "weight_bits": [8],
+            "kernel_sizes": {"low": 1, "high": 16},
+            "strides": [1, 2],
+            "input_channels": 9,
+            "output_channels": 9,
+        }.items()
+    },
 }
 
 
 def test_every_number_of_a_target_is_a_figure():
     numbers = {"weight_bits", "spike_bits", "max_time_steps", "membrane_bits", "accumulator_bits"}
-    for name in ("memory", "cores", "energy", "latency"):
+    kinds = ("convolution", "depthwise", "transposed", "linear")
+    for name in ("memory", "cores", "energy", "latency", "limits", *kinds):
         part = get_args(Target.model_fields[name].annotation)[0]
-        numbers |= {f"{name}.{field}" for field in part.model_fields if field != "event_driven"}
+        numbers |= {f"{name}.{field}" for field in part.model_fields if field not in ("event_driven", "whole_layers")}
     assert set(FIGURES) == numbers == set(GIVEN)
 
 
@@ -333,7 +372,13 @@ targets = st.fixed_dictionaries(
         "last_layer": rules,
         "membrane_bits": st.integers(8, 32),
         "memory": some(weight_bytes=counts, working_bytes=counts),
-        "cores": st.fixed_dictionaries({"count": counts, "bytes_each": counts}),
+        "cores": st.fixed_dictionaries(
+            {"count": counts, "bytes_each": counts},
+            optional={"neurons_each": counts, "synapses_each": counts, "whole_layers": st.booleans()},
+        ),
+        "limits": some(layers=counts, fan_in=counts, pooling=st.just(["max"]), resets=st.just(["zero"])),
+        "convolution": some(weight_bits=widths, kernel_sizes=widths, strides=widths, input_channels=counts),
+        "linear": some(weight_bits=widths, output_channels=counts),
         "energy": energies,
         "latency": latencies,
     },
@@ -352,7 +397,10 @@ def test_toml_target_and_json_say_the_same(fields, source):
     assert Target.from_toml(tomli_w.dumps(as_json)) == target
     assert Target.model_validate(target.model_dump()) == target
     for key, value in written.items():
-        if isinstance(value, dict) and key not in ("weight_bits", "spike_bits"):
+        if key in ("convolution", "linear"):
+            # With ranges inside.
+            assert as_json[key].keys() == value.keys()
+        elif isinstance(value, dict) and key not in ("weight_bits", "spike_bits"):
             assert value.items() <= as_json[key].items()
         elif not isinstance(value, dict):
             assert as_json[key] == value
@@ -418,7 +466,7 @@ def test_the_shipped_json_schema_is_that_of_the_target():
         {"weight_bits": 4},
         {"colour": "red"},
         {"energy": {"bit_operation": -1}},
-        {"cores": {"count": 4}},
+        {"cores": {"bytes_each": 4}},
         {"sources": NEEDED | {"spike_bits": ""}},
         {"sources": NEEDED | {"spike_bits": {"low": "x"}}},
     ],

@@ -269,6 +269,24 @@ def test_one_core_a_layer_is_feasible_only_if_each_fits():
         Budget("cores", "3", 3.0).check_feasible(model, rules)
 
 
+def test_a_layer_that_has_to_fit_a_core_gives_way_until_it_does():
+    layers = [layer("wide", 4000, 400, 64, 4), layer("slim", 4000, 40, 8, 4)]
+    cores = {"count": 2, "bytes_each": 900, "whole_layers": True}
+    model = CostModel(layers, target=make_target(cores=cores))
+    rules, top = rules_of(model), model.uniform(uniform(8, 8, 4), None)
+    plan = check((model, rules, target_limits(model.target), None, top))
+    held = {
+        name: model.layer_costs("weight_memory", plan)[name] + model.layer_costs("working_memory", plan)[name]
+        for name in plan
+    }
+    assert held["wide"] <= 900
+    # The other fits with all of its bits.
+    assert numbers(plan)["slim"] == numbers(top)["slim"]
+    small = CostModel(layers, target=make_target("tiny", cores=cores | {"bytes_each": 300}))
+    with pytest.raises(InputError, match=r"target tiny \(cores ≤ 2 cores\) is infeasible.*layer 'wide' alone takes 3:"):
+        target_limits(small.target)[0].check_feasible(small, rules)
+
+
 def test_where_layers_tie_for_the_peak_all_of_them_give_way():
     peers = [layer(f"layer{i}", 1000, 100, 64, 4) for i in range(6)]
     model = CostModel([*peers, layer("little", 1000, 100, 8, 4)])
