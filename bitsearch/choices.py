@@ -30,11 +30,12 @@ class Span(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _from_list(cls, content: object) -> object:
-        if not isinstance(content, list | tuple):
+        if isinstance(content, dict | Span):
             return content
-        if not content or not all(isinstance(value, int) and not isinstance(value, bool) for value in content):
+        numbers = content if isinstance(content, list | tuple) else ()
+        if not numbers or not all(isinstance(value, int) and not isinstance(value, bool) for value in numbers):
             raise ValueError("list whole numbers, such as [1, 2, 4, 8], or give low and high")
-        values = sorted(set(content))
+        values = sorted(set(numbers))
         return {"low": values[0], "high": values[-1], "only": tuple(values)}
 
     @model_validator(mode="after")

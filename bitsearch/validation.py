@@ -40,16 +40,23 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_without_examples)
 
 
+_CHOICE = re.compile(r"(tuple|list|dict|literal|function-\w+|constrained-\w+)\[")
+"""How pydantic calls one of several kinds of value that a field may have, within the field's path."""
+_PYTHON_WORDS = {"a valid dictionary": "give a table", "a valid tuple": "give a list", "a valid list": "give a list"}
+"""What pydantic says of values from TOML, and TOML's words for it; of JSON, it has JSON's."""
+
+
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first fault of a validation error in one line: field, value, what is allowed.
 
     With the ``model`` that was validated by, a misspelt field is told the one that may have been meant.
     """
     fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"]) or "content"
+    path = ".".join(str(part) for part in fault["loc"] if not _CHOICE.match(str(part))) or "content"
     # A name may hold anything, line breaks included.
     field = printable(path)
     message = str(fault["msg"]).removeprefix("Value error, ")
+    message = next((words for start, words in _PYTHON_WORDS.items() if start in message), message)
     if fault["type"] == "extra_forbidden":
         names = () if model is None else _fields_at(model, fault["loc"][:-1])
         return f"unknown field {field!r}; remove it or correct its spelling{suggestion(str(fault['loc'][-1]), names)}"

@@ -1,11 +1,13 @@
 import re
 
 import pytest
+import tomli_w
 from pydantic import ValidationError
 
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule, TieRule, check_globs, last_rule, matches
 from bitsearch.space import SearchSpace
+from bitsearch.validation import from_toml
 
 NAMES = ["stem", "layer1.0.conv1", "layer1.0.conv2", "layer10.0.conv1", "fc"]
 
@@ -56,7 +58,7 @@ def test_of_several_rules_the_last_that_says_it_counts():
         ({"match": "fc", "weight_bits": 9}, "weight_bits goes up to 9; at most 8"),
         ({"match": "fc", "weight_bits": 0}, "greater than or equal to 1"),
         ({"match": "fc", "spike_bits": []}, "list whole numbers"),
-        ({"match": "fc", "spike_bits": True}, "Span"),
+        ({"match": "fc", "spike_bits": True}, "list whole numbers, such as [1, 2, 4, 8]"),
         ({"match": "fc", "time_steps": {"low": 3, "high": 2}}, "low 3 is above high 2"),
         ({"match": "fc", "granularity": "row"}, "'layer' or 'channel'"),
         ({"weight_bits": 2}, "match"),
@@ -92,6 +94,11 @@ def test_the_command_line_writes_a_rule_in_one_line(text, rule):
             "a:weight_bit=8",
             "layer 'a:weight_bit=8': unknown field 'weight_bit'; remove it or correct its spelling; did you mean "
             "'weight_bits'?",
+        ),
+        (
+            "a:weight_bits=3.5",
+            "layer 'a:weight_bits=3.5': weight_bits is 3.5: list whole numbers, such as [1, 2, 4, 8], or give low and "
+            "high",
         ),
     ],
 )
@@ -171,3 +178,17 @@ def test_further_rules_come_behind_those_of_the_space():
 def test_a_misspelt_field_of_an_entry_is_told_the_one_that_may_be_meant():
     with pytest.raises(InputError, match=r"unknown field 'layers.0.weightbits'.*did you mean 'weight_bits'"):
         SearchSpace.from_toml(SPACE.replace("weight_bits = [2, 4]", "weightbits = 3"))
+
+
+@pytest.mark.parametrize(
+    ("ties", "message"),
+    [
+        ("streams", "ties: ties is 'streams': give a list"),
+        (["streams"], "ties: ties.0 is 'streams': give a table"),
+        ([{"share": ["depth"]}], "ties: ties.0.share.0 is 'depth': Input should be 'weight_bits', 'spike_bits' or"),
+    ],
+)
+def test_what_is_no_list_of_tables_is_told_in_the_words_of_a_file(ties, message):
+    with pytest.raises(InputError) as fault:
+        from_toml(SearchSpace, tomli_w.dumps({"name": "a", "network": "b", "data": "c", "ties": ties}), "ties")
+    assert str(fault.value).startswith(message)

@@ -160,7 +160,7 @@ def test_a_parameter_that_is_no_setting_lists_the_settings():
         ("renewal.enabled = { choices = [true, 'often'] }", "renewal.enabled is 'often'", "boolean"),
         ("probe_every = { choices = [4, 0] }", "probe_every is 0", "greater than or equal to 1"),
         ("probe_every = { choices = [4, 4.5] }", "probe_every is 4.5", "integer"),
-        ("start = { choices = [4] }", "start is 4", "dictionary"),
+        ("start = { choices = [4] }", "start is 4", "give a table"),
     ],
 )
 def test_a_parameter_value_that_its_setting_does_not_allow_is_refused(parameter, field, allowed):

@@ -32,8 +32,12 @@ from bitsearch.cli.terminal.progress import Bars
 from bitsearch.errors import InputError
 from bitsearch.validation import MAX_SEEDS
 
+SOLVING_OPTIONS = {"start", "budgets", "budget", "metric", "target", "output", "quiet", "verbose"}
+"""That go with ``--from``; the run has all else."""
+
 
 def allocate(
+    context: typer.Context,
     budgets: Annotated[
         str, typer.Option(metavar="BUDGETS", help="Budgets on one metric, a plan for each.")
     ] = "4x,8x,16x,32x",
@@ -92,6 +96,7 @@ def allocate(
     """
     errors = make_console(quiet=quiet, verbose=verbose)
     if start is not None:
+        _check_solving_options(context)
         _solve_anew(start, budgets.split(","), budget or [], metric, target, output)
         return
     if output is not None:
@@ -141,6 +146,17 @@ def allocate(
         print_json(json.dumps(result_as_json(result, page), indent=2))
     else:
         print_result(result, page, Console())
+
+
+def _check_solving_options(context: typer.Context) -> None:
+    """Raise InputError for an option that kept scores have no use for."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in SOLVING_OPTIONS:
+            raise InputError(
+                f"{parameter.opts[0]} does not go with --from, which solves anew from the scores of a run; leave it "
+                "out, or allocate without --from"
+            )
 
 
 def _solve_anew(

@@ -79,7 +79,9 @@ def _sizes(entry: "DataSet") -> str:
 
 
 def _table(name: str, findings: "Findings") -> Table:
-    shape = "×".join(map(str, findings.shape))
+    from bitsearch.network_inputs import shapes_in
+
+    shape = " and ".join("×".join(map(str, size)) for size in shapes_in(findings.shape))
     table = Table(title=f"{name}, {shape} each", title_justify="left")
     for column in ("split", "samples", "classes", "samples a class"):
         table.add_column(column, justify="left" if column == "split" else "right")

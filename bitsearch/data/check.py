@@ -14,7 +14,7 @@ from torch import Tensor
 from bitsearch.data import DATA_SETS, DataSet, load_data
 from bitsearch.data.splits import Splits, labels_of
 from bitsearch.errors import InputError
-from bitsearch.network_inputs import shapes_in
+from bitsearch.network_inputs import InputShape, as_inputs, normal_shape, shape_of, shape_text, tensors_of
 
 SPLITS = ("train", "validation", "test")
 BLOCK_BYTES = 1 << 20
@@ -27,8 +27,8 @@ class Findings:
 
     counts: dict[str, Tensor] = field(default_factory=dict)
     """Number of samples of every class, ``[classes]``, by split; empty if the data cannot be loaded."""
-    shape: tuple[int, ...] = ()
-    """Shape of one input."""
+    shape: InputShape = ()
+    """Of a sample's input, or of each of several."""
     matches: list[str] = field(default_factory=list)
     """Noun phrases for what is as published, such as "the counts"."""
     problems: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ def check_data(name: str, options: Mapping[str, Any]) -> Findings:
         _compare_sums(data_set, Path(options["root"]).expanduser(), findings)
     try:
         splits = load_data(name, options, split_seed=0)
-        findings.shape = shapes_in(splits.input_shape)[0]
+        findings.shape = normal_shape(splits.input_shape)
         for split in SPLITS:
             labels = labels_of(splits.split(split))
             findings.counts[split] = labels.bincount(minlength=splits.classes)
@@ -104,13 +104,14 @@ def _look_at_samples(name: str, splits: Splits, split: str, labels: Tensor) -> N
     """Read one sample of every class."""
     for label in labels.unique():
         index = int((labels == label).nonzero()[0])
-        inputs, target = splits.split(split)[index]
-        if tuple(inputs.shape) != splits.input_shape or int(target) != int(label):
+        sample, target = splits.split(split)[index]
+        inputs, expected = as_inputs(sample), normal_shape(splits.input_shape)
+        if shape_of(inputs) != expected or int(target) != int(label):
             raise InputError(
-                f"{name}: sample {index} of {split} has shape {tuple(inputs.shape)} and label {int(target)}, not "
-                f"{splits.input_shape} and {int(label)}"
+                f"{name}: sample {index} of {split} has shape {shape_text(shape_of(inputs))} and label {int(target)}, "
+                f"not {shape_text(expected)} and {int(label)}"
             )
-        if not bool(torch.isfinite(inputs).all()):
+        if not all(bool(torch.isfinite(x).all()) for x in tensors_of(inputs)):
             raise InputError(f"{name}: sample {index} of {split} is not finite")
 
 

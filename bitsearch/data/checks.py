@@ -25,6 +25,8 @@ from bitsearch.registry import is_import_path
 CHECKED_SAMPLES = 32
 """Number of samples of every part that are read and checked."""
 PARTS = ("train", "validation", "test")
+MAX_CLASSES = 1_000_000
+"""Of labels that nobody declared the number of: a label above is no class's, and would be an output of the network."""
 
 
 def checked_splits(
@@ -56,6 +58,11 @@ def checked_splits(
         splits = _with_parts(factory_result, parts)
     else:
         classes = _count_classes(parts["train"], first_samples["train"], f"{label}: train", targets)
+        if classes > MAX_CLASSES:
+            raise InputError(
+                f"{label}: train has a label {classes - 1}, and so {classes} classes; number at most {MAX_CLASSES} "
+                "from 0, without gaps"
+            )
         shape = shape_of(first_samples["train"][0][0])
         splits = Splits(parts["train"], parts["validation"], parts.get("test"), input_shape=shape, classes=classes)
     _check_shapes(splits, first_samples, label)

@@ -157,6 +157,26 @@ def test_of_data_of_ones_own_shapes_and_values_are_looked_at(tmp_path, monkeypat
     assert "train sample 0: its input is nan at [0, 0]" in problem
 
 
+SEVERAL = """
+import torch
+from torch.utils.data import StackDataset
+
+def make(named=True):
+    inputs = {"image": torch.zeros(4, 2, 3), "age": torch.zeros(4, 1)}
+    stacked = StackDataset(**inputs) if named else StackDataset(*inputs.values())
+    return tuple(StackDataset(stacked, torch.tensor([0, 1, 0, 1])) for _ in range(3))
+"""
+
+
+def test_of_several_inputs_each_is_looked_at(tmp_path, monkeypatch):
+    (tmp_path / "several_data.py").write_text(SEVERAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    named, placed = (check_data("several_data:make", {"named": value}) for value in (True, False))
+    assert (named.problems, named.shape) == ([], {"image": (2, 3), "age": (1,)})
+    assert (placed.problems, placed.shape) == ([], ((2, 3), (1,)))
+    assert placed.counts["train"].tolist() == [2, 2]
+
+
 def test_labels_are_those_of_the_samples():
     labels = torch.tensor([2, 0, 1])
 

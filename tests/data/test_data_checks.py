@@ -121,6 +121,7 @@ def listed(sample):
         ((torch.zeros(3), torch.eye(4)[1]), "its label is a float32 tensor of shape (4,); give"),
         ((torch.zeros(3), torch.tensor(1, dtype=torch.int32)), "its label is a int32 tensor of shape (); give"),
         ((torch.zeros(3), -1), "train has label -1 (sample 0); number the classes from 0"),
+        ((torch.zeros(3), 10**9), "train has a label 1000000000, and so 1000000001 classes; number at most 1000000"),
     ],
 )
 def test_a_sample_that_cannot_be_trained_on(sample, said):

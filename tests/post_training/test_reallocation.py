@@ -87,6 +87,9 @@ def test_the_command(allocated, call, tmp_path):
         (["--budgets", "2x,3x"], "give one budget with --budgets, or a folder for all with --output"),
         (["--budgets", "s_ace=1000x"], "the smallest feasible value is"),
         (["--budgets", "ns_ace=4x"], "depends on how often neurons fire"),
+        (["--budgets", "3x", "--weights", "csnn.pth"], "--weights does not go with --from"),
+        (["--budgets", "3x", "--samples", "256"], "--samples does not go with --from"),
+        (["--budgets", "3x", "--out", "run"], "--out does not go with --from"),
     ],
 )
 def test_what_cannot_be_solved_is_said_in_a_line(arguments, line, allocated, call):
