@@ -256,7 +256,10 @@ def measured(network, **options):
 @st.composite
 def plans(draw, model):
     """Any bits, where layers that have neurons in common share those of their spikes."""
-    base, streams, plan = model.uniform(UNIFORM, None, granularity=draw(st.sampled_from(["layer", "channel"]))), {}, {}
+    granularity, step_sizes = (
+        draw(st.sampled_from(kinds)) for kinds in (["layer", "channel"], ["free", "power_of_two"])
+    )
+    base, streams, plan = model.uniform(UNIFORM, None, granularity=granularity, step_sizes=step_sizes), {}, {}
     widths = st.integers(1, 8)
     for one in model.layers:
         stream = one.stream_of or one.name

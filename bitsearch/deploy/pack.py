@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from bitsearch.cost import Target
 from bitsearch.data.splits import Splits
-from bitsearch.deploy.integer.bitpacking import pack_bits
 from bitsearch.deploy.integer.bounds import signed_bits
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.packed_file import FORMAT_VERSION, PREFIX, WIDTHS, RunWidths, checksum, stored_levels
+from bitsearch.deploy.integer.packed_file import FORMAT_VERSION, PREFIX, WIDTHS, RunWidths, checksum, stored_tensors
 from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis
 from bitsearch.deploy.integer.source import Source
@@ -60,12 +59,7 @@ def pack(
     lowered = lower(network, example_input)
     tensors: dict[str, Tensor] = {}
     for name, layer in lowered.program.layers.items():
-        numbers = lowered.numbers[name]
-        if layer.weight_of is None:
-            tensors[f"{name}.weight"] = torch.from_numpy(pack_bits(stored_levels(numbers, layer), layer.weight_bits))
-        tensors[f"{name}.multiplier"] = torch.from_numpy(numbers.multiplier)
-        tensors[f"{name}.bias"] = torch.from_numpy(numbers.bias)
-        tensors[f"{name}.spike_step"] = torch.from_numpy(numbers.steps)
+        tensors |= stored_tensors(name, layer, lowered.numbers[name])
     maxima = MinMaxObserver()
     Replay(lowered.program, lowered.numbers, lowered.analysis)(example_input.cpu(), maxima)
     widths = _widths(lowered.program, lowered.analysis, maxima)

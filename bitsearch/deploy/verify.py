@@ -181,7 +181,7 @@ def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer
     for name, layer in layers.items():
         for part in (
             *("weight_shape", "weight_bits", "spike_bits", "signed", "frames", "output_padding"),
-            *("reset", "threshold", "strict", "weight_of"),
+            *("reset", "threshold", "strict", "weight_of", "step_sizes"),
         ):
             if getattr(layer, part) != getattr(lowered[name], part):
                 raise InputError(

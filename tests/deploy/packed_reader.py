@@ -21,6 +21,12 @@ def read(path):
     return json.loads(metadata["bitsearch.program"]), tensors, metadata
 
 
+def powers(tensors, name, stored):
+    """Numbers of a layer, of which a file may hold the exponents."""
+    exponent = f"{name}.{'multiplier' if stored == 'multiplier' else 'spike'}_exponent"
+    return [1 << one for one in tensors[exponent]] if exponent in tensors else tensors[f"{name}.{stored}"]
+
+
 def levels(layer, packed):
     bits, count = layer["weight_bits"], math.prod(layer["weight_shape"])
     stream = int.from_bytes(bytes(packed), "little")
@@ -118,7 +124,7 @@ def run_layer(layer, tensors, name, frames, shape, fraction):
     if layer.get("frames") is None and len(frames) > 1:
         frame_results = [run_layer(layer, tensors, name, [values], shape, fraction) for values in frames]
         return [values for (values,), _ in frame_results], frame_results[0][1]
-    steps = tensors[f"{name}.spike_step"]
+    steps = powers(tensors, name, "spike_step")
     common = math.gcd(*steps)
     weighted = [
         [step // common * code for step, code in zip(steps, spikes(layer, steps, x, fraction), strict=True)]
@@ -136,9 +142,10 @@ def convolved(layer, tensors, name, sums, shape):
     """The outputs of sums of spikes, and their shape."""
     weight = levels(layer, tensors[f"{layer.get('weight_of', name)}.weight"])
     outputs, inputs, *kernel = layer["weight_shape"]
+    multiplier = powers(tensors, name, "multiplier")
 
     def affine(total, channel):
-        scaled = total * tensors[f"{name}.multiplier"][channel] + ((1 << layer["shift"]) >> 1)
+        scaled = total * multiplier[channel] + ((1 << layer["shift"]) >> 1)
         return (scaled >> layer["shift"]) + tensors[f"{name}.bias"][channel]
 
     if not kernel:
@@ -298,7 +305,7 @@ def run(path, image):
             values.append((*run_layer(layer, tensors, operation["layer"], *inputs[0]), layer["fraction"]))
         elif operation["op"] == "neuron":
             name = operation["layer"]
-            steps = tensors[f"{name}.spike_step"]
+            steps = powers(tensors, name, "spike_step")
             values.append(run_neuron(operation, program["layers"][name], steps, *inputs[0]))
         elif operation["op"] == "synapses":
             name, (frames, shape, _) = operation["layer"], inputs[0]

@@ -10,6 +10,7 @@ from bitsearch.deploy.integer.program import Program
 from bitsearch.errors import InputError
 
 INPUT = (2, 5, 4)
+_POWERS = st.sampled_from([None, None, "power_of_two"])
 
 
 def _numbers(draw, low, high, shape):
@@ -30,6 +31,7 @@ def _neuron(draw, frames):
         "frames": frames,
         "reset": "subtract" if signed else draw(st.sampled_from(["subtract", "zero"])),
         "threshold": threshold,
+        "step_sizes": draw(_POWERS),
         "strict": threshold == "full" and draw(st.booleans()),
     }
     if not signed and draw(st.booleans()):
@@ -69,6 +71,7 @@ def _layer(draw, shape, frames):
             "weight_bits": draw(st.integers(1, 8)),
             "shift": shift,
             "fraction": draw(st.integers(-2, 12)),
+            "scale": draw(_POWERS),
         }
     )
 
@@ -114,13 +117,15 @@ def _tensors(draw, layer):
     largest = max(2 ** (layer.weight_bits - 1) - 1, 1)
     levels = _numbers(draw, -largest, largest, layer.weight_shape)
     levels = np.where(levels < 0, -1, 1) if layer.weight_bits == 1 else levels
-    scale = draw(st.sampled_from([4, 1 << 9, 1 << 22]))
-    return LayerNumbers(
-        levels.astype(np.int8),
-        _numbers(draw, -scale, scale, layer.outputs).astype(np.int32),
-        _numbers(draw, -scale, scale, layer.outputs).astype(np.int32),
-        _numbers(draw, 1, draw(st.sampled_from([2, 300, 1 << 20])), layer.time_steps).astype(np.int32),
-    )
+    scale, longest = draw(st.sampled_from([4, 1 << 9, 1 << 22])), draw(st.sampled_from([2, 300, 1 << 20]))
+    multiplier = _numbers(draw, -scale, scale, layer.outputs)
+    if layer.scale is not None:
+        multiplier = 1 << _numbers(draw, draw(st.sampled_from([0, 3])), 3, layer.outputs)
+    steps = _numbers(draw, 1, longest, layer.time_steps)
+    if layer.step_sizes is not None:
+        steps = 1 << _numbers(draw, 0, longest.bit_length() - 1, layer.time_steps)
+    bias = _numbers(draw, -scale, scale, layer.outputs)
+    return LayerNumbers(levels.astype(np.int8), *(one.astype(np.int32) for one in (multiplier, bias, steps)))
 
 
 @st.composite

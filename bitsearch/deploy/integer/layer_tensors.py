@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from bitsearch.deploy.integer.bounds import integer_type
 from bitsearch.deploy.integer.convolution import Convolution
-from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, exponents
 from bitsearch.deploy.integer.rounding import half
 from bitsearch.deploy.integer.transposed import TransposedConvolution
 
@@ -33,11 +33,14 @@ class LayerTensors:
             kind = Convolution if layer.output_padding is None else TransposedConvolution
             self.sum = kind(layer, weight)
         self._multiplier = torch.from_numpy(numbers.multiplier).long().view(layer.channel_shape)
+        self._exponent = None
+        if layer.scale is not None:
+            self._exponent = torch.from_numpy(exponents(numbers.multiplier)).view(layer.channel_shape)
         self._bias = torch.from_numpy(numbers.bias).view(layer.channel_shape)
 
     def affine(self, total: Tensor, dtype: torch.dtype) -> Tensor:
         """⌊(A·multiplier + ½·2^shift) / 2^shift⌋ + bias of sums A ``[N, outputs, ...]``, as ``dtype``."""
-        scaled = total * self._multiplier
+        scaled = total * self._multiplier if self._exponent is None else total.long() << self._exponent
         scaled += half(self.layer.shift)
         scaled >>= self.layer.shift
         # What fits once the bias is there may wrap around without it.

@@ -2,8 +2,9 @@
 
 Per layer: ``NAME.weight``, uint8, the weight levels, shifted to be non-negative and packed by
 :func:`bitsearch.deploy.integer.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, int32 ``[outputs]``;
-``NAME.spike_step``, int32 ``[T]``. The header holds the program, the widths its integers need, the plan and a checksum;
-docs/packed-format.md describes it all for those who write a reader.
+``NAME.spike_step``, int32 ``[T]``. Where all multipliers or steps of a layer are powers of two, their exponents stand
+in their place, ``NAME.multiplier_exponent`` and ``NAME.spike_exponent``. The header holds the program, the widths its
+integers need, the plan and a checksum; docs/packed-format.md describes it all for those who write a reader.
 
 The tensors together take exactly the bytes that the cost model calls ``weight_memory``.
 """
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bitsearch.deploy.integer.bitpacking import Bytes, unpack_bits
+from bitsearch.deploy.integer.bitpacking import Bytes, pack_bits, unpack_bits
 from bitsearch.deploy.integer.interpreter import Replay
-from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
+from bitsearch.deploy.integer.packed_layer import LARGEST_EXPONENT, Integers, LayerNumbers, PackedLayer, exponents
 from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.deploy.integer.source import Source
@@ -32,11 +34,11 @@ from bitsearch.plan import BitPlan
 from bitsearch.quant.uniform import q_max
 from bitsearch.validation import Frozen, Name, explain
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 
-READABLE = ("2", "3", "4", "5", "6")
-"""Format 5 is format 6 without ``source``; 4 also lacks transposed convolutions, settings of neurons, ``neuron``,
-``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs, 2 also ``scale``."""
+READABLE = ("2", "3", "4", "5", "6", "7")
+"""Format 6 is format 7 without exponents; 5 also lacks ``source``; 4 also transposed convolutions, settings of neurons,
+``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs, 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
@@ -125,7 +127,7 @@ def _read(container: Any, path: str) -> PackedNetwork:
         raise InputError(
             f"{path} is {description}, not a packed file of format {FORMAT_VERSION}; write one with bitsearch deploy"
         )
-    keys = _PARTS if version == str(FORMAT_VERSION) else _PARTS_UNTIL_5
+    keys = _PARTS if int(version) > 5 else _PARTS_UNTIL_5
     missing = [key for key in (*keys, "sha256") if PREFIX + key not in metadata]
     if missing:
         raise InputError(f"{path} is not a packed file: its header lacks {PREFIX}{missing[0]}")
@@ -156,8 +158,9 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
         count = int(np.prod([int(size) for size in layer.weight_shape], dtype=object))
         if layer.weight_of is None:
             expected[f"{name}.weight"] = ("U8", [-(-count * layer.weight_bits // 8)])
-        expected[f"{name}.multiplier"] = expected[f"{name}.bias"] = ("I32", [layer.outputs])
-        expected[f"{name}.spike_step"] = ("I32", [layer.time_steps])
+        expected[f"{name}.{_stored_as('multiplier', layer.scale)}"] = ("I32", [layer.outputs])
+        expected[f"{name}.bias"] = ("I32", [layer.outputs])
+        expected[f"{name}.{_stored_as('spike_step', layer.step_sizes)}"] = ("I32", [layer.time_steps])
     present = set(container.keys())
     for name in sorted(present ^ set(expected)):
         where = "lacks" if name in expected else "has an unknown"
@@ -190,8 +193,41 @@ def stored_levels(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
     return (numbers.levels.astype(np.int16) + q_max(layer.weight_bits, signed=True)).astype(np.uint8)
 
 
+def stored_tensors(name: str, layer: PackedLayer, numbers: LayerNumbers) -> dict[str, Tensor]:
+    """A layer's tensors in the file, by name."""
+    stored = {"bias": numbers.bias}
+    if layer.weight_of is None:
+        stored["weight"] = pack_bits(stored_levels(numbers, layer), layer.weight_bits)
+    for part, values, kind in (
+        ("multiplier", numbers.multiplier, layer.scale),
+        ("spike_step", numbers.steps, layer.step_sizes),
+    ):
+        stored[_stored_as(part, kind)] = values if kind is None else exponents(values)
+    return {f"{name}.{part}": torch.from_numpy(values) for part, values in stored.items()}
+
+
+def _stored_as(part: str, kind: str | None) -> str:
+    """The name of a tensor of numbers, or of their exponents where they are powers of two."""
+    return part if kind is None else {"multiplier": "multiplier_exponent", "spike_step": "spike_exponent"}[part]
+
+
+def _powers(name: str, part: str, kind: str | None, tensors: Mapping[str, Tensor], path: str) -> Integers:
+    """Numbers that may be stored as exponents."""
+    stored: Integers = tensors[f"{name}.{_stored_as(part, kind)}"].numpy()
+    if kind is None:
+        return stored
+    if stored.min() < 0 or stored.max() > LARGEST_EXPONENT:
+        raise InputError(
+            f"{path} is not a packed file: layer {name!r} has exponents {stored.min()} … {stored.max()}; 0 to "
+            f"{LARGEST_EXPONENT} are allowed"
+        )
+    return np.left_shift(np.int32(1), stored)
+
+
 def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path: str) -> LayerNumbers:
-    multiplier, bias, steps = (tensors[f"{name}.{part}"].numpy() for part in ("multiplier", "bias", "spike_step"))
+    bias = tensors[f"{name}.bias"].numpy()
+    multiplier = _powers(name, "multiplier", layer.scale, tensors, path)
+    steps = _powers(name, "spike_step", layer.step_sizes, tensors, path)
     count = int(np.prod(layer.weight_shape, dtype=np.int64))
     try:
         weight = tensors[f"{layer.weight_of or name}.weight"]

@@ -14,6 +14,11 @@ from bitsearch.quant.frames import bins
 from bitsearch.quant.uniform import q_max
 from bitsearch.validation import MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps
 
+Integers = npt.NDArray[np.int32]
+
+LARGEST_EXPONENT = 30
+"""Of a power of two that an int32 holds."""
+
 
 class PackedLayer(Frozen):
     """A quantized layer: a neuron at its input, a (transposed) convolution or product of integers, an affine map.
@@ -56,6 +61,10 @@ class PackedLayer(Frozen):
     """The largest code of every time step, where that is less than q_max."""
     weight_of: Name | None = None
     """The layer that the weight is stored for, where that is an earlier one."""
+    step_sizes: Literal["power_of_two"] | None = None
+    """Whether all S_t are powers of two, of which the exponents are stored."""
+    scale: Literal["power_of_two"] | None = None
+    """Whether all multipliers are, likewise."""
 
     @model_validator(mode="after")
     def _one_setting_an_axis(self) -> "PackedLayer":
@@ -136,11 +145,11 @@ class LayerNumbers:
 
     levels: npt.NDArray[np.int8]
     """Weight levels, in the weight's shape."""
-    multiplier: npt.NDArray[np.int32]
+    multiplier: Integers
     """``[outputs]``."""
-    bias: npt.NDArray[np.int32]
+    bias: Integers
     """``[outputs]``."""
-    steps: npt.NDArray[np.int32]
+    steps: Integers
     """``[T]``."""
 
     @cached_property
@@ -149,6 +158,16 @@ class LayerNumbers:
         steps = self.steps.tolist()
         common = gcd(*steps)
         return [step // common for step in steps]
+
+
+def exponents(powers: Integers) -> Integers:
+    """log2 of powers of two."""
+    return np.array([int(power).bit_length() - 1 for power in powers.tolist()], dtype=np.int32)
+
+
+def are_powers(numbers: Integers) -> bool:
+    """Whether all numbers are powers of two, 1 among them."""
+    return bool(((numbers > 0) & (numbers & (numbers - 1) == 0)).all())
 
 
 def max_code_sum(layer: PackedLayer, weights: list[int]) -> int:

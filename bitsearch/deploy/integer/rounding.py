@@ -20,6 +20,12 @@ def rescaled(x: Integers, multiplier: int, shift: int) -> Integers:
     return (x * multiplier + half(shift)) >> shift
 
 
+def odd_part(number: int) -> tuple[int, int]:
+    """(odd, k) of a positive whole number odd·2^k: a quotient by it is one by ``odd`` of what is shifted by k."""
+    places = (number & -number).bit_length() - 1
+    return number >> places, places
+
+
 def half(shift: int) -> int:
     """⌊2^shift / 2⌋, which is added before a shift that rounds."""
     return (1 << shift) >> 1

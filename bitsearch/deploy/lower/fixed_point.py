@@ -5,8 +5,9 @@ With step sizes s_t ≈ S_t·2^−f, weight step s_w, batch norm's scale g and s
 .. math::
     y = \frac{g\, s_w}{T} \sum_t s_t \sum code_t \cdot level + offset,
 
-so its multiplier stands for g·s_w·gcd(S)·2^−f / T; with frames, without the sum over t and its 1/T. Widths are chosen
-so that accumulators fit 32 bits wherever step sizes keep 10 bits, outputs fit 27 bits, and no integer in between
+so its multiplier stands for g·s_w·gcd(S)·2^−f / T; with frames, without the sum over t and its 1/T. S_t of step sizes
+that are powers of two are such powers, exactly, and so is the multiplier without batch norm, where T is one. Widths are
+chosen so that accumulators fit 32 bits wherever step sizes keep 10 bits, outputs fit 27 bits, and no integer in between
 reaches 2^50.
 """
 
@@ -21,7 +22,15 @@ from torch import Tensor, nn
 
 from bitsearch.deploy.integer.bounds import LARGEST, Range
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
-from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, level_sums, max_code_sum
+from bitsearch.deploy.integer.packed_layer import (
+    LARGEST_EXPONENT,
+    LayerNumbers,
+    PackedLayer,
+    are_powers,
+    exponents,
+    level_sums,
+    max_code_sum,
+)
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer
 from bitsearch.plan import NeuronSettings
@@ -103,6 +112,7 @@ def lower_layer(
         threshold=neuron.threshold,
         strict=neuron.strict,
         largest=_largest_codes(layer),
+        step_sizes=layer.step_sizes,
         **_geometry(name, layer, before, after),
     )
     levels = levels.astype(np.int8)
@@ -110,6 +120,8 @@ def lower_layer(
     codes = max_code_sum(packed, [1] * packed.time_steps)
     spare_bits = ACCUMULATOR_BITS - (level_sum * codes).bit_length()
     step_bits = max(STEP_BITS[0], min(STEP_BITS[1], spare_bits)) if len(set(real_steps)) > 1 else STEP_BITS[1]
+    if layer.power_of_two:
+        step_bits = _octaves(name, real_steps) + 1
     step_fraction = step_bits - 1 - floor(log2(real_steps.max()))
     steps = np.maximum(np.floor(real_steps * 2.0**step_fraction + 0.5), 1).astype(np.int32)
     if steps_of is not None:
@@ -128,12 +140,29 @@ def lower_layer(
     largest = float(np.abs(gain).max())
     multiplier_fraction = min(bits - 1 - floor(log2(largest)) if largest > 0 else finest, finest + LARGEST_SHIFT)
     fraction = min(finest, multiplier_fraction)
-    packed = _checked(name, packed, step_fraction, multiplier_fraction - fraction, fraction)
     multiplier, bias = (
         np.floor(values * 2.0**places + 0.5).astype(np.int32)
         for values, places in ((gain, multiplier_fraction), (offset, fraction))
     )
-    return packed, LayerNumbers(levels, multiplier, bias, steps)
+    shift, scale = multiplier_fraction - fraction, None
+    if layer.power_of_two and are_powers(multiplier):
+        # A shift to the left and one to the right behind it are one.
+        scale, common_shift = "power_of_two", min(int(exponents(multiplier).min()), shift)
+        multiplier, shift = multiplier >> common_shift, shift - common_shift
+    changes = {"step_fraction": step_fraction, "shift": shift, "fraction": fraction, "scale": scale}
+    return _checked(name, packed, changes), LayerNumbers(levels, multiplier, bias, steps)
+
+
+def _octaves(name: str, steps: Reals) -> int:
+    """log2 of the ratio between the largest and the least of step sizes that are powers of two."""
+    octaves = round(log2(steps.max()) - log2(steps.min()))
+    if octaves > LARGEST_EXPONENT:
+        raise InputError(
+            f"layer {name!r} has step sizes of 2^{round(log2(steps.min()))} and 2^{round(log2(steps.max()))} for its "
+            f"time steps; a packed file holds those within 2^{LARGEST_EXPONENT} of each other; train it further, or "
+            "with allocation.quantizer.spike_granularity = 'layer'"
+        )
+    return octaves
 
 
 def _largest_codes(layer: QuantizedLayer) -> tuple[int, ...] | None:
@@ -145,10 +174,9 @@ def _largest_codes(layer: QuantizedLayer) -> tuple[int, ...] | None:
     return tuple(int(code) for code in largest)
 
 
-def _checked(name: str, layer: PackedLayer, step_fraction: int, shift: int, fraction: int) -> PackedLayer:
+def _checked(name: str, layer: PackedLayer, changes: dict[str, Any]) -> PackedLayer:
     try:
-        fields = layer.model_dump() | {"step_fraction": step_fraction, "shift": shift, "fraction": fraction}
-        return PackedLayer.model_validate(fields)
+        return PackedLayer.model_validate(layer.model_dump() | changes)
     except ValidationError as error:
         raise InputError(f"layer {name!r} cannot be deployed: {explain(error)}") from error
 

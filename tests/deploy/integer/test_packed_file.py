@@ -30,6 +30,7 @@ def layer_plans(draw, signed):
         spike_bits=tuple(draw(st.integers(1, 8)) for _ in range(time_steps)),
         time_steps=time_steps,
         granularity=draw(st.sampled_from(["layer", "channel"])),
+        step_sizes=draw(st.sampled_from([None, "power_of_two"])),
         signed_input=signed,
         decay=draw(st.sampled_from([1.0, 0.5, 0.3, 0.0])),
     )
@@ -53,7 +54,7 @@ def signed(source, path, tensors=None, **header):
     draft = rewritten(source, path.with_name("draft"), tensors, **header)
     with safe_open(draft, framework="pt") as file:
         metadata = file.metadata()
-    parts = ("program", "widths", "plan") + (("source",) if metadata["bitsearch.format"] == "6" else ())
+    parts = ("program", "widths", "plan") + (("source",) if int(metadata["bitsearch.format"]) > 5 else ())
     digest = hashlib.sha256(b"".join(metadata[f"bitsearch.{part}"].encode() + b"\0" for part in parts))
     for name, tensor in sorted(load_file(draft).items()):
         digest.update(name.encode() + b"\0" + tensor.numpy().tobytes() + b"\0")
@@ -192,11 +193,11 @@ def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
 
 
 def test_another_version_is_named(packed, tmp_path):
-    with pytest.raises(InputError, match="format '1', not a packed file of format 6; write one with bitsearch deploy"):
+    with pytest.raises(InputError, match="format '1', not a packed file of format 7; write one with bitsearch deploy"):
         read(rewritten(packed, tmp_path / "old", format="1"))
 
 
-@pytest.mark.parametrize("version", ["2", "3", "4", "5"])
+@pytest.mark.parametrize("version", ["2", "3", "4", "5", "6"])
 def test_a_file_of_a_format_before_is_read(packed, tmp_path, version):
     assert read(signed(packed, tmp_path / "old", format=version)).program == read(packed).program
 

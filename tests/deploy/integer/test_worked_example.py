@@ -29,7 +29,7 @@ def file(example, tmp_path):
     }
     widths = {"fc": {"accumulator": 32, "membrane": 32, "output": 32}}
     parts = {"program": json.dumps(example["program"]), "widths": json.dumps(widths), "plan": "", "source": "{}"}
-    header = {"format": "6", **parts, "sha256": checksum(parts, tensors)}
+    header = {"format": "7", **parts, "sha256": checksum(parts, tensors)}
     save_file(tensors, tmp_path / "packed", {f"bitsearch.{key}": text for key, text in header.items()})
     return tmp_path / "packed"
 

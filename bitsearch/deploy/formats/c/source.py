@@ -13,6 +13,8 @@ from bitsearch.deploy.formats.c.steps import Plan, Step, Value, plan_steps
 from bitsearch.deploy.integer.bitpacking import pack_bits
 from bitsearch.deploy.integer.operations import RunLayer, RunSynapses
 from bitsearch.deploy.integer.packed_file import PackedNetwork, stored_levels
+from bitsearch.deploy.integer.packed_layer import exponents
+from bitsearch.deploy.integer.rounding import odd_part
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -101,9 +103,14 @@ def _arrays(packed: PackedNetwork, plan: Plan) -> Iterator[Array]:
         comment = f"{plain(names[index])}: {prod(layer.weight_shape)} of {layer.weight_bits} bits"
         yield Array("uint8_t", f"weight_{index}", len(weight), comment, numbers_text(weight.tolist()))
     for index in sorted({step.layer_index for step in runs if step.layer_index is not None}):
-        numbers, comment = packed.numbers[names[index]], plain(names[index])
-        for name, values in (("multiplier", numbers.multiplier), ("bias", numbers.bias)):
-            yield Array("int32_t", f"{name}_{index}", len(values), comment, numbers_text(values.tolist()))
+        layer, numbers, comment = packed.program.layers[names[index]], packed.numbers[names[index]], plain(names[index])
+        count = layer.outputs
+        if layer.scale is None:
+            yield Array("int32_t", f"multiplier_{index}", count, comment, numbers_text(numbers.multiplier.tolist()))
+        elif len(set(numbers.multiplier.tolist())) > 1:
+            shifts = exponents(numbers.multiplier).tolist()
+            yield Array("uint8_t", f"exponent_{index}", count, f"{comment}: shifts to the left", numbers_text(shifts))
+        yield Array("int32_t", f"bias_{index}", count, comment, numbers_text(numbers.bias.tolist()))
 
 
 def _moves_nothing(step: Step) -> bool:
@@ -171,5 +178,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"constant": constant, "stored": _stored, "plane": _plane, "pair": _pair}
+    environment.filters |= {
+        "constant": constant,
+        "odd_part": odd_part,
+        "stored": _stored,
+        "plane": _plane,
+        "pair": _pair,
+    }
     return environment

@@ -130,6 +130,14 @@ class Step:
         return c_type(-most, most, 32)
 
     @property
+    def one_factor(self) -> int | None:
+        """The power of two that every sum is multiplied by; None where channels have others."""
+        assert self.layer is not None
+        assert self.numbers is not None
+        factors = set(self.numbers.multiplier.tolist())
+        return factors.pop() if self.layer.scale is not None and len(factors) == 1 else None
+
+    @property
     def product(self) -> str:
         """The type of a sum times its multiplier, and of the output."""
         assert self.ranges.widths is not None

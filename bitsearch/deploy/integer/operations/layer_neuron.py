@@ -10,7 +10,7 @@ from bitsearch.deploy.integer.bounds import NeuronWidths, Range, check_width, in
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.operations.operation import OperationObserver
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
-from bitsearch.deploy.integer.rounding import decayed, floor_quotient, half, mean, quotient, rounded
+from bitsearch.deploy.integer.rounding import decayed, floor_quotient, half, mean, odd_part, quotient, rounded
 from bitsearch.quant.frames import bin_weights
 
 
@@ -75,16 +75,17 @@ def integer_spikes(
             if layer.reset == "zero":
                 membrane = membrane.masked_fill(codes != 0, 0)
             else:
-                membrane = torch.sub(membrane, codes, alpha=step << coarser)
+                membrane = membrane - _times(codes.to(membrane.dtype), step << coarser)
             if layer.decay != 1 << DECAY_FRACTION:
                 # The formula of `decayed`, in place.
                 membrane = (membrane * layer.decay).add_(half(DECAY_FRACTION))
                 membrane >>= DECAY_FRACTION
             membrane += currents[t + 1]
+        spikes = _times(codes.to(dtype), weight)
         if layer.frames is None and sums:
-            sums[0].add_(codes.to(dtype), alpha=weight)
+            sums[0].add_(spikes)
         else:
-            sums.append(codes.to(dtype) * weight)
+            sums.append(spikes)
     return sums[0] if layer.frames is None else torch.cat(sums)
 
 
@@ -113,14 +114,25 @@ def _integer_codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer
     offset = whole >> 1 if layer.threshold == "half" else -int(layer.strict)
     if largest == 1 and not layer.signed:
         return (membrane >= whole - offset).to(torch.int32)
-    # ⌊n / (S·2^k)⌋ = ⌊⌊n / 2^k⌋ / S⌋; in 64 bits, codes are counted from the least one, so that nothing is negative.
+    # ⌊n / (odd·2^k)⌋ = ⌊⌊n / 2^k⌋ / odd⌋: by a power of two a shift is all.
+    odd, places = odd_part(whole)
     lowest = -largest if layer.signed else 0
     levels = membrane + offset
-    levels >>= coarser
-    levels = levels.clamp_(lowest * step, (largest + 1) * step - 1).long()
-    levels = levels if lowest == 0 else levels.sub_(lowest * step)
-    codes = floor_quotient(levels, step, (largest - lowest + 1) * step).to(torch.int32)
+    levels >>= places
+    levels = levels.clamp_(lowest * odd, (largest + 1) * odd - 1)
+    if odd == 1:
+        return levels.to(torch.int32)
+    # In 64 bits, codes are counted from the least one, so that nothing is negative.
+    levels = levels.long()
+    levels = levels if lowest == 0 else levels.sub_(lowest * odd)
+    codes = floor_quotient(levels, odd, (largest - lowest + 1) * odd).to(torch.int32)
     return codes if lowest == 0 else codes.add_(lowest)
+
+
+def _times(codes: Tensor, factor: int) -> Tensor:
+    """``codes``·``factor``, in their type: by a power of two a shift."""
+    odd, places = odd_part(factor)
+    return codes << places if odd == 1 else codes * factor
 
 
 def float64_spikes(
