@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -195,7 +196,7 @@ def stored_levels(numbers: LayerNumbers, layer: PackedLayer) -> Bytes:
 
 def stored_tensors(name: str, layer: PackedLayer, numbers: LayerNumbers) -> dict[str, Tensor]:
     """A layer's tensors in the file, by name."""
-    stored = {"bias": numbers.bias}
+    stored: dict[str, npt.NDArray[Any]] = {"bias": numbers.bias}
     if layer.weight_of is None:
         stored["weight"] = pack_bits(stored_levels(numbers, layer), layer.weight_bits)
     for part, values, kind in (
