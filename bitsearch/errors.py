@@ -38,7 +38,7 @@ class StorageError(InputError):
 
 
 class DivergedError(InputError):
-    """The training loss is NaN or infinite; all processes of one training raise it in the same step."""
+    """The training loss, or an output, is no number to go by; all processes of one training raise it together."""
 
 
 def located(error: BaseException) -> str:

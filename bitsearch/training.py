@@ -24,6 +24,8 @@ class Distillation(Frozen):
     """Share of the loss that follows the full-precision network; 0 turns it off."""
     temperature: Positive = 4.0
     """What both networks' logits are divided by: the higher, the more the small ones count."""
+    features: tuple[Name, ...] = ()
+    """Paths of modules whose outputs are to come near to the full-precision network's, too (Romero et al. 2015)."""
 
 
 class Training(Frozen):

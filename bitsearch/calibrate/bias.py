@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from bitsearch.calibrate.outputs import watched
 from bitsearch.calibrate.samples import CalibrationSamples
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.train.layer_outputs import watched
 from bitsearch.train.predict import run
 
 

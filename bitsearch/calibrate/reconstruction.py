@@ -19,10 +19,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bitsearch.calibrate.outputs import LayerOutputs, layer_outputs, watched
 from bitsearch.calibrate.samples import CalibrationSamples
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.rounding import RoundingOffsets
+from bitsearch.train.layer_outputs import LayerOutputs, layer_outputs, watched
 from bitsearch.train.predict import predict
 from bitsearch.train.tasks import LearningTask
 

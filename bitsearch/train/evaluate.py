@@ -11,7 +11,7 @@ from bitsearch.cost import SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.distributed import all_reduce_sum, rank, world_size
-from bitsearch.errors import InputError
+from bitsearch.errors import DivergedError, InputError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
@@ -65,11 +65,26 @@ def evaluate(
     share = (rank(), world_size()) if shared and scoring.additive else (0, 1)
     with eval_mode(network):
         pairs = _pairs(network, samples, batch_size, task, share)
-        if scoring.additive:
-            sums = torch.stack([scoring.states(outputs, targets) for outputs, targets in pairs]).sum(0)
-            value = scoring.value(_summed(sums, network) if shared else sums)
-        else:
-            value = scoring.of_all(*_together(pairs))
+        measure = scoring.states if scoring.additive else scoring.of_all
+        measured, lost = [], 0
+        for outputs, targets in pairs if scoring.additive else [_together(pairs)]:
+            of_batch = int(outputs.isnan().flatten(1).any(1).sum())
+            lost += of_batch
+            if of_batch == 0:
+                measured.append(measure(outputs, targets))
+    everywhere = shared and scoring.additive
+    if everywhere:
+        lost = int(_summed(torch.tensor(lost), network))
+    if lost:
+        raise DivergedError(
+            f"the network returns NaN for {lost} of {len(samples)} samples; lower training.learning_rate, or check "  # type: ignore[arg-type]
+            "the weights"
+        )
+    if scoring.additive:
+        sums = torch.stack(measured).sum(0)  # type: ignore[arg-type]
+        value = scoring.value(_summed(sums, network) if everywhere else sums)
+    else:
+        value = float(measured[0])
     warn_of_clipped(network)
     return finite(value, scoring.score, len(samples))  # type: ignore[arg-type]
 

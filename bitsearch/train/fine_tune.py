@@ -105,7 +105,7 @@ def fine_tune(
         epochs=epochs,
         seed=seed,
         phase=phase,
-        callbacks=[*callbacks, *soft, *distillation(session)],
+        callbacks=[*callbacks, *soft, *distillation(session, quantized.network)],
         latent_rates=latent_rates,
     )
     if not soft:

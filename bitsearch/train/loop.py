@@ -176,10 +176,11 @@ def train(
                     callback.after_step()
                 summed += loss * batch
             mean = float(all_reduce_sum(summed)) / fabric.world_size / samples
-            if not math.isfinite(mean):
+            if not 0 <= mean < math.inf:
+                advice = "lower training.learning_rate, or check the data"
                 raise DivergedError(
                     f"the training loss is {mean} in epoch {epoch} of {epochs} ({phase}); "
-                    "lower training.learning_rate, or check the data"
+                    + ("a loss is never below zero (task.loss)" if mean < 0 else advice)
                 )
             if isinstance(network, QuantizedNetwork):
                 network.round_latents()

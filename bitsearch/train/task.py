@@ -28,6 +28,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.registry import find_factory
 from bitsearch.space import SearchSpace
 from bitsearch.train.device import find_device
+from bitsearch.train.distillation import check_features
 from bitsearch.train.mixup import check_mixup
 from bitsearch.train.optimizer import check_optimizer
 from bitsearch.train.output_check import check_outputs
@@ -128,6 +129,7 @@ def load_task(
     learning_task = make_learning_task(space.task, splits.classes, targets.dim() - 1)
     check_outputs(network, splits, space.network, learning_task)
     check_optimizer(network, space.training)
+    check_features(network, space.training.distillation)
     check_mixup(space.training.mixup, examples)
     signed = has_negative_inputs(splits.train) if space.signed_input is None else space.signed_input
     layers = trace(

@@ -18,7 +18,12 @@ SETTINGS = {
     "trials": 1,
     "epochs": 2,
     "device": "cpu",
-    "training": {"batch_size": 16, "micro_batch": 8, "mixup": 0.3, "distillation": {"weight": 0.5}},
+    "training": {
+        "batch_size": 16,
+        "micro_batch": 8,
+        "mixup": 0.3,
+        "distillation": {"weight": 0.5, "features": ["deep"]},
+    },
 }
 
 

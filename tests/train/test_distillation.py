@@ -12,7 +12,7 @@ from bitsearch.data.targets import NO_LABEL
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
-from bitsearch.train.distillation import DistillationLoss, distillation
+from bitsearch.train.distillation import DistillationLoss, check_features, distillation, feature_error
 from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import Callback
 from bitsearch.train.session import TrainingSession
@@ -105,9 +105,9 @@ def test_without_a_teacher_it_is_one_line(splits):
     with pytest.raises(
         InputError, match="there is none here; give a plan inside its run folder, or set training"
     ) as said:
-        distillation(TrainingSession(splits, training))
+        distillation(TrainingSession(splits, training), nn.Identity())
     assert "\n" not in str(said.value)
-    assert distillation(TrainingSession(splits, Training())) == []
+    assert distillation(TrainingSession(splits, Training()), nn.Identity()) == []
 
 
 def test_a_teacher_whose_weight_an_old_hook_has_computed_is_copied():
@@ -120,3 +120,95 @@ def test_a_teacher_whose_weight_an_old_hook_has_computed_is_copied():
     changed = torch.randn(5, 4)
     loss = both.part_loss(torch.tensor(0.0), inputs, changed, torch.zeros(5).long())
     assert loss.item() == pytest.approx(by_hand(changed, logits.detach(), Distillation(temperature=1.0)), rel=1e-5)
+
+
+def test_the_error_of_a_feature_is_in_proportion_to_it():
+    expected, returned = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[3.0, 9.0], [1.0, 2.0]])
+    errors = feature_error(expected, returned)
+    assert errors.tolist() == [1.0, 0.0]
+    assert torch.equal(feature_error(expected[:1] * 1e6, returned[:1] * 1e6), errors[:1])
+
+
+class Spread(nn.Module):
+    """A layer whose samples are the first or the second axis, or folded behind frames, and an activation in place."""
+
+    def __init__(self, layout):
+        super().__init__()
+        torch.manual_seed(5)
+        self.layout, self.inner, self.relu, self.outer = layout, nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        if self.layout != "samples":
+            x = torch.stack([x, 2 * x, 3 * x])
+        y = self.relu(self.inner(x.flatten(0, 1) if self.layout == "folded" else x))
+        y = y.unflatten(0, (3, -1)) if self.layout == "folded" else y
+        return self.outer(y if self.layout == "samples" else y.mean(0))
+
+
+@pytest.mark.parametrize("layout", ["samples", "frames", "folded"])
+def test_features_are_compared_before_what_writes_over_them(layout):
+    teacher, student, inputs = Spread(layout), Spread(layout), torch.randn(5, 3)
+    with torch.no_grad():
+        student.inner.bias += 0.5
+        student.inner.weight[1] *= 2
+    labels = torch.tensor([0, 1, NO_LABEL, 1, 0])
+    settings = Distillation(weight=0.6, temperature=2.0, features=("inner",))
+
+    def distance(*rows):
+        both = DistillationLoss(teacher, settings, student=student)
+        both.before_batch(inputs)
+        losses = [both.part_loss(torch.tensor(0.0), inputs[r], student(inputs[r]), labels[r]) for r in rows]
+        both.after_step()
+        assert not student.inner._forward_hooks
+        return sum(losses)
+
+    frames = [inputs] if layout == "samples" else [inputs, 2 * inputs, 3 * inputs]
+    expected, returned = (
+        torch.cat([network.inner(x) for x in frames], 1).detach().double().numpy()[labels >= 0]
+        for network in (teacher, student)
+    )
+    error = (((returned - expected) ** 2).sum(1) / (expected**2).sum(1)).sum()
+    counted = inputs[labels >= 0]
+    by_outputs = by_hand(student(counted).detach(), teacher(counted).detach(), settings)
+    whole = distance(slice(0, 5))
+    assert whole.item() == pytest.approx(0.6 * (error + by_outputs), rel=1e-5)
+    torch.testing.assert_close(distance(slice(0, 2), slice(2, 5)), whole)
+    whole.backward()
+    assert student.inner.weight.grad.abs().sum() > 0
+
+
+def test_fine_tuning_brings_features_near_to_the_teachers(network, splits, batch):
+    few = splits.__class__(part(splits.train, 64), part(splits.validation, 20), None, splits.input_shape, 10)
+    trained = []
+    for features in ((), ("3",), ("3", "6")):
+        settings = Distillation(weight=1.0, features=features)
+        teacher = copy.deepcopy(network)
+        trained.append(tuned(network, few, batch, Training(batch_size=64, distillation=settings), teacher)[0][0])
+    assert not torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[1], trained[2])
+
+
+def test_features_that_cannot_be_compared_are_refused_by_name(network):
+    def message(name):
+        with pytest.raises(InputError) as said:
+            check_features(network, Distillation(features=(name,)))
+        return str(said.value)
+
+    assert "features names 'layer', and the network has no such module; bitsearch profile lists" in message("layer")
+    assert message("33").endswith("no such module; did you mean '3'?")
+    assert "features names '2', a ReLU, in place of which layers behind it fire; name a layer" in message("2")
+    check_features(network, Distillation(features=("3", "4")))
+    check_features(network, None)
+
+
+def test_a_feature_of_another_shape_is_told_by_name():
+    class Never(nn.Linear):
+        def __init__(self):
+            super().__init__(3, 2)
+            self.spare = nn.Linear(3, 2)
+
+    student = Never()
+    both = DistillationLoss(Never(), Distillation(features=("spare",)), student=student)
+    both.before_batch(torch.ones(2, 3))
+    with pytest.raises(InputError, match="'spare' returns nothing, and in full precision nothing; name one that"):
+        both.part_loss(torch.tensor(0.0), torch.ones(2, 3), student(torch.ones(2, 3)), torch.zeros(2).long())

@@ -123,7 +123,7 @@ def test_a_method(case, network, splits, space, tmp_path):
     budgets = [Budget(metric, "given", limit)]
     recipe = {
         "by gradient descent": {"optimizer": "sgd", "mixup": 0.2, "ema": 0.9},
-        "distilled": {"distillation": Distillation(weight=0.5)},
+        "distilled": {"distillation": Distillation(weight=0.5, features=("3",))},
     }.get(case.partition(", ")[2], {})
     training = Training(epochs=2 if method == "sensitivity" else 3, batch_size=64, **recipe)
     short = space.model_copy(update={"training": training, "allocation": settings})
