@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick portable coverage frameworks lint audit constraints test-latest browser postgres compilers clean
+.PHONY: run test quick portable coverage frameworks docs lint audit constraints test-latest browser postgres compilers clean
 
 run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
@@ -43,6 +43,10 @@ frameworks: .venv-frameworks/installed
 	 > "$$(.venv-frameworks/bin/python -c "$$SITE")/venv.pth"
 	$(BIN)/uv pip install --quiet --python .venv-frameworks/bin/python --no-deps --no-build-isolation $(FRAMEWORKS)
 	@touch $@
+
+# The site, from docs/, docstrings, commands and reports; site/index.html opens in a browser without a server.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -102,4 +106,4 @@ test-latest: browser postgres compilers
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-latest .venv-frameworks build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-latest .venv-frameworks build dist site .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -4,7 +4,7 @@ from bitsearch.cost import METRICS
 from bitsearch.score import ACCURACY, Score
 from bitsearch.text import title
 
-_TERMS = {
+TERMS = {
     "Validation accuracy": "Share of the validation samples classified correctly; every choice was made on it.",
     "Test accuracy": "Share of the test samples classified correctly, read once, after all choices had been made.",
     "w, s, T": (
@@ -57,12 +57,12 @@ def definition(metric: str) -> str:
 
 def definitions(metrics: list[str], score: Score = ACCURACY) -> dict[str, str]:
     """Sentences by term: the metrics first, then the terms of the page."""
-    return {title(name): definition(name) for name in metrics} | (_TERMS if score == ACCURACY else _of_score(score))
+    return {title(name): definition(name) for name in metrics} | (TERMS if score == ACCURACY else _of_score(score))
 
 
 def _of_score(score: Score) -> dict[str, str]:
     better = "higher" if score.direction == "up" else "lower"
-    terms = {term: sentence for term, sentence in _TERMS.items() if not term.endswith("accuracy")}
+    terms = {term: sentence for term, sentence in TERMS.items() if not term.endswith("accuracy")}
     return {
         f"Validation {score.name}": f"On the validation samples, {better} is better; every choice was made on it.",
         f"Test {score.name}": f"On the test samples, {better} is better, read once, after all choices had been made.",

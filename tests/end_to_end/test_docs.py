@@ -71,7 +71,7 @@ SAYS = {
     r"deploy .*--format onnx": r"network\.onnx",
     r"deploy .*--format hub-folder": "choose a licence",
     r"deploy .*--format nir": r"as NIR( for SpikingJelly)?; test accuracy [01]\.\d{4}, with shared steps [01]\.\d{4}",
-    r"deploy .*-o net\.packed": r"net\.packed",
+    r"deploy .*-o (\S*/)?net\.packed": r"net\.packed",
     r"deploy .*--format c": r"^constants \d+ bytes, static memory \d+ bytes; the plan: weight_memory \d+ bytes",
     r"verify": r"equal: \d+ spikes",
     r"-C \S+ (test|microcontroller)": r"^10 of 10 test vectors are equal$",
@@ -239,6 +239,10 @@ def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
         assert (tmp_path / "network.packed").is_file()
     if "plan" in variables:
         assert variables["plan"].costs["bit_budget"] <= 16.0
+
+
+def test_index(call, short, tmp_path):
+    run_page(call, tmp_path, "docs/index.md")
 
 
 @pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning", "ignore::FutureWarning")

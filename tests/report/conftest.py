@@ -1,5 +1,6 @@
 """A run folder made up from plausible numbers, costed by the real formulas."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,15 @@ NAMES = ("conv1", "conv2", "conv3", "conv4", "classifier")
 BUDGETS = (Budget(metric="bit_budget", requested="4x", limit=16.0),)
 FULL_PRECISION = Accuracy(validation=0.9889, test=0.9806)
 COMMAND = "bitsearch run --budget 4x --seed 0"
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 Widths = list[tuple[int, list[int]]]
 """Weight bits and spike bits, step by step, of every layer but the first."""
@@ -226,3 +236,17 @@ def make_record() -> Callable[..., dict[str, object]]:
 @pytest.fixture
 def run_folder(make_run_folder: Callable[..., RunFolder]) -> RunFolder:
     return make_run_folder()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if executable is None:
+        pytest.skip(f"NOT TESTED: pages in a browser; none of {', '.join(CHROMIUMS)} is installed")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="NOT TESTED: pages in a browser; playwright is not installed"
+    )
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=executable, args=list(SWITCHES))
+        yield started
+        started.close()

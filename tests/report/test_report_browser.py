@@ -1,6 +1,5 @@
 """The page as a browser shows it, with the network cut off."""
 
-import shutil
 from contextlib import contextmanager
 from xml.etree import ElementTree
 
@@ -15,14 +14,6 @@ from bitsearch.study.result import SearchResult
 from bitsearch.text import short_names
 
 pytestmark = pytest.mark.browser
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-SWITCHES = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 HOSTILE = (
     "</script><script>window.__pwned=1</script>",
     "<img src=x onerror=window.__pwned=1>",
@@ -30,20 +21,6 @@ HOSTILE = (
     "émoji 🧠 {{ 7 * 7 }} ${x} %{y}",
     "<a href='javascript:window.__pwned=1'>x</a><br><b>\u202eright to left",
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if executable is None:
-        pytest.skip(f"NOT TESTED: the report in a browser; none of {', '.join(CHROMIUMS)} is installed")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="NOT TESTED: the report; playwright is not installed"
-    )
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=executable, args=list(SWITCHES))
-        yield started
-        started.close()
 
 
 def opened(browser, folder, width=1200, **options):
