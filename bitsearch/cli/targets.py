@@ -1,5 +1,6 @@
 """``bitsearch targets``: the hardware targets."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,10 +24,15 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_targets() -> None:
+def list_targets(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the targets as JSON, whole.")] = False,
+) -> None:
     """List the hardware targets that come with bitsearch."""
     from bitsearch.cost.target import Target
 
+    if as_json:
+        print_json(json.dumps([json.loads(Target.load(name).to_json()) for name in Target.names()], indent=2))
+        return
     table = Table()
     for column in ("target", "weight bits", "spike bits", "time steps"):
         table.add_column(column, no_wrap=column == "target")
@@ -70,6 +76,23 @@ def show(
 
 
 @app.command()
+def new(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="TOML file to write; its name is the target's.")],
+) -> None:
+    """Write a commented target to start one of your own from: every key, with what it means."""
+    from bitsearch.cost.target import Target
+    from bitsearch.files import write_whole
+
+    if path.suffix != ".toml":
+        raise InputError(f"{path} does not end in .toml, by which targets are known as files; give such a name")
+    if path.exists():
+        raise InputError(f"{path} is there already; give another name, or remove it")
+    text = Target.template(path.stem)
+    write_whole(path, text)
+    print_line(path)
+
+
+@app.command()
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="TOML file of a target of your own.")],
 ) -> None:
@@ -81,7 +104,11 @@ def check(
 
 
 def figure_text(value: Any) -> str:
-    """A figure as text: ``1–8`` or ``1, 2, 4`` for widths, large numbers with separated thousands."""
+    """A figure as text: ``1–8`` or ``1, 2, 4`` for widths, names, large numbers with separated thousands."""
+    if value == ():
+        return "none"
+    if isinstance(value, tuple) and isinstance(value[0], str):
+        return ", ".join(value)
     if isinstance(value, tuple):
         is_range = len(value) > 2 and value == tuple(range(value[0], value[-1] + 1))
         return f"{value[0]}–{value[-1]}" if is_range else ", ".join(str(width) for width in value)
@@ -94,6 +121,8 @@ def _lines(target: "Target") -> list[str]:
     lines = [f"{target.name}: {target.description}" if target.description else target.name, ""]
     lines.append(f"granularity: {' or '.join(target.granularity)}")
     lines += ["one stream of spikes: layers that read the same neurons share it"] if target.one_spike_stream else []
+    if target.cores is not None and target.cores.whole_layers:
+        lines.append("cores: a layer has to fit one")
     lines += [f"first layer: {_rule(target.first_layer)}"] if target.first_layer else []
     lines += [f"last layer: {_rule(target.last_layer)}"] if target.last_layer else []
     lines += [f"layers {rule}: {_layer_rule(rule)}" for rule in target.layers]

@@ -50,6 +50,7 @@ FIGURES: dict[str, str] = {
             "input_channels": "channels",
             "output_channels": "channels",
         }.items()
+        if kind != "linear" or name not in ("kernel_sizes", "strides")
     },
 }
 """Units of the figures that a target may have; every figure needs an entry under ``[sources]``."""

@@ -10,7 +10,7 @@ from bitsearch.cost.layer_shape import LayerShape
 from bitsearch.cost.metrics import Vector
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.target import Target
-from bitsearch.cost.target_tables import LayerKind
+from bitsearch.cost.target_tables import ConvolutionLimits, LayerKind
 from bitsearch.errors import InputError
 
 _ELSEWHERE = (NEVER_CALLED, *EXCLUSION_REASONS)
@@ -69,8 +69,9 @@ def _kind_faults(subject: str, shape: LayerShape, target: Target) -> Iterator[Fa
     table, limits = target.of_kind(shape.kind)
     if limits is None:
         return
-    yield from _outside(subject, "a kernel of", shape.kernel, f"{table}.kernel_sizes", limits.kernel_sizes)
-    yield from _outside(subject, "strides of", shape.stride, f"{table}.strides", limits.strides)
+    if isinstance(limits, ConvolutionLimits):
+        yield from _outside(subject, "a kernel of", shape.kernel, f"{table}.kernel_sizes", limits.kernel_sizes)
+        yield from _outside(subject, "strides of", shape.stride, f"{table}.strides", limits.strides)
     for channels, key, most in (
         (shape.in_channels, "input_channels", limits.input_channels),
         (shape.out_channels, "output_channels", limits.output_channels),

@@ -4,6 +4,7 @@ A target is a commented TOML file. Those shipped with bitsearch are found by nam
 its source, so that an estimate made from it can be checked.
 """
 
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from bitsearch.cost.figures import figures_of
 from bitsearch.cost.target_tables import (
+    ConvolutionLimits,
     Cores,
     Energy,
     KindLimits,
@@ -76,10 +78,10 @@ class Target(TargetTable):
     energy: Energy | None = None
     latency: Latency | None = None
     limits: Limits | None = None
-    convolution: KindLimits | None = None
-    depthwise: KindLimits | None = None
+    convolution: ConvolutionLimits | None = None
+    depthwise: ConvolutionLimits | None = None
     """None: as other convolutions."""
-    transposed: KindLimits | None = None
+    transposed: ConvolutionLimits | None = None
     linear: KindLimits | None = None
     sources: dict[str, Source]
     """The source of every figure, by its key such as ``energy.bit_operation``: a citation, or "assumption: …".
@@ -155,6 +157,18 @@ class Target(TargetTable):
     def names(cls) -> tuple[str, ...]:
         """The targets that came with the package."""
         return tuple(_shipped_texts())
+
+    @classmethod
+    def template(cls, name: str) -> str:
+        """A commented TOML file of that name with every key; it is valid as it stands.
+
+        Raises:
+            InputError: no target may have that name.
+        """
+        text = resources.files("bitsearch").joinpath("cost", "target_template.toml").read_text(encoding="utf-8")
+        text = text.replace('name = "my_chip"', f"name = {json.dumps(name)}", 1)
+        cls.from_toml(text, f"target {name!r}")
+        return text
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:

@@ -184,15 +184,20 @@ class Limits(NonEmptyTable):
 
 
 class KindLimits(NonEmptyTable):
-    """Limits of one kind of layer: ``[convolution]``, ``[depthwise]``, ``[transposed]`` and ``[linear]``."""
+    """Limits of one kind of layer, ``[linear]``."""
 
     weight_bits: Widths | None = None
     """Bits that a weight may have, in place of the target's."""
-    kernel_sizes: Sizes | None = None
-    """Along every spatial axis."""
-    strides: Sizes | None = None
-    """Likewise."""
     input_channels: Count | None = None
     """Most channels, or features, that a layer reads."""
     output_channels: Count | None = None
     """Most channels, or features, that it has."""
+
+
+class ConvolutionLimits(KindLimits):
+    """Those of layers with kernels: ``[convolution]``, ``[depthwise]`` and ``[transposed]``."""
+
+    kernel_sizes: Sizes | None = None
+    """Along every spatial axis."""
+    strides: Sizes | None = None
+    """Likewise."""

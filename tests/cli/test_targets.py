@@ -36,11 +36,23 @@ def test_list_shows_every_shipped_target_with_its_widths(call, capsys):
         if cells and cells[0]:
             rows[cells[0]] = cells[1:4]
     assert rows == {
+        "akida_1000": ["1, 2, 4", "1, 2, 4", "≤ 1"],
+        "artix_7": ["1–8", "1–8", "any"],
         "binary_fpga": ["1", "1–4", "≤ 8"],
+        "cortex_m4": ["1–8", "1–8", "any"],
         "generic": ["1–8", "1–8", "any"],
+        "loihi_2": ["1–8", "1–8", "any"],
         "neuromorphic": ["1–8", "1–8", "any"],
         "power_of_two": ["1, 2, 4, 8", "1, 2, 4, 8", "≤ 8"],
+        "speck_2f": ["1–8", "1", "any"],
+        "xylo_2": ["1–8", "1–5", "any"],
     }
+
+
+def test_list_json_prints_every_target_whole(call, capsys):
+    assert call("list", "--json") == 0
+    targets = [Target.model_validate_json(json.dumps(content)) for content in json.loads(capsys.readouterr().out)]
+    assert targets == [Target.load(name) for name in Target.names()]
 
 
 @pytest.mark.parametrize("name", Target.names())
@@ -89,6 +101,45 @@ def test_show_json_prints_the_target(name, call, capsys):
     assert Target.model_validate_json(printed) == Target.load(name)
 
 
+def test_show_gives_limits_as_people_read_them(call, capsys):
+    assert call("show", "speck_2f") == 0
+    printed = capsys.readouterr().out
+    assert "cores: a layer has to fit one\n" in printed
+    assert "limits.pooling (kinds of pooling): average, sum\n" in printed
+    assert "convolution.kernel_sizes (pixels a side): 1–16\n" in printed
+    assert call("show", "xylo_2") == 0
+    assert "limits.pooling (kinds of pooling): none\n" in capsys.readouterr().out
+
+
+def test_new_writes_a_target_that_is_checked_and_shown(call, capsys, tmp_path):
+    file = tmp_path / "my_chip.toml"
+    assert call("new", str(file)) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    assert call("check", str(file)) == 0
+    assert Target.load(file).name == "my_chip"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("there.toml", "there.toml is there already; give another name, or remove it"),
+        ("my_chip", "my_chip does not end in .toml"),
+        ("two words.toml", "target 'two words': name is 'two words': String should match pattern"),
+        ("missing/mine.toml", "cannot write missing/mine.toml: No such file or directory"),
+    ],
+)
+def test_new_writes_over_nothing_and_under_no_odd_name(name, said, call, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.toml").write_text("mine", encoding="utf-8")
+    assert call("new", name) != 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there.toml"]
+    assert (tmp_path / "there.toml").read_text(encoding="utf-8") == "mine"
+
+
 def test_check_says_that_a_target_is_valid(call, capsys, tmp_path):
     for file in (tmp_path / "mine.toml", tmp_path / "mine"):
         file.write_text(shipped("generic"), encoding="utf-8")
@@ -102,7 +153,7 @@ def test_check_says_that_a_target_is_valid(call, capsys, tmp_path):
         (["check", "faulty.toml"], "faulty.toml: spike_bits.7 is 9: Input should be less than or equal to 8"),
         (["show", "faulty.toml"], "faulty.toml: spike_bits.7 is 9: Input should be less than or equal to 8"),
         (["check", "generic"], "no hardware target at generic; give the path of an existing file"),
-        (["show", "genric"], "shipped: binary_fpga, generic, neuromorphic, power_of_two; or give the path"),
+        (["show", "genric"], f"shipped: {', '.join(Target.names())}; or give the path"),
         (["show", "missing.toml"], "no hardware target at missing.toml"),
         (["show", "genric", "--json"], "no hardware target named 'genric'"),
     ],
@@ -119,10 +170,10 @@ def test_wrong_input_ends_with_one_line_and_exit_code_2(arguments, said, call, c
     assert said in printed.err
 
 
-def test_without_a_command_the_help_names_all_three(call, capsys):
+def test_without_a_command_the_help_names_all_four(call, capsys):
     assert call("--help") == 0
     printed = capsys.readouterr().out
-    for command in ("list", "show", "check"):
+    for command in ("list", "show", "new", "check"):
         assert f"│ {command} " in printed
 
 

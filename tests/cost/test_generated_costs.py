@@ -32,7 +32,7 @@ pytestmark = [
 EXAMPLES = int(os.environ.get("BITSEARCH_EXAMPLES", "40"))
 TABLES = {
     name: tomllib.loads(resources.files("bitsearch").joinpath("cost", "targets", f"{name}.toml").read_text("utf-8"))
-    for name in Target.names()
+    for name in ("binary_fpga", "generic", "neuromorphic", "power_of_two")
 }
 
 

@@ -134,7 +134,7 @@ def test_without_a_limit_nothing_is_looked_at():
 
 def test_what_was_not_recorded_is_not_taken_for_kept():
     # As in scores that an earlier version kept.
-    for fields in ({"limits": {"fan_in": 10**6}}, {"linear": {"strides": [1]}}):
+    for fields in ({"limits": {"fan_in": 10**6}}, {"linear": {"weight_bits": [1]}}):
         assert "recorded without its shape" in refusal(CostModel(LAYERS, target=make_target("chip", **fields)))
     geometry = list(trace(Network(), torch.rand(2, 1, 8, 8)))
     message = refusal(CostModel(geometry, target=make_target("chip", limits={"pooling": ["max"]})))

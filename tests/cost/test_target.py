@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -10,6 +11,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples
+from pydantic import BaseModel
 
 from bitsearch.cost.figures import FIGURES
 from bitsearch.cost.target import Target
@@ -157,7 +159,7 @@ def test_low_and_high_stand_for_all_widths_between(low, high):
         ({"limits": {"pooling": ["mean"]}}, "limits.pooling.0 is 'mean': Input should be 'average', 'max' or 'sum'"),
         ({"limits": {"resets": []}}, "limits.resets is []: Tuple should have at least 1 item"),
         ({"limits": {"fan_in": 0}}, "limits.fan_in is 0: Input should be greater than or equal to 1"),
-        ({"linear": {}}, "linear is {}: give at least one of weight_bits, kernel_sizes"),
+        ({"linear": {}}, "linear is {}: give at least one of weight_bits, input_channels"),
         ({"convolution": {"kernel_sizes": [3, 1]}}, "convolution.kernel_sizes is [3, 1]: list every value once, in"),
         ({"convolution": {"kernel_sizes": {"low": 1, "high": 2000}}}, "Input should be less than or equal to 1024"),
         ({"convolution": {"weight_bits": [16]}}, "convolution.weight_bits.0 is 16: Input should be less than or"),
@@ -270,6 +272,7 @@ GIVEN = {
             "input_channels": 9,
             "output_channels": 9,
         }.items()
+        if kind != "linear" or name not in ("kernel_sizes", "strides")
     },
 }
 
@@ -407,7 +410,18 @@ def test_toml_target_and_json_say_the_same(fields, source):
 
 
 # The shipped ones.
-SHIPPED = ("binary_fpga", "generic", "neuromorphic", "power_of_two")
+SHIPPED = (
+    "akida_1000",
+    "artix_7",
+    "binary_fpga",
+    "cortex_m4",
+    "generic",
+    "loihi_2",
+    "neuromorphic",
+    "power_of_two",
+    "speck_2f",
+    "xylo_2",
+)
 
 
 def test_the_shipped_targets_are_listed():
@@ -442,6 +456,68 @@ def test_the_shipped_targets_allow_what_their_names_say():
     assert fpga.last_layer == RequiredBits(weight_bits=8)
     assert fpga.latency is not None
     assert fpga.latency.bit_operations_per_cycle
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_figure_of_a_shipped_target_is_cited_or_an_assumption(name):
+    for key, source in Target.load(name).sources.items():
+        # A citation names who says so, and an assumption says that it is one.
+        assert re.match(r"assumption: \w", source) or re.match(r"(github\.com/|rockpool\.ai|sinabs |[A-Z])", source), (
+            key
+        )
+
+
+# The template of a target of one's own.
+TEMPLATE = Target.template("mine")
+COMMENTED = re.compile(r"^#(?=[\w\"\[])", re.MULTILINE)
+
+
+def test_the_template_is_a_valid_target_as_it_stands():
+    target = Target.from_toml(TEMPLATE)
+    assert target.name == "mine"
+    assert set(target.figures) == {"weight_bits", "spike_bits", "max_time_steps", "membrane_bits"}
+
+
+def test_every_key_of_the_template_is_valid_at_once_and_none_is_left_out():
+    target = Target.from_toml(COMMENTED.sub("", TEMPLATE))
+    # One of two speeds is given.
+    assert set(target.figures) == set(FIGURES) - {"latency.bit_operations_per_cycle"}
+    written = tomllib.loads(COMMENTED.sub("", TEMPLATE))
+    assert set(written) == set(Target.model_fields)
+    for name, field in Target.model_fields.items():
+        tables = [part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+        for table in tables:
+            content = written[name][0] if isinstance(written[name], list) else written[name]
+            assert set(table.model_fields) - set(content) <= {"bit_operations_per_cycle", "quantizer"}, name
+
+
+def commented_keys():
+    """(table's head, line) of every commented key outside of the sources; the head is empty at the top."""
+    keys, table = [], ""
+    for line in TEMPLATE.partition("\n[sources]\n")[0].splitlines():
+        if re.match(r"#\[", line):
+            table = line[1:]
+        elif COMMENTED.match(line):
+            keys.append((table, line[1:]))
+    return keys
+
+
+@pytest.mark.parametrize(("table", "line"), commented_keys())
+def test_every_commented_key_is_valid_alone(table, line):
+    """With what its table needs besides, and its source."""
+    needs = {"[cores]": ["count", "bytes_each"], "[latency]": ["clock", "macs_per_cycle"]}.get(table, [])
+    needs += {"[energy]": ["accumulate"], "[[layers]]": ["match", "weight_bits"]}.get(table, [])
+    inside = [other for name, other in commented_keys() if name == table and other.split(" ")[0] in needs]
+    key = line.split(" ")[0]
+    head = TEMPLATE.partition("\n[sources]\n")[0]
+    content = "\n".join([table, *(other for other in inside if other != line), line]) if table else line
+    text = f"{head.rstrip()}\n{content}\n" if table else head.replace(f"#{line}", line)
+    names = [f"{table.strip('[]')}.{name}" if table else name for name in (*needs, key)]
+    sources = tomllib.loads(COMMENTED.sub("", TEMPLATE))["sources"]
+    wanted = {
+        name: sources[name] for name in ("weight_bits", "spike_bits", "max_time_steps", *names) if name in sources
+    }
+    Target.from_toml(text + tomli_w.dumps({"sources": wanted}))
 
 
 def test_the_neuromorphic_target_is_event_driven_with_memory_in_its_cores():
@@ -489,7 +565,7 @@ def test_a_misspelt_name_lists_what_is_shipped():
     with pytest.raises(InputError) as caught:
         Target.load("genric")
     assert str(caught.value) == (
-        "no hardware target named 'genric'; shipped: binary_fpga, generic, neuromorphic, power_of_two; "
+        f"no hardware target named 'genric'; shipped: {', '.join(SHIPPED)}; "
         "or give the path of a .toml file; did you mean 'generic'?"
     )
 

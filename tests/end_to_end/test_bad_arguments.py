@@ -36,6 +36,7 @@ FIXED = {
     "doctor": [],
     "targets show": ["generic"],
     "targets check": ["chip.toml"],
+    "targets new": ["new_chip.toml"],
     "targets list": [],
     "data list": [],
     "data check": ["digits"],

@@ -55,6 +55,7 @@ SAYS = {
     r"targets show \w+ --toml": r'^name = "',
     r"targets show": r"energy\.accumulate .*23\.6",
     r"targets check": "a valid target",
+    r"targets new": r"^\w+\.toml$",
     r"profile": "Conversion",
     r"export": r"^(plan|small)\.json$",
     r"diff": "validation",

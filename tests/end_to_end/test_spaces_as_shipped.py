@@ -18,6 +18,7 @@ from torch.utils.data import Subset
 
 from bitsearch import read, verify
 from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity
+from bitsearch.cost.geometry import NetworkGeometry
 from bitsearch.cost.profile import profile
 from bitsearch.data import batches
 from bitsearch.deploy.formats import FORMATS, ExportRequest
@@ -127,7 +128,8 @@ def costs_on(target, task):
     """(cost model, baseline's bits) on a target, which is checked as for a run."""
     check_granularity(task.space.allocation.quantizer.granularity, target)
     check_first_layer(task.space.first_layer, target)
-    model = CostModel(task.model.layers, target=target)
+    geometry = NetworkGeometry((*task.model.layers, *task.model.unquantized), poolings=task.model.poolings)
+    model = CostModel(geometry, target=target)
     rules = AllowedBits.make(model, task.space.choices, task.space.first_layer)
     return model, rules.nearest(model, task.space.baseline, granularity="layer")
 
@@ -137,11 +139,16 @@ def test_every_target_has_its_costs_or_says_why_not(name, shipped):
     _, task = shipped
     target = Target.load(name)
     line = refusal(costs_on, target, task)
+    if line is not None and f"but the hardware target {name!r} allows " in line and "change the network" in line:
+        # A limit that no bits can mend.
+        assert line.startswith(("layer '", "the network has "))
+        assert "\n" not in line
+        return
     if line is not None:
         # More frames than a chip has time steps.
         assert task.splits.frames > target.max_time_steps
         steps = task.space.first_layer.time_steps
-        assert line.startswith(f"first_layer.time_steps is {steps}, but the hardware target '{name}' allows 1, 2, ")
+        assert line.startswith(f"first_layer.time_steps is {steps}, but the hardware target '{name}' allows 1")
         assert "\n" not in line
         return
     model, layers = costs_on(target, task)
