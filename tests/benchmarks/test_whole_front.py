@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.evidence.whole_front import over_budgets, rise
+from benchmarks.evidence.whole_front import front_by_loss, over_budgets, rise
 
 
 def test_the_best_score_within_a_budget_counts_over_the_logarithm_of_budgets():
@@ -15,3 +15,8 @@ def test_a_front_rises_to_its_cheapest_plan_within_one_standard_error_of_the_bes
     assert rise([2.0, 6.0, 8.0, 16.0], [0.8, 0.86, 0.87, 0.9], 100) == 4.0
     assert rise([2.0, 6.0, 8.0, 16.0], [0.8, 0.86, 0.865, 0.9], 100) == 8.0
     assert rise([2.0], [0.9], 100) == 1.0
+
+
+def test_of_equal_accuracies_the_lower_loss_is_the_better():
+    plans = [(1.0, 0.8, 0.5), (2.0, 0.9, 0.4), (3.0, 0.9, 0.45), (4.0, 0.9, 0.3), (5.0, 0.85, 0.1), (6.0, 0.9, 0.3)]
+    assert front_by_loss(plans) == [1.0, 2.0, 4.0]

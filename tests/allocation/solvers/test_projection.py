@@ -3,6 +3,7 @@ from itertools import product
 
 import pytest
 from cost_problems import (
+    HARDWARE,
     geometries,
     largest,
     layer,
@@ -411,11 +412,13 @@ def test_a_plan_below_the_budget_is_filled_where_the_loss_falls_most_per_cost():
 
 
 @pytest.mark.parametrize("names", [("busy", "lean"), ("lean", "busy")])
-def test_room_in_memory_is_filled_where_it_costs_least_on_the_axis(names):
+@pytest.mark.parametrize("metric", ["s_ace", "energy", "latency"])
+def test_room_in_memory_is_filled_where_it_costs_least_on_the_axis(metric, names):
     """Of layers with the same weights, that with fewer operations comes first, whatever the limits leave."""
     macs = {"busy": 16000, "lean": 4000}
     model = CostModel(
-        [layer("first", 1000, 100, 64, 4, first=True), *(layer(name, macs[name], 400, 64, 4) for name in names)]
+        [layer("first", 1000, 100, 64, 4, first=True), *(layer(name, macs[name], 400, 64, 4) for name in names)],
+        target=HARDWARE,
     )
     rules = rules_of(model, only(weight_bits=Span(low=1, high=6)))
 
@@ -425,12 +428,12 @@ def test_room_in_memory_is_filled_where_it_costs_least_on_the_axis(names):
 
     def outcome(plan):
         loss = sum(LevelCount().weight_loss(name, plan[name].weight_bits) for name in names)
-        return loss, model.cost("s_ace", plan)
+        return loss, model.cost(metric, plan)
 
     grid = [with_bits(*bits) for bits in product(range(1, 7), repeat=2)]
-    limits = [sorted({model.cost(metric, plan) for plan in grid}) for metric in ("s_ace", "weight_memory")]
+    limits = [sorted({model.cost(limited, plan) for plan in grid}) for limited in (metric, "weight_memory")]
     for axis, memory in product(*limits):
-        budgets = [Budget("s_ace", "", axis), Budget("weight_memory", "", memory)]
+        budgets = [Budget(metric, "", axis), Budget("weight_memory", "", memory)]
         best = min(outcome(plan) for plan in grid if meets(model, plan, budgets))
         assert outcome(project(rules.smallest(model), model, budgets, rules)) == best
 
