@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -142,6 +143,12 @@ def run(space: SearchSpace, budget: str, seed: int) -> Row:
         return {"seconds": round(seconds, 1)} | measured(result)
 
 
+def cell(values: pd.Series) -> str:
+    """``mean ± standard deviation``, and of how many seeds where not of all."""
+    known = int(values.notna().sum())
+    return spread(values, digits=1) + ("" if known in (0, len(values)) else f" (of {known})")
+
+
 def main() -> None:
     """Measure what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,7 +171,7 @@ def main() -> None:
     rows = []
     for name, group in ledger.table.groupby("trials", sort=False):
         cells = [spread(group["validation"]), spread(group["over_budgets"])]
-        cells += [spread(group[column], digits=1) for column in COLUMNS]
+        cells += [cell(group[column]) for column in COLUMNS]
         rows.append([name, len(group), *cells])
     heads = ["trials", "seeds", "validation at the budget, %", "over budgets, %", *COLUMNS.values()]
     text = (
