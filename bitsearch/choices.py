@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from bitsearch.plan import UniformBits
+from bitsearch.plan import NeuronSettings, UniformBits
 from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps
 
 Number = Literal["weight_bits", "spike_bits", "time_steps"]
@@ -153,3 +153,25 @@ class Tie(Frozen):
     def __str__(self) -> str:
         shared = " ".join(number for number in UniformBits.model_fields if number in self.share)
         return f"{', '.join(self.layers)}: {shared}" + (f" ({self.why})" if self.why else "")
+
+
+class NeuronChoice(Frozen):
+    """What all refined neurons do, in place of what the network's own do: ``[neuron]``.
+
+    A chip or a library has one kind of neuron, and a network is trained with that one.
+    """
+
+    reset: Literal["subtract", "zero"] | None = None
+    """What a spike takes from the membrane: its own height, or everything. None: as the network's own neurons do, or
+    its own height."""
+    start: Literal["half", "zero"] | None = None
+    """Where the membrane starts, below a threshold of one step: at half a step, so that the nearest level is sent, or
+    at zero, so that what does not fill a level waits. None: as the network's own neurons do, or half a step."""
+
+    def of(self, settings: NeuronSettings | None) -> NeuronSettings:
+        """A layer's neuron: ``settings``, those of the network's neurons that it stands for, if any, as chosen here."""
+        changes: dict[str, object] = {} if self.reset is None else {"reset": self.reset}
+        if self.start is not None:
+            half = self.start == "half"
+            changes |= {"threshold": "half", "strict": False} if half else {"threshold": "full"}
+        return (settings or NeuronSettings()).model_copy(update=changes)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from bitsearch.choices import Choices, FirstLayer
+from bitsearch.choices import Choices, FirstLayer, NeuronChoice
 from bitsearch.declared_metric import DeclaredMetric, MetricName
 from bitsearch.declared_neuron import ClassPath, DeclaredNeuron
 from bitsearch.errors import InputError
@@ -201,6 +201,8 @@ class SearchSpace(Frozen):
     """The cost metric that a bare ``--budget`` speaks of."""
     neurons: dict[ClassPath, DeclaredNeuron] | None = None
     """Spiking neurons of classes that no library has, by ``package.module:Class``."""
+    neuron: NeuronChoice = NeuronChoice()
+    """Reset and start of the refined neurons."""
     metrics: dict[MetricName, DeclaredMetric] | None = None
     """Cost metrics of the user's own, by name."""
     target: Name = "generic"

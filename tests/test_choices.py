@@ -1,8 +1,11 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsearch.choices import Choices, Span
-from bitsearch.plan import UniformBits
+from bitsearch.choices import Choices, NeuronChoice, Span
+from bitsearch.plan import NeuronSettings, UniformBits
+
+OF_NETWORK = NeuronSettings(reset="zero", threshold="full", strict=True, largest=1.0)
 
 
 def test_a_span_includes_both_ends():
@@ -56,3 +59,18 @@ def test_the_nearest_allocation_is_nearest_in_each_number():
     choices = Choices.model_validate({"weight_bits": [1, 2, 4, 8], "spike_bits": [2, 4], "time_steps": [1, 4]})
     assert str(choices.nearest(UniformBits(weight_bits=3, spike_bits=8, time_steps=2))) == "w4 s4 T1"
     assert str(choices.nearest(UniformBits(weight_bits=6, spike_bits=1, time_steps=3))) == "w8 s2 T4"
+
+
+@pytest.mark.parametrize(
+    ("choice", "before", "after"),
+    [
+        ({}, None, NeuronSettings()),
+        ({"reset": "zero"}, None, NeuronSettings(reset="zero")),
+        ({"start": "zero"}, None, NeuronSettings(threshold="full")),
+        ({"reset": "subtract"}, OF_NETWORK, OF_NETWORK.model_copy(update={"reset": "subtract"})),
+        ({"start": "zero"}, OF_NETWORK, OF_NETWORK),
+        ({"start": "half"}, OF_NETWORK, NeuronSettings(reset="zero", largest=1.0)),
+    ],
+)
+def test_a_choice_of_neuron_changes_what_it_names_alone(choice, before, after):
+    assert NeuronChoice.model_validate(choice).of(before) == after

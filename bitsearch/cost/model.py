@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitsearch.choices import FirstLayer, Tie
+from bitsearch.choices import FirstLayer, NeuronChoice, Tie
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
 from bitsearch.cost.spike_products import FLOAT_BITS
@@ -80,6 +80,10 @@ class CostModel:
             replace(layer, decay=describe(modules[layer.neurons[0]]).decay) if layer.neurons else layer
             for layer in self.layers
         )
+
+    def choose_neurons(self, choice: NeuronChoice) -> None:
+        """Let the neurons of all layers be as chosen; one with a sign has no reset to choose, and stays as it is."""
+        self.layers = tuple(replace(layer, neuron=choice.of(layer.neuron)) for layer in self.layers)
 
     def sign_inputs(self) -> None:
         """Let the layers be signed that are wherever the network's own input may be below zero."""
@@ -287,7 +291,7 @@ class CostModel:
                     "pooled": (layer.pooled and bool(layer.neurons)) or None,
                     "in_place": layer.in_place or None,
                     "stream": self._populations.get(layer.name),
-                    "neuron": None if layer.neuron == NeuronSettings() else layer.neuron,
+                    "neuron": None if layer.signed_input or layer.neuron == NeuronSettings() else layer.neuron,
                 }
             )
         return plan

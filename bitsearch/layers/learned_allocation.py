@@ -143,6 +143,11 @@ class LearnedAllocation(nn.Module):
         return self.weight_latent is not None
 
     @property
+    def replaces_neurons(self) -> bool:
+        """True if its neuron stands for the network's own, which fire at 1."""
+        return self.neuron is not None and self.neurons != ()
+
+    @property
     def is_silent(self) -> bool:
         """True if the layer has run and got nothing that fires, so that no spike step of those in use has a size."""
         # A weight that layers share may have its step from another one that ran.
@@ -209,7 +214,7 @@ class LearnedAllocation(nn.Module):
 
     def _forget_steps(self, time_steps: int) -> None:
         """Let all step sizes be set anew where the network's own neuron gets other bins of its frames."""
-        if self.neuron is not None and self.frames is not None and time_steps != self.active_steps:
+        if self.replaces_neurons and self.frames is not None and time_steps != self.active_steps:
             self.spike_step_bits.zero_()
 
     @torch.no_grad()

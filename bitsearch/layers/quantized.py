@@ -216,7 +216,7 @@ class QuantizedLayer(SpikeCounts):
         """Show a call to the observer."""
         if self.observer is not None:
             # The network's own neuron integrates what is below zero.
-            clipped = not self.signed_input and self.neuron is None
+            clipped = not self.signed_input and not self.replaces_neurons
             self.observer(x.clamp_min(0) if clipped else x, spikes, weight)
 
     def operands_recomputed(self, x: Tensor, spikes: Tensor, weight: Tensor) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from bitsearch.layers.calls import Calls
 from bitsearch.layers.learned_allocation import LearnedAllocation
 from bitsearch.quant.firing import residual, spike_levels
 from bitsearch.quant.frames import bin_frames
-from bitsearch.quant.matching import matching_step
+from bitsearch.quant.matching import fitting_step, matching_step
 from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.quant.renewal import check_finite, renew_step
 from bitsearch.quant.uniform import initial_step, working_precision
@@ -77,7 +77,7 @@ class StepRenewal(LearnedAllocation):
         framed = self.frames is not None
         currents = working_precision(bin_frames(x, self.active_steps) if framed else x)
         membrane = currents[0] if framed else currents
-        before = self._spikes_before(x) if self.neuron is not None and self._first_spikes else None
+        before = self._spikes_before(x) if self.replaces_neurons and self._first_spikes else None
         to_size = stale
         for t in range(stale[-1] + 1):
             if t in to_size:
@@ -93,7 +93,7 @@ class StepRenewal(LearnedAllocation):
     def _renew_call(self, t: int, current: Tensor, membrane: Tensor, calls: Calls) -> None:
         """Set time step t's size, of a neuron that is called once for each, if it is to be set."""
         before = None
-        if self.neuron is not None and self._first_spikes:
+        if self.replaces_neurons and self._first_spikes:
             reference = calls.reference
             reference = current if reference is None else torch.add(current, reference, alpha=self.decay)
             before = self._spikes_of(reference, *self.unrefined)
@@ -188,7 +188,7 @@ class StepRenewal(LearnedAllocation):
         if self._takes_size(t):
             self.spike_step_bits[t] = self.spike_bits[t]
             return
-        if self.neuron is not None:
+        if self.replaces_neurons:
             self._match_spikes(t, membrane, before)
             return
         if not self._is_excited(membrane):
@@ -199,8 +199,13 @@ class StepRenewal(LearnedAllocation):
             self._set_spike_step(t, step)
         if self.renew_spikes:
             self.renewals += not first
-            step = renew_step(
-                membrane, self.spike_bits[t], signed=self.signed_input, shared=True, power_of_two=self.power_of_two
+            step = fitting_step(
+                membrane,
+                self.spike_bits[t],
+                signed=self.signed_input,
+                neuron=self.neuron,
+                shared=True,
+                power_of_two=self.power_of_two,
             )
             self._set_spike_step(t, step)
         self._mark_sized(self._sized_with(t))

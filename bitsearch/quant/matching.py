@@ -18,6 +18,7 @@ from torch import Tensor
 from bitsearch.distributed import all_reduce_sum
 from bitsearch.plan import NeuronSettings
 from bitsearch.quant.firing import spike_levels
+from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.step_sizes import nearest_power
 from bitsearch.quant.uniform import SMALLEST_STEP, q_max
 
@@ -69,6 +70,35 @@ def matching_step(
     best = int(errors.argmin())
     # The first candidate is the old step.
     return candidates[best if errors[best] < errors[0] else 0]
+
+
+def fitting_step(
+    membrane: Tensor,
+    bits: Tensor,
+    *,
+    signed: bool,
+    neuron: NeuronSettings | None,
+    shared: bool = False,
+    power_of_two: bool = False,
+) -> Tensor:
+    """The step, a scalar, with which a neuron sends what is nearest to its ``membrane`` itself; any shape.
+
+    Where a neuron rounds, that is :func:`bitsearch.quant.renewal.renew_step`'s; where it rounds down, the best step
+    around it. Arguments as for that and for :func:`matching_step`.
+    """
+    step = renew_step(membrane, bits, signed=signed, shared=shared, power_of_two=power_of_two)
+    if neuron is None or neuron.threshold == "half":
+        return step
+    return matching_step(
+        membrane,
+        membrane.clamp_min(0),
+        step,
+        bits,
+        before=bits,
+        neuron=neuron,
+        shared=shared,
+        power_of_two=power_of_two,
+    )
 
 
 @functools.cache

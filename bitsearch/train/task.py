@@ -144,6 +144,7 @@ def load_task(
     model = CostModel(
         layers, first_layer_counted=space.first_layer.counted, target=target, ties=space.ties, declared=declared
     )
+    model.choose_neurons(space.neuron)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
     for name in declared:
         check_declared_metric(name, model, rules)

@@ -21,7 +21,7 @@ from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.quant.firing import largest_level, residual, spike_levels
 from bitsearch.quant.frames import bin_frames, hold_frames
-from bitsearch.quant.matching import matching_step
+from bitsearch.quant.matching import fitting_step, matching_step
 from bitsearch.quant.renewal import renew_step
 from bitsearch.quant.uniform import q_max, to_levels
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
@@ -175,7 +175,7 @@ def _reference(state: _LayerLosses, layer: QuantizedLayer, time_steps: int) -> T
     Of a static input F is 1, and the spikes are their mean over the given time steps.
     """
     inputs = _inputs(state)
-    if layer.neuron is None:
+    if not layer.replaces_neurons:
         return inputs
     if time_steps not in state.unrefined:
         currents = inputs if layer.frames is not None else inputs[0]
@@ -225,8 +225,10 @@ def _best_step(
     bits: Tensor,
 ) -> Tensor:
     """Step size of the last of the given time steps."""
-    if layer.neuron is None:
-        return renew_step(membrane, bits, signed=layer.signed_input, power_of_two=layer.power_of_two)
+    if not layer.replaces_neurons:
+        return fitting_step(
+            membrane, bits, signed=layer.signed_input, neuron=layer.neuron, power_of_two=layer.power_of_two
+        )
     if time_steps:
         spikes = bin_frames(_reference(state, layer, len(_inputs(state))), time_steps)[len(spike_bits) - 1]
     else:

@@ -141,7 +141,7 @@ def _no_spikingjelly(neuron: SpikingNeuron) -> str | None:
     if neuron.reset == "subtract" and neuron.decay < 1 and neuron.rest:
         return (
             "its membrane leaks to the half step that it starts at, and SpikingJelly's leaks to 0 where it is reset "
-            "softly; train a neuron that starts at 0, or that is reset to zero"
+            'softly; train with [neuron] start = "zero", or reset = "zero"'
         )
     return None
 
@@ -165,7 +165,8 @@ def _hard_only(library: str) -> Callable[[SpikingNeuron], str | None]:
     def refusal(neuron: SpikingNeuron) -> str | None:
         if neuron.reset == "zero" or neuron.time_steps == 1:
             return None
-        return f"its neuron subtracts its spikes, and {library}'s importer resets to zero; train one that does so too"
+        reason = f"its neuron subtracts its spikes, and {library}'s importer resets to zero"
+        return f'{reason}; train with [neuron] reset = "zero"'
 
     return refusal
 
