@@ -50,9 +50,11 @@ class QuantizerSettings(AllocationPart):
 
     @property
     def of_layers(self) -> dict[str, str]:
-        """What a layer's plan says of its step sizes, as :meth:`bitsearch.cost.AllowedBits.nearest` takes it."""
-        names = ("granularity", "spike_granularity", "step_sizes")
-        return {name: getattr(self, name) for name in names}
+        """What a layer's plan says of its step sizes, as :meth:`bitsearch.cost.AllowedBits.nearest` takes it.
+
+        How many there are is the cost model's (:meth:`bitsearch.cost.CostModel.with_one_step`).
+        """
+        return {"granularity": self.granularity, "step_sizes": self.step_sizes}
 
 
 class RenewalSettings(AllocationPart):

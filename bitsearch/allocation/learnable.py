@@ -246,6 +246,7 @@ def quantize(
     )
     model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware, ties=ties)
     rules = AllowedBits.make(model, choices or Choices(), first_layer, layers)
+    model = model.with_one_step(rules.one_step(spike_granularity))
     return LearnableNetwork.learnable(
         network,
         model,
@@ -253,7 +254,6 @@ def quantize(
         start=start,
         baseline=baseline,
         granularity=granularity,
-        spike_granularity=spike_granularity,
         step_sizes=step_sizes,
         decay=decay,
     )

@@ -25,7 +25,7 @@ Vector = Any
 Terms = tuple[Vector, ...]
 
 STEP_BYTES = 4
-"""A spike step size is stored as float32."""
+"""A spike step size is stored as a 32-bit number."""
 ROUNDING = 1e-12
 """Relative; whole numbers of bits are further apart."""
 LEAST_SHARE = 1e-9
@@ -61,6 +61,10 @@ class Geometry:
     """1 for a layer with bits, 0 for one without, which has no step sizes and no membrane."""
     on_chip: Vector = 0.0
     """Neurons on the chip: ``membranes``, but none where the network's own input is read."""
+    step_owners: Vector = 1.0
+    """1 for a layer with step sizes of its own, 0 for one without bits, or that reads another's neurons."""
+    steps_in_time: Vector = 1.0
+    """1 for a layer with a step size a time step, 0 for one with one for all of them."""
     streams: Vector = None
     """``[L, streams]``: 1 where a layer reads a stream of values, else 0; None: each reads one of its own."""
 
@@ -185,12 +189,12 @@ def synops(geometry: Geometry, bits: Bits) -> Terms:
 def weight_memory(geometry: Geometry, bits: Bits) -> Terms:
     """Bytes of the stored network: weights packed to whole bytes a layer, spike steps, multipliers and biases.
 
-    Σ_l ⌈N_w·w/8⌉ + 4·T + 8·outputs: a float32 step a time step, of layers with bits; a multiplier and a bias an output
-    channel, into which the weight step, the layer's bias and batch norm are folded. All layers count, the first one
-    too.
+    Σ_l ⌈N_w·w/8⌉ + 4·n + 8·outputs: n = T step sizes of 32 bits, or 1 where a layer has one for all time steps, of
+    layers with bits; none of one that reads the spikes of another's neurons. A multiplier and a bias an output channel,
+    into which the weight step, the layer's bias and batch norm are folded. All layers count, the first one too.
     """
     weight_bytes = _round_up(geometry.weights * bits.weights / 8)
-    steps = bits.time_steps * geometry.quantized
+    steps = geometry.step_owners * (1 + geometry.steps_in_time * (bits.time_steps - 1))
     return (weight_bytes + STEP_BYTES * steps + CHANNEL_BYTES * geometry.outputs,)
 
 
@@ -320,8 +324,8 @@ METRICS: dict[str, Metric] = {
             "weight_memory",
             "bytes",
             "Weight memory",
-            "Bytes that the stored network takes: each layer's weights packed at their bit width, one 4-byte step size "
-            "a time step where there are bits, and an 8-byte multiplier and bias an output channel.",
+            "Bytes that the stored network takes: each layer's weights packed at their bit width, its 4-byte step "
+            "sizes, one a time step or one for all, and an 8-byte multiplier and bias an output channel.",
             weight_memory,
             alias="memory",
         ),

@@ -1,8 +1,10 @@
 """The cost model of one network: every metric, for plans (exact) and for tensors (differentiable)."""
 
+import copy
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -68,10 +70,20 @@ class CostModel:
         self.ties = resolved(self.layers, ties, one_spike_stream=self.target.one_spike_stream)
         """The layers that share numbers."""
         self._populations = populations(self.layers, self.ties)
+        self.one_step: frozenset[str] = frozenset()
+        """The layers with one spike step size for all time steps, of plans that do not say it themselves."""
         if not any(self._is_counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
         self._numbers = self._geometry(SpikeStatistics())
         self._tensors: dict[torch.device, tuple[SpikeStatistics | None, Geometry]] = {}
+
+    def with_one_step(self, names: Iterable[str]) -> Self:
+        """The costs of the same network where layers of these names have one spike step size for all time steps."""
+        model = copy.copy(self)
+        model.one_step = frozenset(names)
+        model._numbers = model._geometry(SpikeStatistics())
+        model._tensors = {}
+        return model
 
     def read_decays(self, network: nn.Module) -> None:
         """Take the decays from the neurons of ``network``, the traced one after training: some neurons learn theirs."""
@@ -151,8 +163,24 @@ class CostModel:
             synaptic_rates=rates(activity.synaptic_rate),
             target=self.target,
             quantized=vector([float(layer.fixed_reason is None) for layer in layers]),
+            step_owners=vector(
+                [
+                    *(float(self.neurons_of(layer.name) == layer.name) for layer in self.layers),
+                    *(0.0 for _ in self.unquantized),
+                ]
+            ),
+            steps_in_time=self._steps_in_time(self.one_step),
             streams=_streams(layers),
         )
+
+    def _steps_in_time(self, one_step: Collection[str]) -> Vector:
+        names = [layer.name for layer in (*self.layers, *self.unquantized)]
+        return np.asarray([float(name not in one_step) for name in names])
+
+    def _geometry_of(self, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None) -> Geometry:
+        """With the step sizes of a plan."""
+        one_step = [name for name, layer in plan.items() if layer.spike_granularity == "layer"]
+        return replace(self.geometry(activity), steps_in_time=self._steps_in_time(one_step))
 
     def _geometry_on(self, device: torch.device, activity: SpikeStatistics | None) -> Geometry:
         if device not in self._tensors or self._tensors[device][0] is not activity:
@@ -219,11 +247,12 @@ class CostModel:
 
     def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> float:
         """One metric of a plan; NaN if it needs ``activity`` and this is None."""
-        return float(METRICS[metric].cost(self.geometry(activity), self._bits(plan)))
+        bits = self._bits(plan)
+        return float(METRICS[metric].cost(self._geometry_of(plan, activity), bits))
 
     def costs(self, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> dict[str, float]:
         """Every metric of a plan by name; without ``activity``, only the metrics that do not need it."""
-        geometry, bits = self.geometry(activity), self._bits(plan)
+        bits, geometry = self._bits(plan), self._geometry_of(plan, activity)
         return {
             name: float(metric.cost(geometry, bits))
             for name, metric in self.metrics.items()
@@ -234,7 +263,8 @@ class CostModel:
         self, metric: str, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None
     ) -> dict[str, float]:
         """A metric of every layer alone, layers without bits included; NaN for a layer without a firing rate."""
-        terms = METRICS[metric].terms(self.geometry(activity), self._bits(plan))
+        bits = self._bits(plan)
+        terms = METRICS[metric].terms(self._geometry_of(plan, activity), bits)
         with np.errstate(invalid="ignore", divide="ignore"):
             values = METRICS[metric].total(*terms)
         if not self.needs_activity(metric):
@@ -261,7 +291,6 @@ class CostModel:
         first_layer: FirstLayer | None,
         *,
         granularity: str = "layer",
-        spike_granularity: str = "step",
         step_sizes: str = "free",
         decay: float | None = None,
     ) -> dict[str, LayerPlan]:
@@ -281,7 +310,7 @@ class CostModel:
                     "spike_bits": (layer_bits.spike_bits,) * time_steps,
                     "time_steps": time_steps,
                     "granularity": granularity,
-                    "spike_granularity": None if spike_granularity == "step" else spike_granularity,
+                    "spike_granularity": "layer" if layer.name in self.one_step else None,
                     "step_sizes": None if step_sizes == "free" else step_sizes,
                     "signed_input": layer.signed_input,
                     "decay": next((value for value in (decay, layer.decay) if value is not None), 1.0),

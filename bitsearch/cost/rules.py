@@ -73,6 +73,12 @@ class AllowedBits:
         """How a layer is quantized: as a rule says of it, or else the default."""
         return self.settings.get(name, {}).get(setting, default)
 
+    def one_step(self, spike_granularity: str) -> frozenset[str]:
+        """The layers with one spike step size for all time steps: as a rule says of them, or else as for all."""
+        return frozenset(
+            name for name in self.choices if self.setting(name, "spike_granularity", spike_granularity) == "layer"
+        )
+
     def origin(self, name: str) -> str:
         """Which rule each of a layer's numbers comes from, and how it is quantized where one says it, in words."""
         names: dict[str, list[str]] = {}
@@ -99,22 +105,14 @@ class AllowedBits:
         bits: UniformBits,
         *,
         granularity: str,
-        spike_granularity: str = "step",
         step_sizes: str = "free",
         decay: float | None = None,
     ) -> dict[str, LayerPlan]:
         """The plan in which every layer has the choices that are nearest to ``bits``.
 
-        What a rule says of a layer's granularities and step sizes takes the place of those given.
+        What a rule says of a layer's granularity and step sizes takes the place of those given.
         """
-        plan = model.uniform(
-            bits,
-            None,
-            granularity=granularity,
-            spike_granularity=spike_granularity,
-            step_sizes=step_sizes,
-            decay=decay,
-        )
+        plan = model.uniform(bits, None, granularity=granularity, step_sizes=step_sizes, decay=decay)
         return {
             name: self._quantized_as_ruled(name, _uniform_layer(layer, self.choices[name].nearest(bits)))
             for name, layer in plan.items()
@@ -149,8 +147,6 @@ class AllowedBits:
         changes: dict[str, str | None] = {}
         if "granularity" in settings:
             changes["granularity"] = settings["granularity"]
-        if "spike_granularity" in settings:
-            changes["spike_granularity"] = None if settings["spike_granularity"] == "step" else "layer"
         if "step_sizes" in settings:
             changes["step_sizes"] = None if settings["step_sizes"] == "free" else settings["step_sizes"]
         return layer.model_copy(update=changes) if changes else layer

@@ -69,19 +69,11 @@ class QuantizedNetwork(nn.Module):
         start: UniformBits,
         baseline: UniformBits,
         granularity: str,
-        spike_granularity: str = "step",
         step_sizes: str = "free",
         decay: float | None,
     ) -> Self:
         """A quantized copy of a float network whose costs are known, with learnable bits."""
-        plan = rules.nearest(
-            model,
-            start,
-            granularity=granularity,
-            spike_granularity=spike_granularity,
-            step_sizes=step_sizes,
-            decay=decay,
-        )
+        plan = rules.nearest(model, start, granularity=granularity, step_sizes=step_sizes, decay=decay)
         searched = {name: rules.choices[name] for name in rules.searched}
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)

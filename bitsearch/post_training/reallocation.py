@@ -49,6 +49,7 @@ def reallocate(
     check_first_layer(space.first_layer, hardware)
     model = scores.model(hardware, first_layer_counted=space.first_layer.counted, ties=space.ties)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
+    model = model.with_one_step(rules.one_step(space.allocation.quantizer.spike_granularity))
     budgets = parse_budgets(budget, metric or space.metric, model, space.baseline)
     tolerances = {}
     if settings.calibration is not None and settings.calibration.fine_tune:

@@ -138,8 +138,8 @@ def test_how_a_layer_is_quantized_is_a_rule_too():
     rules = rules_of(LayerRule(match="conv*", granularity="channel", spike_granularity="layer", quantizer="sigmoid"))
     model = CostModel(LAYERS)
     for plan in (
-        rules.nearest(model, uniform(4, 4, 2), granularity="layer"),
-        rules.nearest(model, uniform(4, 4, 2), granularity="channel", spike_granularity="layer"),
+        rules.nearest(model.with_one_step(rules.one_step("step")), uniform(4, 4, 2), granularity="layer"),
+        rules.nearest(model.with_one_step(rules.one_step("layer")), uniform(4, 4, 2), granularity="channel"),
     ):
         assert plan["conv2"].granularity == "channel"
         assert plan["conv2"].spike_granularity == "layer"
@@ -148,7 +148,7 @@ def test_how_a_layer_is_quantized_is_a_rule_too():
     assert rules.setting("conv2", "quantizer", "uniform") == "sigmoid"
     assert rules.setting("fc", "quantizer", "uniform") == "uniform"
     stepped = rules_of(LayerRule(match="fc", spike_granularity="step"))
-    plan = stepped.nearest(model, uniform(4, 4, 2), granularity="layer", spike_granularity="layer")
+    plan = stepped.nearest(model.with_one_step(stepped.one_step("layer")), uniform(4, 4, 2), granularity="layer")
     assert (plan["conv2"].spike_granularity, plan["fc"].spike_granularity) == ("layer", None)
     with pytest.raises(InputError) as fault:
         rules_of(LayerRule(match="fc", granularity="channel"), granularity=["layer"])

@@ -38,6 +38,7 @@ HAND = Geometry(
     synaptic_rates=vector(0.75, 0.125, 0.5, 1.0),
     target=HARDWARE,
     quantized=vector(1, 1, 1, 0),
+    step_owners=vector(1, 1, 1, 0),
 )
 # w8 s8 T1; 3 bits with spikes of 3 and 2 bits; w2 s4 T1; not quantized.
 PLAN = Bits(weights=vector(8, 3, 2, 32), spikes=vector(8, 2.5, 4, 32), time_steps=vector(1, 2, 1, 1))
@@ -87,6 +88,14 @@ def test_weight_memory_by_hand():
     # 18 · 8 bits = 18 bytes, one step, two channels; 72 · 3 = 27 bytes, two steps, four channels; 48 · 2 = 12 bytes;
     # 5 weights in float32, and no step sizes.
     assert cost("weight_memory") == (18 + 4 + 2 * 8) + (27 + 2 * 4 + 4 * 8) + (12 + 4 + 3 * 8) + (20 + 2 * 8) == 181
+
+
+def test_a_step_size_that_is_one_counts_once_by_hand():
+    every = cost("weight_memory")
+    # The second layer's two time steps have one size.
+    assert cost("weight_memory", changed(steps_in_time=vector(1, 0, 1, 1))) == every - 4
+    # It reads the spikes of another's neurons, which has both.
+    assert cost("weight_memory", changed(step_owners=vector(1, 0, 1, 0))) == every - 8
 
 
 def test_weights_and_spikes_are_stored_in_whole_bytes_a_layer():
@@ -265,6 +274,8 @@ def networks(draw, *, whole=True):
         target,
         quantized=row(st.integers(0, 1)),
         on_chip=row(counts),
+        step_owners=row(st.integers(0, 1)),
+        steps_in_time=row(st.integers(0, 1)),
         streams=np.eye(size)[draw(st.lists(st.integers(0, size - 1), min_size=size, max_size=size))],
     )
     if whole:
@@ -392,7 +403,7 @@ def test_weight_memory_passes_its_gradient_through_the_rounding(network):
         value.requires_grad_()
     cost("weight_memory", tensors(geometry, **DOUBLE), moved).backward()
     np.testing.assert_allclose(moved.weights.grad.numpy(), geometry.weights / 8)
-    np.testing.assert_allclose(moved.time_steps.grad.numpy(), 4 * geometry.quantized)
+    np.testing.assert_allclose(moved.time_steps.grad.numpy(), 4 * geometry.step_owners * geometry.steps_in_time)
     assert moved.spikes.grad is None
 
 

@@ -11,7 +11,7 @@ from bitsearch.choices import Choices, FirstLayer, Tie
 from bitsearch.cost import AllowedBits, CostModel, Target, trace
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule, TieRule
-from bitsearch.plan import LayerPlan
+from bitsearch.plan import LayerPlan, UniformBits
 
 SPIKES = ("spike_bits", "time_steps")
 ENERGY = {"accumulate": 1.0, "state_byte": 3.0}
@@ -120,10 +120,10 @@ def test_tied_readers_have_one_population(model):
     updates = 3 * 2 * 2 * (8 * 16 + 8 * 3) / 8
     assert model.layer_costs("energy", alike)["left"] == 2 * 8 * 6 + updates
     assert model.layer_costs("energy", alike)["right"] == 2 * 8 * 6
-    # Weights, steps and channels of the second alone: ⌈(⌈48·2/8⌉ + 4·2 + 8·6) / 10⌉ cores.
-    assert model.layer_costs("cores", alike)["right"] == -(-(12 + 8 + 48) // 10)
+    # Weights and channels of the second alone, whose steps are the first one's: ⌈(⌈48·2/8⌉ + 8·6) / 10⌉ cores.
+    assert model.layer_costs("cores", alike)["right"] == -(-(12 + 48) // 10)
     # What is no population is as it was.
-    for metric in ("bit_budget", "s_ace", "weight_memory", "latency"):
+    for metric in ("bit_budget", "s_ace", "latency"):
         if metric in model.metrics:
             assert model.cost(metric, alike) == model_of().cost(metric, alike)
     made = model.uniform(AllowedBits.make(model, Choices(), FirstLayer()).maximum, None)
@@ -172,3 +172,26 @@ def test_neuromorphic_chips_send_one_stream():
     chips = {name for name in Target.names() if Target.load(name).one_spike_stream}
     assert chips == {"akida_1000", "loihi_2", "neuromorphic", "speck_2f", "xylo_2"}
     assert make_target(weight_bits=EVERY_WIDTH, one_spike_stream=True).one_spike_stream
+
+
+def test_step_sizes_of_one_stream_are_stored_once_by_hand():
+    same = plan(right=(2, (3, 3)))
+    tie = Tie(layers=("left", "right"), share=SPIKES, why="a test")
+    # Weights, step sizes, and eight bytes a channel, of stem, left, right and head.
+    apart = (32 + 4 + 64) + (24 + 8 + 48) + (12 + 8 + 48) + (12 + 4 + 16)
+    assert model_of().cost("weight_memory", same) == apart
+    assert model_of(tie).cost("weight_memory", same) == apart - 8
+    one = {name: layer.model_copy(update={"spike_granularity": "layer"}) for name, layer in same.items()}
+    assert model_of().cost("weight_memory", one) == apart - 4 - 4
+    assert model_of(tie).cost("weight_memory", one) == apart - 8 - 4
+    assert model_of(tie).layer_costs("weight_memory", one)["right"] == 12 + 48
+
+
+def test_the_solvers_costs_have_the_step_sizes_of_the_plans():
+    tie = Tie(layers=("left", "right"), share=SPIKES, why="a test")
+    model = model_of(tie).with_one_step(["left", "right"])
+    bits = UniformBits(weight_bits=4, spike_bits=3, time_steps=2)
+    plans = model.uniform(bits, None)
+    assert [layer.spike_granularity for layer in plans.values()] == [None, "layer", "layer", None]
+    vectors = [torch.full((4,), float(number)) for number in (4, 3, 2)]
+    assert float(model.cost_tensor("weight_memory", *vectors)) == model.cost("weight_memory", plans)

@@ -34,6 +34,11 @@ def levels(layer, packed):
     return [2 * value - 1 if bits == 1 else value - (2 ** (bits - 1) - 1) for value in stored]
 
 
+def spike_steps(layer, tensors, name):
+    stored = powers(tensors, layer.get("steps_of", name), "spike_step")
+    return stored * len(layer["spike_bits"]) if layer.get("one_step") else stored
+
+
 def bins(layer):
     """(first, end) of every time step's frames, and how many bits their mean gains."""
     frames, steps = layer.get("frames"), len(layer["spike_bits"])
@@ -124,7 +129,7 @@ def run_layer(layer, tensors, name, frames, shape, fraction):
     if layer.get("frames") is None and len(frames) > 1:
         frame_results = [run_layer(layer, tensors, name, [values], shape, fraction) for values in frames]
         return [values for (values,), _ in frame_results], frame_results[0][1]
-    steps = powers(tensors, name, "spike_step")
+    steps = spike_steps(layer, tensors, name)
     common = math.gcd(*steps)
     weighted = [
         [step // common * code for step, code in zip(steps, spikes(layer, steps, x, fraction), strict=True)]
@@ -305,7 +310,7 @@ def run(path, image):
             values.append((*run_layer(layer, tensors, operation["layer"], *inputs[0]), layer["fraction"]))
         elif operation["op"] == "neuron":
             name = operation["layer"]
-            steps = powers(tensors, name, "spike_step")
+            steps = spike_steps(program["layers"][name], tensors, name)
             values.append(run_neuron(operation, program["layers"][name], steps, *inputs[0]))
         elif operation["op"] == "synapses":
             name, (frames, shape, _) = operation["layer"], inputs[0]

@@ -1,19 +1,22 @@
 """One spike step size for all of a layer's time steps."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from cost_problems import make_target
 from torch import nn
 
 import bitsearch
-from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_copy
+from bitsearch.allocation.methods.base import make_learnable_copy
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
-from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
+from bitsearch.study.jobs import allocation_problem
+from bitsearch.train.task import load_task
 
 BITS = UniformBits(weight_bits=4, spike_bits=3, time_steps=3)
 
@@ -86,12 +89,8 @@ def test_a_time_step_that_comes_into_use_takes_the_size_and_new_bits_renew_it():
     assert layer.spike_step[0].item() != before
 
 
-def learnable(network, x, **options):
-    model = CostModel(trace(network, x))
-    rules = AllowedBits.make(model, Choices(), FirstLayer())
-    return QuantizedNetwork.learnable(
-        network, model, rules=rules, start=BITS, baseline=BITS, granularity="layer", decay=None, **options
-    )
+def learnable(network, x, spike_granularity):
+    return bitsearch.quantize(network, x, start=BITS, baseline=BITS, spike_granularity=spike_granularity)
 
 
 class Network(nn.Module):
@@ -109,7 +108,7 @@ def trained():
     networks = {}
     for granularity in ("step", "layer"):
         torch.manual_seed(0)
-        network = learnable(Network(), inputs(), spike_granularity=granularity)
+        network = learnable(Network(), inputs(), granularity)
         optimizer = torch.optim.Adam(network.parameters(), 1e-2)
         for seed in range(8):
             loss = nn.functional.cross_entropy(network(inputs(seed)), torch.arange(32) % 4)
@@ -134,15 +133,19 @@ def test_a_plan_says_it_and_its_weights_come_back(trained, tmp_path):
 
 
 def test_a_packed_file_has_one_size_and_needs_fewer_bits(trained, tmp_path):
-    widths = {}
+    widths, sizes = {}, {}
     for granularity, network in trained.items():
-        bitsearch.pack(network.network, inputs(), tmp_path / granularity)
+        plans = {name: layer.layer_plan for name, layer in network.layers.items()}
+        sizes[granularity] = bitsearch.pack(network.network, inputs(), tmp_path / granularity)
+        assert sizes[granularity] == network.model.cost("weight_memory", plans)
         packed = bitsearch.read(tmp_path / granularity)
         samples = torch.utils.data.TensorDataset(inputs(9), torch.arange(32) % 4)
         assert bitsearch.verify(packed, network.network, inputs(), samples).equal
         numbers = packed.numbers["second"]
         assert len(set(numbers.steps.tolist())) == (1 if granularity == "layer" else 3)
         widths[granularity] = packed.widths["second"]
+    # Each of the last two layers saves two of its three sizes; the first has one time step.
+    assert sizes["step"] - sizes["layer"] == 2 * 2 * 4
     # Codes of 0 to 7 times levels of ±7, 16 of them, three times: 12 bits with their sign; sizes of their own add 15.
     assert widths["layer"].accumulator == 12 <= 1 + (3 * 16 * 7 * 7).bit_length()
     assert widths["step"].accumulator == 27
@@ -162,9 +165,12 @@ def test_the_setting_reaches_plans_of_every_kind():
     network = Network()
     model = CostModel(trace(network, inputs()))
     rules = AllowedBits.make(model, Choices(), FirstLayer())
-    problem = AllocationProblem(network, model, rules, None, space, space.allocation, [], seed=0)
+    task = SimpleNamespace(model=model, rules=rules, space=space)
+    processes = SimpleNamespace(task=task, network=network, seed=0)
+    problem = allocation_problem(processes, None, space.allocation, [])
     assert {plan.spike_granularity for plan in problem.plan(BITS).values()} == {"layer"}
-    copy = make_learnable_copy(network, model, rules, space, space.allocation)
+    assert load_task(space, device="cpu").model.one_step == {"conv1", "conv2", "conv3", "conv4", "classifier"}
+    copy = make_learnable_copy(network, problem.model, rules, space, space.allocation)
     assert {layer.spike_granularity for layer in copy.layers.values()} == {"layer"}
     with pytest.raises(InputError, match="spike_granularity is 'channel'; give 'step' or 'layer'"):
         bitsearch.quantize(network, inputs(), spike_granularity="channel")

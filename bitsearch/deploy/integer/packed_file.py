@@ -2,9 +2,10 @@
 
 Per layer: ``NAME.weight``, uint8, the weight levels, shifted to be non-negative and packed by
 :func:`bitsearch.deploy.integer.bitpacking.pack_bits`; ``NAME.multiplier`` and ``NAME.bias``, int32 ``[outputs]``;
-``NAME.spike_step``, int32 ``[T]``. Where all multipliers or steps of a layer are powers of two, their exponents stand
-in their place, ``NAME.multiplier_exponent`` and ``NAME.spike_exponent``. The header holds the program, the widths its
-integers need, the plan and a checksum; docs/packed-format.md describes it all for those who write a reader.
+``NAME.spike_step``, int32 ``[T]`` or, of one step size for all time steps, ``[1]``. Where all multipliers or steps of a
+layer are powers of two, their exponents stand in their place, ``NAME.multiplier_exponent`` and ``NAME.spike_exponent``.
+The header holds the program, the widths its integers need, the plan and a checksum; docs/packed-format.md describes it
+all for those who write a reader.
 
 The tensors together take exactly the bytes that the cost model calls ``weight_memory``.
 """
@@ -38,8 +39,9 @@ from bitsearch.validation import Frozen, Name, explain
 FORMAT_VERSION = 7
 
 READABLE = ("2", "3", "4", "5", "6", "7")
-"""Format 6 is format 7 without exponents; 5 also lacks ``source``; 4 also transposed convolutions, settings of neurons,
-``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs, 2 also ``scale``."""
+"""Format 6 is format 7 without exponents, ``one_step`` and ``steps_of``; 5 also lacks ``source``; 4 also transposed
+convolutions, settings of neurons, ``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs; 2 also
+``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
@@ -161,7 +163,8 @@ def _tensors(container: Any, program: Program, path: str) -> dict[str, Tensor]:
             expected[f"{name}.weight"] = ("U8", [-(-count * layer.weight_bits // 8)])
         expected[f"{name}.{_stored_as('multiplier', layer.scale)}"] = ("I32", [layer.outputs])
         expected[f"{name}.bias"] = ("I32", [layer.outputs])
-        expected[f"{name}.{_stored_as('spike_step', layer.step_sizes)}"] = ("I32", [layer.time_steps])
+        if layer.stored_steps is not None:
+            expected[f"{name}.{_stored_as('spike_step', layer.step_sizes)}"] = ("I32", [layer.stored_steps])
     present = set(container.keys())
     for name in sorted(present ^ set(expected)):
         where = "lacks" if name in expected else "has an unknown"
@@ -199,10 +202,10 @@ def stored_tensors(name: str, layer: PackedLayer, numbers: LayerNumbers) -> dict
     stored: dict[str, npt.NDArray[Any]] = {"bias": numbers.bias}
     if layer.weight_of is None:
         stored["weight"] = pack_bits(stored_levels(numbers, layer), layer.weight_bits)
-    for part, values, kind in (
-        ("multiplier", numbers.multiplier, layer.scale),
-        ("spike_step", numbers.steps, layer.step_sizes),
-    ):
+    parts: list[tuple[str, Integers, str | None]] = [("multiplier", numbers.multiplier, layer.scale)]
+    if layer.stored_steps is not None:
+        parts.append(("spike_step", numbers.steps[: layer.stored_steps].copy(), layer.step_sizes))
+    for part, values, kind in parts:
         stored[_stored_as(part, kind)] = values if kind is None else exponents(values)
     return {f"{name}.{part}": torch.from_numpy(values) for part, values in stored.items()}
 
@@ -228,7 +231,8 @@ def _powers(name: str, part: str, kind: str | None, tensors: Mapping[str, Tensor
 def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path: str) -> LayerNumbers:
     bias = tensors[f"{name}.bias"].numpy()
     multiplier = _powers(name, "multiplier", layer.scale, tensors, path)
-    steps = _powers(name, "spike_step", layer.step_sizes, tensors, path)
+    stored_steps = _powers(layer.steps_of or name, "spike_step", layer.step_sizes, tensors, path)
+    steps = np.broadcast_to(stored_steps, layer.time_steps).copy()
     count = int(np.prod(layer.weight_shape, dtype=np.int64))
     try:
         weight = tensors[f"{layer.weight_of or name}.weight"]

@@ -65,6 +65,10 @@ class PackedLayer(Frozen):
     """Whether all S_t are powers of two, of which the exponents are stored."""
     scale: Literal["power_of_two"] | None = None
     """Whether all multipliers are, likewise."""
+    one_step: Literal[True] | None = None
+    """Set where one step size, stored once, is that of all time steps."""
+    steps_of: Name | None = None
+    """The layer that the step sizes are stored for, where that is an earlier one: both read the same spikes."""
 
     @model_validator(mode="after")
     def _one_setting_an_axis(self) -> "PackedLayer":
@@ -123,6 +127,13 @@ class PackedLayer(Frozen):
     def time_steps(self) -> int:
         """T."""
         return len(self.spike_bits)
+
+    @property
+    def stored_steps(self) -> int | None:
+        """How many step sizes a file holds for the layer; None where it has those of another."""
+        if self.steps_of is not None:
+            return None
+        return 1 if self.one_step else self.time_steps
 
     @property
     def bins(self) -> list[tuple[int, int]]:

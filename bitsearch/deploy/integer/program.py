@@ -47,6 +47,10 @@ class NetworkInput(Frozen):
         return (*(() if self.frames is None or self.repeated else (self.frames,)), "N", *self.shape)
 
 
+def _of_spikes(layer: PackedLayer) -> tuple[object, ...]:
+    return layer.time_steps, layer.step_fraction, layer.one_step, layer.step_sizes
+
+
 class Program(Frozen):
     """Everything about a deployed network but its numbers."""
 
@@ -73,6 +77,19 @@ class Program(Frozen):
             if owner is None and layer.weight_of is not None:
                 raise ValueError(f"layer {name!r} has the weight of {layer.weight_of!r}, for which none is stored")
             if layer.weight_of is None:
+                earlier[name] = layer
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_stored(self) -> "Program":
+        earlier: dict[str, PackedLayer] = {}
+        for name, layer in self.layers.items():
+            owner = None if layer.steps_of is None else earlier.get(layer.steps_of)
+            if owner is not None and _of_spikes(owner) != _of_spikes(layer):
+                raise ValueError(f"layer {name!r} has the step sizes of {layer.steps_of!r}, whose spikes are others")
+            if owner is None and layer.steps_of is not None:
+                raise ValueError(f"layer {name!r} has the step sizes of {layer.steps_of!r}, for which none are stored")
+            if layer.steps_of is None:
                 earlier[name] = layer
         return self
 

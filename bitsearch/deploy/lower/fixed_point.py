@@ -114,6 +114,7 @@ def lower_layer(
         largest=_largest_codes(layer),
         step_sizes=layer.step_sizes,
         **_geometry(name, layer, before, after),
+        one_step=(plan.spike_granularity == "layer" and plan.time_steps > 1) or None,
     )
     levels = levels.astype(np.int8)
     level_sum = max(int(level_sums(levels).max()), 1)

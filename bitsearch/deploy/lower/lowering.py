@@ -23,7 +23,6 @@ from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, LEAST_CURRENT_BITS, lower_layer
-from bitsearch.deploy.lower.one_weight import store_once
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.rules import (
     RULES,
@@ -34,6 +33,7 @@ from bitsearch.deploy.lower.rules import (
     rule_of,
     settings_of,
 )
+from bitsearch.deploy.lower.stored_once import store_once
 from bitsearch.deploy.lower.tracing import Traced, trace
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.errors import InputError
@@ -180,8 +180,8 @@ class _Lowering:
             raise InputError("the network returns something else than the last tensor it computes; return that alone")
         if self.frames is not None:
             self._read_out(output)
-        weights = {name: self.modules[name].weight for name in self.layers}
-        layers = store_once(self.layers, self.numbers, weights)
+        modules = {name: module for name, module in self.modules.items() if isinstance(module, QuantizedLayer)}
+        layers = store_once(self.layers, self.numbers, modules)
         program = Program(input=self._input(), layers=layers, operations=tuple(self.operations))
         folded = frozenset(node.name for node in self.norms.values())
         analysis = analyse_ranges(program, self.numbers)
@@ -302,8 +302,7 @@ class _Lowering:
 
     def _steps_of(self, layer: QuantizedLayer) -> tuple[PackedLayer, LayerNumbers] | None:
         """A layer that is lowered already and whose neurons the layer reads too."""
-        partners = layer.spike_partners if layer.in_place else ()
-        names = (name for name in self.layers if self.modules[name] in partners)
+        names = (name for name in self.layers if self.modules[name] in layer.spike_partners)
         name = next(names, None)
         return None if name is None else (self.layers[name], self.numbers[name])
 
