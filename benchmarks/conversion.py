@@ -36,14 +36,17 @@ def node(kind: str, reset: str) -> nn.Module:
     v_reset = None if reset == "soft" else 0.0
     if kind == "IF":
         return neuron.IFNode(v_reset=v_reset, surrogate_function=surrogate.ATan())  # type: ignore[no-any-return]
+    if kind == "PLIF":
+        return neuron.ParametricLIFNode(init_tau=2.0, v_reset=v_reset, surrogate_function=surrogate.ATan())  # type: ignore[no-any-return]
     return neuron.LIFNode(tau=2.0, v_reset=v_reset, surrogate_function=surrogate.ATan())  # type: ignore[no-any-return]
 
 
 class Network(nn.Module):
-    """Two convolutions that repeat an image for T frames."""
+    """Two convolutions that repeat an image for as many frames."""
 
-    def __init__(self, kind: str, reset: str, pool: type[nn.Module], normed: bool) -> None:
+    def __init__(self, kind: str, reset: str, pool: type[nn.Module], normed: bool, frames: int = T) -> None:
         super().__init__()
+        self.frames = frames
         parts: list[nn.Module] = []
         for inputs, outputs in ((1, 16), (16, 24)):
             norm = [layer.BatchNorm2d(outputs)] if normed else []
@@ -53,7 +56,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[N, 10]``."""
-        return self.net(x.unsqueeze(0).repeat(T, 1, 1, 1, 1)).mean(0)  # type: ignore[no-any-return]
+        return self.net(x.unsqueeze(0).repeat(self.frames, 1, 1, 1, 1)).mean(0)  # type: ignore[no-any-return]
 
 
 def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None:
@@ -77,16 +80,18 @@ def predictions(network: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def converted(network: nn.Module, images: Tensor, granularity: str) -> nn.Module:
-    """At the network's own setting, its steps set by ``images``."""
+def converted(
+    network: nn.Module, images: Tensor, granularity: str = "layer", bits: UniformBits = OWN, frames: int = T
+) -> nn.Module:
+    """With its steps set by ``images``; at the network's own setting by default."""
     quantized = bitsearch.quantize(
         network,
         images,
-        start=OWN,
-        baseline=OWN,
-        choices=Choices(time_steps=Span(low=1, high=T)),
+        start=bits,
+        baseline=bits,
+        choices=Choices(time_steps=Span(low=1, high=frames)),
         first_layer=FIRST,
-        granularity=granularity,  # type: ignore[arg-type]
+        granularity=granularity,
     ).eval()
     quantized(images)
     return quantized
