@@ -40,8 +40,8 @@ FORMAT_VERSION = 7
 
 READABLE = ("2", "3", "4", "5", "6", "7")
 """Format 6 is format 7 without exponents, ``one_step`` and ``steps_of``; 5 also lacks ``source``; 4 also transposed
-convolutions, settings of neurons, ``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs; 2 also
-``scale``."""
+convolutions, settings of neurons, ``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs; 2
+also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
