@@ -112,6 +112,16 @@ def drop_read_out(graph: GraphModule) -> str | None:
     return name
 
 
+def reads_out(result: object, joined: object, frames: int, read_out: str | None) -> bool:
+    """Whether a network's result is the ``read_out``, mean or sum, of ``joined``, ``[F·N, ...]``, or that unfolded."""
+    if not isinstance(result, Tensor) or not isinstance(joined, Tensor) or joined.shape[0] % frames:
+        return False
+    expected: Tensor = joined.unflatten(0, (frames, -1))
+    if read_out is not None:
+        expected = expected.mean(0) if read_out == "mean" else expected.sum(0)
+    return result.shape == expected.shape and torch.allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
 def shift_axes(graph: GraphModule) -> bool:
     """Name axes as they are once the first two are one, in place: what was axis 2 of ``[F, N, C, ...]`` is axis 1.
 

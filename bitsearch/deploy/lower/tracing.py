@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node, Tracer
 
 from bitsearch.deploy.lower.loop import LoopTracer, call_at_once, loop_rounds, roll_up
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
-from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of, shift_axes
+from bitsearch.deploy.lower.time_axis import drop_read_out, drop_repeat, frames_of, reads_out, shift_axes
 from bitsearch.errors import InputError
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.spikingjelly import DROPOUTS
@@ -125,7 +124,7 @@ def _joined(
         shapes, result = _run(graph, x, "frames that are part of the batch, [F·N, ...]")
     except InputError as error:
         return error
-    independent = any(_agree(expected, result, frames, read_out) for read_out in read_outs)
+    independent = any(reads_out(expected, result, frames, read_out) for read_out in read_outs)
     return Traced(graph, shapes, frames, repeated=False, frames_independent=independent)
 
 
@@ -136,15 +135,6 @@ def _run(graph: GraphModule, x: Tensor, description: str) -> tuple[dict[Node, tu
         return recorder.shapes, recorder.run(x)
     except Exception as error:  # so may one that is written for a time axis and gets none
         raise InputError(f"{recorder.running} cannot be run on {description}: {_reason(error)}") from error
-
-
-def _agree(original: object, joined: object, frames: int, read_out: str | None) -> bool:
-    if not isinstance(original, Tensor) or not isinstance(joined, Tensor) or joined.shape[0] % frames:
-        return False
-    result: Tensor = joined.unflatten(0, (frames, -1))
-    if read_out is not None:
-        result = result.mean(0) if read_out == "mean" else result.sum(0)
-    return original.shape == result.shape and torch.allclose(original, result, rtol=1e-4, atol=1e-4)
 
 
 def _to_single_steps(network: nn.Module, frames: int | None) -> None:

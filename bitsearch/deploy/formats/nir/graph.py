@@ -26,7 +26,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from bitsearch.deploy.formats.nir.dialects import Dialect
 from bitsearch.deploy.formats.nir.nodes import connection, flatten, neuron, pool, refused, scale
-from bitsearch.deploy.lower.time_axis import drop_read_out
+from bitsearch.deploy.lower.loop import LoopTracer, call_at_once, loop_rounds, roll_up
+from bitsearch.deploy.lower.time_axis import drop_read_out, reads_out
 from bitsearch.errors import InputError
 from bitsearch.frameworks.layers import PASSED_ON
 from bitsearch.frameworks.neurons import is_spiking
@@ -42,7 +43,19 @@ _SUPPORTED = "convolutions (1-d, 2-d), linear layers, batch norm behind them, av
 
 def nir_graph(network: nn.Module, example_input: Tensor, dialect: Dialect) -> "nir.NIRGraph":
     """The network's graph; InputError names what NIR, or the dialect's reader, has no node for."""
-    return _Nodes(_trace(network, example_input), dialect).graph()
+    network = copy.deepcopy(network).cpu().eval()
+    rounds = loop_rounds(network)
+    try:
+        if rounds is None:
+            graph, leading = _trace(network, example_input.cpu())
+        else:
+            graph, leading = _trace_loop(network, example_input.cpu(), rounds), 1
+    except InputError:
+        raise
+    except Exception as error:  # a user's forward may raise anything when it is run on symbols
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the network cannot be traced: {reason}; its forward pass may not depend on data") from error
+    return _Nodes(graph, leading, dialect).graph()
 
 
 class _Tracer(Tracer):
@@ -50,26 +63,44 @@ class _Tracer(Tracer):
         return isinstance(m, QuantizedLayer) or is_spiking(m) or not any(m.children())
 
 
-def _trace(network: nn.Module, example_input: Tensor) -> GraphModule:
-    network = copy.deepcopy(network).cpu().eval()
-    try:
-        graph = GraphModule(network, _Tracer().trace(network))
-        if any(layer.frames is not None for layer in quantized_layers(network).values()):
-            drop_read_out(graph)
-        ShapeProp(graph).propagate(example_input.cpu())
-    except Exception as error:  # a user's forward may raise anything when it is run on symbols
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the network cannot be traced: {reason}; its forward pass may not depend on data") from error
+class _OfLoop(LoopTracer, _Tracer):
+    """Of a network that calls its layers once a frame."""
+
+
+def _trace(network: nn.Module, example_input: Tensor) -> tuple[GraphModule, int]:
+    """(graph, how many axes are in front of those of one sample at one step)."""
+    graph = GraphModule(network, _Tracer().trace(network))
+    framed = any(layer.frames is not None for layer in quantized_layers(network).values())
+    if framed:
+        drop_read_out(graph)
+    ShapeProp(graph).propagate(example_input)
+    return graph, 2 if framed else 1
+
+
+def _trace_loop(network: nn.Module, example_input: Tensor, rounds: int) -> GraphModule:
+    """One round of the loop, on frames that are part of the batch; a stream does each round as it comes."""
+    result = network(example_input)
+    call_at_once(network)
+    graph = GraphModule(network, _OfLoop(example_input, rounds).trace(network))
+    if roll_up(graph, rounds):
+        joined = example_input.repeat(rounds, *[1] * (example_input.dim() - 1))
+    else:
+        joined = example_input.flatten(0, 1)
+    logits = ShapeProp(graph).propagate(joined)
+    if not any(reads_out(result, logits, rounds, read_out) for read_out in ("mean", "sum", None)):
+        raise InputError(
+            "the network gives something else than the logits of its loop's frames, their sum or their mean; return "
+            "one of these to deploy it"
+        )
     return graph
 
 
 class _Nodes:
     """Walks a traced network once; ``self.sources`` holds the nodes whose sum each of its tensors is."""
 
-    def __init__(self, graph: GraphModule, dialect: Dialect) -> None:
+    def __init__(self, graph: GraphModule, leading: int, dialect: Dialect) -> None:
         self.traced, self.dialect, self.modules = graph, dialect, dict(graph.named_modules())
-        framed = any(layer.frames is not None for layer in quantized_layers(graph).values())
-        self.leading = 2 if framed else 1
+        self.leading = leading
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.sources: dict[Node, list[str]] = {}
