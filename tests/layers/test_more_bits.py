@@ -83,7 +83,7 @@ def digits():
 def trained(kind, pool, frames, images, labels):
     network = Network(kind, pool, frames)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-    for _ in range(3):
+    for _ in range(5):
         for part in torch.randperm(len(images)).split(64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(images[part]), labels[part]).backward()
