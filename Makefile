@@ -9,7 +9,7 @@ run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
 
 # All tests, then those that compare floats once more with the kernels of a processor without vector instructions.
-test: .venv/installed-dev browser postgres compilers lint
+test: .venv/installed-dev browser postgres compilers consumers lint
 	$(BIN)/pytest
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 HYPOTHESIS_PROFILE=quick \
 	 $(BIN)/pytest -m "$(FLOATS) and not processes and not exhaustive"
@@ -47,6 +47,22 @@ frameworks: .venv-frameworks/installed
 # The site, from docs/, docstrings, commands and reports; site/index.html opens in a browser without a server.
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --strict --quiet
+
+# Libraries that read exported files, each with the versions that it pins, on top of .venv: a few seconds of pure Python.
+CONSUMERS := .venv-consumers
+SINABS := sinabs==3.1.3 nir==1.0.4 nirtorch==2.0.2 pbr==7.1.3
+consumers: .venv/installed-dev
+	@$(MAKE) --no-print-directory $(CONSUMERS)/sinabs/installed PACKAGES="$(SINABS)" || \
+	 echo "No sinabs: its tests will be skipped."
+	@$(MAKE) --no-print-directory $(CONSUMERS)/norse/installed PACKAGES="norse==1.1.0" || \
+	 echo "No Norse: its tests will be skipped."
+
+$(CONSUMERS)/%/installed: .venv/installed-dev Makefile
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	@SITE='import site; print(site.getsitepackages()[0])'; $(BIN)/python -c "$$SITE" \
+	 > "$$($(@D)/bin/python -c "$$SITE")/venv.pth"
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps $(PACKAGES) || (rm -rf $(@D); exit 1)
+	@touch $@
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -106,4 +122,4 @@ test-latest: browser postgres compilers
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-latest .venv-frameworks build dist site .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-latest .venv-frameworks .venv-consumers build dist site .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -11,6 +11,7 @@ r say λ, and in the nodes that they know. A dialect writes the numbers that its
 and refuses a neuron that it has no numbers for.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DT = 1e-4
 """Seconds a step, as NIR's writers and importers have it by default, but for Norse's."""
 
+_NORSE_DT = 1e-3
 _NO_LEAK = 2.0**60
 """Time constant in steps that leaks nothing in float32: 1 − 1/τ and exp(−1/τ) are 1."""
 
@@ -95,6 +97,11 @@ class Dialect:
     nodes: frozenset[str] | None = None
     """The kinds that its importer knows; None for all."""
     dt: float = DT
+    """Seconds a step."""
+    chains: bool = False
+    """True where its importer runs nodes by their distance from the input: only a chain comes out right."""
+    nir_1_0_4: bool = False
+    """True where its library has that version of ``nir``: neurons have no ``v_reset``, and may be one a channel."""
 
     def knows(self, kind: str) -> bool:
         """True if a node of a kind can be read."""
@@ -171,6 +178,44 @@ def _hard_only(library: str) -> Callable[[SpikingNeuron], str | None]:
     return refusal
 
 
+def _sinabs(neuron: SpikingNeuron, shape: Shape) -> "nir.NIRNode":
+    import nir
+
+    # Its IF cuts membranes off below, so that there are LIF alone, in steps of one, which decay by exp(−1/τ).
+    tau = -1 / math.log(neuron.decay) if 0 < neuron.decay < 1 else _NO_LEAK
+    if neuron.time_steps == 1 or neuron.decay == 0:
+        tau = 2.0**-10
+    # It asks whether any of v_leak is set, which NumPy answers for one axis of more than one number.
+    by_channel = (shape[0], *[1] * (len(shape) - 1))
+    return nir.LIF(**_filled(by_channel, tau=tau, r=tau, v_leak=0.0, v_threshold=neuron.threshold_at, v_reset=0.0))
+
+
+def _no_sinabs(neuron: SpikingNeuron) -> str | None:
+    if neuron.time_steps == 1 or (neuron.reset == "subtract" and not neuron.rest):
+        return None
+    wrong = "is reset to zero" if neuron.reset == "zero" else "starts at half a step"
+    advice = 'train with [neuron] reset = "subtract", start = "zero"'
+    return f"its neuron {wrong}, and sinabs' importer subtracts spikes from membranes that start at 0; {advice}"
+
+
+def _single_sinabs(_: SpikingNeuron) -> str:
+    return "sinabs' neurons send several spikes at once: set spike_fn = SingleSpike in every neuron that it makes"
+
+
+def _norse(neuron: SpikingNeuron, shape: Shape) -> "nir.NIRNode":
+    import nir
+
+    threshold = neuron.threshold_above
+    if neuron.decay == 1 and neuron.time_steps > 1:
+        return nir.IF(**_filled(shape, r=1.0, v_threshold=threshold, v_reset=0.0))
+    # Its LIF takes what comes in by 1 − λ, whatever r is; so is the threshold.
+    share = 1.0 if neuron.time_steps == 1 else 1 - neuron.decay
+    state = {"v_leak": 0.0, "v_threshold": threshold * share, "v_reset": 0.0}
+    return nir.LIF(**_filled(shape, tau=_NORSE_DT / share, r=1.0, **state))
+
+
+_CONNECTIONS = frozenset({"Affine", "Conv2d", "Flatten"})
+
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
@@ -181,17 +226,31 @@ DIALECTS = {
             _spikingjelly,
             _no_spikingjelly,
             _soft_spikingjelly,
-            frozenset({"Affine", "AvgPool2d", "Conv1d", "Conv2d", "Flatten", "IF", "LIF"}),
+            _CONNECTIONS | {"AvgPool2d", "Conv1d", "IF", "LIF"},
         ),
         Dialect(
             "snntorch",
             "snnTorch",
             _snntorch,
             _hard_only("snnTorch"),
-            nodes=frozenset({"Affine", "AvgPool2d", "Conv2d", "Flatten", "LIF"}),
+            nodes=_CONNECTIONS | {"AvgPool2d", "LIF"},
+        ),
+        Dialect(
+            "sinabs",
+            "sinabs",
+            _sinabs,
+            _no_sinabs,
+            _single_sinabs,
+            _CONNECTIONS | {"LIF"},
+            dt=1.0,
+            chains=True,
+            nir_1_0_4=True,
+        ),
+        Dialect(
+            "norse", "Norse", _norse, _hard_only("Norse"), nodes=_CONNECTIONS | {"IF", "LIF"}, dt=_NORSE_DT, chains=True
         ),
     )
 }
-"""By name; what a dialect says is what these versions do: SpikingJelly 2.0, snnTorch 1.0."""
+"""By name; what a dialect says is what these versions do: SpikingJelly 2.0, snnTorch 1.0, sinabs 3.1, Norse 1.1."""
 
 PLAIN = "plain"

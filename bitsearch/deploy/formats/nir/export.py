@@ -72,9 +72,22 @@ def export_nir(
     graph.metadata = {"bitsearch": __version__, "plan": plan_text, "dt": dialect.dt, "dialect": dialect.name}
     content = io.BytesIO()
     nir.write(content, graph)
+    if dialect.nir_1_0_4:
+        _strip(content)
     write_whole(Path(path), content.getvalue())
     settings = (dialect.setting(SpikingNeuron.of(layer)) for layer in layers.values())
     return tuple(dict.fromkeys(setting for setting in settings if setting is not None))
+
+
+def _strip(content: io.BytesIO) -> None:
+    """Leave out of a file what nodes of nir 1.0.4 do not have: it reads nothing else."""
+    import h5py
+
+    with h5py.File(content, "r+") as file:
+        for node in file["node/nodes"].values():
+            for part in ("metadata", "v_reset"):
+                if part in node:
+                    del node[part]
 
 
 @torch.no_grad()

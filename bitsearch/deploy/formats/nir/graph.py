@@ -121,7 +121,7 @@ class _Nodes:
             else:
                 self._map(node)
         try:
-            return nir.NIRGraph(nodes=self.nodes, edges=self.edges)
+            return nir.NIRGraph(nodes=self.nodes, edges=self.edges, type_check=not self.dialect.nir_1_0_4)
         except ValueError as error:  # of its own inference of shapes
             reason = " ".join(str(error).split())
             raise InputError(f"the nir package refuses the network's graph: {reason}; deploy it as packed") from error
@@ -135,6 +135,11 @@ class _Nodes:
             raise InputError(f"{name!r} cannot be expressed in NIR: it runs several times; give each run its own layer")
         if len(set(sources)) < len(sources):
             raise InputError(f"{name!r} cannot be expressed in NIR: it reads the same tensor twice")
+        branches = len(sources) > 1 or any(source in sources for source, _ in self.edges)
+        if branches and self.dialect.chains:
+            raise refused(
+                name, f"its network branches, and {self.dialect.reader}'s importer runs chains of layers alone"
+            )
         self.nodes[name] = nir_node
         self.edges += [(source, name) for source in sources]
         self.sources[node] = [name]

@@ -1,11 +1,16 @@
-"""Released importers of NIR, each beside the same few calls: read a file, start anew, run one step."""
+"""Released importers of NIR, each beside the same few calls: read a file, start anew, run one step.
+
+It imports nothing of this package, so that a Python that has such a library, and an old ``nir`` with it, can run it.
+"""
 
 import io
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,9 +71,38 @@ def _start_snntorch(network: nn.Module) -> Step:
     return _with_state(network)
 
 
+def _load_sinabs(path: Path) -> nn.Module:
+    import nir
+    from sinabs.activation import SingleSpike
+    from sinabs.layers import StatefulLayer
+    from sinabs.nir import from_nir
+
+    network = from_nir(nir.read(path), num_timesteps=1)
+    for module in network.modules():
+        if isinstance(module, StatefulLayer):
+            module.spike_fn = SingleSpike
+    return network  # type: ignore[no-any-return]
+
+
+def _start_sinabs(network: nn.Module) -> Step:
+    from sinabs import reset_states
+
+    reset_states(network)
+    return _with_state(network)
+
+
+def _load_norse(path: Path) -> nn.Module:
+    import nir
+    from norse.torch import from_nir
+
+    return from_nir(nir.read(path))  # type: ignore[no-any-return]
+
+
 READERS = {
     "spikingjelly": Reader(("spikingjelly", "nirtorch"), _load_spikingjelly, _with_state),
     "snntorch": Reader(("snntorch", "nirtorch"), _load_snntorch, _start_snntorch),
+    "sinabs": Reader(("sinabs", "nirtorch"), _load_sinabs, _start_sinabs),
+    "norse": Reader(("norse", "nirtorch"), _load_norse, _with_state),
 }
 """By the name of their dialect."""
 
@@ -100,3 +134,15 @@ def run(reader: Reader, path: Path, inputs: Tensor) -> dict[str, Tensor]:
     step = reader.start(network)
     results["output"] = [step(frame) for frame in inputs]
     return {name: torch.stack(steps) for name, steps in results.items() if steps}
+
+
+def main(arguments: list[str]) -> None:
+    """Run files in another Python: ``readers.py DIALECT``, and by threes ``FILE INPUTS.npy RESULTS.npz``."""
+    dialect, *paths = arguments
+    for file, inputs, results in zip(*[iter(paths)] * 3, strict=True):
+        outcome = run(READERS[dialect], Path(file), torch.from_numpy(np.load(inputs)))
+        np.savez(results, **{name: values.numpy() for name, values in outcome.items()})  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -16,6 +16,8 @@ from bitsearch.errors import InputError
 from bitsearch.layers import quantized_layers
 from bitsearch.plan import NeuronSettings
 
+HERE = ("spikingjelly", "snntorch")
+"""Those in the environment of the tests; the others are run by ``test_consumers.py``."""
 SETTING = "SpikingJelly's importer resets hard: set v_reset = None in every neuron that it makes"
 
 
@@ -59,7 +61,7 @@ HARD = [
 
 @pytest.mark.parametrize("make", NETWORKS)
 @pytest.mark.parametrize(("decay", "settings"), HARD)
-@pytest.mark.parametrize("dialect", READERS)
+@pytest.mark.parametrize("dialect", HERE)
 def test_neurons_that_are_reset_to_zero_are_the_librarys_own(dialect, make, decay, settings, events, export):
     neuron = NeuronSettings(reset="zero", **settings)
     network = quantized(make(), events, NETWORKS[make], decay=decay, neuron=neuron)
@@ -77,7 +79,7 @@ def test_a_soft_reset_is_spikingjellys_where_it_is_set(decay, threshold, events,
 
 
 @pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("dialect", READERS)
+@pytest.mark.parametrize("dialect", HERE)
 def test_a_membrane_at_its_threshold_fires_as_the_networks_does(dialect, strict, events, export):
     # Currents are whole numbers, and the threshold is one: many a membrane is at it.
     settings = NeuronSettings(reset="zero", threshold="full", strict=strict)
@@ -87,7 +89,7 @@ def test_a_membrane_at_its_threshold_fires_as_the_networks_does(dialect, strict,
     assert torch.equal(run(READERS[dialect], path, events.round())["1.neuron"], spikes["1"])
 
 
-@pytest.mark.parametrize("dialect", READERS)
+@pytest.mark.parametrize("dialect", HERE)
 def test_neurons_in_front_of_pooling_and_scales_are_read_as_well(dialect, events, export):
     network = pooled(events, neuron=NeuronSettings(reset="zero"))
     path, _ = export(network, events, dialect)
@@ -98,7 +100,7 @@ def test_neurons_in_front_of_pooling_and_scales_are_read_as_well(dialect, events
 
 
 @pytest.mark.parametrize("make", NETWORKS)
-@pytest.mark.parametrize("dialect", READERS)
+@pytest.mark.parametrize("dialect", HERE)
 def test_a_single_time_step_is_a_neuron_that_fires_from_rest(dialect, make, events, export):
     network = quantized(make(), events[0], NETWORKS[make], spike_bits=(1,), time_steps=1, frames=None)
     path, settings = export(network, events[0], dialect)
@@ -121,6 +123,8 @@ def test_a_single_time_step_is_a_neuron_that_fires_from_rest(dialect, make, even
             1.0,
             r"layer '1' .*subtracts its spikes, and snnTorch's importer resets to zero; .* reset = \"zero\"",
         ),
+        ("norse", 1.0, r"layer '1' .*subtracts its spikes, and Norse's importer resets to zero; .* reset = \"zero\""),
+        ("sinabs", 1.0, r"layer '1' .*starts at half a step, and sinabs' importer .* start = \"zero\""),
     ],
 )
 def test_a_neuron_that_a_library_has_not_is_refused_by_its_layers_name(dialect, decay, message, events, export):
@@ -147,8 +151,24 @@ def test_nodes_that_a_library_has_not_are_refused_by_name(export):
     check("spikingjelly", path, network, sequences, {"0.neuron": "0", "2.neuron": "2"})
 
 
-def test_files_name_their_dialect_and_its_step(events, export):
+@pytest.mark.parametrize(("dialect", "reset"), [("norse", "zero"), ("sinabs", "subtract")])
+def test_branches_are_refused_where_an_importer_runs_them_in_another_order(dialect, reset, events, export):
+    settings = NeuronSettings(reset=reset, threshold="full")
+    network = quantized(Branches(), events, NETWORKS[Branches], neuron=settings)
+    with pytest.raises(InputError, match=r"layer 'conv2.neuron' .*branches, and \w+'s importer runs chains"):
+        export(network, events, dialect)
+
+
+def test_a_reset_to_zero_is_refused_where_a_library_subtracts(events, export):
     network = quantized(mlp(), events, NETWORKS[mlp], neuron=NeuronSettings(reset="zero"))
+    with pytest.raises(InputError, match=r"layer '1' .*is reset to zero, and sinabs' importer .* reset = \"subtract\""):
+        export(network, events, "sinabs")
+
+
+def test_files_name_their_dialect_and_its_step(events, export):
     for name, dialect in DIALECTS.items():
-        metadata = nir.read(export(network, events, name)[0]).metadata
+        reset = "subtract" if name == "sinabs" else "zero"
+        settings = NeuronSettings(reset=reset, threshold="full")
+        network = quantized(mlp(), events, NETWORKS[mlp], neuron=settings)
+        metadata = nir.read(export(network, events, name)[0], type_check=False).metadata
         assert (metadata["dialect"], float(metadata["dt"])) == (name, dialect.dt)
