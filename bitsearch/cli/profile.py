@@ -89,6 +89,7 @@ def profile(
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
     from bitsearch.cli.terminal.progress import print_conversion
+    from bitsearch.cost.budget import target_limits
     from bitsearch.cost.profile import profile as layer_table
     from bitsearch.files import csv_text, write_whole
     from bitsearch.layers import conversion, convert
@@ -116,9 +117,16 @@ def profile(
         write_whole(csv, csv_text(table))
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
-        print_json(json.dumps({"target": model.target.name, "layers": rows, "totals": totals}, indent=2))
+        limits = {
+            limit.metric: {"limit": limit.limit, "met": totals[limit.metric] <= limit.limit}
+            for limit in target_limits(model.target)
+            if limit.metric in totals
+        }
+        shown = {"target": model.target.name, "layers": rows, "totals": totals, "limits": limits}
+        print_json(json.dumps(shown, indent=2))
     else:
         _print(name, table, totals, model)
+        _print_limits(totals, model, preview.rules)
         if preview.rules is not None:
             _print_choices(preview.rules)
         _print_inputs(table)
@@ -211,6 +219,26 @@ def _print_inputs(table: "pd.DataFrame") -> None:
         calls = f"{row['calls']}, {_LOOPS[row['loop']]}" if row["calls"] > 1 else "1"
         screen.add_row(Text(row["layer"]), Text(row["reads"]), str(row["frames"]), calls)
     Console().print(screen)
+
+
+def _print_limits(totals: dict[str, float], model: "CostModel", rules: "AllowedBits | None") -> None:
+    """What the hardware target's limits leave of these bits, which a search lowers where they exceed one."""
+    from bitsearch import text as formats
+    from bitsearch.cost.budget import target_limits
+
+    for limit in target_limits(model.target):
+        metric, most = limit.metric, formats.cost(limit.metric, limit.limit, 4)
+        if metric not in totals:
+            continue
+        line = f"{limit.requested}: {formats.title(metric)} {formats.cost(metric, totals[metric], 4)} of at most {most}"
+        if totals[metric] > limit.limit:
+            least = None if rules is None else model.cost(metric, rules.smallest(model))
+            line += ", which a search meets with fewer bits"
+            if least is not None and least > limit.limit:
+                line = (
+                    f"{line.rpartition(',')[0]}, which no bits meet: the fewest take {formats.cost(metric, least, 4)}"
+                )
+        Console().print(Text(line))
 
 
 def _print(title: str, table: "pd.DataFrame", totals: dict[str, float], model: "CostModel") -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from bitsearch.cli import main
-from bitsearch.cost import CostModel, trace
+from bitsearch.cost import CostModel, Target, trace
 from bitsearch.data import load_data
 from bitsearch.models import make_network
 from bitsearch.plan import Baseline, BitPlan, Provenance, UniformBits
@@ -41,6 +41,37 @@ def test_a_space_is_profiled_at_its_baseline(call, capsys):
     assert [(row["weight_bits"], row["spike_bits"]) for row in shown["layers"]] == [(8, "8")] + [(8, "4 4")] * 4
     assert sum(row["s_ace"] for row in shown["layers"]) == shown["totals"]["s_ace"]
     assert shown["totals"]["macs"] == sum(layer.macs for layer in model.layers)
+
+
+def test_the_limits_of_a_target_stand_beside_what_the_bits_take(call, capsys, tmp_path):
+    file = tmp_path / "chip.toml"
+
+    def shown(weight_bytes, *options):
+        file.write_text(
+            Target.template("chip")
+            .replace("#[memory]", "[memory]")
+            .replace('#weight_bytes = "64KiB"', f'weight_bytes = "{weight_bytes}"')
+            .replace('#"memory.weight_bytes"', '"memory.weight_bytes"'),
+            encoding="utf-8",
+        )
+        assert call("digits", "--target", str(file), *options) == 0
+        return capsys.readouterr().out.replace("\xa0", " ")
+
+    assert "target chip: Weight memory 33.5 KiB of at most 64 KiB\n" in shown("64KiB")
+    assert "of at most 32 KiB, which a search meets with fewer bits\n" in shown("32KiB")
+    assert re.search(r"of at most 1 KiB, which no bits meet: the fewest take \d\.\d+ KiB\n", shown("1KiB"))
+    limits = {size: json.loads(shown(size, "--json"))["limits"] for size in ("64KiB", "32KiB")}
+    assert limits["64KiB"] == {"weight_memory": {"limit": 65536, "met": True}}
+    assert limits["32KiB"] == {"weight_memory": {"limit": 32768, "met": False}}
+
+
+def test_a_network_that_exceeds_a_limit_is_refused_with_the_layer(call, capsys):
+    for arguments in (["digits"], ["digits_cnn", "--input-shape", "1,8,8"]):
+        assert call(*arguments, "--target", "xylo_2") == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == 1
+        assert "layer 'conv1' is convolution, but the hardware target 'xylo_2' allows linear layers" in printed.err
 
 
 @pytest.mark.filterwarnings("ignore:spikes have 1 bit")
