@@ -9,6 +9,7 @@ what all of them are measured by.
 
 import argparse
 import copy
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,16 @@ def summary(table: pd.DataFrame) -> str:
     return figures.table(["space", "budget", "method", f"{LABELS}, validation %", *losses], rows)
 
 
+def missing(ledger: Ledger, spaces: list[str], seeds: int, requests: list[str], losses: list[str]) -> str:
+    """Of every space and seed, how many runs of those asked for are still to be made."""
+    counts: dict[str, int] = {}
+    for space, seed, *rest in itertools.product(spaces, range(seeds), requests, METHODS, losses):
+        if dict(zip(KEYS, (space, seed, *rest), strict=True)) not in ledger:
+            counts[f"{space}, seed {seed}"] = counts.get(f"{space}, seed {seed}", 0) + 1
+    listed = "; ".join(f"{name} ({count} runs)" for name, count in counts.items())
+    return f"Still missing: {listed}." if counts else "Nothing is missing."
+
+
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,12 +119,14 @@ def main() -> None:
                 progress(f"seed {seed}: {name}: {done}")
                 if time.monotonic() > deadline:
                     break
+    asked = arguments.budgets.split(","), arguments.losses.split(";")
+    left = missing(ledger, arguments.spaces.split(","), arguments.seeds, *asked)
     text = (
         "# Is it worth learning from the full-precision network?\n\n"
         f"Up to {ledger.table['seed'].nunique()} seeds. Validation accuracy of fine-tuning on labels alone (mean ± "
         "standard deviation over the seeds), and how many points distillation adds to it: mean ± standard error over "
         "pairs of trainings that differ in nothing else, with their number. w is the share of the loss that follows "
-        f"the full-precision network, τ the temperature. Machine: {machine()}.\n\n"
+        f"the full-precision network, τ the temperature. {left} Machine: {machine()}.\n\n"
         + summary(ledger.table)
         + f"\nEvery run: `runs.csv`. Made by {made_by()}.\n"
     )

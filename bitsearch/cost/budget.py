@@ -82,7 +82,10 @@ class Budget:
         unit_text = f" {unit}" if unit else ""
         rates_text = ", at the firing rates measured" if needs_activity else ""
         subject = f"budget {self.requested}"
-        advice = "allow more, widen the choices of the search space, or give its first layer fewer bits"
+        advice = "allow more, widen the choices of the search space"
+        first = next((layer.name for layer in model.layers if layer.first), None)
+        if first is not None:
+            advice += f", or give its first layer fewer bits, such as --layer {first}:spike_bits=4 (layers= in Python)"
         if self.of_target:
             layers = model.layer_costs(self.metric, rules.smallest(model), activity)
             largest = max(layers, key=layers.__getitem__)

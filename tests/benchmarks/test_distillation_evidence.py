@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from benchmarks.evidence.distillation import LABELS, LOSSES, gain, pairs, summary
+from benchmarks.evidence.distillation import KEYS, LABELS, LOSSES, METHODS, gain, missing, pairs, summary
+from benchmarks.evidence.runs import Ledger
 
 DISTILLED = next(loss for loss in LOSSES if loss != LABELS)
 
@@ -45,3 +46,12 @@ def test_a_row_for_each_case_each_space_and_all(table):
     lines = summary(table).splitlines()[2:]
     assert [line.split(" | ")[0].strip("| ") for line in lines] == ["digits", "events", "digits", "events", "all"]
     assert "85.00 ± 7.07" in lines[0]
+
+
+def test_what_is_missing_is_counted_by_space_and_seed(tmp_path):
+    ledger, losses = Ledger(tmp_path / "runs.csv", KEYS), [LABELS]
+    for method in METHODS:
+        ledger.add(dict(zip(KEYS, ("digits", 0, "8x", method, LABELS), strict=True)), [{"validation": 0.9}])
+    assert missing(ledger, ["digits"], 1, ["8x"], losses) == "Nothing is missing."
+    said = missing(ledger, ["digits", "events"], 1, ["8x", "4x"], losses)
+    assert said == "Still missing: digits, seed 0 (2 runs); events, seed 0 (4 runs)."

@@ -375,6 +375,10 @@ def test_an_infeasible_budget_by_hand():
         in message
     )
     assert "budget 100 (s_ace ≤ 100 bit operations)" in message
+    first = next(layer.name for layer in MODEL.layers if layer.first)
+    assert message.endswith(
+        f"or give its first layer fewer bits, such as --layer {first}:spike_bits=4 (layers= in Python)"
+    )
 
 
 SIX_DIGITS = 1e-5 + FLOAT64

@@ -73,6 +73,28 @@ def test_wrappers_of_the_network_itself_are_not_taken_for_prefixes(tmp_path):
     assert equal(fresh, source)
 
 
+def test_a_checkpoint_of_a_gpu_is_read_without_one(tmp_path, monkeypatch):
+    source, path = trained(), tmp_path / "net.pth"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save({"state_dict": source.state_dict()}, path)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="on a CUDA device but"):
+            torch.load(path, weights_only=True)
+    fresh = network()
+    load_trained_weights(fresh, path)
+    assert torch.equal(fresh.conv.weight, source.conv.weight)
+    assert fresh.conv.weight.device.type == "cpu"
+
+
+def test_weights_of_double_precision_are_rounded_to_float32(tmp_path):
+    source, path = trained().double(), tmp_path / "net.pth"
+    torch.save(source.state_dict(), path)
+    fresh = network()
+    load_trained_weights(fresh, path)
+    assert torch.equal(fresh.conv.weight, source.conv.weight.float())
+
+
 def test_counts_of_batches_may_be_missing_and_half_precision_is_widened(tmp_path):
     source, fresh = trained(), network()
     state = {name: value.half() for name, value in source.state_dict().items() if "num_batches" not in name}
