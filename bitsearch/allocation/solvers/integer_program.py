@@ -6,11 +6,12 @@ r"""The best plan under the budgets by an integer program: one option a layer, l
 An option is (weight bits, spike bits, time steps), the spike bits alike in all steps. What is exact: every metric that
 is a sum over the layers (S-ACE, its mean a MAC, weight memory, energy, latency, cores; those of non-zero spikes at the
 given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options, and where layers
-count together in it, each such group is one row. The Bit Budget
-W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of means.
-Within a box, the logarithm is concave and lies above its secant, so that "sum of secants ≤ log limit", one linear row
-more, is a valid relaxation; a solution that breaks the product splits the box where this is
-furthest off. Layers that share a number have rows that make the options of each of its values equally many in both:
+count together in it, each such group is one row. The Bit Budget W̄·S̄·T̄ is no sum: its three means are linear rows, and
+their product is met by branch and bound over boxes of means. Within a box, the logarithm is concave and lies above its
+secant, so that "sum of secants ≤ log limit", one linear row more, is a valid relaxation; a solution that breaks the
+product splits the box where this is furthest off. Where no row binds a layer's weights to its spikes, as with the Bit
+Budget and weight memory, each is chosen by itself: 8 + 32 columns in the place of 8 · 32, and the same optimum. Layers
+that share a number have rows that make the options of each of its values equally many in both:
 :math:`\sum_{o: w(o) = v} x_{l,o} = \sum_{o: w(o) = v} x_{k,o}` for every v. Solved by HiGHS, without a gap; the cost
 model has the last word on every solution.
 """
@@ -24,11 +25,11 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, predicted_loss
+from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, layer_loss, predicted_loss
 from bitsearch.allocation.moves import Kind
 from bitsearch.allocation.solvers.boxes import Box
 from bitsearch.allocation.solvers.move_costs import Numbers
-from bitsearch.allocation.solvers.options import Option, options_of, shared_part, sharing_rows
+from bitsearch.allocation.solvers.options import SHARED, Choice, bits_of, choices_of, sharing_rows
 from bitsearch.allocation.solvers.projection import project
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import Bits, mean_bits, means
@@ -112,33 +113,44 @@ class _Program:
             for column in np.flatnonzero(METRICS[budget.metric].joined(model.geometry()).sum(0) > 1)
         ]
         """(budget, group) of every group of layers that count together in a peak."""
-        columns: list[list[Option]] = []
-        rows: list[Numbers] = []
+        self.choices: list[Choice] = []
         for index, name in enumerate(self.names):
-            options = list(options_of(name, rules, loss, prices))
-            table = self._rows(index, options)
-            undominated = self._drop_dominated(index, options, table)
-            columns.append([options[o] for o in undominated])
-            rows.append(table[:, undominated])
-        self.columns = [(index, option) for index, options in enumerate(columns) for option in options]
-        self.rows = np.concatenate(rows, axis=1)
+            shared = [number for number in SHARED if len(rules.sharing(name, number)) > 1]
+            self.choices += [choice.undominated(shared) for choice in self._choices(index)]
+        self.columns = [(choice.layer, option) for choice in self.choices for option in choice.options]
+        costs = np.concatenate([choice.costs for choice in self.choices], axis=1)
+        self.rows, losses = costs[:-1], costs[-1]
         """``[means and linear budgets, columns]``: a mean in its unit, a cost as a share of its limit."""
-        losses = np.array([option.loss for _, option in self.columns])
         self.scale = _SCALE / max(losses.max(initial=0.0), 1e-30)
         self.losses = losses * self.scale
-        one = np.zeros((len(self.names), len(self.columns)))
-        one[[index for index, _ in self.columns], range(len(self.columns))] = 1
+        self.choice_of = np.repeat(np.arange(len(self.choices)), [len(choice.options) for choice in self.choices])
+        one = np.zeros((len(self.choices), len(self.columns)))
+        one[self.choice_of, range(len(self.columns))] = 1
         self.one_each = csr_array(one)
         self.links = sharing_rows(self.names, self.columns, rules)
         self.no_good_cuts: list[Numbers] = []
         """Solutions that the cost model refused."""
         self.stopped = False
 
-    def _rows(self, index: int, options: Sequence[Option]) -> Numbers:
+    def _choices(self, index: int) -> list[Choice]:
+        """Of a layer, with those options alone that fit every peak."""
+        name = self.names[index]
+        numbers = bits_of(self.rules.choices[name])
+        options = [(int(w), (int(s),) * int(t)) for w, s, t in numbers.reshape(3, -1).T]
+        columns = (np.repeat(column[:, None], len(self.names), 1) for column in numbers.reshape(3, -1))
+        bits = self.model.vectors(*columns)
+        searched = name in self.rules.searched
+        losses = [layer_loss(self.loss, name, *option, self.prices) if searched else 0.0 for option in options]
+        fits = np.ones(len(options), dtype=bool)
+        for budget in self.budgets:
+            if METRICS[budget.metric].peak:
+                fits &= self._peak(budget, bits)[:, index] <= budget.limit
+        costs = np.vstack([*self._rows(index, bits), losses])
+        return choices_of(index, numbers, costs.reshape(-1, *numbers.shape[1:]), fits.reshape(numbers.shape[1:]))
+
+    def _rows(self, index: int, bits: Bits) -> list[Numbers]:
         """What each option of a layer adds to W̄, S̄, T̄ (where a budget limits their product) and to linear costs."""
-        geometry = self.model.geometry(self.activity)
-        numbers = np.array([(o.weight_bits, o.spike_bits, o.time_steps) for o in options], dtype=np.float64)
-        bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
+        geometry, count = self.model.geometry(self.activity), len(bits.weights)
         rows: list[Numbers] = []
         if self.limits:
             weight, weights, spike, steps, inputs = mean_bits(geometry, bits)
@@ -147,11 +159,11 @@ class _Program:
             metric = METRICS[budget.metric]
             first, *factors = metric.terms(geometry, bits)
             share = metric.total(first[:, index], *(factor.sum() for factor in factors)) / budget.limit
-            rows.append(np.broadcast_to(share, len(options)))
+            rows.append(np.broadcast_to(share, count))
         for budget, column in self._joined:
             share = self._peak(budget, bits)[:, index] * METRICS[budget.metric].joined(geometry)[index, column]
             rows.append(share / budget.limit)
-        return np.array(rows).reshape(len(rows), len(options))
+        return rows
 
     def _constants(self) -> Numbers:
         """Rows of what is not quantized."""
@@ -174,24 +186,6 @@ class _Program:
         """``[options, L]``: what each layer adds to a budget's peak."""
         metric = METRICS[budget.metric]
         return np.asarray(metric.total(*metric.terms(self.model.geometry(self.activity), bits)))
-
-    def _drop_dominated(self, index: int, options: Sequence[Option], rows: Numbers) -> list[int]:
-        """Options that fit every peak and that no other of the same shared numbers beats in the loss and every row."""
-        fits = np.ones(len(options), dtype=bool)
-        for budget in self.budgets:
-            metric = METRICS[budget.metric]
-            if metric.peak:
-                numbers = np.array([(o.weight_bits, o.spike_bits, o.time_steps) for o in options], dtype=np.float64)
-                bits = self.model.vectors(*(np.repeat(column[:, None], len(self.names), 1) for column in numbers.T))
-                fits &= self._peak(budget, bits)[:, index] <= budget.limit
-        everything = np.vstack([rows, [option.loss for option in options]])
-        shared = [shared_part(self.names[index], option, self.rules) for option in options]
-        undominated: list[int] = []
-        for o in sorted(np.flatnonzero(fits).tolist(), key=lambda o: (options[o].loss, *rows[:, o])):
-            rivals = (other for other in undominated if shared[other] == shared[o])
-            if not any((everything[:, other] <= everything[:, o]).all() for other in rivals):
-                undominated.append(o)
-        return undominated
 
     def solve(self) -> Solution:
         """Best-first over boxes of means; without a product there is one box."""
@@ -233,10 +227,7 @@ class _Program:
         return Solution(plan, best / self.scale, not self.stopped)
 
     def _extreme(self, row: Numbers, of: Callable[[Numbers], float]) -> float:
-        return sum(float(of(row[self._of(index)])) for index in range(len(self.names)))
-
-    def _of(self, index: int) -> Numbers:
-        return np.array([column for column, (layer, _) in enumerate(self.columns) if layer == index])
+        return sum(float(of(row[self.choice_of == choice])) for choice in range(len(self.choices)))
 
     def _solve_milp(self, box: Box, constants: Numbers) -> tuple[float, Numbers] | None:
         """(loss in the solver's units, the columns as 0 and 1) of the best choice in a box; None if there is none."""
@@ -254,7 +245,7 @@ class _Program:
             constraints.append(LinearConstraint(csr_array(slopes[None] @ self.rows[:count]), -np.inf, slack))
         if self.no_good_cuts:
             cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
-            constraints.append(LinearConstraint(cuts, -np.inf, len(self.names) - 1))
+            constraints.append(LinearConstraint(cuts, -np.inf, len(self.choices) - 1))
         seconds = self.deadline - time.monotonic()
         result = milp(
             self.losses,
@@ -275,7 +266,10 @@ class _Program:
         for column in np.flatnonzero(chosen):
             index, option = self.columns[column]
             name = self.names[index]
-            plan[name] = plan[name].with_bits(option.weight_bits, (option.spike_bits,) * option.time_steps)
+            before = plan[name]
+            weight_bits = before.weight_bits if option.weight_bits is None else option.weight_bits
+            spike_bits = before.spike_bits if option.spikes is None else option.spikes[:1] * option.spikes[1]
+            plan[name] = before.with_bits(weight_bits, spike_bits)
         return plan
 
     def _projected(self) -> Solution:

@@ -1,46 +1,94 @@
 """What a layer may get, as the columns of an integer program, and the rows by which layers share numbers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from bitsearch.allocation.loss_model import LossModel, layer_loss
-from bitsearch.allocation.moves import Kind
-from bitsearch.choices import Number
+from bitsearch.allocation.solvers.move_costs import Numbers
+from bitsearch.choices import Choices, Number
 from bitsearch.cost import AllowedBits
 
-_SHARED: tuple[Number, ...] = ("weight_bits", "spike_bits")
+SHARED: tuple[Number, ...] = ("weight_bits", "spike_bits")
+"""What layers may have in common; time steps go with spike bits."""
+ROUNDING = 1e-12
+"""Relative; what two numbers add together may differ so much from the sum of what each adds."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One choice of all three numbers of a layer, its spike bits alike in all steps."""
+    """One choice of a layer: of all three numbers, or of its weights or its spikes alone, which are None otherwise."""
 
-    weight_bits: int
-    spike_bits: int
-    time_steps: int
-    loss: float
+    weight_bits: int | None
+    spikes: tuple[int, int] | None
+    """(spike bits, alike in all steps; time steps)."""
 
-    def shared(self, number: Number) -> tuple[int, ...]:
+    def shared(self, number: Number) -> int | tuple[int, int] | None:
         """What layers that share ``number`` have in common: time steps go with spike bits."""
-        return (self.weight_bits,) if number == "weight_bits" else (self.spike_bits, self.time_steps)
+        return self.weight_bits if number == "weight_bits" else self.spikes
 
 
-def options_of(name: str, rules: AllowedBits, loss: LossModel, prices: Mapping[Kind, float]) -> Iterator[Option]:
-    """Everything that a layer may get, with the loss that it adds; none where nothing is searched."""
-    choices = rules.choices[name]
-    searched = name in rules.searched
-    for w, s, t in product(choices.weight_bits.values, choices.spike_bits.values, choices.time_steps.values):
-        added = layer_loss(loss, name, w, (s,) * t, prices) if searched else 0.0
-        yield Option(w, s, t, added)
+@dataclass(frozen=True)
+class Choice:
+    """Of its options, exactly one is taken.
+
+    Args:
+        layer: its place.
+        options: of the layer.
+        costs: ``[rows + 1, options]``, what each adds to every row of the program, and to the loss.
+    """
+
+    layer: int
+    options: list[Option]
+    costs: Numbers
+
+    def without(self, taken: NDArray[np.bool_]) -> "Choice":
+        """With the options alone that are True."""
+        options = [option for option, keep in zip(self.options, taken, strict=True) if keep]
+        return Choice(self.layer, options, self.costs[:, taken])
+
+    def undominated(self, numbers: Sequence[Number]) -> "Choice":
+        """Without the options that another with the same values of ``numbers`` beats in the loss and every row."""
+        best: dict[object, list[int]] = {}
+        for o in np.lexsort(self.costs).tolist():
+            rivals = best.setdefault(tuple(self.options[o].shared(number) for number in numbers), [])
+            if not rivals or not (self.costs[:, rivals] <= self.costs[:, o, None]).all(0).any():
+                rivals.append(o)
+        kept = sorted(o for rivals in best.values() for o in rivals)
+        return self.without(np.isin(np.arange(len(self.options)), kept))
 
 
-def shared_part(name: str, option: Option, rules: AllowedBits) -> tuple[tuple[int, ...], ...]:
-    """Of an option, what other layers have to have as well; empty for a layer that shares nothing."""
-    return tuple(option.shared(number) for number in _SHARED if len(rules.sharing(name, number)) > 1)
+def bits_of(choices: Choices) -> Numbers:
+    """``[3, weight bits, spikes]``: weight bits, spike bits and time steps of everything that a layer may get."""
+    weights, spikes = choices.weight_bits.values, list(product(choices.spike_bits.values, choices.time_steps.values))
+    return np.array([[(w, s, t) for s, t in spikes] for w in weights], dtype=np.float64).transpose(2, 0, 1)
+
+
+def choices_of(layer: int, bits: Numbers, costs: Numbers, fits: NDArray[np.bool_]) -> list[Choice]:
+    """What is to be chosen of a layer: its weight bits and its spikes, each by itself where no row binds them together.
+
+    Args:
+        layer: its place.
+        bits: as of :func:`bits_of`.
+        costs: ``[rows + 1, weight bits, spikes]``.
+        fits: ``[weight bits, spikes]``, False for what may not be taken.
+    """
+    weights = [int(w) for w in bits[0, :, 0]]
+    spikes = [(int(s), int(t)) for s, t in bits[1:, 0].T]
+    by_weights, by_spikes = costs[:, :, :1], costs[:, :1] - costs[:, :1, :1]
+    near = ROUNDING * np.abs(costs).max((1, 2), keepdims=True)
+    independent = (np.abs(by_weights + by_spikes - costs) <= near).all()
+    fitting = fits.any(1), fits.any(0)
+    if min(fits.shape) == 1 or not independent or (fits != np.logical_and.outer(*fitting)).any():
+        options = [Option(w, spike) for w, spike in product(weights, spikes)]
+        return [Choice(layer, options, costs.reshape(len(costs), -1)).without(fits.ravel())]
+    return [
+        Choice(layer, [Option(w, None) for w in weights], by_weights[:, :, 0]).without(fitting[0]),
+        Choice(layer, [Option(None, spike) for spike in spikes], by_spikes[:, 0]).without(fitting[1]),
+    ]
 
 
 def sharing_rows(names: Sequence[str], columns: Sequence[tuple[int, Option]], rules: AllowedBits) -> csr_array | None:
@@ -50,11 +98,14 @@ def sharing_rows(names: Sequence[str], columns: Sequence[tuple[int, Option]], ru
     share any.
     """
     rows = []
-    for number in _SHARED:
+    for number in SHARED:
         values = [option.shared(number) for _, option in columns]
         for index, name in enumerate(names):
             first = names.index(rules.sharing(name, number)[0])
-            signs = [(layer == first) - (layer == index) for layer, _ in columns]
+            signs = [
+                0 if value is None else (layer == first) - (layer == index)
+                for (layer, _), value in zip(columns, values, strict=True)
+            ]
             shared_values = dict.fromkeys(value for value, sign in zip(values, signs, strict=True) if sign)
             rows += [
                 [sign * (other == value) for sign, other in zip(signs, values, strict=True)] for value in shared_values
