@@ -1,6 +1,6 @@
 """A whole calibration: its steps in order, each kept only if it brings the network nearer to the float one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,7 @@ def calibrate(
     iterations: int = ITERATIONS,
     seed: int = 0,
     on_step: OnStep = lambda step: None,
+    done: Sequence[CalibrationStep] = (),
 ) -> list[CalibrationStep]:
     """Calibrate a quantized copy of a trained network, in place, without labels.
 
@@ -56,6 +57,10 @@ def calibrate(
         iterations: of the reconstruction; 0 leaves it out.
         seed: of its draws.
         on_step: told after every step.
+        done: what a calibration without a reconstruction has done to the network before; it goes on from there.
+
+    Returns:
+        All steps, those of ``done`` first.
     """
     steps: dict[str, Callable[[], None]] = {
         "step sizes": lambda: renew_steps(quantized, samples),
@@ -63,22 +68,22 @@ def calibrate(
         "biases": lambda: correct_biases(quantized, network, samples),
         "reconstruction": lambda: reconstruct(quantized, network, samples, task, iterations=iterations, seed=seed),
     }
-    done: list[CalibrationStep] = []
+    history = list(done)
     with eval_mode(quantized), eval_mode(network):
-        for name in STEPS:
+        for name in STEPS[len(history) :]:
             if name == "reconstruction" and not iterations:
                 continue
             before = {key: value.clone() for key, value in quantized.state_dict().items()}
             steps[name]()
             divergence = held_out_divergence(quantized, network, samples, task)
             # What is not a number is kept by no comparison.
-            kept = not done or divergence < done[-1].divergence
+            kept = not history or divergence < history[-1].divergence
             if not kept:
                 quantized.load_state_dict(before)
-                divergence = done[-1].divergence
-            done.append(CalibrationStep(name, divergence, kept))
-            on_step(done[-1])
-    return done
+                divergence = history[-1].divergence
+            history.append(CalibrationStep(name, divergence, kept))
+            on_step(history[-1])
+    return history
 
 
 @torch.no_grad()

@@ -47,25 +47,45 @@ class SpikeCounts(StepRenewal):
         )
 
     @torch.no_grad()
+    def count(self, x: Tensor, spikes: Tensor | None = None, *, unrolled: bool = False) -> tuple[int, int, int]:
+        """(non-zero spikes, all spikes, synaptic operations) over the time steps for an input.
+
+        Connections are counted one by one, so a spike at a padded edge has fewer. ``spikes`` are what the layer has
+        fired for the input already, if it has: only where they are a mean over several time steps do neurons fire
+        anew. With ``unrolled``, a spike of level k goes through its connections k times, as binary ones would into
+        which :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
+        """
+        nonzero = total = 0
+        through: Tensor | None = None
+        for codes in self._codes(x, None if unrolled else spikes):
+            nonzero += int(torch.count_nonzero(codes))
+            total += codes.numel()
+            sent = (codes.abs() if unrolled else codes != 0).double()
+            through = sent if through is None else through.add_(sent)
+        assert through is not None
+        return nonzero, total, self.connections(through)
+
+    def _codes(self, x: Tensor, spikes: Tensor | None) -> Iterator[Tensor]:
+        """By time step, a tensor that is zero where no spike is sent, and whose entries are levels without ``spikes``.
+
+        Of half precision spikes may be zero that are none.
+        """
+        is_sequence = self.frames is not None and self.loop != "frames"
+        is_one_step = self.loop == "frames" or self.active_steps == 1
+        if spikes is None or spikes.dtype != torch.float32 or not (is_sequence or is_one_step):
+            yield from (levels.codes for levels, _ in self._recurrence(self._currents(x), self.active_steps))
+        elif is_sequence:
+            yield from spikes
+        else:
+            yield spikes
+
     def count_spikes(self, x: Tensor) -> tuple[int, int]:
         """(non-zero spikes, all spikes) over the time steps for an input."""
-        nonzero = total = 0
-        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
-            nonzero += int(torch.count_nonzero(levels.codes))
-            total += levels.codes.numel()
-        return nonzero, total
+        return self.count(x)[:2]
 
-    @torch.no_grad()
     def count_synops(self, x: Tensor, *, unrolled: bool = False) -> int:
-        """Synaptic operations for an input over the time steps: the connections that non-zero spikes go through.
-
-        Connections are counted one by one, so a spike at a padded edge has fewer. With ``unrolled``, a spike of level k
-        is taken for k binary ones, as :class:`spikingjelly.activation_based.layer.SpikeCountToBinary` unrolls it.
-        """
-        spikes = torch.zeros_like(x if self.frames is None or self.loop == "frames" else x[0], dtype=torch.float64)
-        for levels, _ in self._recurrence(self._currents(x), self.active_steps):
-            spikes += levels.codes.abs() if unrolled else levels.codes != 0
-        return self.connections(spikes)
+        """Synaptic operations for an input over the time steps: the connections that non-zero spikes go through."""
+        return self.count(x, unrolled=unrolled)[2]
 
     @torch.no_grad()
     def connections(self, spikes: Tensor) -> int:

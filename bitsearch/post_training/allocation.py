@@ -1,6 +1,6 @@
 """What an allocation does in its run folder, a trial after the other; done again, it goes on after the last one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -11,20 +11,23 @@ from bitsearch.calibrate import STEPS, CalibrationSamples, CalibrationStep
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.data import Splits
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.plan import BitPlan
 from bitsearch.post_training.calibrator import Calibrator
 from bitsearch.post_training.fine_tuning import TrainOn, best_of_every_budget
 from bitsearch.post_training.scores import ScoredLoss, Scores, measure_scores, read_scores, write_scores
-from bitsearch.post_training.solving import ScoredNetwork
+from bitsearch.post_training.solving import Layers, ScoredNetwork
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.paired import score_of
 from bitsearch.runs.pareto import score_column
 from bitsearch.runs.plan_names import is_uniform, trial_name
 from bitsearch.runs.progress import Progress, logged
 from bitsearch.runs.record_trial import record_trial, trial_plan
+from bitsearch.runs.rows import read_rows, record_rows
 from bitsearch.runs.run_settings import CalibrationSettings
 from bitsearch.study.jobs import allocation_problem
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.epoch_record import EpochRecord
+from bitsearch.train.evaluate import score_row_with_activity
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task
 
@@ -134,28 +137,38 @@ class PlannedAllocation:
         task, scored = self.task, self.scored
         aims, activity = list(budgets), self.scores.activity
         for _ in range(1 + MAX_CORRECTIONS):
-            layers = self._plan(aims, activity, uniform=uniform)
-            if layers is None or any(dict(layers) == plan.layers for plan in self.folder.plans()):
+            plans = self._plans(aims, activity, uniform=uniform)
+            if not plans:
+                return
+            nearest = self.calibrator.nearest(plans)
+            layers = nearest.network.layer_plans
+            if any(layers == plan.layers for plan in self.folder.plans()):
                 return
             label = _label(trial, uniform=uniform)
             self.progress.trial(label, len(STEPS) if self.settings.iterations else len(STEPS) - 1)
-            network, steps = self.calibrator(layers, self._told)
-            score, activity = self._session(task.splits).measure(network)
+            for step in nearest.steps:
+                self._told(step)
+            calibrated = self.calibrator.reconstructed(nearest, self._told)
+            row, activity = score_row_with_activity(
+                calibrated.network, task.splits.validation, task.space.training.at_once, task.learning_task
+            )
             if all(budget.met_by(scored.model, layers, activity) for budget in budgets):
                 break
             aims = scored.lowered(aims, activity)
         self.folder.append_log(
-            {"event": "calibrated", "trial": trial, "steps": [asdict(step) for step in steps]},
+            {"event": "calibrated", "trial": trial, "steps": [asdict(step) for step in calibrated.steps]},
         )
-        self._record(trial, network, score, activity, "uniform" if uniform else METHOD, label)
+        method = "uniform" if uniform else METHOD
+        self._record(trial, calibrated.network, score_of(row.numpy()), activity, method, label)
+        # What the choice is compared by at the end; it is not measured again.
+        rows = read_rows(self.folder.validation_file) | {self.folder.weights_file(trial).stem: row.numpy()}
+        record_rows(self.folder.validation_file, rows)
 
-    def _plan(
-        self, aims: Sequence[Budget], activity: SpikeStatistics, *, uniform: bool
-    ) -> Mapping[str, LayerPlan] | None:
+    def _plans(self, aims: Sequence[Budget], activity: SpikeStatistics, *, uniform: bool) -> list[Layers]:
+        """The best plan within the aims; of uniform ones several, of which calibration decides."""
         if not uniform:
-            return self.scored.best(aims, activity)
-        plans = self.scored.best_uniform(aims, activity, UNIFORM_CANDIDATES)
-        return self.calibrator.nearest(plans) if plans else None
+            return [self.scored.best(aims, activity)]
+        return self.scored.best_uniform(aims, activity, UNIFORM_CANDIDATES)
 
     def _told(self, step: CalibrationStep) -> None:
         kept = "" if step.kept else ", undone"

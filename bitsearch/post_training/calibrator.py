@@ -10,6 +10,14 @@ from bitsearch.plan import LayerPlan
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """A network with a plan's bits, and what its calibration has done so far."""
+
+    network: QuantizedNetwork
+    steps: list[CalibrationStep]
+
+
+@dataclass(frozen=True)
 class Calibrator:
     """Of one network.
 
@@ -23,25 +31,33 @@ class Calibrator:
     samples: CalibrationSamples
     iterations: int
 
-    def __call__(
-        self, layers: Mapping[str, LayerPlan], on_step: OnStep = lambda step: None, *, reconstructs: bool = True
-    ) -> tuple[QuantizedNetwork, list[CalibrationStep]]:
-        """(a copy of the float network with a plan's bits, calibrated; what its calibration did)."""
+    def nearest(self, plans: Sequence[Mapping[str, LayerPlan]]) -> Calibrated:
+        """Of several plans, the one whose network comes nearest to the float one without a reconstruction."""
+        return min(map(self._prepared, plans), key=lambda calibrated: calibrated.steps[-1].divergence)
+
+    def reconstructed(self, calibrated: Calibrated, on_step: OnStep = lambda step: None) -> Calibrated:
+        """The same network, with the reconstruction that was left out, where there is one."""
+        return self._calibrated(calibrated.network, self.iterations, calibrated.steps, on_step)
+
+    def _prepared(self, layers: Mapping[str, LayerPlan]) -> Calibrated:
+        return self._calibrated(self.problem.quantized(layers), 0)
+
+    def _calibrated(
+        self,
+        network: QuantizedNetwork,
+        iterations: int,
+        done: Sequence[CalibrationStep] = (),
+        on_step: OnStep = lambda step: None,
+    ) -> Calibrated:
         problem = self.problem
-        quantized = problem.quantized(layers)
         steps = calibrate(
-            quantized,
+            network,
             problem.network,
             self.samples,
             problem.session.task,
-            iterations=self.iterations if reconstructs else 0,
+            iterations=iterations,
             seed=problem.seed,
             on_step=on_step,
+            done=done,
         )
-        return quantized, steps
-
-    def nearest(self, plans: Sequence[Mapping[str, LayerPlan]]) -> Mapping[str, LayerPlan]:
-        """Of several plans, the one whose network comes nearest to the float one without a reconstruction."""
-        if len(plans) == 1:
-            return plans[0]
-        return min(plans, key=lambda layers: self(layers, reconstructs=False)[1][-1].divergence)
+        return Calibrated(network, steps)

@@ -127,6 +127,16 @@ def evaluate_with_activity(
     return score, _activity(network, counts, shared and task.scoring.additive)
 
 
+def score_row_with_activity(
+    network: QuantizedNetwork, samples: Samples, batch_size: int, task: LearningTask = CLASSIFICATION
+) -> tuple[Tensor, SpikeStatistics]:
+    """(:func:`score_row`, what spikes were counted over all samples and time steps), in one pass over the samples."""
+    with _counted(network) as counts:
+        row = score_row(network, samples, batch_size, task)
+    warn_of_clipped(network)
+    return row, _activity(network, counts, shared=False)
+
+
 @torch.no_grad()
 def measure_activity(network: QuantizedNetwork, *parts: Inputs, shared: bool = False) -> SpikeStatistics:
     """What spikes are counted on one batch, ``[N, ...]`` or ``[T, N, ...]``, or on its parts; modes stay as they were.
@@ -162,10 +172,10 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
 
     def counter(layer: QuantizedLayer, count: _Count) -> Observer:
         def observe(x: Tensor, spikes: Tensor, weight: Tensor) -> None:
-            nonzero, total = layer.count_spikes(x)
+            nonzero, total, operations = layer.count(x, spikes)
             count.nonzero += nonzero
             count.spikes += total
-            count.operations += layer.count_synops(x)
+            count.operations += operations
 
         return observe
 

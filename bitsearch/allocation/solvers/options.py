@@ -81,7 +81,7 @@ def choices_of(layer: int, bits: Numbers, costs: Numbers, fits: NDArray[np.bool_
     by_weights, by_spikes = costs[:, :, :1], costs[:, :1] - costs[:, :1, :1]
     near = ROUNDING * np.abs(costs).max((1, 2), keepdims=True)
     independent = (np.abs(by_weights + by_spikes - costs) <= near).all()
-    fitting = fits.any(1), fits.any(0)
+    fitting = np.asarray(fits.any(1)), np.asarray(fits.any(0))
     if min(fits.shape) == 1 or not independent or (fits != np.logical_and.outer(*fitting)).any():
         options = [Option(w, spike) for w, spike in product(weights, spikes)]
         return [Choice(layer, options, costs.reshape(len(costs), -1)).without(fits.ravel())]
