@@ -124,8 +124,38 @@ class TieRule(Frozen):
             raise ValueError("share has one of spike_bits and time_steps; give both, since a step has its own bits")
         return self
 
+    @classmethod
+    def parse(cls, text: str) -> "TieRule":
+        """Read ``GLOBS:NUMBERS``, each separated by commas, or ``streams``, as the command line takes it.
+
+        Raises:
+            InputError: another form, or a number that cannot be shared.
+
+        >>> tie = bitsearch.TieRule.parse("query,key,value:weight_bits")
+        >>> tie.match, tie.share
+        (('query', 'key', 'value'), ('weight_bits',))
+        >>> bitsearch.TieRule.parse("streams") == bitsearch.TieRule(share="streams")
+        True
+        """
+        globs, colon, share = text.rpartition(":")
+        table: dict[str, object] = {"share": "streams" if share.strip() == "streams" else _listed(share)}
+        if colon:
+            table["match"] = _listed(globs)
+        elif share.strip() != "streams":
+            raise InputError(
+                f"tie {text!r} shares nothing; give GLOB:NUMBERS, such as 'layer3.*:spike_bits,time_steps', or streams"
+            )
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            raise InputError(f"tie {text!r}: {explain(error, cls)}") from error
+
     def __str__(self) -> str:
         return ", ".join(repr(glob) for glob in self.match)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:

@@ -4,6 +4,7 @@ A package declares them in its ``pyproject.toml``, ``[project.entry-points."bits
 imported when one of its names is asked for, and not before.
 """
 
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -26,6 +27,11 @@ def plug_ins(kind: str) -> dict[str, list[EntryPoint]]:
     return declared
 
 
+def packages_of(points: Iterable[EntryPoint]) -> str:
+    """The names of the packages that declare these, each once."""
+    return ", ".join(sorted({point.dist.name if point.dist is not None else point.value for point in points}))
+
+
 def load_plug_in(kind: str, name: str) -> Any:
     """What a package declares by this name; None if none does.
 
@@ -35,13 +41,13 @@ def load_plug_in(kind: str, name: str) -> Any:
     points = plug_ins(kind).get(name, [])
     if not points:
         return None
-    packages = sorted({point.dist.name if point.dist is not None else point.value for point in points})
+    packages = packages_of(points)
     if len({point.value for point in points}) > 1:
-        raise InputError(f"packages {', '.join(packages)} each have a {kind} {name!r}; uninstall all but one")
+        raise InputError(f"packages {packages} each have a {kind} {name!r}; uninstall all but one")
     try:
         return points[0].load()
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"{kind} {name!r} of package {packages[0]} cannot be loaded ({points[0].value}): {located(error)}; update "
+            f"{kind} {name!r} of package {packages} cannot be loaded ({points[0].value}): {located(error)}; update "
             "or uninstall the package"
         ) from error

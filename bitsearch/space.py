@@ -335,9 +335,9 @@ class SearchSpace(Frozen):
         parsed = [LayerRule.parse(rule) if isinstance(rule, str) else _entry(LayerRule, rule) for rule in rules]
         return self.model_copy(update={"layers": (*self.layers, *parsed)}) if parsed else self
 
-    def with_ties(self, rules: Iterable[TieRule | Mapping[str, Any]]) -> "SearchSpace":
+    def with_ties(self, rules: Iterable[TieRule | Mapping[str, Any] | str]) -> "SearchSpace":
         """This space with further ties; as :meth:`with_layers`."""
-        parsed = [_entry(TieRule, rule) for rule in rules]
+        parsed = [TieRule.parse(rule) if isinstance(rule, str) else _entry(TieRule, rule) for rule in rules]
         return self.model_copy(update={"ties": (*self.ties, *parsed)}) if parsed else self
 
     def with_weights(self, path: str | os.PathLike[str]) -> "SearchSpace":

@@ -192,3 +192,33 @@ def test_what_is_no_list_of_tables_is_told_in_the_words_of_a_file(ties, message)
     with pytest.raises(InputError) as fault:
         from_toml(SearchSpace, tomli_w.dumps({"name": "a", "network": "b", "data": "c", "ties": ties}), "ties")
     assert str(fault.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "tie"),
+    [
+        ("layer3.*:spike_bits,time_steps", TieRule(match="layer3.*", share=["spike_bits", "time_steps"])),
+        ("query, key,value: weight_bits", TieRule(match=["query", "key", "value"], share=["weight_bits"])),
+        ("layer1.*:streams", TieRule(match="layer1.*", share="streams")),
+        ("streams", TieRule(share="streams")),
+    ],
+)
+def test_a_tie_of_the_command_line(text, tie):
+    assert TieRule.parse(text) == tie
+    assert SearchSpace.from_toml(SPACE).with_ties([text]).ties[1:] == (tie,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fc", "tie 'fc' shares nothing; give GLOB:NUMBERS"),
+        ("weight_bits", "shares nothing; give GLOB:NUMBERS, such as 'layer3"),
+        ("fc:bits", "tie 'fc:bits': .*share"),
+        ("fc:spike_bits", "give both, since a step has its own bits"),
+        (":weight_bits", "tie ':weight_bits': "),
+    ],
+)
+def test_a_tie_of_another_form_is_refused_in_one_line(text, message):
+    with pytest.raises(InputError, match=message) as refused:
+        TieRule.parse(text)
+    assert "\n" not in str(refused.value)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import bitsearch
+from bitsearch.cli import main
 from bitsearch.cost import METRICS, Target
 from bitsearch.cost.budget import check_metric
 from bitsearch.errors import InputError
@@ -125,3 +126,25 @@ def test_two_packages_with_one_name_are_refused(package):
     (other / "entry_points.txt").write_text("[bitsearch.networks]\nplugged_net = second:net\n", encoding="utf-8")
     with pytest.raises(InputError, match="packages plugged, second each have a network 'plugged_net'"):
         bitsearch.make_network("plugged_net", {}, input_shape=(4,), classes=2)
+
+
+def test_lists_and_completion_have_what_packages_declare(package, monkeypatch, capsys):
+    from bitsearch.cli.terminal import completion
+
+    assert completion.complete_network("plugged_n") == ["plugged_net", "plugged_number"]
+    assert completion.complete_data("plug") == ["plugged_data"]
+    assert completion.complete_target("plugged_c") == ["plugged_chip"]
+    assert completion.complete_metric("plugged_a") == ["plugged_area"]
+    assert "plugged" not in sys.modules
+    lines = {}
+    for listed in ("data", "targets"):
+        monkeypatch.setattr(sys, "argv", ["bitsearch", listed, "list"])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        lines[listed] = capsys.readouterr().out
+    assert "plugged_data  of package plugged (plugged:data)" in lines["data"]
+    assert "plugged_chip" in lines["targets"]
+    assert "is no TOML text, but int" in lines["targets"]
+    assert "generic" in lines["targets"]

@@ -21,8 +21,10 @@ from bitsearch.cli.options import (
     SpikesOption,
     StepSizesOption,
     TargetOption,
+    TieOption,
     TimeStepsOption,
     TrainedWeightsOption,
+    TrustOption,
     VerboseOption,
 )
 from bitsearch.cli.run import how_to_go_on, result_as_json
@@ -32,7 +34,7 @@ from bitsearch.cli.terminal.progress import Bars
 from bitsearch.errors import InputError
 from bitsearch.validation import MAX_SEEDS
 
-SOLVING_OPTIONS = {"start", "budgets", "budget", "metric", "target", "output", "quiet", "verbose"}
+SOLVING_OPTIONS = {"start", "budgets", "budget", "metric", "target", "output", "trust", "quiet", "verbose"}
 """That go with ``--from``; the run has all else."""
 
 
@@ -55,6 +57,7 @@ def allocate(
     time_steps: TimeStepsOption = None,
     step_sizes: StepSizesOption = None,
     layer: LayerOption = None,
+    tie: TieOption = None,
     overrides: SetOption = None,
     metric: MetricOption = None,
     target: TargetOption = None,
@@ -86,6 +89,7 @@ def allocate(
         Path | None,
         typer.Option("--output", "-o", help="With --from, the plan to write; of several budgets a folder for them."),
     ] = None,
+    trust: TrustOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
@@ -97,7 +101,7 @@ def allocate(
     errors = make_console(quiet=quiet, verbose=verbose)
     if start is not None:
         _check_solving_options(context)
-        _solve_anew(start, budgets.split(","), budget or [], metric, target, output)
+        _solve_anew(start, budgets.split(","), budget or [], metric, target, output, trust=trust)
         return
     if output is not None:
         raise InputError("--output is for plans of --from; a run folder is named by --out")
@@ -113,6 +117,7 @@ def allocate(
         step_sizes=step_sizes,
         overrides=overrides or (),
         layers=layer or (),
+        ties=tie or (),
     )
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.terminal.tables import print_result
@@ -160,7 +165,14 @@ def _check_solving_options(context: typer.Context) -> None:
 
 
 def _solve_anew(
-    run: Path, requests: list[str], others: list[str], metric: str | None, target: str | None, output: Path | None
+    run: Path,
+    requests: list[str],
+    others: list[str],
+    metric: str | None,
+    target: str | None,
+    output: Path | None,
+    *,
+    trust: bool,
 ) -> None:
     """Print one plan, or write it, or write several into a folder."""
     if len(requests) > 1 and output is None:
@@ -171,7 +183,7 @@ def _solve_anew(
 
     command = shell_command(sys.argv[1:])
     plans = {
-        request: reallocate(run, [request, *others], metric=metric, target=target, command=command)
+        request: reallocate(run, [request, *others], metric=metric, target=target, trust=trust, command=command)
         for request in requests
     }
     if output is None:

@@ -16,6 +16,7 @@ from bitsearch.cli.options import (
     SetOption,
     SpaceChoice,
     TargetOption,
+    TieOption,
     TrainedWeightsOption,
     VerboseOption,
 )
@@ -37,6 +38,7 @@ def compare(
     space: SpaceChoice = None,
     weights: TrainedWeightsOption = None,
     layer: LayerOption = None,
+    tie: TieOption = None,
     overrides: SetOption = None,
     metric: MetricOption = None,
     target: TargetOption = None,
@@ -56,7 +58,9 @@ def compare(
 ) -> None:
     """Compare methods: same network, data, epochs and starting weights; a table and the fronts in one page."""
     errors = make_console(quiet=quiet, verbose=verbose)
-    search_space = space_from_options(space, weights=weights, overrides=overrides or (), layers=layer or ())
+    search_space = space_from_options(
+        space, weights=weights, overrides=overrides or (), layers=layer or (), ties=tie or ()
+    )
     with errors.status("Loading torch, data and network"):
         from bitsearch.cli.terminal.tables import print_comparison
         from bitsearch.report import write_comparison

@@ -1,6 +1,7 @@
 """``bitsearch data``: the data sets."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from rich.text import Text
 from bitsearch.cli.terminal.completion import complete_data
 from bitsearch.cli.terminal.console import Console, print_line
 from bitsearch.errors import one_line
+from bitsearch.plug_ins import packages_of, plug_ins
 
 if TYPE_CHECKING:
     from bitsearch.data import DataSet
@@ -29,8 +31,13 @@ def list_data() -> None:
         lines = [f"{entry.shape}, {classes}, {_sizes(entry)}", f"  {entry.summary}", f"  {_origin(entry)}"]
         if entry.files:
             lines.append(f"  in the root: {', '.join(entry.files)}")
-        text = Text.assemble((name, "bold"), "  ", "\n".join(lines))
-        Console().print(text, soft_wrap=True)
+        _print_entry(name, lines)
+    for name, points in plug_ins("data set").items():
+        _print_entry(name, [f"of package {packages_of(points)} ({points[0].value})"])
+
+
+def _print_entry(name: str, lines: Sequence[str]) -> None:
+    Console().print(Text.assemble((name, "bold"), "  ", "\n".join(lines)), soft_wrap=True)
 
 
 @app.command()

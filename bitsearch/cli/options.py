@@ -37,6 +37,16 @@ LayerOption = Annotated[
     ),
 ]
 
+TieOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tie",
+        metavar="GLOBS:NUMBERS",
+        help="Layers that share numbers, such as 'layer3.*:spike_bits,time_steps' or 'query,key:weight_bits'; or "
+        "streams: those that read the same neurons share spikes and time steps. Several times if you like.",
+    ),
+]
+
 ModelOption = Annotated[
     str | None,
     typer.Option(

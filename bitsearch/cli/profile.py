@@ -19,6 +19,7 @@ from bitsearch.cli.options import (
     ModelArgOption,
     SetOption,
     SpikesOption,
+    TieOption,
     TimeStepsOption,
     TrainedWeightsOption,
 )
@@ -70,6 +71,7 @@ def profile(
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
     layer: LayerOption = None,
+    tie: TieOption = None,
     overrides: SetOption = None,
     target: Annotated[
         str | None, typer.Option(autocompletion=complete_target, help="Hardware target, by name or path.")
@@ -97,7 +99,16 @@ def profile(
 
     shape = _shape(input_shape)
     source = _space_or_network(
-        name, model_arg or (), data, data_arg or (), weights, spikes, time_steps, overrides or (), layer or ()
+        name,
+        model_arg or (),
+        data,
+        data_arg or (),
+        weights,
+        spikes,
+        time_steps,
+        overrides or (),
+        layer or (),
+        tie or (),
     )
     options = override({}, model_arg or ())
     preview = cost_preview(
@@ -130,8 +141,8 @@ def profile(
         if preview.rules is not None:
             _print_choices(preview.rules)
         _print_inputs(table)
-        for tie in dict.fromkeys(row for row in table["tied"] if row):
-            Console().print(Text(f"tied: {tie}"))
+        for tied in dict.fromkeys(row for row in table["tied"] if row):
+            Console().print(Text(f"tied: {tied}"))
         converted = conversion(preview.network, convert(preview.network, layers), model)
         print_conversion(converted, Console())
         if csv is not None:
@@ -148,6 +159,7 @@ def _space_or_network(
     time_steps: str | None,
     overrides: Sequence[str],
     layers: Sequence[str],
+    ties: Sequence[str],
 ) -> SearchSpace | str:
     """The search space to profile, or the name of a bare network."""
     if is_space(name) or data is not None:
@@ -163,13 +175,14 @@ def _space_or_network(
             time_steps=time_steps,
             overrides=overrides,
             layers=layers,
+            ties=ties,
         )
     if data_args:
         raise InputError(f"{data_args[0]!r} is an option of data that nobody named; give --data as well")
     if weights is not None:
         raise InputError(f"{weights} are weights for a network whose data nobody named; give --data as well")
-    if overrides or layers:
-        setting = [*overrides, *layers][0]
+    if overrides or layers or ties:
+        setting = [*overrides, *layers, *ties][0]
         raise InputError(f"{setting!r} changes a search space, and {name!r} is none; profile a space instead")
     return name
 

@@ -27,6 +27,7 @@ from bitsearch.cli.options import (
     StepSizesOption,
     StorageOption,
     TargetOption,
+    TieOption,
     TimeStepsOption,
     TrainedWeightsOption,
     VerboseOption,
@@ -60,6 +61,7 @@ def run(
     time_steps: TimeStepsOption = None,
     step_sizes: StepSizesOption = None,
     layer: LayerOption = None,
+    tie: TieOption = None,
     overrides: SetOption = None,
     method: MethodOption = None,
     metric: MetricOption = None,
@@ -134,6 +136,7 @@ def run(
         step_sizes=step_sizes,
         overrides=overrides or (),
         layers=layer or (),
+        ties=tie or (),
     )
     search_space = search_space if method is None else search_space.with_method(method)
     with errors.status("Loading torch, data and network"):

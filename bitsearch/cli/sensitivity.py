@@ -20,6 +20,7 @@ from bitsearch.cli.options import (
     SetOption,
     SpikesOption,
     TargetOption,
+    TieOption,
     TimeStepsOption,
     TrainedWeightsOption,
     TrustOption,
@@ -59,6 +60,7 @@ def sensitivity(
     spikes: SpikesOption = None,
     time_steps: TimeStepsOption = None,
     layer: LayerOption = None,
+    tie: TieOption = None,
     overrides: SetOption = None,
     target: TargetOption = None,
     samples: Annotated[
@@ -82,7 +84,7 @@ def sensitivity(
     from bitsearch.study.sensitivity import sensitivity as measure
 
     errors = make_console(quiet=quiet, verbose=False)
-    options = (model, data, model_arg, data_arg, weights, spikes, time_steps, layer, overrides)
+    options = (model, data, model_arg, data_arg, weights, spikes, time_steps, layer, tie, overrides)
     is_run = source is not None and Path(source).is_dir()
     if is_run and any(options):
         raise InputError(f"{source} is a run folder, whose network and data are fixed; give a search space instead")
@@ -97,6 +99,7 @@ def sensitivity(
         spikes=spikes,
         time_steps=time_steps,
         layers=layer or (),
+        ties=tie or (),
         overrides=overrides or (),
     )
     with counting(errors, "measuring") as on_progress:

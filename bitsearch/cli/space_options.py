@@ -27,6 +27,7 @@ def space_from_options(
     step_sizes: str | None = None,
     overrides: Sequence[str] = (),
     layers: Sequence[str] = (),
+    ties: Sequence[str] = (),
 ) -> SearchSpace:
     """A search space with another network, other data and other settings.
 
@@ -41,6 +42,7 @@ def space_from_options(
         step_sizes: ``free`` or ``power_of_two``, as ``allocation.quantizer`` takes them.
         overrides: ``KEY=VALUE`` settings of the whole space, which are applied last.
         layers: ``GLOB:KEY=VALUE`` rules, behind those of the space.
+        ties: ``GLOBS:NUMBERS`` or ``streams``, likewise.
 
     Raises:
         InputError: as :meth:`SearchSpace.load` and :meth:`SearchSpace.override` do.
@@ -60,7 +62,7 @@ def space_from_options(
     if space is None and data is not None:
         search_space = search_space.model_copy(update={"follow_frames": _unset_time_steps([*bits, *overrides])})
     options = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args)]
-    search_space = search_space.override([*options, *bits, *overrides]).with_layers(layers)
+    search_space = search_space.override([*options, *bits, *overrides]).with_layers(layers).with_ties(ties)
     if spikes is not None:
         warnings.warn(_input_coding(search_space), stacklevel=2)
     return search_space

@@ -11,6 +11,7 @@ from rich.text import Text
 from bitsearch.cli.terminal.completion import complete_target
 from bitsearch.cli.terminal.console import Console, print_json, print_line
 from bitsearch.errors import InputError
+from bitsearch.plug_ins import plug_ins
 from bitsearch.validation import MAX_TIME_STEPS
 
 if TYPE_CHECKING:
@@ -27,18 +28,24 @@ app = typer.Typer(
 def list_targets(
     as_json: Annotated[bool, typer.Option("--json", help="Print the targets as JSON, whole.")] = False,
 ) -> None:
-    """List the hardware targets that come with bitsearch."""
+    """List the hardware targets that come with bitsearch, and those of installed packages."""
     from bitsearch.cost.target import Target
 
+    names = dict.fromkeys([*Target.names(), *plug_ins("hardware target")])
     if as_json:
-        print_json(json.dumps([json.loads(Target.load(name).to_json()) for name in Target.names()], indent=2))
+        print_json(json.dumps([json.loads(Target.load(name).to_json()) for name in names], indent=2))
         return
     table = Table()
     for column in ("target", "weight bits", "spike bits", "time steps"):
         table.add_column(column, no_wrap=column == "target")
     table.add_column("what it is", overflow="fold")
-    for name in Target.names():
-        target = Target.load(name)
+    for name in names:
+        try:
+            target = Target.load(name)
+        except InputError as error:
+            # One package's fault hides no other target.
+            table.add_row(Text(name, style="bold"), "", "", "", Text(str(error)))
+            continue
         most = "any" if target.max_time_steps == MAX_TIME_STEPS else f"≤ {target.max_time_steps}"
         widths = (figure_text(target.weight_bits), figure_text(target.spike_bits), most)
         table.add_row(Text(name, style="bold"), *widths, Text(target.description))

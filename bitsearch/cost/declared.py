@@ -26,18 +26,27 @@ def declare_metrics(declared: Mapping[str, DeclaredMetric]) -> None:
     """Let the metrics of a search space be known by their names; nothing is imported yet.
 
     Raises:
-        InputError: a name that bitsearch has itself, or that another space of this process has for another metric.
+        InputError: a name that bitsearch has itself, or that another space of this process has for another metric:
+            costs that are limited, compared and shown by name would be mixed up.
     """
     for name, metric in declared.items():
         known = next((entry for entry in METRICS.values() if name in (entry.name, entry.alias)), None)
         if known is not None and known.declared is None:
             raise InputError(f"metrics.{name}: bitsearch has a metric of that name; give yours another")
-        if known is not None and known.declared is not None and known.declared.function != metric.function:
-            raise InputError(
-                f"metrics.{name} is {metric.function}, and {known.declared.function} elsewhere in this process; give "
-                "one of them another name"
-            )
+        if known is not None and known.declared is not None:
+            _check_same(name, metric, known.declared)
         METRICS[name] = _metric(name, metric)
+
+
+def _check_same(name: str, metric: DeclaredMetric, other: DeclaredMetric) -> None:
+    """InputError where two metrics of one name would be two costs; words for people may differ."""
+    for field in ("function", "unit", "peak", "firing_rates"):
+        mine, elsewhere = getattr(metric, field), getattr(other, field)
+        if mine != elsewhere:
+            raise InputError(
+                f"metrics.{name} has {field} {mine!r}, and {elsewhere!r} elsewhere in this process; give one of them "
+                "another name"
+            )
 
 
 def find_metric(name: str) -> None:

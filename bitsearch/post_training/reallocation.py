@@ -1,17 +1,20 @@
 """Another plan from the scores that a run has kept: for another budget, metric or target, without data or network."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import torch
-
 from bitsearch.cost import AllowedBits, Target, check_first_layer, check_granularity, parse_budgets
-from bitsearch.plan import Baseline, BitPlan, Provenance, Unquantized
+from bitsearch.cost.budget import split_request
+from bitsearch.cost.declared import check_declared_metric
+from bitsearch.errors import InputError
+from bitsearch.plan import BitPlan
 from bitsearch.post_training.allocation import METHOD
 from bitsearch.post_training.scores import ScoredLoss, read_scores
 from bitsearch.post_training.solving import ScoredNetwork
 from bitsearch.runs.folder import RunFolder
-from bitsearch.version import __version__
+from bitsearch.runs.plan_record import plan_record
+from bitsearch.space import SearchSpace
 
 
 def reallocate(
@@ -20,22 +23,26 @@ def reallocate(
     *,
     metric: str | None = None,
     target: str | Path | None = None,
+    trust: bool = False,
     command: str | None = None,
 ) -> BitPlan:
     """The plan with the least predicted loss within other budgets, from the scores of a run of :func:`allocate`.
 
     Nothing is trained, calibrated or measured: the plan has no accuracy yet, and no weights. The program is solved in
-    seconds, and reads the run folder alone; a metric of the user's own, which is code, is not counted.
+    seconds, and reads the run folder alone.
 
     Args:
         run: folder that ``bitsearch allocate`` wrote.
         budget: one or several, all to be met.
         metric: of a budget that names none; the space's by default.
         target: hardware target; the run's by default.
+        trust: import the metrics of the user's own that the run's search space declares; without, they are not counted,
+            which a warning says.
         command: recorded as the command that made the plan.
 
     Raises:
-        InputError: no such run, budgets that are malformed or infeasible, or bits that the run has not scored.
+        InputError: no such run, budgets that are malformed or infeasible, bits that the run has not scored, or a budget
+            on a metric that is not trusted.
 
     >>> allocated = bitsearch.allocate(space, budgets="1x", metric="s_ace", samples=64, iterations=0, out="scored")
     >>> plan = bitsearch.reallocate("scored", "memory=1KiB")
@@ -47,10 +54,15 @@ def reallocate(
     space, hardware = settings.space, settings.target if target is None else Target.load(target)
     check_granularity(space.allocation.quantizer.granularity, hardware)
     check_first_layer(space.first_layer, hardware)
-    model = scores.model(hardware, first_layer_counted=space.first_layer.counted, ties=space.ties)
+    requests = [budget] if isinstance(budget, str) else list(budget)
+    limited = [split_request(request, metric or space.metric, hardware)[0] for request in requests]
+    declared = _trusted(space, limited, trust=trust)
+    model = scores.model(hardware, first_layer_counted=space.first_layer.counted, ties=space.ties, declared=declared)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
     model = model.with_one_step(rules.one_step(space.allocation.quantizer.spike_granularity))
-    budgets = parse_budgets(budget, metric or space.metric, model, space.baseline)
+    for name in declared:
+        check_declared_metric(name, model, rules)
+    budgets = parse_budgets(requests, metric or space.metric, model, space.baseline)
     tolerances = {}
     if settings.calibration is not None and settings.calibration.fine_tune:
         tolerances = {
@@ -62,24 +74,32 @@ def reallocate(
     # Firing rates are those of other bits: they count where a budget asks for them alone.
     depends = any(model.needs_activity(limit.metric) for limit in budgets)
     costs = model.costs(layers, scores.activity if depends else None)
-    return BitPlan(
-        space=space.name,
-        network=space.network,
-        target=hardware.name,
-        budget=tuple(limit.outcome(costs[limit.metric]) for limit in budgets),
-        baseline=Baseline(**space.baseline.model_dump(), costs=model.costs(model.uniform(space.baseline, None))),
-        layers=layers,
-        unquantized={
-            layer.name: Unquantized(reason=layer.fixed_reason or "", weights=layer.weights, macs=layer.macs)
-            for layer in model.unquantized
-        },
-        costs=costs,
-        provenance=Provenance(
-            bitsearch=__version__,
-            torch=torch.__version__,
-            seed=settings.seed,
-            command=command or f"bitsearch.reallocate({str(run)!r}, {budget!r})",
-            method=METHOD,
-            split_seed=space.split_seed,
-        ),
+    return plan_record(
+        space,
+        model,
+        layers,
+        costs,
+        [limit.outcome(costs[limit.metric]) for limit in budgets],
+        baseline_costs=model.costs(model.uniform(space.baseline, None)),
+        seed=settings.seed,
+        command=command or f"bitsearch.reallocate({str(run)!r}, {budget!r})",
+        method=METHOD,
     )
+
+
+def _trusted(space: SearchSpace, limited: Collection[str], *, trust: bool) -> tuple[str, ...]:
+    """The metrics of a space's own that are counted; InputError if one is limited that is not."""
+    declared = tuple(space.metrics or ())
+    if trust or not declared:
+        return declared
+    for name, metric in (space.metrics or {}).items():
+        if name in limited:
+            raise InputError(
+                f"metrics.{name} of the run is code that is not bitsearch's, {metric.function!r}; if you trust it, add "
+                "--trust"
+            )
+    warnings.warn(
+        f"allocate: {', '.join(declared)} of the run's search space not counted, since that runs code; add --trust",
+        stacklevel=3,
+    )
+    return ()

@@ -9,6 +9,7 @@ from torch import nn
 from bitsearch.calibrate import ITERATIONS, calibration_splits
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.post_training.allocation import METHOD, PlannedAllocation
 from bitsearch.post_training.damage import warn_of_damage
 from bitsearch.runs.interruption import Stop
@@ -35,6 +36,8 @@ def allocate(
     space: SearchSpace | str | Path | None = None,
     time_axis: int | None = None,
     task: str | Mapping[str, Any] | None = None,
+    layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
+    ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
     metric: str | None = None,
     target: str | Path | None = None,
     weights: str | Path | None = None,
@@ -64,6 +67,7 @@ def allocate(
         space: of a network: settings in place of the space ``digits``.
         time_axis: of a network: where loaders' inputs have frames.
         task: what the network is trained for; the space's own, or classification.
+        layers: further layer rules, as for :func:`bitsearch.search`, as are ``ties``.
         metric: of budgets that name none; the space's by default.
         target: hardware target; the space's by default.
         weights: file of the space's network's trained weights; without, it is trained first.
@@ -95,6 +99,8 @@ def allocate(
         time_axis=time_axis,
         training={},
         learning_task=task,
+        layers=layers,
+        ties=ties,
         method=METHOD,
         metric=metric,
         objective=None,

@@ -3,7 +3,7 @@
 With the layers' geometry beside it, the file is all that another budget, metric or target needs: no data, no network.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -56,10 +56,17 @@ class Scores(Frozen):
         """Spike counts for budgets that depend on how often neurons fire."""
         return SpikeStatistics(self.firing_rate, self.synaptic_rate)
 
-    def model(self, target: Target, *, first_layer_counted: bool, ties: Iterable[TieRule] = ()) -> CostModel:
-        """The costs of the network's layers on any hardware target."""
+    def model(
+        self,
+        target: Target,
+        *,
+        first_layer_counted: bool,
+        ties: Iterable[TieRule] = (),
+        declared: Collection[str] = (),
+    ) -> CostModel:
+        """The costs of the network's layers on any hardware target; ``declared`` metrics of the user's own as well."""
         layers = NetworkGeometry(self.geometry, self.staying, self.poolings)
-        return CostModel(layers, first_layer_counted=first_layer_counted, target=target, ties=ties)
+        return CostModel(layers, first_layer_counted=first_layer_counted, target=target, ties=ties, declared=declared)
 
 
 class ScoredLoss:

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import save_weights
-from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, Provenance, Unquantized
+from bitsearch.plan import BitPlan, BudgetOutcome
 from bitsearch.runs.folder import RunFolder
+from bitsearch.runs.plan_record import plan_record
 from bitsearch.score import measured
 from bitsearch.train.task import Task
-from bitsearch.version import __version__
 
 
 def trial_plan(
@@ -39,30 +37,20 @@ def trial_plan(
         method: that found the bits.
         goal: outcome of the run's accuracy goal, where there is one.
     """
-    settings, space, model = folder.settings, task.space, task.model
+    settings, model = folder.settings, task.model
     layers = network.layer_plans
     costs = model.costs(layers, activity)
-    plan = BitPlan(
-        space=space.name,
-        network=space.network,
-        target=model.target.name,
-        budget=(*(budget.outcome(costs[budget.metric]) for budget in budgets), *goal),
-        baseline=Baseline(**space.baseline.model_dump(), costs=settings.baseline_costs),
-        layers=layers,
-        unquantized={
-            layer.name: Unquantized(reason=layer.fixed_reason or "", weights=layer.weights, macs=layer.macs)
-            for layer in model.unquantized
-        },
-        costs=costs,
-        provenance=Provenance(
-            bitsearch=__version__,
-            torch=torch.__version__,
-            seed=settings.seed,
-            command=settings.command,
-            trial=trial,
-            method=method,
-            split_seed=space.split_seed,
-        ),
+    plan = plan_record(
+        task.space,
+        model,
+        layers,
+        costs,
+        [*(budget.outcome(costs[budget.metric]) for budget in budgets), *goal],
+        baseline_costs=settings.baseline_costs,
+        seed=settings.seed,
+        command=settings.command,
+        method=method,
+        trial=trial,
     )
     return plan.with_measured(
         measured(task.learning_task.score, validation=score, soft_validation=network.soft_accuracy)

@@ -4,16 +4,17 @@ Every seed is a run folder of its own, ``seed-0``, ``seed-1``, …, in which eac
 one study; its best plan on validation stands for it. A comparison that was cut short goes on where it stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 
 from bitsearch.errors import InputError, suggestion
 from bitsearch.files import csv_text, refuse_links, write_whole
 from bitsearch.launch import launched_world_size
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.plan import BitPlan
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.pareto import best_plan, score_column
@@ -102,6 +103,8 @@ def compare(
     *,
     seeds: int = 3,
     trials: int | None = None,
+    layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
+    ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
     metric: str | None = None,
     target: str | Path | None = None,
     device: str = "auto",
@@ -119,6 +122,7 @@ def compare(
         methods: of :data:`COMPARABLE`, at least two.
         seeds: as many, from 0.
         trials: of every method and seed; the space's own number by default.
+        layers: as for :func:`bitsearch.study.run.search`, as are ``ties``.
         metric: what a budget limits that names no metric; the space's own by default.
         target: hardware target; the space's own by default.
         device: to train on.
@@ -138,6 +142,7 @@ def compare(
     if logger is not None:
         check_tracker(logger)
     space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+    space = space.with_layers(layers).with_ties(ties)
     searched = _checked(methods)
     if launched_world_size() > 1:
         raise InputError(

@@ -17,6 +17,7 @@ from bitsearch.allocation.methods.own_training import OwnTraining
 from bitsearch.data.splits import batch_count
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.plan import UniformBits
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.plan_names import trial_name
@@ -75,6 +76,8 @@ class Study:
         space: SearchSpace | str | Path | None = None,
         time_axis: int | None = None,
         task: str | Mapping[str, Any] | None = None,
+        layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
+        ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
         metric: str | None = None,
         objective: str | None = None,
         max_drop: str | float | None = None,
@@ -102,6 +105,8 @@ class Study:
             time_axis=time_axis,
             training={},
             learning_task=task,
+            layers=layers,
+            ties=ties,
             method="adaptive",
             metric=metric,
             objective=objective,

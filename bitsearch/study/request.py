@@ -59,7 +59,7 @@ def resolve(
     target: str | Path | None,
     weights: str | Path | None,
     layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
-    ties: Sequence[TieRule | Mapping[str, Any]] = (),
+    ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
     trials: int | None,
     seed: int,
     device: str,

@@ -57,7 +57,7 @@ def search(
     target: str | Path | None = None,
     weights: str | Path | None = None,
     layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
-    ties: Sequence[TieRule | Mapping[str, Any]] = (),
+    ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
     trials: int | None = None,
     timeout: float | None = None,
     confirm: int | None = None,
@@ -117,7 +117,7 @@ def search(
         layers: further entries of the space's ``[[layers]]``: tables such as ``{"match": "layer3.*", "weight_bits":
             8}``, or as on the command line, ``"layer3.*:weight_bits=8"``.
         ties: further entries of its ``[[ties]]``: tables such as ``{"match": ["query", "key"], "share":
-            ["weight_bits"]}``.
+            ["weight_bits"]}``, or as on the command line, ``"query,key:weight_bits"``.
         trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
         top.
         timeout: seconds after which no further trial starts.

@@ -3,7 +3,7 @@ import pytest
 from bitsearch.cli import main
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.errors import InputError
-from bitsearch.layer_rules import LayerRule
+from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.space import SearchSpace
 from bitsearch.validation import to_toml
 
@@ -120,3 +120,16 @@ def test_time_steps_follow_the_frames_of_data_of_the_users_own():
     assert space_from_options(None, data="mydata:events", overrides=settings).follow_frames == ("baseline", "start")
     assert space_from_options(None).follow_frames is None
     assert space_from_options("digits", data="mydata:events").follow_frames is None
+
+
+def test_ties_come_behind_those_of_the_space():
+    space = space_from_options(
+        None,
+        overrides=['ties=[{match="*",share=["weight_bits"]}]'],
+        ties=["conv3,conv4:spike_bits,time_steps", "streams"],
+    )
+    assert space.ties == (
+        TieRule(match="*", share=["weight_bits"]),
+        TieRule(match=["conv3", "conv4"], share=["spike_bits", "time_steps"]),
+        TieRule(share="streams"),
+    )

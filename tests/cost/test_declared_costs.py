@@ -161,6 +161,8 @@ def test_names_are_unique(declared):
         declare_metrics({"memory": DeclaredMetric(function="mycosts:area", description="x")})
     with pytest.raises(InputError, match="elsewhere in this process; give one of them another name"):
         declare_metrics({"own_area": DeclaredMetric(function="mycosts:busy", description="x")})
+    with pytest.raises(InputError, match=r"metrics\.own_area has peak True, and False elsewhere in this process"):
+        declare_metrics({"own_area": DeclaredMetric(function="mycosts:area", unit="um2", description="x", peak=True)})
     # The same again, with other words, is the same metric.
-    declare_metrics({"own_area": DeclaredMetric(function="mycosts:area", description="Other words.")})
+    declare_metrics({"own_area": DeclaredMetric(function="mycosts:area", unit="um2", description="Other words.")})
     assert METRICS["own_area"].definition == "Other words."

@@ -1,11 +1,15 @@
 """Kept scores give plans for other budgets, metrics and targets, without data."""
 
 import json
+import shutil
+import sys
+from types import ModuleType
 
 import pytest
 
 import bitsearch
 from bitsearch.cli import main
+from bitsearch.cost import METRICS
 from bitsearch.errors import InputError
 
 pytestmark = pytest.mark.training
@@ -105,3 +109,33 @@ def test_a_run_without_scores_and_an_output_without_a_run_are_refused(finished_r
     code, _, errors = call("-o", "plan.json")
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert "--output is for plans of --from" in errors
+
+
+@pytest.fixture
+def with_metric(allocated, tmp_path, monkeypatch):
+    """The run as a space with a metric of its own would have left it."""
+    path = shutil.copytree(allocated.folder.path, tmp_path / "own_metric")
+    file = path / "run.toml"
+    table = '[space.metrics.own_steps]\nfunction = "own_costs:steps"\ndescription = "Steps."\n'
+    file.write_text(file.read_text(encoding="utf-8") + "\n" + table, encoding="utf-8")
+    module = ModuleType("own_costs")
+    module.steps = lambda geometry, bits: geometry.inputs * bits.time_steps
+    monkeypatch.setitem(sys.modules, "own_costs", module)
+    before = dict(METRICS)
+    yield path
+    METRICS.clear()
+    METRICS.update(before)
+
+
+def test_a_metric_of_the_spaces_own_is_counted_where_it_is_trusted(with_metric):
+    plan = bitsearch.reallocate(with_metric, ["own_steps=2x", "s_ace=2x"], trust=True)
+    assert plan.met
+    assert plan.costs["own_steps"] <= plan.baseline.costs["own_steps"] / 2
+    with pytest.warns(UserWarning, match="own_steps of the run's search space not counted, .* add --trust"):
+        assert "own_steps" not in bitsearch.reallocate(with_metric, "s_ace=2x").costs
+
+
+def test_code_of_a_run_is_not_run_unasked(with_metric, monkeypatch):
+    monkeypatch.delitem(sys.modules, "own_costs")
+    with pytest.raises(InputError, match=r"metrics\.own_steps of the run is code .*'own_costs:steps'.* add --trust"):
+        bitsearch.reallocate(with_metric, "own_steps=2x")

@@ -5,6 +5,8 @@ from bitsearch.runs.progress import Progress
 from bitsearch.study.compare import compare
 from bitsearch.study.study import FAILURE, load_study
 
+RULES = ["conv2:weight_bits=1"]
+
 
 class Told(Progress):
     def __init__(self):
@@ -22,8 +24,11 @@ def test_a_method_that_cannot_meet_the_budget_is_told_and_the_others_are_compare
     short = tiny_space.training.model_copy(update={"epochs": 1, "full_precision_epochs": 1})
     space = tiny_space.model_copy(update={"training": short})
     told = Told()
-    found = compare(space, "32x", ["local_binary", "random"], seeds=1, trials=2, out=tmp_path, progress=told)
+    found = compare(
+        space, "32x", ["local_binary", "random"], seeds=1, trials=2, layers=RULES, out=tmp_path, progress=told
+    )
     assert list(found.results["method"]) == ["random"]
+    assert {plan.layers["conv2"].weight_bits for plan in found.plans("random")} == {1}
     assert [note.partition(" cannot meet")[0] for note in told.notes] == [
         f"trial {number} failed: local_binary" for number in (0, 2)
     ]

@@ -220,3 +220,11 @@ def test_a_uniform_trials_bits_are_those_that_it_names(told):
         assert len(bits) == 1
     assert RunFolder.open(told[0].folder.path).settings.own_training
     assert UniformBits.parse("8/4/2") == told[0].folder.settings.space.baseline
+
+
+def test_a_study_keeps_to_layer_rules_and_ties(trained, tmp_path):
+    with opened(trained, tmp_path / "run", layers=["3:weight_bits=2"], ties=["streams"]) as study:
+        trial = study.ask()
+        assert trial.freeze()["3"].weight_bits == 2
+    assert [str(rule) for rule in RunFolder(tmp_path / "run").settings.space.layers] == ["'3'"]
+    assert [tie.share for tie in RunFolder(tmp_path / "run").settings.space.ties] == ["streams"]

@@ -5,6 +5,7 @@ from typing import get_args
 
 from bitsearch.deploy.formats import FORMATS
 from bitsearch.deploy.formats.nir.dialects import DIALECTS
+from bitsearch.plug_ins import plug_ins
 from bitsearch.space import MethodName, shipped_spaces
 
 Completion = Callable[[str], list[str]]
@@ -13,7 +14,7 @@ Completion = Callable[[str], list[str]]
 
 def _starting(names: Callable[[], Iterable[str]]) -> Completion:
     def complete(incomplete: str) -> list[str]:
-        return sorted(name for name in names() if name.startswith(incomplete))
+        return sorted({name for name in names() if name.startswith(incomplete)})
 
     return complete
 
@@ -21,25 +22,25 @@ def _starting(names: Callable[[], Iterable[str]]) -> Completion:
 def _targets() -> Iterable[str]:
     from bitsearch.cost.target import Target
 
-    return Target.names()
+    return [*Target.names(), *plug_ins("hardware target")]
 
 
 def _metrics() -> Iterable[str]:
     from bitsearch.cost.metrics import METRICS
 
-    return METRICS
+    return [*METRICS, *plug_ins("cost metric")]
 
 
 def _networks() -> Iterable[str]:
     from bitsearch.models import NETWORKS
 
-    return NETWORKS
+    return [*NETWORKS, *plug_ins("network")]
 
 
 def _data_sets() -> Iterable[str]:
     from bitsearch.data import DATA_SETS
 
-    return DATA_SETS
+    return [*DATA_SETS, *plug_ins("data set")]
 
 
 complete_space = _starting(shipped_spaces)
