@@ -4,12 +4,13 @@
 
 A network of 50 convolutions with batch norm, on random images: sensitivities of every layer at every width, on as many
 samples as the command takes by itself, once as it is and once with every forward pass computed from the start. An
-epoch is that of the network in full precision, timed on a part of the images.
+epoch is that of the network in full precision. Time grows with the images, the samples and the changes that are
+measured, so that a part of each is timed; it is processor time of one thread, since other work may share the machine.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -18,9 +19,10 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from benchmarks.evidence.fronts import spread
 from benchmarks.provenance import machine, made_by
 from bitsearch.allocation.learnable import quantize
-from bitsearch.allocation.sensitivity import replay
+from bitsearch.allocation.sensitivity import measure, replay
 from bitsearch.allocation.sensitivity.measure import (
     finest_bits,
     measure_sensitivities,
@@ -34,8 +36,8 @@ from bitsearch.train.session import TrainingSession
 from bitsearch.train.tasks import CLASSIFICATION
 from bitsearch.training import Training
 
-SIZE, CLASSES, BATCH = 16, 10, 64
-TIMED = 1024
+SIZE, CLASSES, BATCH = 16, 10, 32
+TIMED = 256
 """Images that an epoch is timed on."""
 
 
@@ -59,10 +61,9 @@ def epoch_seconds(net: nn.Module, count: int) -> float:
     """Of an epoch of ``count`` images, as long as :data:`TIMED` of them take times their number."""
     few = Splits(images(TIMED), images(8), None, (3, SIZE, SIZE), CLASSES)
     session = TrainingSession(few, Training(batch_size=BATCH))
-    train(net, session, epochs=1, seed=0, phase="warm")
-    start = time.perf_counter()
+    start = time.process_time()
     train(net, session, epochs=1, seed=0, phase="timed")
-    return (time.perf_counter() - start) * count / TIMED
+    return (time.process_time() - start) * count / TIMED
 
 
 @contextmanager
@@ -72,14 +73,21 @@ def from_the_start() -> Iterator[None]:
         yield
 
 
-def sensitivity_seconds(net: nn.Module, count: int) -> float:
-    """Of one measurement on ``count`` samples."""
+@contextmanager
+def every(share: int) -> Iterator[None]:
+    """Inside, one in so many changes is measured, evenly spread over layers and widths."""
+    with mock.patch.object(measure, "settings_of", lambda network: settings_of(network)[::share]):
+        yield
+
+
+def sensitivity_seconds(net: nn.Module) -> float:
+    """Of one measurement on a batch."""
     examples = images(BATCH).tensors[0]
     rules = quantize(net, examples).rules
     quantized = quantize(net, examples, start=finest_bits(rules))
-    start = time.perf_counter()
-    measure_sensitivities(quantized, images(count), CLASSIFICATION, count=count, batch_size=BATCH)
-    return time.perf_counter() - start
+    start = time.process_time()
+    measure_sensitivities(quantized, images(BATCH), CLASSIFICATION, count=BATCH, batch_size=BATCH)
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -87,34 +95,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=50)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--images", type=int, default=9000, help="of the training split")
+    parser.add_argument("--images", type=int, default=50_000, help="of the training split")
+    parser.add_argument("--share", type=int, default=8, help="one change in so many is measured")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="folder for sensitivity.md")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     net = network(arguments.layers, arguments.width)
-    epoch = epoch_seconds(net, arguments.images)
-    net.eval()
     examples = images(BATCH).tensors[0]
-    settings = len(settings_of(quantize(net, examples, start=finest_bits(quantize(net, examples).rules))))
-    count = sample_count(arguments.images, settings)
-    seconds = sensitivity_seconds(net, count)
-    with from_the_start():
-        whole = sensitivity_seconds(net, count)
+    net.eval()
+    finest = quantize(net, examples, start=finest_bits(quantize(net, examples).rules))
+    settings, steps = len(settings_of(finest)), max(plan.time_steps for plan in finest.layer_plans.values())
+    count = sample_count(arguments.images, settings, steps)
+    grown = arguments.share * count / BATCH
+    epoch_seconds(net, TIMED)  # warms up
+    rows = []
+    for _ in range(arguments.repeats):
+        epoch = epoch_seconds(net.train(), arguments.images)
+        with every(arguments.share):
+            replayed = grown * sensitivity_seconds(net.eval())
+            with from_the_start():
+                whole = grown * sensitivity_seconds(net)
+        rows.append((epoch, replayed, replayed / epoch, whole, whole / epoch))
+    epoch, replayed, ratio, whole, whole_ratio = map(figures_of, zip(*rows, strict=True))
     text = f"""# What measuring sensitivities costs
 
 {arguments.layers} layers of {arguments.width} channels on {arguments.images:,} images of {SIZE}×{SIZE}: {settings}
-changes of single numbers, on {count} samples each.
+changes of single numbers, on {count} samples each. Processor time of one thread, epochs and measurements by turns, mean
+± standard deviation of {arguments.repeats}: of {TIMED} images, of {BATCH} samples and of one change in
+{arguments.share}, scaled to all of them.
 
 | | seconds | epochs in full precision |
 |---|---|---|
-| an epoch in full precision | {epoch:.0f} | 1 |
-| sensitivities | {seconds:.0f} | {seconds / epoch:.2f} |
-| the same, every pass from the start | {whole:.0f} | {whole / epoch:.2f} |
+| an epoch in full precision | {epoch} | 1 |
+| sensitivities | {replayed} | {ratio} |
+| the same, every pass from the start | {whole} | {whole_ratio} |
 
 {made_by()}; {machine()}.
 """
     print(text)
     if arguments.out is not None:
         write_whole(arguments.out / "sensitivity.md", text)
+
+
+def figures_of(values: Sequence[float]) -> str:
+    """Mean ± standard deviation."""
+    return spread(values, digits=0 if min(values) > 20 else 2)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def sensitivity(
     target: TargetOption = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Validation samples to measure; by default what two training epochs have passes for."),
+        typer.Option(min=1, help="Validation samples to measure; by default what takes two training epochs' time."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEEDS - 1, help="Seed of the samples that are drawn.")] = 0,
     device: DeviceOption = "auto",

@@ -15,6 +15,7 @@ from bitsearch.allocation.sensitivity.measure import (
 )
 from bitsearch.allocation.sensitivity.records import Sensitivities
 from bitsearch.errors import InputError
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights
 from bitsearch.registry import OBJECT
 from bitsearch.runs.command_line import python_command
@@ -55,7 +56,8 @@ def sensitivity(
         data: of a network, as for :func:`bitsearch.search`; so are ``space``, ``time_axis`` and ``task``.
         target: hardware target, by name or path, whose widths are measured; the space's own by default.
         weights: file of a search space's trained weights; the space's own by default.
-        samples: how many are measured; by default as many as two training epochs have passes for, from 64 to 1,024.
+        samples: how many are measured; by default as many as take the time of two training
+            epochs, from 32 to 1,024.
         seed: of the samples that are drawn, and of the predictions.
         device: as for :func:`bitsearch.search`.
         trust: run code of the user's own that a run folder names.
@@ -162,7 +164,7 @@ def _measured(
             quantized,
             splits.validation,
             task.learning_task,
-            count=samples or sample_count(len(splits.train), len(settings_of(quantized))),  # type: ignore[arg-type]
+            count=samples or _sample_count(quantized, len(splits.train)),  # type: ignore[arg-type]
             batch_size=space.training.at_once,
             batch_axis=splits.batch_axis,
             seed=seed,
@@ -181,3 +183,8 @@ def _measured(
         bitsearch=__version__,
         command=command or python_command(space, "sensitivity", samples=samples, seed=seed),
     )
+
+
+def _sample_count(quantized: QuantizedNetwork, training_samples: int) -> int:
+    time_steps = max(plan.time_steps for plan in quantized.layer_plans.values())
+    return sample_count(training_samples, len(settings_of(quantized)), time_steps)

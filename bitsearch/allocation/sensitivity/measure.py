@@ -35,7 +35,9 @@ from bitsearch.train.tasks import LearningTask
 
 PASSES = 6
 """Forward passes that two training epochs have, a backward pass counted as two."""
-LEAST, MOST = 64, 1024
+STEP_SHARE = 1.15
+"""What a time step adds to a quantized pass, in passes of the float network (benchmarks/sensitivity.py)."""
+LEAST, MOST = 32, 1024
 """Samples that are measured where nobody says how many."""
 
 _STEPS = ("weight_log_step", "spike_log_step", "weight_step_bits", "spike_step_bits")
@@ -93,9 +95,16 @@ def settings_of(network: QuantizedNetwork) -> list[Setting]:
     return settings
 
 
-def sample_count(training_samples: int, settings: int) -> int:
-    """Samples with which all settings have the passes of two training epochs, from :data:`LEAST` to :data:`MOST`."""
-    return min(MOST, max(LEAST, PASSES * training_samples // max(settings, 1)))
+def sample_count(training_samples: int, settings: int, time_steps: int) -> int:
+    """Samples with which all settings take two training epochs' time, from :data:`LEAST` to :data:`MOST`.
+
+    Args:
+        training_samples: of an epoch.
+        settings: that are measured; a pass begins, on the average, half-way through the network.
+        time_steps: at the layers' finest.
+    """
+    passes = max(settings, 1) * (1 + STEP_SHARE * time_steps) / 2
+    return min(MOST, max(LEAST, int(PASSES * training_samples / passes)))
 
 
 def measure_sensitivities(
