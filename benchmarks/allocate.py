@@ -7,7 +7,8 @@ The float network is trained for a few epochs; then plans for all budgets are ma
 steps of the float network are timed, so that both share whatever else the machine does, and processor time of one
 thread is what counts. An epoch is as many steps as the training split has batches. What an allocation does does not
 depend on how many training samples there are, apart from measuring its plans on the validation and the test split:
---whole says how large the splits of the whole data set are, whose epoch is what a user compares with.
+--whole says how large the splits of the whole data set are, whose epoch is what a user compares with. Reconstructions
+of fewer --iterations are scaled to as many as there are by default.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from torch.utils.data import Subset
 from benchmarks.evidence import figures
 from benchmarks.evidence.runs import Stage
 from benchmarks.provenance import machine, made_by
-from bitsearch.calibrate import calibration
+from bitsearch.calibrate import ITERATIONS, calibration
 from bitsearch.data import Splits
 from bitsearch.data.splits import Samples
 from bitsearch.files import write_whole
@@ -128,7 +129,7 @@ def _first(samples: Samples, count: int, splits: Splits) -> Samples:
     return few
 
 
-def measure(stage: Stage, budgets: str) -> tuple[dict[str, float], float, int]:
+def measure(stage: Stage, budgets: str, iterations: int) -> tuple[dict[str, float], float, int]:
     """(processor seconds of every part of an allocation, of a training sample, how many plans were made)."""
     clock, runs = Clock(), Path(tempfile.mkdtemp(prefix="bitsearch-price-"))
     space = stage.space.with_weights(stage.kept / f"{stage.space.name}-{stage.seed}.safetensors")
@@ -140,8 +141,15 @@ def measure(stage: Stage, budgets: str) -> tuple[dict[str, float], float, int]:
                 patches.enter_context(mock.patch.object(owner, name, clock.timing(part, getattr(owner, name))))
             with clock.timed(OTHER):
                 result = allocate(
-                    space, budgets=budgets, seed=stage.seed, device="cpu", out=runs / "run", progress=steps
+                    space,
+                    budgets=budgets,
+                    iterations=iterations,
+                    seed=stage.seed,
+                    device="cpu",
+                    out=runs / "run",
+                    progress=steps,
                 )
+        clock.seconds["reconstruction"] *= ITERATIONS / iterations
         return clock.seconds, clock.seconds.pop(STEP) / steps.taken, len(result.folder.plans())
     finally:
         shutil.rmtree(runs, ignore_errors=True)
@@ -166,6 +174,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--budgets", default="4x,8x,16x,32x")
     parser.add_argument("--whole", metavar="TRAIN,VALIDATION,TEST", help="sizes of the whole data set's splits")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of a reconstruction; scaled to all")
     parser.add_argument("--float", type=Path, metavar="FOLDER", help="where the float network is kept, and found again")
     parser.add_argument("--out", type=Path, help="folder for allocate-SPACE.md")
     arguments = parser.parse_args()
@@ -177,12 +186,14 @@ def main() -> None:
         whole = (
             sizes if arguments.whole is None else dict(zip(SPLITS, map(int, arguments.whole.split(",")), strict=True))
         )
-        seconds, sample, plans = measure(stage, arguments.budgets)
+        seconds, sample, plans = measure(stage, arguments.budgets, arguments.iterations)
+    counts = ", ".join(f"{size:,}" for size in sizes.values())
     text = f"""# What an allocation costs: {space.name}
 
 `bitsearch allocate --budgets {arguments.budgets}` of {space.network}: {plans} plans. Processor time of one thread, over
-that of training in full precision, of which some steps were timed after every plan. Splits of
-{", ".join(f"{size:,}" for size in sizes.values())} images; where others are named, what is measured on them is scaled.
+that of training in full precision, of which some steps were timed after every plan. Splits of {counts} images; where
+others are named, what is measured on them is scaled. A reconstruction is scaled from {arguments.iterations} iterations,
+which were timed, to {ITERATIONS}.
 
 {table(seconds, sample, sizes, whole)}
 A training sample takes {1000 * sample:.2f} ms. Made by {made_by()}; {machine()}.

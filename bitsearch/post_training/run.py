@@ -12,6 +12,7 @@ from bitsearch.launch import launched_world_size
 from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.post_training.allocation import METHOD, PlannedAllocation
 from bitsearch.post_training.damage import warn_of_damage
+from bitsearch.post_training.unlabelled import with_predicted_labels
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import lock_run_folder
@@ -61,7 +62,9 @@ def allocate(
     Args:
         source: a search space, the name of a shipped one, or the path of a TOML file; or a trained network.
         calibration: of a network, its data: (train, validation, test) or (train, validation), as for
-            :func:`bitsearch.search`; calibration samples are drawn from the first part.
+            :func:`bitsearch.search`; calibration samples are drawn from the first part. Where no part has labels, or
+            it is one data set or tensor of inputs alone, plans are judged by whether they predict what the network
+            does.
         budgets: on one metric, such as ``4x,8x``: a plan for each.
         budget: further ones on other metrics, which every plan meets.
         space: of a network: settings in place of the space ``digits``.
@@ -91,6 +94,8 @@ def allocate(
     if calibration is not None and not isinstance(source, nn.Module):
         raise InputError("calibration data are for a network; a search space has its own")
     others = [budget] if isinstance(budget, str) else list(budget)
+    if isinstance(source, nn.Module) and calibration is not None:
+        calibration = _labelled(source, calibration, time_axis, task, fine_tune)
     request = resolve(
         source,
         calibration,
@@ -132,6 +137,18 @@ def allocate(
         result = conclude(folder, loaded, network)
         warn_of_damage(folder)
     return result
+
+
+def _labelled(
+    network: nn.Module, calibration: Any, time_axis: int | None, task: str | Mapping[str, Any] | None, fine_tune: int
+) -> Any:
+    """The data, with the network's predictions where they have no labels."""
+    if task not in (None, "classification"):
+        return calibration
+    data, predicted = with_predicted_labels(network, calibration, time_axis)
+    if predicted and fine_tune:
+        raise InputError(f"fine_tune is {fine_tune}, and the data have no labels to train on; give labels, or 0")
+    return data
 
 
 def _command(source: object, requests: Sequence[str], **options: int) -> str:
