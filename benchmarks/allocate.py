@@ -163,8 +163,10 @@ def table(seconds: Mapping[str, float], sample: float, sizes: Mapping[str, int],
         grown = spent if split is None else spent * whole[split] / sizes[split]
         lines.append([part, spent, spent / (sample * sizes["train"]), grown / (sample * whole["train"])])
     total = ["all of it", *(sum(line[column] for line in lines) for column in (1, 2, 3))]
-    heads = ["part", "seconds", f"epochs of {sizes['train']:,} images", f"epochs of {whole['train']:,} images"]
-    return figures.table(heads, [[name, *(f"{value:.2f}" for value in values)] for name, *values in [*lines, total]])
+    heads = ["part", "seconds", *(f"epochs of {each['train']:,} images" for each in (sizes, whole))]
+    columns = slice(1, 3) if whole == sizes else slice(1, 4)
+    rows = [[line[0], *(f"{value:.2f}" for value in line[columns])] for line in [*lines, total]]
+    return figures.table([heads[0], *heads[columns]], rows)
 
 
 def main() -> None:
@@ -188,12 +190,13 @@ def main() -> None:
         )
         seconds, sample, plans = measure(stage, arguments.budgets, arguments.iterations)
     counts = ", ".join(f"{size:,}" for size in sizes.values())
+    scaled = "" if whole == sizes else f", scaled to {', '.join(f'{size:,}' for size in whole.values())}"
+    if arguments.iterations != ITERATIONS:
+        scaled += f"; reconstructions of {arguments.iterations} iterations, scaled to {ITERATIONS}"
     text = f"""# What an allocation costs: {space.name}
 
 `bitsearch allocate --budgets {arguments.budgets}` of {space.network}: {plans} plans. Processor time of one thread, over
-that of training in full precision, of which some steps were timed after every plan. Splits of {counts} images; where
-others are named, what is measured on them is scaled. A reconstruction is scaled from {arguments.iterations} iterations,
-which were timed, to {ITERATIONS}.
+that of training in full precision, of which some steps were timed after every plan. Splits of {counts} images{scaled}.
 
 {table(seconds, sample, sizes, whole)}
 A training sample takes {1000 * sample:.2f} ms. Made by {made_by()}; {machine()}.

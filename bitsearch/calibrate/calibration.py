@@ -18,6 +18,8 @@ from bitsearch.train.tasks import LearningTask
 ITERATIONS = 100
 """Of a reconstruction, by default."""
 STEPS = ("step sizes", "batch norm", "biases", "reconstruction")
+NEAR = 1e-3
+"""Of the float network's own spread: predictions that have come so near to its are not reconstructed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def calibrate(
     """Calibrate a quantized copy of a trained network, in place, without labels.
 
     Step sizes by renewal, batch norm re-estimated, biases corrected, then rounding and step sizes reconstructed. A step
-    after the first is undone where the held-out samples' predictions come to lie farther from the float network's.
+    after the first is undone where the held-out samples' predictions come to lie farther from the float network's. The
+    reconstruction, by far the longest step, is left out where they lie within :data:`NEAR` of it before.
 
     Args:
         quantized: with its bits and the float network's weights.
@@ -71,7 +74,9 @@ def calibrate(
     history = list(done)
     with eval_mode(quantized), eval_mode(network):
         for name in STEPS[len(history) :]:
-            if name == "reconstruction" and not iterations:
+            if name == "reconstruction" and (
+                not iterations or history[-1].divergence <= NEAR * held_out_spread(network, samples, task)
+            ):
                 continue
             before = {key: value.clone() for key, value in quantized.state_dict().items()}
             steps[name]()
@@ -97,3 +102,11 @@ def held_out_divergence(
         total += float(task.loss.divergence(prediction.double(), changed.double()))
         count += len(changed)
     return total / count
+
+
+@torch.no_grad()
+def held_out_spread(network: nn.Module, samples: CalibrationSamples, task: LearningTask) -> float:
+    """By how far a held-out sample's prediction is from the mean prediction: what a divergence is small beside."""
+    predictions = torch.cat([predict(network, part, task.form).double() for part in samples.parts(samples.held_out)])
+    mean = predictions.mean(0, keepdim=True).expand_as(predictions)
+    return float(task.loss.divergence(predictions, mean)) / len(predictions)

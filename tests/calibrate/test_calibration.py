@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bitsearch.calibrate import CalibrationSamples, calibrate, calibration_splits
 from bitsearch.calibrate.bias import correct_biases
-from bitsearch.calibrate.calibration import STEPS, held_out_divergence
+from bitsearch.calibrate.calibration import NEAR, STEPS, held_out_divergence, held_out_spread
 from bitsearch.calibrate.reconstruction import distance, reconstruct
 from bitsearch.calibrate.statistics import reestimate_batch_norm, renew_steps
 from bitsearch.cost import AllowedBits, CostModel, trace
@@ -214,3 +214,29 @@ def test_a_calibration_keeps_to_powers_of_two(images, samples):
     for layer in quantized.layers.values():
         for step in (*layer.spike_step.tolist(), layer.weight_step.item()):
             assert math.frexp(step)[0] == 0.5
+
+
+def test_what_is_near_enough_is_not_reconstructed(images, samples, monkeypatch):
+    network = float_network()
+    fine = copy_with(network, UniformBits(weight_bits=8, spike_bits=8, time_steps=4), images)
+    told = []
+    monkeypatch.setattr("bitsearch.calibrate.calibration.reconstruct", lambda *others, **options: told.append(options))
+    steps = calibrate(fine, network, samples, CLASSIFICATION, iterations=7)
+    with torch.no_grad():
+        logits = network(samples.held_out).double()
+    mean = logits.mean(0).expand_as(logits)
+    spread = nn.functional.kl_div(mean.log_softmax(1), logits.softmax(1), reduction="batchmean")
+    assert held_out_spread(network, samples, CLASSIFICATION) == pytest.approx(float(spread))
+    assert steps[-1].divergence <= NEAR * spread
+    assert ([step.name for step in steps], told) == (["step sizes", "batch norm", "biases"], [])
+    calibrate(coarse(network, images), network, samples, CLASSIFICATION, iterations=7)
+    assert [options["iterations"] for options in told] == [7]
+
+
+def test_a_calibration_goes_on_where_another_has_ended(images, samples):
+    network = float_network()
+    whole, parted = coarse(network, images), coarse(network, images)
+    expected = calibrate(whole, network, samples, CLASSIFICATION, iterations=3)
+    begun = calibrate(parted, network, samples, CLASSIFICATION, iterations=0)
+    assert calibrate(parted, network, samples, CLASSIFICATION, iterations=3, done=begun) == expected
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in parted.state_dict().items())
