@@ -144,7 +144,8 @@ def trace(
     """
     network = _plain(network)
     recording = _recorded(network, example_input, time_axis, nonnegative_input)
-    layers = _counted_where_stored(_with_exclusions(_measured(network, recording), network, include, exclude))
+    layers = _with_exclusions(_measured(network, recording), network, include, exclude)
+    layers = _counted_where_stored(layers, _borrowers(network, recording))
     if names is not None:
         name_set = set(names)
         measured_layers = [layer for layer in layers if layer.fixed_reason is None and layer.name in name_set]
@@ -244,7 +245,8 @@ def measure(
     in the order of their first calls, a block after the layers inside it; modules that are never called come last.
     """
     network = _plain(network)
-    return _counted_where_stored(_measured(network, _recorded(network, example_input, time_axis, nonnegative_input)))
+    recording = _recorded(network, example_input, time_axis, nonnegative_input)
+    return _counted_where_stored(_measured(network, recording), _borrowers(network, recording))
 
 
 def _plain(network: nn.Module) -> nn.Module:
@@ -311,10 +313,25 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
     return layers
 
 
-def _counted_where_stored(layers: list[LayerGeometry]) -> list[LayerGeometry]:
-    """The layers, with a weight counted where it is kept at 32 bits, if one of the modules that share it keeps it."""
+def _borrowers(network: nn.Module, recording: Recording) -> dict[str, str]:
+    """Of every layer whose weight is multiplied outside of it, as it is, the module that does so."""
+    names = {module: name for name, module in network.named_modules()}
+    return {
+        names[layer]: names[borrower]
+        for borrower, weights in recording.borrowed.items()
+        for layer in recording.calls
+        if recording.products.get(borrower) and type(layer) in QUANTIZABLE and weights.intersection(_weights(layer))
+    }
+
+
+def _counted_where_stored(layers: list[LayerGeometry], borrowers: Mapping[str, str]) -> list[LayerGeometry]:
+    """The layers, with a weight counted where it is kept at 32 bits, if one of the modules that have it keeps it."""
     counts = {layer.name: layer.weights for layer in layers}
     fixed_names = {layer.name for layer in layers if layer.fixed_reason is not None}
+    for name, borrower in borrowers.items():
+        if name not in fixed_names and borrower in fixed_names:
+            counts[borrower] += counts[name]
+            counts[name] = 0
     for layer in layers:
         if layer.name in fixed_names and layer.weight_of is not None and layer.weight_of not in fixed_names:
             counts[layer.name] += counts[layer.weight_of]

@@ -47,6 +47,8 @@ class OriginTracker(TorchDispatchMode):
         """Of every neuron whose spikes were read, in the order of the reading."""
         self.parameters: set[nn.Parameter] = set()
         """Those that some operation took."""
+        self.borrowed: dict[nn.Module, set[nn.Parameter]] = {}
+        """Of every module, those of others that its own operations took."""
         self.products: dict[nn.Module, list[Product]] = {}
         """Of every module, those outside of the modules that it calls, and of layers."""
         self._origins = WeakIdKeyDictionary()
@@ -100,7 +102,11 @@ class OriginTracker(TorchDispatchMode):
         """Run an operation and note what its results come from."""
         kwargs = kwargs or {}
         operands = _tensors((args, kwargs))
-        self.parameters.update(operand for operand in operands if isinstance(operand, nn.Parameter))
+        parameters = {operand for operand in operands if isinstance(operand, nn.Parameter)}
+        self.parameters |= parameters
+        if parameters and self._running and not self._opaque:
+            own = set(self._running[-1].parameters(recurse=False))
+            self.borrowed.setdefault(self._running[-1], set()).update(parameters - own)
         if self._opaque:
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__

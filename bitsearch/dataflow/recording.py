@@ -58,6 +58,8 @@ class Recording:
     """Parameters that some operation took, inside their own module or outside."""
     products: dict[nn.Module, list[Product]] = field(default_factory=dict)
     """Of every module, the matrix products that no layer makes."""
+    borrowed: dict[nn.Module, set[nn.Parameter]] = field(default_factory=dict)
+    """Of every module, parameters of others that its own operations took."""
     frames: int | None = None
     """Length of the example's time axis, if it has one."""
     hooked: set[nn.Module] = field(default_factory=set)
@@ -175,6 +177,7 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
         readers=tracker.readers,
         used=tracker.parameters,
         products=tracker.products,
+        borrowed=tracker.borrowed,
         hooked=hooked,
         interrupted=membranes.interrupted,
         mixes_samples=axes[-1].mixes_samples,

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bitsearch.cost import CostModel
 from bitsearch.cost.geometry import NEVER_CALLED, measure, trace
 from bitsearch.errors import InputError
-from bitsearch.plan import LayerPlan
+from bitsearch.plan import LayerPlan, UniformBits
 
 
 def geometry(network, *shape):
@@ -615,3 +615,39 @@ def test_memory_of_a_layer_that_is_called_several_times_is_that_of_its_largest_c
     assert model.layer_costs("working_memory", plan)["linear"] == 16 * (4 + 4) + 16 * 5 / 8
     assert model.layer_costs("working_memory", plan)["conv"] == 16 * (4 + 4) + 16 * 5 / 8
     assert model.layer_costs("s_ace", plan)["linear"] == 8 * 16 * 16 * 4 * 5
+
+
+class Mirror(nn.Module):
+    """An autoencoder that decodes with the transposed weights of its encoder."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.code, self.inner = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.inner(torch.relu(self.code(x))))
+        x = torch.relu(nn.functional.linear(x, self.inner.weight.t()))
+        return nn.functional.linear(x, self.code.weight.t())
+
+
+@pytest.mark.filterwarnings("ignore:kept at 32 bits")
+def test_a_weight_that_is_multiplied_outside_of_its_layer_is_stored_at_32_bits():
+    layers = trace(Mirror(), torch.rand(5, 6))
+    assert {layer.name: layer.weights for layer in layers} == {"code": 0, "inner": 0, "": 6 * 4 + 4 * 3}
+    model = CostModel(layers)
+    plan = model.uniform(UniformBits(weight_bits=2, spike_bits=4, time_steps=1), None)
+    # Step sizes and channels of two layers, and the weights as float32.
+    assert model.cost("weight_memory", plan) == (4 + 8 * 4) + (4 + 8 * 3) + 4 * 36
+
+
+def test_a_weight_whose_norm_is_read_is_its_layers():
+    class Bounded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.fc(x) / self.fc.weight.abs().sum()
+
+    assert [layer.weights for layer in trace(Bounded(), torch.rand(5, 6))] == [24]
