@@ -87,11 +87,14 @@ class SpikeCounts(StepRenewal):
         """Synaptic operations for an input over the time steps: the connections that non-zero spikes go through."""
         return self.count(x, unrolled=unrolled)[2]
 
-    @torch.no_grad()
     def connections(self, spikes: Tensor) -> int:
         """How many connections the spikes of ``[N, ...]`` go through, each as often as its entry says."""
-        # The layer's own operation adds up the spikes that reach one output channel of every group.
+        # The layer's own operation adds up the spikes that reach one output channel of every group. Its gradient is how
+        # many outputs an input reaches there, alike for all samples: one is passed through instead of a batch.
         groups = getattr(self, "groups", 1)
         outputs, *window = self.output_first(self.weight).shape
         ones = self.in_layout(spikes.new_ones(groups, *window))
-        return int(self.operation(spikes, ones, None).sum()) * (outputs // groups)
+        one = torch.ones_like(spikes[:1]).requires_grad_()
+        with torch.enable_grad():
+            (reached,) = torch.autograd.grad(self.operation(one, ones, None).sum(), one)
+        return int((spikes.detach() * reached).sum()) * (outputs // groups)
