@@ -11,7 +11,7 @@ from bitsearch.cli.options import SetOption, SplitOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.terminal.completion import complete_dialect, complete_format
 from bitsearch.cli.terminal.console import Console, print_line
-from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest
+from bitsearch.deploy.formats import DEFAULT, FORMATS, ConsumerRequest, ExportRequest
 from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN
 from bitsearch.errors import InputError, suggestion
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HELP = "; ".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
 
 
-_CONSUMERS = [name for name, entry in FORMATS.items() if entry.consumer is not None]
+_CONSUMERS = {name: entry for entry in FORMATS.values() for name in entry.consumers}
 
 
 def _formats_with(option: str) -> str:
@@ -98,7 +98,9 @@ def verify(
     split: SplitOption = "test",
     consumer: Annotated[
         str | None,
-        typer.Option("--with", help=f"Run the file as this format too, and compare outputs: {', '.join(_CONSUMERS)}."),
+        typer.Option(
+            "--with", help=f"Let this run the network too, and compare with the replay: {', '.join(_CONSUMERS)}."
+        ),
     ] = None,
 ) -> None:
     """Replay a packed file on integers and compare every spike with its network's; exits 1 where one differs."""
@@ -116,7 +118,10 @@ def verify(
     )
     samples, batch_size = task.splits.split(split), task.space.training.batch_size
     # First, since it is refused where it cannot run.
-    consumed = None if consumer is None else FORMATS[consumer].consume(packed, samples, batch_size)
+    consumed = None
+    if consumer is not None:
+        request = ConsumerRequest(consumer, packed, network, packed.plan, task.examples, samples, batch_size)
+        consumed = _CONSUMERS[consumer].consume(request)
     verification = compare(packed, network, task.examples, samples, batch_size, task.learning_task)
     console = Console()
     console.print(_table(packed, verification))

@@ -1,6 +1,7 @@
 """Every export format by name; adding one is one file here, and one entry in this table."""
 
-from bitsearch.deploy.formats.format import ExportRequest, ExportResult, Format
+from bitsearch.deploy.formats.format import ConsumerRequest, ExportRequest, ExportResult, Format
+from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN
 
 FORMATS: dict[str, Format] = {
     "packed": Format(
@@ -13,6 +14,7 @@ FORMATS: dict[str, Format] = {
         modules=("nir",),
         extra="nir",
         options=("share_steps", "dialect"),
+        consumers={name: "bitsearch.deploy.formats.nir.check:check" for name in DIALECTS if name != PLAIN},
     ),
     "onnx": Format(
         ".onnx",
@@ -25,11 +27,11 @@ FORMATS: dict[str, Format] = {
         "-c",
         "C99 without heap or float, for microcontrollers",
         "bitsearch.deploy.formats.c.export:export",
-        consumer="bitsearch.deploy.formats.c.check:check",
+        consumers={"c": "bitsearch.deploy.formats.c.check:check"},
     ),
     "hub-folder": Format(".hub", "model card and all files", "bitsearch.deploy.formats.hub_folder:export"),
 }
 
 DEFAULT = "packed"
 
-__all__ = ["DEFAULT", "FORMATS", "ExportRequest", "ExportResult", "Format"]
+__all__ = ["DEFAULT", "FORMATS", "ConsumerRequest", "ExportRequest", "ExportResult", "Format"]

@@ -3,8 +3,8 @@
 Nothing here needs torch: the command names its formats before it loads a network.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bitsearch.data.splits import Samples
     from bitsearch.deploy.integer.packed_file import PackedNetwork
+    from bitsearch.network_inputs import Inputs
     from bitsearch.plan import BitPlan
     from bitsearch.train.task import Task
 
@@ -40,6 +41,22 @@ class ExportRequest:
     """Whether a layer's spikes are to have one step size for all time steps."""
     dialect: str = "plain"
     """Whose importer is to read the file; a name of :data:`bitsearch.deploy.formats.nir.dialects.DIALECTS`."""
+
+
+@dataclass(frozen=True)
+class ConsumerRequest:
+    """A packed network that is to be run by something else, beside its integer replay."""
+
+    consumer: str
+    """A key of :attr:`Format.consumers`."""
+    packed: "PackedNetwork"
+    network: "nn.Module"
+    """That it was made of, on the CPU."""
+    plan: "BitPlan"
+    examples: "Inputs"
+    """To trace the network with."""
+    samples: "Samples"
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -69,8 +86,8 @@ class Format:
     options: tuple[str, ...] = ()
     """Fields of a request that are read by formats that name them alone; the command has an option for each."""
 
-    consumer: str | None = None
-    """``package.module:name`` of what runs a packed network as this format: takes it, samples and a batch size."""
+    consumers: Mapping[str, str] = field(default_factory=dict)
+    """By the name of what runs files of this format, ``package.module:name`` of what compares it with the replay."""
 
     def export(self, request: ExportRequest) -> ExportResult:
         """Write what is requested.
@@ -84,10 +101,9 @@ class Format:
             raise InputError(f"{', '.join(missing)} is not installed; run: pip install 'bitsearch[{self.extra}]'")
         return cast(ExportResult, _function(self.function)(request))
 
-    def consume(self, packed: "PackedNetwork", samples: "Samples", batch_size: int) -> ExportResult:
-        """Run a packed network by the format's consumer, beside the integer replay; InputError as this one."""
-        assert self.consumer is not None
-        return cast(ExportResult, _function(self.consumer)(packed, samples, batch_size))
+    def consume(self, request: ConsumerRequest) -> ExportResult:
+        """Run a packed network by one of the format's consumers, beside the integer replay; InputError as this one."""
+        return cast(ExportResult, _function(self.consumers[request.consumer])(request))
 
 
 def _function(place: str) -> Callable[..., object]:
