@@ -237,14 +237,16 @@ def listing(values: Sequence[int]) -> str:
 
 def _check_reset(layer: LayerGeometry, time_steps: _Values, target: Target) -> None:
     """Raise InputError if the layer may get several time steps with neurons that reset as the target's do not."""
-    reset, most = (layer.neuron or NeuronSettings()).reset, time_steps.span.high
+    # A neuron with a sign has no reset to choose.
+    settings = NeuronSettings() if layer.neuron is None or layer.signed_input else layer.neuron
+    reset, most = settings.reset, time_steps.span.high
     allowed = None if target.limits is None else target.limits.resets
     encodes = layer.first and not layer.neurons
     if allowed is not None and reset not in allowed and most > 1 and not encodes:
         raise InputError(
             f"layer {layer.name!r} has neurons with reset {reset!r} and up to {most} time steps, but the hardware "
-            f"target {target.name!r} allows {' or '.join(allowed)} (limits.resets); give the network such neurons, or "
-            "one time step"
+            f"target {target.name!r} allows {' or '.join(allowed)} (limits.resets); set neuron.reset in "
+            "the search space, give the network such neurons, or one time step"
         )
 
 

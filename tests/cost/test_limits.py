@@ -4,7 +4,7 @@ from cost_problems import LAYERS, make_target
 from spikingjelly.activation_based import neuron
 from torch import nn
 
-from bitsearch.choices import Choices, FirstLayer
+from bitsearch.choices import Choices, FirstLayer, NeuronChoice
 from bitsearch.cost import AllowedBits, CostModel, check_first_layer
 from bitsearch.cost.geometry import trace
 from bitsearch.cost.limits import check_limits, limit_faults
@@ -185,7 +185,8 @@ def test_several_time_steps_ask_for_a_reset_that_the_chip_has():
         rules(zeroes, ["subtract"], [1, 4])
     assert str(error.value) == (
         "layer 'conv2' has neurons with reset 'zero' and up to 4 time steps, but the hardware target 'chip' allows "
-        "subtract (limits.resets); give the network such neurons, or one time step"
+        "subtract (limits.resets); set neuron.reset in the search space, give the network such neurons, or one time "
+        "step"
     )
     with pytest.raises(InputError, match="layer 'conv2' has neurons with reset 'subtract'"):
         rules(subtracts, ["zero", "delayed"], [1, 2])
@@ -194,3 +195,15 @@ def test_several_time_steps_ask_for_a_reset_that_the_chip_has():
         rules(zeroes, ["zero"], [2])
     assert rules(subtracts, ["subtract"], [1, 4]).choices["conv2"].time_steps.values == (1, 4)
     assert rules(zeroes, ["subtract"], [1]).choices["conv2"].time_steps.values == (1,)
+
+
+def test_a_reset_that_the_search_space_chooses_is_the_one_that_counts():
+    model = traced(Network(neuron.IFNode(v_reset=0.0)), limits={"resets": ["subtract"]})
+    model.choose_neurons(NeuronChoice(reset="subtract"))
+    AllowedBits.make(model, Choices(), FirstLayer())
+    # Neurons with a sign subtract, whatever is chosen.
+    signed = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 4))
+    model = traced(signed, limits={"resets": ["zero"]})
+    model.choose_neurons(NeuronChoice(reset="zero"))
+    with pytest.raises(InputError, match="layer '2' has neurons with reset 'subtract'"):
+        AllowedBits.make(model, Choices(), FirstLayer())
