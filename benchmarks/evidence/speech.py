@@ -149,7 +149,7 @@ Made by {made_by()}.
 
 
 def main() -> None:
-    """Search, then write the page."""
+    """Search with the seeds that the table lacks, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=Path, required=True)
     parser.add_argument("--budget", default="16x")
@@ -164,8 +164,9 @@ def main() -> None:
     parts = spoken(arguments.recordings)
     pitches = [part.tensors[1] for part in parts]
     guess = float((pitches[2] - pitches[0].median()).abs().mean())
-    rows = []
-    for seed in range(arguments.seeds):
+    kept = arguments.out / "speech.csv"
+    rows: list[dict[str, Any]] = pd.read_csv(kept).to_dict("records") if kept.is_file() else []
+    for seed in sorted(set(range(arguments.seeds)) - {row["seed"] for row in rows}):
         torch.manual_seed(seed)
         settings: dict[str, Any] = {"epochs": arguments.epochs, "trials": arguments.trials, "seed": seed}
         result = search(
@@ -180,10 +181,10 @@ def main() -> None:
         )
         rows.append(measured(result, guess))
         progress(f"seed {seed}: {rows[-1]}")
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, pd.DataFrame(rows).to_csv(index=False))
     sizes = dict(zip(("training", "validation", "test"), map(len, parts), strict=True))
-    text, table = page(pd.DataFrame(rows), sizes, arguments), pd.DataFrame(rows)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_whole(arguments.out / "speech.csv", table.to_csv(index=False))
+    text = page(pd.DataFrame(rows), sizes, arguments)
     write_whole(arguments.out / "README.md", text)
     print(text)
 
