@@ -86,6 +86,9 @@ class LayerPlan(Frozen):
     """One spike step size for all time steps; None for one a time step."""
     step_sizes: Literal["power_of_two"] | None = None
     """Step sizes of weights and spikes are powers of two; None for any."""
+    membrane_bits: int | None = Field(default=None, ge=8, le=31)
+    """Bits of the membranes of the layer's neurons, which saturate; None of floats, for which a packed file has as many
+    as it takes."""
     signed_input: bool = False
     """True where the layer's input may be negative, as the network's own input is."""
     decay: float = Field(default=1.0, ge=0, le=1)
@@ -126,12 +129,23 @@ class LayerPlan(Frozen):
             raise ValueError(f"in_place is true, but the layer reads the spikes of {self.stream!r} at its input")
         if self.in_place and self.signed_input:
             raise ValueError("in_place and signed_input are true, but spikes of neurons are never below zero")
+        if self.membrane_bits is not None:
+            self._check_membrane(self.membrane_bits)
         if len(self.spike_bits) != self.time_steps:
             raise ValueError(
                 f"spike_bits lists {len(self.spike_bits)} bit widths for {self.time_steps} time steps; "
                 "give one a time step"
             )
         return self
+
+    def _check_membrane(self, bits: int) -> None:
+        if self.time_steps > 1 and self.spike_granularity is None:
+            raise ValueError(
+                f"membrane_bits is {bits}, but every time step has a step size of its own; give spike_granularity "
+                '"layer", since a membrane counts in one step size'
+            )
+        if bits <= max(self.spike_bits) - self.signed_input:
+            raise ValueError(f"membrane_bits is {bits}, too few for spikes of {max(self.spike_bits)} bits")
 
     def with_bits(self, weight_bits: int, spike_bits: tuple[int, ...]) -> "LayerPlan":
         """A copy of the layer with other weight bits, and with one time step for each of ``spike_bits``."""

@@ -39,8 +39,9 @@ class QuantizerSettings(AllocationPart):
     """Once bits are frozen: straight-through rounding, or a sum of sigmoids that sharpen into steps."""
     granularity: Literal["layer", "channel"] = "layer"
     """One weight step size for the whole layer, or one per output channel."""
-    spike_granularity: Literal["step", "layer"] = "step"
-    """One spike step size for each time step, or one for all of a layer's: for narrow sums."""
+    spike_granularity: Literal["step", "layer"] | None = None
+    """One spike step size for each time step, or one for all of a layer's: for narrow sums. None: the latter where the
+    target's membranes or accumulators have a width, whose unit it is."""
     step_sizes: Literal["free", "power_of_two"] = "free"
     """Any step sizes, or powers of two, by which hardware shifts instead of multiplying and dividing."""
     temperature_rate: Positive = 10.0

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from bitsearch.allocation.budget_control import BudgetPenalty, Prices
 from bitsearch.allocation.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Tie
-from bitsearch.cost import AllowedBits, Budget, CostModel, Target, check_first_layer, check_granularity, trace
+from bitsearch.cost import (
+    AllowedBits,
+    Budget,
+    CostModel,
+    Target,
+    check_first_layer,
+    check_granularity,
+    trace,
+    warn_of_own_steps,
+)
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
@@ -170,7 +179,7 @@ def quantize(
     first_layer: FirstLayer | None = None,
     baseline: UniformBits | None = None,
     granularity: str = "layer",
-    spike_granularity: str = "step",
+    spike_granularity: str | None = None,
     step_sizes: str = "free",
     decay: float | None = None,
     target: Target | str | None = None,
@@ -197,7 +206,8 @@ def quantize(
         first_layer: the first layer's bits; 8/8/1 by default.
         baseline: what ``4x`` is a part of; w8 s4 T2 by default.
         granularity: one weight step a ``"layer"``, or one a ``"channel"``.
-        spike_granularity: one spike step a time ``"step"``, or one a ``"layer"``, whose integers are narrower.
+        spike_granularity: one spike step a time ``"step"``, or one a ``"layer"``, whose integers are narrower; by
+            default the latter where the target's membranes or accumulators have a width.
         step_sizes: ``"free"``, or ``"power_of_two"``, for shifts in place of products and quotients.
         decay: membrane decay between time steps; by default as the network's own neurons have it, or 1.
         target: hardware target, or its name or path; ``generic`` by default.
@@ -231,7 +241,8 @@ def quantize(
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)
     hardware = target if isinstance(target, Target) else Target.load(target or "generic")
     check_granularity(granularity, hardware)
-    if spike_granularity not in ("step", "layer"):
+    warn_of_own_steps(spike_granularity, hardware)
+    if spike_granularity not in (None, "step", "layer"):
         raise InputError(f"spike_granularity is {spike_granularity!r}; give 'step' or 'layer'")
     if step_sizes not in ("free", "power_of_two"):
         raise InputError(f"step_sizes is {step_sizes!r}; give 'free' or 'power_of_two'")
@@ -246,7 +257,7 @@ def quantize(
     )
     model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware, ties=ties)
     rules = AllowedBits.make(model, choices or Choices(), first_layer, layers)
-    model = model.with_one_step(rules.one_step(spike_granularity))
+    model = model.with_one_step(rules.one_step(spike_granularity or hardware.spike_granularity))
     return LearnableNetwork.learnable(
         network,
         model,

@@ -2,7 +2,7 @@
 
 from bitsearch.cost.budget import Budget, parse_budgets
 from bitsearch.cost.geometry import LayerGeometry, measure, trace
-from bitsearch.cost.layer_choices import check_first_layer, check_granularity
+from bitsearch.cost.layer_choices import check_first_layer, check_granularity, warn_of_own_steps
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits
@@ -23,4 +23,5 @@ __all__ = [
     "parse_budgets",
     "ties_of",
     "trace",
+    "warn_of_own_steps",
 ]

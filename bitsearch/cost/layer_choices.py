@@ -1,5 +1,6 @@
 """What each layer may get, and by which rule: the space's choices and layer rules, within the hardware target's."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -188,6 +189,16 @@ def check_granularity(
         )
 
 
+def warn_of_own_steps(spike_granularity: str | None, target: Target) -> None:
+    """Warn where time steps have step sizes of their own, and so membranes no width, but the target has one."""
+    if spike_granularity == "step" and target.plan_membrane_bits is not None:
+        warnings.warn(
+            f"the hardware target {target.name!r} has membranes of {target.membrane_bits} bits, whose unit is one step "
+            "size a layer; with allocation.quantizer.spike_granularity = 'step' they take as many bits as they need",
+            stacklevel=3,
+        )
+
+
 def check_first_layer(first_layer: FirstLayer, target: Target) -> None:
     """Raise InputError if the target supports the first layer's bits neither in general nor by a first-layer rule."""
     for name, values in target_values(target).items():
@@ -223,7 +234,8 @@ def target_values(target: Target) -> dict[Number, Sequence[int]]:
     """By number, what a target allows a layer without a rule."""
     return {
         "weight_bits": target.weight_bits,
-        "spike_bits": target.spike_bits,
+        # A membrane has room for the largest spike, and its sign.
+        "spike_bits": [bits for bits in target.spike_bits if bits < target.membrane_bits],
         "time_steps": range(1, target.max_time_steps + 1),
     }
 

@@ -297,14 +297,14 @@ class CostModel:
         """A plan with ``bits`` on every layer; the first layer has ``first_layer``'s bits if this is not None.
 
         No layer gets more time steps than its input has frames. Without ``decay``, membranes decay as the network's
-        neurons do, or not at all.
+        neurons do, or not at all. They have the target's width where all time steps have one step size, their unit.
         """
         plan = {}
         for layer in self.layers:
             layer_bits = self.first_bits(layer, first_layer) if layer.first and first_layer is not None else bits
             time_steps = layer_bits.time_steps if layer.frames is None else min(layer_bits.time_steps, layer.frames)
             time_steps = layer.frames if layer.loop == "frames" and layer.frames is not None else time_steps
-            plan[layer.name] = LayerPlan.model_validate(
+            layer_plan = LayerPlan.model_validate(
                 {
                     "weight_bits": layer_bits.weight_bits,
                     "spike_bits": (layer_bits.spike_bits,) * time_steps,
@@ -323,6 +323,9 @@ class CostModel:
                     "neuron": None if layer.signed_input or layer.neuron == NeuronSettings() else layer.neuron,
                 }
             )
+            # Not validated: a baseline of more spike bits than a membrane holds has its costs all the same.
+            width = self.target.plan_membrane_bits if layer.name in self.one_step else None
+            plan[layer.name] = layer_plan.model_copy(update={"membrane_bits": width})
         return plan
 
 

@@ -70,7 +70,7 @@ class Target(TargetTable):
     """True where neurons send one stream of spikes to all layers that read them, which then share spike bits and time
     steps; elsewhere every layer may have neurons of its own."""
     membrane_bits: int = Field(default=32, ge=8, le=32)
-    """Bits at which a membrane potential or an input current is stored, for the costs."""
+    """Bits at which a membrane potential or an input current is stored; below 32, plans' membranes are trained so."""
     accumulator_bits: int | None = Field(default=None, ge=8, le=64)
     """Bits in which a layer adds up its products; what would need more is not packed. None: any."""
     memory: Memory | None = None
@@ -115,6 +115,16 @@ class Target(TargetTable):
         """(name, limits) of the table that says what layers of a kind keep to, if the target has one."""
         table = "convolution" if kind == "depthwise" and self.depthwise is None else kind
         return table, getattr(self, table)
+
+    @property
+    def plan_membrane_bits(self) -> int | None:
+        """Width that plans' membranes are trained with; None where 32 bits hold any."""
+        return self.membrane_bits if self.membrane_bits < 32 else None
+
+    @property
+    def spike_granularity(self) -> Literal["step", "layer"]:
+        """Of plans that say nothing else: one spike step size a layer, where membranes or accumulators have a width."""
+        return "step" if self.plan_membrane_bits is None and self.accumulator_bits is None else "layer"
 
     @property
     def figures(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Packing: a trained quantized network lowered to integers, observed on a batch, and written as a packed file."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bitsearch.cost import Target
 from bitsearch.data.splits import Splits
 from bitsearch.deploy.integer.bounds import signed_bits
 from bitsearch.deploy.integer.interpreter import Replay
+from bitsearch.deploy.integer.operations import AnyOperation, RunLayer, RunNeuron
 from bitsearch.deploy.integer.packed_file import FORMAT_VERSION, PREFIX, WIDTHS, RunWidths, checksum, stored_tensors
 from bitsearch.deploy.integer.program import Program
 from bitsearch.deploy.integer.ranges import Analysis
@@ -65,6 +67,8 @@ def pack(
     widths = _widths(lowered.program, lowered.analysis, maxima)
     if target is not None and target.accumulator_bits is not None:
         _check_accumulators(widths, target.accumulator_bits, target.name)
+    if target is not None:
+        _warn_of_membranes(widths, lowered.program, target)
     parts = {
         "program": lowered.program.model_dump_json(exclude_none=True),
         "widths": WIDTHS.dump_json(widths, exclude_none=True).decode(),
@@ -74,6 +78,29 @@ def pack(
     header = {"format": str(FORMAT_VERSION), **parts, "sha256": checksum(parts, tensors)}
     write_whole(Path(path), save(tensors, {PREFIX + key: value for key, value in header.items()}))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _warn_of_membranes(widths: Mapping[str, RunWidths], program: Program, target: Target) -> None:
+    """Say which membranes without a width may be wider than the target's; u takes a bit less than what is formed."""
+    wide = {
+        run.name: widths[run.name].membrane or 0
+        for run in program.operations
+        if isinstance(run, RunLayer | RunNeuron) and program.layers[run.layer].membrane_bits is None
+    }
+    name = max(wide, key=lambda run: wide[run], default="")
+    if target.plan_membrane_bits is not None and wide and wide[name] - 1 > target.plan_membrane_bits:
+        warnings.warn(
+            f"the membranes of layer {name!r} may take {wide[name] - 1} bits, and those of the hardware target "
+            f"{target.name!r} have {target.plan_membrane_bits}; plans that are trained for it keep to them",
+            stacklevel=3,
+        )
+
+
+def _membrane_bits(operation: AnyOperation, program: Program, bound: int) -> int | None:
+    if not operation.spiking:
+        return None
+    width = program.layers[operation.layer].membrane_bits if isinstance(operation, RunLayer | RunNeuron) else None
+    return signed_bits(-bound, bound) if width is None else width
 
 
 def _check_accumulators(widths: Mapping[str, RunWidths], most: int, target: str) -> None:
@@ -120,7 +147,7 @@ def _widths(program: Program, analysis: Analysis, maxima: MinMaxObserver) -> dic
         summed = bound.accumulator is not None
         widths[name] = RunWidths(
             accumulator=signed_bits(-bound.accumulator, bound.accumulator) if bound.accumulator is not None else None,
-            membrane=signed_bits(-bound.membrane, bound.membrane) if operation.spiking else None,
+            membrane=_membrane_bits(operation, program, bound.membrane),
             output=ranges.result.bits,
             observed_accumulator=maxima.bits(name, "accumulator") if summed else None,
             observed_membrane=maxima.bits(name, "membrane") if operation.spiking else None,

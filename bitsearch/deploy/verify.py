@@ -25,7 +25,6 @@ from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
 from bitsearch.layers.weights import weights_checksum
 from bitsearch.network_inputs import Inputs, single_input
-from bitsearch.quant.firing import spike_levels
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.train.predict import over_steps, predict
@@ -181,7 +180,7 @@ def _check_same_network(packed: PackedNetwork, lowered: Mapping[str, PackedLayer
     for name, layer in layers.items():
         for part in (
             *("weight_shape", "weight_bits", "spike_bits", "signed", "frames", "output_padding"),
-            *("reset", "threshold", "strict", "weight_of", "step_sizes"),
+            *("reset", "threshold", "strict", "weight_of", "step_sizes", "membrane_bits"),
         ):
             if getattr(layer, part) != getattr(lowered[name], part):
                 raise InputError(
@@ -208,8 +207,18 @@ def _float_spikes(network: nn.Module) -> Iterator[list[list[Tensor]]]:
         layer = module.owner if isinstance(module, PlacedNeuron) else module
         t, membrane = module.calls.step, module.calls.membrane
         assert membrane is not None
-        step, bits = layer.spike_step[t], layer.spike_bits[t]
-        step_of(module, spike_levels(membrane, step, bits, signed=layer.signed_input, neuron=layer.neuron).codes)
+        one = slice(t, t + 1)
+        recurrence = membrane_steps(
+            membrane,
+            layer.spike_step[one],
+            layer.spike_bits[one],
+            time_steps=1,
+            decay=layer.decay,
+            signed=layer.signed_input,
+            neuron=layer.neuron,
+            width=layer.membrane_width,
+        )
+        step_of(module, next(recurrence)[0].codes)
 
     def record(layer: QuantizedLayer, sequence: Tensor) -> None:
         framed = layer.frames is not None
@@ -222,6 +231,7 @@ def _float_spikes(network: nn.Module) -> Iterator[list[list[Tensor]]]:
             signed=layer.signed_input,
             framed=framed,
             neuron=layer.neuron,
+            width=layer.membrane_width,
         )
         spikes.append([levels.codes.long() for levels, _ in recurrence])
 

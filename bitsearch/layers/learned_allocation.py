@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bitsearch.choices import Choices, Span
 from bitsearch.plan import LayerPlan
+from bitsearch.quant.membrane_width import MembraneWidth, membrane_width
 from bitsearch.quant.step_sizes import step_size
 from bitsearch.quant.uniform import SMALLEST_STEP
 
@@ -56,7 +57,7 @@ class LearnedAllocation(nn.Module):
         """Take the plan's bits; with ``choices``, latents that may move within them."""
         self.signed_input, self.decay = plan.signed_input, plan.decay
         self.granularity, self.spike_granularity = plan.granularity, plan.spike_granularity
-        self.step_sizes = plan.step_sizes
+        self.step_sizes, self.membrane_bits = plan.step_sizes, plan.membrane_bits
         self.frames, self.loop = plan.frames, plan.loop
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
         self.stream = plan.stream
@@ -133,6 +134,13 @@ class LearnedAllocation(nn.Module):
         return steps.repeat(len(self.spike_log_step)) if shared else steps
 
     @property
+    def membrane_width(self) -> MembraneWidth | None:
+        """Width and unit of its membranes, for the spike bits that it has; None of floats."""
+        if self.membrane_bits is None:
+            return None
+        return membrane_width(self.membrane_bits, self._allocation[1], signed=self.signed_input)
+
+    @property
     def power_of_two(self) -> bool:
         """True if step sizes are powers of two."""
         return self.step_sizes == "power_of_two"
@@ -173,6 +181,7 @@ class LearnedAllocation(nn.Module):
             granularity=self.granularity,
             spike_granularity=self.spike_granularity,
             step_sizes=self.step_sizes,
+            membrane_bits=self.membrane_bits,
             signed_input=self.signed_input,
             decay=self.decay,
             frames=self.frames,

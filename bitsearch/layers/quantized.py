@@ -20,6 +20,7 @@ from bitsearch.plan import LayerPlan
 from bitsearch.quant.firing import largest_level, residual
 from bitsearch.quant.frames import first_frames, hold_frames, with_time_gradient
 from bitsearch.quant.membrane_gradient import goes_through_time
+from bitsearch.quant.membrane_width import next_membrane, saturated
 from bitsearch.quant.neuron import refined_neuron, spike
 from bitsearch.quant.recomputation import recomputed
 from bitsearch.quant.uniform import q_max, quantize, quantized, working_precision
@@ -123,6 +124,7 @@ class QuantizedLayer(SpikeCounts):
         membrane = current if remaining is None or not self.decay else torch.add(current, remaining, alpha=self.decay)
         if self._stale_spikes:
             self._renew(lambda: self._renew_call(t, current, membrane, calls))
+        membrane = self._as_stored(membrane, current, remaining)
         latent = self.spike_latent if self.straight_through else None
         spikes = refined_neuron(
             membrane,
@@ -132,11 +134,22 @@ class QuantizedLayer(SpikeCounts):
             time_steps=1,
             signed=self.signed_input,
             neuron=self.neuron,
+            width=self.membrane_width,
         )
         remaining = residual(membrane, spikes, self.neuron, self.decay)
         calls.residual = remaining if goes_through_time() else remaining.detach()
         calls.step, calls.membrane = t, membrane.detach()
         return spikes.to(x.dtype)
+
+    def _as_stored(self, membrane: Tensor, current: Tensor, remaining: Tensor | None) -> Tensor:
+        """A membrane as its width holds it, with the gradient of what it is without one."""
+        width, step = self.membrane_width, self.spike_step[0].detach()
+        if width is None:
+            return membrane
+        left = None if remaining is None else remaining.detach() / step
+        rounded = saturated(next_membrane(current.detach() / step, left, self.decay, width), width) * step
+        # A difference of exactly 0 has the gradient of the first.
+        return rounded + (membrane - membrane.detach())
 
     def pass_weight(self) -> Tensor:
         """The weights on their grid; one tensor for all frames of a loop, and for all that is observed of a pass."""
@@ -193,11 +206,20 @@ class QuantizedLayer(SpikeCounts):
             signed=self.signed_input,
             framed=framed,
             neuron=self.neuron,
+            width=self.membrane_width,
         )
         if not framed or time_latent is None or not torch.is_grad_enabled():
             return spikes
         return with_time_gradient(
-            spikes, x, steps, bits, time_latent, decay=self.decay, signed=self.signed_input, neuron=self.neuron
+            spikes,
+            x,
+            steps,
+            bits,
+            time_latent,
+            decay=self.decay,
+            signed=self.signed_input,
+            neuron=self.neuron,
+            width=self.membrane_width,
         )
 
     def fire(self, x: Tensor) -> Tensor:
@@ -222,7 +244,8 @@ class QuantizedLayer(SpikeCounts):
     def operands_recomputed(self, x: Tensor, spikes: Tensor, weight: Tensor) -> AbstractContextManager[object]:
         """For :mod:`bitsearch.quant.recomputation`: how the layer's operands are computed again in backward."""
         spike_step, spike_bits = self.spike_step.detach(), self.spike_bits
-        settings = (self.active_steps, self.decay, self.signed_input, self.frames is not None, self.neuron)
+        framed = self.frames is not None
+        settings = (self.active_steps, self.decay, self.signed_input, framed, self.neuron, self.membrane_width)
 
         def spikes_again() -> Tensor:
             largest = largest_level(spike_step, spike_bits, signed=self.signed_input, neuron=self.neuron)

@@ -70,7 +70,7 @@ def share_streams(layers: Mapping[str, QuantizedLayer], plan: Mapping[str, Layer
         if owner not in plan or plan[owner].stream is not None or owner in names:
             raise InputError(f"layer {names[0]!r} reads the spikes of {owner!r}, which has no neurons of its own")
         for name in names:
-            numbers = ("spike_bits", "time_steps", "spike_granularity", "step_sizes")
+            numbers = ("spike_bits", "time_steps", "spike_granularity", "step_sizes", "membrane_bits")
             for number in (*numbers, "decay", "signed_input", "frames", "loop"):
                 one, other = getattr(plan[owner], number), getattr(plan[name], number)
                 if one != other:

@@ -34,6 +34,7 @@ class SpikeCounts(StepRenewal):
                 decay=self.decay,
                 signed=self.signed_input,
                 neuron=self.neuron,
+                width=self.membrane_width,
             )
         return membrane_steps(
             currents,
@@ -44,6 +45,7 @@ class SpikeCounts(StepRenewal):
             signed=self.signed_input,
             framed=self.frames is not None,
             neuron=self.neuron,
+            width=self.membrane_width,
         )
 
     @torch.no_grad()

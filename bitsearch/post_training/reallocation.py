@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from bitsearch.cost import AllowedBits, Target, check_first_layer, check_granularity, parse_budgets
+from bitsearch.cost import AllowedBits, Target, check_first_layer, check_granularity, parse_budgets, warn_of_own_steps
 from bitsearch.cost.budget import split_request
 from bitsearch.cost.declared import check_declared_metric
 from bitsearch.errors import InputError
@@ -53,13 +53,16 @@ def reallocate(
     scores, settings = read_scores(folder), folder.settings
     space, hardware = settings.space, settings.target if target is None else Target.load(target)
     check_granularity(space.allocation.quantizer.granularity, hardware)
+    warn_of_own_steps(space.allocation.quantizer.spike_granularity, hardware)
     check_first_layer(space.first_layer, hardware)
     requests = [budget] if isinstance(budget, str) else list(budget)
     limited = [split_request(request, metric or space.metric, hardware)[0] for request in requests]
     declared = _trusted(space, limited, trust=trust)
     model = scores.model(hardware, first_layer_counted=space.first_layer.counted, ties=space.ties, declared=declared)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
-    model = model.with_one_step(rules.one_step(space.allocation.quantizer.spike_granularity))
+    model = model.with_one_step(
+        rules.one_step(space.allocation.quantizer.spike_granularity or hardware.spike_granularity)
+    )
     for name in declared:
         check_declared_metric(name, model, rules)
     budgets = parse_budgets(requests, metric or space.metric, model, space.baseline)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.plan import NeuronSettings
+from bitsearch.quant.membrane_width import MembraneWidth
 from bitsearch.quant.recurrence import mean_spikes
 from bitsearch.quant.uniform import working_precision
 
@@ -88,6 +89,7 @@ def with_time_gradient(
     decay: float,
     signed: bool,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> Tensor:
     """``spikes`` (``[T, ...]``, of the frames ``x``, ``[F, ...]``) with a gradient for T̂ (our reading).
 
@@ -111,6 +113,7 @@ def with_time_gradient(
             signed=signed,
             framed=True,
             neuron=neuron,
+            width=width,
         )
         neighbour = bin_frames(hold_frames(neighbour, frames), time_steps)
     result: Tensor = _TimeGradient.apply(spikes, time_latent, neighbour, 1.0 if neighbour_steps < time_steps else -1.0)

@@ -37,6 +37,7 @@ from bitsearch.plan import NeuronSettings
 from bitsearch.quant.compilation import compilable
 from bitsearch.quant.firing import largest_level, residual
 from bitsearch.quant.membrane_gradient import goes_through_time
+from bitsearch.quant.membrane_width import MembraneWidth
 from bitsearch.quant.recurrence import mean_spikes, membrane_steps
 from bitsearch.quant.uniform import (
     Levels,
@@ -60,10 +61,20 @@ def spike(
     signed: bool,
     framed: bool = False,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> Tensor:
     """:func:`mean_spikes` as a kernel."""
     return mean_spikes(
-        x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, largest=largest, neuron=neuron
+        x,
+        steps,
+        bits,
+        time_steps=time_steps,
+        decay=decay,
+        signed=signed,
+        framed=framed,
+        largest=largest,
+        neuron=neuron,
+        width=width,
     )
 
 
@@ -79,6 +90,7 @@ def _neuron_backward(
     signed: bool,
     framed: bool = False,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (x, the first ``time_steps`` steps, their bits, T̂); the gradient of T̂ needs a static input."""
     grad = working_precision(grad)
@@ -95,6 +107,7 @@ def _neuron_backward(
         framed=framed,
         largest=largest,
         neuron=neuron,
+        width=width,
     )
     for t, (levels, spikes) in enumerate(recurrence):
         step_grad = grad_share[t] if framed else grad_share
@@ -128,6 +141,7 @@ def _backward_through_time(
     signed: bool,
     framed: bool = False,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As :func:`_neuron_backward`, through the membranes; all levels are held at once."""
     grad = working_precision(grad)
@@ -142,6 +156,7 @@ def _backward_through_time(
         framed=framed,
         largest=largest,
         neuron=neuron,
+        width=width,
     )
     grad_steps: list[Tensor] = []
     grad_bits_list: list[Tensor] = []
@@ -210,11 +225,12 @@ class _RefinedNeuron(torch.autograd.Function):
         signed: bool,
         framed: bool,
         neuron: NeuronSettings | None,
+        width: MembraneWidth | None,
         through_time: bool,
     ) -> Tensor:
         largest = largest_level(steps, bits, signed=signed, neuron=neuron)
         ctx.save_for_backward(x, steps, bits, largest)
-        ctx.settings = (time_steps, decay, signed, framed, neuron)
+        ctx.settings = (time_steps, decay, signed, framed, neuron, width)
         ctx.through_time = through_time and time_steps > 1 and decay != 0
         return spike(x, steps, bits, largest, *ctx.settings)
 
@@ -232,7 +248,7 @@ class _RefinedNeuron(torch.autograd.Function):
             None,
             grad_bits if needs_bits else None,
             grad_time if needs_time else None,
-            *[None] * 6,
+            *[None] * 7,
         )
 
 
@@ -248,6 +264,7 @@ def refined_neuron(
     signed: bool = False,
     framed: bool = False,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> Tensor:
     """Mean spikes ō of a static input, or with ``framed`` the spikes of every frame; shaped like ``x``.
 
@@ -263,6 +280,7 @@ def refined_neuron(
         signed: True if x may be negative, as the network's input.
         framed: True if x has a time axis.
         neuron: its reset and comparison, as for :func:`membrane_steps`.
+        width: of its membrane, whose rounding and saturation pass gradients as if they were not there.
 
     Gradients: dō/dx = (1/T)·Σ_t I_t, with ``framed`` do_t/dx_t = I_t; steps and bits as for
     :func:`bitsearch.quant.uniform.quantize`, per time step; zero for the time steps beyond T. Half-precision ``x`` runs
@@ -271,9 +289,9 @@ def refined_neuron(
     assert not (framed and time_latent is not None), "frames are binned, not divided: bitsearch.quant.frames"
     if not torch.is_grad_enabled():
         return mean_spikes(
-            x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, neuron=neuron
+            x, steps, bits, time_steps=time_steps, decay=decay, signed=signed, framed=framed, neuron=neuron, width=width
         )
     result: Tensor = _RefinedNeuron.apply(
-        x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed, neuron, goes_through_time()
+        x, steps, bits, bits_latent, time_latent, time_steps, decay, signed, framed, neuron, width, goes_through_time()
     )
     return result

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bitsearch.plan import NeuronSettings
 from bitsearch.quant.firing import largest_level, residual, spike_levels
+from bitsearch.quant.membrane_width import MembraneWidth, fixed_point_steps
 from bitsearch.quant.uniform import Levels, cast_like, working_precision
 
 
@@ -22,18 +23,46 @@ def membrane_steps(
     framed: bool = False,
     largest: Tensor | None = None,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> Iterator[tuple[Levels, Tensor]]:
     """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
 
     ``steps``, ``bits`` and ``largest`` (the most levels; None computes them) are ``[T_max]`` tensors with
     T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
     current of every step, and the items are shaped like one frame. ``neuron``: its reset and comparison; by default it
-    subtracts what it sends, and sends the nearest level.
+    subtracts what it sends, and sends the nearest level. ``width``: of its membrane; by default that of a float.
     """
-    x = working_precision(x)
-    membrane = x[0] if framed else x
     if largest is None:
         largest = largest_level(steps, bits, signed=signed, neuron=neuron)
+    if width is None:
+        return _float_steps(x, steps, bits, time_steps, decay, signed, framed, largest, neuron)
+    return fixed_point_steps(
+        x,
+        steps,
+        bits,
+        largest,
+        time_steps=time_steps,
+        decay=decay,
+        signed=signed,
+        width=width,
+        framed=framed,
+        neuron=neuron,
+    )
+
+
+def _float_steps(
+    x: Tensor,
+    steps: Tensor,
+    bits: Tensor,
+    time_steps: int,
+    decay: float,
+    signed: bool,
+    framed: bool,
+    largest: Tensor,
+    neuron: NeuronSettings | None,
+) -> Iterator[tuple[Levels, Tensor]]:
+    x = working_precision(x)
+    membrane = x[0] if framed else x
     for t in range(time_steps):
         levels = spike_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t], neuron=neuron)
         spikes = levels.codes * steps[t]
@@ -55,6 +84,7 @@ def mean_spikes(
     framed: bool = False,
     largest: Tensor | None = None,
     neuron: NeuronSettings | None = None,
+    width: MembraneWidth | None = None,
 ) -> Tensor:
     """ō, or every o_t with ``framed``, without analytic gradients; shapes as in :func:`membrane_steps`."""
     recurrence = membrane_steps(
@@ -67,6 +97,7 @@ def mean_spikes(
         framed=framed,
         largest=largest,
         neuron=neuron,
+        width=width,
     )
     if framed:
         return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)

@@ -108,6 +108,9 @@ class RunSettings(Frozen):
         content = _comparable(self.model_dump())
         # The whole target and the weights are compared, not where their files lie.
         del content["space"]["target"], content["space"]["weights"]
+        # What earlier versions wrote out was their default.
+        quantizer = content["space"]["allocation"]["quantizer"]
+        quantizer["spike_granularity"] = quantizer["spike_granularity"] or self.target.spike_granularity
         names = ("target", "space", "weights_sha256", "metric", "budgets", "goal", "sweep", "seed")
         return {name: content[name] for name in (*names, "own_training", "calibration")}
 

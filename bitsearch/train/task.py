@@ -12,7 +12,15 @@ import torch
 from torch import nn
 
 from bitsearch.choices import Span
-from bitsearch.cost import AllowedBits, CostModel, Target, check_first_layer, check_granularity, trace
+from bitsearch.cost import (
+    AllowedBits,
+    CostModel,
+    Target,
+    check_first_layer,
+    check_granularity,
+    trace,
+    warn_of_own_steps,
+)
 from bitsearch.cost.declared import check_declared_metric, declare_metrics
 from bitsearch.cost.limits import check_limits
 from bitsearch.data import Splits, load_data
@@ -106,6 +114,7 @@ def load_task(
     """
     target = target or Target.load(space.target)
     check_granularity(space.allocation.quantizer.granularity, target)
+    warn_of_own_steps(space.allocation.quantizer.spike_granularity, target)
     check_first_layer(space.first_layer, target)
     torch_device = find_device(device)
     if objects is None:
@@ -146,7 +155,9 @@ def load_task(
     )
     model.choose_neurons(space.neuron)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
-    model = model.with_one_step(rules.one_step(space.allocation.quantizer.spike_granularity))
+    model = model.with_one_step(
+        rules.one_step(space.allocation.quantizer.spike_granularity or target.spike_granularity)
+    )
     for name in declared:
         check_declared_metric(name, model, rules)
     return Task(space, splits, model, rules, torch_device, examples, signed, learning_task, network)

@@ -56,6 +56,8 @@ def spikes(layer, steps, frames, fraction):
     for start, end in frames_by_step:
         mean = (2 * sum(frames[start:end]) * 2**finer + end - start) // (2 * (end - start))
         currents.append(mean << (unit - fraction - finer))
+    if layer.get("membrane_bits"):
+        return stored_spikes(layer, steps[0], frames, fraction)
     residual, codes = 0, []
     full, strict = layer.get("threshold") == "full", layer.get("strict")
     for t, (current, bits, mantissa) in enumerate(zip(currents, layer["spike_bits"], steps, strict=True)):
@@ -72,6 +74,37 @@ def spikes(layer, steps, frames, fraction):
             code = min(max(code, -largest if layer["signed"] else 0), largest)
         codes.append(code)
         residual = 0 if code and layer.get("reset") == "zero" else membrane - code * step
+    return codes
+
+
+def stored_spikes(layer, mantissa, frames, fraction):
+    """Codes of a neuron whose membrane has a width."""
+    bits, signed, widest = layer["membrane_bits"], layer["signed"], max(layer["spike_bits"])
+    magnitude = max(widest - 1, 1) if signed else widest
+    places = max(bits - 2 - magnitude, 0)
+    frames_by_step, finer = bins(layer)
+
+    def saturated(number):
+        return min(max(number, -(2 ** (bits - 1))), 2 ** (bits - 1) - 1)
+
+    residual, codes = 0, []
+    for t, (start, end) in enumerate(frames_by_step):
+        mean = (2 * sum(frames[start:end]) * 2**finer + end - start) // (2 * (end - start))
+        shift = places + layer["step_fraction"] - fraction - finer
+        numerator, denominator = mean << max(shift, 0), mantissa << max(-shift, 0)
+        current = saturated((2 * numerator + denominator) // (2 * denominator))
+        membrane = saturated(current + (residual * layer["decay"] + 2**15 >> 16))
+        if signed and layer["spike_bits"][t] == 1:
+            code = -1 if membrane < 0 else 1
+        else:
+            largest = max(2 ** (layer["spike_bits"][t] - 1) - 1, 1) if signed else 2 ** layer["spike_bits"][t] - 1
+            largest = layer["largest"][t] if layer.get("largest") else largest
+            code = (2 * membrane + 2**places) // 2 ** (places + 1)
+            if layer.get("threshold") == "full":
+                code = (membrane - 1 if layer.get("strict") else membrane) >> places
+            code = min(max(code, -largest if signed else 0), largest)
+        codes.append(code)
+        residual = 0 if code and layer.get("reset") == "zero" else membrane - (code << places)
     return codes
 
 

@@ -34,6 +34,8 @@ def _neuron(draw, frames):
         "step_sizes": draw(_POWERS),
         "strict": threshold == "full" and draw(st.booleans()),
     }
+    if draw(st.booleans()):
+        setting["membrane_bits"] = draw(st.integers(9, 31))
     if not signed and draw(st.booleans()):
         setting["largest"] = [draw(st.integers(1, 2**one - 1)) for one in bits]
     return setting
@@ -124,6 +126,8 @@ def _tensors(draw, layer):
     steps = _numbers(draw, 1, longest, layer.time_steps)
     if layer.step_sizes is not None:
         steps = 1 << _numbers(draw, 0, longest.bit_length() - 1, layer.time_steps)
+    if layer.membrane_bits is not None:
+        steps = np.full_like(steps, steps[0])
     bias = _numbers(draw, -scale, scale, layer.outputs)
     return LayerNumbers(levels.astype(np.int8), *(one.astype(np.int32) for one in (multiplier, bias, steps)))
 

@@ -5,6 +5,7 @@ import torch
 from tolerances import chained, summed
 
 from bitsearch.quant.compilation import can_compile, compilable, compiled_quantizers
+from bitsearch.quant.membrane_width import membrane_width
 from bitsearch.quant.neuron import refined_neuron
 from bitsearch.quant.uniform import quantize
 
@@ -43,6 +44,25 @@ def test_compiled_kernels_give_what_the_plain_ones_give_for_any_shape():
         # Over three frames of 600 elements, each of a few hundredths up to a few units.
         for one, other in zip(plain_sums, compiled_sums, strict=True):
             torch.testing.assert_close(one, other, **summed(1800, 1000.0, dtype))
+
+
+@needs_compiler
+def test_compiled_kernels_of_membranes_of_a_width():
+    x = torch.randint(0, 600, (40,), generator=torch.Generator().manual_seed(0)) / 64
+    width, bits = membrane_width(12, (3, 3), signed=False), torch.tensor([3.0, 3.0])
+
+    def neuron():
+        current, steps = x.clone().requires_grad_(), torch.full((2,), 0.5, requires_grad=True)
+        spikes = refined_neuron(current, steps, bits, time_steps=2, decay=0.75, width=width)
+        spikes.square().sum().backward()
+        return spikes, current.grad, steps.grad
+
+    plain = neuron()
+    with compiled_quantizers():
+        compiled = neuron()
+    assert torch.equal(compiled[0], plain[0])
+    for one, other in zip(plain[1:], compiled[1:], strict=True):
+        torch.testing.assert_close(one, other, **summed(40, 100.0, torch.float32))
 
 
 def test_kernels_are_compiled_inside_the_block_only_and_never_for_evaluation(monkeypatch):

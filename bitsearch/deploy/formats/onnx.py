@@ -34,6 +34,7 @@ from bitsearch.layers import quantized_layers
 from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.plan import BitPlan, NeuronSettings
 from bitsearch.quant.firing import largest_level, residual, spike_levels
+from bitsearch.quant.membrane_width import fixed_point_steps
 from bitsearch.quant.uniform import to_levels
 from bitsearch.train.predict import LOGITS, predict
 from bitsearch.version import __version__
@@ -182,6 +183,20 @@ class _PlainOperands:
     def fire(self, x: Tensor) -> Tensor:
         layer: Any = self
         currents, framed = layer._currents(x), layer.frames is not None
+        if layer.membrane_width is not None:
+            recurrence = fixed_point_steps(
+                currents,
+                self.onnx_steps,
+                self.onnx_spike_bits,
+                self.onnx_largest_codes,
+                time_steps=len(self.onnx_bits),
+                decay=layer.decay,
+                signed=layer.signed_input,
+                width=layer.membrane_width,
+                framed=framed,
+                neuron=layer.neuron,
+            )
+            return self._joined([fired for _, fired in recurrence], framed=framed)
         spikes: list[Tensor] = []
         membrane = currents[0] if framed else currents
         for t, bits in enumerate(self.onnx_bits):
@@ -189,9 +204,10 @@ class _PlainOperands:
             if t + 1 < len(self.onnx_bits):
                 remaining = residual(membrane, spikes[t], layer.neuron, layer.decay)
                 membrane = layer.decay * remaining + (currents[t + 1] if framed else currents)
-        if framed:
-            return torch.stack(spikes)
-        return functools.reduce(torch.add, spikes) / len(spikes)
+        return self._joined(spikes, framed=framed)
+
+    def _joined(self, spikes: list[Tensor], *, framed: bool) -> Tensor:
+        return torch.stack(spikes) if framed else functools.reduce(torch.add, spikes) / len(spikes)
 
     def _spikes(self, x: Tensor, t: int, bits: int, *, signed: bool) -> Tensor:
         step, neuron = self.onnx_steps[t], self.neuron

@@ -39,9 +39,9 @@ from bitsearch.validation import Frozen, Name, explain
 FORMAT_VERSION = 7
 
 READABLE = ("2", "3", "4", "5", "6", "7")
-"""Format 6 is format 7 without exponents, ``one_step`` and ``steps_of``; 5 also lacks ``source``; 4 also transposed
-convolutions, settings of neurons, ``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and repeated inputs; 2
-also ``scale``."""
+"""Format 6 is format 7 without exponents, ``one_step``, ``steps_of`` and ``membrane_bits``; 5 also lacks ``source``; 4
+also transposed convolutions, settings of neurons, ``neuron``, ``synapses`` and ``weight_of``; 3 also ``fire`` and
+repeated inputs; 2 also ``scale``."""
 
 LARGEST_HEADER = 1 << 24
 """Bytes; a ResNet-18's header takes 15 thousand."""
@@ -239,6 +239,8 @@ def _numbers(name: str, layer: PackedLayer, tensors: Mapping[str, Tensor], path:
         stored = unpack_bits(weight.numpy(), layer.weight_bits, count)
     except ValueError as error:
         raise InputError(f"{path} is not a packed file: layer {name!r}: {error}") from error
+    if layer.membrane_bits is not None and len(set(steps.tolist())) > 1:
+        raise InputError(f"{path} is not a packed file: layer {name!r} has several step sizes for one membrane")
     if steps.min() < 1:
         raise InputError(f"{path} is not a packed file: layer {name!r} has a step of {steps.min()}; at least 1")
     largest = q_max(layer.weight_bits, signed=True)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from bitsearch.deploy.integer.fields import Decay, Fraction, Padding, Pair, Shape, Size
 from bitsearch.quant.frames import bins
+from bitsearch.quant.membrane_width import MembraneWidth, membrane_width
 from bitsearch.quant.uniform import q_max
 from bitsearch.validation import MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps
 
@@ -59,6 +60,9 @@ class PackedLayer(Frozen):
     """Whether it is ⌈u_t / S_t⌉ − 1 instead of the latter."""
     largest: tuple[Annotated[int, Field(ge=1, le=255)], ...] | None = None
     """The largest code of every time step, where that is less than q_max."""
+    membrane_bits: Annotated[int, Field(ge=8, le=31)] | None = None
+    """Bits of a membrane that saturates, in units of S / :attr:`membrane_units`, S the one step size of all time steps.
+    None: of the finer of the units of currents and steps, and as many bits as that takes."""
     weight_of: Name | None = None
     """The layer that the weight is stored for, where that is an earlier one."""
     step_sizes: Literal["power_of_two"] | None = None
@@ -103,6 +107,11 @@ class PackedLayer(Frozen):
             raise ValueError("a signed input has settings that are for spikes of one sign")
         if self.largest is not None and len(self.largest) != self.time_steps:
             raise ValueError(f"{len(self.largest)} largest codes for {self.time_steps} time steps")
+        if (
+            self.membrane_bits is not None
+            and self.membrane_bits <= q_max(max(self.spike_bits), signed=self.signed).bit_length()
+        ):
+            raise ValueError(f"membranes of {self.membrane_bits} bits for spikes of {max(self.spike_bits)}")
         for bits, code in zip(self.spike_bits, self.largest or (), strict=False):
             if code > q_max(bits, signed=False):
                 raise ValueError(f"a largest code of {code} for spikes of {bits} bits")
@@ -144,6 +153,12 @@ class PackedLayer(Frozen):
     def finer(self) -> int:
         """By how many bits the unit of the mean of a bin is finer than the input's, c."""
         return (max((end - first for first, end in self.bins), default=1) - 1).bit_length()
+
+    @property
+    def membrane(self) -> MembraneWidth:
+        """Width and unit of its membranes, which have a width."""
+        assert self.membrane_bits is not None
+        return membrane_width(self.membrane_bits, self.spike_bits, signed=self.signed)
 
     def q_max(self, t: int) -> int:
         """The largest code of a time step's spikes."""

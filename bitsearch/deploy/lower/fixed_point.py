@@ -113,6 +113,7 @@ def lower_layer(
         strict=neuron.strict,
         largest=_largest_codes(layer),
         step_sizes=layer.step_sizes,
+        membrane_bits=layer.membrane_bits,
         **_geometry(name, layer, before, after),
         one_step=(plan.spike_granularity == "layer" and plan.time_steps > 1) or None,
     )

@@ -20,6 +20,7 @@ from bitsearch.deploy.integer.operations import (
     SumFrames,
 )
 from bitsearch.deploy.integer.operations.operation import OperationRanges
+from bitsearch.deploy.integer.operations.stored_membrane import StoredCurrents
 from bitsearch.deploy.integer.packed_file import PackedNetwork
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer, max_code_sum
 from bitsearch.deploy.integer.rounding import half
@@ -128,6 +129,24 @@ class Step:
         most = self.spike_sum if isinstance(self.operation, RunLayer) else self.inputs[0].range.magnitude
         most = max(most, self.ranges.widths.accumulator or 0)
         return c_type(-most, most, 32)
+
+    @property
+    def stored(self) -> StoredCurrents | None:
+        """How currents come into the unit of membranes that have a width."""
+        assert self.layer is not None
+        assert self.numbers is not None
+        if self.layer.membrane_bits is None:
+            return None
+        return StoredCurrents.of(self.layer, self.numbers, self.inputs[0].range)
+
+    def level(self, t: int) -> int:
+        """The step size of time step t in the unit of its membrane."""
+        assert self.layer is not None
+        assert self.numbers is not None
+        assert self.ranges.widths is not None
+        if self.layer.membrane_bits is not None:
+            return self.layer.membrane.units
+        return int(self.numbers.steps[t]) << self.ranges.widths.membrane_fraction - self.layer.step_fraction
 
     @property
     def one_factor(self) -> int | None:

@@ -9,13 +9,19 @@ from torch import Tensor
 from bitsearch.deploy.integer.bounds import NeuronWidths, Range, check_width, integer_type
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.operations.operation import OperationObserver
+from bitsearch.deploy.integer.operations.stored_membrane import StoredCurrents, stored_bound
 from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.rounding import decayed, floor_quotient, half, mean, odd_part, quotient, rounded
 from bitsearch.quant.frames import bin_weights
 
 
 def membrane_bound(name: str, layer: PackedLayer, numbers: LayerNumbers, x: Range) -> tuple[int, int]:
-    """(bound on what the neuron forms, fraction of its membrane); InputError, naming the run, if it is too wide."""
+    """(bound on what the neuron forms, fraction of its membrane); InputError, naming the run, if it is too wide.
+
+    A membrane of a width counts in a unit of its own, and its fraction is 0.
+    """
+    if layer.membrane_bits is not None:
+        return stored_bound(name, layer, StoredCurrents.of(layer, numbers, x), x), 0
     fraction = max(x.fraction + layer.finer, layer.step_fraction)
     scale = fraction - x.fraction
     low, high = x.low << scale, x.high << scale
@@ -63,11 +69,17 @@ def integer_spikes(
     observer: OperationObserver,
 ) -> Tensor:
     """Of currents ``[N, ...]``, ``[F·N, ...]`` with frames, as ``dtype``, which holds their sums."""
-    currents = _integer_currents(layer, x, x_range, widths)
-    coarser = widths.membrane_fraction - layer.step_fraction
+    steps, coarser = numbers.steps.tolist(), widths.membrane_fraction - layer.step_fraction
+    if layer.membrane_bits is None:
+        currents = _integer_currents(layer, x, x_range, widths)
+    else:
+        stored = StoredCurrents.of(layer, numbers, x_range)
+        currents = [stored.integers(current) for current in _currents_of_steps(layer, x)]
+        # The membrane counts in fractions of a step, which is as many of them at every time step.
+        steps, coarser = [layer.membrane.units] * layer.time_steps, 0
     sums: list[Tensor] = []
     membrane = currents[0]
-    for t, (step, weight) in enumerate(zip(numbers.steps.tolist(), numbers.spike_weights, strict=True)):
+    for t, (step, weight) in enumerate(zip(steps, numbers.spike_weights, strict=True)):
         codes = _integer_codes(membrane, step, coarser, layer, t)
         observer("membrane", t, membrane)
         observer("spikes", t, codes)
@@ -81,6 +93,8 @@ def integer_spikes(
                 membrane = (membrane * layer.decay).add_(half(DECAY_FRACTION))
                 membrane >>= DECAY_FRACTION
             membrane += currents[t + 1]
+            if layer.membrane_bits is not None:
+                membrane.clamp_(-layer.membrane.most - 1, layer.membrane.most)
         spikes = _times(codes.to(dtype), weight)
         if layer.frames is None and sums:
             sums[0].add_(spikes)
@@ -91,15 +105,19 @@ def integer_spikes(
 
 def _integer_currents(layer: PackedLayer, x: Tensor, x_range: Range, widths: NeuronWidths) -> list[Tensor]:
     """What the neuron gets at every time step, in the unit of its membrane."""
-    dtype, places = integer_type(widths.membrane), widths.membrane_fraction - x_range.fraction
+    dtype, places = integer_type(widths.membrane), widths.membrane_fraction - x_range.fraction - layer.finer
     if layer.frames is None:
         current = x.to(dtype)
         return [current << places if places else current] * layer.time_steps
+    return [current.to(dtype) << places for current in _currents_of_steps(layer, x)]
+
+
+def _currents_of_steps(layer: PackedLayer, x: Tensor) -> list[Tensor]:
+    """The mean of every time step's frames, or what there is of all alike, int64."""
+    if layer.frames is None:
+        return [x.long()] * layer.time_steps
     sequence = x.long().unflatten(0, (layer.frames, -1))
-    return [
-        mean(sequence[first:end].sum(0), end - first, layer.finer).to(dtype) << places - layer.finer
-        for first, end in layer.bins
-    ]
+    return [mean(sequence[first:end].sum(0), end - first, layer.finer) for first, end in layer.bins]
 
 
 def _integer_codes(membrane: Tensor, step: int, coarser: int, layer: PackedLayer, t: int) -> Tensor:
@@ -145,10 +163,14 @@ def float64_spikes(
 ) -> Tensor:
     """Of real currents ``[N, ...]``, ``[F·N, ...]`` with frames, float64."""
     currents = _float64_currents(layer, x, x_range.fraction)
+    steps = [step * 2.0**-layer.step_fraction for step in numbers.steps.tolist()]
+    if layer.membrane_bits is not None:
+        stored = StoredCurrents.of(layer, numbers, x_range)
+        currents = [stored.float64(current) for current in currents]
+        steps = [float(layer.membrane.units)] * layer.time_steps
     spikes = []
     membrane = currents[0]
-    for t, weight in enumerate(numbers.spike_weights):
-        step = int(numbers.steps[t]) * 2.0**-layer.step_fraction
+    for t, (step, weight) in enumerate(zip(steps, numbers.spike_weights, strict=True)):
         codes = _float64_codes(membrane, step, layer, t)
         observer("spikes", t, codes.long())
         spikes_taken = membrane * (codes != 0) if layer.reset == "zero" else codes * step
@@ -157,6 +179,8 @@ def float64_spikes(
         membrane = current + (
             residual if layer.decay == 1 << DECAY_FRACTION else rounded(residual, widths.membrane_fraction)
         )
+        if layer.membrane_bits is not None:
+            membrane = membrane.clamp(-layer.membrane.most - 1, layer.membrane.most)
         spikes.append(weight * codes)
     return torch.stack(spikes).sum(0) if layer.frames is None else torch.cat(spikes)
 
