@@ -169,10 +169,10 @@ def print_sensitivities(measured: "Sensitivities") -> None:
 
 
 def _short(value: float | None) -> str:
-    """In five characters."""
+    """In five characters; of a loss that falls by less than one, the minus stands in place of the zero."""
     if value is None:
         return "–"
-    for text in (f"{value:z.3f}", f"{value:z.2f}", f"{value:z.1f}"):
+    for text in (f"{value:z.3f}".replace("-0.", "-."), f"{value:z.2f}", f"{value:z.1f}"):
         if len(text) <= 5:
             return text
     return f"{value:.0e}"

@@ -14,7 +14,7 @@ from bitsearch.plan import BitPlan
 from bitsearch.report import style
 from bitsearch.report.front_axes import View, accuracy_ranges, score_style, view_over
 from bitsearch.report.front_figure import method_name
-from bitsearch.report.page import data_island, environment, packed_plotly, page_part, policy, script
+from bitsearch.report.page import PLAIN_SCRIPTS, data_island, environment, packed_plotly, page_part, policy, script
 from bitsearch.report.plans_table import Cell
 from bitsearch.runs.pareto import pareto_front, score_column, validation_score
 from bitsearch.runs.plan_names import hover_name
@@ -190,7 +190,7 @@ def _hover(plan: BitPlan, metric: str) -> str:
 def write_comparison(comparison: Comparison) -> Path:
     """Write ``comparison.html``, one file that needs nothing else, and return its path."""
     titles, rows = comparison_table(comparison)
-    source = script(page_part("plotly_loader.js") + page_part("plain_figures.js"))
+    source = script("".join(map(page_part, PLAIN_SCRIPTS)))
     path = comparison.path / "comparison.html"
     page = (
         environment()

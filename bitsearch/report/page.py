@@ -52,6 +52,7 @@ SCRIPTS = (
     "plotly_loader.js",
     "elements.js",
     "trials.js",
+    "paper.js",
     "figures.js",
     "front.js",
     "budget_slider.js",
@@ -62,6 +63,8 @@ SCRIPTS = (
     "page.js",
 )
 """The parts of the page's script: each defines what those behind it call, and the last calls them."""
+PLAIN_SCRIPTS = ("plotly_loader.js", "paper.js", "plain_figures.js")
+"""Likewise of a page whose figures answer to nothing else on it."""
 
 
 def write_report(folder: RunFolder) -> Path:

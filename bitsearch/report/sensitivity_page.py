@@ -7,7 +7,16 @@ from markupsafe import Markup
 from bitsearch.allocation.sensitivity.records import Sensitivities
 from bitsearch.errors import InputError, StorageError
 from bitsearch.files import write_whole
-from bitsearch.report.page import data_island, environment, packed_plotly, page_part, policy, script, write_report
+from bitsearch.report.page import (
+    PLAIN_SCRIPTS,
+    data_island,
+    environment,
+    packed_plotly,
+    page_part,
+    policy,
+    script,
+    write_report,
+)
 from bitsearch.report.sensitivity import sensitivity_figures, sensitivity_panel
 from bitsearch.runs.folder import RunFolder
 
@@ -50,7 +59,7 @@ def write_sensitivity(measured: Sensitivities, folder: Path | str) -> list[Path]
 
 def render_sensitivity(measured: Sensitivities) -> str:
     """The page's HTML."""
-    source = script(page_part("plotly_loader.js") + page_part("plain_figures.js"))
+    source = script("".join(map(page_part, PLAIN_SCRIPTS)))
     figures = sensitivity_figures(measured)
     return (
         environment()

@@ -65,9 +65,14 @@ def test_refusals_are_one_line_and_leave_nothing(call, finished_run, tmp_path, m
 
 
 def test_numbers_fit_five_characters():
-    assert [_short(value) for value in (0.12345, -0.0004, 12.3456, -12.3456, 1234.5, 1e8, None)] == [
+    assert [
+        _short(value) for value in (0.12345, -0.0004, -0.001, -0.51, -1.23456, 12.3456, -12.3456, 1234.5, 1e8, None)
+    ] == [
         "0.123",
         "0.000",
+        "-.001",
+        "-.510",
+        "-1.23",
         "12.35",
         "-12.3",
         "1e+03",

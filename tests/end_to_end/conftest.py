@@ -27,8 +27,9 @@ def call():
             redirect_stdout(printed),
             redirect_stderr(errors),
         ):
-            # Warnings are for the user to read.
+            # Warnings are for the user to read, those of settings by old names too.
             warnings.simplefilter("default", UserWarning)
+            warnings.simplefilter("default", FutureWarning)
             patch.chdir(cwd)
             patch.setenv("COLUMNS", str(columns))
             patch.setattr(sys, "argv", ["bitsearch", *map(str, arguments)])

@@ -1,11 +1,11 @@
 """The page as a browser shows it, with the network cut off."""
 
-from contextlib import contextmanager
 from xml.etree import ElementTree
 
 import pytest
 from conftest import make_run
 from large_run import make_large_run
+from opened_page import opened_file
 
 from bitsearch.report import write_comparison, write_report
 from bitsearch.runs.select import select_plan
@@ -24,26 +24,8 @@ HOSTILE = (
 
 
 def opened(browser, folder, width=1200, **options):
-    """The report of a run, once it shows a plan; see below."""
+    """The report of a run, once it shows a plan."""
     return opened_file(browser, write_report(folder), "#selected-plan tbody tr", width, **options)
-
-
-@contextmanager
-def opened_file(browser, file, ready, width=1200, **options):
-    """A page without network; fails on any complaint in the console and any request but for files."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
-    page = context.new_page()
-    page.set_default_timeout(15000)
-    complaints, requests = [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(file.absolute().as_uri())
-    page.wait_for_selector(ready)
-    yield page
-    assert complaints == []
-    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
-    context.close()
 
 
 @pytest.fixture(scope="module")

@@ -40,34 +40,15 @@ const makeFigures = (config) => {
     rest = setTimeout(drawRest, 250);
   };
 
-  /* Paper is narrower than most windows, no figure may reach over its end, and print starts before a resize would be
-     noticed. */
-  const PAPER = { width: 660, height: 900 };
-  const fitPaper = (front) => {
-    const heights = new Map();
-    let printing = false;
-    addEventListener("beforeprint", () => {
-      printing = true;
-      [...waiting.keys()].forEach(drawWaiting);
-      for (const plot of all(".plot").filter(({ layout }) => layout)) {
-        heights.set(plot, plot.layout.height);
-        const height = Math.min(plot === front ? 340 : PAPER.height, plot.layout.height);
-        Plotly.relayout(plot, { width: PAPER.width, height });
-        plot.style.minHeight = `${height}px`;
-      }
-    });
-    addEventListener("afterprint", () => {
-      printing = false;
-      for (const [plot, height] of heights) {
-        Plotly.relayout(plot, { width: null, autosize: true, height });
-        plot.style.minHeight = `${height}px`;
-      }
-      heights.clear();
+  const fitFront = (front) => {
+    const paper = fitPaper({
+      mostOf: (plot) => (plot === front ? 340 : PAPER.height),
+      first: () => [...waiting.keys()].forEach(drawWaiting),
     });
     // A pinned plan takes of the figure's width.
     new ResizeObserver(() => {
-      if (!printing && Math.abs(front.clientWidth - front._fullLayout.width) > 1) Plotly.Plots.resize(front);
+      if (!paper.prints() && Math.abs(front.clientWidth - front._fullLayout.width) > 1) Plotly.Plots.resize(front);
     }).observe(front);
   };
-  return { draw, redraw, drawSoon, fitPaper };
+  return { draw, redraw, drawSoon, fitFront };
 };

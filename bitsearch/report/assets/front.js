@@ -4,7 +4,7 @@ const makeFront = ({ data, state, cost, scaled, score }, figures) => {
   const { metrics } = data;
   const [plot, canvas] = ["front", "points"].map(byId);
   figures.draw(plot, { ...data.config, displayModeBar: "hover" });
-  figures.fitPaper(plot);
+  figures.fitFront(plot);
   const axes = () => plot._fullLayout;
   const within = (axis, pixel) => pixel >= -1 && pixel <= axis._length + 1;
 

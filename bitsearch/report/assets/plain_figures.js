@@ -4,4 +4,5 @@
     const figure = JSON.parse(document.getElementById(`${plot.id}-data`).textContent);
     Plotly.newPlot(plot, figure.data, figure.layout, { responsive: true, displaylogo: false });
   }
+  fitPaper();
 })();
