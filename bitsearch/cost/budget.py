@@ -57,6 +57,11 @@ class Budget:
             InputError: malformed, zero or negative, a bare number, a wrong unit, or a metric that no budget can bind.
         """
         metric, amount = split_request(request, metric, model.target)
+        if metric not in model.metrics:
+            raise InputError(
+                f"budget {request!r}: {metric} is a search space's own function, which is not run here; limit another "
+                "metric, or begin anew from that space"
+            )
         ratio, value = parse_request(amount, metric)
         if ratio and model.needs_activity(metric):
             raise InputError(
@@ -64,6 +69,10 @@ class Budget:
                 f"give a number in {METRICS[metric].unit}"
             )
         limit = model.cost(metric, model.uniform(baseline, None)) / value if ratio else value
+        if limit == 0:
+            raise InputError(
+                f"budget {request!r}: {metric} of the baseline is 0, and nothing costs less; give a number"
+            )
         return cls(metric, amount.strip(), limit)
 
     def check_feasible(self, model: CostModel, rules: AllowedBits, activity: SpikeStatistics | None = None) -> None:

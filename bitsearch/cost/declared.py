@@ -72,9 +72,19 @@ def _metric(name: str, declared: DeclaredMetric) -> Metric:
         # A cost that some of the bits do not matter to has their shape all the same.
         zeros = 0 * (bits.weights + bits.spikes + bits.time_steps)
         try:
-            values = function(geometry, bits) + zeros
+            values = function(geometry, bits)
         except (Exception, SystemExit) as error:
             raise InputError(f"{label} failed at {located(error)}") from error
+        kind = torch.Tensor if isinstance(zeros, torch.Tensor) else np.ndarray
+        if not isinstance(values, (kind, int, float, np.number)):
+            raise InputError(
+                f"{label} returns {type(values).__name__} for {kind.__name__}s; return one cost a layer, computed from "
+                "what is given by + - * / ** alone"
+            )
+        try:
+            values = values + zeros
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise InputError(f"{label} returns what is no cost a layer: {located(error)}") from error
         # A rate that is not measured yet makes an unknown cost.
         unknown = (
             declared.firing_rates and not isinstance(zeros, torch.Tensor) and np.isnan(geometry.firing_rates).any()
@@ -128,10 +138,8 @@ def check_declared_metric(name: str, model: CostModel, rules: AllowedBits) -> No
 def _check_values(values: Any, zeros: Any, label: str, *, finite: bool) -> None:
     """Raise InputError for what is not one cost a layer, of the kind that the bits are of."""
     is_tensor = isinstance(zeros, torch.Tensor)
-    kind = torch.Tensor if is_tensor else np.ndarray
-    if not isinstance(values, kind) or values.dtype != zeros.dtype:
-        name = f"{type(values).__name__} of {getattr(values, 'dtype', 'no numbers')}"
-        raise InputError(f"{label} returns {name} for {kind.__name__}s of {zeros.dtype}; return the same")
+    if values.dtype != zeros.dtype:
+        raise InputError(f"{label} returns {values.dtype} for bits of {zeros.dtype}; return the same")
     if values.shape != zeros.shape:
         raise InputError(
             f"{label} returns shape {list(values.shape)} for bits of shape {list(zeros.shape)}; return one cost a layer"

@@ -31,6 +31,9 @@ COSTS = {
     "rated": lambda geometry, bits: geometry.firing_rates * bits.weights,
     "tensors": lambda geometry, bits: torch.as_tensor(bits.weights),
     "complex": lambda geometry, bits: bits.weights * 1j,
+    "nothing": lambda geometry, bits: None,
+    "other_length": lambda geometry, bits: bits.weights[..., :2],
+    "zero": lambda geometry, bits: 0 * bits.weights,
     "column": lambda geometry, bits: bits.weights[..., None],
     "offset": lambda geometry, bits: bits.weights - 1.0,
     "other": lambda geometry, bits: bits.weights * (2 if torch.is_tensor(bits.weights) else 1),
@@ -105,6 +108,16 @@ def test_it_is_a_budget(declared, layers):
     assert Budget.parse(f"{name}=500", "bit_budget", model, BITS).limit == 500
 
 
+def test_a_budget_on_nothing_and_on_what_is_not_counted_here_is_refused(declared, layers):
+    zero, area = declared("zero"), declared("area")
+    model, _ = model_of(layers, zero)
+    with pytest.raises(InputError, match=f"{zero} of the baseline is 0, and nothing costs less; give a number"):
+        Budget.parse(f"{zero}=2x", "bit_budget", model, BITS)
+    for request in (f"{area}=2x", f"{area}=100"):
+        with pytest.raises(InputError, match=f"{area} is a search space's own function, which is not run here"):
+            Budget.parse(request, "bit_budget", model, BITS)
+
+
 def test_it_is_a_cost_of_networks_whose_space_declares_it_alone(declared, layers):
     name = declared("area")
     assert name not in CostModel(layers).costs(CostModel(layers).uniform(BITS, None))
@@ -136,11 +149,13 @@ def test_a_cost_that_is_zero_at_one_bit_and_one_that_stays_at_first_and_at_last(
         ("falling", "falls in layer '0' when weight_bits rises"),
         ("negative", "a cost is a finite number, and not below zero"),
         ("total", "it has to be a function of each layer by itself"),
-        ("cut", "failed at"),
+        ("cut", "returns ndarray for Tensors; return one cost a layer|failed at"),
         ("detached", "has no gradient in weight_bits, with which it changes"),
         ("rated", "returns nan for a layer; .* if it reads firing rates, set firing_rates = true"),
-        ("tensors", "returns Tensor of torch.float64 for ndarrays of float64; return the same"),
-        ("complex", "returns ndarray of complex128 for ndarrays of float64"),
+        ("tensors", "returns Tensor for ndarrays; return one cost a layer"),
+        ("nothing", "returns NoneType for ndarrays; return one cost a layer"),
+        ("other_length", "returns what is no cost a layer"),
+        ("complex", "returns complex128 for bits of float64; return the same"),
         ("column", r"returns shape \[3, 3\] for bits of shape \[3\]; return one cost a layer"),
         ("other", "gives other numbers for tensors than for arrays"),
         ("broken", "failed at .*has no attribute 'mac'"),
