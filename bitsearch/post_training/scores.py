@@ -17,9 +17,12 @@ from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
 from bitsearch.errors import InputError
 from bitsearch.files import read_text, write_whole
 from bitsearch.layer_rules import TieRule
+from bitsearch.plan import UniformBits
 from bitsearch.runs.folder import RunFolder
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.validation import Frozen, explain
+
+ANY_BITS = UniformBits(weight_bits=1, spike_bits=1, time_steps=1)
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -148,7 +151,10 @@ def read_scores(folder: RunFolder) -> Scores:
     if not path.is_file():
         raise InputError(f"{folder.path} holds no scores; give a run that `bitsearch allocate` wrote")
     try:
-        return Scores.model_validate_json(read_text(path, "scores"))
+        scores = Scores.model_validate_json(read_text(path, "scores"))
+        # A plan of any bits shows whether the layers' geometry makes one.
+        scores.model(Target.load("generic"), first_layer_counted=True).uniform(ANY_BITS, None)
+        return scores
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, Scores)}; put the run's own file back") from error
 

@@ -139,3 +139,12 @@ def test_code_of_a_run_is_not_run_unasked(with_metric, monkeypatch):
     monkeypatch.delitem(sys.modules, "own_costs")
     with pytest.raises(InputError, match=r"metrics\.own_steps of the run is code .*'own_costs:steps'.* add --trust"):
         bitsearch.reallocate(with_metric, "own_steps=2x")
+
+
+def test_scores_of_layers_that_no_plan_can_have_are_refused(allocated, copied):
+    run = copied(allocated).folder
+    content = json.loads(run.scores_file.read_text())
+    content["geometry"][0]["in_place"] = True
+    run.scores_file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"scores\.json: .*in_place is true.*; put the run's own file back"):
+        bitsearch.reallocate(run.path, "s_ace=3x")
