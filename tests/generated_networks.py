@@ -260,13 +260,12 @@ def plans(draw, model):
         draw(st.sampled_from(kinds)) for kinds in (["layer", "channel"], ["free", "power_of_two"])
     )
     base, streams, plan = model.uniform(UNIFORM, None, granularity=granularity, step_sizes=step_sizes), {}, {}
-    widths, membrane_bits = st.integers(1, 8), draw(st.sampled_from([None, None, 9, 12, 24]))
-    membrane = {} if membrane_bits is None else {"membrane_bits": membrane_bits, "spike_granularity": "layer"}
+    widths = st.integers(1, 8)
     for one in model.layers:
         stream = one.stream_of or one.name
         if stream not in streams:
             streams[stream] = tuple(draw(st.lists(widths, min_size=1, max_size=base[one.name].frames or 3)))
-        plan[one.name] = base[one.name].with_bits(draw(widths), streams[stream]).model_copy(update=membrane)
+        plan[one.name] = base[one.name].with_bits(draw(widths), streams[stream])
     return plan
 
 
