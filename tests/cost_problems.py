@@ -134,7 +134,7 @@ def some_choices(draw, target):
 
     return Choices(
         weight_bits=span(target.weight_bits, 8),
-        spike_bits=span(target.spike_bits, 8),
+        spike_bits=span([bits for bits in target.spike_bits if bits < target.membrane_bits], 8),
         time_steps=span(range(1, target.max_time_steps + 1), 6),
     )
 

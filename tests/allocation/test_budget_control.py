@@ -211,7 +211,9 @@ def test_the_penalty_follows_the_firing_rates(network, batch):
 def test_a_fixed_layer_enters_the_penalty_without_gradient(network, batch):
     quantized = learnable(network, batch[0])
     quantized.fix(quantized.layer_plans)
-    plan = LayerPlan(weight_bits=4, spike_bits=(3, 3), time_steps=2, neurons=())
+    # The target has membranes of a width, whose unit is one step size.
+    hardware = {"spike_granularity": "layer", "membrane_bits": HARDWARE.membrane_bits}
+    plan = LayerPlan(weight_bits=4, spike_bits=(3, 3), time_steps=2, neurons=(), **hardware)
     assert list(quantized.layer_plans.values())[1:] == [plan] * 3
     assert not quantized.penalty("8x", steps=1).requires_grad
 

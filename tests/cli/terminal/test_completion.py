@@ -9,7 +9,7 @@ from bitsearch.cli import main
     ("words", "offered"),
     [
         (["run", "--space", "digits"], ["digits", "digits_events", "digits_events_nir"]),
-        (["run", "--target", ""], ["binary_fpga", "generic", "neuromorphic", "power_of_two"]),
+        (["run", "--target", "a"], ["akida_1000", "artix_7"]),
         (["run", "--objective", "s"], ["s_ace", "synops"]),
         (["compare", "--metric", "en"], ["energy"]),
         (["run", "--method", "r"], ["ramp", "random", "refine"]),
