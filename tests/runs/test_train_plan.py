@@ -150,8 +150,8 @@ def test_a_plan_in_its_run_learns_from_the_runs_full_precision(finished_run, cop
     folder, teachers = copied(finished_run).folder, []
 
     class Watched(DistillationLoss):
-        def __init__(self, teacher, settings, task):
-            super().__init__(teacher, settings, task)
+        def __init__(self, teacher, settings, *arguments):
+            super().__init__(teacher, settings, *arguments)
             teachers.append((teacher.state_dict(), settings))
 
     monkeypatch.setattr("bitsearch.train.distillation.DistillationLoss", Watched)
