@@ -98,10 +98,9 @@ class Budget:
         if self.of_target:
             layers = model.layer_costs(self.metric, rules.smallest(model), activity)
             largest = max(layers, key=layers.__getitem__)
+            share = f"{_round_up(layers[largest])}{unit_text}"
             subject = self.requested
-            advice = (
-                f"layer {largest!r} alone takes {_round_up(layers[largest])}: take another target, or a smaller network"
-            )
+            advice = f"layer {largest!r} alone takes {share}: take another target, or a smaller network"
         raise InputError(
             f"{subject} ({self.metric} ≤ {self.limit:.6g}{unit_text}) is infeasible: the smallest feasible value is "
             f"{_round_up(least_cost)}{unit_text} (the fewest bits allowed on every layer{rates_text}); {advice}"

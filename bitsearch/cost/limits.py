@@ -85,7 +85,9 @@ def _layer_faults(layer: LayerGeometry, shape: LayerShape, model: CostModel) -> 
     if limits is None:
         return
     if limits.layer_kinds is not None and shape.kind not in limits.layer_kinds:
-        yield Fault(subject, f"is {shape.kind}", f"{', '.join(limits.layer_kinds)} layers", "limits.layer_kinds")
+        yield Fault(
+            subject, f"is a {shape.kind} layer", f"{', '.join(limits.layer_kinds)} layers", "limits.layer_kinds"
+        )
     yield from _above(subject, "inputs a neuron", shape.fan_in, "limits.fan_in", limits.fan_in)
     if not layer.first or layer.neurons:
         yield from _above(subject, "neurons that a spike goes to", shape.fan_out, "limits.fan_out", limits.fan_out)

@@ -56,7 +56,7 @@ def call(arguments, monkeypatch):
         (["deploy", "nothing.json", "-o", "packed"], "no plan at nothing.json"),
         (["deploy", "nothing.json", "--format", "tflite"], "allowed: packed"),
         (["train", "nothing.json"], "no plan at nothing.json"),
-        (["verify", "nothing.packed"], "nothing.packed is not a packed file"),
+        (["verify", "nothing.packed"], "cannot read the packed file nothing.packed: No such file or directory"),
         (["verify", "nothing.packed", "--split", "exam"], "allowed: train, validation, test"),
     ],
 )

@@ -71,7 +71,9 @@ def test_a_network_that_exceeds_a_limit_is_refused_with_the_layer(call, capsys):
         printed = capsys.readouterr()
         assert printed.out == ""
         assert len(printed.err.splitlines()) == 1
-        assert "layer 'conv1' is convolution, but the hardware target 'xylo_2' allows linear layers" in printed.err
+        assert (
+            "layer 'conv1' is a convolution layer, but the hardware target 'xylo_2' allows linear layers" in printed.err
+        )
 
 
 @pytest.mark.filterwarnings("ignore:spikes have 1 bit")

@@ -343,7 +343,7 @@ def test_a_network_that_does_not_fit_the_target_is_refused_by_its_limit():
     said = f"target small (weight_memory ≤ 100 bytes) is infeasible: the smallest feasible value is {least} bytes "
     assert said in one_line(error)
     # 9 bytes of weights, a step, and 4 channels.
-    assert one_line(error).endswith("; layer 'conv2' alone takes 45: take another target, or a smaller network")
+    assert one_line(error).endswith("; layer 'conv2' alone takes 45 bytes: take another target, or a smaller network")
 
 
 def test_outcome_says_whether_the_limit_is_kept():

@@ -84,7 +84,7 @@ def test_channels_of_the_input_are_limited():
         ({"linear": {"output_channels": 9}}, "layer 'fc' has 10 output channels", "9 (linear.output_channels)"),
         (
             {"limits": {"layer_kinds": ["convolution", "linear"]}},
-            "layer 'conv2' is depthwise",
+            "layer 'conv2' is a depthwise layer",
             "convolution, linear layers (limits.layer_kinds)",
         ),
         ({"limits": {"pooling": ["average", "sum"]}}, "layer 'pool' has max pooling", "average or sum pooling"),

@@ -118,7 +118,10 @@ def read(path: str | os.PathLike[str]) -> PackedNetwork:
             raise InputError(f"{path} is not a packed file: its header claims {length} bytes")
         with safe_open(path, framework="pt") as container:
             return _read(container, str(path))
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot read the packed file {path}: {reason}; write one with bitsearch deploy") from error
+    except SafetensorError as error:
         raise InputError(f"{path} is not a packed file: {error}") from error
 
 

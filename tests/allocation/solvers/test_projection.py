@@ -284,7 +284,9 @@ def test_a_layer_that_has_to_fit_a_core_gives_way_until_it_does():
     # The other fits with all of its bits.
     assert numbers(plan)["slim"] == numbers(top)["slim"]
     small = CostModel(layers, target=make_target("tiny", cores=cores | {"bytes_each": 300}))
-    with pytest.raises(InputError, match=r"target tiny \(cores ≤ 2 cores\) is infeasible.*layer 'wide' alone takes 3:"):
+    with pytest.raises(
+        InputError, match=r"target tiny \(cores ≤ 2 cores\) is infeasible.*layer 'wide' alone takes 3 cores:"
+    ):
         target_limits(small.target)[0].check_feasible(small, rules)
 
 

@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_written_is_one_line(quantized, examples, tmp_path
         pack(network, examples, tmp_path / "missing" / "packed")
 
 
-def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
+def test_foreign_and_truncated_files_are_refused(packed, tmp_path):
     data = packed.read_bytes()
     (tmp_path / "cut").write_bytes(data[: len(data) // 2])
     (tmp_path / "longer").write_bytes(data + b"\0")
@@ -187,7 +187,7 @@ def test_foreign_truncated_and_missing_files_are_refused(packed, tmp_path):
     (tmp_path / "text").write_text("hello, this is not a packed file", encoding="utf-8")
     torch.save({"a": torch.zeros(1)}, tmp_path / "pickle")
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
-    for name in ("cut", "longer", "empty", "huge", "text", "pickle", "foreign", "missing", "."):
+    for name in ("cut", "longer", "empty", "huge", "text", "pickle", "foreign"):
         with pytest.raises(InputError, match=r"not a packed file|no packed file"):
             read(tmp_path / name)
 
@@ -261,3 +261,11 @@ def test_lies_in_tensors_whose_checksum_fits_are_refused(packed, tmp_path):
         with pytest.raises(InputError, match="packed file") as refused:
             read(signed(packed, tmp_path / "lie", {name: tensor.clone()}))
         assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("gone.packed", "No such file or directory"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_read_is_told_apart_from_one_that_is_none(name, reason, tmp_path):
+    with pytest.raises(
+        InputError, match=rf"^cannot read the packed file .*: {reason}; write one with bitsearch deploy$"
+    ):
+        read(tmp_path / name)
