@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from bitsearch.deploy.integer.packed_file import PackedNetwork
     from bitsearch.deploy.verify import Verification
 
-_HELP = "; ".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
-
-
+_HELP = "\n\n".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
 _CONSUMERS = {name: entry for entry in FORMATS.values() for name in entry.consumers}
 
 
@@ -37,7 +35,7 @@ def deploy(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder to write; beside PLAN, and named after it.")
     ] = None,
-    kind: Annotated[str, typer.Option("--format", autocompletion=complete_format, help=f"{_HELP}.")] = DEFAULT,
+    kind: Annotated[str, typer.Option("--format", autocompletion=complete_format, help=_HELP)] = DEFAULT,
     share_steps: Annotated[
         bool,
         typer.Option(

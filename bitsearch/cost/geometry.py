@@ -50,6 +50,8 @@ class LayerGeometry:
     """True if that is so for inputs of the network that are never below zero alone."""
     first: bool
     """True for the first layer with weights in the forward pass."""
+    head: bool = field(default=False, kw_only=True)
+    """True if the network returns what it computes, or what neurons make of that."""
     fixed_reason: str | None = None
     """The reason for which the layer cannot be given bits; None if it can."""
     factor_bits: tuple[float, float] | None = None
@@ -293,6 +295,7 @@ def _measured(network: nn.Module, recording: Recording) -> list[LayerGeometry]:
                 signed_input=any(not call.origin.nonnegative for call in calls),
                 follows_input=_follows_input(calls),
                 first=bool(weights) and bool(calls) and not owners,
+                head=module in recording.heads,
                 fixed_reason=_fixed_reason(module, recording, macs),
                 factor_bits=None if weights else factor_bits(recording, module),
                 frames=len(calls) if loop == "frames" else next((call.axes.frames for call in calls), None),

@@ -56,13 +56,13 @@ def layer_choices(
         check_globs(f"target {model.target.name!r}, [[layers]]", rule.match, names)
     for layer in model.layers:
         _check_loop(layer, model.target)
-    last = names[-1]
+    heads = {layer.name for layer in model.heads}
     allowed = {}
     for layer in model.layers:
         target, required = model.target, None
         if layer.first:
             required = (target.first_layer, "first_layer")
-        elif layer.name == last:
+        elif layer.name in heads:
             required = (target.last_layer, "last_layer")
         values = {}
         for number in NUMBERS:

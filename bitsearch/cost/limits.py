@@ -95,7 +95,7 @@ def _layer_faults(layer: LayerGeometry, shape: LayerShape, model: CostModel) -> 
         size = max(shape.input_size, default=1)
         yield from _above(subject, "input channels", shape.in_channels, "limits.input_channels", limits.input_channels)
         yield from _above(subject, "pixels a side", size, "limits.input_size", limits.input_size)
-    if layer is model.layers[-1]:
+    if layer in model.heads:
         yield from _above(
             subject, "output channels", shape.out_channels, "limits.output_channels", limits.output_channels
         )
@@ -113,6 +113,10 @@ def _network_faults(model: CostModel) -> Iterator[Fault]:
             yield Fault(subject, f"gets no bits ({layer.fixed_reason})", kinds, "limits.layer_kinds")
     weighted = sum(bool(layer.weights) or layer.weight_of is not None for layer in layers)
     yield from _above("the network", "layers", weighted, "limits.layers", limits.layers)
+    if len(model.heads) > 1:
+        outputs = sum(layer.shape.out_channels for layer in model.heads if layer.shape is not None)
+        what = f"output channels, those of layers {', '.join(repr(layer.name) for layer in model.heads)}"
+        yield from _above("the network", what, outputs, "limits.output_channels", limits.output_channels)
     yield from _sum_above("neurons", geometry.on_chip, layers, "limits.neurons", limits.neurons)
     yield from _sum_above("weights", geometry.weights, layers, "limits.synapses", limits.synapses)
 

@@ -109,6 +109,11 @@ class CostModel:
         known = {name: metric for name, metric in METRICS.items() if metric.everywhere or name in self.declared}
         return {name: metric for name, metric in known.items() if metric.available(self.target)}
 
+    @property
+    def heads(self) -> tuple[LayerGeometry, ...]:
+        """The layers with bits whose results the network returns; where none was seen, the last that runs."""
+        return tuple(layer for layer in self.layers if layer.head) or self.layers[-1:]
+
     def neurons_of(self, name: str) -> str:
         """The layer whose neurons' spikes a layer reads: itself, or the first that has these in common with it."""
         layer = next(layer for layer in self.layers if layer.name == name)

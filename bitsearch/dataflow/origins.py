@@ -6,7 +6,7 @@ name, views and in-place writes included, and passes on what is known of its ope
 were registered says nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from bitsearch.dataflow.rules import POSITIVE, UNKNOWN, Operation, Origin, computed, passed
+from bitsearch.dataflow.rules import POSITIVE, UNKNOWN, Operation, Origin, computed, passed, reaching_layers
 
 Reader = tuple[nn.Module | None, str]
 """The innermost module that read spikes, None outside of every module, and the operation that it did: one of torch's,
@@ -80,6 +80,10 @@ class OriginTracker(TorchDispatchMode):
         written = self._written.get(tensor.untyped_storage()._cdata) if self._written else None
         return origin if written is None else origin | written[0]
 
+    def layers_of(self, tree: Any) -> set[nn.Module]:
+        """The layers whose results reach the tensors of ``tree``."""
+        return {layer for tensor in _tensors(tree) for layer in self.of(tensor).layers}
+
     def read(self, reader: nn.Module | None, operation: str, tree: Any) -> None:
         """Note who reads the spikes, and the membranes, that reach the tensors of ``tree``."""
         for tensor in _tensors(tree):
@@ -138,10 +142,12 @@ class OriginTracker(TorchDispatchMode):
         if origin is None:
             self.read(self._running[-1] if self._running else None, operation.name, values)
             origin = computed(operation, origins)
+        layers = reaching_layers(operation, origins)
+        origin, of_truth = replace(origin, layers=layers), replace(POSITIVE, layers=layers)
         for tensor in written:
             self._write(tensor, origin)
         for tensor in _tensors(operation.result):
-            self._origins[tensor] = POSITIVE if tensor.dtype == torch.bool else origin
+            self._origins[tensor] = of_truth if tensor.dtype == torch.bool else origin
 
     def _write(self, tensor: Tensor, origin: Origin) -> None:
         storage = tensor.untyped_storage()

@@ -70,6 +70,8 @@ class Recording:
     """Modules of unknown classes that sent nothing but zeros and ones."""
     poolings: dict[nn.Module, str] = field(default_factory=dict)
     """Kinds of pooling, by the module that pools."""
+    heads: set[nn.Module] = field(default_factory=set)
+    """Layers whose results the network returns, or neurons behind them."""
     data_dependent: set[nn.Module] = field(default_factory=set)
     """Modules that ran more or less often for other samples, or on more or less."""
     mixes_samples: bool = False
@@ -220,10 +222,11 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
         if running:
             running[-1].inside += call.inside + min(counted, macs)
         for each in (tracker, opposite) if _is_atomic(module) else ():
-            each.mark(output, UNKNOWN)
+            each.mark(output, replace(UNKNOWN, layers=frozenset([module])))
             if is_neuron(module):
                 each.mark([output, states(module)], replace(UNKNOWN, membranes=frozenset([module])))
-                each.mark(first_tensor(output), UNKNOWN if module in hooked else Origin(frozenset([module])))
+                sent = UNKNOWN if module in hooked else Origin(frozenset([module]))
+                each.mark(first_tensor(output), replace(sent, layers=call.origin.layers))
         with _disable_current_modes():
             outputs.after(module, x, output)
             dropouts.after(module, output)
@@ -241,7 +244,9 @@ def _record(network: nn.Module, example_input: Inputs, axes: list[Axes], origin:
         tracker.mark(example_input, origin)
         opposite.mark(example_input, replace(origin, nonnegative=not origin.nonnegative))
         with counter, opposite, tracker, dropouts, poolings:
-            tracker.read(None, "output", call_network(network, example_input))
+            output = call_network(network, example_input)
+            tracker.read(None, "output", output)
+    recording.heads = tracker.layers_of(output)
     recording.binary, recording.poolings = outputs.modules(), poolings.kinds
     return recording
 

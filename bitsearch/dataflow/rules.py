@@ -26,6 +26,8 @@ class Origin:
     """True if no value can be below zero, whatever the input and the parameters are."""
     membranes: frozenset[nn.Module] = frozenset()
     """Spiking neurons whose membrane, or another of their states, reaches it."""
+    layers: frozenset[nn.Module] = frozenset()
+    """Layers whose results reach it without another layer, or matrix product, on the way."""
 
     def __or__(self, other: "Origin") -> "Origin":
         """Of values that come from either."""
@@ -36,6 +38,7 @@ class Origin:
             self.other or other.other,
             self.nonnegative and other.nonnegative,
             self.membranes | other.membranes,
+            self.layers | other.layers,
         )
 
 
@@ -89,6 +92,7 @@ _CONSTANTS = _names(
     "zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full zero fill arange eye linspace "
     "scalar_tensor tril_indices triu_indices"
 )
+_PRODUCTS = _names("mm bmm mv dot addmm addmv addbmm baddbmm convolution")
 _UNWRITTEN = _names("empty empty_like new_empty empty_strided new_empty_strided")
 
 
@@ -195,6 +199,14 @@ def computed(operation: Operation, origins: list[Origin]) -> Origin:
     if name == "pow" and isinstance(low, int | float):
         positive |= low % 2 == 0
     return POSITIVE if positive else UNKNOWN
+
+
+def reaching_layers(operation: Operation, origins: list[Origin]) -> frozenset[nn.Module]:
+    """The layers whose results reach that of the operation: all that reach its operands, but through no product."""
+    name = operation.name
+    if name in _PRODUCTS or name in _CONSTANTS or name in _UNWRITTEN:
+        return frozenset()
+    return frozenset().union(*(origin.layers for origin in origins))
 
 
 def _constant(operation: Operation) -> Origin:

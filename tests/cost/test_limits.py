@@ -114,6 +114,38 @@ def test_the_others_that_exceed_a_limit_are_named_too():
     assert message.endswith("; layer 'conv2', layer 'fc' exceed limits as well")
 
 
+class TwoHeads(nn.Module):
+    """The wider head runs first; neurons and a mean over time stand behind both."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.relu = nn.Linear(4, 6), nn.ReLU()
+        self.wide, self.narrow = nn.Linear(6, 7), nn.Linear(6, 3)
+        self.fire, self.fire2 = neuron.IFNode(v_reset=None), neuron.IFNode(v_reset=None)
+
+    def forward(self, x):
+        x = self.relu(self.body(x))
+        return self.fire(self.wide(x)).mean(1), {"narrow": torch.softmax(self.fire2(self.narrow(x)), 1)}
+
+
+def test_every_head_is_limited_and_all_together():
+    def model(most):
+        return traced(TwoHeads(), torch.rand(2, 4), limits={"output_channels": most})
+
+    assert [layer.name for layer in model(10).heads] == ["wide", "narrow"]
+    check_limits(model(10))
+    assert refusal(model(9)).startswith(
+        "the network has 10 output channels, those of layers 'wide', 'narrow', but the hardware target 'chip' allows 9 "
+    )
+    assert refusal(model(6)).startswith("layer 'wide' has 7 output channels, but the hardware target 'chip' allows 6 ")
+
+
+def test_what_the_target_fixes_of_the_last_layer_holds_for_every_head():
+    model = traced(TwoHeads(), torch.rand(2, 4), last_layer={"weight_bits": 5})
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    assert [list(rules.choices[name].weight_bits.values) == [5] for name in ("body", "wide", "narrow")] == [0, 1, 1]
+
+
 class OwnLinear(nn.Linear):
     """Keeps 32 bits, since it may compute something else."""
 

@@ -438,3 +438,34 @@ def test_products_by_hand(module, shape, macs):
 
 def test_a_layer_without_a_tensor_has_no_products():
     assert layer_macs(nn.Linear(4, 3), (None,), torch.rand(2, 3)) == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - HUGE))
+def test_the_layer_that_the_network_returns_is_its_head(name):
+    options, shape = SMALL[name]
+    network = make_network(name, options, input_shape=shape, classes=5)
+    frames = len(shape) % 2 == 0
+    heads = record(network, torch.rand(2, *shape).transpose(0, int(frames)), time_axis=frames).heads
+    assert [getattr(head, "out_features", None) for head in heads] == [5]
+
+
+def test_a_head_is_what_no_other_layer_reads_on_the_way():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.lif, self.head, self.weight = (
+                nn.Linear(3, 4),
+                neuron.IFNode(),
+                nn.Linear(4, 2),
+                nn.Parameter(torch.rand(4, 4)),
+            )
+
+        def forward(self, x):
+            spikes = self.lif(self.body(x))
+            return self.head(spikes), torch.zeros_like(spikes), spikes > 0, spikes @ self.weight
+
+    network = Net()
+    assert record(network, torch.rand(2, 3)).heads == {network.head, network.body}
+    # Without the comparison of its spikes, nothing of the first layer is returned.
+    network.forward = lambda x: network.head(network.lif(network.body(x)))
+    assert record(network, torch.rand(2, 3)).heads == {network.head}

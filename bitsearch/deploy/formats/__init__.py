@@ -5,11 +5,13 @@ from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN
 
 FORMATS: dict[str, Format] = {
     "packed": Format(
-        ".packed.safetensors", "integers at exactly their bit widths", "bitsearch.deploy.formats.packed:export"
+        ".packed.safetensors",
+        "Integers at exactly their bit widths, and the program that runs them, which verify replays.",
+        "bitsearch.deploy.formats.packed:export",
     ),
     "nir": Format(
         ".nir",
-        "spiking event networks",
+        "A graph of the Neuromorphic Intermediate Representation, for the libraries that --dialect names.",
         "bitsearch.deploy.formats.nir.export:export",
         modules=("nir",),
         extra="nir",
@@ -18,18 +20,22 @@ FORMATS: dict[str, Format] = {
     ),
     "onnx": Format(
         ".onnx",
-        "a graph of standard operators",
+        "A graph of standard ONNX operators, which ONNX Runtime runs.",
         "bitsearch.deploy.formats.onnx:export",
         modules=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
     ),
     "c": Format(
         "-c",
-        "C99 without heap or float, for microcontrollers",
+        "C99 without heap or float, with test vectors, for any C compiler and microcontrollers.",
         "bitsearch.deploy.formats.c.export:export",
         consumers={"c": "bitsearch.deploy.formats.c.check:check"},
     ),
-    "hub-folder": Format(".hub", "model card and all files", "bitsearch.deploy.formats.hub_folder:export"),
+    "hub-folder": Format(
+        ".hub",
+        "A folder to publish, with a model card, the packed file, plan, weights, search space and report.",
+        "bitsearch.deploy.formats.hub_folder:export",
+    ),
 }
 
 DEFAULT = "packed"

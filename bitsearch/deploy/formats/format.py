@@ -76,7 +76,7 @@ class Format:
     suffix: str
     """What the name of a file or folder ends in by default."""
     summary: str
-    """For ``--help``."""
+    """For ``--help``: one sentence of what is written, and who reads it."""
     function: str
     """``package.module:name`` of what takes an :class:`ExportRequest` and returns an :class:`ExportResult`."""
     modules: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,17 @@ from bitsearch.layers import quantized_layers
 
 ROOT = Path(__file__).parents[3]
 REQUESTS = []
+
+
+def test_the_help_says_each_format_in_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(sys, "argv", ["bitsearch", "deploy", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    for name, entry in FORMATS.items():
+        assert re.fullmatch(r"[A-Z][^.]+\.", entry.summary)
+        assert any(f"{name}: {entry.summary}" in line for line in lines), name
 
 
 def export(request):
