@@ -9,6 +9,7 @@ The network sees a spectrogram up to 500 Hz. Each seed is a run folder in ``--ru
 """
 
 import argparse
+import re
 import wave
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch.utils.data import TensorDataset
 from benchmarks.evidence import figures
 from benchmarks.evidence.runs import Row, progress
 from benchmarks.provenance import machine, made_by
+from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.study.result import SearchResult
 from bitsearch.study.run import search
@@ -36,10 +38,23 @@ VOICED = 0.6
 TASK = {"name": "regression", "loss": "huber", "unit": "octaves"}
 
 
+NAME = re.compile(r"\d_[^_]+_(\d+)")
+"""Of a recording: digit, speaker and index."""
+
+
 def recorded(file: Path) -> NDArray[np.float64]:
     """The samples, from -1 to 1."""
-    with wave.open(str(file), "rb") as recording:
-        return np.frombuffer(recording.readframes(recording.getnframes()), dtype="<i2") / 2.0**15
+    try:
+        with wave.open(str(file), "rb") as recording:
+            form = recording.getnchannels(), 8 * recording.getsampwidth(), recording.getframerate()
+            content = recording.readframes(recording.getnframes())
+    except (OSError, EOFError, wave.Error) as error:
+        raise InputError(f"{str(file)!r} is no recording that can be read: {str(error) or 'it ends early'}") from error
+    if form != (1, 16, RATE):
+        raise InputError(
+            f"{str(file)!r} has {form[0]} channels of {form[1]} bits at {form[2]} Hz, not 1 of 16 at {RATE}"
+        )
+    return np.frombuffer(content, dtype="<i2") / 2.0**15
 
 
 def windows(samples: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,14 +92,22 @@ def spectrogram(samples: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def spoken(folder: Path) -> tuple[TensorDataset, TensorDataset, TensorDataset]:
-    """Train, validation and test."""
+    """Train, validation and test; InputError where a part is empty, or a file is something else."""
     parts: list[list[tuple[NDArray[np.float32], float]]] = [[], [], []]
     for file in sorted(folder.glob("*.wav")):
-        index, samples = int(file.stem.split("_")[2]), recorded(file)
+        name = NAME.fullmatch(file.stem)
+        if name is None:
+            raise InputError(f"{str(file)!r} is not named DIGIT_SPEAKER_INDEX.wav; give the folder of the recordings")
+        index, samples = int(name[1]), recorded(file)
         hertz = pitch(samples)
         if hertz is not None:
             part = parts[0 if index > 9 else 1 if index > 4 else 2]
             part.append((spectrogram(samples), float(np.log2(hertz / 100))))
+    if not all(parts):
+        raise InputError(
+            f"{str(folder)!r} has {len(parts[0])} recordings with a voiced frame for training, {len(parts[1])} for "
+            f"validation and {len(parts[2])} for the test; give the folder of DIGIT_SPEAKER_INDEX.wav"
+        )
     train, validation, test = (
         TensorDataset(torch.from_numpy(np.stack([x for x, _ in part])), torch.tensor([y for _, y in part]))
         for part in parts
@@ -161,7 +184,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    parts = spoken(arguments.recordings)
+    try:
+        parts = spoken(arguments.recordings)
+    except InputError as error:
+        parser.error(str(error))
     pitches = [part.tensors[1] for part in parts]
     guess = float((pitches[2] - pitches[0].median()).abs().mean())
     kept = arguments.out / "speech.csv"

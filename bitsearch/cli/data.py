@@ -9,9 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.cli.terminal.completion import complete_data
+from bitsearch.cli.terminal.completion import complete_data, complete_task
 from bitsearch.cli.terminal.console import Console, print_line
-from bitsearch.errors import one_line
+from bitsearch.errors import InputError, one_line, suggestion
 from bitsearch.plug_ins import packages_of, plug_ins
 
 if TYPE_CHECKING:
@@ -52,13 +52,20 @@ def check(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set an option, such as size=32.")
     ] = None,
+    task: Annotated[
+        str, typer.Option(metavar="NAME", autocompletion=complete_task, help="What the data are for, as task.name.")
+    ] = "classification",
 ) -> None:
     """Compare files, counts and shapes with what is published; exit code 2 and a line for everything that is wrong."""
     from bitsearch.data.check import check_data
     from bitsearch.override import override
+    from bitsearch.train.tasks import TASKS
 
-    findings = check_data(name, override({} if root is None else {"root": str(root)}, overrides or ()))
-    if findings.counts:
+    if task not in TASKS:
+        raise InputError(f"no task {task!r}; known: {', '.join(TASKS)}{suggestion(task, TASKS)}")
+    options = override({} if root is None else {"root": str(root)}, overrides or ())
+    findings = check_data(name, options, TASKS[task].targets)  # type: ignore[index]  # one of its keys
+    if findings.sizes:
         Console().print(_table(name, findings))
     for problem in findings.problems:
         print(f"bitsearch: {one_line(problem)}", file=sys.stderr)
@@ -90,10 +97,18 @@ def _table(name: str, findings: "Findings") -> Table:
 
     shape = " and ".join("×".join(map(str, size)) for size in shapes_in(findings.shape))
     table = Table(title=f"{name}, {shape} each", title_justify="left")
-    for column in ("split", "samples", "classes", "samples a class"):
+    columns = ("classes", "samples a class") if findings.counts else ("targets",)
+    for column in ("split", "samples", *columns):
         table.add_column(column, justify="left" if column == "split" else "right")
-    for split, counts in findings.counts.items():
-        smallest, largest = int(counts.min()), int(counts.max())
-        range_text = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
-        table.add_row(split, f"{int(counts.sum()):,}", f"{int((counts > 0).sum()):,}", range_text)
+    for split, size in findings.sizes.items():
+        if split in findings.counts:
+            counts = findings.counts[split]
+            cells = [f"{int((counts > 0).sum()):,}", _range_text(int(counts.min()), int(counts.max()))]
+        else:
+            cells = [_range_text(*findings.ranges[split])]
+        table.add_row(split, f"{size:,}", *cells)
     return table
+
+
+def _range_text(smallest: float, largest: float) -> str:
+    return f"{smallest:,.5g}" if smallest == largest else f"{smallest:,.5g} to {largest:,.5g}"

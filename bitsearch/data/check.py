@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,21 +13,25 @@ import torch
 from torch import Tensor
 
 from bitsearch.data import DATA_SETS, DataSet, load_data
-from bitsearch.data.splits import Splits, labels_of
+from bitsearch.data.splits import Samples, Splits, in_memory, labels_of
+from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError
 from bitsearch.network_inputs import InputShape, as_inputs, normal_shape, shape_of, shape_text, tensors_of
 
-SPLITS = ("train", "validation", "test")
 BLOCK_BYTES = 1 << 20
 """Bytes of a file that are read at once."""
 
 
 @dataclass
 class Findings:
-    """The result of a check: sample counts, the input's shape, matches with what is published, and problems."""
+    """The result of a check: samples and targets, the input's shape, matches with what is published, and problems."""
 
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Samples by split; empty if the data cannot be loaded."""
     counts: dict[str, Tensor] = field(default_factory=dict)
-    """Number of samples of every class, ``[classes]``, by split; empty if the data cannot be loaded."""
+    """Number of samples of every class, ``[classes]``, by split; empty where a sample is of no single class."""
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest number that targets hold, by split; empty where every sample is of one class."""
     shape: InputShape = ()
     """Of a sample's input, or of each of several."""
     matches: list[str] = field(default_factory=list)
@@ -35,12 +40,15 @@ class Findings:
     """One line for each difference from what is published."""
 
 
-def check_data(name: str, options: Mapping[str, Any]) -> Findings:
+def check_data(name: str, options: Mapping[str, Any], targets: Targets = CLASS) -> Findings:
     """Compare MD5 sums and the number of samples of every class with the published ones; look at samples' shapes.
+
+    Of targets that are no class numbers, every one is read.
 
     Args:
         name: a key of :data:`bitsearch.data.DATA_SETS`; or ``package.module:name``, of which nothing is published.
         options: the data set's.
+        targets: what those of the samples are to be.
 
     Raises:
         InputError: with an option ``limit``, which leaves nothing to count.
@@ -51,12 +59,16 @@ def check_data(name: str, options: Mapping[str, Any]) -> Findings:
     if data_set is not None and data_set.files and isinstance(options.get("root"), str):
         _compare_sums(data_set, Path(options["root"]).expanduser(), findings)
     try:
-        splits = load_data(name, options, split_seed=0)
+        splits = load_data(name, options, split_seed=0, targets=targets)
         findings.shape = normal_shape(splits.input_shape)
-        for split in SPLITS:
-            labels = labels_of(splits.split(split))
-            findings.counts[split] = labels.bincount(minlength=splits.classes)
-            _look_at_samples(name, splits, split, labels)
+        for split, size in splits.sizes.items():
+            if targets.kind == "class":
+                labels = labels_of(splits.split(split))
+                findings.counts[split] = labels.bincount(minlength=splits.classes)
+                _look_at_samples(name, splits, split, labels)
+            else:
+                findings.ranges[split] = _range(splits.split(split), targets)
+            findings.sizes[split] = size
     except InputError as error:
         findings.problems.append(str(error))
         return findings
@@ -113,6 +125,19 @@ def _look_at_samples(name: str, splits: Splits, split: str, labels: Tensor) -> N
             )
         if not all(bool(torch.isfinite(x).all()) for x in tensors_of(inputs)):
             raise InputError(f"{name}: sample {index} of {split} is not finite")
+
+
+def _range(samples: Samples, targets: Targets) -> tuple[float, float]:
+    """Lowest and highest number of all targets; samples that are checked as they are read are checked here."""
+    source, indices = in_memory(samples)
+    if source is None:
+        count = len(samples)  # type: ignore[arg-type]
+        numbers = torch.cat([torch.as_tensor(samples[index][1]).flatten() for index in range(count)])
+    else:
+        numbers = source.tensors[-1][indices].flatten()
+    if targets.kind == "classes":
+        numbers = numbers[numbers != targets.ignored]
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (math.nan, math.nan)
 
 
 def _compare_counts(data_set: DataSet, findings: Findings) -> None:

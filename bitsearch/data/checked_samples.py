@@ -108,7 +108,8 @@ def check_sample(
             )
     elif not _is_label(label):
         raise InputError(
-            f"{place}: its label is {_described(label)}; give the class's number as an int or an int64 tensor"
+            f"{place}: its label is {_described(label)}; give the class's number as an int or an int64 tensor, or name "
+            "the task that learns something else, such as regression (task.name)"
         )
     if requirements is None:
         return inputs, label

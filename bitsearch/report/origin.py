@@ -56,7 +56,8 @@ def facts(
         "Hardware target": f"{settings.target.name}",
         **_weights(settings),
         "Training": (
-            f"{space.training.epochs} epochs a trial, {space.training.full_precision_epochs} in full precision, "
+            f"{space.training.epochs} epoch{'s' if space.training.epochs > 1 else ''} a trial, "
+            f"{space.training.full_precision_epochs} in full precision, "
             f"batches of {space.training.batch_size}{_recipe(space.training)}"
         ),
         "Outer loop": f"{space.search.sampler}, method {methods}",

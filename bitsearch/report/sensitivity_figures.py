@@ -31,7 +31,7 @@ def sensitivity_heat_figure(measured: Sensitivities) -> go.Figure:
         hovertemplate="%{customdata}<extra></extra>",
         text=[["" if cell is None else _two_decimals(cell.increase) for cell in row] for row in cells],
         texttemplate="%{text}" if len(layers) * len(columns) <= MAX_LABELLED_CELLS else None,
-        colorscale=[[0, "#f2f2f0"], [1, style.VERMILION]],
+        colorscale=[[0, style.shaded(style.VERMILION, 0)], [1, style.shaded(style.VERMILION)]],
         zmin=math.log10(LEAST_GAIN),
         zmax=math.log10(top),
         xgap=1,

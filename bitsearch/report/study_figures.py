@@ -68,7 +68,12 @@ def correlation_figure(table: pd.DataFrame, trials: int) -> go.Figure:
         customdata=[[plotly_lines(str(name))] * len(table.columns) for name in table.index],
         hovertemplate="%{customdata}, %{x}: %{z:+.2f}<extra></extra>",
         texttemplate="%{z:+.2f}" if has_few_rows else None,
-        colorscale=[[0, style.VERMILION], [0.5, "#f2f2f0"], [1, style.BLUE]],
+        colorscale=[
+            [0, style.shaded(style.VERMILION)],
+            [0.5, style.shaded(style.VERMILION, 0)],
+            [0.5, style.shaded(style.BLUE, 0)],
+            [1, style.shaded(style.BLUE)],
+        ],
         # Of few trials, the colours are those of weak correlations.
         zmin=-3 if trials < FEW_TRIALS else -1,
         zmax=3 if trials < FEW_TRIALS else 1,

@@ -34,6 +34,9 @@ DOMINATED = 6
 GOLD, EDGE = "#E69F00", "#4a3300"
 """Fill and outline of the chosen plan's star: one of them stands out from any ground."""
 
+SHADE = 0.8
+"""Opacity of a shaded cell at its most: text of the page's ink reads 4 : 1 or better on it, light and dark."""
+
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "size": 13}
 CLEAR = "rgba(0,0,0,0)"
 GRID = "rgba(128,136,146,0.22)"
@@ -53,6 +56,12 @@ LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "
 def whole_tick(count: int) -> int | None:
     """Distance of the ticks of an axis from 1 to ``count``: 1 for few, so that none repeats; else plotly's choice."""
     return 1 if count <= 12 else None
+
+
+def shaded(colour: str, opacity: float = SHADE) -> str:
+    """A colour over the page's own ground, whichever that is; nothing of it at opacity 0."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def axis(title: str = "", *, size: int = 13, standoff: int = 10, **options: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.evidence import speech
 from benchmarks.evidence.speech import BINS, FRAMES, RATE, pitch, recorded, spectrogram, spoken
+from bitsearch.errors import InputError
 
 
 def vowel(hertz, seconds=0.4, noise=0.01, seed=0):
@@ -60,6 +61,39 @@ def test_parts_are_the_official_ones_and_the_target_is_in_octaves(folder):
     expected = np.log2(pitch(recorded(folder / "3_ann_0.wav")) / 100)
     assert test.tensors[1][0].item() == pytest.approx(expected, abs=1e-6)
     assert 0.8 < expected < 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, b"", "has 0 recordings with a voiced frame for training, 0 for validation and 0 for the test; give the"),
+        ("notes.wav", b"", "notes.wav' is not named DIGIT_SPEAKER_INDEX.wav; give the folder of the recordings"),
+        ("3_ann_0.wav", b"", "3_ann_0.wav' is no recording that can be read: it ends early"),
+        (
+            "3_ann_0.wav",
+            b"<html>not found</html>",
+            "3_ann_0.wav' is no recording that can be read: file does not start",
+        ),
+    ],
+)
+def test_a_wrong_folder_ends_with_one_line(name, content, message, tmp_path, monkeypatch, capsys):
+    if name is not None:
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["speech", "--recordings", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        speech.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_recordings_of_another_rate_are_named(tmp_path):
+    write(tmp_path / "3_ann_0.wav", vowel(200))
+    content = bytearray((tmp_path / "3_ann_0.wav").read_bytes())
+    content[24:28] = (16000).to_bytes(4, "little")
+    (tmp_path / "3_ann_0.wav").write_bytes(content)
+    with pytest.raises(InputError, match=r"has 1 channels of 16 bits at 16000 Hz, not 1 of 16 at 8000"):
+        spoken(tmp_path)
 
 
 @pytest.mark.training

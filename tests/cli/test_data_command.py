@@ -69,9 +69,35 @@ def test_a_folder_of_ones_own_has_nothing_to_compare_with(call, capsys, tmp_path
     assert printed.endswith("image_folder: loaded; nothing is published to compare it with\n")
 
 
+def test_targets_of_another_task_get_their_range(call, capsys, tmp_path, monkeypatch):
+    (tmp_path / "pitches.py").write_text(PITCHES)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert call("check", "pitches:data", "--task", "regression") == 0
+    shown = capsys.readouterr()
+    assert (shown.err, "classes" in shown.out) == ("", False)
+    assert [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.out.splitlines() if "│" in line] == [
+        ["train", "3", "-0.5 to 1.25"],
+        ["validation", "2", "2"],
+    ]
+    assert shown.out.endswith("pitches:data: loaded; nothing is published to compare it with\n")
+    assert call("check", "pitches:data") == 2
+    assert "its label is a float32 tensor of shape (); give the class's number" in capsys.readouterr().err
+
+
+PITCHES = """
+import torch
+from torch.utils.data import TensorDataset
+
+def data():
+    targets = {"train": torch.tensor([0.0, -0.5, 1.25]), "validation": torch.full((2,), 2.0)}
+    return {part: TensorDataset(torch.zeros(len(values), 4), values) for part, values in targets.items()}
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["digits", "--task", "regresion"], "no task 'regresion'; known: classification, multi_label, segmentation"),
         (["cifar10"], "cifar10: no root given; set root in data_options"),
         (["cifar10", "--root", "nowhere"], "download and unpack cifar-10-python.tar.gz from https://www.cs.toronto"),
         (["cifar10", "--set", "root"], "'root' sets nothing; give KEY=VALUE"),

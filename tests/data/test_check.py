@@ -11,6 +11,7 @@ from bitsearch.data import DATA_SETS
 from bitsearch.data.check import check_data
 from bitsearch.data.splits import labels_of
 from bitsearch.errors import InputError
+from bitsearch.train.tasks import TASKS
 
 
 @pytest.fixture
@@ -175,6 +176,63 @@ def test_of_several_inputs_each_is_looked_at(tmp_path, monkeypatch):
     assert (named.problems, named.shape) == ([], {"image": (2, 3), "age": (1,)})
     assert (placed.problems, placed.shape) == ([], ((2, 3), (1,)))
     assert placed.counts["train"].tolist() == [2, 2]
+
+
+OTHER_TARGETS = """
+import torch
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+TARGETS = {
+    "values": torch.tensor([0.5, 2.0, -1.5, 1.0]),
+    "maps": torch.tensor([[0, 2], [1, 1], [-100, 2], [3, 0]]),
+    "flags": torch.tensor([[0, 1], [1, 1], [0, 0], [1, 0]]).float(),
+}
+
+class OneByOne(Dataset):
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+def make(targets, kind, wrong=None):
+    tensors = TARGETS[targets].clone()
+    if wrong is not None:
+        tensors.view(-1)[-1] = wrong
+    samples = TensorDataset(torch.zeros(4, 3), tensors)
+    order = range(4)
+    parts = {"memory": lambda: TensorDataset(*samples.tensors), "part": lambda: Subset(samples, order),
+             "one by one": lambda: OneByOne(samples)}
+    return {"train": parts[kind](), "validation": parts[kind]()}
+"""
+
+
+@pytest.mark.parametrize("kind", ["memory", "part", "one by one"])
+@pytest.mark.parametrize(
+    ("task", "targets", "limits", "wrong", "said"),
+    [
+        ("regression", "values", (-1.5, 2.0), float("nan"), "train sample 3: its target holds nan"),
+        ("own", "values", (-1.5, 2.0), float("inf"), "train sample 3: its target holds inf"),
+        ("sequence", "maps", (0.0, 3.0), -1, "train sample 3: its target holds class -1"),
+        ("multi_label", "flags", (0.0, 1.0), 0.5, "train sample 3: its target is [1.0, 0.5]; give a tensor of one 0"),
+    ],
+)
+def test_targets_that_are_no_classes_are_all_read(kind, task, targets, limits, wrong, said, tmp_path, monkeypatch):
+    (tmp_path / "other_targets.py").write_text(OTHER_TARGETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"targets": targets, "kind": kind}
+    found = check_data("other_targets:make", options, TASKS[task].targets)
+    # There is no test part, which is none's fault.
+    assert (found.problems, found.sizes, found.counts) == ([], {"train": 4, "validation": 4}, {})
+    assert found.ranges == {"train": limits, "validation": limits}
+    [problem] = check_data("other_targets:make", options | {"wrong": wrong}, TASKS[task].targets).problems
+    assert said in problem
+    [problem] = check_data("other_targets:make", options).problems
+    if targets == "values":
+        assert problem.endswith("or name the task that learns something else, such as regression (task.name)")
 
 
 def test_labels_are_those_of_the_samples():

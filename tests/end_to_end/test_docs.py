@@ -67,6 +67,7 @@ SAYS = {
     r"spaces": "digits_cnn on digits",
     r"data list": "image_folder",
     r"data check cifar10": r"^cifar10, 3×32×32 each",
+    r"data check .*--task regression": r"│ train +│ +256 │ +-?\d.* to \d",
     r"doctor": "Everything is there",
     r"train": r"^validation accuracy [01]\.\d+, test accuracy [01]\.\d+\nplan    plan(-16x)?\.trained\.json",
     r"deploy .*--format onnx": r"network\.onnx",

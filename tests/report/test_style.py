@@ -40,6 +40,27 @@ def test_every_mark_stands_out_from_light_and_dark(ground):
         assert contrast(colour, ground) >= 3, colour
 
 
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_shaded_cells_are_the_ground_where_nothing_is_and_readable_where_much_is(ground):
+    (ink,) = [
+        re.search(r"--ink: (#[0-9a-f]{6})", rule)[1]
+        for rule in re.findall(r":root \{(.*?)\}", page_part("page.css"), flags=re.DOTALL)[:2]
+        if f"--card: {ground}" in rule
+    ]
+    for colour in (style.VERMILION, style.BLUE):
+        assert blended(style.shaded(colour, 0), ground) == ground
+        assert contrast(ink, blended(style.shaded(colour), ground)) >= 4
+        assert contrast(ground, blended(style.shaded(colour), ground)) >= 2
+
+
+def blended(shade, ground):
+    """The colour that a cell has on the page."""
+    *parts, opacity = map(float, re.findall(r"[\d.]+", shade))
+    grounds = [int(ground[place : place + 2], 16) for place in (1, 3, 5)]
+    mixed = [round(opacity * part + (1 - opacity) * under) for part, under in zip(parts, grounds, strict=True)]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
 def test_dominated_trials_are_small_and_not_faint(run_folder):
     figure, _ = front_figure(run_folder.plans(), run_folder.chosen(), run_folder.settings)
     trials = [trace for trace in figure.data if trace.meta == "trials"]

@@ -7,6 +7,7 @@ from bitsearch.deploy.formats import FORMATS
 from bitsearch.deploy.formats.nir.dialects import DIALECTS
 from bitsearch.plug_ins import plug_ins
 from bitsearch.space import MethodName, shipped_spaces
+from bitsearch.task_settings import TaskName
 
 Completion = Callable[[str], list[str]]
 """What typer's ``autocompletion`` takes."""
@@ -45,6 +46,7 @@ def _data_sets() -> Iterable[str]:
 
 complete_space = _starting(shipped_spaces)
 complete_target = _starting(_targets)
+complete_task = _starting(lambda: get_args(TaskName))
 complete_metric = _starting(_metrics)
 complete_method = _starting(lambda: get_args(MethodName))
 complete_network = _starting(_networks)

@@ -3,6 +3,8 @@
 Budgets, plans, verdicts and pages speak of a task's score, its unit and its direction.
 """
 
+from dataclasses import replace
+
 from bitsearch.data.targets import Targets
 from bitsearch.task_settings import TaskName, TaskSettings
 from bitsearch.train.predict import OutputForm
@@ -28,8 +30,7 @@ def targets_of(settings: TaskSettings) -> Targets:
     """What the data's targets are to be."""
     if settings.loss == "soft_cross_entropy":
         return Targets("values")
-    kind = TASKS[settings.name].targets.kind
-    return Targets("classes" if settings.name in ("segmentation", "sequence") else kind, settings.ignored_label)
+    return replace(TASKS[settings.name].targets, ignored=settings.ignored_label)
 
 
 def make_learning_task(settings: TaskSettings, classes: int, target_axes: int = 0) -> LearningTask:

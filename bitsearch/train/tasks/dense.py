@@ -14,6 +14,7 @@ from bitsearch.train.tasks.task import LearningTask, Pair
 class Segmentation(LearningTask):
     """Cross-entropy per position, averaged over them; the mean over classes of intersection over union."""
 
+    targets = Targets("classes")
     losses = {
         "cross_entropy": lambda settings: CrossEntropy(
             settings.label_smoothing, settings.class_weights, settings.ignored_label

@@ -15,6 +15,7 @@ from bitsearch.cli import main
         (["run", "--method", "r"], ["ramp", "random", "refine"]),
         (["run", "--model", "sew"], ["sew_resnet18", "sew_resnet34"]),
         (["data", "check", "cifar10"], ["cifar10", "cifar100", "cifar10_dvs"]),
+        (["data", "check", "mine:make", "--task", "s"], ["segmentation", "sequence"]),
         (["profile", "shd"], ["shd_mlp"]),
         (["targets", "show", "g"], ["generic"]),
         (["evaluate", "run", "--split", "t"], ["test", "train"]),
