@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bitsearch.allocation.sensitivity.records import Sensitivities as Sensitivities
     from bitsearch.choices import Choices as Choices
     from bitsearch.choices import FirstLayer as FirstLayer
+    from bitsearch.choices import NeuronChoice as NeuronChoice
     from bitsearch.choices import Span as Span
     from bitsearch.choices import Tie as Tie
     from bitsearch.cost.budget import Budget as Budget
@@ -80,6 +81,7 @@ _MODULES = {
     "LayerPlan": "bitsearch.plan",
     "LayerRule": "bitsearch.layer_rules",
     "LearnableNetwork": "bitsearch.allocation.learnable",
+    "NeuronChoice": "bitsearch.choices",
     "NeuronSettings": "bitsearch.plan",
     "PackedNetwork": "bitsearch.deploy.integer.packed_file",
     "QuantizedNetwork": "bitsearch.layers.network",

@@ -1,12 +1,13 @@
 """The bits that a layer may get: a range or list of values, fixed ones for the first layer; what layers share."""
 
-from collections.abc import Container
-from typing import Literal, get_args
+from collections.abc import Container, Mapping
+from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from bitsearch.errors import InputError
 from bitsearch.plan import NeuronSettings, UniformBits
-from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps
+from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, explain
 
 Number = Literal["weight_bits", "spike_bits", "time_steps"]
 """One of the three numbers that a layer gets."""
@@ -159,6 +160,9 @@ class NeuronChoice(Frozen):
     """What all refined neurons do, in place of what the network's own do: ``[neuron]``.
 
     A chip or a library has one kind of neuron, and a network is trained with that one.
+
+    >>> bitsearch.NeuronChoice(reset="zero").start is None  # starts as the network's own neurons do
+    True
     """
 
     reset: Literal["subtract", "zero"] | None = None
@@ -167,6 +171,20 @@ class NeuronChoice(Frozen):
     start: Literal["half", "zero"] | None = None
     """Where the membrane starts, below a threshold of one step: at half a step, so that the nearest level is sent, or
     at zero, so that what does not fill a level waits. None: as the network's own neurons do, or half a step."""
+
+    def replace(self, choice: "NeuronChoice | Mapping[str, Any] | None") -> "NeuronChoice":
+        """This choice with what another one says, an object or its fields; what that leaves out stays as it is.
+
+        Raises:
+            InputError: neither, an unknown field, or a value that is not allowed.
+        """
+        if not isinstance(choice, NeuronChoice | Mapping | None):
+            raise InputError(f'neuron is {choice!r}; give a NeuronChoice, or its fields, such as {{"reset": "zero"}}')
+        fields = choice.model_dump(exclude_none=True) if isinstance(choice, NeuronChoice) else dict(choice or {})
+        try:
+            return NeuronChoice.model_validate(self.model_dump() | fields)
+        except ValidationError as error:
+            raise InputError(f"neuron: {explain(error, NeuronChoice)}") from error
 
     def of(self, settings: NeuronSettings | None) -> NeuronSettings:
         """A layer's neuron: ``settings``, those of the network's neurons that it stands for, if any, as chosen here."""

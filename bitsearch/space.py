@@ -327,6 +327,10 @@ class SearchSpace(Frozen):
         except ValidationError as error:
             raise InputError(f"task: {explain(error, TaskSettings)}") from error
 
+    def with_neuron(self, choice: NeuronChoice | Mapping[str, Any] | None) -> "SearchSpace":
+        """This space with another ``[neuron]``, an object or its fields; what it leaves out stays as it is."""
+        return self.model_copy(update={"neuron": self.neuron.replace(choice)})
+
     def with_layers(self, rules: Iterable[LayerRule | Mapping[str, Any] | str]) -> "SearchSpace":
         """This space with further layer rules behind its own, which win: objects, tables, or as on the command line.
 

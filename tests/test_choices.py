@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitsearch.choices import Choices, NeuronChoice, Span
+from bitsearch.errors import InputError
 from bitsearch.plan import NeuronSettings, UniformBits
 
 OF_NETWORK = NeuronSettings(reset="zero", threshold="full", strict=True, largest=1.0)
@@ -74,3 +75,24 @@ def test_the_nearest_allocation_is_nearest_in_each_number():
 )
 def test_a_choice_of_neuron_changes_what_it_names_alone(choice, before, after):
     assert NeuronChoice.model_validate(choice).of(before) == after
+
+
+def test_a_choice_of_neuron_stands_for_what_it_names_of_another():
+    choice = NeuronChoice(reset="zero", start="half")
+    assert choice.replace({"start": "zero"}) == NeuronChoice(reset="zero", start="zero")
+    assert choice.replace(NeuronChoice(reset="subtract")) == NeuronChoice(reset="subtract", start="half")
+    assert choice.replace(None) == choice
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"reset": "hard"}, "neuron: reset is 'hard'"),
+        ({"rest": "zero"}, "neuron: unknown field 'rest'; .* did you mean 'reset'"),
+        ("zero", "neuron is 'zero'; give a NeuronChoice, or its fields"),
+    ],
+)
+def test_what_no_neuron_is_is_one_line(choice, said):
+    with pytest.raises(InputError, match=said) as refused:
+        NeuronChoice().replace(choice)
+    assert "\n" not in str(refused.value)

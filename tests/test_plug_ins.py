@@ -137,13 +137,14 @@ def test_lists_and_completion_have_what_packages_declare(package, monkeypatch, c
     assert completion.complete_metric("plugged_a") == ["plugged_area"]
     assert "plugged" not in sys.modules
     lines = {}
-    for listed in ("data", "targets"):
+    for listed in ("networks", "data", "targets"):
         monkeypatch.setattr(sys, "argv", ["bitsearch", listed, "list"])
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 0
         lines[listed] = capsys.readouterr().out
+    assert "plugged_net  of package plugged (plugged:net)" in lines["networks"]
     assert "plugged_data  of package plugged (plugged:data)" in lines["data"]
     assert "plugged_chip" in lines["targets"]
     assert "is no TOML text, but int" in lines["targets"]

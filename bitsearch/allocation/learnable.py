@@ -1,13 +1,14 @@
 """A network whose bits are drawn to budgets in a loop of the user's: what :func:`bitsearch.quantize` returns."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitsearch.allocation.budget_control import BudgetPenalty, Prices
 from bitsearch.allocation.solvers.projection import project
-from bitsearch.choices import Choices, FirstLayer, Tie
+from bitsearch.choices import Choices, FirstLayer, NeuronChoice, Tie
 from bitsearch.cost import (
     AllowedBits,
     Budget,
@@ -188,6 +189,7 @@ def quantize(
     time_axis: bool = False,
     signed_input: bool | None = None,
     neurons: Mapping[type[nn.Module], DeclaredNeuron] | None = None,
+    neuron: NeuronChoice | Mapping[str, Any] | None = None,
     ties: Iterable[Tie | TieRule] = (),
     layers: Sequence[LayerRule] = (),
 ) -> LearnableNetwork:
@@ -218,6 +220,8 @@ def quantize(
         signed_input: True if inputs may be below zero; by default, if the example is anywhere. What comes below zero
             all the same is counted, and a warning says so.
         neurons: spiking neurons of your own classes, as :func:`bitsearch.declare_neuron` takes them.
+        neuron: reset and start of the refined neurons, in place of what the network's own do: an object, or its fields,
+            such as ``{"reset": "zero"}``.
         ties: layers that share numbers; layers with one weight (one parameter) have one weight width without it.
         layers: what layers may get whose names match, in place of the choices and of the first layer's bits; the last
             that matches one counts.
@@ -256,6 +260,7 @@ def quantize(
         nonnegative_input=None if signed_input is None else not signed_input,
     )
     model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware, ties=ties)
+    model.choose_neurons(NeuronChoice().replace(neuron))
     rules = AllowedBits.make(model, choices or Choices(), first_layer, layers)
     model = model.with_one_step(rules.one_step(spike_granularity or hardware.spike_granularity))
     return LearnableNetwork.learnable(

@@ -15,6 +15,7 @@ from bitsearch.cli import (
     diff,
     doctor,
     merge,
+    networks,
     plans,
     profile,
     report,
@@ -55,6 +56,7 @@ app.command("profile")(profile.profile)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("spaces")(plans.spaces)
 app.add_typer(targets.app, name="targets")
+app.add_typer(networks.app, name="networks")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 

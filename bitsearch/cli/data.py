@@ -1,16 +1,14 @@
 """``bitsearch data``: the data sets."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from bitsearch.cli.terminal.completion import complete_data, complete_task
-from bitsearch.cli.terminal.console import Console, print_line
+from bitsearch.cli.terminal.console import Console, print_entry, print_line
 from bitsearch.errors import InputError, one_line, suggestion
 from bitsearch.plug_ins import packages_of, plug_ins
 
@@ -31,13 +29,9 @@ def list_data() -> None:
         lines = [f"{entry.shape}, {classes}, {_sizes(entry)}", f"  {entry.summary}", f"  {_origin(entry)}"]
         if entry.files:
             lines.append(f"  in the root: {', '.join(entry.files)}")
-        _print_entry(name, lines)
+        print_entry(name, lines)
     for name, points in plug_ins("data set").items():
-        _print_entry(name, [f"of package {packages_of(points)} ({points[0].value})"])
-
-
-def _print_entry(name: str, lines: Sequence[str]) -> None:
-    Console().print(Text.assemble((name, "bold"), "  ", "\n".join(lines)), soft_wrap=True)
+        print_entry(name, [f"of package {packages_of(points)} ({points[0].value})"])
 
 
 @app.command()

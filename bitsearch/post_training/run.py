@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from bitsearch.calibrate import ITERATIONS, calibration_splits
+from bitsearch.choices import NeuronChoice
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
 from bitsearch.layer_rules import LayerRule, TieRule
@@ -39,6 +40,7 @@ def allocate(
     task: str | Mapping[str, Any] | None = None,
     layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
     ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
+    neuron: NeuronChoice | Mapping[str, Any] | None = None,
     metric: str | None = None,
     target: str | Path | None = None,
     weights: str | Path | None = None,
@@ -70,7 +72,7 @@ def allocate(
         space: of a network: settings in place of the space ``digits``.
         time_axis: of a network: where loaders' inputs have frames.
         task: what the network is trained for; the space's own, or classification.
-        layers: further layer rules, as for :func:`bitsearch.search`, as are ``ties``.
+        layers: further layer rules, as for :func:`bitsearch.search`, as are ``ties`` and ``neuron``.
         metric: of budgets that name none; the space's by default.
         target: hardware target; the space's by default.
         weights: file of the space's network's trained weights; without, it is trained first.
@@ -106,6 +108,7 @@ def allocate(
         learning_task=task,
         layers=layers,
         ties=ties,
+        neuron=neuron,
         method=METHOD,
         metric=metric,
         objective=None,

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 from bitsearch.allocation.methods.own_training import OwnTraining
+from bitsearch.choices import NeuronChoice
 from bitsearch.data.splits import batch_count
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
@@ -78,6 +79,7 @@ class Study:
         task: str | Mapping[str, Any] | None = None,
         layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
         ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
+        neuron: NeuronChoice | Mapping[str, Any] | None = None,
         metric: str | None = None,
         objective: str | None = None,
         max_drop: str | float | None = None,
@@ -107,6 +109,7 @@ class Study:
             learning_task=task,
             layers=layers,
             ties=ties,
+            neuron=neuron,
             method="adaptive",
             metric=metric,
             objective=objective,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bitsearch.choices import NeuronChoice
 from bitsearch.cost import Budget, parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.cost.reference import reference
@@ -60,6 +61,7 @@ def resolve(
     weights: str | Path | None,
     layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
     ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
+    neuron: NeuronChoice | Mapping[str, Any] | None = None,
     trials: int | None,
     seed: int,
     device: str,
@@ -70,7 +72,8 @@ def resolve(
     """The request of :func:`bitsearch.study.run.search`'s arguments.
 
     ``training`` has fields of ``[training]``, and ``learning_task`` those of ``[task]``, or its name; ``layers`` and
-    ``ties`` are further entries of the space's. A loss and a metric may be functions.
+    ``ties`` are further entries of the space's, ``neuron`` fields of its ``[neuron]``. A loss and a metric may be
+    functions.
 
     With ``own_training``, they are those of :class:`bitsearch.study.own_study.Study`.
 
@@ -96,7 +99,7 @@ def resolve(
     if not limited:
         raise InputError(NO_LIMIT)
     space = space if method is None else space.with_method(method)
-    space = space.with_layers(layers).with_ties(ties)
+    space = space.with_layers(layers).with_ties(ties).with_neuron(neuron)
     if trials is not None and trials < 1:
         raise InputError(f"trials is {trials}; give at least 1")
     if not 0 <= seed < MAX_SEEDS:
@@ -140,6 +143,7 @@ def resolve(
         "sweep": sweep,
         "layers": list(layers) or None,
         "ties": list(ties) or None,
+        "neuron": neuron,
         "trials": trials,
         "seed": seed,
     }

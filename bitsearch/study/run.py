@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import TrialState
 from torch import nn
 
+from bitsearch.choices import NeuronChoice
 from bitsearch.errors import InputError
 from bitsearch.launch import is_rank_zero
 from bitsearch.layer_rules import LayerRule, TieRule
@@ -58,6 +59,7 @@ def search(
     weights: str | Path | None = None,
     layers: Sequence[LayerRule | Mapping[str, Any] | str] = (),
     ties: Sequence[TieRule | Mapping[str, Any] | str] = (),
+    neuron: NeuronChoice | Mapping[str, Any] | None = None,
     trials: int | None = None,
     timeout: float | None = None,
     confirm: int | None = None,
@@ -118,6 +120,8 @@ def search(
             8}``, or as on the command line, ``"layer3.*:weight_bits=8"``.
         ties: further entries of its ``[[ties]]``: tables such as ``{"match": ["query", "key"], "share":
             ["weight_bits"]}``, or as on the command line, ``"query,key:weight_bits"``.
+        neuron: reset and start of the refined neurons, :class:`bitsearch.NeuronChoice` or its fields, such as
+            ``{"reset": "zero"}``; what it leaves out is as in the space's ``[neuron]``.
         trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
         top.
         timeout: seconds after which no further trial starts.
@@ -171,6 +175,7 @@ def search(
         weights=weights,
         layers=layers,
         ties=ties,
+        neuron=neuron,
         trials=trials,
         seed=seed,
         device=device,

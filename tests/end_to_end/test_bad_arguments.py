@@ -39,6 +39,7 @@ FIXED = {
     "targets new": ["new_chip.toml"],
     "targets list": [],
     "data list": [],
+    "networks list": [],
     "data check": ["digits"],
 }
 """Arguments of every command; each is replaced, or followed by an option with an odd value."""

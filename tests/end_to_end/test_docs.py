@@ -66,6 +66,7 @@ SAYS = {
     r"sensitivity": r"The worst of each layer[\s\S]*sensitivity\.html",
     r"spaces": "digits_cnn on digits",
     r"data list": "image_folder",
+    r"networks list": "digits_cnn",
     r"data check cifar10": r"^cifar10, 3×32×32 each",
     r"data check .*--task regression": r"│ train +│ +256 │ +-?\d.* to \d",
     r"doctor": "Everything is there",

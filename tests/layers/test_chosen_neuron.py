@@ -6,7 +6,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import nn
 from torch.utils.data import Subset
 
-from bitsearch import pack, read
+from bitsearch import pack, quantize, read
 from bitsearch.choices import NeuronChoice
 from bitsearch.cost import CostModel, trace
 from bitsearch.deploy.verify import verify
@@ -93,3 +93,10 @@ def test_a_networks_own_neurons_keep_their_threshold():
     network(frames)
     torch.testing.assert_close(quantized_layers(network)["2"].spike_step.detach(), torch.ones(4), rtol=0, atol=1e-6)
     assert quantized_layers(network)["0"].spike_step.max() != 1
+
+
+def test_quantize_takes_the_choice_as_an_object_or_by_its_fields():
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    for choice in (NeuronChoice(reset="zero", start="zero"), {"reset": "zero", "start": "zero"}):
+        quantized = quantize(network, torch.rand(4, 6), neuron=choice)
+        assert quantized.layer_plans["2"].neuron == CHOSEN

@@ -226,7 +226,9 @@ def test_a_loader_that_changes_fails_a_trial_in_one_line_and_the_run_goes_on(cha
 def test_frozen_weights_are_quantized_and_stay_as_they_are(trained, tmp_path):
     frozen = copy.deepcopy(trained)
     frozen[3].requires_grad_(False)
-    one = bitsearch.search(frozen, loaders(), budget="4x", out=tmp_path / "run", **SHORT)
+    one = bitsearch.search(frozen, loaders(), budget="4x", neuron={"reset": "zero"}, out=tmp_path / "run", **SHORT)
+    assert one.best.layers["3"].neuron.reset == "zero"
+    assert "neuron={'reset': 'zero'}" in one.best.provenance.command
     state, before = one.network().state_dict(), trained.state_dict()
     assert torch.equal(state["3.weight"], before["3.weight"])
     assert not torch.equal(state["5.weight"], before["5.weight"])
@@ -260,6 +262,7 @@ class Locked(nn.Linear):
         ),
         ({"optimizer": "sgd", "training": {"momentum": 2}}, "momentum is 2: Input should be less than 1"),
         ({"training": {"optimiser": "sgd"}}, "unknown field 'optimiser'; remove it or correct its spelling; did you"),
+        ({"neuron": {"reset": "hard"}}, "neuron: reset is 'hard'"),
         ({"budget": None}, "a network comes with its data and a budget"),
     ],
 )

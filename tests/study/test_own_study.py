@@ -222,9 +222,12 @@ def test_a_uniform_trials_bits_are_those_that_it_names(told):
     assert UniformBits.parse("8/4/2") == told[0].folder.settings.space.baseline
 
 
-def test_a_study_keeps_to_layer_rules_and_ties(trained, tmp_path):
-    with opened(trained, tmp_path / "run", layers=["3:weight_bits=2"], ties=["streams"]) as study:
+def test_a_study_keeps_to_layer_rules_ties_and_a_choice_of_neuron(trained, tmp_path):
+    rules = {"layers": ["3:weight_bits=2"], "ties": ["streams"], "neuron": {"reset": "zero"}}
+    with opened(trained, tmp_path / "run", **rules) as study:
         trial = study.ask()
-        assert trial.freeze()["3"].weight_bits == 2
+        layer = trial.freeze()["3"]
+        assert (layer.weight_bits, layer.neuron.reset) == (2, "zero")
+    assert RunFolder(tmp_path / "run").settings.space.neuron.reset == "zero"
     assert [str(rule) for rule in RunFolder(tmp_path / "run").settings.space.layers] == ["'3'"]
     assert [tie.share for tie in RunFolder(tmp_path / "run").settings.space.ties] == ["streams"]

@@ -7,7 +7,7 @@ which escape what a terminal would act on.
 import logging
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import rich.console
@@ -15,6 +15,7 @@ import typer
 from rich.console import ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.segment import Segment
+from rich.text import Text
 
 from bitsearch.errors import InputError, printable
 from bitsearch.launch import launched_world_size
@@ -43,6 +44,11 @@ class Console(rich.console.Console):
 def print_line(text: str | Path) -> None:
     """Print one line on stdout, such as a path, without the console's folding."""
     print(printable(str(text)))
+
+
+def print_entry(name: str, lines: Sequence[str]) -> None:
+    """Print an entry of a list on stdout: its name, and what there is to say of it, not folded."""
+    Console().print(Text.assemble((name, "bold"), "  ", "\n".join(lines)), soft_wrap=True)
 
 
 def print_json(text: str) -> None:
