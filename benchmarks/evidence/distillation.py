@@ -1,10 +1,15 @@
-"""What distillation from the full-precision network is worth, on validation, at several budgets.
+r"""What distillation from the full-precision network is worth, on validation, at several budgets.
 
     python -m benchmarks.evidence.distillation --out reports/evidence/distillation
 
 Every pair of trainings starts from the same float network, sees the same batches and differs in the loss of fine-tuning
 alone: ``adaptive`` with its space's own settings, and the first plan of the uniform grid. The space's own labels are
 what all of them are measured by.
+
+CIFAR-10, from a folder of images, few of them:
+
+    python -m benchmarks.evidence.distillation --spaces cifar10_folder --set data_options.root=DIR \
+        --set data_options.limit=250 --set training.epochs=4 --out reports/evidence/distillation-cifar10
 """
 
 import argparse
@@ -28,12 +33,22 @@ from bitsearch.training import Distillation
 
 KEYS = ("space", "seed", "budget", "method", "loss")
 LABELS = "labels alone"
+FEATURES = "w 0.5, τ 4, features"
 LOSSES = {
     LABELS: None,
     "w 0.5, τ 4": Distillation(weight=0.5, temperature=4.0),
     "w 0.9, τ 4": Distillation(weight=0.9, temperature=4.0),
+    FEATURES: Distillation(weight=0.5, temperature=4.0),
 }
+"""By name; what is followed of the features is :data:`MIDDLE`."""
+MIDDLE = {"digits_cnn": ("norm2",), "digits_events_cnn": ("norm2",), "resnet20": ("blocks.4",)}
+"""The module half way through a network, whose output is followed as well (Romero et al. 2015)."""
 METHODS = ("adaptive", "uniform")
+
+
+def settings(loss: str, network: str) -> Distillation | None:
+    """What a network is fine-tuned with: of the loss with features, the output of its :data:`MIDDLE` too."""
+    return Distillation(weight=0.5, temperature=4.0, features=MIDDLE[network]) if loss == FEATURES else LOSSES[loss]
 
 
 def measure(stage: Stage, requests: list[str], losses: list[str], ledger: Ledger) -> Iterator[str]:
@@ -53,7 +68,7 @@ def measure(stage: Stage, requests: list[str], losses: list[str], ledger: Ledger
                 if key in ledger:
                     continue
                 other = copy.copy(stage)
-                other.space = space.with_training({"distillation": LOSSES[loss]})
+                other.space = space.with_training({"distillation": settings(loss, space.network)})
                 ledger.add(key, other.run(space.allocation_with({"method": method}), [budget]))
                 yield f"{method} at {request}, {loss}"
 
@@ -126,7 +141,8 @@ def main() -> None:
         f"Up to {ledger.table['seed'].nunique()} seeds. Validation accuracy of fine-tuning on labels alone (mean ± "
         "standard deviation over the seeds), and how many points distillation adds to it: mean ± standard error over "
         "pairs of trainings that differ in nothing else, with their number. w is the share of the loss that follows "
-        f"the full-precision network, τ the temperature. {left} Machine: {machine()}.\n\n"
+        "the full-precision network, τ the temperature; with *features*, the output of the module half way through the "
+        f"network is followed as well. {left} Machine: {machine()}.\n\n"
         + summary(ledger.table)
         + f"\nEvery run: `runs.csv`. Made by {made_by()}.\n"
     )
