@@ -74,6 +74,8 @@ class LayerPlan(Frozen):
     >>> layer = bitsearch.LayerPlan(weight_bits=4, spike_bits=(3, 2), time_steps=2)
     >>> layer.mean_spike_bits, layer.with_bits(2, (1,)).time_steps
     (2.5, 1)
+    >>> print(layer)
+    w4 s3,2 T2
     """
 
     weight_bits: Bits
@@ -147,10 +149,19 @@ class LayerPlan(Frozen):
         if bits <= max(self.spike_bits) - self.signed_input:
             raise ValueError(f"membrane_bits is {bits}, too few for spikes of {max(self.spike_bits)} bits")
 
+    def __str__(self) -> str:
+        return f"w{self.weight_bits} s{self.spike_widths} T{self.time_steps}"
+
     def with_bits(self, weight_bits: int, spike_bits: tuple[int, ...]) -> "LayerPlan":
         """A copy of the layer with other weight bits, and with one time step for each of ``spike_bits``."""
         bits = {"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
         return self.model_copy(update=bits)
+
+    @property
+    def spike_widths(self) -> str:
+        """Spike bits step by step, ``3,2``, or once if all steps agree."""
+        steps = self.spike_bits if len(set(self.spike_bits)) > 1 else self.spike_bits[:1]
+        return ",".join(str(bits) for bits in steps)
 
     @property
     def mean_spike_bits(self) -> float:

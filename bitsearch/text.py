@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bitsearch.cost.metrics import METRICS
-from bitsearch.plan import DROP, SCORE_DROP, BitPlan, LayerPlan
+from bitsearch.plan import DROP, SCORE_DROP, BitPlan
 from bitsearch.score import ACCURACY, Score
 
 MISSING = "—"
@@ -167,17 +167,6 @@ def scale(metric: str, values: Iterable[float]) -> Scale:
     return Scale(start * base**power, units[power])
 
 
-def widths(layer: LayerPlan) -> str:
-    """One layer's allocation: ``w3 s3,2 T2``; steps that agree are written once."""
-    return f"w{layer.weight_bits} s{spike_widths(layer)} T{layer.time_steps}"
-
-
-def spike_widths(layer: LayerPlan) -> str:
-    """Spike bits step by step, ``3,2``, or once if all steps agree."""
-    steps = layer.spike_bits if len(set(layer.spike_bits)) > 1 else layer.spike_bits[:1]
-    return ",".join(str(bits) for bits in steps)
-
-
 def shared_widths(plan: BitPlan) -> str | None:
     """The allocation that all layers but the first, whose bits are fixed, have in common; None if they differ.
 
@@ -186,7 +175,7 @@ def shared_widths(plan: BitPlan) -> str | None:
     layers = list(plan.layers.values())
     parts = [layers[1:] or layers] + ([layers[1:-1]] if plan.provenance.method == "uniform" else [])
     for part in parts:
-        allocations = {widths(layer) for layer in part}
+        allocations = {str(layer) for layer in part}
         if len(allocations) == 1:
             return allocations.pop()
     return None

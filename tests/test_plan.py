@@ -52,6 +52,11 @@ CONTENT = {
 }
 
 
+def test_a_layer_is_shown_with_steps_that_agree_once():
+    assert str(LayerPlan(weight_bits=3, spike_bits=(3, 2), time_steps=2)) == "w3 s3,2 T2"
+    assert str(LayerPlan(weight_bits=3, spike_bits=(2, 2), time_steps=2)) == "w3 s2 T2"
+
+
 def plan():
     return BitPlan.model_validate(CONTENT)
 

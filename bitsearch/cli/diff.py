@@ -51,7 +51,7 @@ def diff(
         if layers[0] == layers[1]:
             alike += 1
             continue
-        widths = [formats.MISSING if layer is None else formats.widths(layer) for layer in layers]
+        widths = [formats.MISSING if layer is None else str(layer) for layer in layers]
         # What differs beside the widths, such as the decay, is in the files.
         differs = widths[0] == widths[1]
         table.add_row(Text(name), *(f"{width} (other settings)" if differs else width for width in widths))

@@ -20,7 +20,7 @@ from bitsearch.runs.pareto import pareto_front, score_column, validation_score
 from bitsearch.runs.plan_names import hover_name
 from bitsearch.study.analysis import Spread, spreads
 from bitsearch.study.compare import FULL_PRECISION, Comparison
-from bitsearch.text import MISSING, amount, cost, measured_text, percent, plotly_text, shorten, title, widths
+from bitsearch.text import MISSING, amount, cost, measured_text, percent, plotly_text, shorten, title
 
 MAX_HOVER_LAYERS = 16
 """Number of layers that a hover text lists at most."""
@@ -180,7 +180,7 @@ def _hover(plan: BitPlan, metric: str) -> str:
     lines = [
         f"validation {measured_text(plan, 'validation')}, test {measured_text(plan, 'test')}",
         f"{title(metric)}: {cost(metric, plan.costs[metric], 4)}",
-        *(f"{shorten(layer, 90)}  {widths(bits)}" for layer, bits in list(plan.layers.items())[:MAX_HOVER_LAYERS]),
+        *(f"{shorten(layer, 90)}  {bits}" for layer, bits in list(plan.layers.items())[:MAX_HOVER_LAYERS]),
     ]
     if len(plan.layers) > MAX_HOVER_LAYERS:
         lines.append(f"… and {len(plan.layers) - MAX_HOVER_LAYERS} layers more")

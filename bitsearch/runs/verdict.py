@@ -114,8 +114,11 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """Both, as one line."""
+        """Both, as one line; ``print`` shows it too."""
         return f"{self.headline}: {self.explanation}"
+
+    def __str__(self) -> str:
+        return self.text
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from bitsearch import text as text
 from bitsearch.cost.metrics import METRICS
-from bitsearch.plan import LayerPlan
 from bitsearch.report.definitions import definitions
 
 
@@ -91,11 +90,6 @@ def test_cost(metric, value, expected):
 )
 def test_aligned(metric, value, expected):
     assert plain(text.aligned(metric, value)) == expected
-
-
-def test_widths_write_steps_that_agree_once():
-    assert text.widths(LayerPlan(weight_bits=3, spike_bits=(3, 2), time_steps=2)) == "w3 s3,2 T2"
-    assert text.widths(LayerPlan(weight_bits=3, spike_bits=(2, 2), time_steps=2)) == "w3 s2 T2"
 
 
 def test_shared_widths(make_plan, make_settings):

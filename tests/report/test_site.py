@@ -1,12 +1,18 @@
 """The site as `make docs` builds it: whole, without a link that leads nowhere, and readable from a folder."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections import defaultdict
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
+from markdown.extensions.toc import slugify
 
 import bitsearch
 from bitsearch.cli import app
@@ -14,7 +20,8 @@ from bitsearch.cost import METRICS
 from bitsearch.space import SearchSpace
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.processes, pytest.mark.browser]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
+pytestmark = [pytest.mark.training, pytest.mark.processes, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +69,68 @@ def test_nothing_is_loaded_from_elsewhere_and_the_search_finds_words(site, brows
     assert link.get_attribute("href").startswith("file:")
     assert all(url.startswith(("file:", "data:")) for url in requests)
     assert not complaints
+
+
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_lies_here_without_outputs_and_is_shown_with_them(notebook, site):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
+    page = (site / "tutorials" / notebook.stem).with_suffix(".html").read_text(encoding="utf-8")
+    assert page.count('<div class="highlight">') >= len(code)
+    assert "<svg" in page or "<img" in page
+    assert "Warning:" not in page
+    assert (site / "tutorials" / notebook.name).read_bytes() == notebook.read_bytes()
+
+
+def test_every_tutorial_is_in_the_navigation():
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), yaml.SafeLoader)
+    (tutorials,) = [part["Tutorials"] for part in settings["nav"] if "Tutorials" in part]
+    assert {page for entry in tutorials for page in entry.values()} == {
+        f"tutorials/{path.stem}.md" for path in TUTORIALS
+    }
+
+
+class Links(HTMLParser):
+    """What a page links to and loads, and the anchors that it has."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.anchors = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("href", "src") and value:
+                self.targets.add(value)
+            elif name in ("id", "name") and value:
+                self.anchors.add(value)
+
+
+def test_every_link_of_the_site_leads_somewhere(site):
+    # The page for what is not there knows no folder that it lies in; reports are tested where they are made.
+    found = [path for path in site.rglob("*.html") if "reports" not in path.parts and path.name != "404.html"]
+    pages = {path: Links(path.read_text(encoding="utf-8")) for path in found}
+    broken = defaultdict(list)
+    for path, page in pages.items():
+        for target in page.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                if parts.scheme not in ("https", "data", "mailto"):
+                    broken[path].append(target)
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            file = file / "index.html" if file.is_dir() else file
+            anchor = unquote(parts.fragment)
+            if not file.is_file() or (anchor and file in pages and anchor not in pages[file].anchors | {"__search"}):
+                broken[path].append(target)
+    assert not broken
+
+
+def test_every_anchor_that_the_readme_links_to_is_there():
+    for file, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        text = (ROOT / (file or "README.md")).read_text(encoding="utf-8")
+        assert anchor in {slugify(heading, "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}, (
+            file,
+            anchor,
+        )

@@ -64,6 +64,7 @@ def test_one_image_is_no_difference():
     plans = [make_plan(3, 4, 0.98, test=0.9), make_plan(5, 3, 0.97, "uniform", test=0.8972)]
     result = verdict(plans, {3: right(360, *range(36)), 5: right(360, *range(37))})
     assert result.headline == "No difference that 360 test samples can show"
+    assert str(result) == result.text
     assert "0.28 points above it (95 % interval \u22120.26 to +0.28 points)" in words(result)
 
 

@@ -26,7 +26,7 @@ from bitsearch.network_inputs import Inputs
 from bitsearch.plan import BitPlan
 from bitsearch.registry import is_import_path
 from bitsearch.space import SearchSpace
-from bitsearch.text import cost, score_text, spike_widths, title
+from bitsearch.text import cost, score_text, title
 from bitsearch.validation import to_toml
 
 LICENCE = "CHOOSE-A-LICENCE"
@@ -154,7 +154,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"score_text": score_text, "cost": cost, "spike_widths": spike_widths, "title": title}
+    environment.globals |= {"score_text": score_text, "cost": cost, "title": title}
     return environment
 
 

@@ -89,6 +89,12 @@ class PackedNetwork:
     source: Source = field(default_factory=Source)
     """Empty in files before format 6."""
 
+    def __repr__(self) -> str:
+        plan = "" if self.plan is None else f"{self.plan.network!r}, "
+        stored = [name for name, layer in self.program.layers.items() if layer.weight_of is None]
+        weights = sum(self.numbers[name].levels.size for name in stored)
+        return f"PackedNetwork({plan}{len(self.program.layers)} layers, {weights:,} weights)"
+
     @cached_property
     def analysis(self) -> Analysis:
         """Shapes and ranges of every value; InputError if the program cannot run."""

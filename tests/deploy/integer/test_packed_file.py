@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -118,6 +119,10 @@ def test_the_same_network_gives_the_same_file(quantized, examples, packed, tmp_p
     network, _ = quantized(weight_bits=3, spike_bits=4, time_steps=2)
     pack(network, examples, tmp_path / "again")
     assert read_by_hand(tmp_path / "again") == read_by_hand(packed)
+
+
+def test_a_packed_network_is_shown_by_its_size(packed):
+    assert re.fullmatch(r"PackedNetwork\((.*, )?5 layers, [\d,]+ weights\)", repr(read(packed)))
 
 
 def test_class_names_and_the_scaling_of_inputs_are_in_the_file(quantized, examples, packed, tmp_path):
