@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitsearch.choices import NUMBERS
+from bitsearch.cli.energy import check_energy_models, compare_energies, print_energies
 from bitsearch.cli.options import (
     DataArgOption,
     DataOption,
@@ -22,12 +23,14 @@ from bitsearch.cli.options import (
     TieOption,
     TimeStepsOption,
     TrainedWeightsOption,
+    TrustOption,
 )
 from bitsearch.cli.plans import plan_file
 from bitsearch.cli.space_options import is_space, space_from_options
 from bitsearch.cli.targets import figure_text
-from bitsearch.cli.terminal.completion import complete_network_or_space, complete_target
+from bitsearch.cli.terminal.completion import complete_energy_model, complete_network_or_space, complete_target
 from bitsearch.cli.terminal.console import Console, print_json, print_line
+from bitsearch.energy_models import ENERGY_MODELS
 from bitsearch.errors import InputError
 from bitsearch.override import override
 from bitsearch.plan import BitPlan, UniformBits
@@ -86,6 +89,18 @@ def profile(
     time_axis: Annotated[
         bool, typer.Option("--time-axis", help="The input shape starts with a time axis, such as 10,2,48,48.")
     ] = False,
+    energy_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--energy-model",
+            metavar="NAME",
+            autocompletion=complete_energy_model,
+            help="What another energy model says of a run's --plan, with its firing, beside the target's table; "
+            "several times if you like:\n\n"
+            + "\n\n".join(f"{name}: {entry.summary}." for name, entry in ENERGY_MODELS.items()),
+        ),
+    ] = None,
+    trust: TrustOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write every column to this CSV file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every column and the totals as JSON.")] = False,
 ) -> None:
@@ -97,7 +112,8 @@ def profile(
     from bitsearch.layers import conversion, convert
     from bitsearch.train.task import cost_preview
 
-    shape = _shape(input_shape)
+    shape, opinions = _shape(input_shape), dict.fromkeys(energy_model or ())
+    check_energy_models(list(opinions), plan)
     source = _space_or_network(
         name,
         model_arg or (),
@@ -124,6 +140,9 @@ def profile(
     layers = preview.plan if plan is None else BitPlan.load(plan).layers
     table = layer_table(preview.network, model, layers, preview.rules)
     totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}
+    energies = None
+    if plan is not None and opinions:
+        energies = compare_energies(list(opinions), plan, model, trust=trust)
     if csv is not None:
         write_whole(csv, csv_text(table))
     if as_json:
@@ -134,6 +153,8 @@ def profile(
             if limit.metric in totals
         }
         shown = {"target": model.target.name, "layers": rows, "totals": totals, "limits": limits}
+        if energies is not None:
+            shown["energy_models"] = energies.record()
         print_json(json.dumps(shown, indent=2))
     else:
         _print(name, table, totals, model)
@@ -141,6 +162,8 @@ def profile(
         if preview.rules is not None:
             _print_choices(preview.rules)
         _print_inputs(table)
+        if energies is not None:
+            print_energies(energies)
         for tied in dict.fromkeys(row for row in table["tied"] if row):
             Console().print(Text(f"tied: {tied}"))
         converted = conversion(preview.network, convert(preview.network, layers), model)

@@ -59,7 +59,7 @@ class SpikeCounts(StepRenewal):
         """
         nonzero = total = 0
         through: Tensor | None = None
-        for codes in self._codes(x, None if unrolled else spikes):
+        for codes in self.codes(x, None if unrolled else spikes):
             nonzero += int(torch.count_nonzero(codes))
             total += codes.numel()
             sent = (codes.abs() if unrolled else codes != 0).double()
@@ -67,10 +67,10 @@ class SpikeCounts(StepRenewal):
         assert through is not None
         return nonzero, total, self.connections(through)
 
-    def _codes(self, x: Tensor, spikes: Tensor | None) -> Iterator[Tensor]:
+    def codes(self, x: Tensor, spikes: Tensor | None) -> Iterator[Tensor]:
         """By time step, a tensor that is zero where no spike is sent, and whose entries are levels without ``spikes``.
 
-        Of half precision spikes may be zero that are none.
+        ``spikes`` are as :meth:`count` takes them. Of half precision, spikes may be zero that are none.
         """
         is_sequence = self.frames is not None and self.loop != "frames"
         is_one_step = self.loop == "frames" or self.active_steps == 1

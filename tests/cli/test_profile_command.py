@@ -7,8 +7,11 @@ import pytest
 from bitsearch.cli import main
 from bitsearch.cost import CostModel, Target, trace
 from bitsearch.data import load_data
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.models import make_network
 from bitsearch.plan import Baseline, BitPlan, Provenance, UniformBits
+from bitsearch.runs.rebuild import rebuild
+from bitsearch.train.evaluate import measure_activity
 
 
 @pytest.fixture
@@ -256,3 +259,49 @@ def test_layers_with_one_weight_are_named(call, capsys, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert call("network_with_one_weight:make", "--input-shape", "1,8,8", "--classes", "64") == 0
     assert "tied: 1, 3: weight_bits (one weight)" in capsys.readouterr().out
+
+
+def test_other_energy_models_stand_beside_the_targets_table(call, capsys, finished_run):
+    plan = str(finished_run.folder.path)
+    arguments = ("digits", "--set", "network_options.width=4", "--plan", plan, "--target", "neuromorphic")
+    models = ("--energy-model", "lemaire", "--energy-model", "spikesim")
+    assert call(*arguments, *models) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out.replace("\xa0", " "))
+    assert "target neuromorphic" in shown
+    assert "lemaire: 32-bit integers at 45 nm" in shown
+    assert "without linear layers (SpikeSim, IEEE TCAD 2023" in shown
+    assert call(*arguments, *models, "--json") == 0
+    energies = json.loads(capsys.readouterr().out)["energy_models"]
+    assert list(energies["models"]) == ["lemaire", "spikesim"]
+    lemaire = energies["models"]["lemaire"]
+    assert lemaire["total"] == pytest.approx(lemaire["arithmetic"] + lemaire["memory"])
+    # What is counted on another network is no opinion on this one.
+    assert call("digits", "--plan", plan, "--energy-model", "lemaire") == 2
+    assert "is of a network with other layers than the one to profile" in capsys.readouterr().err
+
+
+def test_the_target_counts_the_spikes_of_the_same_samples(call, capsys, finished_run):
+    arguments = ("digits", "--set", "network_options.width=4", "--plan", str(finished_run.folder.path))
+    assert call(*arguments, "--target", "neuromorphic", "--energy-model", "spikesim", "--json") == 0
+    energies = json.loads(capsys.readouterr().out)["energy_models"]
+    network, task = rebuild(finished_run.folder.path / "plan.json", device="cpu")
+    model = CostModel(trace(network=task.untrained, example_input=task.examples), target=Target.load("neuromorphic"))
+    counted = QuantizedNetwork(network, model, task.rules, task.space.baseline)
+    rates = measure_activity(counted, task.examples[:8])
+    layers = BitPlan.load(finished_run.folder.path / "plan.json").layers
+    assert energies["samples"] == 8
+    assert energies["target"] == pytest.approx(model.cost("energy", layers, rates), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--energy-model", "lemair"], "--energy-model is 'lemair'; allowed: simple, lemaire, neuromc, spikesim; did"),
+        (["--energy-model", "lemaire"], "counts the spikes of a trained network, and no plan is given; give --plan"),
+        (["--energy-model", "lemaire", "--plan", "plan.json"], "plan.json lies in no run folder; give --plan, a plan"),
+    ],
+)
+def test_an_energy_model_needs_a_name_and_a_plan_of_a_run(call, capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert call("digits", *arguments) == 2
+    assert message in capsys.readouterr().err

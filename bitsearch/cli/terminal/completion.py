@@ -5,6 +5,7 @@ from typing import get_args
 
 from bitsearch.deploy.formats import FORMATS
 from bitsearch.deploy.formats.nir.dialects import DIALECTS
+from bitsearch.energy_models import ENERGY_MODELS
 from bitsearch.plug_ins import plug_ins
 from bitsearch.space import MethodName, shipped_spaces
 from bitsearch.task_settings import TaskName
@@ -52,6 +53,7 @@ complete_method = _starting(lambda: get_args(MethodName))
 complete_network = _starting(_networks)
 complete_data = _starting(_data_sets)
 complete_network_or_space = _starting(lambda: [*_networks(), *shipped_spaces()])
+complete_energy_model = _starting(lambda: ENERGY_MODELS)
 complete_format = _starting(lambda: FORMATS)
 complete_dialect = _starting(lambda: DIALECTS)
 complete_split = _starting(lambda: ("train", "validation", "test"))
