@@ -26,6 +26,7 @@ REQUIRED_PACKAGES = (
 )
 EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "qonnx": ("onnx", "qonnx"),
     "nir": ("nir",),
     "dashboard": ("optuna-dashboard",),
     "postgres": ("psycopg",),

@@ -25,6 +25,14 @@ FORMATS: dict[str, Format] = {
         modules=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
     ),
+    "qonnx": Format(
+        ".qonnx.onnx",
+        "A QONNX graph with quantizers at the widths of the plan, which tools for FPGAs read.",
+        "bitsearch.deploy.formats.qonnx.export:export",
+        modules=("onnx", "qonnx"),
+        extra="qonnx",
+        consumers={"qonnx": "bitsearch.deploy.formats.qonnx.check:check"},
+    ),
     "c": Format(
         "-c",
         "C99 without heap or float, with test vectors, for any C compiler and microcontrollers.",

@@ -96,14 +96,18 @@ class Format:
             InputError: a module is not installed, or as the format's own function: a network that the format cannot
                 express, or a file that cannot be written.
         """
-        missing = [module for module in self.modules if find_spec(module) is None]
-        if missing:
-            raise InputError(f"{', '.join(missing)} is not installed; run: pip install 'bitsearch[{self.extra}]'")
+        self._check_installed()
         return cast(ExportResult, _function(self.function)(request))
 
     def consume(self, request: ConsumerRequest) -> ExportResult:
         """Run a packed network by one of the format's consumers, beside the integer replay; InputError as this one."""
+        self._check_installed()
         return cast(ExportResult, _function(self.consumers[request.consumer])(request))
+
+    def _check_installed(self) -> None:
+        missing = [module for module in self.modules if find_spec(module) is None]
+        if missing:
+            raise InputError(f"{', '.join(missing)} is not installed; run: pip install 'bitsearch[{self.extra}]'")
 
 
 def _function(place: str) -> Callable[..., object]:
