@@ -28,6 +28,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "qonnx": ("onnx", "qonnx"),
     "nir": ("nir",),
+    "akida": ("akida",),
     "dashboard": ("optuna-dashboard",),
     "postgres": ("psycopg",),
     "s3": ("boto3",),

@@ -44,6 +44,7 @@ ELSEWHERE = {
     r"bitsearch run .*--max-drop": "one epoch may keep no goal: test_goal_run.py",
     r"bitsearch compare": "trains for a minute: test_comparison_page.py",
     r"bitsearch (deploy|verify) .*qonnx": "needs qonnx: test_qonnx.py",
+    r"bitsearch .*reports/akida|bitsearch verify .*--with akida": "Akida is proprietary: tests/deploy/formats/akida",
     r"torchrun|bitsearch worker --processes": "starts processes: test_torchrun.py",
 }
 """Lines that are not run here, and why."""

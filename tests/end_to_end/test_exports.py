@@ -9,6 +9,7 @@ import pytest
 from c_compiler import needs_compiler
 from refusal import refused
 
+from bitsearch.deploy.formats import FORMATS
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.report import write_report
 from bitsearch.runs.folder import RunFolder
@@ -95,7 +96,8 @@ def test_c_is_a_folder_that_says_its_sizes_beside_the_plans(call, plan_file, tmp
 
 
 def test_formats_that_do_not_fit_are_refused_in_one_line(call, plan_file, tmp_path):
-    assert "allowed: packed, nir, onnx, c, hub-folder" in refused(call("deploy", plan_file, "--format", "x", cwd="/"))
+    allowed = f"allowed: {', '.join(FORMATS)}"
+    assert allowed in refused(call("deploy", plan_file, "--format", "x", cwd="/"))
     line = refused(call("deploy", plan_file, "--format", "nir", "-o", "net.nir", cwd=tmp_path))
     assert "layer 'conv1' cannot be expressed in NIR" in line
     assert "--share-steps is for" in refused(call("deploy", plan_file, "--share-steps", cwd=tmp_path))

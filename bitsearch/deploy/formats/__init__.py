@@ -39,6 +39,14 @@ FORMATS: dict[str, Format] = {
         "bitsearch.deploy.formats.c.export:export",
         consumers={"c": "bitsearch.deploy.formats.c.check:check"},
     ),
+    "akida": Format(
+        ".fbz",
+        "A model of BrainChip's Akida, first generation, for its software and an AKD1000.",
+        "bitsearch.deploy.formats.akida.export:export",
+        modules=("akida",),
+        extra="akida",
+        consumers={"akida": "bitsearch.deploy.formats.akida.check:check"},
+    ),
     "hub-folder": Format(
         ".hub",
         "A folder to publish, with a model card, the packed file, plan, weights, search space and report.",

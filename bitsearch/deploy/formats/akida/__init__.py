@@ -1,0 +1,1 @@
+"""A packed network in the first-generation layers of BrainChip's Akida."""
