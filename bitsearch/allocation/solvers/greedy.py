@@ -158,8 +158,8 @@ class GreedySearch:
         return costs_after(self.budgets, self.geometry, here, there, shape, self.groups, pressure=pressure)
 
     def drop_idle_bits(self) -> None:
-        """Make every move down that leaves the predicted loss as it is: no output depends on such a layer."""
-        while (idle := np.argwhere(self.change[-1] == 0)).size:
+        """Make every move down that does not raise the predicted loss: it costs something, and is worth nothing."""
+        while (idle := np.argwhere(self.change[-1] <= 0)).size:
             slot, index = (int(place) for place in idle[0])
             self._set(index, self.options[-1][slot, index])
             self._refresh(index)
@@ -186,8 +186,8 @@ class GreedySearch:
         slack = np.array([budget.limit for budget in self.budgets]) - now
         spent = (after - now[:, None, None]).clip(min=0.0)
         fits = (after <= np.array([budget.limit for budget in self.budgets])[:, None, None]).all(0)
-        # What changes nothing is not worth what is left.
-        fits &= self.change[1] != 0
+        # What lowers no loss is not worth what is left.
+        fits &= self.change[1] < 0
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(spent > 0, spent / slack[:, None, None], 0.0).sum(0).clip(min=1e-12)
             score = np.where(fits, -self.change[1] / (share * self.price), np.nan)

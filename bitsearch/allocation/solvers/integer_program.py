@@ -25,18 +25,22 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, layer_loss, predicted_loss
+from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, layer_loss
 from bitsearch.allocation.moves import Kind
 from bitsearch.allocation.solvers.boxes import Box
+from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.allocation.solvers.move_costs import Numbers
 from bitsearch.allocation.solvers.options import SHARED, Choice, bits_of, choices_of, sharing_rows
-from bitsearch.allocation.solvers.projection import project
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import Bits, mean_bits, means
 from bitsearch.plan import LayerPlan
 
 SECONDS = 120.0
 """After this long the best plan found so far is taken."""
+MAX_PROGRAMS = 24
+"""So many programs are solved at most where it has to be brief: one, unless the Bit Budget has a limit."""
+MAX_NODES = 1000
+"""Of the solver's branch and bound in each of these."""
 _NEAR = 1e-5
 """A solution that breaks a budget by less, relatively, is cut off by itself: the solver's tolerances are near."""
 _SCALE = 1e4
@@ -84,25 +88,42 @@ def solve(
     for budget in budgets:
         budget.check_counted(model, activity)
         budget.check_feasible(model, rules, activity)
-    return _Program(
-        start, model, budgets, rules, loss, prices or EVEN_PRICES, activity, time.monotonic() + seconds
-    ).solve()
+    problem = Problem(model, budgets, rules, loss, prices or EVEN_PRICES, activity)
+    solution = _Program(start, problem, _Effort(deadline=time.monotonic() + seconds)).solve()
+    if solution is not None and solution.optimal:
+        return solution
+    # The time is up. What single moves lead to may have spike bits that differ between steps.
+    plan = problem.best_of_starts(start)
+    moved = Solution(plan, problem.predicted(plan), False)
+    return moved if solution is None else min(solution, moved, key=lambda found: found.loss)
+
+
+def solve_briefly(start: Mapping[str, LayerPlan], problem: Problem) -> Solution | None:
+    """The best plan that a bounded search comes to; None if it comes to none.
+
+    It is bounded by counts, not by a clock, so that it comes to the same on every machine.
+
+    Args:
+        start: as of :func:`solve`.
+        problem: its budgets can be met.
+    """
+    return _Program(start, problem, _Effort(programs=MAX_PROGRAMS, nodes=MAX_NODES)).solve()
+
+
+@dataclass(frozen=True)
+class _Effort:
+    deadline: float = np.inf
+    programs: float = np.inf
+    nodes: int | None = None
+    """Of each program."""
 
 
 class _Program:
-    def __init__(
-        self,
-        start: Mapping[str, LayerPlan],
-        model: CostModel,
-        budgets: Sequence[Budget],
-        rules: AllowedBits,
-        loss: LossModel,
-        prices: Mapping[Kind, float],
-        activity: SpikeStatistics | None,
-        deadline: float,
-    ) -> None:
-        self.start, self.model, self.budgets, self.rules, self.activity = dict(start), model, budgets, rules, activity
-        self.loss, self.prices, self.deadline = loss, prices, deadline
+    def __init__(self, start: Mapping[str, LayerPlan], problem: Problem, effort: _Effort) -> None:
+        model, budgets, rules = problem.model, problem.budgets, problem.rules
+        self.start, self.model, self.budgets, self.rules = dict(start), model, budgets, rules
+        self.activity, self.loss, self.prices = problem.activity, problem.loss, problem.prices
+        self.effort, self.solved = effort, 0
         self.names = [layer.name for layer in model.layers]
         self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
@@ -187,8 +208,8 @@ class _Program:
         metric = METRICS[budget.metric]
         return np.asarray(metric.total(*metric.terms(self.model.geometry(self.activity), bits)))
 
-    def solve(self) -> Solution:
-        """Best-first over boxes of means; without a product there is one box."""
+    def solve(self) -> Solution | None:
+        """Best-first over boxes of means; without a product there is one box. None if nothing came of the effort."""
         constants = self._constants()
         count = 3 if self.limits else 0
         limit = min(self.limits, default=np.inf)
@@ -197,7 +218,7 @@ class _Program:
         queue: list[tuple[float, int, Box]] = [(-np.inf, 0, whole)]
         number, best, plan = 0, np.inf, None
         while queue and queue[0][0] < best - 1e-6 and not self.stopped:
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > self.effort.deadline or self.solved >= self.effort.programs:
                 self.stopped = True
                 break
             box = heapq.heappop(queue)[2].tightened_limit()
@@ -220,11 +241,7 @@ class _Program:
             for part in boxes:
                 number += 1
                 heapq.heappush(queue, (value, number, part))
-        if plan is None or self.stopped:
-            projected = self._projected()
-            if plan is None or projected.loss < best / self.scale:
-                return projected
-        return Solution(plan, best / self.scale, not self.stopped)
+        return None if plan is None else Solution(plan, best / self.scale, not self.stopped)
 
     def _extreme(self, row: Numbers, of: Callable[[Numbers], float]) -> float:
         return sum(float(of(row[self.choice_of == choice])) for choice in range(len(self.choices)))
@@ -246,15 +263,18 @@ class _Program:
         if self.no_good_cuts:
             cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
             constraints.append(LinearConstraint(cuts, -np.inf, len(self.choices) - 1))
-        seconds = self.deadline - time.monotonic()
+        limits = {} if self.effort.nodes is None else {"node_limit": self.effort.nodes}
+        if np.isfinite(self.effort.deadline):
+            limits["time_limit"] = max(self.effort.deadline - time.monotonic(), 1e-3)
         result = milp(
             self.losses,
             integrality=np.ones(len(self.losses)),
             bounds=Bounds(0, 1),
             constraints=constraints,
-            options={"mip_rel_gap": 0.0, "time_limit": max(seconds, 1e-3)},
+            options={"mip_rel_gap": 0.0, **limits},
         )
-        # Anything but an optimum or infeasibility: the time is up.
+        self.solved += 1
+        # Anything but an optimum or infeasibility: the effort was too little.
         self.stopped = self.stopped or result.status not in (0, 2)
         if result.x is None:
             return None
@@ -271,20 +291,6 @@ class _Program:
             spike_bits = before.spike_bits if option.spikes is None else option.spikes[:1] * option.spikes[1]
             plan[name] = before.with_bits(weight_bits, spike_bits)
         return plan
-
-    def _projected(self) -> Solution:
-        """What is left where the time is up: a projection, whose spike bits may differ between steps."""
-        plan = project(
-            self.start,
-            self.model,
-            self.budgets,
-            self.rules,
-            loss=self.loss,
-            prices=self.prices,
-            activity=self.activity,
-        )
-        loss = predicted_loss(self.loss, plan, self.rules.searched, self.prices)
-        return Solution(plan, loss, False)
 
 
 def _is_product(budget: Budget) -> bool:

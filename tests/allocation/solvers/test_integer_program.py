@@ -9,19 +9,25 @@ from hypothesis import strategies as st
 from profiles import examples
 from tolerances import FLOAT64
 
-from bitsearch.allocation.loss_model import LevelCount
+from bitsearch.allocation.loss_model import EVEN_PRICES, LevelCount
+from bitsearch.allocation.solvers import integer_program
 from bitsearch.allocation.solvers.integer_program import solve
+from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.allocation.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 
+SOLVER_GAP = 4 * 1e-6 / 1e4
+"""Absolute, of losses up to four: 1e-6 in units of a ten-thousandth of the largest."""
 SMALL = Choices(weight_bits=[1, 2, 4], spike_bits=Span(low=1, high=2), time_steps=Span(low=1, high=2))
 
 
 class Table:
     """Losses from a table."""
+
+    weight_tolerance = 1.0
 
     def __init__(self, losses):
         self.losses = losses
@@ -75,8 +81,9 @@ def problems(draw):
     for name in rules.searched:
         for w in SMALL.weight_bits.values:
             losses[name, w] = draw(st.floats(0, 1))
-        for s, t in product(SMALL.spike_bits.values, SMALL.time_steps.values):
-            losses[name, (s,) * t] = draw(st.floats(0, 1))
+        for steps in SMALL.time_steps.values:
+            for spikes in product(SMALL.spike_bits.values, repeat=steps):
+                losses[name, spikes] = draw(st.floats(0, 1))
     names = ["bit_budget", "bit_budget_mac", "s_ace", "weight_memory", "working_memory", "energy", "latency", "cores"]
     budgets = []
     for metric in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
@@ -101,8 +108,43 @@ def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
     assert rules.contains(found.plan)
     assert all(budget.met_by(model, found.plan) for budget in budgets)
     assert found.loss == pytest.approx(loss_of(found.plan, rules, loss), abs=FLOAT64)
-    # The solver's absolute gap is 1e-6 in units of a ten-thousandth of the largest loss, which is one at most here.
-    assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=4 * 1e-6 / 1e4)
+    assert found.loss == pytest.approx(brute_force(model, rules, budgets, loss), abs=SOLVER_GAP)
+
+
+@examples(25)
+@given(problems())
+def test_a_projection_is_predicted_to_lose_no_more_than_any_plan_alike_in_all_steps(problem):
+    """From wherever it starts, though spike bits may have to become time steps of the same layer."""
+    model, rules, budgets, loss = problem
+    least = brute_force(model, rules, budgets, loss)
+    for start in (start_of(model, rules), rules.smallest(model)):
+        plan = project(start, model, budgets, rules, loss=loss)
+        assert rules.contains(plan)
+        assert all(budget.met_by(model, plan) for budget in budgets)
+        assert loss_of(plan, rules, loss) <= least + SOLVER_GAP
+
+
+def test_spike_bits_become_time_steps_of_the_same_layer_where_that_loses_less():
+    model = CostModel([layer("only", 100, 10, 10, 10)])
+    rules = AllowedBits.make(model, Choices(weight_bits=[1], spike_bits=[1, 4], time_steps=[1, 4]), FirstLayer())
+    losses = {("only", spikes): 1 / sum(spikes) for steps in (1, 4) for spikes in product([1, 4], repeat=steps)}
+    loss = Table(losses | {("only", 1): 0.0, ("only", (1,) * 4): 0.2})
+    start = {"only": LayerPlan(weight_bits=1, spike_bits=(4,), time_steps=1)}
+    # Four bits in one step and one in each of four cost the same; every move up exceeds it.
+    budget = Budget("s_ace", "", model.cost("s_ace", start))
+    assert project(start, model, budget, rules, loss=loss)["only"].spike_bits == (1,) * 4
+
+
+def test_a_projection_is_no_worse_than_single_moves_where_the_program_is_cut_short(monkeypatch):
+    monkeypatch.setattr(integer_program, "MAX_PROGRAMS", 0)
+    model = CostModel(LAYERS)
+    rules = AllowedBits.make(model, Choices(), FirstLayer())
+    start, budget = start_of(model, rules), Budget("bit_budget", "given", 16.0)
+    problem = Problem(model, [budget], rules, LevelCount(), EVEN_PRICES)
+    assert integer_program.solve_briefly(start, problem) is None
+    plan = project(start, model, budget, rules, loss=LevelCount())
+    assert budget.met_by(model, plan)
+    assert problem.predicted(plan) <= problem.predicted(problem.best_of_starts(start))
 
 
 def least_by_tables(weights, options, limit):
@@ -203,7 +245,7 @@ def test_without_time_what_is_left_goes_by_the_prices_too():
         prices = {"weight": price, "spike": 1.0, "time": 1.0}
         found = solve(start, model, [budget], rules, LevelCount(), prices=prices, seconds=0.0)
         assert not found.optimal
-        assert found.plan == project(start, model, [budget], rules, loss=LevelCount(), prices=prices)
+        assert found.plan == Problem(model, [budget], rules, LevelCount(), prices).best_of_starts(start)
         bits[price] = sum(found.plan[name].weight_bits for name in rules.searched)
     assert bits[0.01] > bits[1.0] > bits[100.0]
 
