@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.evidence.objective import METRICS, TARGETS, compare, pairs
+from benchmarks.evidence.objective import METRICS, TARGETS, compare, pairs, without_one
 from bitsearch.plan import Accuracy, Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
 
 
@@ -33,6 +33,18 @@ def test_the_mark_is_the_most_accurate_plan_that_the_other_budget_allows():
 def test_a_run_without_a_plan_as_accurate_has_no_ratio():
     row = compare([plan_of(0.5, 1, 50)], [plan_of(0.95, 6, 90)], 100, "weight_memory", "s_ace", 400)
     assert row["ratio"] != row["ratio"]
+
+
+def test_what_one_trial_makes_of_a_ratio_is_told_by_leaving_each_out():
+    # Without the first mark one of cost 4 is the mark, and one of cost 2 as accurate; without the plan at 5, one at 6.
+    marks = [plan_of(0.97, 5, 90), plan_of(0.95, 4, 90)]
+    plans = [plan_of(0.95, 2, 90), plan_of(0.97, 5, 90), plan_of(0.98, 6, 90)]
+    case = (plans, marks, 100, "weight_memory", "s_ace", 400)
+    assert compare(*case)["ratio"] == 1.0
+    assert without_one(*case) == (0.5, 1.2)
+    # One plan alone is as accurate: without it there is none.
+    assert without_one(plans[:2], *case[1:]) == (0.5, float("inf"))
+    assert without_one(plans[:1], marks[1:], *case[2:]) == (0.5, 0.5)
 
 
 def test_every_two_metrics_of_a_target_are_a_pair():
