@@ -263,7 +263,7 @@ class _Program:
         if self.no_good_cuts:
             cuts = vstack([csr_array(chosen[None]) for chosen in self.no_good_cuts])
             constraints.append(LinearConstraint(cuts, -np.inf, len(self.choices) - 1))
-        limits = {} if self.effort.nodes is None else {"node_limit": self.effort.nodes}
+        limits: dict[str, float] = {} if self.effort.nodes is None else {"node_limit": self.effort.nodes}
         if np.isfinite(self.effort.deadline):
             limits["time_limit"] = max(self.effort.deadline - time.monotonic(), 1e-3)
         result = milp(
