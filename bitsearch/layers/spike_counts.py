@@ -11,6 +11,12 @@ from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.quant.uniform import Levels
 
 
+def nonzero_counts(x: Tensor) -> Tensor:
+    """float64 ``[1, ...]`` of ``[N, ...]``: of how many samples an entry is not zero."""
+    # Ones written as floats are summed several times as fast as booleans; up to 2^24 samples the sum is exact.
+    return torch.ne(x, 0, out=torch.empty_like(x)).sum(0, keepdim=True).double()
+
+
 class SpikeCounts(StepRenewal):
     """What a quantized layer's neuron does with an input, counted step by step."""
 
@@ -60,9 +66,10 @@ class SpikeCounts(StepRenewal):
         nonzero = total = 0
         through: Tensor | None = None
         for codes in self.codes(x, None if unrolled else spikes):
-            nonzero += int(torch.count_nonzero(codes))
+            fired = nonzero_counts(codes)
+            nonzero += int(fired.sum())
             total += codes.numel()
-            sent = (codes.abs() if unrolled else codes != 0).double()
+            sent = codes.abs().sum(0, keepdim=True, dtype=torch.float64) if unrolled else fired
             through = sent if through is None else through.add_(sent)
         assert through is not None
         return nonzero, total, self.connections(through)

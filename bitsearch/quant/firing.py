@@ -43,7 +43,7 @@ def spike_levels(
     if largest is None:
         largest = largest_level(step, bits, signed=signed, neuron=neuron)
     whole = torch.ceil(scaled) - 1 if neuron.strict else torch.floor(scaled)
-    codes = whole.clamp_min(0).minimum(largest)
+    codes = whole.clamp_min_(0).clamp_max_(largest)
     return Levels(codes, scaled, scaled.clamp_min(0.5).minimum(largest + 0.5), largest)
 
 

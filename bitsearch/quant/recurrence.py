@@ -24,6 +24,7 @@ def membrane_steps(
     largest: Tensor | None = None,
     neuron: NeuronSettings | None = None,
     width: MembraneWidth | None = None,
+    reuses_codes: bool = False,
 ) -> Iterator[tuple[Levels, Tensor]]:
     """The recurrence, one item a time step: (levels of the membrane u_t, spikes o_t), each shaped like ``x``.
 
@@ -31,11 +32,12 @@ def membrane_steps(
     T_max ≥ ``time_steps``; only the first ``time_steps`` are used. With ``framed``, x is ``[time_steps, ...]``, the
     current of every step, and the items are shaped like one frame. ``neuron``: its reset and comparison; by default it
     subtracts what it sends, and sends the nearest level. ``width``: of its membrane; by default that of a float.
+    ``reuses_codes``: the spikes may be written where the levels' codes are, of which then nothing is left.
     """
     if largest is None:
         largest = largest_level(steps, bits, signed=signed, neuron=neuron)
     if width is None:
-        return _float_steps(x, steps, bits, time_steps, decay, signed, framed, largest, neuron)
+        return _float_steps(x, steps, bits, time_steps, decay, signed, framed, largest, neuron, reuses_codes)
     return fixed_point_steps(
         x,
         steps,
@@ -60,12 +62,13 @@ def _float_steps(
     framed: bool,
     largest: Tensor,
     neuron: NeuronSettings | None,
+    reuses_codes: bool,
 ) -> Iterator[tuple[Levels, Tensor]]:
     x = working_precision(x)
     membrane = x[0] if framed else x
     for t in range(time_steps):
         levels = spike_levels(membrane, steps[t], bits[t], signed=signed, largest=largest[t], neuron=neuron)
-        spikes = levels.codes * steps[t]
+        spikes = levels.codes.mul_(steps[t]) if reuses_codes else levels.codes * steps[t]
         yield levels, spikes
         if t + 1 < time_steps:
             current = x[t + 1] if framed else x
@@ -98,6 +101,7 @@ def mean_spikes(
         largest=largest,
         neuron=neuron,
         width=width,
+        reuses_codes=not torch.is_grad_enabled(),
     )
     if framed:
         return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)

@@ -80,9 +80,11 @@ def to_levels(x: Tensor, step: Tensor, bits: Tensor, *, signed: bool, largest: T
     if largest is None:
         largest = q_max(bits, signed=signed)
     if not signed:
-        clipped = scaled.clamp_min(0).minimum(largest)
+        # In place: what is allocated anew takes twice as long on a CPU as what is computed.
+        clipped = scaled.clamp_min(0).clamp_max_(largest)
         return Levels(torch.round(clipped), scaled, clipped, largest)
-    clipped = torch.clamp(scaled, -largest, largest)
+    # With tensors, two one-sided bounds are faster than one call with both.
+    clipped = scaled.clamp_min(-largest).clamp_max_(largest)
     # One bit has no zero: the sign alone, with 0 counted as positive; NaN stays.
     sign = torch.where(scaled < 0, -1.0, torch.where(scaled >= 0, 1.0, scaled))
     codes = torch.where(bits > 1, torch.round(clipped), sign)

@@ -16,6 +16,7 @@ from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import ArrivalObserver, Observer, QuantizedLayer
+from bitsearch.layers.spike_counts import nonzero_counts
 from bitsearch.network_inputs import Inputs, moved
 from bitsearch.train.predict import over_steps, predict, run
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
@@ -183,9 +184,10 @@ def _counted(network: QuantizedNetwork) -> Iterator[dict[str, _Count]]:
         def observe(spikes: Tensor) -> None:
             # Of a mean over time steps no single one is known: what is not zero counts at all of them.
             steps = 1 if layer.frames is not None else layer.active_steps
-            count.nonzero += steps * int(torch.count_nonzero(spikes))
+            fired = nonzero_counts(spikes)
+            count.nonzero += steps * int(fired.sum())
             count.spikes += steps * spikes.numel()
-            count.operations += steps * layer.connections((spikes != 0).double())
+            count.operations += steps * layer.connections(fired)
 
         return observe
 

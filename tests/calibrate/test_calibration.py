@@ -88,6 +88,63 @@ def test_a_corrected_bias_gives_every_output_the_float_networks_mean(images, sam
     assert quantized.network[0].bias is None
 
 
+def biased_network():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5))
+
+
+def test_biases_are_corrected_behind_those_before_in_one_pass_and_in_many(images, monkeypatch):
+    network = biased_network().eval()
+    together, apart = (CalibrationSamples(images[:64], images[64:], 0, at_once) for at_once in (8, 7))
+    expected = coarse(network, images)
+    renew_steps(expected, together)
+    inputs, values = images[:64], {}
+    with torch.no_grad():
+        # By hand: every layer's mean is moved before the next one's is taken.
+        for number in (0, 2, 5):
+            layer = expected.network[number]
+            difference = network[: number + 1](inputs).double() - expected.network[: number + 1](inputs).double()
+            layer.bias += difference.movedim(1, 0).flatten(1).mean(1).float()
+            values[number] = layer.bias.clone()
+    passes = []
+    monkeypatch.setattr("bitsearch.calibrate.bias.run", lambda each, part: passes.append(each) or each(part))
+    for samples, count in ((together, 1), (apart, 3 * 10)):
+        quantized = coarse(network, images)
+        renew_steps(quantized, together)
+        passes.clear()
+        correct_biases(quantized, network, samples)
+        assert sum(each is quantized for each in passes) == count
+        for number, bias in values.items():
+            # Sums of up to 1,024 terms in float32.
+            torch.testing.assert_close(quantized.network[number].bias, bias, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_is_called_twice_has_a_bias_for_both_calls(images):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(36, 6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            return self.second(self.second(self.first(x.flatten(1)).relu()).relu())
+
+    torch.manual_seed(4)
+    network = Twice().eval()
+    quantized = coarse(network, images)
+    samples = CalibrationSamples(images[:64], images[64:], 0, at_once=64)
+    renew_steps(quantized, samples)
+    before = quantized.network.second.bias.clone()
+    correct_biases(quantized, network, samples)
+    after = quantized.network.second.bias.clone()
+    with torch.no_grad():
+        quantized.network.second.bias.copy_(before)
+        means = []
+        for each in (network, quantized.network):
+            first = each.second(each.first(images[:64].flatten(1)).relu())
+            means.append((first.double().mean(0) + each.second(first.relu()).double().mean(0)) / 2)
+    torch.testing.assert_close((after - before).double(), means[0] - means[1], rtol=1e-4, atol=1e-5)
+
+
 def test_the_distance_of_layers_is_their_squared_error_over_the_targets_variance():
     target, other = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 2.0]])
     # A mean squared error of ½ over a variance of 1; of two calls the mean; other shapes and other calls do not count.
