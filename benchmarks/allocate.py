@@ -33,7 +33,7 @@ from bitsearch.calibrate import ITERATIONS, calibration
 from bitsearch.data import Splits
 from bitsearch.data.splits import Samples
 from bitsearch.files import write_whole
-from bitsearch.post_training import allocation
+from bitsearch.post_training import allocation, within_budgets
 from bitsearch.post_training.calibrator import Calibrator
 from bitsearch.post_training.run import allocate
 from bitsearch.post_training.solving import ScoredNetwork
@@ -50,7 +50,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "integer programs": (ScoredNetwork, "best"),
     "step sizes, batch norms and biases": (Calibrator, "nearest"),
     "reconstruction": (calibration, "reconstruct"),
-    "plans on the validation split": (allocation, "score_row_with_activity"),
+    "plans on the validation split": (within_budgets, "score_row_with_activity"),
     "what is shown on the test split": (test_split, "score_row"),
 }
 """What is timed, by where it is called."""

@@ -26,8 +26,8 @@ from bitsearch.train.layer_outputs import LayerOutputs, layer_outputs, watched
 from bitsearch.train.predict import predict
 from bitsearch.train.tasks import LearningTask
 
-BATCH = 32
-"""Samples an iteration."""
+BATCH = 16
+"""Samples an iteration; twice as many win nothing (``python -m benchmarks.reconstruction``)."""
 OFFSET_RATE = 5e-2
 """Learning rate of the offsets, which are logits."""
 STEP_RATE = 5e-3

@@ -2,8 +2,10 @@
 
 import json
 import sys
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,7 +36,12 @@ from bitsearch.cli.terminal.progress import Bars
 from bitsearch.errors import InputError
 from bitsearch.validation import MAX_SEEDS
 
-SOLVING_OPTIONS = {"start", "budgets", "budget", "metric", "target", "output", "trust", "quiet", "verbose"}
+if TYPE_CHECKING:
+    from bitsearch.plan import BitPlan
+
+SOLVING_OPTIONS = {
+    *("start", "budgets", "budget", "metric", "target", "output", "calibrate", "device", "trust", "quiet", "verbose")
+}
 """That go with ``--from``; the run has all else."""
 
 
@@ -81,14 +88,20 @@ def allocate(
         typer.Option(
             "--from",
             metavar="RUN",
-            help="Solve anew from the scores of a run of this command, without data: for other --budgets, each beside "
-            "every --budget, another --metric or --target. Writes plans that are not calibrated.",
+            help="Solve anew from the scores of a run of this command: for other --budgets, each beside every "
+            "--budget, another --metric or --target. Plans of --output are calibrated where the run's data are there.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="With --from, the plan to write; of several budgets a folder for them."),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            help="With --from and --output, calibrate and measure each plan, and write its weights beside it."
+        ),
+    ] = True,
     trust: TrustOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -101,10 +114,16 @@ def allocate(
     errors = make_console(quiet=quiet, verbose=verbose)
     if start is not None:
         _check_solving_options(context)
-        _solve_anew(start, budgets.split(","), budget or [], metric, target, output, trust=trust)
+        solved = Solving(start, budget or [], metric, target, trust=trust, device=device)
+        if output is None:
+            solved.print_plan(budgets.split(","))
+        else:
+            solved.write_plans(budgets.split(","), output, errors, calibrate=calibrate)
         return
     if output is not None:
         raise InputError("--output is for plans of --from; a run folder is named by --out")
+    if not calibrate:
+        raise InputError("--no-calibrate is for plans of --from; without a reconstruction, give --iterations 0")
     search_space = space_from_options(
         space,
         model=model,
@@ -164,37 +183,78 @@ def _check_solving_options(context: typer.Context) -> None:
             )
 
 
-def _solve_anew(
-    run: Path,
-    requests: list[str],
-    others: list[str],
-    metric: str | None,
-    target: str | None,
-    output: Path | None,
-    *,
-    trust: bool,
-) -> None:
-    """Print one plan, or write it, or write several into a folder."""
-    if len(requests) > 1 and output is None:
-        raise InputError("--from prints one plan; give one budget with --budgets, or a folder for all with --output")
-    from bitsearch.post_training.reallocation import reallocate
-    from bitsearch.runs.command_line import shell_command
-    from bitsearch.runs.folder import plan_file_name
+@dataclass(frozen=True)
+class Solving:
+    """Plans from the scores of a run, each within one of several budgets and within all of the others."""
 
-    command = shell_command(sys.argv[1:])
-    plans = {
-        request: reallocate(run, [request, *others], metric=metric, target=target, trust=trust, command=command)
-        for request in requests
-    }
-    if output is None:
-        print_json(plans[requests[0]].to_json())
-        return
-    if len(requests) > 1:
+    run: Path
+    others: list[str]
+    metric: str | None
+    target: str | None
+    trust: bool
+    device: str
+
+    def plan(self, request: str, weights: Path | None = None) -> "BitPlan":
+        """Within one budget; calibrated where there is a file for its weights."""
+        from bitsearch.post_training.reallocation import reallocate
+        from bitsearch.runs.command_line import shell_command
+
+        return reallocate(
+            self.run,
+            [request, *self.others],
+            metric=self.metric,
+            target=self.target,
+            weights=weights,
+            trust=self.trust,
+            device=self.device,
+            command=shell_command(sys.argv[1:]),
+        )
+
+    def print_plan(self, requests: list[str]) -> None:
+        """Print the one plan that is asked for, which is not calibrated."""
+        if len(requests) > 1:
+            raise InputError(
+                "--from prints one plan; give one budget with --budgets, or a folder for all with --output"
+            )
+        print_json(self.plan(requests[0]).to_json())
+
+    def write_plans(self, requests: list[str], output: Path, errors: Console, *, calibrate: bool) -> None:
+        """Write one plan, or several into a folder, calibrated where that can be; says of each which it is."""
+        from bitsearch.runs.folder import plan_file_name
+
+        # Solved before anything is written: a budget that cannot be met leaves nothing behind.
+        plans = {request: self.plan(request) for request in requests}
+        if len(requests) > 1:
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
+        for request, plan in plans.items():
+            path = output if len(requests) == 1 else output / plan_file_name(request)
+            reason = "not calibrated, and without weights, as asked"
+            if calibrate:
+                plan, reason = self._calibrated(request, plan, weights_beside(path))
+            plan.save(path)
+            print_line(path)
+            errors.print(f"{path}: {reason}", highlight=False, soft_wrap=True, markup=False)
+
+    def _calibrated(self, request: str, plan: "BitPlan", weights: Path) -> "tuple[BitPlan, str]":
+        """(the plan calibrated, or as it is where that cannot be; what was done)."""
+        from bitsearch.text import score_text
+
         try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
-    for request, plan in plans.items():
-        path = output if len(requests) == 1 else output / plan_file_name(request)
-        plan.save(path)
-        print_line(path)
+            with warnings.catch_warnings():
+                # They were told when it was solved.
+                warnings.simplefilter("ignore", UserWarning)
+                calibrated = self.plan(request, weights)
+        except InputError as error:
+            return plan, f"not calibrated, and without weights: {error}"
+        measured = calibrated.measured
+        assert measured.validation is not None
+        score = f"{score_text(measured.validation, measured.score)} {measured.score.name} on validation"
+        return calibrated, f"calibrated, {score}; its weights are in {weights}"
+
+
+def weights_beside(path: Path) -> Path:
+    """Of a plan file, the file of its weights."""
+    return path.with_suffix(".safetensors") if path.suffix == ".json" else path.with_name(path.name + ".safetensors")

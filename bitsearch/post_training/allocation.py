@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import product
 
 from bitsearch.allocation.methods.base import AllocationProblem
-from bitsearch.allocation.methods.finish import MAX_CORRECTIONS
 from bitsearch.calibrate import STEPS, CalibrationSamples, CalibrationStep
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.data import Splits
@@ -16,6 +15,7 @@ from bitsearch.post_training.calibrator import Calibrator
 from bitsearch.post_training.fine_tuning import TrainOn, best_of_every_budget
 from bitsearch.post_training.scores import ScoredLoss, Scores, measure_scores, read_scores, write_scores
 from bitsearch.post_training.solving import Layers, ScoredNetwork
+from bitsearch.post_training.within_budgets import PlansWithinBudgets
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.paired import score_of
 from bitsearch.runs.pareto import score_column
@@ -27,13 +27,9 @@ from bitsearch.runs.run_settings import CalibrationSettings
 from bitsearch.study.jobs import allocation_problem
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.epoch_record import EpochRecord
-from bitsearch.train.evaluate import score_row_with_activity
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.task import Task
 
-UNIFORM_CANDIDATES = 3
-"""Uniform plans of a budget, those with the least predicted loss, of which one is reconstructed: whichever comes
-nearest to the float network before."""
 METHOD = "sensitivity"
 """By which the bits of a plan that is not uniform were found."""
 
@@ -124,51 +120,31 @@ class PlannedAllocation:
         return ScoredNetwork(self.task.model, self.task.rules, loss, settings)
 
     @cached_property
-    def calibrator(self) -> Calibrator:
-        """All plans' own."""
-        return Calibrator(self.problem, self.samples, self.settings.iterations)
+    def planned(self) -> PlansWithinBudgets:
+        """All of the run's plans."""
+        return PlansWithinBudgets(
+            self.task, self.scored, Calibrator(self.problem, self.samples, self.settings.iterations)
+        )
 
     def _calibrate(self, trial: int, budgets: Sequence[Budget], *, uniform: bool) -> None:
-        """The trial of the best plan within the budgets, or of the best uniform one; none where there is no such.
+        """The trial of the best plan within the budgets, or of the best uniform one; none where there is no new one."""
+        label = _label(trial, uniform=uniform)
 
-        A budget that depends on how often neurons fire is met as counted on the validation split: where it is not, the
-        next attempt aims lower.
-        """
-        task, scored = self.task, self.scored
-        aims, activity = list(budgets), self.scores.activity
-        for _ in range(1 + MAX_CORRECTIONS):
-            plans = self._plans(aims, activity, uniform=uniform)
-            if not plans:
-                return
-            nearest = self.calibrator.nearest(plans)
-            layers = nearest.network.layer_plans
+        def begins(layers: Layers) -> bool:
             if any(layers == plan.layers for plan in self.folder.plans()):
-                return
-            label = _label(trial, uniform=uniform)
+                return False
             self.progress.trial(label, len(STEPS) if self.settings.iterations else len(STEPS) - 1)
-            for step in nearest.steps:
-                self._told(step)
-            calibrated = self.calibrator.reconstructed(nearest, self._told)
-            row, activity = score_row_with_activity(
-                calibrated.network, task.splits.validation, task.space.training.at_once, task.learning_task
-            )
-            if all(budget.met_by(scored.model, layers, activity) for budget in budgets):
-                break
-            aims = scored.lowered(aims, activity)
-        self.folder.append_log(
-            {"event": "calibrated", "trial": trial, "steps": [asdict(step) for step in calibrated.steps]},
-        )
-        method = "uniform" if uniform else METHOD
-        self._record(trial, calibrated.network, score_of(row.numpy()), activity, method, label)
-        # What the choice is compared by at the end; it is not measured again.
-        rows = read_rows(self.folder.validation_file) | {self.folder.weights_file(trial).stem: row.numpy()}
-        record_rows(self.folder.validation_file, rows)
+            return True
 
-    def _plans(self, aims: Sequence[Budget], activity: SpikeStatistics, *, uniform: bool) -> list[Layers]:
-        """The best plan within the aims; of uniform ones several, of which calibration decides."""
-        if not uniform:
-            return [self.scored.best(aims, activity)]
-        return self.scored.best_uniform(aims, activity, UNIFORM_CANDIDATES)
+        plan = self.planned.best(budgets, self.scores.activity, uniform=uniform, begins=begins, on_step=self._told)
+        if plan is None:
+            return
+        self.folder.append_log({"event": "calibrated", "trial": trial, "steps": [asdict(step) for step in plan.steps]})
+        method = "uniform" if uniform else METHOD
+        self._record(trial, plan.network, score_of(plan.row.numpy()), plan.activity, method, label)
+        # What the choice is compared by at the end; it is not measured again.
+        rows = read_rows(self.folder.validation_file) | {self.folder.weights_file(trial).stem: plan.row.numpy()}
+        record_rows(self.folder.validation_file, rows)
 
     def _told(self, step: CalibrationStep) -> None:
         kept = "" if step.kept else ", undone"

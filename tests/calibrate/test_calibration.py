@@ -259,7 +259,8 @@ def test_too_few_samples_are_refused(count, line):
         calibration_splits(Splits(train, train, None, (1,), 1), count, seed=0)
 
 
-def test_a_calibration_keeps_to_powers_of_two(images, samples):
+def test_a_calibration_keeps_to_powers_of_two(images, samples, monkeypatch):
+    monkeypatch.setattr("bitsearch.calibrate.calibration.NEAR", 0.0)
     network = float_network()
     model = CostModel(trace(network, images[:2]))
     rules = AllowedBits.make(model, SPACE.choices, SPACE.first_layer)

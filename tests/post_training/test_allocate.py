@@ -32,9 +32,9 @@ def test_every_budget_has_a_plan_and_a_uniform_one_calibrated_alike(allocated):
     assert all(plans[trial].costs["s_ace"] <= loose.limit for trial in (0, 1))
     assert all(plans[trial].costs["s_ace"] <= tight.limit for trial in (2, 3))
     steps = [event["steps"] for event in folder.log() if event["event"] == "calibrated"]
-    assert [[step["name"] for step in trial] for trial in steps] == [
-        ["step sizes", "batch norm", "biases", "reconstruction"]
-    ] * 4
+    # At 2x, plans come so near to full precision that nothing is reconstructed.
+    names = ["step sizes", "batch norm", "biases", "reconstruction"]
+    assert [[step["name"] for step in trial] for trial in steps] == [names[:3]] * 2 + [names] * 2
     assert [stop.requested for stop in folder.settings.sweep] == ["2x", "6x"]
     assert {path.name for path in folder.path.glob("plan*.json")} == {"plan.json", "plan-2x.json", "plan-6x.json"}
     assert allocated.verdict.rival is not None

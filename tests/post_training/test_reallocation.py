@@ -6,6 +6,8 @@ import sys
 from types import ModuleType
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import bitsearch
 from bitsearch.cli import main
@@ -79,10 +81,51 @@ def test_the_command(allocated, call, tmp_path):
     run = str(allocated.folder.path)
     code, printed, errors = call("--from", run, "--budgets", "s_ace=3x")
     assert (code, errors) == (0, "")
-    _, paths, _ = call("--from", run, "--metric", "s_ace", "--budgets", "2x,3x", "-o", "plans")
+    _, paths, told = call("--from", run, "--metric", "s_ace", "--budgets", "2x,3x", "-o", "plans", "--no-calibrate")
     assert paths.splitlines() == ["plans/plan-2x.json", "plans/plan-3x.json"]
+    assert told.count("not calibrated, and without weights, as asked") == 2
+    assert sorted(path.name for path in (tmp_path / "plans").iterdir()) == ["plan-2x.json", "plan-3x.json"]
     plan = bitsearch.BitPlan.load(tmp_path / "plans" / "plan-3x.json")
     assert plan.layers == bitsearch.BitPlan.model_validate(json.loads(printed)).layers
+
+
+def test_a_plan_is_calibrated_as_its_run_has_calibrated_its_own(allocated, monkeypatch, call, tmp_path):
+    monkeypatch.undo()
+    before = {path: path.read_bytes() for path in allocated.folder.path.rglob("*") if path.is_file()}
+    own = allocated.folder.plan(2)
+    run = str(allocated.folder.path)
+    code, printed, told = call("--from", run, "--budgets", "s_ace=6x", "-o", "plan-6x.json")
+    assert (code, printed) == (0, "plan-6x.json\n")
+    plan, weights = bitsearch.BitPlan.load(tmp_path / "plan-6x.json"), tmp_path / "plan-6x.safetensors"
+    assert "plan-6x.json: calibrated, " in told
+    assert told.rstrip().endswith("on validation; its weights are in plan-6x.safetensors")
+    assert (plan.layers, plan.costs, plan.accuracy.validation) == (own.layers, own.costs, own.accuracy.validation)
+    expected = load_file(allocated.folder.weights_file(2))
+    assert all(torch.equal(value, expected[name]) for name, value in load_file(weights).items())
+    score = bitsearch.evaluate_plan(tmp_path / "plan-6x.json", weights=weights, space=run, split="validation")
+    assert score == plan.accuracy.validation
+    assert {path: path.read_bytes() for path in allocated.folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_plan_whose_runs_data_are_gone_is_written_uncalibrated_and_says_why(allocated, monkeypatch, call, tmp_path):
+    def gone(*arguments, **options):
+        raise InputError("no images in 'photos'")
+
+    monkeypatch.setattr("bitsearch.train.task.load_data", gone)
+    code, printed, told = call("--from", str(allocated.folder.path), "--budgets", "s_ace=3x", "-o", "plan.json")
+    assert (code, printed) == (0, "plan.json\n")
+    assert told == "plan.json: not calibrated, and without weights: no images in 'photos'\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    assert bitsearch.BitPlan.load(tmp_path / "plan.json").accuracy.validation is None
+
+
+def test_a_network_of_the_users_own_is_not_run_unasked(allocated, copied):
+    run = copied(allocated).folder
+    settings = run.settings
+    space = settings.space.model_copy(update={"network": "mynets:CSNN"})
+    run.write_settings(settings.model_copy(update={"space": space}))
+    with pytest.raises(InputError, match=r"runs code .* network 'mynets:CSNN'; if you trust it, add --trust"):
+        bitsearch.reallocate(run.path, "s_ace=3x", weights=run.path / "weights.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +152,9 @@ def test_a_run_without_scores_and_an_output_without_a_run_are_refused(finished_r
     code, _, errors = call("-o", "plan.json")
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert "--output is for plans of --from" in errors
+    code, _, errors = call("--no-calibrate")
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "--no-calibrate is for plans of --from" in errors
 
 
 @pytest.fixture
