@@ -119,6 +119,9 @@ class FirstLayer(Frozen):
     """None means 1, or every frame of an input that changes along its time axis."""
     counted: bool = True
     """False leaves it out of the bit and operation counts, as the paper's tables do; memory always counts it."""
+    relax: bool = False
+    """True lets the search lower its bits where a budget cannot be met with them, as of a network that comes without a
+    search space; with enough room they stay fixed."""
 
     def bits(self, frames: int | None = None) -> UniformBits:
         """The layer's bits for an input of ``frames`` frames; None for an input without a time axis."""

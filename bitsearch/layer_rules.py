@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from bitsearch.choices import Number, Span
+from bitsearch.choices import NUMBERS, Number, Span
 from bitsearch.errors import InputError
 from bitsearch.override import override
 from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, explain
@@ -90,6 +90,11 @@ class LayerRule(Frozen):
             return cls.model_validate(override({}, [setting]) | {"match": match.strip()})
         except ValidationError as error:
             raise InputError(f"layer {text!r}: {explain(error, cls)}") from error
+
+    @property
+    def numbers(self) -> dict[Number, Span]:
+        """What it says of the three numbers."""
+        return {number: span for number in NUMBERS if (span := getattr(self, number)) is not None}
 
     def applies_to(self, name: str) -> bool:
         """True if the layer, or a module around it, matches one of the globs."""

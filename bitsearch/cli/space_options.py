@@ -59,6 +59,9 @@ def space_from_options(
         bits.append(f"allocation.quantizer.step_sizes={json.dumps(step_sizes)}")
     if space is None and (model or data):
         search_space = search_space.model_copy(update={"name": _name_after(model or data or ""), "description": ""})
+    if space is None and (model or data) and not any(_key(setting).startswith("first_layer.") for setting in overrides):
+        first_layer = search_space.first_layer.model_copy(update={"relax": True})
+        search_space = search_space.model_copy(update={"first_layer": first_layer})
     if space is None and data is not None:
         search_space = search_space.model_copy(update={"follow_frames": _unset_time_steps([*bits, *overrides])})
     options = [*_prefixed("network_options", model_args), *_prefixed("data_options", data_args)]
@@ -89,8 +92,12 @@ _TIME_STEPS = {
 
 def _unset_time_steps(overrides: Sequence[str]) -> tuple[str, ...]:
     """Those that follow the frames of a user's own data, since no override sets them."""
-    keys = [override.partition("=")[0].strip() for override in overrides]
+    keys = [_key(override) for override in overrides]
     return tuple(name for name, setting in _TIME_STEPS.items() if not any(key.startswith(setting) for key in keys))
+
+
+def _key(setting: str) -> str:
+    return setting.partition("=")[0].strip()
 
 
 def is_space(name_or_path: str) -> bool:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pydantic import ConfigDict
 
 from bitsearch.cost.declared import check_declared_metric, find_metric
+from bitsearch.cost.first_layer import options_of, relaxation
 from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel, SpikeStatistics
 from bitsearch.cost.rules import AllowedBits
@@ -84,19 +85,24 @@ class Budget:
         needs_activity = model.needs_activity(self.metric)
         if needs_activity and activity is None:
             return
-        least_cost = model.cost(self.metric, rules.smallest(model), activity)
+        plan = rules.smallest(model)
+        least_cost = model.cost(self.metric, plan, activity)
         if least_cost <= self.limit:
             return
         unit = METRICS[self.metric].unit
         unit_text = f" {unit}" if unit else ""
         rates_text = ", at the firing rates measured" if needs_activity else ""
         subject = f"budget {self.requested}"
-        advice = "allow more, widen the choices of the search space"
-        first = next((layer.name for layer in model.layers if layer.first), None)
-        if first is not None:
-            advice += f", or give its first layer fewer bits, such as --layer {first}:spike_bits=4 (layers= in Python)"
+        advice = "allow more, or widen the choices of the search space"
+        relaxed = relaxation(model, rules, lambda plan: model.cost(self.metric, plan, activity) <= self.limit)
+        if relaxed:
+            fixed = ", ".join(f"{rule.match[0]!r} keeps {_bits_text(plan[rule.match[0]])}" for rule in relaxed)
+            advice = (
+                f"the first layer {fixed} (first_layer): let it have fewer, {options_of(relaxed)} (layers= in Python), "
+                "or allow more"
+            )
         if self.of_target:
-            layers = model.layer_costs(self.metric, rules.smallest(model), activity)
+            layers = model.layer_costs(self.metric, plan, activity)
             largest = max(layers, key=layers.__getitem__)
             share = f"{_round_up(layers[largest])}{unit_text}"
             subject = self.requested
@@ -226,6 +232,10 @@ def check_metric(metric: str, target: Target) -> str:
         f"{metric!r} needs a hardware target with a table [{METRICS[name].table}], which {target.name!r} has not; "
         f"allowed on it: {', '.join(names)}"
     )
+
+
+def _bits_text(layer: LayerPlan) -> str:
+    return str(UniformBits(weight_bits=layer.weight_bits, spike_bits=layer.spike_bits[0], time_steps=layer.time_steps))
 
 
 def _round_up(value: float) -> str:

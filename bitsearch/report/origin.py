@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bitsearch.choices import NUMBERS
 from bitsearch.cost import Budget
 from bitsearch.cost.budget import parse_request
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import last_rule
 from bitsearch.plan import BitPlan
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.text import cost, score_text, title
@@ -136,8 +138,11 @@ def first_layer_words(settings: RunSettings, plan: BitPlan) -> str:
         else "it is left out of bit and operation counts, but not of the memory"
     )
     steps_text = "T1, or a step a frame where frames differ," if bits.time_steps is None else f"T{bits.time_steps}"
+    bits_text = f"are fixed at w{bits.weight_bits} s{bits.spike_bits} {steps_text} in every plan"
+    name = next(iter(plan.layers))
+    if any(last_rule(settings.space.layers, name, number) is not None for number in NUMBERS):
+        bits_text = f"are what [[layers]] let {name!r} have"
     return (
         f"The first layer sees the signed network input: {'unless it keeps 32 bits, ' if plan.unquantized else ''}"
-        f"its bits are fixed at w{bits.weight_bits} "
-        f"s{bits.spike_bits} {steps_text} in every plan, and {counting_text}."
+        f"its bits {bits_text}, and {counting_text}."
     )

@@ -137,6 +137,7 @@ def space_of(
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", type(network).__name__).lstrip("-.")[:100]
         followed = ("choices", "baseline", "start", "first_layer") if splits.frames is not None else ()
         content |= {"name": name or "network", "description": "", "follow_frames": followed}
+        content["first_layer"] |= {"relax": True}
     return SearchSpace.model_validate(content)
 
 

@@ -23,6 +23,7 @@ from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import parse_sweep
 from bitsearch.space import SearchSpace
 from bitsearch.study.objects import object_checksum, objects_of, space_of, template_of
+from bitsearch.study.room import with_room
 from bitsearch.study.runtime import should_compile
 from bitsearch.train.task import Task, load_task
 from bitsearch.train.threads import threads_for
@@ -129,6 +130,8 @@ def resolve(
         axis = check_metric(objective or minimize or "", model.target)
     if stops and axis != stops[0].metric:
         raise InputError(f"objective is {axis}, and the sweep is of {stops[0].metric}; give a sweep of {axis}")
+    task = with_room([*budgets, *stops], task)
+    space = task.space
     for limit in [*budgets, *stops]:
         limit.check_feasible(model, task.rules)
     count = trials or space.search.trials

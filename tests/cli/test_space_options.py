@@ -122,6 +122,14 @@ def test_time_steps_follow_the_frames_of_data_of_the_users_own():
     assert space_from_options("digits", data="mydata:events").follow_frames is None
 
 
+def test_the_first_layers_bits_may_fall_for_a_network_that_comes_without_a_space():
+    assert space_from_options(None, model="mynets:mlp").first_layer.relax
+    assert space_from_options(None, data="mydata:images").first_layer.relax
+    assert not space_from_options(None, model="mynets:mlp", overrides=["first_layer.weight_bits=6"]).first_layer.relax
+    assert not space_from_options("digits", model="mynets:mlp").first_layer.relax
+    assert not space_from_options(None).first_layer.relax
+
+
 def test_ties_come_behind_those_of_the_space():
     space = space_from_options(
         None,

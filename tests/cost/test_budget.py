@@ -14,6 +14,7 @@ from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.units import UNITS
 from bitsearch.errors import InputError
+from bitsearch.layer_rules import LayerRule
 from bitsearch.plan import UniformBits
 from bitsearch.text import cost
 
@@ -375,10 +376,21 @@ def test_an_infeasible_budget_by_hand():
         in message
     )
     assert "budget 100 (s_ace ≤ 100 bit operations)" in message
-    first = next(layer.name for layer in MODEL.layers if layer.first)
-    assert message.endswith(
-        f"or give its first layer fewer bits, such as --layer {first}:spike_bits=4 (layers= in Python)"
+    # With one bit everywhere they still take more than six hundred.
+    assert message.endswith("; allow more, or widen the choices of the search space")
+
+
+def test_a_budget_that_the_first_layers_fixed_bits_miss_says_which_may_fall():
+    budget = Budget.parse("s_ace=5000", "s_ace", MODEL, BASELINE)
+    with pytest.raises(InputError, match="is infeasible") as error:
+        budget.check_feasible(MODEL, RULES)
+    # 288·8·1 + 288 + 48 bit operations are within it.
+    assert one_line(error).endswith(
+        "; the first layer 'conv1' keeps w8 s8 T1 (first_layer): let it have fewer, --layer "
+        "'conv1:spike_bits={low=1,high=8}' (layers= in Python), or allow more"
     )
+    rule = LayerRule.parse("conv1:spike_bits={low=1,high=8}")
+    budget.check_feasible(MODEL, AllowedBits.make(MODEL, Choices(), FirstLayer(), [rule]))
 
 
 SIX_DIGITS = 1e-5 + FLOAT64
