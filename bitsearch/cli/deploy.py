@@ -43,6 +43,13 @@ def deploy(
             help=f"{_formats_with('share_steps')}: give each layer one threshold, the mean of its steps'.",
         ),
     ] = False,
+    thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--thresholds",
+            help=f"{_formats_with('thresholds')}: integers and MultiThreshold nodes in the place of quantizers.",
+        ),
+    ] = False,
     dialect: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +69,8 @@ def deploy(
     if dialect is not None and dialect not in DIALECTS:
         allowed = ", ".join(DIALECTS)
         raise InputError(f"--dialect is {dialect!r}; allowed: {allowed}{suggestion(dialect, DIALECTS)}")
-    options = {name: value for name, value in (("share_steps", share_steps), ("dialect", dialect)) if value}
+    switches = {"share_steps": share_steps, "thresholds": thresholds, "dialect": dialect}
+    options = {name: value for name, value in switches.items() if value}
     for option in options:
         if option not in FORMATS[kind].options:
             raise InputError(f"--{option.replace('_', '-')} is for --format {_formats_with(option)}, not {kind}")

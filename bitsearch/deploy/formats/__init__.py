@@ -27,11 +27,12 @@ FORMATS: dict[str, Format] = {
     ),
     "qonnx": Format(
         ".qonnx.onnx",
-        "A QONNX graph with quantizers at the widths of the plan, which tools for FPGAs read.",
+        "A QONNX graph with quantizers at the widths of the plan, or with thresholds, which tools for FPGAs read.",
         "bitsearch.deploy.formats.qonnx.export:export",
         modules=("onnx", "qonnx"),
         extra="qonnx",
-        consumers={"qonnx": "bitsearch.deploy.formats.qonnx.check:check"},
+        options=("share_steps", "thresholds"),
+        consumers=dict.fromkeys(("qonnx", "qonnx-thresholds"), "bitsearch.deploy.formats.qonnx.check:check"),
     ),
     "c": Format(
         "-c",

@@ -39,6 +39,8 @@ class ExportRequest:
     """What the plan's run says of it beside uniform bits, if it is the one that the run chose."""
     share_steps: bool = False
     """Whether a layer's spikes are to have one step size for all time steps."""
+    thresholds: bool = False
+    """Whether a graph is to hold integers and thresholds in the place of quantizers."""
     dialect: str = "plain"
     """Whose importer is to read the file; a name of :data:`bitsearch.deploy.formats.nir.dialects.DIALECTS`."""
 

@@ -87,7 +87,7 @@ def test_the_packed_format_is_the_default_and_has_no_option(deploy, memory, tmp_
     code, printed = deploy()
     assert (code, printed.splitlines()[0].partition(": ")[2]) == (0, f"{memory} bytes of packed weights and parameters")
     assert read(tmp_path / "plan.packed.safetensors").plan is not None
-    assert "--share-steps is for --format nir, not packed" in deploy("--share-steps")[1]
+    assert "--share-steps is for --format nir, qonnx, not packed" in deploy("--share-steps")[1]
     assert f"allowed: {', '.join(FORMATS)}" in deploy("--format", "x")[1]
 
 

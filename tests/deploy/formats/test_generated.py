@@ -23,8 +23,9 @@ from torch.utils.data import TensorDataset
 
 from bitsearch import pack, read
 from bitsearch.data import Splits
-from bitsearch.deploy.formats.nir.export import export_nir, share_steps
+from bitsearch.deploy.formats.nir.export import export_nir
 from bitsearch.deploy.formats.onnx import check_onnx, export_onnx
+from bitsearch.deploy.formats.shared_steps import share_steps
 from bitsearch.errors import InputError
 
 pytestmark = [

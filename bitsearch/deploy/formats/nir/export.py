@@ -1,7 +1,6 @@
 """The export to NIR: a plan's network as a file, in the dialect that its reader speaks."""
 
 import io
-import math
 import os
 from pathlib import Path
 
@@ -12,29 +11,22 @@ from bitsearch.deploy.formats.format import ExportRequest, ExportResult
 from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN, Dialect, SpikingNeuron
 from bitsearch.deploy.formats.nir.graph import nir_graph
 from bitsearch.deploy.formats.nir.nodes import refused
+from bitsearch.deploy.formats.shared_steps import share_steps_of
 from bitsearch.deploy.lower.trained_layers import trained_layers
 from bitsearch.files import write_whole
-from bitsearch.layers import QuantizedLayer, quantized_layers
+from bitsearch.layers import QuantizedLayer
 from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.plan import BitPlan
-from bitsearch.train.evaluate import evaluate
 from bitsearch.version import __version__
 
 
 def export(request: ExportRequest) -> ExportResult:
     """Write the file, with shared step sizes where they are asked for; InputError as :func:`export_nir`."""
-    task, dialect = request.task, DIALECTS[request.dialect]
-
-    def score() -> float:
-        return evaluate(request.network, task.splits.last_read, task.space.training.at_once, task=task.learning_task)
-
+    dialect = DIALECTS[request.dialect]
     line = f"{request.output}: as NIR" + ("" if dialect is DIALECTS[PLAIN] else f" for {dialect.reader}")
     if request.share_steps:
-        before = score()
-        share_steps(request.network)
-    settings = export_nir(request.network, task.examples, request.output, request.plan, dialect)
-    if request.share_steps:
-        line += f"; test {task.learning_task.score.name} {before:.4f}, with shared steps {score():.4f}"
+        line += f"; {share_steps_of(request)}"
+    settings = export_nir(request.network, request.task.examples, request.output, request.plan, dialect)
     return ExportResult((line, *settings))
 
 
@@ -88,21 +80,6 @@ def _strip(content: io.BytesIO) -> None:
             for part in ("metadata", "v_reset"):
                 if part in node:
                     del node[part]
-
-
-@torch.no_grad()
-def share_steps(network: nn.Module) -> dict[str, float]:
-    """Give every layer's spikes one step size for all time steps, in place: the geometric mean of theirs.
-
-    Returns:
-        The largest ratio of two step sizes in each layer, before.
-    """
-    ratios = {}
-    for name, layer in quantized_layers(network).items():
-        used = layer.spike_step[: layer.active_steps].log()
-        ratios[name] = math.exp(float(used.max() - used.min()))
-        layer.spike_log_step.fill_(float(used.mean()))
-    return ratios
 
 
 def _check(name: str, layer: QuantizedLayer) -> None:

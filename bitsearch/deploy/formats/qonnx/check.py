@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +14,13 @@ from bitsearch.data.splits import Samples
 from bitsearch.deploy.formats.format import ConsumerRequest, ExportResult
 from bitsearch.deploy.formats.qonnx.graph import INPUT, OUTPUT
 from bitsearch.deploy.formats.qonnx.quantized import quantized_model
+from bitsearch.deploy.formats.qonnx.thresholds import threshold_model
 from bitsearch.deploy.integer.packed_file import PackedNetwork
 from bitsearch.network_inputs import single_input
 
 if TYPE_CHECKING:
     import onnx
+    from qonnx.core.modelwrapper import ModelWrapper
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,27 @@ class Agreement:
     difference: float
     """The largest between two outputs, as a share of the largest output."""
 
-    def line(self, reader: str) -> str:
-        """To print."""
-        return (
+    def result(self, reader: str, *, exact: bool) -> ExportResult:
+        """What to print, and whether every prediction is the replay's, of an ``exact`` graph every output."""
+        line = (
             f"{reader}: {self.agreeing} of {self.samples} samples are predicted as by the integer replay; "
             f"outputs differ by at most {self.difference:.1e} of the largest"
         )
+        return ExportResult((line,), equal=self.samples == (self.equal if exact else self.agreeing))
+
+
+THRESHOLDS = "qonnx-thresholds"
+"""The consumer that runs the graph with thresholds; the other one has quantizers."""
+MOST_COMPARISONS = 1 << 26
+"""Of numbers with thresholds, which a node does all at once, a byte each."""
 
 
 def check(request: ConsumerRequest) -> ExportResult:
-    """Run the network as a graph with quantizers."""
-    agreement = compare(request.packed, executed(quantized_model(request.packed)), request.samples, request.batch_size)
-    return ExportResult((agreement.line("QONNX"),), equal=agreement.agreeing == agreement.samples)
+    """Run the network as a graph of the kind that the consumer's name says; InputError as :func:`.threshold_model`."""
+    packed, thresholds = request.packed, request.consumer == THRESHOLDS
+    model = threshold_model(packed) if thresholds else quantized_model(packed)
+    agreement = compare(packed, executed(model), request.samples, request.batch_size)
+    return agreement.result("QONNX", exact=thresholds)
 
 
 @torch.no_grad()
@@ -77,7 +89,7 @@ def executed(model: "onnx.ModelProto") -> Callable[[Tensor], Tensor]:
 
     of_size: dict[int, ModelWrapper] = {}
 
-    def run(inputs: Tensor) -> Tensor:
+    def run_at_once(inputs: Tensor) -> Tensor:
         count = len(inputs)
         if count not in of_size:
             of_size[count] = ModelWrapper(model, make_deepcopy=True).transform(ChangeBatchSize(count))
@@ -88,4 +100,14 @@ def executed(model: "onnx.ModelProto") -> Callable[[Tensor], Tensor]:
             outputs = execute_onnx(of_size[count], {INPUT: inputs.contiguous().numpy()})[OUTPUT]
         return torch.from_numpy(outputs)
 
-    return run
+    at_once = max(MOST_COMPARISONS // _comparisons(ModelWrapper(model)), 1)
+    return lambda inputs: torch.cat([run_at_once(part) for part in inputs.split(at_once)])
+
+
+def _comparisons(model: "ModelWrapper") -> int:
+    """Of one sample, in the node that has the most."""
+    nodes = model.get_nodes_by_op_type("MultiThreshold")
+    sizes = (
+        prod(model.get_tensor_shape(x)) * model.get_tensor_shape(limits)[1] for x, limits in (n.input for n in nodes)
+    )
+    return max(sizes, default=1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bitsearch.deploy.integer.operations import AveragePool, MaxPool
 from bitsearch.deploy.integer.packed_file import PackedNetwork
 from bitsearch.version import __version__
 
@@ -27,6 +28,7 @@ class GraphBuilder:
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
+        self._kinds: dict[str, str] = {}
         self.scope = ""
         """Of the names of nodes that are added."""
 
@@ -48,11 +50,13 @@ class GraphBuilder:
         self._nodes.append(onnx.helper.make_node(kind, inputs, names, title, domain=domain, **attributes))
         return names
 
-    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """The name of a constant, of which each has one reader."""
+    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.float32, kind: str | None = None) -> str:
+        """The name of a constant, of which each has one reader; ``kind`` is a type of QONNX's that its numbers have."""
         import onnx
 
         name = f"c{len(self._constants)}"
+        if kind is not None:
+            self._kinds[name] = kind
         self._constants.append(onnx.numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
@@ -61,13 +65,19 @@ class GraphBuilder:
         operands = (x, *(self.constant(value) for value in (scale, 0, bits)))
         return self.node("Quant", *operands, signed=int(signed), narrow=int(narrow), rounding_mode=rounding)
 
-    def times(self, x: str, factor: npt.ArrayLike) -> str:
+    def times(self, x: str, factor: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """``x`` times a constant; ``x`` itself where that is one."""
-        return x if np.all(np.asarray(factor) == 1) else self.node("Mul", x, self.constant(factor))
+        return x if np.all(np.asarray(factor) == 1) else self.node("Mul", x, self.constant(factor, dtype))
 
-    def plus(self, x: str, term: npt.ArrayLike) -> str:
+    def plus(self, x: str, term: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """``x`` and a constant; ``x`` itself where that is zero."""
-        return x if not np.any(term) else self.node("Add", x, self.constant(term))
+        return x if not np.any(term) else self.node("Add", x, self.constant(term, dtype))
+
+    def reshaped(self, x: str, shape: Sequence[int]) -> str:
+        """``x`` in another shape, in row-major order."""
+        if len(shape) == 1:
+            return self.node("Flatten", x, axis=1)
+        return self.node("Reshape", x, self.constant([1, *shape], np.int64))
 
     def total(self, terms: Sequence[str]) -> str:
         """The sum of tensors."""
@@ -85,6 +95,7 @@ class GraphBuilder:
             output_type: of the output's elements, as ONNX counts types.
         """
         import onnx
+        from qonnx.core.datatype import DataType
         from qonnx.core.modelwrapper import ModelWrapper
         from qonnx.transformation.infer_datatypes import InferDataTypes
         from qonnx.transformation.infer_shapes import InferShapes
@@ -100,7 +111,10 @@ class GraphBuilder:
         opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, 1)]
         model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
         model.producer_name, model.producer_version = "bitsearch", __version__
-        model = ModelWrapper(model).transform(InferShapes()).transform(InferDataTypes()).model
+        wrapped = ModelWrapper(model)
+        for name, kind in self._kinds.items():
+            wrapped.set_tensor_datatype(name, DataType[kind])
+        model = wrapped.transform(InferShapes()).transform(InferDataTypes()).model
         properties = {"bitsearch": __version__}
         if packed.plan is not None:
             properties["bitsearch.plan"] = packed.plan.model_dump_json(exclude_none=True)
@@ -108,3 +122,8 @@ class GraphBuilder:
                 properties[f"bitsearch.layers.{name}"] = bits.model_dump_json(exclude_none=True)
         onnx.helper.set_model_props(model, properties)
         return model
+
+
+def windows(pool: MaxPool | AveragePool) -> dict[str, Any]:
+    """Of a pooling, as ONNX's operators have them."""
+    return {"kernel_shape": list(pool.kernel), "strides": list(pool.stride), "pads": list(pool.padding) * 2}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitsearch.deploy.formats.qonnx.graph import INPUT, OUTPUT, GraphBuilder
+from bitsearch.deploy.formats.qonnx.graph import INPUT, OUTPUT, GraphBuilder, windows
 from bitsearch.deploy.formats.qonnx.neurons import fired
 from bitsearch.deploy.formats.qonnx.synapses import by_channel, in_onnx_layout, weighted_sum
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
@@ -144,10 +144,10 @@ class _Quantized:
         return self._each(inputs, partial(self.graph.times, factor=factor))
 
     def max_pool(self, pool: MaxPool, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
-        return self._each(inputs, partial(self.graph.node, "MaxPool", dilations=list(pool.dilation), **_windows(pool)))
+        return self._each(inputs, partial(self.graph.node, "MaxPool", dilations=list(pool.dilation), **windows(pool)))
 
     def average_pool(self, pool: AveragePool, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
-        return self._each(inputs, partial(self.graph.node, "AveragePool", count_include_pad=1, **_windows(pool)))
+        return self._each(inputs, partial(self.graph.node, "AveragePool", count_include_pad=1, **windows(pool)))
 
     def relu(self, _: Relu, __: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         return self._each(inputs, partial(self.graph.node, "Relu"))
@@ -161,11 +161,7 @@ class _Quantized:
     def reshape(self, reshape: Reshape, ranges: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         if reshape.shape == ranges.inputs[0].shape:
             return inputs[0]
-        if len(reshape.shape) == 1:
-            return self._each(inputs, partial(self.graph.node, "Flatten", axis=1))
-        return self._each(
-            inputs, lambda x: self.graph.node("Reshape", x, self.graph.constant([1, *reshape.shape], np.int64))
-        )
+        return self._each(inputs, partial(self.graph.reshaped, shape=reshape.shape))
 
     def fire(self, fire: Fire, ranges: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         """1 where the membrane reaches the threshold: half of the sum of 1 and a bipolar number."""
@@ -186,10 +182,6 @@ class _Quantized:
         """Their mean, which is the prediction."""
         total = self.graph.total([self._at(inputs[0], frame) for frame in range(self.frames)])
         return [self.graph.times(total, 1 / self.frames)]
-
-
-def _windows(pool: MaxPool | AveragePool) -> dict[str, Any]:
-    return {"kernel_shape": list(pool.kernel), "strides": list(pool.stride), "pads": list(pool.padding) * 2}
 
 
 _RULES: dict[type[AnyOperation], Callable[[_Quantized, Any, OperationRanges, Sequence[Frames]], Frames]] = {

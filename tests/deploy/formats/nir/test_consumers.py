@@ -12,7 +12,8 @@ from tolerances import summed
 
 from bitsearch.deploy.formats.nir import readers
 from bitsearch.deploy.formats.nir.dialects import DIALECTS
-from bitsearch.deploy.formats.nir.export import export_nir, share_steps
+from bitsearch.deploy.formats.nir.export import export_nir
+from bitsearch.deploy.formats.shared_steps import share_steps
 from bitsearch.layers import quantized_layers
 from bitsearch.plan import NeuronSettings
 

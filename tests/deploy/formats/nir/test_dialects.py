@@ -10,8 +10,9 @@ from tolerances import summed
 from torch import nn
 
 from bitsearch.deploy.formats.nir.dialects import DIALECTS
-from bitsearch.deploy.formats.nir.export import export_nir, share_steps
+from bitsearch.deploy.formats.nir.export import export_nir
 from bitsearch.deploy.formats.nir.readers import READERS, run
+from bitsearch.deploy.formats.shared_steps import share_steps
 from bitsearch.errors import InputError
 from bitsearch.layers import quantized_layers
 from bitsearch.plan import NeuronSettings

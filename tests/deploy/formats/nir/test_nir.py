@@ -14,7 +14,8 @@ from tolerances import summed
 from torch import nn
 
 from bitsearch.deploy.formats import FORMATS, ExportRequest
-from bitsearch.deploy.formats.nir.export import export_nir, share_steps
+from bitsearch.deploy.formats.nir.export import export_nir
+from bitsearch.deploy.formats.shared_steps import share_steps
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.plan import BitPlan, LayerPlan, NeuronSettings
