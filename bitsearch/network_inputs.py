@@ -96,6 +96,20 @@ def shape_of(inputs: Inputs, without: int | None = None) -> InputShape:
     return tuple(shape(x) for x in inputs)
 
 
+def dtypes_of(inputs: Inputs) -> Any:
+    """Of every tensor, as the inputs hold them."""
+    return map_inputs(lambda x: x.dtype, inputs)  # type: ignore[arg-type,return-value]
+
+
+def dtypes_text(dtypes: Any) -> str:
+    """For messages: ``float32``, ``float32 and int64``, or ``image float32 and token int64``."""
+    if isinstance(dtypes, torch.dtype):
+        return str(dtypes).removeprefix("torch.")
+    names = [f"{name} " for name in dtypes] if isinstance(dtypes, dict) else [""] * len(dtypes)
+    each = dtypes.values() if isinstance(dtypes, dict) else dtypes
+    return " and ".join(f"{name}{dtypes_text(dtype)}" for name, dtype in zip(names, each, strict=True))
+
+
 def normal_shape(value: InputShape | Sequence[Any]) -> InputShape:
     """A shape, or shapes, as a user gives them, as :func:`shape_of` does."""
     if isinstance(value, Mapping):

@@ -7,6 +7,8 @@ from bitsearch.network_inputs import (
     as_inputs,
     call_network,
     called_with,
+    dtypes_of,
+    dtypes_text,
     map_inputs,
     normal_shape,
     shape_of,
@@ -29,6 +31,13 @@ class Weighted(nn.Module):
 def test_a_network_is_called_as_by_hand(kind):
     expected = LEFT.sum(1) if kind == "one" else LEFT.sum(1) - 10 * RIGHT
     assert torch.equal(call_network(Weighted(), SEVERAL[kind]), expected)
+
+
+def test_kinds_are_told_as_inputs_hold_them():
+    kinds = dtypes_of(LEFT.long()), dtypes_of((LEFT, RIGHT > 1)), dtypes_of({"left": LEFT, "right": RIGHT.long()})
+    texts = ["int64", "float32 and bool", "left float32 and right int64"]
+    assert [dtypes_text(kind) for kind in kinds] == texts
+    assert dtypes_of({"right": RIGHT, "left": LEFT}) == dtypes_of({"left": LEFT, "right": RIGHT})
 
 
 def test_names_count_and_not_their_order():

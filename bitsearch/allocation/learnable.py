@@ -19,6 +19,7 @@ from bitsearch.cost import (
     trace,
     warn_of_own_steps,
 )
+from bitsearch.data.inputs import check_input
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
@@ -240,6 +241,7 @@ def quantize(
     """
     for kind, declaration in (neurons or {}).items():
         declare_neuron(kind, declaration)
+    example_input = check_input(example_input, "example_input")
     start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from bitsearch.data.inputs import check_input, dtype_name, is_dense
+from bitsearch.data.inputs import check_alike, check_input, dtype_name, is_dense
 from bitsearch.data.splits import Samples, in_memory
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
@@ -26,6 +26,8 @@ class Requirements:
     """What every sample of a data set is to be."""
 
     input_shape: InputShape
+    input_dtypes: Any
+    """As :func:`bitsearch.network_inputs.dtypes_of` tells them."""
     classes: int
     """Labels are below it, and not below zero."""
     targets: Targets = CLASS
@@ -118,6 +120,7 @@ def check_sample(
         raise InputError(
             f"{place} has shape {shape_text(shape)}, others have {shape_text(expected)}; bring them to one"
         )
+    check_alike(inputs, requirements.input_dtypes, place)
     if targets.kind == "class" and not 0 <= int(label) < requirements.classes:
         raise InputError(f"{place}: {_wrong_label(int(label), requirements.classes)}")
     return inputs, label

@@ -16,10 +16,11 @@ from bitsearch.data.checked_samples import (
     read_sample,
     without_graph,
 )
+from bitsearch.data.inputs import check_alike
 from bitsearch.data.splits import Samples, Splits, in_memory
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError
-from bitsearch.network_inputs import Inputs, normal_shape, shape_of, shape_text, shapes_in
+from bitsearch.network_inputs import Inputs, dtypes_of, normal_shape, shape_of, shape_text, shapes_in
 from bitsearch.registry import is_import_path
 
 CHECKED_SAMPLES = 32
@@ -65,7 +66,7 @@ def checked_splits(
             )
         shape = shape_of(first_samples["train"][0][0])
         splits = Splits(parts["train"], parts["validation"], parts.get("test"), input_shape=shape, classes=classes)
-    _check_shapes(splits, first_samples, label)
+    _check_alike(splits, first_samples, label)
     target_shape = tuple(torch.as_tensor(first_samples["train"][0][1]).shape)
     for part, samples in parts.items() if targets.kind == "class" else ():
         labels = _labels(samples)
@@ -83,7 +84,8 @@ def checked_splits(
             )
     if not users_own:
         return splits
-    requirements = Requirements(normal_shape(splits.input_shape), splits.classes, targets, target_shape)
+    dtypes = dtypes_of(first_samples["train"][0][0])
+    requirements = Requirements(normal_shape(splits.input_shape), dtypes, splits.classes, targets, target_shape)
     for part, samples in parts.items():
         place = f"{label}: {part}"
         if in_memory(samples)[0] is None:
@@ -172,7 +174,7 @@ def _first_samples(samples: Samples, label: str, targets: Targets) -> list[tuple
     return pairs
 
 
-def _check_shapes(splits: Splits, first_samples: Mapping[str, list[tuple[Inputs, Any]]], label: str) -> None:
+def _check_alike(splits: Splits, first_samples: Mapping[str, list[tuple[Inputs, Any]]], label: str) -> None:
     expected = normal_shape(splits.input_shape)
     shapes = {
         (part, index): shape_of(inputs)
@@ -190,6 +192,10 @@ def _check_shapes(splits: Splits, first_samples: Mapping[str, list[tuple[Inputs,
         raise InputError(
             f"{label}: {part} sample {index} has shape {shape_text(shape)}, not input_shape {shape_text(expected)}"
         )
+    dtypes = dtypes_of(first_samples["train"][0][0])
+    for part, pairs in first_samples.items():
+        for index, (inputs, _) in enumerate(pairs):
+            check_alike(inputs, dtypes, f"{label}: {part} sample {index}")
     if splits.frames is not None and any(shape[:1] != (splits.frames,) for shape in shapes_in(expected)):
         raise InputError(
             f"{label}: input_shape is {shape_text(expected)}; with frames={splits.frames}, it starts with that"

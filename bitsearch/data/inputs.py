@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.errors import InputError
-from bitsearch.network_inputs import Inputs, as_inputs
+from bitsearch.network_inputs import Inputs, as_inputs, dtypes_of, dtypes_text
 
 KINDS = (torch.float32, torch.int64, torch.bool)
 """What an input may be: values; numbers of tokens or classes, which an embedding reads; masks."""
@@ -52,6 +52,13 @@ def _check_tensor(inputs: object, place: str, title: str, are: str) -> None:
         raise InputError(f"{place}: {are} {dtype_name(inputs)}; they must be float32, so {remedy}")
     if not bool(inputs.isfinite().all()):
         raise InputError(f"{place}: {_not_finite(inputs, title)}; mend or leave out such samples")
+
+
+def check_alike(inputs: Inputs, dtypes: object, place: str) -> None:
+    """InputError, which names the ``place``, unless inputs are of the kinds that others are."""
+    if dtypes_of(inputs) != dtypes:
+        kinds = dtypes_text(dtypes_of(inputs))
+        raise InputError(f"{place} has inputs of {kinds}, others have {dtypes_text(dtypes)}; bring them to one")
 
 
 def is_dense(tensor: Tensor) -> bool:

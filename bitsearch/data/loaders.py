@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
 
-from bitsearch.data.inputs import check_input
+from bitsearch.data.inputs import check_alike, check_input
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
-from bitsearch.network_inputs import Inputs, InputShape, map_inputs, shape_of, shape_text, tensors_of
+from bitsearch.network_inputs import Inputs, InputShape, dtypes_of, map_inputs, shape_of, shape_text, tensors_of
 
 
 class LoadedSamples(Dataset[tuple[Tensor, ...]]):
@@ -42,9 +42,11 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
         self.sample_axis = 1 if time_axis == 0 else 0
         self.classes: int | None = None
         self.input_shape: InputShape | None = None
+        self.input_dtypes: Any = None
         inputs, labels = next(iter(self.batches()))
         self.batch_size = len(labels)
         self.input_shape = shape_of(inputs, without=0 if time_axis is None else 1)
+        self.input_dtypes = dtypes_of(inputs)
         self.frames = None if time_axis is None else tensors_of(inputs)[0].shape[0]
         self.samples: int | None = None
         size = _size(loader)
@@ -148,6 +150,8 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
                 f"{place} has inputs of shape {shape_text(shape)}, others have {shape_text(self.input_shape)}; bring "
                 "them to one"
             )
+        if self.input_dtypes is not None:
+            check_alike(inputs, self.input_dtypes, place)
         if self.time_axis is not None and len({len(x) for x in tensors_of(inputs)}) > 1:
             raise InputError(f"{place} has inputs of shape {shape_text(shape)}; all must have the same frames")
         if self.targets.kind != "class":

@@ -403,3 +403,17 @@ def test_budgets_on_spikes_need_them_counted(network, batch):
             use()
     with pytest.raises(InputError, match="no budget is given"):
         learnable.project()
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (None, "example_input: its input is NoneType; give a float32 tensor"),
+        ({"x": [1.0] * 6, "y": torch.zeros(4, 6)}, "example_input: its input 'x' is list; give a float32 tensor"),
+        ((torch.zeros(4, 6), None), "example_input: its input 1 is NoneType; give a float32 tensor"),
+        (torch.full((4, 6), float("nan")), r"example_input: its input is nan at \[0, 0\]; mend"),
+    ],
+)
+def test_an_example_that_is_no_input_is_named(example, message):
+    with pytest.raises(InputError, match=message):
+        quantize(nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)), example)

@@ -52,6 +52,7 @@ BADS = {
     "no input": ((None, 1), "its input is NoneType; give a float32 tensor"),
     "three parts": ((GOOD, 1, 2), "is tuple of 3; a sample is a pair"),
     "another shape": ((GOOD[:7], 1), "has shape [7], others have [8]; bring them to one"),
+    "numbers": ((GOOD.long(), 1), "has inputs of int64, others have float32; bring them to one"),
     "sparse": ((GOOD.to_sparse(), 1), "its input is a sparse_coo tensor; give a dense one"),
     "nested": (
         (torch.nested.nested_tensor([GOOD], layout=torch.jagged), 1),

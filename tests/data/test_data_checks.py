@@ -142,6 +142,18 @@ def test_samples_of_different_shapes():
     assert "train sample 0 has shape [2, 3], not input_shape [3, 2]" in refusal(splits)
 
 
+def test_inputs_of_different_kinds():
+    numbers = part(2, (3,), dtype=torch.long)
+    message = "test sample 0 has inputs of int64, others have float32; bring them to one"
+    assert message in refusal((part(2, (3,)), part(2, (3,)), numbers))
+    mask = torch.ones(3, dtype=torch.bool)
+    several = [({"x": torch.zeros(3), "mask": mask}, 0), ({"mask": mask, "x": mask}, 1)]
+    message = "train sample 1 has inputs of mask bool and x bool, others have x float32 and mask bool; bring"
+    assert message in refusal((several, several[:1], [*several[:1]]))
+    backwards = [({"mask": mask, "x": torch.zeros(3)}, 0)]
+    assert checked_splits((several[:1] * 2, backwards * 2, backwards * 3), "mine:make").classes == 1
+
+
 def test_labels_beyond_the_classes():
     splits = Splits(
         part(), part(CHECKED_SAMPLES + 9, classes=CHECKED_SAMPLES + 9), part(), input_shape=(2, 3), classes=4

@@ -127,6 +127,10 @@ CLASSES = torch.tensor([0, 1, 2])
             [(torch.zeros(2, 2), CLASSES[:2]), (torch.zeros(2, 3), CLASSES[:2])],
             "train batch 1 has inputs of shape [3], others have [2]",
         ),
+        (
+            [(torch.zeros(2, 2), CLASSES[:2]), (torch.zeros(2, 2, dtype=torch.long), CLASSES[:2])],
+            "train batch 1 has inputs of int64, others have float32; bring them to one",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on_is_one_line_with_part_and_batch(loader, said):

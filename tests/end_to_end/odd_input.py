@@ -2,19 +2,21 @@
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 
 COUNT = int(os.environ.get("BITSEARCH_INPUTS", "0"))
+SEED = os.environ.get("BITSEARCH_SEED")
 
 
 def inputs(count):
-    """So many inputs, the same at every run; or as many as the environment asks for."""
-    return settings(
+    """So many inputs, the same at every run; or as many as the environment asks for, and others for every seed."""
+    chosen = settings(
         max_examples=COUNT or count,
         deadline=None,
-        derandomize=True,
+        derandomize=SEED is None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     )
+    return chosen if SEED is None else lambda test: seed(int(SEED))(chosen(test))
 
 
 def harmless(ended):

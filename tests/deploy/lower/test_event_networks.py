@@ -198,6 +198,7 @@ class Joined(Residual):
     ("join", "flatten"),
     [
         (lambda parts: torch.cat(parts, 2), lambda x: x.flatten(2)),
+        (lambda parts: torch.cat(parts, 2), layer.Flatten(step_mode="m")),
         (lambda parts: torch.cat(parts, dim=2), lambda x: torch.flatten(x, start_dim=2)),
         (lambda parts: torch.concat(parts, 2), lambda x: torch.flatten(x, 2, 4)),
         (lambda parts: torch.concatenate(parts, dim=-3), nn.Flatten(2)),
