@@ -253,19 +253,24 @@ def measured(network, **options):
     return CostModel(trace(network, inputs(network.design, 6), time_axis=network.design.framed, **options))
 
 
+MEMBRANES = (None, None, 9, 12, 16, 24)
+"""Widths of all of a plan's membranes, in bits; None of floats."""
+
+
 @st.composite
-def plans(draw, model):
-    """Any bits, where layers that have neurons in common share those of their spikes."""
+def plans(draw, model, membranes=(None,)):
+    """Any bits, where layers that have neurons in common share those of their spikes; ``membranes``: their widths."""
     granularity, step_sizes = (
         draw(st.sampled_from(kinds)) for kinds in (["layer", "channel"], ["free", "power_of_two"])
     )
     base, streams, plan = model.uniform(UNIFORM, None, granularity=granularity, step_sizes=step_sizes), {}, {}
-    widths = st.integers(1, 8)
+    widths, membrane_bits = st.integers(1, 8), draw(st.sampled_from(membranes))
+    membrane = {} if membrane_bits is None else {"membrane_bits": membrane_bits, "spike_granularity": "layer"}
     for one in model.layers:
         stream = one.stream_of or one.name
         if stream not in streams:
             streams[stream] = tuple(draw(st.lists(widths, min_size=1, max_size=base[one.name].frames or 3)))
-        plan[one.name] = base[one.name].with_bits(draw(widths), streams[stream])
+        plan[one.name] = base[one.name].with_bits(draw(widths), streams[stream]).model_copy(update=membrane)
     return plan
 
 

@@ -1,6 +1,7 @@
 """The float network beside its integers: how far they may be from each other, from the roundings of its lowering."""
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -131,6 +132,19 @@ class _Beside(Interpreter):
         widths = self.lowered.analysis.operations[index].widths
         unit, steps = 2.0**-widths.membrane_fraction, layer.spike_step.double()
         currents = self._currents(layer, given, self._unit(operation.inputs[0]), packed)
+        # What a membrane counts in, how far each step is from the deployed one there, and what the membrane holds.
+        grid, apart, least, most = steps, True, -math.inf, math.inf
+        if packed.membrane_bits is not None:
+            unit, apart = 1 / packed.membrane.units, False
+            grid, least, most = torch.ones_like(steps), -(packed.membrane.most + 1) * unit, packed.membrane.most * unit
+            deployed = numbers.steps[0].item() * 2.0**-packed.step_fraction
+            currents = [
+                Bounded(
+                    (each.x / steps[0]).clamp(least, most),
+                    (each.off + each.x.abs() * abs(1 - deployed / steps[0])) / deployed + unit / 2,
+                )
+                for each in currents
+            ]
         spikes, counts, weighted = [], [], []
         membrane = currents[0]
         for t, (step, weight) in enumerate(zip(numbers.steps.tolist(), numbers.spike_weights, strict=True)):
@@ -138,7 +152,8 @@ class _Beside(Interpreter):
             # A step below half a unit is a whole one.
             step_off = 2.0**-packed.step_fraction * (0.5 if step > 1 else 1.0)
             assert abs(steps[t] - step * 2.0**-packed.step_fraction) <= step_off
-            levels = to_levels(membrane.x, steps[t], layer.spike_bits[t].double(), signed=layer.signed_input)
+            off_there = step_off if apart else 0.0
+            levels = to_levels(membrane.x, grid[t], layer.spike_bits[t].double(), signed=layer.signed_input)
             scaled, codes = levels.scaled, levels.codes
             boundary = (scaled - scaled.floor() - 0.5).abs()
             if layer.signed_input and layer.spike_bits[t] == 1:
@@ -151,10 +166,10 @@ class _Beside(Interpreter):
                 )
             if settings.largest is not None:
                 codes = codes.clamp_max(max(float((settings.largest / steps[t]).round()), 1.0))
-            clear = boundary * steps[t] > membrane.off + (scaled.abs() + 1) * step_off
+            clear = boundary * grid[t] > membrane.off + (scaled.abs() + 1) * off_there
             self._compare(operation.name, t, membrane, unit, codes, clear)
-            residual = membrane.x - code * steps[t]
-            residual_off = membrane.off + code.abs() * step_off
+            residual = membrane.x - code * grid[t]
+            residual_off = membrane.off + code.abs() * off_there
             if settings.reset == "zero":
                 residual, residual_off = (
                     torch.where(code == 0, each, torch.zeros_like(each)) for each in (membrane.x, membrane.off)
@@ -164,7 +179,7 @@ class _Beside(Interpreter):
                 off = current.off + layer.decay * residual_off
                 if packed.decay != 1 << 16:
                     off = off + DECAY * (residual.abs() + residual_off) + unit / 2
-                membrane = Bounded(layer.decay * residual + current.x, off)
+                membrane = Bounded((layer.decay * residual + current.x).clamp(least, most), off)
             spikes.append(code * steps[t])
             counts.append(code.abs() * step_off * 2.0**packed.step_fraction)
             weighted.append(code.abs() * weight)

@@ -11,7 +11,17 @@ import pytest
 import torch
 from boundaries import MARGIN, boundary_distance
 from framed_networks import check_equal
-from generated_networks import Generated, designs, inputs, measured, plans, streamed_plans, streamed_steps, trained
+from generated_networks import (
+    MEMBRANES,
+    Generated,
+    designs,
+    inputs,
+    measured,
+    plans,
+    streamed_plans,
+    streamed_steps,
+    trained,
+)
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from nir_reader import run_nir
@@ -42,10 +52,10 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("generated")
 
 
-def drawn(data, design, some_plans=plans):
+def drawn(data, design, some_plans=plans, **options):
     """(quantized network, its plan) of a design."""
     network = Generated(design).eval()
-    plan = data.draw(some_plans(measured(network)))
+    plan = data.draw(some_plans(measured(network), **options))
     return trained(network, plan, inputs(design, 24)), plan
 
 
@@ -64,7 +74,7 @@ def kept_neurons(network):
 @examples(EXAMPLES or 20)
 @given(st.data(), designs())
 def test_a_packed_file_is_read_from_its_description_alone(folder, data, design):
-    network, _ = drawn(data, design)
+    network, _ = drawn(data, design, membranes=MEMBRANES)
     x = inputs(design, 6)
     try:
         check_equal(network, x)

@@ -13,7 +13,7 @@ import torch
 from c_compiler import needs_compiler
 from c_networks import check_c
 from calibration import calibrate
-from generated_networks import Generated, designs, inputs, measured, plans, trained
+from generated_networks import MEMBRANES, Generated, designs, inputs, measured, plans, trained
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from profiles import examples
@@ -51,7 +51,7 @@ def packed_of(network, x, folder):
 def test_any_network_is_computed_exactly(folder, data, design):
     network = Generated(design).eval()
     x = inputs(design, 24)
-    network = trained(network, data.draw(plans(measured(network))), x)
+    network = trained(network, data.draw(plans(measured(network), membranes=MEMBRANES)), x)
     check_c(packed_of(network, x, folder), inputs(design, 6))
 
 
