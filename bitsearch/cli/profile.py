@@ -108,6 +108,7 @@ def profile(
     from bitsearch.cli.terminal.progress import print_conversion
     from bitsearch.cost.budget import target_limits
     from bitsearch.cost.profile import profile as layer_table
+    from bitsearch.deploy.rehearsal import rehearse
     from bitsearch.files import csv_text, write_whole
     from bitsearch.layers import conversion, convert
     from bitsearch.train.task import cost_preview
@@ -137,6 +138,8 @@ def profile(
         time_axis=time_axis,
     )
     model = preview.model
+    if preview.rules is not None:
+        rehearse(preview.network, preview.examples, preview.rules.smallest(model), model.target)
     layers = preview.plan if plan is None else BitPlan.load(plan).layers
     table = layer_table(preview.network, model, layers, preview.rules)
     totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}

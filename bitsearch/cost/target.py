@@ -69,6 +69,8 @@ class Target(TargetTable):
     one_spike_stream: bool = False
     """True where neurons send one stream of spikes to all layers that read them, which then share spike bits and time
     steps; elsewhere every layer may have neurons of its own."""
+    format: Literal["akida"] | None = None
+    """What its plans are deployed as; a network that this format cannot express is refused before it is trained."""
     membrane_bits: int = Field(default=32, ge=8, le=32)
     """Bits at which a membrane potential or an input current is stored; below 32, plans' membranes are trained so."""
     accumulator_bits: int | None = Field(default=None, ge=8, le=64)

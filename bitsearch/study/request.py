@@ -12,6 +12,7 @@ from bitsearch.choices import NeuronChoice
 from bitsearch.cost import Budget, parse_budgets
 from bitsearch.cost.budget import check_metric, target_limits
 from bitsearch.cost.reference import reference
+from bitsearch.deploy.rehearsal import rehearse
 from bitsearch.errors import InputError, redact
 from bitsearch.launch import launched_world_size
 from bitsearch.layer_rules import LayerRule, TieRule
@@ -120,6 +121,7 @@ def resolve(
     goal = _goal(max_drop, minimize, objective, sweep, space)
     task = load_task(space, seed=seed, device=device, objects=objects)
     space, model = task.space, task.model
+    rehearse(task.untrained, task.examples, task.rules.smallest(model), model.target)
     if goal is not None:
         goal.check(task.learning_task.score)
     bare = check_metric(metric or space.metric, model.target)

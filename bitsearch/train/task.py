@@ -189,6 +189,8 @@ class CostPreview:
     model: CostModel
     plan: dict[str, LayerPlan]
     """The baseline's bits."""
+    examples: Inputs
+    """That it was traced with."""
     rules: AllowedBits | None = None
     """What each layer may get, where a search space says it."""
 
@@ -221,15 +223,16 @@ def cost_preview(
     if isinstance(source, SearchSpace):
         task = load_task(source, device="cpu", target=hardware)
         plan = task.rules.nearest(task.model, source.baseline, granularity="layer")
-        return CostPreview(task.untrained, task.model, plan, task.rules)
+        return CostPreview(task.untrained, task.model, plan, task.examples, task.rules)
     torch.manual_seed(0)
     network = make_network(source, options, input_shape=input_shape, classes=classes)
     inputs = torch.randn(2, *input_shape)
+    inputs = inputs.transpose(0, 1) if time_axis else inputs
     try:
-        layers = trace(network, inputs.transpose(0, 1) if time_axis else inputs, time_axis=time_axis)
+        layers = trace(network, inputs, time_axis=time_axis)
     except InputError as error:
         raise InputError(f"{error}; it was given random floats; --data gives it samples") from error
     model = CostModel(layers, target=hardware)
     check_limits(model)
     plan = model.uniform(bits or UniformBits(weight_bits=8, spike_bits=4, time_steps=2), None)
-    return CostPreview(network, model, plan)
+    return CostPreview(network, model, plan, inputs)

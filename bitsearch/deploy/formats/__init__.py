@@ -47,6 +47,7 @@ FORMATS: dict[str, Format] = {
         modules=("akida",),
         extra="akida",
         consumers={"akida": "bitsearch.deploy.formats.akida.check:check"},
+        expressible="bitsearch.deploy.formats.akida.chip:chip_network",
     ),
     "hub-folder": Format(
         ".hub",

@@ -91,6 +91,15 @@ class Format:
     consumers: Mapping[str, str] = field(default_factory=dict)
     """By the name of what runs files of this format, ``package.module:name`` of what compares it with the replay."""
 
+    expressible: str | None = None
+    """``package.module:name`` of what takes a :class:`.PackedNetwork`, untrained maybe, and refuses it by layer and
+    reason where no weights and bits make the format express it; None for formats that hardware targets cannot name."""
+
+    def express(self, packed: "PackedNetwork") -> None:
+        """Raise InputError, with layer and reason, if the format cannot express a network."""
+        assert self.expressible is not None
+        _function(self.expressible)(packed)
+
     def export(self, request: ExportRequest) -> ExportResult:
         """Write what is requested.
 

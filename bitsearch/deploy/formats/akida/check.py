@@ -2,9 +2,9 @@
 
 import torch
 
+from bitsearch.deploy.formats.akida.chip import chip_network
 from bitsearch.deploy.formats.akida.encoded import encoded_batches
 from bitsearch.deploy.formats.akida.export import thresholds
-from bitsearch.deploy.formats.akida.layers import akida_network
 from bitsearch.deploy.formats.akida.model import AkidaRuns, nodes
 from bitsearch.deploy.formats.akida.replay import logits, replay
 from bitsearch.deploy.formats.format import ConsumerRequest, ExportResult
@@ -18,7 +18,7 @@ def check(request: ConsumerRequest) -> ExportResult:
         InputError: as :func:`bitsearch.deploy.formats.akida.export.export`.
     """
     packed = request.packed
-    network = akida_network(packed)
+    network = chip_network(packed)
     runs = AkidaRuns(network)
     samples = equal = predicted = activations = different = 0
     for batch in encoded_batches(packed, network, request.samples, request.batch_size):

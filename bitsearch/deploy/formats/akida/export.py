@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from bitsearch.deploy.formats.akida.chip import chip_network
 from bitsearch.deploy.formats.akida.encoded import encoded_batches
-from bitsearch.deploy.formats.akida.layers import AkidaNetwork, akida_network
+from bitsearch.deploy.formats.akida.layers import AkidaNetwork
 from bitsearch.deploy.formats.akida.model import akida_model, nodes
 from bitsearch.deploy.formats.akida.replay import logits, replay
 from bitsearch.deploy.formats.format import ExportRequest, ExportResult
@@ -20,7 +21,7 @@ def export(request: ExportRequest) -> ExportResult:
     """Write the file, of a network that is mapped onto a virtual AKD1000.
 
     Raises:
-        InputError: as :func:`bitsearch.pack`, :func:`.akida_network` and :func:`.akida_model`, or a network that is
+        InputError: as :func:`bitsearch.pack`, :func:`.chip_network` and :func:`.akida_model`, or a network that is
             not mapped.
     """
     task = request.task
@@ -28,7 +29,7 @@ def export(request: ExportRequest) -> ExportResult:
         file = Path(folder, "packed")
         pack(request.network, task.examples, file, request.plan, task.splits, task.model.target)
         packed = read(file)
-    network = akida_network(packed)
+    network = chip_network(packed)
     model = akida_model(network)
     content, count = bytes(model.to_buffer()), nodes(model)
     write_whole(request.output, content)

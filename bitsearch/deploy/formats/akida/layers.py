@@ -27,7 +27,9 @@ class AkidaLayer:
     """One layer: a sum over integer weights, pooling, and the activation of it."""
 
     name: str
-    """Of the operation that sums up."""
+    """In the plan."""
+    operation: str
+    """That sums up."""
     layer: PackedLayer
     numbers: LayerNumbers
     """With the levels of channels turned round whose multiplier is negative, so that no activation falls."""
@@ -114,12 +116,12 @@ def _layer(packed: PackedNetwork, stage: Stage, encoding: PackedLayer | None) ->
     owner = operation.layer  # type: ignore[union-attr]
     layer, numbers = program.layers[owner], packed.numbers[owner]
     shape = packed.analysis.operations[stage.weights].inputs[0].shape
-    reads_image = encoding is not None and _check_input(operation.name, layer, shape, encoding)
-    _check_geometry(operation.name, layer, shape)
+    reads_image = encoding is not None and _check_input(owner, layer, shape, encoding)
+    _check_geometry(owner, layer, shape)
     if layer.kernel and _map_shape(packed, stage, first=encoding is not None) != shape:
-        raise refused(operation.name, "it reads a map that was reshaped")
+        raise refused(owner, "it reads a map that was reshaped")
     if layer.weight_bits > (IMAGE_BITS if reads_image else WEIGHT_BITS[-1]):
-        raise refused(operation.name, f"it has weights of {layer.weight_bits} bits, and at most {WEIGHT_BITS[-1]} are")
+        raise refused(owner, f"it has weights of {layer.weight_bits} bits, and at most {WEIGHT_BITS[-1]} are")
     # Where nothing is multiplied, the channel is its bias, and its sum may be zero.
     signs = np.sign(numbers.multiplier).astype(np.int8)
     turned_round = replace(
@@ -130,6 +132,7 @@ def _layer(packed: PackedNetwork, stage: Stage, encoding: PackedLayer | None) ->
     pool = None if stage.pool is None else program.operations[stage.pool]
     sender, exact, activation = _activation(packed, stage)
     return AkidaLayer(
+        owner,
         operation.name,
         layer,
         turned_round,
@@ -160,14 +163,15 @@ def _activation(packed: PackedNetwork, stage: Stage) -> tuple[str | None, SumThr
     if stage.neuron is None:
         return None, None, None
     operation = packed.program.operations[stage.neuron]
-    layer = packed.program.layers[operation.layer]  # type: ignore[union-attr]
-    _check_neuron(operation.name, layer)
+    name: str = operation.layer  # type: ignore[union-attr]
+    layer = packed.program.layers[name]
+    _check_neuron(name, layer)
     bits = layer.spike_bits[0]
     if layer.signed:
-        raise refused(operation.name, "it reads spikes of both signs, and activations are never below zero")
+        raise refused(name, "it reads spikes of both signs, and activations are never below zero")
     if bits not in ACTIVATION_BITS or layer.q_max(0) != q_max(bits, signed=False):
         raise refused(
-            operation.name,
+            name,
             f"it reads spikes of 0 … {layer.q_max(0)}, and activations have 1, 2 or 4 bits",
         )
     exact = sum_thresholds(packed, stage.weights, stage.between, stage.neuron)

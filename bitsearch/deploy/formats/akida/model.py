@@ -71,11 +71,18 @@ class AkidaRuns:
         """Of integers that the host makes of samples, ``[N, ...]``."""
         network, inputs = self._network, images(self._network, codes)
         activations = {
-            layer.sender: maps(network, until.forward(inputs))
+            layer.sender: self._results(layer, until.forward(inputs))
             for layer, until in zip(network.layers[:-1], self._until, strict=True)
             if layer.sender is not None
         }
-        return Replayed(activations, maps(network, self.model.forward(inputs)))
+        return Replayed(activations, self._results(network.layers[-1], self.model.forward(inputs)))
+
+    def _results(self, layer: AkidaLayer, results: npt.NDArray[np.generic]) -> Tensor:
+        """What a layer yields, ``[N, H, W, C]``, as a :class:`.Replayed` has it."""
+        values = torch.from_numpy(results.astype(np.int64)).permute(0, 3, 1, 2)
+        if not layer.layer.kernel:
+            return values.flatten(1)
+        return values.flip((-2, -1)) if self._network.turned else values
 
 
 def images(network: AkidaNetwork, codes: Tensor) -> npt.NDArray[np.uint8]:
@@ -84,12 +91,6 @@ def images(network: AkidaNetwork, codes: Tensor) -> npt.NDArray[np.uint8]:
     if network.turned:
         shifted = shifted.flip((-2, -1))
     return np.ascontiguousarray(shifted.permute(0, 2, 3, 1).numpy().astype(np.uint8))
-
-
-def maps(network: AkidaNetwork, results: npt.NDArray[np.generic]) -> Tensor:
-    """What a layer of the model yields, ``[N, H, W, C]``, as int64 ``[N, C, H, W]`` of an image that is not turned."""
-    values = torch.from_numpy(results.astype(np.int64)).permute(0, 3, 1, 2)
-    return values.flip((-2, -1)) if network.turned else values
 
 
 def _one_line(error: Exception) -> str:
@@ -106,7 +107,7 @@ def _axes(layer: AkidaLayer) -> tuple[int, int, int]:
 def _layer(layer: AkidaLayer, network: AkidaNetwork) -> Any:
     import akida
 
-    setting = {"name": layer.name, "weights_bits": layer.weight_bits, "activation": layer.activation is not None}
+    setting = {"name": layer.operation, "weights_bits": layer.weight_bits, "activation": layer.activation is not None}
     if layer.activation is not None:
         setting["act_bits"] = layer.activation.bits
     if not layer.layer.kernel:

@@ -17,9 +17,9 @@ class Replayed:
     """Of one batch."""
 
     activations: Mapping[str, Tensor]
-    """By :attr:`.AkidaLayer.sender`, int64 ``[N, C, H, W]``."""
+    """By :attr:`.AkidaLayer.sender`, int64 ``[N, C, H, W]``, or ``[N, C]`` of a matrix."""
     sums: Tensor
-    """Of the last layer, int64 ``[N, C, H, W]``."""
+    """Of the last layer, int64 ``[N, C, H, W]``, or ``[N, C]`` of a matrix."""
 
 
 def replay(network: AkidaNetwork, codes: Tensor, *, exact: bool = False) -> Replayed:

@@ -32,6 +32,11 @@ class Stage:
     """None behind the last layer."""
 
 
+def name_of(operation: AnyOperation) -> str:
+    """The layer that an operation runs, or else its own name."""
+    return getattr(operation, "layer", operation.name)
+
+
 def refused(name: str, reason: str) -> InputError:
     """The error that names what Akida has no layer for."""
     return InputError(f"Akida's first generation has no layer for {name!r}: {reason}")
@@ -52,14 +57,14 @@ def stages(packed: PackedNetwork) -> tuple[int, list[Stage]]:
     operations = program.operations
     for index, operation in enumerate(operations):
         if operation.inputs != (index,):
-            raise refused(operation.name, "it reads something else than what comes before it; only chains can be")
+            raise refused(name_of(operation), "it reads something else than what comes before it; only chains can be")
     sums = [index for index, _ in program.runs()]
     neurons = [index for index, operation in enumerate(operations) if isinstance(operation, RunLayer | RunNeuron)]
     if len(neurons) != len(sums):
-        raise refused(operations[neurons[-1]].name, "it is a neuron without weights behind it")
+        raise refused(name_of(operations[neurons[-1]]), "it is a neuron without weights behind it")
     for operation in operations[: neurons[0]]:
         if not isinstance(operation, Reshape):
-            raise refused(operation.name, "it is in front of the first layer")
+            raise refused(name_of(operation), "it is in front of the first layer")
     ends = [*neurons[1:], len(operations)]
     made = [_stage(packed, weights, end) for weights, end in zip(sums, ends, strict=True)]
     return neurons[0], made
@@ -77,7 +82,7 @@ def _stage(packed: PackedNetwork, weights: int, end: int) -> Stage:
         elif isinstance(operation, MaxPool) or (isinstance(operation, AveragePool) and _whole(packed, index) and last):
             pools.append(index)
         elif not isinstance(operation, Reshape):
-            raise refused(operation.name, _reason(operation, last=last))
+            raise refused(name_of(operation), _reason(operation, last=last))
     for index in range(end + 1, len(operations) if isinstance(_at(operations, end), RunNeuron) else 0):
         operation = operations[index]
         if isinstance(operation, RunSynapses):
@@ -85,9 +90,9 @@ def _stage(packed: PackedNetwork, weights: int, end: int) -> Stage:
         if isinstance(operation, MaxPool):
             pools.append(index)
         elif not isinstance(operation, Reshape):
-            raise refused(operation.name, "it works on spikes, of which only the largest of a window can be taken")
+            raise refused(name_of(operation), "it works on spikes, of which only the largest of a window can be taken")
     if len(pools) > 1:
-        raise refused(operations[pools[1]].name, "it pools what has been pooled")
+        raise refused(name_of(operations[pools[1]]), "it pools what has been pooled")
     return Stage(weights, tuple(between), pools[0] if pools else None, None if last else end)
 
 

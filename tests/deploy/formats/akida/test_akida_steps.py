@@ -18,7 +18,7 @@ def documented(total, start, step, bits):
     return min(max(ceil((total - start) / (step * 2 ** (4 - bits))), 0), 2**bits - 1)
 
 
-@examples(60)
+@examples(30)
 @given(st.sampled_from([1, 2, 4]), st.integers(-40, 40), st.integers(1, 100), st.integers(-200, 200))
 def test_levels_are_where_the_documented_formula_rises(bits, start, steps, total):
     activation = Activation(bits, np.array([start]), np.array([steps]))
