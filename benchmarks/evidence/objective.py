@@ -6,7 +6,11 @@ On digits, ``run --budget A=2x --objective B`` against ``run --budget B=2x``, fo
 hardware target. Among the second run's plans that the first one's budget allows, the most accurate is the mark. The
 first run should have a plan as accurate, within one standard error of an accuracy on the validation split, that costs
 no more in B. What one trial makes of the ratio of the two costs is the least and the most that it would be, had either
-run lacked any one of its plans. Started again with the same ``--out``, it goes on; ``--only AXIS`` measures that one.
+run lacked any one of its plans. Started again with the same ``--out``, it goes on.
+
+    python -m benchmarks.evidence.objective --only bit_budget/latency --out reports/evidence/objective-spread
+
+measures that pair alone, or several.
 """
 
 import argparse
@@ -132,7 +136,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--only", choices=METRICS, metavar="AXIS", help="pairs with this axis")
+    names = [f"{budget}/{axis}" for _, budget, axis in pairs()]
+    parser.add_argument("--only", action="append", choices=names, metavar="BUDGET/AXIS", help="this pair; repeatable")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     ledger = Ledger(arguments.out / "runs.csv", ("target", "budget", "axis", "seed"))
@@ -142,7 +147,8 @@ def main() -> None:
         runs = Runs(settings, arguments.trials, seed)
         for target, budget, axis in pairs():
             key = {"target": target, "budget": budget, "axis": axis, "seed": seed}
-            if key not in ledger and arguments.only in (None, axis):
+            is_asked = not arguments.only or f"{budget}/{axis}" in arguments.only
+            if is_asked and key not in ledger:
                 plans, limit = runs(target, budget, axis)
                 marks, _ = runs(target, axis, axis)
                 case = (plans, marks, limit, budget, axis, runs.samples)

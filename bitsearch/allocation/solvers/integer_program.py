@@ -37,8 +37,10 @@ from bitsearch.plan import LayerPlan
 
 SECONDS = 120.0
 """After this long the best plan found so far is taken."""
-MAX_PROGRAMS = 24
+MAX_PROGRAMS = 16
 """So many programs are solved at most where it has to be brief: one, unless the Bit Budget has a limit."""
+LEAST_GAIN = 1e-2
+"""The share of the predicted loss that a better plan has to save there: no signal is as exact as that."""
 MAX_NODES = 1000
 """Of the solver's branch and bound in each of these."""
 _NEAR = 1e-5
@@ -98,16 +100,19 @@ def solve(
     return moved if solution is None else min(solution, moved, key=lambda found: found.loss)
 
 
-def solve_briefly(start: Mapping[str, LayerPlan], problem: Problem) -> Solution | None:
-    """The best plan that a bounded search comes to; None if it comes to none.
+def improve(plan: Mapping[str, LayerPlan], problem: Problem) -> tuple[dict[str, LayerPlan], bool]:
+    """(a plan that is predicted to lose less than ``plan``, or that one; whether none loses less still).
 
-    It is bounded by counts, not by a clock, so that it comes to the same on every machine.
+    Less by a share of :data:`LEAST_GAIN`. The search is bounded by counts, not by a clock, so that it comes to the same
+    on every machine.
 
     Args:
-        start: as of :func:`solve`.
-        problem: its budgets can be met.
+        plan: within the budgets.
+        problem: what plans are judged by.
     """
-    return _Program(start, problem, _Effort(programs=MAX_PROGRAMS, nodes=MAX_NODES)).solve()
+    program = _Program(plan, problem, _Effort(programs=MAX_PROGRAMS, nodes=MAX_NODES))
+    solution = program.solve(below=problem.predicted(plan) * (1 - LEAST_GAIN))
+    return dict(plan) if solution is None else solution.plan, not program.stopped
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class _Program:
     def _choices(self, index: int) -> list[Choice]:
         """Of a layer, with those options alone that fit every peak."""
         name = self.names[index]
-        numbers = bits_of(self.rules.choices[name])
+        numbers = self._affordable(index, bits_of(self.rules.choices[name]))
         options = [(int(w), (int(s),) * int(t)) for w, s, t in numbers.reshape(3, -1).T]
         columns = (np.repeat(column[:, None], len(self.names), 1) for column in numbers.reshape(3, -1))
         bits = self.model.vectors(*columns)
@@ -168,6 +173,24 @@ class _Program:
                 fits &= self._peak(budget, bits)[:, index] <= budget.limit
         costs = np.vstack([*self._rows(index, bits), losses])
         return choices_of(index, numbers, costs.reshape(-1, *numbers.shape[1:]), fits.reshape(numbers.shape[1:]))
+
+    def _affordable(self, index: int, numbers: Numbers) -> Numbers:
+        """Of a layer's values, those that fit every budget with the fewest bits everywhere else.
+
+        What nobody can afford need not be predicted: that is what takes the time.
+        """
+        geometry, least = self.model.geometry(self.activity), self.rules.smallest(self.model)
+        fewest = np.array(
+            [[*map(float, (bits.weight_bits, bits.spike_bits[0], bits.time_steps))] for bits in least.values()]
+        )
+        kept = []
+        for values in (numbers[:, :, 0], numbers[:, 0]):
+            columns = np.repeat(fewest.T[:, None], values.shape[1], 1)
+            columns[:, :, index] = values
+            bits = self.model.vectors(*columns)
+            costs = [METRICS[budget.metric].cost(geometry, bits) / budget.limit for budget in self.budgets]
+            kept.append(np.all(np.array(costs) <= 1 + _NEAR, axis=0))
+        return numbers[:, kept[0]][:, :, kept[1]]
 
     def _rows(self, index: int, bits: Bits) -> list[Numbers]:
         """What each option of a layer adds to W̄, S̄, T̄ (where a budget limits their product) and to linear costs."""
@@ -208,15 +231,15 @@ class _Program:
         metric = METRICS[budget.metric]
         return np.asarray(metric.total(*metric.terms(self.model.geometry(self.activity), bits)))
 
-    def solve(self) -> Solution | None:
-        """Best-first over boxes of means; without a product there is one box. None if nothing came of the effort."""
+    def solve(self, below: float = np.inf) -> Solution | None:
+        """Best-first over boxes of means; without a product there is one box. None if no plan loses less than below."""
         constants = self._constants()
         count = 3 if self.limits else 0
         limit = min(self.limits, default=np.inf)
         low, high = (np.array([self._extreme(row, of) for row in self.rows[:count]]) for of in (np.min, np.max))
         whole = Box(low + constants[:count], high + constants[:count], limit)
         queue: list[tuple[float, int, Box]] = [(-np.inf, 0, whole)]
-        number, best, plan = 0, np.inf, None
+        number, best, plan = 0, below * self.scale, None
         while queue and queue[0][0] < best - 1e-6 and not self.stopped:
             if time.monotonic() > self.effort.deadline or self.solved >= self.effort.programs:
                 self.stopped = True

@@ -1,7 +1,7 @@
 """Projection: the nearest plan that meets every budget exactly, or one that is predicted to lose less.
 
 Single moves from far away may end where no move leads on: spike bits cannot become time steps of the same layer, nor
-can three layers exchange at once. So where losses were measured, the integer program's plan is one more start, and what
+can three layers exchange at once. So where losses were measured, an integer program looks for better plans, and what
 has the least predicted loss is taken. Single moves go on from there, since they give time steps bits of their own.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from bitsearch.allocation.loss_model import EVEN_PRICES, LevelCount, LossModel
 from bitsearch.allocation.moves import Kind
-from bitsearch.allocation.solvers.integer_program import solve_briefly
+from bitsearch.allocation.solvers.integer_program import improve
 from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.errors import InputError
@@ -59,8 +59,6 @@ def project(
         search.fill_budget(exchanges=0)
         return search.plan()
     near = problem.improved(plan)
-    solution = solve_briefly(plan, problem)
-    starts = [] if solution is None else [solution.plan]
-    if solution is None or not solution.optimal:
-        starts += problem.uniform_starts(plan)
+    better, is_best = improve(near, problem)
+    starts = ([] if better == near else [better]) + ([] if is_best else problem.uniform_starts(plan))
     return min((near, *(problem.improved(start) for start in starts)), key=problem.predicted)

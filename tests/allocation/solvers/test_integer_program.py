@@ -11,7 +11,7 @@ from tolerances import FLOAT64
 
 from bitsearch.allocation.loss_model import EVEN_PRICES, LevelCount
 from bitsearch.allocation.solvers import integer_program
-from bitsearch.allocation.solvers.integer_program import solve
+from bitsearch.allocation.solvers.integer_program import LEAST_GAIN, solve
 from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.allocation.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
@@ -113,7 +113,7 @@ def test_no_plan_within_the_budgets_has_a_lower_loss(problem):
 
 @examples(25)
 @given(problems())
-def test_a_projection_is_predicted_to_lose_no_more_than_any_plan_alike_in_all_steps(problem):
+def test_no_plan_alike_in_all_steps_is_predicted_to_lose_clearly_less_than_a_projection(problem):
     """From wherever it starts, though spike bits may have to become time steps of the same layer."""
     model, rules, budgets, loss = problem
     least = brute_force(model, rules, budgets, loss)
@@ -121,7 +121,7 @@ def test_a_projection_is_predicted_to_lose_no_more_than_any_plan_alike_in_all_st
         plan = project(start, model, budgets, rules, loss=loss)
         assert rules.contains(plan)
         assert all(budget.met_by(model, plan) for budget in budgets)
-        assert loss_of(plan, rules, loss) <= least + SOLVER_GAP
+        assert loss_of(plan, rules, loss) * (1 - LEAST_GAIN) <= least + SOLVER_GAP
 
 
 def test_spike_bits_become_time_steps_of_the_same_layer_where_that_loses_less():
@@ -141,7 +141,8 @@ def test_a_projection_is_no_worse_than_single_moves_where_the_program_is_cut_sho
     rules = AllowedBits.make(model, Choices(), FirstLayer())
     start, budget = start_of(model, rules), Budget("bit_budget", "given", 16.0)
     problem = Problem(model, [budget], rules, LevelCount(), EVEN_PRICES)
-    assert integer_program.solve_briefly(start, problem) is None
+    near = problem.improved(start)
+    assert integer_program.improve(near, problem) == (near, False)
     plan = project(start, model, budget, rules, loss=LevelCount())
     assert budget.met_by(model, plan)
     assert problem.predicted(plan) <= problem.predicted(problem.best_of_starts(start))
