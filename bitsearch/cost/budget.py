@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -57,7 +57,7 @@ class Budget:
         Raises:
             InputError: malformed, zero or negative, a bare number, a wrong unit, or a metric that no budget can bind.
         """
-        metric, amount = split_request(request, metric, model.target)
+        metric, amount = split_request(request, metric, model.target, model.declared)
         if metric not in model.metrics:
             raise InputError(
                 f"budget {request!r}: {metric} is a search space's own function, which is not run here; limit another "
@@ -67,7 +67,7 @@ class Budget:
         if ratio and model.needs_activity(metric):
             raise InputError(
                 f"budget {request!r}: {metric} depends on how often neurons fire, which the baseline's is not known; "
-                f"give a number in {METRICS[metric].unit}"
+                f"give a number in {model.metric(metric).unit}"
             )
         limit = model.cost(metric, model.uniform(baseline, None)) / value if ratio else value
         if limit == 0:
@@ -89,7 +89,7 @@ class Budget:
         least_cost = model.cost(self.metric, plan, activity)
         if least_cost <= self.limit:
             return
-        unit = METRICS[self.metric].unit
+        unit = model.metric(self.metric).unit
         unit_text = f" {unit}" if unit else ""
         rates_text = ", at the firing rates measured" if needs_activity else ""
         subject = f"budget {self.requested}"
@@ -168,7 +168,7 @@ def target_limits(target: Target) -> list[Budget]:
     return limits
 
 
-def split_request(request: str, metric: str, target: Target) -> tuple[str, str]:
+def split_request(request: str, metric: str, target: Target, declared: Collection[str] = ()) -> tuple[str, str]:
     """(metric, amount) of ``memory=64KiB``, or (``metric``, amount) of ``4x``.
 
     Raises:
@@ -176,8 +176,8 @@ def split_request(request: str, metric: str, target: Target) -> tuple[str, str]:
     """
     name, equals, amount = request.partition("=")
     if equals:
-        return check_metric(name.strip(), target), amount
-    metric = check_metric(metric, target)
+        return check_metric(name.strip(), target, declared), amount
+    metric = check_metric(metric, target, declared)
     match = _REQUEST.fullmatch(request)
     if match is not None and not match["ratio"] and not match["unit"] and 0 < float(match["number"]) < math.inf:
         number = match["number"]
@@ -215,15 +215,19 @@ def _convert(number: str, unit: str, metric_unit: str, request: str, metric: str
         return math.inf
 
 
-def check_metric(metric: str, target: Target) -> str:
-    """The metric's name for its name or alias; InputError if the target has no such cost."""
+def check_metric(metric: str, target: Target, declared: Collection[str] = ()) -> str:
+    """The metric's name for its name or alias; InputError if the target has no such cost.
+
+    ``declared`` are the search space's own, which the message has beside everybody's.
+    """
     find_metric(metric)
     name = next((entry.name for entry in METRICS.values() if metric in (entry.name, entry.alias)), None)
-    names = [entry.name for entry in METRICS.values() if entry.available(target)]
+    known = [entry for entry in METRICS.values() if entry.everywhere or entry.name in (name, *declared)]
+    names = [entry.name for entry in known if entry.available(target)]
     if name in names:
         return str(name)
     if name is None:
-        metric_names = [name for entry in METRICS.values() for name in (entry.name, entry.alias) if name]
+        metric_names = [name for entry in known for name in (entry.name, entry.alias) if name]
         raise InputError(
             f"{metric!r} is not a cost metric; allowed on {target.name!r}: {', '.join(names)}"
             f"{suggestion(metric, metric_names)}"

@@ -25,28 +25,19 @@ _NUMBERS: tuple[Number, ...] = ("weight_bits", "spike_bits", "time_steps")
 def declare_metrics(declared: Mapping[str, DeclaredMetric]) -> None:
     """Let the metrics of a search space be known by their names; nothing is imported yet.
 
+    Another space of the process may have another metric by a name: a :class:`CostModel` keeps to the one that was
+    declared when it was made, and unit and words are those of the space that was read last.
+
     Raises:
-        InputError: a name that bitsearch has itself, or that another space of this process has for another metric:
-            costs that are limited, compared and shown by name would be mixed up.
+        InputError: a name that bitsearch or a package has.
     """
     for name, metric in declared.items():
         known = next((entry for entry in METRICS.values() if name in (entry.name, entry.alias)), None)
-        if known is not None and known.declared is None:
-            raise InputError(f"metrics.{name}: bitsearch has a metric of that name; give yours another")
-        if known is not None and known.declared is not None:
-            _check_same(name, metric, known.declared)
-        METRICS[name] = _metric(name, metric)
-
-
-def _check_same(name: str, metric: DeclaredMetric, other: DeclaredMetric) -> None:
-    """InputError where two metrics of one name would be two costs; words for people may differ."""
-    for field in ("function", "unit", "peak", "firing_rates"):
-        mine, elsewhere = getattr(metric, field), getattr(other, field)
-        if mine != elsewhere:
-            raise InputError(
-                f"metrics.{name} has {field} {mine!r}, and {elsewhere!r} elsewhere in this process; give one of them "
-                "another name"
-            )
+        if known is None or not known.everywhere:
+            METRICS[name] = _metric(name, metric)
+        elif known.declared != metric:
+            owner = "bitsearch" if known.declared is None else "a package"
+            raise InputError(f"metrics.{name}: {owner} has a metric of that name; give yours another")
 
 
 def find_metric(name: str) -> None:
@@ -112,7 +103,7 @@ def check_declared_metric(name: str, model: CostModel, rules: AllowedBits) -> No
         InputError: the function fails, returns something else than a cost a layer, mixes layers, does not work on
             tensors, or falls where a layer gets more bits.
     """
-    metric = METRICS[name]
+    metric = model.metric(name)
     if metric.declared is None:
         return
     label = f"metrics.{name} {metric.declared.function!r}"

@@ -57,6 +57,8 @@ class CostModel:
         ties: Iterable[Tie | TieRule] = (),
     ) -> None:
         self.declared = tuple(declared)
+        self._own = {name: METRICS[name] for name in self.declared}
+        """As they are now: another space of the process may declare others by these names."""
         self.layers = tuple(layer for layer in layers if layer.fixed_reason is None)
         """The layers that get bits."""
         self.unquantized = tuple(layer for layer in layers if layer.fixed_reason is not None)
@@ -106,13 +108,23 @@ class CostModel:
     @property
     def metrics(self) -> dict[str, Metric]:
         """The metrics that the target can be measured by, and those that the search space declares."""
-        known = {name: metric for name, metric in METRICS.items() if metric.everywhere or name in self.declared}
+        known = {name: metric for name, metric in METRICS.items() if metric.everywhere} | self._own
         return {name: metric for name, metric in known.items() if metric.available(self.target)}
 
     @property
     def heads(self) -> tuple[LayerGeometry, ...]:
         """The layers with bits whose results the network returns; where none was seen, the last that runs."""
         return tuple(layer for layer in self.layers if layer.head) or self.layers[-1:]
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name, by this network's search space; InputError for one that another space declares."""
+        metric = self._own.get(name) or METRICS[name]
+        if name not in self._own and not metric.everywhere:
+            raise InputError(
+                f"{name} is a search space's own function, which is not run here; take another metric, or begin anew "
+                "from that space"
+            )
+        return metric
 
     def neurons_of(self, name: str) -> str:
         """The layer whose neurons' spikes a layer reads: itself, or the first that has these in common with it."""
@@ -121,7 +133,7 @@ class CostModel:
 
     def needs_activity(self, metric: str) -> bool:
         """True if a metric needs firing rates."""
-        return METRICS[metric].activity(self.target)
+        return self.metric(metric).activity(self.target)
 
     def _is_counted(self, layer: LayerGeometry) -> bool:
         return self.first_layer_counted or not layer.first
@@ -223,7 +235,7 @@ class CostModel:
         ``activity`` is constant. Memory and cores are whole numbers with the gradient of the number before rounding.
         """
         geometry = self._geometry_on(weight_bits.device, activity)
-        cost: Tensor = METRICS[metric].cost(geometry, self.vectors(weight_bits, spike_bits, time_steps))
+        cost: Tensor = self.metric(metric).cost(geometry, self.vectors(weight_bits, spike_bits, time_steps))
         return cost
 
     def mean_tensors(
@@ -253,7 +265,7 @@ class CostModel:
     def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> float:
         """One metric of a plan; NaN if it needs ``activity`` and this is None."""
         bits = self._bits(plan)
-        return float(METRICS[metric].cost(self._geometry_of(plan, activity), bits))
+        return float(self.metric(metric).cost(self._geometry_of(plan, activity), bits))
 
     def costs(self, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> dict[str, float]:
         """Every metric of a plan by name; without ``activity``, only the metrics that do not need it."""
@@ -269,9 +281,9 @@ class CostModel:
     ) -> dict[str, float]:
         """A metric of every layer alone, layers without bits included; NaN for a layer without a firing rate."""
         bits = self._bits(plan)
-        terms = METRICS[metric].terms(self._geometry_of(plan, activity), bits)
+        terms = self.metric(metric).terms(self._geometry_of(plan, activity), bits)
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = METRICS[metric].total(*terms)
+            values = self.metric(metric).total(*terms)
         if not self.needs_activity(metric):
             # A layer that is not counted has no mean; an unknown cost stays NaN.
             values = np.nan_to_num(values, nan=0.0)

@@ -124,12 +124,13 @@ def resolve(
     rehearse(task.untrained, task.examples, task.rules.smallest(model), model.target)
     if goal is not None:
         goal.check(task.learning_task.score)
-    bare = check_metric(metric or space.metric, model.target)
+    bare = check_metric(metric or space.metric, model.target, model.declared)
     stops = [] if sweep is None else parse_sweep(sweep, bare, model, space.baseline)
     budgets = _budgets(budget, bare, stops, task)
     axis = budgets[0].metric if budgets and not budgets[0].of_target else bare
     if objective or minimize:
-        axis = check_metric(objective or minimize or "", model.target)
+        axis = check_metric(objective or minimize or "", model.target, model.declared)
+    model.metric(axis)
     if stops and axis != stops[0].metric:
         raise InputError(f"objective is {axis}, and the sweep is of {stops[0].metric}; give a sweep of {axis}")
     task = with_room([*budgets, *stops], task)

@@ -10,6 +10,7 @@ from torch import nn
 
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, trace
+from bitsearch.cost.budget import check_metric
 from bitsearch.cost.declared import check_declared_metric, declare_metrics
 from bitsearch.declared_metric import DeclaredMetric
 from bitsearch.errors import InputError
@@ -170,14 +171,33 @@ def test_what_nothing_could_rely_on_is_refused_in_one_line(name, message, declar
     assert "\n" not in str(refused.value)
 
 
-def test_names_are_unique(declared):
-    declared("area")
+def test_a_name_of_bitsearchs_own_is_refused(declared):
     with pytest.raises(InputError, match="bitsearch has a metric of that name"):
         declare_metrics({"memory": DeclaredMetric(function="mycosts:area", description="x")})
-    with pytest.raises(InputError, match="elsewhere in this process; give one of them another name"):
-        declare_metrics({"own_area": DeclaredMetric(function="mycosts:busy", description="x")})
-    with pytest.raises(InputError, match=r"metrics\.own_area has peak True, and False elsewhere in this process"):
-        declare_metrics({"own_area": DeclaredMetric(function="mycosts:area", unit="um2", description="x", peak=True)})
-    # The same again, with other words, is the same metric.
-    declare_metrics({"own_area": DeclaredMetric(function="mycosts:area", unit="um2", description="Other words.")})
-    assert METRICS["own_area"].definition == "Other words."
+
+
+def test_networks_of_two_spaces_keep_their_own_metrics_of_one_name(declared, layers):
+    name = declared("area")
+    first, _ = model_of(layers, name)
+    declare_metrics({name: DeclaredMetric(function="mycosts:constant", unit="gates", description="x", peak=True)})
+    second, _ = model_of(layers, name)
+    plan = first.uniform(BITS, None)
+    # 62 MACs and weights of 3·2 bits, and 3 a weight; the other is the 30 weights of the largest layer.
+    for model, expected in ((first, 62 * 6 + 3 * 62), (second, 30), (first, 62 * 6 + 3 * 62)):
+        assert model.cost(name, plan) == model.costs(plan)[name] == expected
+        limit = Budget.parse(f"{name}=1x", "bit_budget", model, BITS)
+        assert limit.limit == expected
+        assert limit.met_by(model, plan)
+    assert (first.metric(name).unit, second.metric(name).unit) == ("um2", "gates")
+
+
+def test_what_another_space_declares_is_no_cost_of_a_network(declared, layers):
+    name = declared("area")
+    model, _ = model_of(layers)
+    with pytest.raises(InputError, match=f"{name} is a search space's own function, which is not run here"):
+        model.cost(name, model.uniform(BITS, None))
+    with pytest.raises(InputError, match="'own_arae' is not a cost metric") as refused:
+        check_metric("own_arae", model.target)
+    assert name not in str(refused.value)
+    with pytest.raises(InputError, match=f"did you mean '{name}'"):
+        check_metric("own_arae", model.target, [name])

@@ -37,6 +37,10 @@ def test_the_budget_is_met_and_the_page_names_it(own_costs, tiny_space, tmp_path
     assert outcome.metric == "multipliers"
     assert outcome.achieved <= outcome.limit
     assert result.best.costs["multipliers"] == outcome.achieved
+    for limits in ({"budget": "2x", "objective": "multipliers"}, {"max_drop": 50, "minimize": "multipliers"}):
+        with pytest.raises(InputError, match="multipliers is a search space's own function, which is not run here"):
+            search(tiny_space, **limits, out=tmp_path / "another")
+    assert not (tmp_path / "another").exists()
     # Read elsewhere, without the function.
     del METRICS["multipliers"]
     monkeypatch.delitem(sys.modules, "ownchip")

@@ -10,7 +10,7 @@ from bitsearch.allocation.loss_model import LossModel, loss_prices
 from bitsearch.allocation.moves import Kind, Move, loss_change, moves
 from bitsearch.allocation.solvers.move_costs import Group, Numbers, costs_after
 from bitsearch.choices import Number
-from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metrics import Bits
 from bitsearch.plan import LayerPlan
 
@@ -143,7 +143,7 @@ class GreedySearch:
     def costs(self) -> Numbers:
         """``[budgets]``."""
         bits = self._bits()
-        return np.array([METRICS[budget.metric].cost(self.geometry, bits) for budget in self.budgets])
+        return np.array([self.model.metric(budget.metric).cost(self.geometry, bits) for budget in self.budgets])
 
     def log_violation(self) -> float:
         """The largest log(cost/limit)."""
@@ -155,7 +155,8 @@ class GreedySearch:
     def _costs_after(self, direction: int, here: Bits, *, pressure: bool) -> tuple[Numbers, Numbers]:
         there = self.model.vectors(*self.after[direction])
         shape = (len(self.price), len(self.names))
-        return costs_after(self.budgets, self.geometry, here, there, shape, self.groups, pressure=pressure)
+        metrics = [self.model.metric(budget.metric) for budget in self.budgets]
+        return costs_after(metrics, self.geometry, here, there, shape, self.groups, pressure=pressure)
 
     def drop_idle_bits(self) -> None:
         """Make every move down that does not raise the predicted loss: it costs something, and is worth nothing."""

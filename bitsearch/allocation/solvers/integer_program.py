@@ -130,13 +130,13 @@ class _Program:
         self.activity, self.loss, self.prices = problem.activity, problem.loss, problem.prices
         self.effort, self.solved = effort, 0
         self.names = [layer.name for layer in model.layers]
-        self.linear = [budget for budget in budgets if not _is_product(budget) and not METRICS[budget.metric].peak]
+        self.linear = [budget for budget in budgets if not _is_product(budget) and not model.metric(budget.metric).peak]
         self.limits = [budget.limit for budget in budgets if _is_product(budget)]
         self._joined = [
             (budget, int(column))
             for budget in budgets
-            if METRICS[budget.metric].peak
-            for column in np.flatnonzero(METRICS[budget.metric].joined(model.geometry()).sum(0) > 1)
+            if model.metric(budget.metric).peak
+            for column in np.flatnonzero(model.metric(budget.metric).joined(model.geometry()).sum(0) > 1)
         ]
         """(budget, group) of every group of layers that count together in a peak."""
         self.choices: list[Choice] = []
@@ -169,7 +169,7 @@ class _Program:
         losses = [layer_loss(self.loss, name, *option, self.prices) if searched else 0.0 for option in options]
         fits = np.ones(len(options), dtype=bool)
         for budget in self.budgets:
-            if METRICS[budget.metric].peak:
+            if self.model.metric(budget.metric).peak:
                 fits &= self._peak(budget, bits)[:, index] <= budget.limit
         costs = np.vstack([*self._rows(index, bits), losses])
         return choices_of(index, numbers, costs.reshape(-1, *numbers.shape[1:]), fits.reshape(numbers.shape[1:]))
@@ -200,13 +200,13 @@ class _Program:
             weight, weights, spike, steps, inputs = mean_bits(geometry, bits)
             rows += means(weight[:, index], weights.sum(), spike[:, index], steps[:, index], inputs.sum())
         for budget in self.linear:
-            metric = METRICS[budget.metric]
+            metric = self.model.metric(budget.metric)
             first, *factors = metric.terms(geometry, bits)
             share = metric.total(first[:, index], *(factor.sum() for factor in factors)) / budget.limit
             rows.append(np.broadcast_to(share, count))
         for budget, column in self._joined:
-            share = self._peak(budget, bits)[:, index] * METRICS[budget.metric].joined(geometry)[index, column]
-            rows.append(share / budget.limit)
+            joined = self.model.metric(budget.metric).joined(geometry)[index, column]
+            rows.append(self._peak(budget, bits)[:, index] * joined / budget.limit)
         return rows
 
     def _constants(self) -> Numbers:
@@ -220,7 +220,7 @@ class _Program:
             totals = (weight[fixed].sum(), weights.sum(), spike[fixed].sum(), steps[fixed].sum(), inputs.sum())
             rows += means(*totals)
         for budget in self.linear:
-            metric = METRICS[budget.metric]
+            metric = self.model.metric(budget.metric)
             first, *factors = metric.terms(geometry, bits)
             rows.append(metric.total(first[fixed].sum(), *(factor.sum() for factor in factors)) / budget.limit)
         rows += [np.zeros(()) for _ in self._joined]
@@ -228,7 +228,7 @@ class _Program:
 
     def _peak(self, budget: Budget, bits: Bits) -> Numbers:
         """``[options, L]``: what each layer adds to a budget's peak."""
-        metric = METRICS[budget.metric]
+        metric = self.model.metric(budget.metric)
         return np.asarray(metric.total(*metric.terms(self.model.geometry(self.activity), bits)))
 
     def solve(self, below: float = np.inf) -> Solution | None:

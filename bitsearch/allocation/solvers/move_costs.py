@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitsearch.cost import METRICS, Budget
-from bitsearch.cost.metrics import Bits, Geometry
+from bitsearch.cost.metrics import Bits, Geometry, Metric
 
 Numbers = NDArray[np.float64]
 
@@ -27,7 +26,7 @@ class Group:
 
 
 def costs_after(
-    budgets: Sequence[Budget],
+    metrics: Sequence[Metric],
     geometry: Geometry,
     here: Bits,
     there: Bits,
@@ -39,7 +38,7 @@ def costs_after(
     """Costs of bits ``[..., L]``: ``[budgets, ...]`` now, ``[budgets, ..., slots, layers]`` after every move.
 
     Args:
-        budgets: whose metrics are counted.
+        metrics: of the budgets, one each.
         geometry: of the network.
         here: bits before the moves.
         there: of every move of every layer ``[slots, L]``, the bits of this layer after it.
@@ -49,8 +48,7 @@ def costs_after(
     """
     now, after = [], []
     layers, before = shape[1], here.weights.shape[:-1]
-    for budget in budgets:
-        metric = METRICS[budget.metric]
+    for metric in metrics:
         totals, totals_after = [], []
         for term, new in zip(metric.terms(geometry, here), metric.terms(geometry, there), strict=True):
             new = np.broadcast_to(new, there.weights.shape)[..., :layers]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bitsearch.allocation.loss_model import LevelCount
 from bitsearch.choices import NUMBERS, Number, Span
-from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
+from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.pareto import ParetoFront
 from bitsearch.plan import UniformBits
 
@@ -129,4 +129,4 @@ def _costs(
         nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
         numbers.append(nearest[place])
     geometry, vectors = model.geometry(activity), model.vectors(*numbers)
-    return [METRICS[metric].cost(geometry, vectors) for metric in metrics]
+    return [model.metric(metric).cost(geometry, vectors) for metric in metrics]
