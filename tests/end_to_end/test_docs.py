@@ -50,8 +50,8 @@ ELSEWHERE = {
 """Lines that are not run here, and why."""
 SAYS = {
     r"run .*--json": r'^\{\n  "run": "reports/',
-    r"allocate --from": r"^(plan-16x\.json|plans/plan-2x\.json\nplans/plan-4x\.json)$",
-    r"allocate": r"The plan within each budget[\s\S]*plan   reports/minutes",
+    r"allocate --from": r"^(plan-(16|3)x\.json|plans/plan-2x\.json\nplans/plan-4x\.json)$",
+    r"allocate": r"The plan within each budget[\s\S]*plan   reports/(minutes|pinned_chip)",
     r"run ": r"plan   reports/[\s\S]*report reports/.*pareto\.html",
     r"targets list": "neuromorphic",
     r"targets show \w+ --toml": r'^name = "',
@@ -324,6 +324,14 @@ def test_deploying(call, read_me, monkeypatch):
 def test_own_metrics(call, short, tmp_path, monkeypatch):
     before = dict(METRICS)
     run_page(call, tmp_path, "docs/own-metrics.md")
+    plans = [BitPlan.load(path) for path in [*(tmp_path / "reports/pinned_chip").glob("plan-*.json")]]
+    plans.append(BitPlan.load(tmp_path / "plan-3x.json"))
+    assert len(plans) == 3
+    for plan in plans:
+        assert plan.layers["classifier"].weight_bits == 8
+        assert plan.layers["conv3"].spike_bits == plan.layers["conv4"].spike_bits
+        assert [outcome.metric for outcome in plan.budget if outcome.met] == ["multipliers"]
+        assert plan.accuracy.validation is not None
     METRICS.clear()
     METRICS.update(before)
 
