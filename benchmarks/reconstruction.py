@@ -1,6 +1,9 @@
-"""What a reconstruction wins by its length: iterations, and samples an iteration.
+"""What a reconstruction wins: by its iterations, by the samples of each, and by the outputs of residual blocks.
 
     python -m benchmarks.reconstruction --out reports/benchmarks
+    python -m benchmarks.reconstruction --set name=digits_resnet20 --set network=resnet20 \
+        --set 'network_options={width = 4}' --set training.full_precision_epochs=12 \
+        --lengths 0x16,100x16 --budgets 16x --out reports/benchmarks
 
 The plan with the least predicted loss within each budget, and the uniform one, are calibrated without a reconstruction
 first; then with each of several, from the same network. The divergence is from the float network's predictions, over
@@ -13,11 +16,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from unittest import mock
 
 import pandas as pd
 import torch
+from torch import nn
 
 from benchmarks.evidence import figures
 from benchmarks.evidence.fronts import spread
@@ -28,6 +33,7 @@ from bitsearch.calibrate.calibration import held_out_divergence, held_out_spread
 from bitsearch.calibrate.reconstruction import reconstruct
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
+from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.post_training.run import SAMPLES
 from bitsearch.post_training.scores import ScoredLoss, measure_scores
 from bitsearch.post_training.solving import ScoredNetwork
@@ -35,12 +41,26 @@ from bitsearch.space import SearchSpace
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.session import TrainingSession
 
-LENGTHS = ((0, 16), (50, 16), (100, 16), (50, 32), (100, 32))
-"""(iterations, samples of each)."""
+
+def blocks(quantized: QuantizedNetwork) -> list[str]:
+    """Module paths of blocks, such as residual ones: parts that several layers are in, and that are no mere sequence.
+
+    None of a network of spiking neurons, which sends spikes from block to block and, quantized, their currents.
+    """
+    layers = quantized.layers
+    if any(layer.replaces_neurons or layer.in_place for layer in layers.values()):
+        return []
+    return [
+        name
+        for name, module in quantized.network.named_modules()
+        if name
+        and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        and sum(layer.startswith(f"{name}.") for layer in layers) > 1
+    ]
 
 
-def measure(stage: Stage, requests: list[str]) -> Iterator[Row]:
-    """A row a budget, kind of plan and length."""
+def measure(stage: Stage, requests: list[str], lengths: list[tuple[int, int]]) -> Iterator[Row]:
+    """A row a budget, kind of plan, length, and whether blocks count, where the network has any."""
     task, space, network = stage.task, stage.space, stage.network.eval()
     splits = calibration_splits(task.splits, SAMPLES, stage.seed)
     samples = CalibrationSamples.of(splits, task.device, space.training.at_once)
@@ -64,9 +84,17 @@ def measure(stage: Stage, requests: list[str]) -> Iterator[Row]:
         for kind, plan in plans.items():
             prepared = problem.quantized(plan)
             calibrate(prepared, network, samples, task.learning_task, iterations=0)
-            for iterations, batch in LENGTHS:
+            parts = blocks(prepared)
+            for (iterations, batch), counted in product(lengths, (parts, []) if parts else (parts,)):
+                if not iterations and counted:
+                    continue
                 quantized, started = copy.deepcopy(prepared).eval(), time.process_time()
-                with mock.patch.object(reconstruction, "BATCH", batch):
+                with (
+                    mock.patch.object(reconstruction, "BATCH", batch),
+                    mock.patch.object(
+                        reconstruction, "compared", lambda network, counted=counted: [*network.layers, *counted]
+                    ),
+                ):
                     reconstruct(quantized, network, samples, task.learning_task, iterations=iterations, seed=stage.seed)
                 yield {
                     "seed": stage.seed,
@@ -74,6 +102,7 @@ def measure(stage: Stage, requests: list[str]) -> Iterator[Row]:
                     "kind": kind,
                     "iterations": iterations,
                     "batch": batch,
+                    "outputs": "layers, blocks" if counted else "layers",
                     "seconds": time.process_time() - started,
                     "divergence": held_out_divergence(quantized, network, judged, task.learning_task) / whole,
                     "accuracy": evaluate(quantized, task.splits.validation, space.training.at_once),
@@ -83,17 +112,25 @@ def measure(stage: Stage, requests: list[str]) -> Iterator[Row]:
 def summary(table: pd.DataFrame) -> str:
     """Markdown: a row a budget, kind and length, each the mean over the seeds."""
     rows = []
-    for (request, kind, iterations, batch), group in table.groupby(
-        ["budget", "kind", "iterations", "batch"], sort=False
+    for (request, kind, iterations, batch, outputs), group in table.groupby(
+        ["budget", "kind", "iterations", "batch", "outputs"], sort=False
     ):
         length = f"{iterations} × {batch}" if iterations else "none"
         rows.append(
             [
-                *(request, kind, length, f"{group['seconds'].mean():.2f}"),
+                *(request, kind, length, outputs if iterations else "", f"{group['seconds'].mean():.2f}"),
                 *(spread(group[column], 100) for column in ("divergence", "accuracy")),
             ]
         )
-    heads = ["budget", "plan", "iterations × samples", "CPU seconds", "divergence, % of the spread", "validation %"]
+    heads = [
+        "budget",
+        "plan",
+        "iterations × samples",
+        "outputs",
+        "CPU seconds",
+        "divergence, % of the spread",
+        "validation %",
+    ]
     return figures.table(heads, rows)
 
 
@@ -103,18 +140,24 @@ def main() -> None:
     parser.add_argument("--space", default="digits")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--budgets", default="8x,16x")
+    parser.add_argument("--lengths", default="0x16,50x16,100x16,50x32,100x32", help="ITERATIONSxSAMPLES, 0 for none")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--float", type=Path, metavar="FOLDER", help="where float networks are kept, and found again")
     parser.add_argument("--out", type=Path, help="folder for reconstruction-SPACE.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space, rows = SearchSpace.load(arguments.space).override(arguments.set), []
+    lengths = [
+        (int(iterations), int(batch)) for iterations, batch in (x.split("x") for x in arguments.lengths.split(","))
+    ]
     with tempfile.TemporaryDirectory() as kept:
         for seed in range(arguments.seeds):
-            for row in measure(Stage(space, seed, arguments.float or Path(kept)), arguments.budgets.split(",")):
+            for row in measure(
+                Stage(space, seed, arguments.float or Path(kept)), arguments.budgets.split(","), lengths
+            ):
                 rows.append(row)
                 progress(" ".join(f"{key} {value}" for key, value in row.items()))
-    text = f"""# What a reconstruction wins by its length: {space.name}
+    text = f"""# What a reconstruction wins: {space.name}
 
 Mean ± standard deviation over {arguments.seeds} seeds. Steps, batch norms and biases are calibrated before, alike for
 all rows of a plan; "none" is that alone. Results are taken as they are, though an allocation undoes what leads away.
