@@ -152,13 +152,15 @@ def parse_budgets(requests: str | Iterable[str], metric: str, model: CostModel, 
 
 
 def target_limits(target: Target) -> list[Budget]:
-    """The limits of the hardware target: its memory, its cores, its energy and its time for one input."""
+    """The limits of the hardware target: its memory, its accumulators, its cores, its energy and time for one input."""
     source = f"target {target.name}"
     limits = []
     if target.memory is not None and target.memory.weight_bytes is not None:
         limits.append(Budget("weight_memory", source, float(target.memory.weight_bytes), of_target=True))
     if target.memory is not None and target.memory.working_bytes is not None:
         limits.append(Budget("working_memory", source, float(target.memory.working_bytes), of_target=True))
+    if target.accumulator_bits is not None:
+        limits.append(Budget("accumulator", source, float(target.accumulator_bits), of_target=True))
     if target.cores is not None:
         limits.append(Budget("cores", source, float(target.cores.count), of_target=True))
     if target.energy is not None and target.energy.limit is not None:

@@ -217,4 +217,4 @@ def _at(geometry: Geometry, index: int) -> Geometry:
 
 
 def _bits_at(bits: Bits, index: int) -> Bits:
-    return Bits(*(value[index : index + 1] for value in vars(bits).values()))
+    return Bits(*(None if value is None else value[index : index + 1] for value in vars(bits).values()))

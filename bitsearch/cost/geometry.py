@@ -20,6 +20,7 @@ from bitsearch.frameworks.plain_layers import has_plain_layers, with_plain_layer
 from bitsearch.layer_rules import matches
 from bitsearch.network_inputs import Inputs, shape_of, shape_text
 from bitsearch.plan import Loop, NeuronSettings
+from bitsearch.quant.uniform import q_max
 
 NEVER_CALLED = "never called"
 """``LayerGeometry.fixed_reason`` of a layer that the example's forward pass does not call."""
@@ -94,6 +95,11 @@ class LayerGeometry:
     """Reset and comparison of the neurons that give way to its own, if any."""
     shape: LayerShape | None = None
     """Kind, kernel, stride and channels of a layer that can be given bits; None in scores kept by earlier versions."""
+
+    def code_sum(self, spike_bits: Sequence[int]) -> int:
+        """The most that the levels of one input's spikes add up to: of all time steps, or with frames of one."""
+        levels = [q_max(bits, signed=self.signed_input) for bits in spike_bits]
+        return max(levels) if self.frames is not None else sum(levels)
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,13 @@ def warn_of_own_steps(spike_granularity: str | None, target: Target) -> None:
             "size a layer; with allocation.quantizer.spike_granularity = 'step' they take as many bits as they need",
             stacklevel=3,
         )
+    elif spike_granularity == "step" and target.accumulator_bits is not None:
+        warnings.warn(
+            f"the hardware target {target.name!r} has accumulators of {target.accumulator_bits} bits; with "
+            "allocation.quantizer.spike_granularity = 'step' sums over steps are wider than the search counts, and "
+            "deploy refuses those that do not fit",
+            stacklevel=3,
+        )
 
 
 def check_first_layer(first_layer: FirstLayer, target: Target) -> None:

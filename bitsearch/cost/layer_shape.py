@@ -34,6 +34,12 @@ class LayerShape:
         return self.in_channels // self.groups * self._taps(self.kind == "transposed")
 
     @property
+    def addends(self) -> int:
+        """Weights that one output has, and so the most products that are added up: C_in/groups·∏k."""
+        inputs = self.in_channels // self.groups
+        return inputs * prod(self.kernel)
+
+    @property
     def fan_out(self) -> int:
         """Outputs that one input goes into, away from the edges: as :attr:`fan_in`, the other way round."""
         return self.out_channels // self.groups * self._taps(self.kind != "transposed")

@@ -65,6 +65,12 @@ class Geometry:
     """1 for a layer with step sizes of its own, 0 for one without bits, or that reads another's neurons."""
     steps_in_time: Vector = 1.0
     """1 for a layer with a step size a time step, 0 for one with one for all of them."""
+    addends: Vector = 0.0
+    """Weights of one output: the most products that a layer adds up."""
+    signed: Vector = 0.0
+    """1 for a layer whose spikes have a sign."""
+    framed: Vector = 0.0
+    """1 for a layer that adds up one time step at a time, since its input has a time axis."""
     streams: Vector = None
     """``[L, streams]``: 1 where a layer reads a stream of values, else 0; None: each reads one of its own."""
 
@@ -81,6 +87,8 @@ class Bits:
     spikes: Vector
     """Averaged over the layer's time steps."""
     time_steps: Vector
+    code_sums: Vector = None
+    """By :meth:`bitsearch.cost.geometry.LayerGeometry.code_sum`; None of spikes with the same bits at every step."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +277,32 @@ def cores(geometry: Geometry, bits: Bits) -> Terms:
     return (taken,)
 
 
+def accumulator(geometry: Geometry, bits: Bits) -> Terms:
+    """Bits of the signed integer that holds every sum of a layer: those of ±Σ|level|·Σcode, at the largest of both.
+
+    An output has ``addends`` weights of at most 2^(w−1) − 1 levels, 1 at one bit. Codes are at most 2^s − 1, with a
+    sign 2^(s−1) − 1, and add up over the time steps of an input that has no time axis. That is so where all of them
+    have one step size, and spikes reach the layer as they were sent.
+    """
+    codes = bits.code_sums
+    if codes is None:
+        codes = geometry.signed * _largest_signed(bits.spikes) + (1 - geometry.signed) * (2.0**bits.spikes - 1)
+        codes = codes * (geometry.framed + (1 - geometry.framed) * bits.time_steps)
+    return (1 + _bit_length(geometry.addends * _largest_signed(bits.weights) * codes),)
+
+
+def _largest_signed(bits: Vector) -> Vector:
+    return _larger(2.0 ** (bits - 1) - 1, 1.0)
+
+
+def _bit_length(magnitudes: Vector) -> Vector:
+    """Of whole numbers; tensors get the gradient of log2(magnitude + 1)."""
+    if isinstance(magnitudes, torch.Tensor):
+        smooth = torch.log2(magnitudes + 1)
+        return smooth + (torch.frexp(magnitudes.detach()).exponent - smooth).detach()
+    return np.frexp(magnitudes)[1].astype(np.float64)
+
+
 def _larger(one: Vector, other: Vector) -> Vector:
     return torch.maximum(one, other + 0 * one) if isinstance(one, torch.Tensor) else np.maximum(one, other)
 
@@ -356,6 +390,16 @@ METRICS: dict[str, Metric] = {
             "An estimate of one input's time from what the hardware target computes in a cycle.",
             latency,
             table="latency",
+        ),
+        Metric(
+            "accumulator",
+            "bits",
+            "Accumulator, widest",
+            "Bits of the widest sum that a layer can add up, if all its weights and spikes are the largest that their "
+            "bits allow.",
+            accumulator,
+            peak=True,
+            table="accumulator_bits",
         ),
         Metric(
             "cores",

@@ -104,6 +104,7 @@ class CostModel:
         self.layers = tuple(
             replace(layer, signed_input=layer.signed_input or layer.follows_input) for layer in self.layers
         )
+        self._numbers, self._tensors = self._geometry(SpikeStatistics()), {}
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -187,6 +188,9 @@ class CostModel:
                 ]
             ),
             steps_in_time=self._steps_in_time(self.one_step),
+            addends=vector([0 if layer.shape is None else layer.shape.addends for layer in layers]),
+            signed=vector([float(layer.signed_input) for layer in layers]),
+            framed=vector([float(layer.frames is not None) for layer in layers]),
             streams=_streams(layers),
         )
 
@@ -206,10 +210,12 @@ class CostModel:
             self._tensors[device] = (activity, Geometry(**tensors, target=self.target))
         return self._tensors[device][1]
 
-    def vectors(self, weight_bits: Vector, spike_bits: Vector, time_steps: Vector) -> Bits:
+    def vectors(
+        self, weight_bits: Vector, spike_bits: Vector, time_steps: Vector, code_sums: Vector | None = None
+    ) -> Bits:
         """The bits of :attr:`layers`, ``[..., L]``, with those of :attr:`unquantized` appended."""
         if not self.unquantized:
-            return Bits(weight_bits, spike_bits, time_steps)
+            return Bits(weight_bits, spike_bits, time_steps, code_sums)
 
         def append(values: Vector, constants: Sequence[float]) -> Vector:
             shape = (*values.shape[:-1], len(constants))
@@ -220,7 +226,8 @@ class CostModel:
         factors = [layer.factor_bits or (FLOAT_BITS, FLOAT_BITS) for layer in self.unquantized]
         wide, narrow = zip(*factors, strict=True)
         frames = [layer.frames or 1 for layer in self.unquantized]
-        return Bits(append(weight_bits, wide), append(spike_bits, narrow), append(time_steps, frames))
+        sums = None if code_sums is None else append(code_sums, [0] * len(self.unquantized))
+        return Bits(append(weight_bits, wide), append(spike_bits, narrow), append(time_steps, frames), sums)
 
     def cost_tensor(
         self,
@@ -260,6 +267,10 @@ class CostModel:
             np.asarray([layer.weight_bits for layer in layer_plans], dtype=np.float64),
             np.asarray([layer.mean_spike_bits for layer in layer_plans], dtype=np.float64),
             np.asarray([layer.time_steps for layer in layer_plans], dtype=np.float64),
+            np.asarray(
+                [layer.code_sum(bits.spike_bits) for layer, bits in zip(self.layers, layer_plans, strict=True)],
+                dtype=np.float64,
+            ),
         )
 
     def cost(self, metric: str, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None = None) -> float:

@@ -60,10 +60,10 @@ def test_without_unquantized_layers_they_cost_nothing():
 
 def test_the_target_decides_which_metrics_there_are():
     bare = CostModel(LAYERS, target=make_target())
-    assert set(bare.metrics) == set(METRICS) - {"energy", "latency", "cores"}
+    assert set(bare.metrics) == set(METRICS) - {"energy", "latency", "accumulator", "cores"}
     assert set(bare.costs(PLAN, ACTIVITY)) == set(bare.metrics)
     assert CostModel(LAYERS).target == Target.load("generic")
-    assert set(CostModel(LAYERS).metrics) == set(METRICS) - {"latency", "cores"}
+    assert set(CostModel(LAYERS).metrics) == set(METRICS) - {"latency", "accumulator", "cores"}
 
 
 def test_layers_get_bits_and_others_are_kept_apart_wherever_they_run():
@@ -167,7 +167,7 @@ def test_spike_counts_decide_which_costs_are_known():
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
 def test_cost_is_the_entry_of_costs(metric):
-    model = CostModel(LAYERS, target=HARDWARE)
+    model = CostModel(LAYERS, target=HARDWARE.model_copy(update={"accumulator_bits": 32}))
     assert model.cost(metric, PLAN, ACTIVITY) == model.costs(PLAN, ACTIVITY)[metric]
 
 

@@ -8,7 +8,7 @@ from torch import nn
 import bitsearch
 from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.choices import Choices, FirstLayer
-from bitsearch.cost import AllowedBits, CostModel, trace
+from bitsearch.cost import AllowedBits, CostModel, parse_budgets, trace
 from bitsearch.errors import InputError
 from bitsearch.layer_rules import LayerRule
 from bitsearch.layers import convert
@@ -16,6 +16,7 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.space import SearchSpace
 
 BITS = UniformBits(weight_bits=4, spike_bits=3, time_steps=3)
+MOST = UniformBits(weight_bits=8, spike_bits=8, time_steps=4)
 CHIP = make_target("chip", membrane_bits=12, accumulator_bits=24)
 
 
@@ -61,6 +62,28 @@ def test_a_plan_for_a_chip_packs_to_its_membranes(tmp_path):
     )
     again.load_state_dict(network.network.state_dict())
     assert torch.equal(again.eval()(inputs(9)), network(inputs(9)))
+
+
+def test_a_plan_for_a_chip_keeps_to_its_accumulators(tmp_path):
+    # At w8 s8 T4, 16 inputs add up to 21 bits and a sign; the first layer's fixed bits take 20.
+    chip = make_target("chip", accumulator_bits=20)
+    network = bitsearch.quantize(Network(), inputs(), target=chip, start=MOST)
+    widest = network.model.layer_costs("accumulator", network.layer_plans)
+    assert widest == {"first": 20, "second": 22, "last": 22}
+    limits = parse_budgets("1x", "bit_budget", network.model, MOST)
+    network.eval()(inputs())
+    network.project(*limits)
+    costs = network.model.layer_costs("accumulator", network.layer_plans)
+    assert max(costs.values()) == 20
+    bitsearch.pack(network.network, inputs(), tmp_path / "packed", target=chip)
+    widths = bitsearch.read(tmp_path / "packed").widths
+    assert len(widths) == 3
+    assert all(widths[name].accumulator <= costs[name] for name in costs)
+    narrow = CostModel(network.model.layers, target=make_target("narrow", accumulator_bits=19))
+    with pytest.raises(
+        InputError, match=r"target narrow \(accumulator ≤ 19 bits\) is infeasible: .* layer 'first' alone"
+    ):
+        parse_budgets("1x", "bit_budget", narrow, BITS)[-1].check_feasible(narrow, network.rules)
 
 
 def test_membranes_of_any_width_are_named_where_they_may_be_wider(tmp_path):

@@ -84,8 +84,8 @@ class GreedySearch:
         slots = 2 + max(choices.time_steps.high for choices in rules.choices.values())
         shape = (slots, len(self.names))
         self.options: dict[int, dict[tuple[int, int], Move]] = {-1: {}, 1: {}}
-        # Of every move [slot, layer], the three numbers of its layer after it, what the loss does, and its price.
-        self.after = {direction: np.ones((3, *shape)) for direction in (-1, 1)}
+        # Of every move [slot, layer], the numbers of its layer after it, what the loss does, and its price.
+        self.after = {direction: np.ones((4, *shape)) for direction in (-1, 1)}
         self.change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
         self.layer_change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
         """Of a move, what it changes in one layer alone."""
@@ -123,6 +123,7 @@ class GreedySearch:
                     move.weight_bits,
                     sum(move.spike_bits) / steps,
                     steps,
+                    self.model.layers[index].code_sum(move.spike_bits),
                 )
                 change[move.latent_index, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
             self.change[direction][:, index] = change[:, index]
@@ -132,10 +133,11 @@ class GreedySearch:
                     self.change[direction][group.slots, group.layers[0]] = change[group.slots, group.layers].sum(-1)
 
     def _numbers(self) -> Numbers:
-        """``[3, layers]``: weight bits, mean spike bits, time steps."""
+        """``[4, layers]``: weight bits, mean spike bits, time steps, sums of their codes."""
         steps = np.array([len(bits) for bits in self.spike_bits], dtype=np.float64)
         spikes = np.array([sum(bits) for bits in self.spike_bits], dtype=np.float64) / steps
-        return np.stack([np.array(self.weight_bits, dtype=np.float64), spikes, steps])
+        sums = [layer.code_sum(bits) for layer, bits in zip(self.model.layers, self.spike_bits, strict=True)]
+        return np.stack([np.array(self.weight_bits, dtype=np.float64), spikes, steps, np.array(sums, dtype=np.float64)])
 
     def _bits(self) -> Bits:
         return self.model.vectors(*self._numbers())

@@ -345,7 +345,7 @@ def test_a_large_network_takes_few_rounds(monkeypatch):
 
 def test_every_metric_can_be_a_budget_at_once():
     target = Target.load("power_of_two").model_copy(
-        update={"cores": make_target(cores={"count": 9, "bytes_each": 900}).cores}
+        update={"cores": make_target(cores={"count": 9, "bytes_each": 900}).cores, "accumulator_bits": 40}
     )
     model = CostModel(MODEL.layers, target=target)
     rules = rules_of(model)
