@@ -21,6 +21,7 @@ from random_programs import packed_programs, program_inputs
 from torch import nn
 
 from bitsearch import pack, read
+from bitsearch.choices import NeuronChoice
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.layers import convert
 from bitsearch.models import make_network
@@ -87,6 +88,23 @@ def test_a_residual_network_is_computed_exactly(folder):
     network = in_bits(network, x, weight_bits=8, spike_bits=(8, 6))
     outputs = check_c(packed_of(network, x, folder), x, ("-O1",))
     assert len(outputs.unique(dim=0)) == len(x)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("start", ["half", "zero"])
+def test_neurons_as_a_search_space_chooses_them(reset, start, folder):
+    torch.manual_seed(0)
+    x = 2 * torch.rand(6, 5)
+    network = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 3))
+    neuron = NeuronChoice(reset=reset, start=start).of(None)
+    names = {"0": None, "2": neuron, "4": neuron}
+    setting = {"weight_bits": 4, "spike_bits": (2, 3, 2), "time_steps": 3, "decay": 0.75}
+    plan = {name: LayerPlan(signed_input=name == "0", neuron=chosen, **setting) for name, chosen in names.items()}
+    packed = packed_of(calibrate(convert(network, plan), x), x, folder)
+    assert packed.program.layers["2"].reset == reset
+    assert packed.program.layers["2"].threshold == {"half": "half", "zero": "full"}[start]
+    outputs = check_c(packed, x)
+    assert len(outputs.unique(dim=0)) > 1
 
 
 def test_transposed_convolutions_along_one_axis_and_rows_of_a_linear_layer(folder):
