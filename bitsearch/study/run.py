@@ -123,7 +123,7 @@ def search(
         neuron: reset and start of the refined neurons, :class:`bitsearch.NeuronChoice` or its fields, such as
             ``{"reset": "zero"}``; what it leaves out is as in the space's ``[neuron]``.
         trials: number of search trials for each method; the space's own number by default. Uniform baselines come on
-        top.
+            top.
         timeout: seconds after which no further trial starts.
         confirm: so many further seeds with which the finalists are trained at the end: the chosen plan, the best of the
             other kind, the cheapest within one standard error. The verdict is about these trainings then.

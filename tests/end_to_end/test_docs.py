@@ -241,6 +241,10 @@ def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
     exec(text.replace("range(8)", "range(1)").replace("8 * math", "1 * math"), variables)
     assert names <= set(variables)
     if index == 0:
+        # What a user has, a trained module and two loaders, and what is made of it.
+        assert len(lines(text)) <= 10
+        assert "load_state_dict" in text
+        assert text.count("DataLoader(") == 2
         assert (tmp_path / "network.packed").is_file()
     if "plan" in variables:
         assert variables["plan"].costs["bit_budget"] <= 16.0

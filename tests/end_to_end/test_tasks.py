@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bitsearch
+from bitsearch.deploy.formats.hub_folder import card
 from bitsearch.errors import InputError
 from bitsearch.report.page import render
 from bitsearch.train.evaluate import evaluate
@@ -123,7 +124,7 @@ def test_its_verdict_is_of_pairs_and_speaks_of_its_error(regression):
     assert regression.within_one_standard_error is not None
 
 
-def test_no_page_and_no_plan_of_a_regression_speaks_of_accuracy(regression):
+def test_no_page_no_plan_and_no_model_card_of_a_regression_speaks_of_accuracy(regression):
     plan = json.loads(regression.folder.chosen_file.read_text())
     assert plan["score"]["score"] == {
         "name": "mean absolute error",
@@ -133,7 +134,8 @@ def test_no_page_and_no_plan_of_a_regression_speaks_of_accuracy(regression):
     }
     assert set(plan.get("accuracy", {})) == set()
     whole = re.sub(r"<(script|template|style)\b.*?</\1>", "", render(regression.folder), flags=re.DOTALL)
-    for page in (whole, regression._repr_html_()):
+    model_card = card(regression.best, regression.folder.settings.space)
+    for page in (whole, regression._repr_html_(), model_card):
         assert "mean absolute error" in page.lower()
         assert "accura" not in page.lower()
     assert bitsearch.BitPlan.load(regression.folder.chosen_file) == regression.best
