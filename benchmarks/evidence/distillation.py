@@ -81,7 +81,9 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gain(rows: pd.DataFrame) -> str:
-    """Mean difference in points with its standard error, and the number of pairs."""
+    """Mean difference in points with its standard error, and the number of pairs; a dash where there are none."""
+    if rows.empty:
+        return "—"
     difference = 100 * (rows["distilled"] - rows[LABELS])
     error = f" ± {difference.sem():.2f}" if len(difference) > 1 else ""
     return f"{difference.mean():+.2f}{error} ({len(difference)})"

@@ -40,6 +40,7 @@ def test_the_gain_is_in_points_with_its_standard_error(table):
     # +2, −2 and +3 points: mean 1, and a standard deviation of √7 over √3.
     assert gain(pairs(table)) == "+1.00 ± 1.53 (3)"
     assert gain(pairs(table).query("space == 'events'")) == "+3.00 (1)"
+    assert gain(pairs(table).query("space == 'none'")) == "—"
 
 
 def test_a_row_for_each_case_each_space_and_all(table):
