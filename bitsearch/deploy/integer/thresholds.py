@@ -68,13 +68,13 @@ def sum_thresholds(packed: PackedNetwork, weights: int, between: Sequence[int], 
         )
         return sent.view(len(sums), layer.outputs)
 
-    wanted = torch.arange(1, program.layers[receiver].q_max(0) + 1)[:, None]
-    low = torch.full((len(wanted), layer.outputs), -bound)
+    k = torch.arange(1, program.layers[receiver].q_max(0) + 1)[:, None]
+    low = torch.full((len(k), layer.outputs), -bound)
     high = torch.full_like(low, bound + 1)
     while bool((low < high).any()):
         middle = torch.div(low + high, 2, rounding_mode="floor")
         # Where both have met above all sums there is nothing to ask.
-        reached = (codes(middle.clamp_max(bound)) >= wanted) & (middle <= bound)
+        reached = (codes(middle.clamp_max(bound)) >= k) & (middle <= bound)
         high = torch.where(reached, middle, high)
         low = torch.where(reached | (low >= high), low, middle + 1)
     return SumThresholds(signs, low, bound)

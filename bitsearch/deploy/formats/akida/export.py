@@ -56,20 +56,20 @@ def encoding(network: AkidaNetwork) -> str:
 def thresholds(network: AkidaNetwork) -> str:
     """How far Akida's thresholds lie beside the network's, in words."""
     moved = [layer.moved for layer in network.layers]
-    count, all_of_them = sum(int((one > 0).sum()) for one in moved), sum(one.size for one in moved)
+    count, total = sum(int((one > 0).sum()) for one in moved), sum(one.size for one in moved)
     furthest = max((int(one.max(initial=0)) for one in moved), default=0)
     beside = f", by at most {furthest} of a sum's units" if count else ""
-    return f"{count} of {all_of_them} thresholds lie beside the network's{beside}"
+    return f"{count} of {total} thresholds lie beside the network's{beside}"
 
 
 def _scores(request: ExportRequest, packed: PackedNetwork, network: AkidaNetwork) -> str:
     """Of the packed network and of what Akida makes of it."""
     task, fraction = request.task, packed.analysis.values[-1].fraction
-    ours, akidas, targets = [], [], []
+    packed_outputs, outputs, targets = [], [], []
     for batch in encoded_batches(packed, network, task.splits.last_read, task.space.training.at_once):
-        ours.append(batch.outputs.double() * 2.0**-fraction)
-        akidas.append(logits(network, replay(network, batch.codes).sums).reshape(batch.outputs.shape))
+        packed_outputs.append(batch.outputs.double() * 2.0**-fraction)
+        outputs.append(logits(network, replay(network, batch.codes).sums).reshape(batch.outputs.shape))
         targets.append(batch.targets)
     scoring, name = task.learning_task.scoring, task.learning_task.score.name
-    before, after = (scoring.of_all(torch.cat(outputs), torch.cat(targets)) for outputs in (ours, akidas))
+    before, after = (scoring.of_all(torch.cat(rows), torch.cat(targets)) for rows in (packed_outputs, outputs))
     return f"; {name} {before:.4f} with the network's, {after:.4f} with Akida's"

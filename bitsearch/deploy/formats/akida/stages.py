@@ -114,16 +114,16 @@ def _whole(packed: PackedNetwork, index: int) -> bool:
 
 def windows(packed: PackedNetwork, stage: Stage) -> list[Window]:
     """Of its convolution and pooling, along every axis."""
-    found = []
+    along: list[Window] = []
     operation = packed.program.operations[stage.weights]
     layer = packed.program.layers[operation.layer]  # type: ignore[union-attr]
     if layer.kernel:
-        found += _along(packed, stage.weights, layer.kernel, layer.stride, layer.padding)
+        along += _along(packed, stage.weights, layer.kernel, layer.stride, layer.padding)
     if stage.pool is not None:
         pool = packed.program.operations[stage.pool]
         if isinstance(pool, MaxPool):
-            found += _along(packed, stage.pool, pool.kernel, pool.stride, pool.padding)
-    return found
+            along += _along(packed, stage.pool, pool.kernel, pool.stride, pool.padding)
+    return along
 
 
 def _along(

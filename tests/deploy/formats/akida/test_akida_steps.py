@@ -18,7 +18,7 @@ def documented(total, start, step, bits):
     return min(max(ceil((total - start) / (step * 2 ** (4 - bits))), 0), 2**bits - 1)
 
 
-@examples(30)
+@examples(20)
 @given(st.sampled_from([1, 2, 4]), st.integers(-40, 40), st.integers(1, 100), st.integers(-200, 200))
 def test_levels_are_where_the_documented_formula_rises(bits, start, steps, total):
     activation = Activation(bits, np.array([start]), np.array([steps]))
@@ -30,8 +30,8 @@ def test_levels_are_where_the_documented_formula_rises(bits, start, steps, total
 @given(st.sampled_from([1, 2, 4]), st.integers(-40, 40), st.integers(1, 100), st.integers(20, 300))
 def test_thresholds_that_akida_has_are_found(bits, start, steps, bound):
     levels = np.clip(Activation(bits, np.array([start]), np.array([steps])).levels, -bound, bound + 1)
-    found = nearest_activation(bits, levels, bound)
-    assert np.array_equal(np.clip(found.levels, -bound, bound + 1), levels)
+    nearest = nearest_activation(bits, levels, bound)
+    assert np.array_equal(np.clip(nearest.levels, -bound, bound + 1), levels)
 
 
 BOUND = 30
@@ -73,12 +73,12 @@ def test_windows_are_where_akida_puts_them(length, kernel, stride):
     turned = sorted(length - start - kernel for start in starts)
     for padding in range(kernel):
         windows = (length + 2 * padding - kernel) // stride + 1
-        own = [position * stride - padding for position in range(windows)]
+        firsts = [position * stride - padding for position in range(windows)]
         window = Window(length, windows, kernel, stride, padding)
-        assert window.fits("same", turned=False) == (own == starts)
-        assert window.fits("same", turned=True) == (own == turned)
+        assert window.fits("same", turned=False) == (firsts == starts)
+        assert window.fits("same", turned=True) == (firsts == turned)
         assert window.fits("valid", turned=False) == (padding == 0)
-        assert window.fits("valid", turned=True) == (padding == 0 and own[-1] + kernel == length)
+        assert window.fits("valid", turned=True) == (padding == 0 and firsts[-1] + kernel == length)
 
 
 def test_one_choice_has_to_fit_all_layers():
