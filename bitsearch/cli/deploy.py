@@ -11,7 +11,14 @@ from bitsearch.cli.options import SetOption, SplitOption, TrustOption
 from bitsearch.cli.plans import PlanArgument, SpaceOption
 from bitsearch.cli.terminal.completion import complete_dialect, complete_format
 from bitsearch.cli.terminal.console import Console, print_line
-from bitsearch.deploy.formats import DEFAULT, FORMATS, ConsumerRequest, ExportRequest
+from bitsearch.deploy.formats import (
+    DEFAULT,
+    FORMATS,
+    ConsumerRequest,
+    ExportRequest,
+    formats_with,
+    request_options,
+)
 from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN
 from bitsearch.errors import InputError, suggestion
 
@@ -21,10 +28,6 @@ if TYPE_CHECKING:
 
 _HELP = "\n\n".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
 _CONSUMERS = {name: entry for entry in FORMATS.values() for name in entry.consumers}
-
-
-def _formats_with(option: str) -> str:
-    return ", ".join(name for name, entry in FORMATS.items() if option in entry.options)
 
 
 def deploy(
@@ -40,14 +43,14 @@ def deploy(
         bool,
         typer.Option(
             "--share-steps",
-            help=f"{_formats_with('share_steps')}: give each layer one threshold, the mean of its steps'.",
+            help=f"{formats_with('share_steps')}: give each layer one threshold, the mean of its steps'.",
         ),
     ] = False,
     thresholds: Annotated[
         bool,
         typer.Option(
             "--thresholds",
-            help=f"{_formats_with('thresholds')}: integers and MultiThreshold nodes in the place of quantizers.",
+            help=f"{formats_with('thresholds')}: integers and MultiThreshold nodes in the place of quantizers.",
         ),
     ] = False,
     dialect: Annotated[
@@ -55,7 +58,7 @@ def deploy(
         typer.Option(
             "--dialect",
             autocompletion=complete_dialect,
-            help=f"{_formats_with('dialect')}: whose importer is to read the file: {', '.join(DIALECTS)}; by default, "
+            help=f"{formats_with('dialect')}: whose importer is to read the file: {', '.join(DIALECTS)}; by default, "
             f"{PLAIN}.",
         ),
     ] = None,
@@ -64,16 +67,7 @@ def deploy(
     trust: TrustOption = False,
 ) -> None:
     """Write a plan's trained network for use elsewhere, in the format that --format names."""
-    if kind not in FORMATS:
-        raise InputError(f"--format is {kind!r}; allowed: {', '.join(FORMATS)}{suggestion(kind, FORMATS)}")
-    if dialect is not None and dialect not in DIALECTS:
-        allowed = ", ".join(DIALECTS)
-        raise InputError(f"--dialect is {dialect!r}; allowed: {allowed}{suggestion(dialect, DIALECTS)}")
-    switches = {"share_steps": share_steps, "thresholds": thresholds, "dialect": dialect}
-    options = {name: value for name, value in switches.items() if value}
-    for option in options:
-        if option not in FORMATS[kind].options:
-            raise InputError(f"--{option.replace('_', '-')} is for --format {_formats_with(option)}, not {kind}")
+    options = request_options(kind, share_steps=share_steps, thresholds=thresholds, dialect=dialect)
     from bitsearch.plan import BitPlan
     from bitsearch.runs.rebuild import restore, run_folder_of
     from bitsearch.runs.test_split import verdict_of
@@ -86,7 +80,7 @@ def deploy(
     report = run.report_file if run is not None and run.report_file.is_file() else None
     output = output or plan.with_name(plan.stem + FORMATS[kind].suffix)
     verdict = verdict_of(run).text if run is not None and run.chosen() == bits else None
-    result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, verdict, **options))  # type: ignore[arg-type]
+    result = FORMATS[kind].export(ExportRequest(network, bits, task, output, report, verdict, **options))
     for line in result.lines:
         print_line(line)
     if not result.equal:

@@ -111,7 +111,7 @@ def merge(
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft.path, ignore_errors=True)
-    return SearchResult(RunFolder(path), task.untrained, task.examples)
+    return SearchResult(RunFolder(path), task.untrained, task)
 
 
 def _check_alike(first: RunFolder, other: RunFolder) -> None:

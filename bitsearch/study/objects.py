@@ -17,6 +17,7 @@ from bitsearch.data.checks import checked_splits
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.data.targets import Targets
 from bitsearch.errors import InputError
+from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights
 from bitsearch.launch import launched_world_size
 from bitsearch.layers.weights import weights_checksum
@@ -52,6 +53,8 @@ def objects_of(
     """
     if time_axis not in (None, 0, 1):
         raise InputError(f"time_axis is {time_axis!r}; give 0 or 1, where the frames are in a batch's inputs, or None")
+    # What a neuron keeps of its last input belongs to a graph that cannot be copied.
+    reset_states(network)
     detach_computed_weights(network)
     try:
         network = copy.deepcopy(network).cpu()

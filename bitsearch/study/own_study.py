@@ -19,7 +19,7 @@ from bitsearch.data.splits import batch_count
 from bitsearch.errors import InputError
 from bitsearch.launch import launched_world_size
 from bitsearch.layer_rules import LayerRule, TieRule
-from bitsearch.plan import UniformBits
+from bitsearch.plan import BitPlan, UniformBits
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.plan_names import trial_name
 from bitsearch.runs.progress import Progress
@@ -206,8 +206,8 @@ class Study:
         search = OwnTraining(problem, self._steps)
         return Trial(asked, f"{trial_name(asked.number)}, adaptive", search.network.train(), budgets, search)
 
-    def tell(self, trial: Trial, score: float | None = None) -> None:
-        """Hand in a trained trial: its plan, its costs, its weights and its score.
+    def tell(self, trial: Trial, score: float | None = None) -> BitPlan:
+        """Hand in a trained trial: its plan, its costs, its weights and its score; its plan with them.
 
         Args:
             trial: as :meth:`ask` returned it, frozen.
@@ -232,6 +232,7 @@ class Study:
         self._study.tell(trial._trial, values)
         self._open = None
         self.folder.write_tables()
+        return self.folder.plan(trial.number)
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Give a trial up; the reason, one line, is recorded, and the study goes on without it."""

@@ -138,7 +138,7 @@ def conclude(folder: RunFolder, task: Task, network: nn.Module) -> SearchResult:
     evaluate_test_split(folder, task, network)
     record_validation(folder, task, network)
     _write_results(folder)
-    return SearchResult(folder, task.untrained, task.examples)
+    return SearchResult(folder, task.untrained, task)
 
 
 def _write_results(folder: RunFolder) -> None:

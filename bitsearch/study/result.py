@@ -1,5 +1,6 @@
 """The result of a search: its plans, their networks, and the answer to whether they were worth it."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from torch.utils.data import Dataset, Subset
 
 from bitsearch.data import batches
 from bitsearch.data.loaders import LoadedSamples
-from bitsearch.deploy.pack import pack
+from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest, request_options
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
@@ -28,6 +29,7 @@ from bitsearch.runs.verdict import Verdict
 from bitsearch.study.objects import object_name
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.output_check import output_count
+from bitsearch.train.task import Task
 from bitsearch.train.tasks import make_learning_task, output_form, targets_of
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ class SearchResult:
     folder: RunFolder
     float_network: nn.Module | None = field(default=None, repr=False)
     """The network before it got bits, of a search whose network was an object."""
-    examples: Inputs | None = field(default=None, repr=False)
-    """A few training inputs, as a network gets them."""
+    task: Task | None = field(default=None, repr=False)
+    """Of the search: its data, and a few training inputs as a network gets them; None of a result from a folder."""
 
     @property
     def best(self) -> BitPlan:
@@ -119,28 +121,59 @@ class SearchResult:
             InputError: as :meth:`network`, or samples that are not like those of the search.
         """
         space = self.folder.settings.space
-        network, examples, _ = self._rebuilt(trial, trust)
+        network, task, _ = self._rebuilt(trial, trust)
         if not isinstance(samples, Dataset):
             axis = space.data_options.get("time_axis")
             samples = LoadedSamples(samples, "samples", time_axis=axis, targets=targets_of(space.task))
-        elif examples is not None:
-            samples = _like(examples, samples)
+        elif task is not None:
+            samples = _like(task.examples, samples)
         inputs, targets = next(iter(batches(samples, space.training.at_once)))
         form = output_form(space.task, targets.dim() - 1)
         classes = output_count(network, inputs, space.network, form)
-        task = make_learning_task(space.task, classes, targets.dim() - 1)
-        return evaluate(network, samples, space.training.at_once, task=task)
+        learned = make_learning_task(space.task, classes, targets.dim() - 1)
+        return evaluate(network, samples, space.training.at_once, task=learned)
 
-    def deploy(self, path: str | Path, trial: int | None = None, *, trust: bool = False) -> Path:
-        """Write a plan's network as one packed file of integers, as ``bitsearch deploy`` does; its path.
+    def deploy(
+        self,
+        path: str | Path,
+        trial: int | None = None,
+        *,
+        format: str = DEFAULT,  # noqa: A002 - as on the command line
+        share_steps: bool = False,
+        dialect: str | None = None,
+        trust: bool = False,
+    ) -> Path:
+        """Write a plan's network for use elsewhere, as ``bitsearch deploy`` does: by default as packed integers.
+
+        Args:
+            path: file or folder to write.
+            trial: as for :meth:`network`, as is ``trust``.
+            format: ``packed``, ``c``, ``onnx``, ``nir`` or ``hub-folder``.
+            share_steps: of ``nir``, one threshold for all time steps of a layer.
+            dialect: of ``nir``, whose importer is to read the file.
+
+        Returns:
+            The path. A file that was run, and computes otherwise than its network, is a warning.
 
         Raises:
-            InputError: as :meth:`network` and :func:`bitsearch.pack`.
+            InputError: as :meth:`network`, or what the format cannot hold.
         """
-        network, examples, plan = self._rebuilt(trial, trust)
-        if examples is None:
-            raise InputError("the inputs that widths are observed on are not in the run folder; use bitsearch.pack")
-        pack(network, examples, path, plan)
+        options = request_options(format, share_steps=share_steps, dialect=dialect)
+        network, task, plan = self._rebuilt(trial, trust)
+        if task is None:
+            raise InputError(
+                f"the data of {self.folder.path} were objects, which a folder does not hold; deploy the result of "
+                "bitsearch.search, called again with the same network, data and out=, or use bitsearch.pack"
+            )
+        if format == "hub-folder" and plan.network.endswith(OBJECT):
+            raise InputError(
+                f"{plan.network!r} is an object, which a published folder cannot name; search it as package.module:name"
+            )
+        report = self.folder.report_file if self.folder.report_file.is_file() else None
+        verdict = self.verdict.text if plan == self.best else None
+        result = FORMATS[format].export(ExportRequest(network, plan, task, Path(path), report, verdict, **options))
+        if not result.equal:
+            warnings.warn("; ".join(result.lines), stacklevel=2)
         return Path(path)
 
     def plot(self) -> "go.Figure":
@@ -155,21 +188,21 @@ class SearchResult:
 
         return summary_html(self.folder)
 
-    def _rebuilt(self, trial: int | None, trust: bool) -> tuple[nn.Module, Inputs | None, BitPlan]:
+    def _rebuilt(self, trial: int | None, trust: bool) -> tuple[nn.Module, Task | None, BitPlan]:
         plan = self.best if trial is None else self.folder.plan(trial)
         number = plan.provenance.trial
         assert number is not None
         if self.float_network is not None:
             network = apply(plan, self.float_network)
             load_weights(network, self.folder.weights_file(number))
-            return network.eval(), self.examples, plan
+            return network.eval(), self.task, plan
         if plan.network.endswith(OBJECT):
             raise InputError(
                 f"the network of {self.folder.path} was an object, {plan.network!r}; give it again: "
                 "bitsearch.load(FOLDER, network)"
             )
         network, task = rebuild(self.folder.plan_file(number), trust=trust, device="cpu")
-        return network.eval(), task.examples, plan
+        return network.eval(), task, plan
 
 
 def _like(examples: Inputs, samples: Any) -> Any:

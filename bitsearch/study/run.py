@@ -194,7 +194,7 @@ def search(
         processes = make_processes(loaded, settings, stop)
         if not is_rank_zero():
             with stop.handle_signals(), runtime_context(loaded, compiled=settings.compiled):
-                return SearchResult(RunFolder(Path(processes.serve())), loaded.untrained, loaded.examples)
+                return SearchResult(RunFolder(Path(processes.serve())), loaded.untrained, loaded)
         with processes.leading():
             folder = make_folder(settings, out, reports)
             if url is not None:

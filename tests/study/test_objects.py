@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from bars import SHORT, bars, loaders, network, parts, trained_network
+from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -59,6 +60,23 @@ def test_the_chosen_network_is_deployed_and_replayed(result, tmp_path):
     assert bitsearch.verify(packed, result.network(), inputs, parts()[2]).equal
 
 
+def test_it_is_deployed_in_every_format_that_the_command_has(result, tmp_path):
+    result.deploy(tmp_path / "c", format="c")
+    assert "test_vectors.c" in {file.name for file in (tmp_path / "c").iterdir()}
+    with pytest.raises(InputError, match=r"--format is 'onxx'; allowed: packed, .*did you mean 'onnx'"):
+        result.deploy(tmp_path / "n", format="onxx")
+    with pytest.raises(InputError, match=r"--share-steps is for --format nir, not c$"):
+        result.deploy(tmp_path / "n", format="c", share_steps=True)
+    with pytest.raises(InputError, match="is an object, which a published folder cannot name"):
+        result.deploy(tmp_path / "n", format="hub-folder")
+
+
+def test_what_neurons_keep_of_the_last_training_pass_stops_no_search(tmp_path):
+    spiking = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), IFNode(), nn.Linear(24, 24), IFNode(), nn.Linear(24, 3))
+    nn.functional.cross_entropy(spiking(parts()[0].tensors[0]), parts()[0].tensors[1]).backward()
+    assert objects_of(spiking, parts()).network is not spiking
+
+
 def test_the_same_objects_go_on_and_others_are_refused(trained, result):
     out = result.folder.path
     assert bitsearch.search(trained, loaders(), budget="4x", out=out, **SHORT).best == result.best
@@ -78,6 +96,8 @@ def test_a_second_run_is_the_first_one_again(trained, result, tmp_path):
 def test_a_loaded_result_takes_the_network_again(trained, result):
     loaded = bitsearch.load(result.folder.path, trained)
     assert loaded.evaluate(loaders()[2]) == result.best.accuracy.test
+    with pytest.raises(InputError, match="were objects, which a folder does not hold; deploy the result of"):
+        loaded.deploy("n.packed")
     with pytest.raises(InputError, match=r"was an object, 'Sequential \(object\)'; give it again"):
         bitsearch.load(result.folder.path).network()
 

@@ -150,7 +150,7 @@ def test_a_score_of_ones_own_counts(trained, tmp_path):
     with opened(trained, tmp_path / "run") as study:
         trial = study.ask()
         trial.freeze()
-        study.tell(trial, score=0.25)
+        assert study.tell(trial, score=0.25).accuracy.validation == 0.25
         assert study.folder.plans()[0].accuracy.validation == 0.25
 
 

@@ -1,7 +1,10 @@
 """Every export format by name; adding one is one file here, and one entry in this table."""
 
+from typing import Any
+
 from bitsearch.deploy.formats.format import ConsumerRequest, ExportRequest, ExportResult, Format
 from bitsearch.deploy.formats.nir.dialects import DIALECTS, PLAIN
+from bitsearch.errors import InputError, suggestion
 
 FORMATS: dict[str, Format] = {
     "packed": Format(
@@ -58,4 +61,39 @@ FORMATS: dict[str, Format] = {
 
 DEFAULT = "packed"
 
-__all__ = ["DEFAULT", "FORMATS", "ConsumerRequest", "ExportRequest", "ExportResult", "Format"]
+__all__ = [
+    "DEFAULT",
+    "FORMATS",
+    "ConsumerRequest",
+    "ExportRequest",
+    "ExportResult",
+    "Format",
+    "formats_with",
+    "request_options",
+]
+
+
+def formats_with(option: str) -> str:
+    """Names of the formats that have an option."""
+    return ", ".join(name for name, entry in FORMATS.items() if option in entry.options)
+
+
+def request_options(
+    kind: str, *, share_steps: bool = False, thresholds: bool = False, dialect: str | None = None
+) -> dict[str, Any]:
+    """The fields of an :class:`ExportRequest` that are not as by default.
+
+    Raises:
+        InputError: no such format, no such dialect, or an option that the format has not.
+    """
+    if kind not in FORMATS:
+        raise InputError(f"--format is {kind!r}; allowed: {', '.join(FORMATS)}{suggestion(kind, FORMATS)}")
+    if dialect is not None and dialect not in DIALECTS:
+        allowed = ", ".join(DIALECTS)
+        raise InputError(f"--dialect is {dialect!r}; allowed: {allowed}{suggestion(dialect, DIALECTS)}")
+    switches = {"share_steps": share_steps, "thresholds": thresholds, "dialect": dialect}
+    options = {name: value for name, value in switches.items() if value}
+    for option in options:
+        if option not in FORMATS[kind].options:
+            raise InputError(f"--{option.replace('_', '-')} is for --format {formats_with(option)}, not {kind}")
+    return options
