@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import griffe
+import messages
+from markdown.extensions.toc import slugify
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -24,7 +26,7 @@ from bitsearch.cli import app
 from bitsearch.cost import METRICS
 from bitsearch.cost.target import Target
 from bitsearch.plan import BitPlan
-from bitsearch.report.definitions import TERMS
+from bitsearch.report.definitions import GLOSSARY
 from bitsearch.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +78,7 @@ def _pages() -> Iterable[tuple[str, str]]:
     yield "reference/command-line.md", _command_line()
     yield "reference/python.md", _python()
     yield "reference/metrics.md", _metrics()
+    yield "reference/messages.md", messages.reference()
     yield "glossary.md", _glossary()
     yield "architecture.svg", _architecture()
     for name, (heading, sentence, model) in SCHEMAS.items():
@@ -140,9 +143,13 @@ def _metrics() -> str:
 
 
 def _glossary() -> str:
+    """The symbols of notation.md, and every term; ``glossary.html#firing-rate`` leads to one."""
     text = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
-    rows = [f"| {term} | {sentence} |" for term, sentence in sorted(TERMS.items(), key=lambda item: item[0].lower())]
-    return "\n".join([text, "", "## Terms of the page", "", "| term | what it means |", "|---|---|", *rows, ""])
+    rows = [
+        f'| <span id="{slugify(term, "-")}">{term}</span> | {sentence} |'
+        for term, sentence in sorted(GLOSSARY.items(), key=lambda item: item[0].lower())
+    ]
+    return "\n".join([text, "", "## Words", "", "| term | what it means |", "|---|---|", *rows, ""])
 
 
 def _architecture() -> str:

@@ -5,6 +5,7 @@ and written as one page, with what its cells print and draw, so that no page sho
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
 FOLDER = Path(__file__).parent / "tutorials"
+NOTEBOOK = re.compile(r"(\]\((?:\.\./)*tutorials/[\w-]+)\.ipynb\)")
 SECONDS = 300
 """That one cell may take."""
 QUIET = "ignore:IProgress not found"
@@ -33,6 +35,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             for name, content in page(run, notebook.name):
                 files.append(File.generated(config, f"tutorials/{name}", content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """What links to a notebook leads to its page."""
+    return NOTEBOOK.sub(r"\1.md)", markdown)
 
 
 def executed(path: Path) -> Any:

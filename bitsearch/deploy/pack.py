@@ -21,7 +21,8 @@ from bitsearch.deploy.integer.source import Source
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
-from bitsearch.layers.weights import weights_checksum
+from bitsearch.layers import quantized_layers
+from bitsearch.layers.weights import bare, weights_checksum
 from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.plan import BitPlan
 
@@ -38,7 +39,7 @@ def pack(
     """Write a trained quantized network to ``path``.
 
     Args:
-        network: from :func:`bitsearch.apply`, with weights loaded.
+        network: from :func:`bitsearch.apply`, with weights loaded; or from :func:`bitsearch.quantize`, projected.
         example_input: a batch ``[N, ...]`` or ``[F, N, ...]``, N > 1, to trace the network and to observe widths with.
         path: file to write, whole or not at all.
         plan: kept in the file, so that :func:`bitsearch.verify` finds the network again.
@@ -58,6 +59,10 @@ def pack(
     True
     """
     example_input = single_input(example_input, "a packed file")
+    network = bare(network)
+    moving = [name for name, layer in quantized_layers(network).items() if layer.is_learnable]
+    if moving:
+        raise InputError(f"the bits of layer {moving[0]!r} may still move; call project() before the network is packed")
     lowered = lower(network, example_input)
     tensors: dict[str, Tensor] = {}
     for name, layer in lowered.program.layers.items():

@@ -23,7 +23,7 @@ from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_multi_step
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
-from bitsearch.layers.weights import weights_checksum
+from bitsearch.layers.weights import bare, weights_checksum
 from bitsearch.network_inputs import Inputs, single_input
 from bitsearch.quant.frames import bin_frames
 from bitsearch.quant.recurrence import membrane_steps
@@ -113,6 +113,7 @@ def verify(
     >>> bitsearch.verify(bitsearch.read("network.packed"), network, task.examples, task.splits.validation).equal
     True
     """
+    network = bare(network)
     lowered = lower(network, single_input(example_input, "a packed file"))
     _check_same_network(packed, lowered.program.layers)
     weights = weights_checksum(network)

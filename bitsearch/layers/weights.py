@@ -26,14 +26,14 @@ def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
     >>> bitsearch.save_weights(torch.nn.Linear(2, 1), "weights.safetensors")
     """
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in _bare(network).state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in bare(network).state_dict().items()}
     write_whole(Path(path), save(state))
 
 
 def weights_checksum(network: nn.Module) -> str:
     """SHA-256 of the state that :func:`save_weights` writes: of each tensor by name, name and bytes, zero-ended."""
     digest = hashlib.sha256()
-    for name, value in sorted(_bare(network).state_dict().items()):
+    for name, value in sorted(bare(network).state_dict().items()):
         content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         digest.update(name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()
@@ -56,7 +56,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
         state = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error
-    network = _bare(network)
+    network = bare(network)
     expected = network.state_dict()
     if (
         state
@@ -101,5 +101,6 @@ _PREFIX = "network."
 """Of the names in the state of a :class:`QuantizedNetwork`."""
 
 
-def _bare(network: nn.Module) -> nn.Module:
+def bare(network: nn.Module) -> nn.Module:
+    """What a :class:`QuantizedNetwork` holds, with the names that a plan has; any other network as it is."""
     return network.network if isinstance(network, QuantizedNetwork) else network

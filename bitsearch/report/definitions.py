@@ -1,10 +1,10 @@
-"""Definitions of the terms and metrics on the page, one sentence each."""
+"""Definitions of terms and metrics, one sentence each: the glossary of the site and of the page."""
 
 from bitsearch.cost import METRICS
 from bitsearch.score import ACCURACY, Score
 from bitsearch.text import title
 
-TERMS = {
+GLOSSARY = {
     "Validation accuracy": "Share of the validation samples classified correctly; every choice was made on it.",
     "Test accuracy": "Share of the test samples classified correctly, read once, after all choices had been made.",
     "w, s, T": (
@@ -45,7 +45,56 @@ TERMS = {
     "Seed": "Number from which weights, the order of the batches and the sampler's choices follow.",
     "Split": "Which samples are trained on, which plans are chosen on (validation), which are read once (test).",
     "Adaptive plan": "Bits and time steps of every layer found by gradient while training, then frozen and tuned.",
+    "Plan": "Weight bits, spike bits and time steps of every layer, with what they cost.",
+    "Latent": "The real number behind a bit width while it is learned; rounding makes it the width.",
+    "Projection": "The change of a learned plan that meets a budget exactly at the least predicted loss.",
+    "Signal": "What is measured of a network to predict the loss of fewer bits.",
+    "Stream": "What one neuron sends; layers that read the same neuron read one stream.",
+    "Refined neuron": (
+        "What stands for the network's own neuron in a quantized layer: it sends whole numbers of a few bits, and "
+        "keeps what is left on its membrane."
+    ),
+    "Trial": "One draw of the outer loop: one plan, trained.",
+    "Full precision": "The network before it got bits: 32-bit weights, its own spikes and time steps.",
+    "Budget": "The most that a plan may cost, in one metric; 4x is a quarter of the baseline's cost.",
+    "Verdict": "Whether the chosen plan is better than the best of another kind, by the test samples, and by chance.",
+    "Packed file": "The integers of a plan's trained network, every weight at its bits.",
+    "Replay": "Running a packed file on integers alone.",
+    "Target": "A chip: what it allows, how large it is, what an operation costs.",
+    "Pin": "A rule that gives a layer, by its name, fixed bits or fewer choices.",
+    "Tie": "A rule that gives several layers the same number.",
 }
+"""Every term with its one sentence: the site's glossary, of which the page shows its own."""
+
+TERMS = {
+    term: GLOSSARY[term]
+    for term in (
+        "Validation accuracy",
+        "Test accuracy",
+        "w, s, T",
+        "Pareto front",
+        "Uniform plan",
+        "Share of cost",
+        "Firing rate",
+        "Baseline",
+        "Step renewal",
+        "Hypervolume",
+        "Importance",
+        "Rank correlation",
+        "fANOVA",
+        "Outer loop",
+        "budget_share",
+        "cost_target",
+        "weight_price",
+        "spike_price",
+        "time_price",
+        "depth_preference",
+        "Seed",
+        "Split",
+        "Adaptive plan",
+    )
+}
+"""Those that the page speaks of."""
 
 
 def definition(metric: str) -> str:

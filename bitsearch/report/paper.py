@@ -118,7 +118,9 @@ def front_svg(plans: Sequence[BitPlan], chosen_plan: BitPlan, settings: RunSetti
     """:func:`front` as an SVG element, to stand inside of a page."""
     drawn = io.StringIO()
     with mpl.rc_context(_STYLE):
-        front(plans, chosen_plan, settings, within).savefig(drawn, format="svg", metadata={"Date": None})
+        # Tight: a page cuts off what stands outside of the element.
+        figure = front(plans, chosen_plan, settings, within)
+        figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]
 

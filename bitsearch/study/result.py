@@ -140,6 +140,7 @@ class SearchResult:
         *,
         format: str = DEFAULT,  # noqa: A002 - as on the command line
         share_steps: bool = False,
+        thresholds: bool = False,
         dialect: str | None = None,
         trust: bool = False,
     ) -> Path:
@@ -148,8 +149,9 @@ class SearchResult:
         Args:
             path: file or folder to write.
             trial: as for :meth:`network`, as is ``trust``.
-            format: ``packed``, ``c``, ``onnx``, ``nir`` or ``hub-folder``.
-            share_steps: of ``nir``, one threshold for all time steps of a layer.
+            format: ``packed``, ``c``, ``onnx``, ``qonnx``, ``nir``, ``akida`` or ``hub-folder``.
+            share_steps: of ``nir`` and ``qonnx``, one threshold for all time steps of a layer.
+            thresholds: of ``qonnx``, integers and thresholds in the place of quantizers.
             dialect: of ``nir``, whose importer is to read the file.
 
         Returns:
@@ -158,7 +160,7 @@ class SearchResult:
         Raises:
             InputError: as :meth:`network`, or what the format cannot hold.
         """
-        options = request_options(format, share_steps=share_steps, dialect=dialect)
+        options = request_options(format, share_steps=share_steps, thresholds=thresholds, dialect=dialect)
         network, task, plan = self._rebuilt(trial, trust)
         if task is None:
             raise InputError(

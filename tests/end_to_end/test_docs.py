@@ -294,6 +294,13 @@ def test_tasks(call, short, tmp_path):
     run_page(call, tmp_path, "docs/tasks.md")
 
 
+def test_own_data(call, short, tmp_path, capsys):
+    run_page(call, tmp_path, "docs/own-data.md")
+    (text,) = (text for language, text in blocks("docs/own-data.md") if language == "python")
+    exec(text, {})
+    assert capsys.readouterr().out == "torch.Size([5, 16, 2, 6, 6])\n"
+
+
 def test_allocate(call, short, tmp_path, monkeypatch):
     run_page(call, tmp_path, "docs/allocate.md")
     monkeypatch.chdir(tmp_path)
@@ -378,4 +385,5 @@ def test_every_metric_is_explained(metric):
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_every_file_linked_is_there(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
-        assert ((ROOT / page).parent / target).exists(), target
+        # Pages that the site generates: its build is strict, tests/report/test_site.py.
+        assert ((ROOT / page).parent / target).exists() or re.match(r"reference/|glossary\.md$", target), target

@@ -1,5 +1,6 @@
 """The site as `make docs` builds it: whole, without a link that leads nowhere, and readable from a folder."""
 
+import html
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,9 +19,12 @@ from markdown.extensions.toc import slugify
 import bitsearch
 from bitsearch.cli import app
 from bitsearch.cost import METRICS
+from bitsearch.report.definitions import GLOSSARY, TERMS
 from bitsearch.space import SearchSpace
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+messages = import_module("messages")
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 pytestmark = [pytest.mark.training, pytest.mark.processes, pytest.mark.browser]
 
@@ -49,6 +54,30 @@ def test_the_reference_has_every_name_command_setting_and_metric(site):
     spaces = anchors(site, "reference/spaces.html")
     assert {f"bitsearch.space.SearchSpace.{name}" for name in SearchSpace.model_fields} <= spaces
     assert {metric.name for metric in METRICS.values()} <= anchors(site, "reference/metrics.html")
+
+
+def test_the_glossary_has_every_term_of_the_page(site):
+    page = html.unescape(re.sub(r"<[^>]+>", "", (site / "glossary.html").read_text(encoding="utf-8")))
+    assert TERMS.items() <= GLOSSARY.items()
+    assert all(f"{term}\n{sentence}\n" in page for term, sentence in GLOSSARY.items())
+
+
+def test_trouble_tells_of_messages_that_the_code_has_and_the_reference_has_them_all(site):
+    known = [message.text for message in messages.messages()]
+    quoted = re.findall(r"^### `(.+)`$", (ROOT / "docs" / "trouble.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(quoted) >= 20
+    for quote in quoted:
+        assert any(quote in text for text in known), quote
+    page = html.unescape((site / "reference" / "messages.html").read_text(encoding="utf-8"))
+    assert all(text.strip("`") in page for text in known)
+
+
+def test_the_page_is_read_from_top_to_bottom():
+    text = (ROOT / "docs" / "reading-the-page.md").read_text(encoding="utf-8")
+    page = (ROOT / "bitsearch" / "report" / "assets" / "page.html.jinja").read_text(encoding="utf-8")
+    page = page.replace("{{ score.name[:1].upper() ~ score.name[1:] }}", "Accuracy")
+    shown = re.findall(r"<h2[^>]*>(.+?)</h2>", page)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [title for title in shown if title != "What the words mean"]
 
 
 def test_the_picture_of_the_packages_is_that_of_the_import_rules(site):

@@ -65,7 +65,7 @@ def test_it_is_deployed_in_every_format_that_the_command_has(result, tmp_path):
     assert "test_vectors.c" in {file.name for file in (tmp_path / "c").iterdir()}
     with pytest.raises(InputError, match=r"--format is 'onxx'; allowed: packed, .*did you mean 'onnx'"):
         result.deploy(tmp_path / "n", format="onxx")
-    with pytest.raises(InputError, match=r"--share-steps is for --format nir, not c$"):
+    with pytest.raises(InputError, match=r"--share-steps is for --format .*nir.*, not c$"):
         result.deploy(tmp_path / "n", format="c", share_steps=True)
     with pytest.raises(InputError, match="is an object, which a published folder cannot name"):
         result.deploy(tmp_path / "n", format="hub-folder")

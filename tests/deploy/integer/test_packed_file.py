@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tolerances import rounding
 from torch.utils.data import TensorDataset
 
-from bitsearch import load_data, pack, read, verify
+from bitsearch import load_data, pack, quantize, read, verify
 from bitsearch.errors import InputError
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.models import make_network
@@ -168,6 +168,19 @@ def test_a_network_that_is_not_quantized_or_has_no_steps_yet_is_refused(examples
     with pytest.raises(InputError, match="load the weights"):
         pack(convert(network, plan), examples, tmp_path / "packed")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_quantize_returns_is_packed_once_its_bits_are_fixed(examples, tmp_path):
+    float_network = make_network("digits_cnn", {"width": 4}, input_shape=(1, 8, 8), classes=10)
+    learnable = quantize(float_network, examples)
+    learnable(examples)
+    with pytest.raises(InputError, match="the bits of layer 'conv2' may still move; call project"):
+        pack(learnable, examples, tmp_path / "packed")
+    learnable.project("4x")
+    learnable.train()(examples)
+    assert pack(learnable, examples, tmp_path / "packed") == learnable.costs["weight_memory"]
+    samples = TensorDataset(examples, torch.zeros(len(examples), dtype=torch.int64))
+    assert verify(read(tmp_path / "packed"), learnable, examples, samples).equal
 
 
 def test_layers_that_keep_their_floats_are_refused_by_name(quantized, examples, tmp_path):
