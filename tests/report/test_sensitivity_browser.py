@@ -28,6 +28,14 @@ def test_the_page_shows_what_was_measured(browser, run_folder, tmp_path, width):
         # Of weight bits and time steps; a gain below two standard errors has no row.
         assert rows.count() == 2 * len(SEARCHED)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # On a phone figures scroll, rather than that labels turn and lie over each other; captions stay whole.
+        ticks = page.locator("#sensitivity-heat .xtick text").evaluate_all("all => all.map(one => one.outerHTML)")
+        assert ticks
+        assert not any("rotate(" in tick and "rotate(0" not in tick for tick in ticks)
+        narrow = "({ width }, box) => width <= box.clientWidth + 1"
+        assert page.locator(".scroll caption").evaluate_all(
+            f"all => all.every(one => ({narrow})(one.getBoundingClientRect(), one.closest('.scroll')))"
+        )
         summary = page.locator("summary", has_text="What was measured")
         summary.click()
         assert page.locator("details[open] dt", has_text="Time binning").is_visible()

@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_BASELINE_ROWS = 8
 """Number of uniform baselines that the table has at most."""
+LABEL_WIDTH = 19
+"""Of a plan's label in the table; with more, eighty columns would not hold it."""
 
 
 def print_result(result: "SearchResult", page: Path, console: Console) -> None:
@@ -68,7 +71,7 @@ def _plans(result: "SearchResult") -> Table:
     label = "full precision" if reference is None else f"full precision\n({reference})"
     rows.append((label, settings.full_precision, {} if reference is None else reference.costs, ""))
     table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
-    table.add_column("plan", min_width=max(cell_len(line) for label, *_ in rows for line in label.splitlines()))
+    table.add_column("plan", min_width=_widest(line for label, *_ in rows for line in label.split("\n")))
     for split in ("validation", "test"):
         column = split if best.score is None else f"{split} {best.score.score.name}"
         table.add_column(column, justify="right", no_wrap=best.score is None)
@@ -77,17 +80,22 @@ def _plans(result: "SearchResult") -> Table:
         # A word a line, and no amount broken, so that eighty columns hold the table.
         head = formats.title(metric).split() + [f"in {word}" for word in [formats.column_unit(metric)] if word]
         lines = "\n".join(head).replace("in bit ", "in bit\n")
-        table.add_column(lines, justify="right", min_width=max(map(cell_len, (*column_amounts, *lines.split("\n")))))
+        table.add_column(lines, justify="right", min_width=_widest((*column_amounts, *lines.split("\n"))))
     for (label, measured, _, style), row_amounts in zip(rows, amounts, strict=True):
         scores = [formats.score_text(value, measured.score) for value in (measured.validation, measured.test)]
         table.add_row(Text(label), *scores, *row_amounts, style=style)
     return table
 
 
+def _widest(texts: Iterable[str]) -> int:
+    return max(map(cell_len, texts))
+
+
 def _label(plan: "BitPlan", mark: str) -> str:
-    """``w2 s4 T1, trial 15`` or ``adaptive, trial 3``, below what marks it."""
+    """``w2 s4 T1, trial 15`` or ``adaptive, trial 3``, below what marks it; in two lines where one would be long."""
     widths = formats.shared_widths(plan) if is_uniform(plan) else None
-    return f"{mark}:\n" * bool(mark) + f"{widths or kind(plan)}, trial {plan.provenance.trial}"
+    parts = [f"{widths or kind(plan)},", f"trial {plan.provenance.trial}"]
+    return f"{mark}:\n" * bool(mark) + (" " if cell_len(" ".join(parts)) <= LABEL_WIDTH else "\n").join(parts)
 
 
 def _print_samples(log: "list[dict[str, Any]]", console: Console) -> None:
@@ -104,9 +112,12 @@ def print_comparison(comparison: "Comparison", page: Path, console: Console) -> 
     settings = comparison.runs[0].folder.settings
     titles, rows = comparison_table(comparison)
     table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
-    table.add_column("method", no_wrap=True)
-    for title in titles:
-        table.add_column(title, justify="right")
+    table.add_column("method", min_width=_widest(word for row in rows for word in row.method.split()))
+    for index, title in enumerate(titles):
+        # A word a line, and no amount broken, so that eighty columns hold the table.
+        words = title.split()
+        width = _widest([*words, *(row.cells[index].text for row in rows)])
+        table.add_column("\n".join(words), justify="right", min_width=width)
     for row in rows:
         table.add_row(row.method, *(Text(cell.text, style="bold green" if cell.best else "") for cell in row.cells))
     console.print(table)
