@@ -26,6 +26,8 @@ from bitsearch.text import cost, measured_text, title
 
 POLL_SECONDS = 5.0
 """Time between two updates of a followed run."""
+CARD_PIXELS = 440
+"""Height of what optuna-dashboard shows of a figure: the rest is cut off."""
 
 
 class LiveStudy:
@@ -100,7 +102,12 @@ class LiveStudy:
             "hypervolume": ("Hypervolume", hypervolume_figure(hypervolumes(plans, settings.metric), names)),
         }
         for key, (heading, figure) in figures.items():
-            figure.update_layout(title={"text": heading, "yref": "container", "y": 0.98}, margin_t=110)
+            height = min(figure.layout.height or CARD_PIXELS, CARD_PIXELS)
+            # The legend stands below, so that it does not lie on the title.
+            figure.update_layout(
+                title={"text": heading, "yref": "container", "y": 0.98, "x": 0.02}, height=height, margin_t=60
+            )
+            figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
             save_plotly_graph_object(self.study, figure, graph_object_id=f"bitsearch-{key}")
         links = {name: get_artifact_path(self.study, artifact_id) for name, artifact_id in self.artifact_ids.items()}
         save_note(self.study, front_note(plans, self.folder, links))

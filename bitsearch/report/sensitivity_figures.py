@@ -120,13 +120,13 @@ def sensitivity_curves_figure(measured: Sensitivities) -> go.Figure:
             first = False
     axes = {}
     for panel, number in enumerate(numbers):
-        suffix, gap = str(panel + 1) if panel else "", 0.06
+        suffix, gap = str(panel + 1) if panel else "", 0.09
         width = (1 - gap * (len(numbers) - 1)) / len(numbers)
         start = panel * (width + gap)
         most = max(row.value for row in measured.widths if row.number == number)
         axes[f"xaxis{suffix}"] = style.axis(
             TITLES[number].capitalize(),
-            domain=[start, start + width],
+            domain=[start, min(start + width, 1.0)],
             anchor=f"y{suffix}",
             fixedrange=True,
             dtick=style.whole_tick(most),

@@ -61,9 +61,13 @@ def test_plans_and_figures_are_attached_once(study_folder, tmp_path_factory):
         with live.artifacts.open_reader(meta.artifact_id) as file:
             page = render(study_folder).encode() if meta.filename == "pareto.html" else None
             assert file.read() == (page or (study_folder.path / "plans" / meta.filename).read_bytes())
-    attached = " ".join(live.study._storage.get_study_system_attrs(live.study._study_id))
-    for figure in ("front", "bits", "hypervolume"):
-        assert f"bitsearch-{figure}" in attached
+    plots = pytest.importorskip("optuna_dashboard._custom_plot_data")
+    graphs = plots.get_plotly_graph_objects(live.study._storage.get_study_system_attrs(live.study._study_id))
+    assert set(graphs) == {"bitsearch-front", "bitsearch-bits", "bitsearch-hypervolume"}
+    for graph in map(json.loads, graphs.values()):
+        # A card shows 450 pixels; the legend stands below what is drawn, and the title above.
+        assert graph["layout"]["height"] <= 450
+        assert graph["layout"]["legend"]["y"] < 0 < graph["layout"]["title"]["y"]
     assert {path: path.read_bytes() for path in study_folder.path.rglob("*") if path.is_file()} == before
 
 
