@@ -74,7 +74,7 @@ def _metric(name: str, declared: DeclaredMetric) -> Metric:
             )
         try:
             values = values + zeros
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             raise InputError(f"{label} returns what is no cost a layer: {located(error)}") from error
         # A rate that is not measured yet makes an unknown cost.
         unknown = (
