@@ -13,6 +13,7 @@ test: .venv/installed-dev browser postgres compilers consumers lint
 	$(BIN)/pytest
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 HYPOTHESIS_PROFILE=quick \
 	 $(BIN)/pytest -m "$(FLOATS) and not processes and not exhaustive"
+	@$(MAKE) --no-print-directory frameworks
 
 # What a change can be checked with in a minute.
 quick: .venv/installed-dev lint
@@ -31,24 +32,20 @@ portable: .venv/installed-dev
 coverage: .venv/installed-dev browser postgres compilers
 	$(BIN)/pytest --cov=bitsearch --cov-report=term
 
-# The tests of libraries that cannot be installed beside the others: Norse is compiled, and an old nir is sinabs'.
-# Their environment stands on top of .venv. Everywhere else these tests are skipped.
-FRAMEWORKS := norse==1.0.0 sinabs==3.1.3 pbr==7.1.3
-frameworks: .venv-frameworks/installed
-	.venv-frameworks/bin/python -m pytest tests/frameworks tests/test_public_interface.py
-
-.venv-frameworks/installed: .venv/installed-dev Makefile
-	$(PYTHON) -m venv --clear --without-pip .venv-frameworks
-	@SITE='import site; print(site.getsitepackages()[0])'; $(BIN)/python -c "$$SITE" \
-	 > "$$(.venv-frameworks/bin/python -c "$$SITE")/venv.pth"
-	$(BIN)/uv pip install --quiet --python .venv-frameworks/bin/python --no-deps --no-build-isolation $(FRAMEWORKS)
-	@touch $@
+# The tests of libraries that cannot be installed beside the others, each in its environment of `make consumers`, which
+# stands on top of .venv. Everywhere else these tests are skipped.
+frameworks: consumers
+	@for library in norse sinabs; do \
+	 if [ ! -e $(CONSUMERS)/$$library/installed ]; then echo "No $$library: ITS TESTS WERE SKIPPED."; continue; fi; \
+	 echo "Tests of $$library:"; $(CONSUMERS)/$$library/bin/python -m pytest -n 0 tests/frameworks/test_$$library.py \
+	  "tests/test_public_interface.py::test_other_examples_run[bitsearch.frameworks.$$library]" || exit 1; done
 
 # The site, from docs/, docstrings, commands and reports; site/index.html opens in a browser without a server.
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --strict --quiet
 
-# Libraries that read exported files, each with the versions that it pins, on top of .venv: a few seconds of pure Python.
+# Libraries that read exported files, and that networks are written with, each with the versions that it pins, on top of
+# .venv: a few seconds of pure Python.
 CONSUMERS := .venv-consumers
 SINABS := sinabs==3.1.3 nir==1.0.4 nirtorch==2.0.2 pbr==7.1.3
 consumers: .venv/installed-dev
@@ -122,4 +119,4 @@ test-latest: browser postgres compilers
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-latest .venv-frameworks .venv-consumers build dist site .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-latest .venv-consumers build dist site .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -7,10 +7,15 @@ r"""Norse's neurons, as their sources say and as running them shows.
     v'_t = (1 - z_t) v_t + z_t v_{reset}
 
 ``LIFCell`` and ``LIF`` do the same with a synaptic current in the place of :math:`x_{t+1}`, which no spike changes: it
-is filtered where the neuron stood.
+is filtered where the neuron stood. In Norse 1.0 the membrane gets it a step late, since 1.1 at once:
 
 .. math::
     i_{t+1} = \Bigl(1 - \frac{\Delta t}{\tau_{syn}}\Bigr) i_t + x_{t+1}, \qquad x_{t+1} \leftarrow i_t
+    \qquad \text{or} \qquad
+    j_{t+1} = i_t + x_{t+1}, \qquad i_{t+1} = \Bigl(1 - \frac{\Delta t}{\tau_{syn}}\Bigr) j_{t+1}, \qquad
+    x_{t+1} \leftarrow j_{t+1}
+
+Which of them is there is found by running one.
 
 ``IAFCell`` has neither leak nor filter. ``LIFRecurrentCell`` and ``LIFRecurrent`` have weights of their own, for what
 comes in and for their own spikes, and a filter without delay:
@@ -21,12 +26,13 @@ comes in and for their own spikes, and a filter without delay:
 With :math:`j_t` in the place of its input, what is left of them is ``LIFBoxCell``.
 """
 
+from functools import cache
 from typing import Any
 
 import norse.torch
 import torch
 from norse.torch.functional.iaf import IAFFeedForwardState
-from norse.torch.functional.lif import LIFFeedForwardState, LIFState
+from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters, LIFState, lif_feed_forward_step
 from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters
 from norse.torch.module import snn
 from torch import Tensor, nn
@@ -76,7 +82,7 @@ def describe(module: nn.Module) -> NeuronDescription:
         charge=1.0 if integrates else float(charge.max()),
         threshold=(p.v_th - rest).detach(),
         settings=NeuronSettings(reset="zero", threshold="full", strict=True, largest=1.0),
-        rest=float(rest),
+        rest=float(rest.detach()),
         forgets=True,
         interface=_INTERFACES[type(neuron)],
     )
@@ -110,21 +116,33 @@ class BoxInterface(NeuronInterface):
         return current, self.state(v=placeholder(current))
 
 
+@cache
+def arrives_late() -> bool:
+    """Whether what comes in reaches the membrane of a ``LIFCell`` a step later, as in Norse 1.0, and not at once."""
+    rest = LIFFeedForwardState(v=torch.zeros(1), i=torch.zeros(1))
+    with torch.no_grad():
+        _, state = lif_feed_forward_step(torch.full((1,), 0.5), rest, LIFParameters())
+    return not bool(state.v.any())
+
+
 class SynapseInterface(NeuronInterface):
     """Takes and returns what ``LIFCell`` and ``LIF`` do; of the states, the synaptic current is what it says."""
 
     def __init__(self, neuron: Any, current: nn.Module) -> None:
         super().__init__(current)
         self.dt, self.tau_syn_inv, self.takes_sequences = neuron.dt, neuron.p.tau_syn_inv, is_multi_step(neuron)
+        self.late = arrives_late()
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """The current, and a state: of a step, or of all of them."""
         steps = input_tensor if self.takes_sequences else input_tensor.unsqueeze(0)
-        synaptic, before = torch.zeros_like(steps[0]) if state is None else state.i, []
+        synaptic, arrived = torch.zeros_like(steps[0]) if state is None else state.i, []
         for step in steps:
-            before.append(synaptic)
-            synaptic = synaptic - self.dt * self.tau_syn_inv * synaptic + step
-        current = self.current(torch.stack(before) if self.takes_sequences else before[0])
+            jump = synaptic if self.late else synaptic + step
+            arrived.append(jump)
+            synaptic = jump - self.dt * self.tau_syn_inv * jump
+            synaptic = synaptic + step if self.late else synaptic
+        current = self.current(torch.stack(arrived) if self.takes_sequences else arrived[0])
         return current, LIFFeedForwardState(v=placeholder(synaptic), i=synaptic)
 
 

@@ -1,5 +1,7 @@
 """Norse's neurons: what is said of them against running them, and what becomes of networks written with them."""
 
+from importlib.metadata import version
+
 import pytest
 import torch
 from parity import assert_equal_spikes, spikes_of_both
@@ -74,10 +76,12 @@ def test_every_method_fires_above_the_threshold(method):
     assert called(neuron, torch.tensor([[1.75, 2.0, 2.25]])).tolist() == [[0, 0, 1]]
 
 
-def test_a_synaptic_current_arrives_a_step_late():
+def test_a_synaptic_current_arrives_a_step_late_or_at_once():
     neuron = NEURONS["LIFCell"]()
     interface = describe(neuron).interface(neuron, nn.Identity())
-    assert called(interface, torch.tensor([[8.0], [0.0], [0.0], [4.0]])).flatten().tolist() == [0, 8, 4, 2]
+    late = version("norse").startswith("1.0")
+    expected = [0, 8, 4, 2] if late else [8, 4, 2, 5]
+    assert called(interface, torch.tensor([[8.0], [0.0], [0.0], [4.0]])).flatten().tolist() == expected
 
 
 @pytest.mark.parametrize(
