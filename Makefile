@@ -80,10 +80,10 @@ postgres:
 	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null) || \
 	 echo "No PostgreSQL: the tests of several machines will be skipped. Install it to run them."
 
-# The C of a network is compiled for this machine, and for a microcontroller that QEMU emulates.
+# The C of a network is compiled for this machine, and for a microcontroller that QEMU emulates; g++ is hls4ml's.
 compilers:
-	@(command -v cc && command -v clang && command -v arm-none-eabi-gcc && command -v qemu-system-arm) >/dev/null || \
-	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev clang gcc-arm-none-eabi \
+	@(command -v cc && command -v g++ && command -v clang && command -v arm-none-eabi-gcc && command -v qemu-system-arm) >/dev/null || \
+	 (apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc g++ libc6-dev clang gcc-arm-none-eabi \
 	  libnewlib-arm-none-eabi qemu-system-arm >/dev/null) || \
 	 echo "No C compilers and emulator: their tests will be skipped. Install them to run these."
 

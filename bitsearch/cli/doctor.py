@@ -27,6 +27,7 @@ REQUIRED_PACKAGES = (
 EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "qonnx": ("onnx", "qonnx"),
+    "hls4ml": ("onnx", "qonnx", "hls4ml"),
     "nir": ("nir",),
     "akida": ("akida",),
     "dashboard": ("optuna-dashboard",),

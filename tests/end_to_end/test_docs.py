@@ -43,7 +43,7 @@ ELSEWHERE = {
     r"bitsearch run .*--sweep": "a trial for each budget: test_sweep.py",
     r"bitsearch run .*--max-drop": "one epoch may keep no goal: test_goal_run.py",
     r"bitsearch compare": "trains for a minute: test_comparison_page.py",
-    r"bitsearch (deploy|verify) .*qonnx": "needs qonnx: test_qonnx.py",
+    r"bitsearch (deploy|verify) .*(qonnx|hls4ml)": "needs qonnx: test_qonnx.py",
     r"bitsearch .*reports/akida|bitsearch verify .*--with akida": "Akida is proprietary: tests/deploy/formats/akida",
     r"torchrun|bitsearch worker --processes": "starts processes: test_torchrun.py",
 }

@@ -35,7 +35,11 @@ FORMATS: dict[str, Format] = {
         modules=("onnx", "qonnx"),
         extra="qonnx",
         options=("share_steps", "thresholds"),
-        consumers=dict.fromkeys(("qonnx", "qonnx-thresholds"), "bitsearch.deploy.formats.qonnx.check:check"),
+        consumers={
+            "qonnx": "bitsearch.deploy.formats.qonnx.check:check",
+            "qonnx-thresholds": "bitsearch.deploy.formats.qonnx.check:check",
+            "hls4ml": "bitsearch.deploy.formats.qonnx.hls:check",
+        },
     ),
     "c": Format(
         "-c",

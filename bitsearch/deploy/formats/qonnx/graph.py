@@ -86,6 +86,12 @@ class GraphBuilder:
             result = self.node("Add", result, term)
         return result
 
+    def end(self, name: str) -> None:
+        """Make a node's result the graph's output."""
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [OUTPUT if one == name else one for one in names]
+
     def model(self, packed: PackedNetwork, inputs: Sequence[int], output_type: int) -> "onnx.ModelProto":
         """The whole graph, its shapes and the types of its integers inferred, with the plan among its properties.
 

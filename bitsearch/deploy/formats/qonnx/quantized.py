@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitsearch.deploy.formats.qonnx.graph import INPUT, OUTPUT, GraphBuilder, windows
+from bitsearch.deploy.formats.qonnx.graph import INPUT, GraphBuilder, windows
 from bitsearch.deploy.formats.qonnx.neurons import fired
-from bitsearch.deploy.formats.qonnx.synapses import by_channel, in_onnx_layout, weighted_sum
+from bitsearch.deploy.formats.qonnx.synapses import in_onnx_layout, weighted_sum
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.operations import (
     Add,
@@ -63,7 +63,7 @@ class _Quantized:
             graph.scope = operation.name
             values.append(_RULES[type(operation)](self, operation, ranges, [values[v] for v in operation.inputs]))
         (output,) = values[-1]
-        graph.node("Identity", output, output=OUTPUT)
+        graph.end(output)
         shape = (*[self.frames] * self.by_frame, *network_input.shape)
         return graph.model(self.packed, shape, onnx.TensorProto.FLOAT)
 
@@ -91,14 +91,16 @@ class _Quantized:
         return [function(*(self._at(value, frame) for value in inputs)) for frame in frames]
 
     def _spikes(self, layer_name: str, value: Frames) -> Frames:
-        """Σ n_t·code_t of a layer's neuron, with frames every n_t·code_t."""
+        """Σ code_t·s_t of a layer's neuron, with frames every code_t·s_t."""
         layer, numbers = self.packed.program.layers[layer_name], self.packed.numbers[layer_name]
-        unit = gcd(*numbers.steps.tolist()) * 2.0**-layer.step_fraction
         currents = value * layer.time_steps if layer.frames is None else self._bins(value, layer.bins)
         spikes = fired(self.graph, layer, numbers, currents)
-        sums = [self.graph.total(spikes)] if layer.frames is None else spikes
-        # A quotient of two whole multiples of one power of two that is whole: float32 has it exactly.
-        return [spike if unit == 1 else self.graph.node("Div", spike, self.graph.constant(unit)) for spike in sums]
+        return [self.graph.total(spikes)] if layer.frames is None else spikes
+
+    def _unit(self, layer_name: str) -> float:
+        """What its spikes are whole multiples of."""
+        numbers, layer = self.packed.numbers[layer_name], self.packed.program.layers[layer_name]
+        return gcd(*numbers.steps.tolist()) * 2.0**-layer.step_fraction
 
     def _bins(self, value: Frames, bins: Sequence[tuple[int, int]]) -> Frames:
         """The mean of every bin's frames."""
@@ -109,8 +111,8 @@ class _Quantized:
             means.append(tensors[0] if same else graph.times(graph.total(tensors), 1 / (end - first)))
         return means
 
-    def _synapses(self, layer_name: str, x_fraction: int, x: str) -> str:
-        """The layer's output for sums of whole numbers times 2^−``x_fraction``."""
+    def _synapses(self, layer_name: str, unit: float, x: str) -> str:
+        """The layer's output for whole multiples of a unit."""
         graph, layer = self.graph, self.packed.program.layers[layer_name]
         numbers = self.packed.numbers[layer_name]
         if layer_name not in self.weights:
@@ -122,22 +124,28 @@ class _Quantized:
                     levels, 1, layer.weight_bits, signed=True, narrow=True, rounding="ROUND"
                 )
         sums = weighted_sum(graph, layer, x, self.weights[layer_name])
-        gain = numbers.multiplier * 2.0 ** (x_fraction - layer.shift - layer.fraction)
-        scaled = graph.times(sums, by_channel(layer, gain))
-        return graph.plus(scaled, by_channel(layer, numbers.bias * 2.0**-layer.fraction))
+        gain = numbers.multiplier * 2.0 ** (-layer.shift - layer.fraction) / unit
+        bias = numbers.bias * 2.0**-layer.fraction
+        if not layer.kernel:
+            return graph.plus(graph.times(sums, gain), bias)
+        # Readers that put channels last know where this one's are.
+        statistics = (gain, bias, np.zeros_like(gain), np.ones_like(gain))
+        return graph.node("BatchNormalization", sums, *map(graph.constant, statistics), epsilon=0.0)
 
     def layer(self, run: RunLayer, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
-        return [self._synapses(run.layer, 0, x) for x in self._spikes(run.layer, inputs[0])]
+        return [self._synapses(run.layer, self._unit(run.layer), x) for x in self._spikes(run.layer, inputs[0])]
 
     def neuron(self, run: RunNeuron, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
-        return self._spikes(run.layer, inputs[0])
+        spikes, unit = self._spikes(run.layer, inputs[0]), self._unit(run.layer)
+        # A quotient of two whole multiples of one power of two that is whole: float32 has it exactly.
+        return [x if unit == 1 else self.graph.node("Div", x, self.graph.constant(unit)) for x in spikes]
 
     def synapses(self, run: RunSynapses, ranges: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         layer, (value,) = self.packed.program.layers[run.layer], inputs
         if layer.frames is not None:
             steps = range(layer.time_steps)
             value = [self._at(value, -(-t * self.frames // layer.time_steps)) for t in steps]
-        return [self._synapses(run.layer, ranges.inputs[0].fraction, x) for x in value]
+        return [self._synapses(run.layer, 2.0 ** -ranges.inputs[0].fraction, x) for x in value]
 
     def scale(self, scale: Scale, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         factor = scale.multiplier * 2.0 ** -(scale.shift + scale.finer)
@@ -146,8 +154,13 @@ class _Quantized:
     def max_pool(self, pool: MaxPool, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         return self._each(inputs, partial(self.graph.node, "MaxPool", dilations=list(pool.dilation), **windows(pool)))
 
-    def average_pool(self, pool: AveragePool, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
-        return self._each(inputs, partial(self.graph.node, "AveragePool", count_include_pad=1, **windows(pool)))
+    def average_pool(self, pool: AveragePool, ranges: OperationRanges, inputs: Sequence[Frames]) -> Frames:
+        """The sum over ones, as a convolution of each channel, over k: with channels last, readers have no average."""
+        graph, channels = self.graph, ranges.inputs[0].shape[0]
+        ones = graph.constant(np.ones((channels, 1, *pool.kernel)))
+        weight = graph.quant(ones, 1, 1, signed=False, narrow=False, rounding="ROUND")
+        total = partial(graph.node, "Conv", group=channels, dilations=[1] * len(pool.kernel), **windows(pool))
+        return self._each(inputs, lambda x: graph.times(total(x, weight), 1 / pool.window))
 
     def relu(self, _: Relu, __: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         return self._each(inputs, partial(self.graph.node, "Relu"))

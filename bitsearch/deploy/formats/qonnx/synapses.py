@@ -34,8 +34,3 @@ def in_onnx_layout(layer: PackedLayer, levels: npt.NDArray[np.int8]) -> npt.NDAr
     outputs, inputs, *kernel = levels.shape
     by_group = levels.reshape(layer.groups, outputs // layer.groups, inputs, *kernel)
     return np.swapaxes(by_group, 1, 2).reshape(layer.groups * inputs, outputs // layer.groups, *kernel)
-
-
-def by_channel(layer: PackedLayer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``[outputs]`` beside the layer's result."""
-    return values.reshape(-1, *[1] * len(layer.kernel))

@@ -57,7 +57,8 @@ def test_weights_and_spikes_have_their_true_widths(quantized, examples, make_pla
         named = sorted((int(node.split("_")[0][1:]), width) for node, width in bits.items() if f"_{name}_" in node)
         expected = [*plan.spike_bits, *[plan.weight_bits] * (plan.weight_bits > 1)]
         assert [width for _, width in named] == expected, name
-    assert [node.op_type for node in model.graph.node].count("Conv") == 4
+    # The pooling is one, too.
+    assert [node.op_type for node in model.graph.node].count("Conv") == 5
     assert len([node for node in model.graph.node if node.op_type == "BipolarQuant"]) == 1
     inputs = 2 * torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(7))
     request = ConsumerRequest("qonnx", packed, network, make_plan(WIDTHS), examples, samples(inputs), 11)
