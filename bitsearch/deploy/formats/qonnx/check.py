@@ -16,6 +16,7 @@ from bitsearch.deploy.formats.qonnx.graph import INPUT, OUTPUT
 from bitsearch.deploy.formats.qonnx.quantized import quantized_model
 from bitsearch.deploy.formats.qonnx.thresholds import threshold_model
 from bitsearch.deploy.integer.packed_file import PackedNetwork
+from bitsearch.errors import InputError
 from bitsearch.network_inputs import single_input
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def compare(
 
 
 def executed(model: "onnx.ModelProto") -> Callable[[Tensor], Tensor]:
-    """A function of batches of any size that lets ``qonnx.core.onnx_exec`` run the graph, node by node."""
+    """A function of batches of any size that lets ``qonnx.core.onnx_exec`` run the graph, node by node.
+
+    It raises an InputError where the executor, or ONNX Runtime in it, has no such node.
+    """
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.change_batchsize import ChangeBatchSize
@@ -97,7 +101,11 @@ def executed(model: "onnx.ModelProto") -> Callable[[Tensor], Tensor]:
         with warnings.catch_warnings():
             # Its own, of a quotient by a scale or of what numpy will do.
             warnings.simplefilter("ignore")
-            outputs = execute_onnx(of_size[count], {INPUT: inputs.contiguous().numpy()})[OUTPUT]
+            try:
+                outputs = execute_onnx(of_size[count], {INPUT: inputs.contiguous().numpy()})[OUTPUT]
+            except Exception as error:  # of ONNX Runtime's, which have no common base of their own
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise InputError(f"QONNX's executor cannot run this network: {reason}") from error
         return torch.from_numpy(outputs)
 
     at_once = max(MOST_COMPARISONS // _comparisons(ModelWrapper(model)), 1)

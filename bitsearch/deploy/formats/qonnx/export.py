@@ -18,7 +18,7 @@ def export(request: ExportRequest) -> ExportResult:
     """Write the graph of the packed file that :func:`bitsearch.pack` makes, and run it.
 
     Raises:
-        InputError: as it, or as :func:`.threshold_model`.
+        InputError: as it, as :func:`.threshold_model`, or a network that QONNX's executor cannot run.
     """
     task = request.task
     lines = (share_steps_of(request),) if request.share_steps else ()
@@ -27,7 +27,7 @@ def export(request: ExportRequest) -> ExportResult:
         pack(request.network, task.examples, file, request.plan, task.splits, task.model.target)
         packed = read(file)
     model = threshold_model(packed) if request.thresholds else quantized_model(packed)
-    write_whole(request.output, model.SerializeToString())
     agreement = compare(packed, executed(model), task.splits.last_read, task.space.training.at_once)
+    write_whole(request.output, model.SerializeToString())
     result = agreement.result(f"{request.output}, run by QONNX", exact=request.thresholds)
     return replace(result, lines=(*lines, *result.lines))

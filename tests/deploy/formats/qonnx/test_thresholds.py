@@ -50,7 +50,9 @@ def test_any_program_that_thresholds_hold_is_computed_exactly(packed):
     try:
         outputs, expected = outputs_of(packed, x)
     except InputError as error:
-        assert "cannot be expressed in thresholds: " in str(error) or "thresholds for its" in str(error)  # noqa: PT017
+        # ONNX Runtime has not every transposed convolution.
+        reasons = ("cannot be expressed in thresholds: ", "thresholds for its", "ConvTranspose")
+        assert any(reason in str(error) for reason in reasons)  # noqa: PT017
         assume(False)
     assert torch.equal(outputs, expected)
 
