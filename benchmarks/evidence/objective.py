@@ -156,6 +156,7 @@ def main() -> None:
                 ledger.add(key, [compare(*case) | {"least": least, "most": most}])
                 progress(str(ledger.rows[-1]))
                 write(ledger, arguments.out)
+    write(ledger, arguments.out)
 
 
 def write(ledger: Ledger, out: Path) -> None:
