@@ -192,7 +192,7 @@ def quantize(
     neurons: Mapping[type[nn.Module], DeclaredNeuron] | None = None,
     neuron: NeuronChoice | Mapping[str, Any] | None = None,
     ties: Iterable[Tie | TieRule] = (),
-    layers: Sequence[LayerRule] = (),
+    layers: Sequence[LayerRule | str] = (),
 ) -> LearnableNetwork:
     """Make a network's bits learnable: one of torch, SpikingJelly, snnTorch or Norse, step by step or on sequences.
 
@@ -225,7 +225,7 @@ def quantize(
             such as ``{"reset": "zero"}``.
         ties: layers that share numbers; layers with one weight (one parameter) have one weight width without it.
         layers: what layers may get whose names match, in place of the choices and of the first layer's bits; the last
-            that matches one counts.
+            that matches one counts. Objects, or texts as on the command line, ``"conv1:spike_bits=[2, 4, 8]"``.
 
     Raises:
         InputError: the network cannot run the example, has nothing to quantize, nothing that the target allows, or no
@@ -263,7 +263,8 @@ def quantize(
     )
     model = CostModel(geometry, first_layer_counted=first_layer.counted, target=hardware, ties=ties)
     model.choose_neurons(NeuronChoice().replace(neuron))
-    rules = AllowedBits.make(model, choices or Choices(), first_layer, layers)
+    named = [LayerRule.parse(rule) if isinstance(rule, str) else rule for rule in layers]
+    rules = AllowedBits.make(model, choices or Choices(), first_layer, named)
     model = model.with_one_step(rules.one_step(spike_granularity or hardware.spike_granularity))
     return LearnableNetwork.learnable(
         network,

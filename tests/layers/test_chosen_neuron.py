@@ -95,6 +95,13 @@ def test_a_networks_own_neurons_keep_their_threshold():
     assert quantized_layers(network)["0"].spike_step.max() != 1
 
 
+def test_quantize_takes_layer_rules_as_texts():
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    quantized = quantize(network, torch.rand(4, 6), layers=["0:spike_bits={low=1,high=8}", "0:weight_bits=[2, 4]"])
+    assert quantized.rules.choices["0"].spike_bits.values == tuple(range(1, 9))
+    assert quantized.layer_plans["0"].weight_bits == 4
+
+
 def test_quantize_takes_the_choice_as_an_object_or_by_its_fields():
     network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     for choice in (NeuronChoice(reset="zero", start="zero"), {"reset": "zero", "start": "zero"}):
