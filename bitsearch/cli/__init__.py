@@ -34,31 +34,52 @@ UsageError = typer.BadParameter.__base__ or Exception
 
 app = typer.Typer(
     name="bitsearch",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("allocate")(allocate.allocate)
-app.command("worker")(worker.worker)
-app.command("proxy")(worker.proxy)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("dashboard")(report.dashboard)
-app.command("export")(plans.export)
-app.command("diff")(diff.diff)
-app.command("merge")(merge.merge)
-app.command("evaluate")(plans.evaluate)
-app.command("train")(train.train)
-app.command("deploy")(deploy.deploy)
-app.command("verify")(deploy.verify)
-app.command("profile")(profile.profile)
-app.command("sensitivity")(sensitivity.sensitivity)
-app.command("spaces")(plans.spaces)
-app.add_typer(targets.app, name="targets")
-app.add_typer(networks.app, name="networks")
-app.add_typer(data.app, name="data")
-app.command("doctor")(doctor.doctor)
+
+COMMANDS = {
+    "Find plans": {
+        "run": run.run,
+        "allocate": allocate.allocate,
+        "compare": compare.compare,
+        "train": train.train,
+    },
+    "Look at plans": {
+        "report": report.report,
+        "dashboard": report.dashboard,
+        "export": plans.export,
+        "diff": diff.diff,
+        "merge": merge.merge,
+        "evaluate": plans.evaluate,
+    },
+    "Look at a network": {"profile": profile.profile, "sensitivity": sensitivity.sensitivity},
+    "Deploy": {"deploy": deploy.deploy, "verify": deploy.verify},
+    "What there is": {
+        "spaces": plans.spaces,
+        "networks": networks.app,
+        "targets": targets.app,
+        "data": data.app,
+        "doctor": doctor.doctor,
+    },
+    "Several machines": {"worker": worker.worker, "proxy": worker.proxy},
+}
+"""Every command under the heading of its help, in the order of work."""
+
+FIRST_STEPS = """\
+bitsearch finds how many weight bits, spike bits and time steps every layer of
+a spiking neural network deserves.
+
+  bitsearch run --budget 4x                  a first plan, for handwritten digits
+  bitsearch run --space mine.toml --weights trained.pth --budget 8x
+                                             one for a trained network of your own
+  bitsearch export reports/RUN --budget 16x -o plan.json
+                                             another plan of a finished run
+  bitsearch deploy plan.json --format c -o network
+                                             its network as C (or ONNX, NIR, …)
+
+bitsearch --help lists all commands, bitsearch COMMAND --help explains one."""
+"""What `bitsearch` alone prints, at most 80 columns wide."""
 
 
 def _print_version(requested: bool) -> None:
@@ -67,13 +88,24 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def start(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Finds how many weight bits, spike bits and time steps every layer of a spiking neural network deserves."""
+    if context.invoked_subcommand is None:
+        print(FIRST_STEPS)
+
+
+for _panel, _commands in COMMANDS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

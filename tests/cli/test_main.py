@@ -4,7 +4,7 @@ import warnings
 import pytest
 
 import bitsearch
-from bitsearch.cli import doctor, main
+from bitsearch.cli import COMMANDS, app, doctor, main
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.runs.plan_names import full_name
@@ -262,3 +262,16 @@ def test_doctor_names_every_extra(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(f"extra {name}" in printed for name in doctor.EXTRAS)
     assert "no-such-package not installed" in printed
+
+
+def test_without_arguments_the_first_four_things_are_shown_at_80_columns(monkeypatch, capsys):
+    assert call([], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    for command in ("run --budget 4x", "run --space mine.toml --weights", "export", "deploy"):
+        assert f"  bitsearch {command}" in printed
+
+
+def test_every_command_stands_under_a_heading_of_the_help():
+    assert {command.rich_help_panel for command in app.registered_commands} <= set(COMMANDS)
+    assert {group.rich_help_panel for group in app.registered_groups} <= set(COMMANDS)
