@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test quick portable coverage frameworks docs lint audit constraints test-latest browser postgres compilers clean
+.PHONY: run test quick portable coverage frameworks docs dist lint audit constraints test-latest browser postgres compilers clean
 
 run: .venv/installed
 	$(BIN)/bitsearch run --budget 4x
@@ -91,6 +91,26 @@ audit: .venv/installed-dev
 	$(BIN)/bandit --quiet --recursive bitsearch cli.py --configfile pyproject.toml
 	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt
+
+# Wheel and sdist, checked; then the wheel alone, in an empty environment of every supported Python that is here.
+dist: .venv/installed-dev
+	rm -rf dist
+	$(BIN)/hatchling build >/dev/null
+	$(BIN)/uv tool run --quiet twine==7.0.0 check --strict dist/*
+	$(BIN)/uv tool run --quiet check-wheel-contents==0.6.3 dist/*.whl
+	@for version in 3.11 3.12 3.13; do if $(BIN)/uv python find --no-python-downloads $$version >/dev/null 2>&1; \
+	 then $(MAKE) --no-print-directory dist/python$$version || exit 1; \
+	 else echo "No Python $$version: the wheel was not tried on it."; fi; done
+
+# A first plan from an empty folder, with the versions of constraints.txt: found, exported, packed and compared.
+dist/python%:
+	$(BIN)/uv venv --quiet --no-python-downloads --python $* $@
+	$(BIN)/uv pip install --quiet --python $@/bin/python --constraint constraints.txt dist/*.whl
+	mkdir $@/folder
+	cd $@/folder && ../bin/bitsearch --version && ../bin/bitsearch doctor >/dev/null && \
+	 ../bin/bitsearch run --budget 4x --trials 2 --out run --set training.full_precision_epochs=2 --set training.epochs=1 \
+	  >/dev/null && ../bin/bitsearch export run -o plan.json && ../bin/bitsearch deploy run -o network.packed && \
+	 ../bin/bitsearch verify network.packed
 
 # The newest versions that pyproject.toml allows, the same for every Python from 3.11 on and every system; run the tests
 # after it.
