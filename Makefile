@@ -109,8 +109,8 @@ dist/python%:
 	mkdir $@/folder
 	cd $@/folder && ../bin/bitsearch --version && ../bin/bitsearch doctor >/dev/null && \
 	 ../bin/bitsearch run --budget 4x --trials 2 --out run --set training.full_precision_epochs=2 --set training.epochs=1 \
-	  >/dev/null && ../bin/bitsearch export run -o plan.json && ../bin/bitsearch deploy run -o network.packed && \
-	 ../bin/bitsearch verify network.packed
+	  >/dev/null && ../bin/bitsearch export run -o plan.json && ../bin/bitsearch deploy run && \
+	 ../bin/bitsearch verify run/plan.packed.safetensors
 
 # The newest versions that pyproject.toml allows, the same for every Python from 3.11 on and every system; run the tests
 # after it.

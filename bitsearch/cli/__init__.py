@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, TextIO
 
 import typer
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = {
+COMMANDS: dict[str, dict[str, Callable[..., object]]] = {
     "Find plans": {
         "run": run.run,
         "allocate": allocate.allocate,
@@ -70,13 +71,14 @@ FIRST_STEPS = """\
 bitsearch finds how many weight bits, spike bits and time steps every layer of
 a spiking neural network deserves.
 
-  bitsearch run --budget 4x                  a first plan, for handwritten digits
+  bitsearch run --budget 4x
+      a first plan, for handwritten digits
   bitsearch run --space mine.toml --weights trained.pth --budget 8x
-                                             one for a trained network of your own
+      one for a trained network of your own
   bitsearch export reports/RUN --budget 16x -o plan.json
-                                             another plan of a finished run
+      another plan of a finished run
   bitsearch deploy plan.json --format c -o network
-                                             its network as C (or ONNX, NIR, …)
+      its network as C (or ONNX, NIR, …)
 
 bitsearch --help lists all commands, bitsearch COMMAND --help explains one."""
 """What `bitsearch` alone prints, at most 80 columns wide."""

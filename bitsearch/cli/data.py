@@ -58,7 +58,7 @@ def check(
     if task not in TASKS:
         raise InputError(f"no task {task!r}; known: {', '.join(TASKS)}{suggestion(task, TASKS)}")
     options = override({} if root is None else {"root": str(root)}, overrides or ())
-    findings = check_data(name, options, TASKS[task].targets)  # type: ignore[index]  # one of its keys
+    findings = check_data(name, options, TASKS[task].targets)
     if findings.sizes:
         Console().print(_table(name, findings))
     for problem in findings.problems:

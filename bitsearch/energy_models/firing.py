@@ -153,7 +153,7 @@ def _plain(layer: nn.Module) -> nn.Module:
 
 def _neurons(decay: float) -> nn.Module:
     """SpikingJelly's, which send what was recorded."""
-    neurons = neuron.IFNode(v_reset=None, step_mode="m")
+    neurons: nn.Module = neuron.IFNode(v_reset=None, step_mode="m")
     if 0 < decay < 1:
         neurons = neuron.LIFNode(tau=1 / (1 - decay), decay_input=False, v_reset=None, step_mode="m")
     neurons.register_forward_hook(lambda module, args, output: module.sent)

@@ -18,7 +18,7 @@ def reparametrized(module: nn.Module) -> str | None:
         if isinstance(hook, WeightNorm | SpectralNorm) and hook.name == "weight":
             return "weight norm" if isinstance(hook, WeightNorm) else "spectral norm"
     if parametrize.is_parametrized(module, "weight"):
-        kinds = [type(part).__name__.lstrip("_") for part in module.parametrizations["weight"]]  # type: ignore[index,union-attr]
+        kinds = [type(part).__name__.lstrip("_") for part in module.parametrizations["weight"]]  # type: ignore[index]
         return f"parametrization {' of '.join(kinds)}"
     return None
 

@@ -68,7 +68,7 @@ def _settings(module: nn.Module) -> NeuronSettings:
     They fire at the threshold, not only above it, and once a step. Those of several levels, ILIF, send the nearest one.
     """
     if isinstance(module, neuron.ILIFNode):
-        return NeuronSettings(largest=float(module.surrogate_function.max_spike_count))  # type: ignore[union-attr]
+        return NeuronSettings(largest=float(module.surrogate_function.max_spike_count))
     return NeuronSettings(reset="subtract" if module.v_reset is None else "zero", threshold="full", largest=1.0)
 
 

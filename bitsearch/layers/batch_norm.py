@@ -88,7 +88,7 @@ class _Normalize(torch.autograd.Function):
         return nn.functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale, count = ctx.saved_tensors
         axes = [axis for axis in range(x.dim()) if axis != 1]
 

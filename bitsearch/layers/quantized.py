@@ -96,7 +96,8 @@ class QuantizedLayer(SpikeCounts):
         """Of an input that holds everything, its whole time axis if it has one."""
         if self.frames is None and x.dim() > self.sample_dims + 1 > 2:
             # Frames that the plan knows nothing of: each is a static input of its own.
-            return self._whole(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            result: Tensor = self._whole(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return result
         sequence = x if self.frames is None else self._sequence(x, self.frames)
         spikes, weight = self.quantized_operands(sequence)
         bias: Any = self.bias
@@ -165,7 +166,8 @@ class QuantizedLayer(SpikeCounts):
     def _of_spikes(self, x: Tensor) -> Tensor:
         """Of spikes that neurons in places of their own fired."""
         if (self.frames is None or self.loop == "frames") and x.dim() > self.sample_dims + 1 > 2:
-            return self._of_spikes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            result: Tensor = self._of_spikes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return result
         held = self.frames is not None and self.loop != "frames"
         sequence = self._sequence(x, self.frames) if held and self.frames is not None else x
         spikes = first_frames(sequence, self.active_steps).flatten(0, 1) if held else sequence

@@ -41,7 +41,8 @@ class _QuantizedConvTranspose(QuantizedLayer):
 
 def _exchanged(weight: Tensor, groups: int) -> Tensor:
     """``[groups·a, b, ...]`` to ``[groups·b, a, ...]``, group by group."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    result: Tensor = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return result
 
 
 class QuantizedConvTranspose1d(_QuantizedConvTranspose, nn.ConvTranspose1d):

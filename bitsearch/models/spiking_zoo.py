@@ -68,7 +68,7 @@ def _for_channels(stem: nn.Conv2d, channels: int) -> nn.Conv2d:
     if stem.in_channels == channels:
         return stem
     shape: dict[str, Any] = {name: getattr(stem, name) for name in ("kernel_size", "stride", "padding")}
-    replacement = layer.Conv2d(channels, stem.out_channels, bias=stem.bias is not None, **shape)
+    replacement: nn.Conv2d = layer.Conv2d(channels, stem.out_channels, bias=stem.bias is not None, **shape)
     nn.init.kaiming_normal_(replacement.weight, mode="fan_out", nonlinearity="relu")
     if replacement.bias is not None:
         nn.init.zeros_(replacement.bias)

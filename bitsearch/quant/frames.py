@@ -45,8 +45,10 @@ def bin_frames(x: Tensor, time_steps: int) -> Tensor:
     if time_steps == frames:
         return x
     if frames % time_steps == 0:
-        return x.unflatten(0, (time_steps, frames // time_steps)).mean(1)
-    return torch.tensordot(bin_weights(frames, time_steps, x.device).to(x.dtype), x, 1)
+        means: Tensor = x.unflatten(0, (time_steps, frames // time_steps)).mean(1)
+    else:
+        means = torch.tensordot(bin_weights(frames, time_steps, x.device).to(x.dtype), x, 1)
+    return means
 
 
 def hold_frames(y: Tensor, frames: int) -> Tensor:
@@ -73,7 +75,7 @@ class _TimeGradient(torch.autograd.Function):
         return spikes.view_as(spikes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         spikes, neighbour = ctx.saved_tensors
         change = working_precision(spikes) - working_precision(neighbour)
         return grad, ctx.sign * (working_precision(grad) * change).sum(), None, None

@@ -235,7 +235,7 @@ class _RefinedNeuron(torch.autograd.Function):
         return spike(x, steps, bits, largest, *ctx.settings)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, steps, bits, largest = ctx.saved_tensors
         backward = _backward_through_time if ctx.through_time else _neuron_backward
         grad_x, grad_steps, grad_bits, grad_time = backward(grad, x, steps, bits, largest, *ctx.settings)

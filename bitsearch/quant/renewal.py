@@ -222,7 +222,8 @@ def _integers(device: torch.device) -> Tensor:
     codes = torch.arange(_FIRST_CODE, _CODE_COUNT, dtype=torch.int16)
     integers = (codes.view(torch.float16).double() * 2**_FRACTION_BITS).long()
     integers[:_CODES_PER_OCTAVE] = 0
-    return integers.to(device)
+    result: Tensor = integers.to(device)
+    return result
 
 
 @functools.cache

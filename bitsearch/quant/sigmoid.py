@@ -87,7 +87,7 @@ class _SumOfSigmoids(torch.autograd.Function):
         return alpha * total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha, beta, thresholds, heights, total = ctx.saved_tensors
         slope = torch.zeros_like(x)
         for height, threshold in zip(heights, thresholds, strict=True):

@@ -161,7 +161,7 @@ class _Quantize(torch.autograd.Function):
         return quantized(x, step, bits, largest, signed=signed)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_x, grad_step, grad_bits = _quantized_backward(grad, *ctx.saved_tensors, signed=ctx.signed)
         return grad_x, grad_step, None, grad_bits if ctx.needs_input_grad[3] else None, None
 

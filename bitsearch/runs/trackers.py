@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from bitsearch.errors import InputError, suggestion
 
 if TYPE_CHECKING:
-    from lightning_fabric.loggers import Logger
+    from lightning_fabric.loggers.logger import Logger
 
 
 class Tracker(Protocol):
@@ -37,7 +37,7 @@ class TensorBoard(Tracker):
 
     def open(self, folder: Path, name: str, key: str | None) -> tuple["Logger", str]:
         """A folder a run."""
-        from lightning_fabric.loggers import TensorBoardLogger
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         key = key or re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
         return TensorBoardLogger(folder / "tensorboard", name="", version=key, default_hp_metric=False), key

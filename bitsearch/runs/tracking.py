@@ -14,7 +14,7 @@ from bitsearch.runs.trackers import TRACKERS
 from bitsearch.score import Score
 
 if TYPE_CHECKING:
-    from lightning_fabric.loggers import Logger
+    from lightning_fabric.loggers.logger import Logger
 
     from bitsearch.layers import Converted
     from bitsearch.train.epoch_record import EpochRecord

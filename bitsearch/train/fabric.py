@@ -6,10 +6,13 @@ from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
-from lightning_fabric.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import distributed
+from torch.amp.grad_scaler import GradScaler
 
 from bitsearch.launch import launched_world_size, local_world_size
 from bitsearch.train.state import Stateful
@@ -64,5 +67,5 @@ def reset_loss_scale(fabric: Fabric) -> Stateful:
     """What scales the loss of float16, at its start, so that no training depends on those before it."""
     scale = fabric.strategy.precision
     if isinstance(scale, MixedPrecision) and scale.scaler is not None:
-        scale.load_state_dict(torch.amp.GradScaler(scale.device).state_dict())
+        scale.load_state_dict(GradScaler(scale.device).state_dict())
     return scale

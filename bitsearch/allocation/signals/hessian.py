@@ -72,7 +72,7 @@ def hessian_traces(
         outputs = predict(network, inputs, task.form)
         loss = task.loss.summed(outputs, targets) / len(outputs)
         groups = [[modules[name].weight] for name in names] + [layer_inputs[name] for name in names]
-        tensors: list[Tensor] = [tensor for group in groups for tensor in group]  # type: ignore[misc]
+        tensors: list[Tensor] = [tensor for group in groups for tensor in group]
         traces = [0.0] * len(groups)
         gradients = torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
         for _ in range(VECTORS):

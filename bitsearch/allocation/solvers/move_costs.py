@@ -108,4 +108,5 @@ def _largest_of_others(term: Numbers) -> Numbers:
         return np.zeros_like(term)
     second, first = np.moveaxis(np.sort(term)[..., -2:, None], -2, 0)
     # Where two share the largest, the second largest is as large.
-    return np.where(term == first, second, first)
+    result: Numbers = np.where(term == first, second, first)
+    return result

@@ -111,7 +111,8 @@ def _feasible(
     """``[points]``, in the order of their product: whether the nearest plan meets every budget; all at once."""
     costs = _costs(grid, model, rules, [budget.metric for budget in budgets], activity)
     fits = [cost <= budget.limit for cost, budget in zip(costs, budgets, strict=True)]
-    return np.logical_and.reduce(fits)
+    result: NDArray[np.bool_] = np.logical_and.reduce(fits)
+    return result
 
 
 def _costs(

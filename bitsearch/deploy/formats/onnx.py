@@ -225,7 +225,8 @@ class _PlainOperands:
         # Unsigned, zero in the middle: ONNX Runtime 1.32 mixes up types where it moves an INT8 pair behind a reshape.
         zero = self.onnx_zero + 128 if signed else self.onnx_zero
         codes = _node("QuantizeLinear", (clipped, step, zero), x, zero.dtype, {})
-        return _node("DequantizeLinear", (codes, step, zero), x, torch.float32, {})
+        result: Tensor = _node("DequantizeLinear", (codes, step, zero), x, torch.float32, {})
+        return result
 
     def operands_recomputed(self, *operands: Tensor) -> AbstractContextManager[object]:
         return nullcontext()

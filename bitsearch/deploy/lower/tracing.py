@@ -143,7 +143,7 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
         if type(module) in _IN_TORCH:
             module.__class__ = _IN_TORCH[type(module)]
             # A forward pass may ask for it.
-            module.step_mode = "s"  # type: ignore[assignment]
+            module.step_mode = "s"
         elif isinstance(module, QuantizedLayer):
             module.step_mode = "s"  # type: ignore[assignment]
         elif isinstance(module, layer.VotingLayer):

@@ -77,4 +77,5 @@ class PlacedNeuron(InputCurrent):
             raise InputError(
                 f"the plan is for inputs of {frames} frames; an input of shape {tuple(current.shape)} has others"
             )
-        return current.unflatten(0, (frames, -1))
+        result: Tensor = current.unflatten(0, (frames, -1))
+        return result

@@ -143,7 +143,8 @@ class EveryStep(Loss):
         """As the base class."""
         steps = zip(outputs.unbind(1), signs.unbind(1), strict=True)
         slopes = [self.at_a_step.slopes(step, targets, of_step) for step, of_step in steps]
-        return torch.stack(slopes, 1) / len(slopes) ** 0.5
+        result: Tensor = torch.stack(slopes, 1) / len(slopes) ** 0.5
+        return result
 
     def divergence(self, outputs: Tensor, changed: Tensor) -> Tensor:
         """As the base class."""
@@ -182,7 +183,8 @@ class SquaredError(Loss):
 
     def slopes(self, outputs: Tensor, targets: Tensor | None, signs: Tensor) -> Tensor:
         """As the base class."""
-        return (2 / _numbers(outputs)) ** 0.5 * signs
+        result: Tensor = (2 / _numbers(outputs)) ** 0.5 * signs
+        return result
 
 
 class AbsoluteError(SquaredError):
@@ -205,7 +207,8 @@ class Huber(Loss):
     def slopes(self, outputs: Tensor, targets: Tensor | None, signs: Tensor) -> Tensor:
         """As the base class."""
         slopes = signs / _numbers(outputs) ** 0.5
-        return slopes if targets is None else slopes * ((outputs - targets.view_as(outputs)).abs() < 1)
+        result: Tensor = slopes if targets is None else slopes * ((outputs - targets.view_as(outputs)).abs() < 1)
+        return result
 
     def divergence(self, outputs: Tensor, changed: Tensor) -> Tensor:
         """Half of the mean squared change."""
@@ -261,7 +264,8 @@ class OwnLoss(Loss):
     def slopes(self, outputs: Tensor, targets: Tensor | None, signs: Tensor) -> Tensor:
         """As the base class; without targets, those of squared error."""
         if targets is None:
-            return (2 / _numbers(outputs)) ** 0.5 * signs
+            slopes: Tensor = (2 / _numbers(outputs)) ** 0.5 * signs
+            return slopes
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.summed(outputs, targets), outputs, create_graph=True)
@@ -283,7 +287,8 @@ class OwnLoss(Loss):
             return gradient.detach() * signs.flatten(1)[:, :1].view(-1, *[1] * (outputs.dim() - 1))
         values, vectors = torch.linalg.eigh((hessian + hessian.mT) / 2)
         half = vectors * values.clamp_min(0).sqrt().unsqueeze(1) @ vectors.mT
-        return (half @ signs.flatten(1).unsqueeze(2)).squeeze(2).view_as(outputs)
+        slopes = half @ signs.flatten(1).unsqueeze(2)
+        return slopes.squeeze(2).view_as(outputs)
 
 
 def counted(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

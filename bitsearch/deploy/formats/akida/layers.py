@@ -66,7 +66,8 @@ class AkidaLayer:
         if self.exact is None or self.activation is None:
             return np.zeros((0, self.layer.outputs), np.int64)
         bound = self.exact.bound
-        return np.abs(np.clip(self.activation.levels, -bound, bound + 1) - self.exact.levels.numpy())
+        distance: npt.NDArray[np.int64] = np.clip(self.activation.levels, -bound, bound + 1) - self.exact.levels.numpy()
+        return np.abs(distance)
 
 
 @dataclass(frozen=True)

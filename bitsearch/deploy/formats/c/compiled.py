@@ -75,4 +75,5 @@ def encoded(x: Tensor, packed: PackedNetwork) -> Tensor:
     if network_input.frames is None:
         return currents.flatten(1)
     frames = currents.unflatten(0, (network_input.frames, -1))
-    return frames[0].flatten(1) if network_input.repeated else frames.transpose(0, 1).flatten(1)
+    result: Tensor = frames[0].flatten(1) if network_input.repeated else frames.transpose(0, 1).flatten(1)
+    return result

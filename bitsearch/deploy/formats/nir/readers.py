@@ -47,7 +47,7 @@ def _load_spikingjelly(path: Path) -> nn.Module:
     from spikingjelly.activation_based import neuron
     from spikingjelly.activation_based.nir_exchange import import_from_nir
 
-    network = import_from_nir(path)
+    network: nn.Module = import_from_nir(path)
     resets = {name.replace(".", "_"): node.metadata.get("reset") for name, node in nir.read(path).nodes.items()}
     for name, module in network.named_modules():
         if isinstance(module, neuron.BaseNode) and resets[name.split(".")[0]] == "subtract":
@@ -61,7 +61,8 @@ def _load_snntorch(path: Path) -> nn.Module:
 
     # It prints what it does.
     with redirect_stdout(io.StringIO()):
-        return import_from_nir(nir.read(path))
+        result: nn.Module = import_from_nir(nir.read(path))
+        return result
 
 
 def _start_snntorch(network: nn.Module) -> Step:

@@ -115,7 +115,7 @@ class GraphBuilder:
             self._constants,
         )
         opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, 1)]
-        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        model: onnx.ModelProto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
         model.producer_name, model.producer_version = "bitsearch", __version__
         wrapped = ModelWrapper(model)
         for name, kind in self._kinds.items():

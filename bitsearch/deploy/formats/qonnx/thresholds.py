@@ -166,7 +166,7 @@ class _Thresholds:
         return self.graph.constant(_encoded_from(whole.numpy(), x))
 
     def relu(self, _: Relu, __: OperationRanges, inputs: Sequence[Any]) -> Sums | Exact:
-        (x,) = inputs
+        x: Sums | Exact = inputs[0]
         if isinstance(x, Exact):
             return replace(x, name=self.graph.node("Relu", x.name))
         if not x.whole:
@@ -174,14 +174,14 @@ class _Thresholds:
         return replace(x, name=self.graph.node("Relu", x.name), low=max(x.low, 0), high=max(x.high, 0))
 
     def scale(self, scale: Scale, _: OperationRanges, inputs: Sequence[Any]) -> Sums | Exact:
-        (x,) = inputs
+        x: Sums | Exact = inputs[0]
         if isinstance(x, Exact):
             return replace(x, name=self.exactly.rescaled(x.name, scale.multiplier, scale.shift))
         return x.then(Affine.of_all(x.channels, scale.multiplier, scale.shift))
 
     def max_pool(self, pool: MaxPool, _: OperationRanges, inputs: Sequence[Any]) -> Sums | Exact:
-        node = self.graph.node("MaxPool", inputs[0].name, dilations=list(pool.dilation), **windows(pool))
-        return replace(inputs[0], name=node)
+        x: Sums | Exact = inputs[0]
+        return replace(x, name=self.graph.node("MaxPool", x.name, dilations=list(pool.dilation), **windows(pool)))
 
     def average_pool(self, pool: AveragePool, ranges: OperationRanges, inputs: Sequence[Any]) -> Sums | Exact:
         (x,), count = inputs, pool.window
@@ -218,9 +218,10 @@ class _Thresholds:
         return joined
 
     def reshape(self, reshape: Reshape, ranges: OperationRanges, inputs: Sequence[Any]) -> Sums | Exact:
-        (x,), before = inputs, ranges.inputs[0].shape
+        x: Sums | Exact = inputs[0]
+        before = ranges.inputs[0].shape
         if reshape.shape == before:
-            return x  # type: ignore[no-any-return]
+            return x
         node = self.graph.reshaped(x.name, reshape.shape)
         if isinstance(x, Exact):
             return replace(x, name=node)

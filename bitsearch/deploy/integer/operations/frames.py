@@ -110,4 +110,5 @@ class SumFrames(Operation):
 
 def _by_frame(x: Tensor, ranges: OperationRanges) -> Tensor:
     """``[F·N, ...]`` as ``[F, N, ...]``."""
-    return x.unflatten(0, (ranges.program.frames, -1))
+    result: Tensor = x.unflatten(0, (ranges.program.frames, -1))
+    return result
