@@ -66,6 +66,7 @@ FIRST = (
     "end_to_end/test_torchrun.py",
     "end_to_end/test_kills.py",
     "end_to_end/test_workers.py",
+    "report/test_site.py",
     "report/test_report_browser.py",
     "study/test_trial_loop.py",
     "study/test_run.py",
