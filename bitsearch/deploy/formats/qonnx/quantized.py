@@ -14,6 +14,7 @@ import numpy as np
 from bitsearch.deploy.formats.qonnx.graph import INPUT, GraphBuilder, windows
 from bitsearch.deploy.formats.qonnx.neurons import fired
 from bitsearch.deploy.formats.qonnx.synapses import in_onnx_layout, weighted_sum
+from bitsearch.deploy.integer.bounds import Range
 from bitsearch.deploy.integer.fields import DECAY_FRACTION
 from bitsearch.deploy.integer.operations import (
     Add,
@@ -147,9 +148,16 @@ class _Quantized:
             value = [self._at(value, -(-t * self.frames // layer.time_steps)) for t in steps]
         return [self._synapses(run.layer, 2.0 ** -ranges.inputs[0].fraction, x) for x in value]
 
-    def scale(self, scale: Scale, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
+    def _rounded(self, value: Range, x: str) -> str:
+        """To the nearest unit of a value, ties upward."""
+        unit = 2.0**-value.fraction
+        nearest = self.graph.plus(x, unit / 2)
+        return self.graph.quant(nearest, unit, value.bits, signed=True, narrow=False, rounding="FLOOR")
+
+    def scale(self, scale: Scale, ranges: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         factor = scale.multiplier * 2.0 ** -(scale.shift + scale.finer)
-        return self._each(inputs, partial(self.graph.times, factor=factor))
+        scaled = self._each(inputs, partial(self.graph.times, factor=factor))
+        return scaled if scale.shift == 0 else [self._rounded(ranges.result, x) for x in scaled]
 
     def max_pool(self, pool: MaxPool, _: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         return self._each(inputs, partial(self.graph.node, "MaxPool", dilations=list(pool.dilation), **windows(pool)))
@@ -160,7 +168,8 @@ class _Quantized:
         ones = graph.constant(np.ones((channels, 1, *pool.kernel)))
         weight = graph.quant(ones, 1, 1, signed=False, narrow=False, rounding="ROUND")
         total = partial(graph.node, "Conv", group=channels, dilations=[1] * len(pool.kernel), **windows(pool))
-        return self._each(inputs, lambda x: graph.times(total(x, weight), 1 / pool.window))
+        means = self._each(inputs, lambda x: graph.times(total(x, weight), 1 / pool.window))
+        return means if pool.window == 1 << pool.finer else [self._rounded(ranges.result, x) for x in means]
 
     def relu(self, _: Relu, __: OperationRanges, inputs: Sequence[Frames]) -> Frames:
         return self._each(inputs, partial(self.graph.node, "Relu"))
