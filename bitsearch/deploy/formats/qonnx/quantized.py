@@ -88,7 +88,8 @@ class _Quantized:
         """A function of as many tensors as there are inputs, of all their frames."""
         stored = {len(value) for value in inputs} - {1}
         count = self.frames if len(stored) > 1 else max(stored, default=1)
-        frames = [frame * self.frames // count for frame in range(count)]
+        # The first that shows each of them.
+        frames = [-(-step * self.frames // count) for step in range(count)]
         return [function(*(self._at(value, frame) for value in inputs)) for frame in frames]
 
     def _spikes(self, layer_name: str, value: Frames) -> Frames:

@@ -90,6 +90,7 @@ NETWORKS = {
     "strict": (convolutional, None, {"neuron": NeuronSettings(threshold="full", strict=True, reset="zero")}),
     "narrow": (convolutional, None, {"membrane_bits": 9, "spike_granularity": "layer", "decay": 0.75}),
     "frames": (convolutional, FRAMES, {"spike_bits": (3, 1), "time_steps": 2}),
+    "uneven frames": (convolutional, FRAMES, {"spike_bits": (3, 1, 2), "time_steps": 3}),
     "narrow frames": (convolutional, FRAMES, {"membrane_bits": 9, "spike_granularity": "layer"}),
     "read out": (lambda: convolutional(neuron.IFNode(v_threshold=0.25, v_reset=None)), FRAMES, {}),
     "hard read out": (lambda: convolutional(neuron.LIFNode(tau=2.0, v_threshold=0.25)), FRAMES, {}),
