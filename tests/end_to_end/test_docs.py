@@ -215,7 +215,10 @@ def write_csnn(folder, input_shape, classes):
 
 @pytest.fixture(scope="module")
 def read_me(call, short, tmp_path_factory):
-    """The folder in which the README was worked through, with your-own-network.md's files and a stub of CIFAR-10."""
+    """The folder in which README and running.md were worked through.
+
+    It has your-own-network.md's files and a stub of CIFAR-10.
+    """
     folder = tmp_path_factory.mktemp("readme")
     photos(folder)
     write_cifar10(folder / "cifar")
@@ -223,6 +226,7 @@ def read_me(call, short, tmp_path_factory):
         if language == "python":
             (folder / lines_name(text)).write_text(text, encoding="utf-8")
     run_page(call, folder, "README.md")
+    run_page(call, folder, "docs/running.md")
     return folder
 
 
@@ -232,11 +236,19 @@ def test_the_readme(read_me):
     }
 
 
-@pytest.mark.parametrize(("index", "names"), [(0, {"result"}), (1, {"result"}), (2, {"plan"})])
-def test_the_readmes_python(index, names, short, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("page", "index", "names"),
+    [
+        ("README.md", 0, {"result"}),
+        ("docs/python.md", 0, {"result"}),
+        ("docs/python.md", 1, {"result"}),
+        ("docs/python.md", 2, {"plan"}),
+    ],
+)
+def test_python_of_readme_and_python_page(page, index, names, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "mynets", write_csnn(tmp_path, (1, 8, 8), 10))
-    text = [text for language, text in blocks("README.md") if language == "python"][index]
+    text = [text for language, text in blocks(page) if language == "python"][index]
     variables = {}
     exec(text.replace("range(8)", "range(1)").replace("8 * math", "1 * math"), variables)
     assert names <= set(variables)
@@ -380,7 +392,11 @@ def test_every_command_and_option_exists():
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_explained(metric):
-    assert f"| `{metric}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| `{metric}` |" in (ROOT / "docs/running.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
