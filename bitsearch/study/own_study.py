@@ -60,8 +60,8 @@ class Study:
     >>> data = bitsearch.load_data("digits", {}, split_seed=0)
     >>> with bitsearch.Study(network, data, "4x", trials=1, out="asked") as study:
     ...     trial = study.ask()
-    ...     plan = trial.freeze()  # after a training
-    ...     study.tell(trial)
+    ...     draft = trial.freeze()  # after a training
+    ...     plan = study.tell(trial)  # with its score
     ...     result = study.result()
     >>> result.best.met
     True
