@@ -23,6 +23,7 @@ from bitsearch.deploy.integer.packed_layer import LayerNumbers, PackedLayer
 from bitsearch.deploy.integer.program import NetworkInput, Program
 from bitsearch.deploy.integer.ranges import Analysis, analyse_ranges
 from bitsearch.deploy.lower.fixed_point import CURRENT_BITS, LEAST_CURRENT_BITS, lower_layer
+from bitsearch.deploy.lower.input_encoding import input_fraction, readers_of_input
 from bitsearch.deploy.lower.output_neurons import OUTPUT_NEURONS, OutputNeuron
 from bitsearch.deploy.lower.rules import (
     RULES,
@@ -164,6 +165,7 @@ class _Lowering:
         self.indices: dict[str, int] = {}
         self.norms = self._norms()
         self.finer = averages_fraction(self._calls())
+        self.readers = readers_of_input(self.graph.graph, self.modules)
 
     def lowered(self) -> Lowered:
         output = None
@@ -191,7 +193,7 @@ class _Lowering:
         first = next(iter(self.layers.values()))
         return NetworkInput(
             shape=self.input_shape,
-            fraction=first.step_fraction,
+            fraction=input_fraction(self.readers, first, self.current_bits),
             largest=(1 << self.current_bits) - 1,
             frames=self.frames,
             repeated=self.repeated,

@@ -53,6 +53,10 @@ def packed(quantized, path):
     return read(path)
 
 
+def logits(file, inputs):
+    return torch.ldexp(file.replay()(inputs).double(), torch.tensor(-file.analysis.values[-1].fraction))
+
+
 def test_the_file_holds_the_exponents_of_the_networks_own_sizes(tmp_path):
     quantized = network(granularity="channel")
     packed(quantized, tmp_path / "packed")
@@ -103,6 +107,23 @@ def test_replay_network_and_the_reader_of_the_page_agree(norm, granularity, tmp_
     assert pack(quantized, x(16), tmp_path / "packed") == sum(
         tensor.nbytes for tensor in load_file(tmp_path / "free").values()
     )
+
+
+@pytest.mark.parametrize("time_steps", [1, 2, 3, 4])
+def test_parts_of_a_step_of_the_input_count_at_later_time_steps(time_steps, tmp_path):
+    """Against the network on the input as it is: half of a step sends nothing at first, and a level later."""
+    torch.manual_seed(1)
+    plan = LayerPlan(
+        weight_bits=4, spike_bits=(3,) * time_steps, time_steps=time_steps, step_sizes="power_of_two", signed_input=True
+    )
+    quantized = convert(nn.Sequential(nn.Linear(8, 3)), {"0": plan}).train()
+    inputs = (2 * torch.randint(-400, 400, (64, 8)) + 1) / 256  # never half a step
+    quantized(inputs)
+    with torch.no_grad():
+        quantized[0].spike_log_step.zero_()
+    quantized.eval()
+    pack(quantized, inputs, tmp_path / "packed")
+    assert torch.allclose(logits(read(tmp_path / "packed"), inputs), quantized(inputs).double(), atol=1e-5)
 
 
 @needs_compiler
