@@ -19,7 +19,7 @@ from bitsearch.cost import (
     trace,
     warn_of_own_steps,
 )
-from bitsearch.data.inputs import check_input
+from bitsearch.data.inputs import KINDS, check_input
 from bitsearch.declared_neuron import DeclaredNeuron
 from bitsearch.errors import InputError
 from bitsearch.frameworks.declared import declare_neuron
@@ -241,7 +241,9 @@ def quantize(
     """
     for kind, declaration in (neurons or {}).items():
         declare_neuron(kind, declaration)
-    example_input = check_input(example_input, "example_input")
+    # Training is the user's own, and may be in double precision.
+    double = any(parameter.dtype == torch.float64 for parameter in network.parameters())
+    example_input = check_input(example_input, "example_input", (*KINDS, torch.float64) if double else KINDS)
     start = start or UniformBits(weight_bits=4, spike_bits=4, time_steps=2)
     first_layer = first_layer or FirstLayer()
     baseline = baseline or UniformBits(weight_bits=8, spike_bits=4, time_steps=2)

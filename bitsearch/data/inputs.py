@@ -1,5 +1,7 @@
 """Whether the input of a sample, or of a batch, can be trained on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,8 @@ KINDS = (torch.float32, torch.int64, torch.bool)
 """What an input may be: values; numbers of tokens or classes, which an embedding reads; masks."""
 
 
-def check_input(value: object, place: str) -> Inputs:
-    """What a sample's or a batch's input is: a tensor, or several in a tuple or a dict, dense and of :data:`KINDS`.
+def check_input(value: object, place: str, kinds: Sequence[torch.dtype] = KINDS) -> Inputs:
+    """What a sample's or a batch's input is: a tensor, or several in a tuple or a dict, dense and of ``kinds``.
 
     Floats have to be finite.
 
@@ -22,20 +24,20 @@ def check_input(value: object, place: str) -> Inputs:
     several = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else ()
     if several and not any(isinstance(x, Tensor) for x in several):
         # A list of numbers, say, which is no container of inputs.
-        _check_tensor(value, place, "its input", "inputs are")
+        _check_tensor(value, place, "its input", "inputs are", kinds)
     if not isinstance(inputs, tuple | dict):
-        _check_tensor(inputs, place, "its input", "inputs are")
+        _check_tensor(inputs, place, "its input", "inputs are", kinds)
         return inputs  # type: ignore[no-any-return]  # a tensor
     if not inputs:
         raise InputError(f"{place}: its input is an empty {type(value).__name__}; give at least one tensor")
     for name, x in inputs.items() if isinstance(inputs, dict) else enumerate(inputs):
         if isinstance(inputs, dict) and not (isinstance(name, str) and name.isidentifier()):
             raise InputError(f"{place}: its input has the key {name!r}; name inputs as the network's arguments")
-        _check_tensor(x, place, f"its input {name!r}", f"its input {name!r} is")
+        _check_tensor(x, place, f"its input {name!r}", f"its input {name!r} is", kinds)
     return inputs
 
 
-def _check_tensor(inputs: object, place: str, title: str, are: str) -> None:
+def _check_tensor(inputs: object, place: str, title: str, are: str, kinds: Sequence[torch.dtype]) -> None:
     if not isinstance(inputs, Tensor):
         kind = f"{type(inputs).__module__}.{type(inputs).__qualname__}".removeprefix("builtins.")
         raise InputError(
@@ -46,7 +48,7 @@ def _check_tensor(inputs: object, place: str, title: str, are: str) -> None:
         raise InputError(f"{place}: {title} is a {kind} tensor; give a dense one, as .to_dense() makes")
     if inputs.is_meta:
         raise InputError(f"{place}: {title} is on the device meta, and has no values; give one on the CPU")
-    if inputs.dtype not in KINDS:
+    if inputs.dtype not in kinds:
         remedy = "divide by 255 or normalize them; numbers of tokens or classes are int64"
         remedy = "convert them by .float()" if inputs.is_floating_point() else remedy
         raise InputError(f"{place}: {are} {dtype_name(inputs)}; they must be float32, so {remedy}")

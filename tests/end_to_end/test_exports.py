@@ -80,7 +80,10 @@ def test_the_c_of_a_plan_computes_the_whole_test_split_as_the_integer_replay(cal
     line = finished.stdout.splitlines()[-1]
     assert re.fullmatch(r"C, compiled by \w+: 360 of 360 samples have the outputs of the integer replay", line)
     line = refused(call("verify", "run/net.packed", "--with", "nir", cwd=copied_run))
-    assert "--with is 'nir'; allowed: spikingjelly, snntorch, sinabs, norse, c" in line
+    assert (
+        "--with is 'nir'; allowed: spikingjelly, snntorch, sinabs, norse, qonnx, qonnx-thresholds, hls4ml, c, akida"
+        in line
+    )
     monkeypatch.setenv("CC", "none-such")
     line = refused(call("verify", "run/net.packed", "--with", "c", cwd=copied_run))
     assert "CC is 'none-such', which is no program here" in line
