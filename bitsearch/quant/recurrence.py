@@ -101,7 +101,8 @@ def mean_spikes(
         largest=largest,
         neuron=neuron,
         width=width,
-        reuses_codes=not torch.is_grad_enabled(),
+        # A compiler traces this as a part of the gradients, and places its results itself.
+        reuses_codes=not torch.is_grad_enabled() and not torch.compiler.is_compiling(),
     )
     if framed:
         return cast_like(torch.stack([spikes for _, spikes in recurrence]), x)
