@@ -13,8 +13,10 @@ from bitsearch.quant.uniform import Levels
 
 def nonzero_counts(x: Tensor) -> Tensor:
     """float64 ``[1, ...]`` of ``[N, ...]``: of how many samples an entry is not zero."""
-    # Ones written as floats are summed several times as fast as booleans; up to 2^24 samples the sum is exact.
-    return torch.ne(x, 0, out=torch.empty_like(x)).sum(0, keepdim=True).double()
+    # Ones written as floats are summed several times as fast as booleans; up to 2^24 samples the sum is exact,
+    # in float32 also where the spikes have half precision.
+    ones = torch.ne(x, 0, out=torch.empty_like(x))
+    return ones.sum(0, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)).double()
 
 
 class SpikeCounts(StepRenewal):

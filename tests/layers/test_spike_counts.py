@@ -7,6 +7,7 @@ from torch import nn
 from bitsearch.cost import AllowedBits, CostModel, trace
 from bitsearch.layers import convert
 from bitsearch.layers.convert import quantized_layers
+from bitsearch.layers.spike_counts import nonzero_counts
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace
 
@@ -49,3 +50,9 @@ def test_a_spike_that_half_precision_rounds_to_zero_is_counted():
         network(x)
     ((inputs, spikes),) = calls
     assert layer.count(inputs, torch.zeros_like(spikes, dtype=torch.float16)) == layer.count(inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_samples_are_counted_one_by_one_whatever_precision_spikes_have(dtype):
+    """4,099 is no number of either half precision."""
+    assert nonzero_counts(torch.full((4099, 2), -0.5, dtype=dtype)).tolist() == [[4099, 4099]]
