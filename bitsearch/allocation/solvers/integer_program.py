@@ -188,7 +188,7 @@ class _Program:
             columns = np.repeat(fewest.T[:, None], values.shape[1], 1)
             columns[:, :, index] = values
             bits = self.model.vectors(*columns)
-            costs = [METRICS[budget.metric].cost(geometry, bits) / budget.limit for budget in self.budgets]
+            costs = [self.model.metric(budget.metric).cost(geometry, bits) / budget.limit for budget in self.budgets]
             kept.append(np.all(np.array(costs) <= 1 + _NEAR, axis=0))
         return numbers[:, kept[0]][:, :, kept[1]]
 
