@@ -92,7 +92,9 @@ audit: .venv/installed-dev
 	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt
 
-# Wheel and sdist, checked; then the wheel alone, in an empty environment of every supported Python that is here.
+# Wheel and sdist, checked; then the wheel alone, in an empty environment of every supported Python that is here. Under
+# pyenv a python3.12 on the PATH answers only where that version is selected, so all that are installed are.
+dist: export PYENV_VERSION := $(shell pyenv versions --bare 2>/dev/null | paste -sd: -)
 dist: .venv/installed-dev
 	rm -rf dist
 	$(BIN)/hatchling build >/dev/null
