@@ -58,7 +58,8 @@ def executed(path: Path) -> Any:
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},
         )
-        client.execute(env=os.environ | {"PYTHONWARNINGS": QUIET})
+        # A kernel manager that was given is left running otherwise.
+        client.execute(cleanup_kc=True, env=os.environ | {"PYTHONWARNINGS": QUIET})
     return notebook
 
 
@@ -67,4 +68,5 @@ def page(notebook: Any, name: str) -> Iterable[tuple[str, str | bytes]]:
     stem = name.removesuffix(".ipynb")
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": stem})
     yield from resources["outputs"].items()
+    text = text.replace('<table border="1" class="dataframe">', "<table>")  # looks as the page's other tables do
     yield f"{stem}.md", f"{text}\n\n[This page as a notebook]({name}){{ .md-button download }}\n"

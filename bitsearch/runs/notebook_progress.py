@@ -52,7 +52,8 @@ class NotebookProgress(Progress):
         """Advance it."""
         self._epochs_done += 1
         score = score_text(record.validation_score, self.score)
-        self._epoch_text = f", validation {score}, loss {record.loss:.3f}, {record.phase}"
+        phase = "" if self._label.endswith(record.phase) else f", {record.phase}"
+        self._epoch_text = f", validation {score}, loss {record.loss:.3f}{phase}"
         self._show()
 
     def trial_done(self, label: str, score: float, cost: float | None) -> None:

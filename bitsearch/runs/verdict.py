@@ -103,14 +103,15 @@ class Verdict:
         score = chosen.measured.score
         side = ("above", "below") if score.direction == "up" else ("better than", "worse than")
         word = side[0] if difference.difference > 0 else side[1]
-        distance = f"{points(difference.difference, score)} {word} it" if difference.difference else "equal"
+        distance = f"{points(difference.difference, score)} {word}" if difference.difference else "equal to"
         interval = f"{_signed(difference.low, score)} to {_signed(difference.high, score)}"
         interval += " points" if score.share else f" {score.unit}".rstrip()
         where = "On the test split"
         if self.confirmed:
             seeds = f"{difference.seeds} further seed{'' if difference.seeds == 1 else 's'}"
             where = f"Both trained anew with {seeds}, on the test split"
-        return f"{sides} {where} it is {distance} (95 % interval {interval}). {costs}"
+        first, second = (f"trial {plan.provenance.trial}" for plan in (chosen, rival))
+        return f"{sides} {where} {first} is {distance} {second} (95 % interval {interval}). {costs}"
 
     @property
     def text(self) -> str:

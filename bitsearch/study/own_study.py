@@ -50,6 +50,7 @@ class Study:
         budget: as for :func:`bitsearch.search`, as are the arguments that are not named here.
         steps: training steps of a trial's search phase, one call of :meth:`Trial.penalty` each; by default a quarter
             of the space's epochs (``allocation.search_share``).
+        trials: that search; uniform baselines come on top.
         task: what networks learn, as for :func:`bitsearch.search`: its score is what :meth:`tell` measures, or takes.
         space: brings choices, batch size and outer loop; those of ``digits`` by default.
 

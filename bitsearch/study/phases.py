@@ -95,6 +95,7 @@ def prepare(
         activity,
         narrows=settings.goal is not None,
         stops=tuple(budget.limit for budget in settings.sweep),
+        shortens=not settings.own_training,
     )
     if study_plan.searched < searched(space, trials):
         progress.note(

@@ -23,6 +23,7 @@ def plan_study(
     *,
     narrows: bool = False,
     stops: Sequence[float] = (),
+    shortens: bool = True,
 ) -> StudyPlan:
     """The trials of a study.
 
@@ -34,6 +35,8 @@ def plan_study(
         activity: spike counts, where a budget or the axis depends on how often neurons fire.
         narrows: True for an accuracy goal, which all trials narrow the cost for, uniform ones as well.
         stops: limits on the axis to which all trials go in turns, of a sweep.
+        shortens: False where trials along the front take as long as others do, as those of the user's own training;
+            there are no more of them then.
 
     Raises:
         InputError: there is a goal, and no cost to save: the cheapest plan has none.
@@ -65,8 +68,9 @@ def plan_study(
     at_axis = count - along
     if not varies and axis.limit is not None:
         at_axis, along = 1, count - 1
-    # In the time of one trial, so many short ones.
-    along *= space.training.epochs // space.front_epochs
+    if shortens:
+        # In the time of one trial, so many short ones.
+        along *= space.training.epochs // space.front_epochs
     uniform_share = 1.0 if axis.limit is None else search.front_share
     uniform_along = min(len(axis.uniform), round(uniform_count * uniform_share))
     uniform = at_budget(uniform_count - uniform_along) if axis.limit is not None else ()

@@ -54,8 +54,8 @@ def test_a_difference_that_so_many_samples_show():
     assert words(result) == (
         "An adaptive plan won: trial 3, the best on validation of 2 adaptive plans within the budget, has 98.00 % on "
         "validation and 100.00 % on test; trial 5 (w3 s2 T1), the best of 1 uniform plan within the budget, has "
-        "97.00 % on validation and 90.00 % on test. On the test split it is 10.00 points above it (95 % interval +3.83 "
-        "to +10.00 points). They cost 4 bits and 3 bits."
+        "97.00 % on validation and 90.00 % on test. On the test split trial 3 is 10.00 points above trial 5 (95 % "
+        "interval +3.83 to +10.00 points). They cost 4 bits and 3 bits."
     )
     assert (result.chosen_from, result.rival_from) == (2, 1)
 
@@ -65,14 +65,14 @@ def test_one_image_is_no_difference():
     result = verdict(plans, {3: right(360, *range(36)), 5: right(360, *range(37))})
     assert result.headline == "No difference that 360 test samples can show"
     assert str(result) == result.text
-    assert "0.28 points above it (95 % interval \u22120.26 to +0.28 points)" in words(result)
+    assert "0.28 points above trial 5 (95 % interval \u22120.26 to +0.28 points)" in words(result)
 
 
 def test_a_choice_that_the_test_split_contradicts():
     plans = [make_plan(3, 4, 0.98, test=0.9), make_plan(5, 3, 0.97, "uniform", test=1.0)]
     result = verdict(plans, {3: right(100, *range(10)), 5: right(100)})
     assert result.headline == "The best uniform plan is better on the test split"
-    assert "10.00 points below it" in words(result)
+    assert "trial 3 is 10.00 points below trial 5" in words(result)
 
 
 def test_a_uniform_plan_that_won():

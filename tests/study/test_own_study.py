@@ -53,6 +53,11 @@ def test_the_front_knows_how_far_scores_are_known(tmp_path):
     assert front.error == pytest.approx((share * (1 - share) / (48 - 1)) ** 0.5)
 
 
+def test_as_many_trials_search_as_were_asked_for(tmp_path):
+    with opened(network(), tmp_path / "run", trials=6) as study:
+        assert study._prepared.study_plan.searched == 6
+
+
 def test_searching_trials_and_uniform_baselines_take_turns(told):
     result, labels = told
     methods = [plan.provenance.method for plan in result.folder.plans()]

@@ -46,6 +46,13 @@ def test_half_of_the_trials_are_at_the_budget(task):
     assert [index for is_along, index in uniform if not is_along] == list(range(len(plan.uniform)))
 
 
+def test_trials_along_the_front_are_no_more_where_each_takes_as_long_as_any(task):
+    task = with_search(task, front_epochs=1)
+    assert plan_study(task, budgets_of(task, "4x"), "bit_budget", 12, None).searched > 12
+    plan = plan_study(task, budgets_of(task, "4x"), "bit_budget", 12, None, shortens=False)
+    assert (plan.searched, plan.front.trials) == (12, 6)
+
+
 def test_the_axis_reaches_from_the_cheapest_plan_to_the_baseline(task):
     model = task.model
     axis = plan_study(task, budgets_of(task, "4x"), "bit_budget", 4, None).front
