@@ -133,9 +133,12 @@ def _tensors(draw, layer):
 
 
 @st.composite
-def packed_programs(draw, longest=5):
-    """A network that can run, as if it were read from a file; what does not fit is left out of it."""
-    frames = draw(st.none() | st.integers(1, 5))
+def packed_programs(draw, longest=5, *, framed=True):
+    """A network that can run, as if it were read from a file; what does not fit is left out of it.
+
+    Without ``framed`` its inputs have no time axis.
+    """
+    frames = draw(st.none() | st.integers(1, 5)) if framed else None
     network_input = {
         "shape": INPUT,
         "fraction": draw(st.integers(0, 8)),

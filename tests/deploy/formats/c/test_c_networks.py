@@ -16,12 +16,14 @@ from calibration import calibrate
 from generated_networks import MEMBRANES, Generated, designs, inputs, measured, plans, trained
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from image_files import write_cifar10
 from profiles import examples
 from random_programs import packed_programs, program_inputs
 from torch import nn
 
 from bitsearch import pack, read
 from bitsearch.choices import NeuronChoice
+from bitsearch.data import load_data
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.layers import convert
 from bitsearch.models import make_network
@@ -81,13 +83,39 @@ def quantized_digits(quantized):
     return quantized(weight_bits=3, spike_bits=2, time_steps=2)[0]
 
 
-def test_a_residual_network_is_computed_exactly(folder):
+@pytest.mark.filterwarnings("ignore:cifar10: ")
+def test_a_residual_network_computes_images_of_cifar10_exactly(folder):
+    write_cifar10(folder / "cifar10", each=1, test_each=1)
+    images = load_data("cifar10", {"root": str(folder / "cifar10"), "augment": False}, split_seed=0).test
+    x = torch.stack([image for image, _ in images])[:3]
     torch.manual_seed(0)
-    x = torch.randn(3, 3, 32, 32)
     network = make_network("resnet20", {"width": 4}, input_shape=(3, 32, 32), classes=10)
     network = in_bits(network, x, weight_bits=8, spike_bits=(8, 6))
-    outputs = check_c(packed_of(network, x, folder), x, ("-O1",))
+    outputs = check_c(packed_of(network, x, folder), x)
     assert len(outputs.unique(dim=0)) == len(x)
+
+
+class Heads(nn.Module):
+    """What it sees and where, side by side: one layer's neurons for both, and one head behind a pooling of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.classes = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Linear(6 * 16, 5)
+        self.places, self.pool = nn.Conv2d(6, 4, 3), nn.MaxPool2d(2)
+
+    def forward(self, x):
+        x = torch.relu(self.body(x))
+        return torch.cat([self.classes(x.flatten(1)), self.pool(self.places(x)).flatten(1)], 1)
+
+
+def test_two_heads_are_computed_exactly(folder):
+    torch.manual_seed(0)
+    x = torch.randn(6, 3, 8, 8)
+    packed = packed_of(in_bits(Heads(), x), x, folder)
+    outputs = check_c(packed, x)
+    assert outputs.shape == (6, 9)
+    assert len(outputs.unique(dim=0)) == len(x)
+    assert all(len(part.unique()) > 2 for part in outputs.split((5, 4), 1))
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
