@@ -132,6 +132,11 @@ def shape_text(shape: InputShape) -> str:
     return " and ".join(texts if names is None else [f"{name} {text}" for name, text in zip(names, texts, strict=True)])
 
 
+def is_dense(tensor: Tensor) -> bool:
+    """Whether its values lie in memory one beside the other, in rows that are equally long."""
+    return tensor.layout == torch.strided and not tensor.is_nested
+
+
 def _like(inputs: Inputs, tensors: Sequence[Tensor]) -> Inputs:
     if isinstance(inputs, Tensor):
         return tensors[0]

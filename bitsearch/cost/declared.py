@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,7 @@ from bitsearch.cost.rules import AllowedBits
 from bitsearch.declared_metric import DeclaredMetric
 from bitsearch.errors import InputError, located
 from bitsearch.plug_ins import load_plug_in
-from bitsearch.registry import find_factory
+from bitsearch.registry import Factory, find_factory
 
 TOLERANCE = 1e-3
 """Relative, between float32 and float64: some functions cancel."""
@@ -26,7 +27,8 @@ def declare_metrics(declared: Mapping[str, DeclaredMetric]) -> None:
     """Let the metrics of a search space be known by their names; nothing is imported yet.
 
     Another space of the process may have another metric by a name: a :class:`CostModel` keeps to the one that was
-    declared when it was made, and unit and words are those of the space that was read last.
+    declared when it was made, and :attr:`bitsearch.runs.folder.RunFolder.settings` declares a run's own again, whose
+    unit and words are then those that are printed.
 
     Raises:
         InputError: a name that bitsearch or a package has.
@@ -58,12 +60,17 @@ def find_metric(name: str) -> None:
 def _metric(name: str, declared: DeclaredMetric) -> Metric:
     label = f"metrics.{name} {declared.function!r}"
 
+    @cache
+    def function() -> Factory:
+        # Once: a solver asks for costs thousands of times, and an import, even of what is there, searches the path.
+        return find_factory(declared.function, {}, "cost metric")
+
     def terms(geometry: Geometry, bits: Bits) -> Terms:
-        function = find_factory(declared.function, {}, "cost metric")
+        compute = function()
         # A cost that some of the bits do not matter to has their shape all the same.
         zeros = 0 * (bits.weights + bits.spikes + bits.time_steps)
         try:
-            values = function(geometry, bits)
+            values = compute(geometry, bits)
         except (Exception, SystemExit) as error:
             raise InputError(f"{label} failed at {located(error)}") from error
         kind = torch.Tensor if isinstance(zeros, torch.Tensor) else np.ndarray

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from bitsearch.data.inputs import check_alike, check_input, dtype_name, is_dense
+from bitsearch.data.inputs import check_alike, check_input, dtype_name
 from bitsearch.data.splits import Samples, in_memory
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
-from bitsearch.network_inputs import Inputs, InputShape, map_inputs, shape_of, shape_text
+from bitsearch.network_inputs import Inputs, InputShape, is_dense, map_inputs, shape_of, shape_text
 
 _AT_ONCE = 1024
 """Samples in memory that are checked together."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.errors import InputError
-from bitsearch.network_inputs import Inputs, as_inputs, dtypes_of, dtypes_text
+from bitsearch.network_inputs import Inputs, as_inputs, dtypes_of, dtypes_text, is_dense
 
 KINDS = (torch.float32, torch.int64, torch.bool)
 """What an input may be: values; numbers of tokens or classes, which an embedding reads; masks."""
@@ -61,11 +61,6 @@ def check_alike(inputs: Inputs, dtypes: object, place: str) -> None:
     if dtypes_of(inputs) != dtypes:
         kinds = dtypes_text(dtypes_of(inputs))
         raise InputError(f"{place} has inputs of {kinds}, others have {dtypes_text(dtypes)}; bring them to one")
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether its values lie in memory one beside the other, in rows that are equally long."""
-    return tensor.layout == torch.strided and not tensor.is_nested
 
 
 def dtype_name(tensor: Tensor) -> str:

@@ -14,7 +14,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from bitsearch.network_inputs import Inputs, axis_length, map_inputs, tensors_of
+from bitsearch.network_inputs import Inputs, axis_length, is_dense, map_inputs, tensors_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Input:
 
     @classmethod
     def of(cls, module: nn.Module | None, x: Tensor | None, *, multi_step: bool) -> "Input":
-        """Of a call's first tensor; None if it has none."""
+        """Of a call's first tensor; None if it has none, as a nested or sparse one has no axes to tell apart."""
+        x = x if x is not None and is_dense(x) else None
         if x is None or not x.dim() or not x.numel():
             return cls(module, () if x is None else tuple(x.shape), None, multi_step)
         values = x.detach().reshape(*x.shape[:2], -1).double()

@@ -220,8 +220,9 @@ def page_part(name: str) -> str:
     return resources.files("bitsearch.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
+@cache
 def environment() -> Environment:
-    """The templates' environment, which escapes all values."""
+    """The templates' environment, which escapes all values; one for all pages, since a template is compiled once."""
     return Environment(
         loader=PackageLoader("bitsearch.report", "assets"),
         autoescape=True,

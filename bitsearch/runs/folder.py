@@ -167,13 +167,21 @@ class RunFolder:
     def write_settings(self, settings: RunSettings) -> None:
         """Write ``run.toml``."""
         write_whole(self.settings_file, to_toml(settings))
-        self.__dict__.pop("settings", None)
+        self.__dict__.pop("_settings", None)
+
+    @property
+    def settings(self) -> RunSettings:
+        """Contents of ``run.toml``; InputError if it is not what a run wrote.
+
+        Units and words of the user's own metrics are this run's until another's settings are read, which may have
+        others by the same names; no code of theirs is run for it.
+        """
+        declare_metrics(self._settings.space.metrics or {})
+        return self._settings
 
     @cached_property
-    def settings(self) -> RunSettings:
-        """Contents of ``run.toml``; InputError if it is not what a run wrote."""
+    def _settings(self) -> RunSettings:
         settings = from_toml(RunSettings, read_text(self.settings_file, "run settings"), str(self.settings_file))
-        # Units and words of the user's own metrics, for whoever reads the run; no code of theirs is run for it.
         declare_metrics(settings.space.metrics or {})
         for metric in (settings.metric, *settings.limits):
             find_metric(metric)

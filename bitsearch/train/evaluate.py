@@ -11,14 +11,14 @@ from bitsearch.cost import SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
 from bitsearch.distributed import all_reduce_sum, rank, world_size
-from bitsearch.errors import DivergedError, InputError
+from bitsearch.errors import DivergedError
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.layers.clipped_input import warn_of_clipped
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.quantized import ArrivalObserver, Observer, QuantizedLayer
 from bitsearch.layers.spike_counts import nonzero_counts
 from bitsearch.network_inputs import Inputs, moved
-from bitsearch.train.predict import over_steps, predict, run
+from bitsearch.train.predict import check_rows, over_steps, predict, run
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 from bitsearch.train.tasks.scores import OwnScore, TopAccuracy, finite
 
@@ -97,10 +97,7 @@ def _pairs(
     device = next(network.parameters()).device
     for inputs, targets in batches(samples, batch_size, share=share):
         outputs = over_steps(predict(network, moved(inputs, device), task.form), task.form).float().cpu()
-        if len(outputs) != len(targets):
-            # They would be repeated to fit.
-            rows = f"{len(outputs)} rows of {task.form.words}"
-            raise InputError(f"the network returns {rows} for {len(targets)} samples; give one each")
+        check_rows(outputs, targets, task.form)
         yield outputs, targets.cpu()
 
 

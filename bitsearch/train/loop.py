@@ -28,7 +28,7 @@ from bitsearch.train.fabric import reset_loss_scale
 from bitsearch.train.micro_batch import MicroBatches, Part
 from bitsearch.train.mixup import Mixup
 from bitsearch.train.optimizer import clip_gradients, make_optimizer
-from bitsearch.train.predict import predict
+from bitsearch.train.predict import check_rows, predict
 from bitsearch.train.schedule import make_schedule
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.state import GeneratorState, NetworkState, Stateful, seed_epoch
@@ -219,6 +219,7 @@ class _BatchLoss(nn.Module):
     def forward(self, inputs: Inputs, labels: Tensor, share: float, last: bool) -> tuple[Tensor, Tensor]:
         """(loss to minimize, task's loss without gradients), each summed over the part and divided by ``share``."""
         outputs = predict(self.network, inputs, self.task.form)
+        check_rows(outputs, labels, self.task.form)
         # Half precision is for the network.
         with torch.autocast(labels.device.type, enabled=False):
             for callback in self.callbacks:

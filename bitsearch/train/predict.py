@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bitsearch.data.inputs import is_dense
 from bitsearch.errors import InputError, suggestion
 from bitsearch.frameworks.neurons import reset_states
-from bitsearch.network_inputs import Inputs, call_network
+from bitsearch.network_inputs import Inputs, call_network, is_dense
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,13 @@ def predict(network: nn.Module, inputs: Inputs, form: OutputForm = LOGITS) -> Te
         InputError: the network returns something else, as it may for some inputs only.
     """
     return form.read(run(network, inputs), "the network")
+
+
+def check_rows(outputs: Tensor, targets: Tensor, form: OutputForm) -> None:
+    """InputError unless there is one output a sample; a loss or a metric might repeat them to fit."""
+    if len(outputs) != len(targets):
+        rows = f"{len(outputs)} rows of {form.words}"
+        raise InputError(f"the network returns {rows} for {len(targets)} samples; give one each")
 
 
 def run(network: nn.Module, inputs: Inputs) -> object:

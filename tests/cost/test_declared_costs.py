@@ -15,6 +15,7 @@ from bitsearch.cost.declared import check_declared_metric, declare_metrics
 from bitsearch.declared_metric import DeclaredMetric
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
+from bitsearch.registry import find_factory
 
 COSTS = {
     "area": lambda geometry, bits: geometry.macs * bits.weights * bits.spikes + 3 * geometry.weights,
@@ -203,3 +204,31 @@ def test_what_another_space_declares_is_no_cost_of_a_network(declared, layers):
     assert name not in str(refused.value)
     with pytest.raises(InputError, match=f"did you mean '{name}'"):
         check_metric("own_arae", model.target, [name])
+
+
+def test_its_function_is_looked_up_once(declared, layers, monkeypatch):
+    """A solver asks for thousands of costs, and an import searches the path each time."""
+    found = []
+
+    def find(name, table, kind):
+        found.append(name)
+        return find_factory(name, table, kind)
+
+    monkeypatch.setattr("bitsearch.cost.declared.find_factory", find)
+    name = declared("area")
+    model, rules = model_of(layers, name)
+    check_declared_metric(name, model, rules)
+    for bits in range(1, 9):
+        model.cost(name, model.uniform(UniformBits(weight_bits=bits, spike_bits=2, time_steps=1), None))
+    assert found == ["mycosts:area"]
+
+
+def test_a_function_that_changed_is_the_new_one_once_it_is_declared_again(declared, layers, monkeypatch):
+    name = declared("area")
+    model, _ = model_of(layers, name)
+    plan = model.uniform(BITS, None)
+    assert model.cost(name, plan) == 62 * 6 + 3 * 62
+    monkeypatch.setattr(sys.modules["mycosts"], "area", COSTS["constant"])
+    declared("area")
+    again, _ = model_of(layers, name)
+    assert again.cost(name, plan) == 62

@@ -350,3 +350,24 @@ class Words(nn.Module):
 )
 def test_another_token_shows_whether_samples_see_each_other(tokens, joined):
     assert record(Words(joined), tokens).mixes_samples == joined
+
+
+class Ragged(nn.Module):
+    """Rows of different lengths in one tensor, which has no shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        rows = [self.last(self.first(row).relu()) for row in x]
+        return torch.nested.nested_tensor([row[: 1 + index % 2] for index, row in enumerate(rows)])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_tensor_without_a_shape_has_no_axes_to_tell_apart():
+    network = Ragged()
+    calls = record(network, torch.rand(2, 6)).calls
+    # Each row is a call, and the network's own is one.
+    assert [len(calls[module]) for module in (network.first, network.last, network)] == [2, 2, 1]
+    assert calls[network][0].axes.frames is None

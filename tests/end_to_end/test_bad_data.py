@@ -210,6 +210,10 @@ RUN = (
 )
 
 
+CALLS = 33
+"""How often a run calls the network."""
+
+
 def ran(call, work, faults, *commands):
     """Commands on a network and data with these faults, in a folder without a run."""
     (work / "odd.py").write_text(MODULE)
@@ -234,7 +238,7 @@ def test_samples_in_a_run(faults, call, work):
 
 
 @inputs(12)
-@given(kind=st.sampled_from(VALUES + OUTPUTS), after=st.integers(0, 60))
+@given(kind=st.sampled_from(VALUES + OUTPUTS), after=st.integers(0, CALLS))
 def test_networks_in_a_run(kind, after, call, work):
     ran(call, work, {"network": {"kind": kind, "after": after}}, RUN)
 

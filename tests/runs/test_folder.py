@@ -7,14 +7,17 @@ import pytest
 import tomli_w
 
 from bitsearch.choices import Choices
-from bitsearch.cost import Target
+from bitsearch.cost import METRICS, Target
+from bitsearch.declared_metric import DeclaredMetric
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
+from bitsearch.report.definitions import definition
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.rebuild import run_folder_of
 from bitsearch.runs.resume import check_resumable
 from bitsearch.score import Accuracy
 from bitsearch.study.shared_study import _ATTRIBUTE, WorkerConfig, read_worker_config
+from bitsearch.text import cost, title
 from bitsearch.validation import to_toml
 
 
@@ -70,6 +73,27 @@ def test_a_list_of_choices_and_a_target_come_back_as_written(finished_run, tiny_
     folder.write_settings(written)
     assert RunFolder(tmp_path).settings == written
     assert RunFolder(tmp_path).settings.space.choices.weight_bits.values == (1, 2, 4, 8)
+
+
+def test_units_and_titles_are_those_of_the_run_that_is_read(finished_run, tmp_path):
+    """Of two that declare other metrics by one name, in either order."""
+    known = dict(METRICS)
+    folders = [RunFolder(tmp_path / unit) for unit in ("um2", "gates")]
+    try:
+        for folder in folders:
+            unit = folder.path.name
+            metric = DeclaredMetric(function="mycosts:area", unit=unit, title=f"in {unit}", description=f"Of {unit}.")
+            folder.make()
+            space = finished_run.folder.settings.space.model_copy(update={"metrics": {"area": metric}})
+            folder.write_settings(finished_run.folder.settings.model_copy(update={"space": space}))
+        for folder in (*folders, *folders):
+            unit = folder.path.name
+            assert folder.settings.metric == "bit_budget"
+            assert (cost("area", 3), title("area")) == (f"3 {unit}", f"in {unit}")
+            assert definition("area") == f"Of {unit}."
+    finally:
+        METRICS.clear()
+        METRICS.update(known)
 
 
 @pytest.mark.parametrize("name", Target.names())

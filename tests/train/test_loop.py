@@ -11,6 +11,7 @@ from tolerances import rounding
 from torch import nn
 
 from bitsearch.allocation.learnable import quantize
+from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.quant.membrane_gradient import goes_through_time
 from bitsearch.train.evaluate import evaluate
@@ -226,3 +227,20 @@ def test_a_last_batch_of_one_sample_is_trained_on_through_batch_norm(splits, sam
     assert not torch.equal(network[1].weight, before["1.weight"])
     # One update for every batch of several.
     assert int(network[2].num_batches_tracked) == samples // 32
+
+
+class Turned(nn.Linear):
+    """A classifier that answers in columns from its second batch on."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        logits = super().forward(x.flatten(1))
+        return logits if self.calls == 1 else logits.T
+
+
+def test_outputs_that_are_not_one_a_sample_are_named(splits):
+    network = Turned(splits.train[0][0].numel(), 10)
+    with pytest.raises(InputError, match="the network returns 10 rows of logits for 32 samples; give one each"):
+        train(network, TrainingSession(splits, TRAINING), epochs=1, seed=0, phase="here")

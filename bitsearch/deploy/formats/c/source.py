@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from textwrap import fill
 
@@ -169,6 +170,7 @@ def _pair(numbers: tuple[int, ...], first: int) -> tuple[int, int]:
     return row, column
 
 
+@cache
 def _environment() -> Environment:
     # What is written is C; names pass through `plain`, and everything else is a number or ours.
     environment = Environment(  # nosec B701
