@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from bitsearch.choices import Number
-from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Terms
+from bitsearch.cost.metric import Bits, Geometry, Metric, Terms
+from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.rules import AllowedBits
 from bitsearch.declared_metric import DeclaredMetric

@@ -7,7 +7,7 @@ from typing import get_args
 from bitsearch.cost.geometry import EXCLUSION_REASONS, NEVER_CALLED, LayerGeometry
 from bitsearch.cost.layer_choices import listing
 from bitsearch.cost.layer_shape import LayerShape
-from bitsearch.cost.metrics import Vector
+from bitsearch.cost.metric import Vector
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.target import Target
 from bitsearch.cost.target_tables import ConvolutionLimits, LayerKind

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from bitsearch.choices import FirstLayer, NeuronChoice, Tie
+from bitsearch.cost.formulas import mean_bits, means
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
-from bitsearch.cost.metrics import METRICS, Bits, Geometry, Metric, Vector, mean_bits, means
+from bitsearch.cost.metric import Bits, Geometry, Metric, Vector
+from bitsearch.cost.metrics import METRICS
 from bitsearch.cost.spike_products import FLOAT_BITS
 from bitsearch.cost.target import Target
 from bitsearch.cost.ties import populations, resolved
@@ -37,7 +39,7 @@ class CostModel:
     """Costs of one network's layers.
 
     Args:
-        layers: geometry in the order of :func:`bitsearch.cost.geometry.trace`.
+        layers: geometry in the order of :func:`bitsearch.cost.tracing.trace`.
         first_layer_counted: False leaves the first layer out of the bit and operation counts.
         target: hardware that energy, latency, cores and working memory are for; ``generic`` by default.
         declared: names of the metrics that the search space declares.

@@ -17,7 +17,7 @@ def reference(model: CostModel) -> Reference:
     left out, since the spikes of full precision are not counted.
 
     >>> import torch
-    >>> from bitsearch.cost.geometry import trace
+    >>> from bitsearch.cost.tracing import trace
     >>> network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
     >>> model = CostModel(trace(network, torch.rand(2, 4)))
     >>> str(reference(model)), reference(model).costs["bit_budget"]

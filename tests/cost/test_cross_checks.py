@@ -17,7 +17,8 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCou
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bitsearch.cost.geometry import measure, trace
+from bitsearch.cost.measurement import measure
+from bitsearch.cost.tracing import trace
 from bitsearch.layers import convert
 from bitsearch.models.resnet_cifar import resnet18_cifar, resnet20
 from bitsearch.plan import LayerPlan

@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bitsearch.cost import CostModel
-from bitsearch.cost.geometry import NEVER_CALLED, measure, trace
+from bitsearch.cost.geometry import NEVER_CALLED
+from bitsearch.cost.measurement import measure
+from bitsearch.cost.tracing import trace
 from bitsearch.errors import InputError
 from bitsearch.plan import LayerPlan, UniformBits
 

@@ -3,8 +3,8 @@ import torch
 from spikingjelly.activation_based import layer as spiking
 from torch import nn
 
-from bitsearch.cost.geometry import trace
 from bitsearch.cost.layer_shape import LayerShape, shape_of_layer
+from bitsearch.cost.tracing import trace
 
 LAYERS = [
     (nn.Linear(6, 4), (6,)),

@@ -6,8 +6,8 @@ from torch import nn
 
 from bitsearch.choices import Choices, FirstLayer, NeuronChoice
 from bitsearch.cost import AllowedBits, CostModel, check_first_layer
-from bitsearch.cost.geometry import trace
 from bitsearch.cost.limits import check_limits, limit_faults
+from bitsearch.cost.tracing import trace
 from bitsearch.errors import InputError
 
 

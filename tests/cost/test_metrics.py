@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from profiles import examples
 from tolerances import FLOAT64, rounding
 
-from bitsearch.cost import metrics
-from bitsearch.cost.metrics import METRICS, Bits, Geometry, mean_bits, means
+from bitsearch.cost import formulas
+from bitsearch.cost.formulas import mean_bits, means
+from bitsearch.cost.metric import Bits, Geometry
+from bitsearch.cost.metrics import METRICS
 
 QUICK = examples(40)
 DOUBLE = {"dtype": torch.float64}
@@ -407,7 +409,7 @@ def test_gradients_are_difference_quotients_of_what_was_not_rounded(network, met
     # With a sign, one bit has as many levels as two.
     assume(metric != "accumulator" or abs(getattr(bits, field)[layer] - 2) > 1e-4)
     smooth = {"_round_up": lambda values: values, "_bit_length": lambda values: np.log2(values + 1)}
-    with mock.patch.multiple(metrics, **smooth):
+    with mock.patch.multiple(formulas, **smooth):
         for shift in (1e-5, -1e-5):
             values = {name: getattr(bits, name).copy() for name in ALLOCATION}
             values[field][layer] += shift

@@ -3,9 +3,9 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from bitsearch.cost.geometry import trace
 from bitsearch.cost.model import CostModel
 from bitsearch.cost.reference import reference
+from bitsearch.cost.tracing import trace
 
 
 def reference_of(network, inputs):

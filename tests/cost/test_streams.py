@@ -10,7 +10,7 @@ from torch import nn
 import bitsearch
 from bitsearch.choices import FirstLayer
 from bitsearch.cost import CostModel
-from bitsearch.cost.geometry import trace
+from bitsearch.cost.tracing import trace
 from bitsearch.plan import UniformBits
 
 T = 8

@@ -8,8 +8,8 @@ from torch import nn
 
 import bitsearch
 from bitsearch.cost import CostModel
-from bitsearch.cost.geometry import trace
 from bitsearch.cost.ties import ties_of
+from bitsearch.cost.tracing import trace
 from bitsearch.plan import UniformBits
 
 T = 4

@@ -6,7 +6,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 import bitsearch
-from bitsearch.cost.geometry import trace
+from bitsearch.cost.tracing import trace
 from bitsearch.dataflow.recording import record
 
 T = 4

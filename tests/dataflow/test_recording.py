@@ -14,7 +14,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 import bitsearch
-from bitsearch.cost.geometry import measure, trace
+from bitsearch.cost.measurement import measure
+from bitsearch.cost.tracing import trace
 from bitsearch.dataflow.products import layer_macs
 from bitsearch.dataflow.recording import record
 from bitsearch.errors import InputError

@@ -5,7 +5,7 @@ import torch
 
 import bitsearch
 from bitsearch.cost import CostModel, trace
-from bitsearch.cost.geometry import measure
+from bitsearch.cost.measurement import measure
 from bitsearch.errors import InputError
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bitsearch.cost import Budget, Target
-from bitsearch.cost.metrics import METRICS, Bits, Geometry
+from bitsearch.cost.metric import Bits, Geometry
+from bitsearch.cost.metrics import METRICS
 from bitsearch.plan import Baseline, BitPlan, BudgetOutcome, LayerPlan, Provenance
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.run_settings import RunSettings

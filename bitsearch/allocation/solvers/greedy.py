@@ -11,7 +11,7 @@ from bitsearch.allocation.moves import Kind, Move, loss_change, moves
 from bitsearch.allocation.solvers.move_costs import Group, Numbers, costs_after
 from bitsearch.choices import Number
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
-from bitsearch.cost.metrics import Bits
+from bitsearch.cost.metric import Bits
 from bitsearch.plan import LayerPlan
 
 NEAR_BEST = 0.5

@@ -32,7 +32,8 @@ from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.allocation.solvers.move_costs import Numbers
 from bitsearch.allocation.solvers.options import SHARED, Choice, bits_of, choices_of, sharing_rows
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
-from bitsearch.cost.metrics import Bits, mean_bits, means
+from bitsearch.cost.formulas import mean_bits, means
+from bitsearch.cost.metric import Bits
 from bitsearch.plan import LayerPlan
 
 SECONDS = 120.0

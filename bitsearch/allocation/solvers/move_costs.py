@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitsearch.cost.metrics import Bits, Geometry, Metric
+from bitsearch.cost.metric import Bits, Geometry, Metric
 
 Numbers = NDArray[np.float64]
 
