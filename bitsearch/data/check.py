@@ -80,9 +80,11 @@ def check_data(name: str, options: Mapping[str, Any], targets: Targets = CLASS) 
 def _compare_sums(data_set: DataSet, root: Path, findings: Findings) -> None:
     match_count = 0
     for file, published in data_set.files.items():
-        path = root / file
+        path = data_set.locate(file, root)
         if not published or not path.is_file():
             continue
+        if path.suffix != (root / file).suffix:
+            published = data_set.contents[file]
         with path.open("rb") as stream:
             digest = _md5(stream)
         if digest == published or (file in data_set.contents and _content_sum(path) == data_set.contents[file]):

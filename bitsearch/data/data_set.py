@@ -37,7 +37,16 @@ class DataSet:
     """MD5 sum of every unpacked file, by its path in ``root``; an empty text if none is published. Empty without a
     download."""
     contents: Mapping[str, str] = field(default_factory=dict)
-    """MD5 sum of what a compressed file of ``files`` holds, by the same path: other packers write other headers."""
+    """MD5 sum of what a compressed file of ``files`` holds, by the same path: other packers write other headers. Such
+    files may lie unpacked, and in ``root`` itself, where packages of systems put them."""
+
+    def locate(self, file: str, root: Path) -> Path:
+        """Where ``file``, a key of ``files``, lies; ``root / file`` if it is nowhere."""
+        path = root / file
+        if file not in self.contents:
+            return path
+        places = (path, path.with_suffix(""), root / path.name, (root / path.name).with_suffix(""))
+        return next((place for place in places if place.is_file()), path)
 
     def missing_file_error(self, path: Path, root: Path) -> InputError:
         """The error for a ``path`` that does not exist; its message says what to download, and into which folder."""

@@ -9,6 +9,7 @@ from bitsearch.errors import InputError
 from bitsearch.models.digits_cnn import digits_cnn, digits_events_cnn
 from bitsearch.models.resnet_cifar import resnet18_cifar, resnet19_dvs, resnet20
 from bitsearch.models.shd_mlp import shd_mlp
+from bitsearch.models.small_cnn import small_cnn
 from bitsearch.models.spikformer import spikformer_cifar
 from bitsearch.models.spiking_zoo import resnet18, resnet34, sew_resnet18, sew_resnet34, spiking_vgg11
 from bitsearch.models.vggsnn import vggsnn
@@ -18,6 +19,7 @@ from bitsearch.registry import call, find_factory
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_cnn": digits_cnn,
     "digits_events_cnn": digits_events_cnn,
+    "small_cnn": small_cnn,
     "resnet20": resnet20,
     "resnet18_cifar": resnet18_cifar,
     "resnet19_dvs": resnet19_dvs,

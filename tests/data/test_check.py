@@ -91,12 +91,14 @@ def test_a_file_that_cannot_be_read_is_named_beside_its_sum(root, monkeypatch):
     assert f"cannot read '{file}'" in unreadable
 
 
-def test_unpacked_files_have_counts_but_no_sums(tmp_path):
-    found = check_data("mnist", {"root": str(write_mnist(tmp_path))})
-    assert len(found.problems) == 2
-    assert "samples 10 of class 0, not 5,923" in found.problems[0]
-    packed = check_data("mnist", {"root": str(write_mnist(tmp_path, packed=True))})
-    assert sum("is not the published file" in problem for problem in packed.problems) == 4
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_of_other_images_are_named_packed_or_not(tmp_path, packed):
+    found = check_data("mnist", {"root": str(write_mnist(tmp_path, packed=packed))})
+    assert len(found.problems) == 6
+    suffix = ".gz" if packed else ""
+    for part, problem in zip(("train-images-idx3", "train-labels-idx1"), found.problems, strict=False):
+        assert f"'{tmp_path / 'MNIST' / 'raw' / part}-ubyte{suffix}' is not the published file" in problem
+    assert "samples 10 of class 0, not 5,923" in found.problems[4]
 
 
 def test_files_packed_anew_are_the_published_ones_and_no_others(tmp_path, monkeypatch):
@@ -114,6 +116,11 @@ def test_files_packed_anew_are_the_published_ones_and_no_others(tmp_path, monkey
     found = check_data(name, {"root": str(root)})
     assert found.problems == []
     assert found.matches == ["the MD5 sums of 4 files", "the counts"]
+    flat = root / "flat"
+    flat.mkdir()
+    for file in files:
+        (flat / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    assert check_data(name, {"root": str(flat)}).matches == found.matches
 
     content = bytearray(gzip.decompress(files[0].read_bytes()))
     content[-1] ^= 1

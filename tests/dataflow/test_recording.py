@@ -28,6 +28,7 @@ WIDE = UniformBits(weight_bits=8, spike_bits=8, time_steps=2)
 SMALL = {
     "digits_cnn": ({"width": 2}, (1, 8, 8)),
     "digits_events_cnn": ({"width": 2}, (2, 2, 9, 8)),
+    "small_cnn": ({"width": 2}, (1, 8, 8)),
     "resnet20": ({"width": 2}, (3, 8, 8)),
     "resnet18_cifar": ({"width": 2}, (3, 8, 8)),
     "resnet19_dvs": ({"width": 2}, (2, 2, 8, 8)),

@@ -62,6 +62,7 @@ WRITERS = {
 NARROWER = {
     "digits_cnn": ("network_options.width=4",),
     "digits_events_cnn": ("network_options.width=4",),
+    "small_cnn": ("network_options.width=4",),
     "resnet20": ("network_options.width=4",),
     "resnet18_cifar": ("network_options.width=4",),
     "resnet19_dvs": ("network_options.width=4", "data_options.size=16"),

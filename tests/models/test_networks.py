@@ -11,6 +11,7 @@ from bitsearch.models import NETWORKS, make_network
 SMALL = {
     "digits_cnn": (1, 8, 8),
     "digits_events_cnn": (2, 2, 9, 8),
+    "small_cnn": (1, 8, 8),
     "resnet20": (3, 16, 16),
     "resnet18_cifar": (3, 8, 8),
     "resnet19_dvs": (2, 2, 8, 8),

@@ -26,7 +26,7 @@ def mnist(
     limit: int | None = None,
     augment: bool = False,
 ) -> Splits:
-    """MNIST from ``root/MNIST/raw``, unpacked or as ``.gz``; the official test part is the test split.
+    """MNIST from ``root/MNIST/raw`` or ``root`` itself, packed or not; the official test part is the test split.
 
     Inputs ``[1, 28, 28]``, normalized with the mean and standard deviation of the training split; 55 MB in memory.
 
@@ -53,7 +53,9 @@ def fashion_mnist(
     limit: int | None = None,
     augment: bool = True,
 ) -> Splits:
-    """Fashion-MNIST from ``root/FashionMNIST/raw``; otherwise as :func:`mnist`.
+    """Fashion-MNIST from ``root/FashionMNIST/raw`` or from ``root`` itself; otherwise as :func:`mnist`.
+
+    Debian's package ``dataset-fashion-mnist`` puts the files into ``/usr/share/datasets/fashion-mnist``.
 
     ``augment`` shifts training images by up to 4 pixels and mirrors them, at random (Zhong et al. 2020).
     """
@@ -151,10 +153,8 @@ def _mnist(
 
 
 def _read(data_set: DataSet, folder: Path, packed_name: str, reader: Callable[[str], Tensor]) -> Tensor:
-    """The tensor that torchvision's ``reader`` reads from the packed file, or from the unpacked file beside it."""
-    file = folder / packed_name
-    if not file.is_file():
-        file = file.with_suffix("")
+    """The tensor that torchvision's ``reader`` reads from the file, packed or not."""
+    file = data_set.locate(packed_name, folder)
     if not file.is_file():
         raise data_set.missing_file_error(folder / packed_name, folder)
     try:

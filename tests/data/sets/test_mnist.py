@@ -59,6 +59,15 @@ def test_packed_files_are_the_same_data(root, tmp_path):
         assert all(map(torch.equal, packed.split(part).tensors, load("mnist", root).split(part).tensors))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_may_lie_in_the_root_itself(root, tmp_path, packed):
+    for file in (write_mnist(tmp_path / "in", packed=packed) / "MNIST" / "raw").glob("*"):
+        file.rename(tmp_path / file.name)
+    flat = load("mnist", tmp_path)
+    for part in PARTS:
+        assert all(map(torch.equal, flat.split(part).tensors, load("mnist", root).split(part).tensors))
+
+
 def test_packed_files_are_read_where_both_are_there(root, tmp_path):
     write_mnist(write_mnist(tmp_path, packed=True), each=4)
     assert len(load("mnist", tmp_path).train) == len(load("mnist", root).train)
