@@ -31,7 +31,7 @@ class Input:
     @classmethod
     def of(cls, module: nn.Module | None, x: Tensor | None, *, multi_step: bool) -> "Input":
         """Of a call's first tensor; None if it has none, as a nested or sparse one has no axes to tell apart."""
-        x = x if x is not None and is_dense(x) else None
+        x = x if x is not None and is_dense(x) and not x.is_quantized else None
         if x is None or not x.dim() or not x.numel():
             return cls(module, () if x is None else tuple(x.shape), None, multi_step)
         values = x.detach().reshape(*x.shape[:2], -1).double()

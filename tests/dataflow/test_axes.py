@@ -352,22 +352,23 @@ def test_another_token_shows_whether_samples_see_each_other(tokens, joined):
     assert record(Words(joined), tokens).mixes_samples == joined
 
 
-class Ragged(nn.Module):
-    """Rows of different lengths in one tensor, which has no shape."""
+class Unusual(nn.Module):
+    """Its output is a tensor of another kind."""
 
-    def __init__(self):
+    def __init__(self, kind):
         super().__init__()
-        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.first, self.last, self.kind = nn.Linear(6, 5), nn.Linear(5, 3), kind
 
     def forward(self, x):
-        rows = [self.last(self.first(row).relu()) for row in x]
-        return torch.nested.nested_tensor([row[: 1 + index % 2] for index, row in enumerate(rows)])
+        logits = self.last(self.first(x).relu())
+        if self.kind == "nested":
+            return torch.nested.nested_tensor([row[: 1 + index % 2] for index, row in enumerate(logits)])
+        return logits.to_sparse() if self.kind == "sparse" else torch.quantize_per_tensor(logits, 0.1, 0, torch.qint8)
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_a_tensor_without_a_shape_has_no_axes_to_tell_apart():
-    network = Ragged()
-    calls = record(network, torch.rand(2, 6)).calls
-    # Each row is a call, and the network's own is one.
-    assert [len(calls[module]) for module in (network.first, network.last, network)] == [2, 2, 1]
-    assert calls[network][0].axes.frames is None
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("kind", ["nested", "sparse", "quantized"])
+def test_an_output_without_axes_is_no_matter_to_those_of_the_layers(kind):
+    network = Unusual(kind)
+    calls = record(network, torch.rand(4, 6)).calls
+    assert [calls[module][0].macs for module in (network.first, network.last)] == [3 * 30, 3 * 15]
