@@ -16,6 +16,7 @@ from bitsearch.cost import (
     Target,
     check_first_layer,
     check_granularity,
+    target_limits,
     trace,
     warn_of_own_steps,
 )
@@ -121,7 +122,7 @@ class LearnableNetwork(QuantizedNetwork):
         """The bits as they are as a plan, which :func:`bitsearch.apply`, :func:`bitsearch.pack` and ``save`` take.
 
         Args:
-            budgets: what the plan is said to meet, or to miss.
+            budgets: what the plan is said to meet, or to miss, besides the limits of the hardware target.
             metric: what is limited where a budget names no metric.
             name: of the network and the search space, which nobody looks up.
             accuracy: as you have measured it.
@@ -160,10 +161,27 @@ class LearnableNetwork(QuantizedNetwork):
         )
 
     def _limits(self, budgets: Sequence[str | Budget], metric: str) -> list[Budget]:
-        return [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+        """The budgets, and those limits of the hardware target that are not among them."""
+        limits = [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+        for limit in target_limits(self.model.target):
+            if limit not in limits:
+                limit.check_feasible(self.model, self.rules, self.activity)
+                limits.append(limit)
+        return limits
 
     def project(self, *budgets: str | Budget, metric: str = "bit_budget") -> dict[str, LayerPlan]:
-        """Bring the allocation within every budget exactly, freeze it, and return it; :meth:`plan` makes it a file."""
+        """Bring the allocation within every budget and limit of the target exactly, freeze it, and return it.
+
+        :meth:`plan` makes it a file.
+
+        Args:
+            budgets: such as ``4x`` or ``memory=64KiB``; none where the target's limits are all that is asked for.
+            metric: what is limited where a budget names no metric.
+
+        Raises:
+            InputError: no budget and no limit; one that is malformed or infeasible, or depends on firing rates that
+                are not measured.
+        """
         limits = self._limits(budgets, metric)
         plan = project(self.layer_plans, self.model, limits, self.rules, activity=self.activity)
         self.fix(plan)

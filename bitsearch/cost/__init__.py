@@ -1,6 +1,6 @@
 """The cost model: layer geometry, metrics on numbers and on tensors, hardware targets, budgets."""
 
-from bitsearch.cost.budget import Budget, parse_budgets
+from bitsearch.cost.budget import Budget, parse_budgets, target_limits
 from bitsearch.cost.geometry import LayerGeometry
 from bitsearch.cost.layer_choices import check_first_layer, check_granularity, warn_of_own_steps
 from bitsearch.cost.measurement import measure
@@ -23,6 +23,7 @@ __all__ = [
     "check_granularity",
     "measure",
     "parse_budgets",
+    "target_limits",
     "ties_of",
     "trace",
     "warn_of_own_steps",

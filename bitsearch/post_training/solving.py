@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from bitsearch.allocation.loss_model import EVEN_PRICES, LossModel, predicted_loss
 from bitsearch.allocation.methods.finish import CORRECTION_FACTOR
-from bitsearch.allocation.solvers.integer_program import SECONDS, solve
+from bitsearch.allocation.solvers.integer_program import solve
+from bitsearch.allocation.solvers.solution import unfinished
 from bitsearch.allocation.solvers.uniform_grid import uniform_plans
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.plan import LayerPlan, UniformBits
@@ -38,8 +39,7 @@ class ScoredNetwork:
         if not solution.optimal:
             requests = ", ".join(budget.requested for budget in budgets)
             warnings.warn(
-                f"allocate: the integer program of {requests} was not solved to the end within {SECONDS:.0f} s; the "
-                "best plan so far is taken",
+                f"allocate: the integer program of {requests} {unfinished(solution)} is taken",
                 stacklevel=2,
             )
         return solution.plan

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bitsearch import InputError, QuantizedNetwork, quantize
 from bitsearch.choices import Choices, FirstLayer, Span
-from bitsearch.cost import Budget
+from bitsearch.cost import Budget, parse_budgets, target_limits
 from bitsearch.data import batches
 from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.plan import UniformBits
@@ -234,6 +234,28 @@ def test_several_budgets_are_met_at_once(network, batch):
         assert quantized.budget(request, metric).met_by(model, plan), metric
     assert quantized.rules.contains(plan)
     assert quantized.layer_plans == plan
+
+
+def test_a_projection_meets_the_limits_of_the_target(network, batch):
+    free = quantize(network, batch[0][:8])
+    wanted = free.model.cost("weight_memory", free.project("2x", metric="s_ace"))
+    least = free.model.cost("weight_memory", free.rules.smallest(free.model))
+    small = make_target("small", memory={"weight_bytes": int((wanted + least) / 2)})
+    quantized = quantize(network, batch[0][:8], target=small)
+    plan = quantized.project("2x", metric="s_ace")
+    assert quantized.model.cost("weight_memory", plan) <= small.memory.weight_bytes
+    outcomes = {outcome.metric: outcome for outcome in quantized.plan("2x", metric="s_ace").budget}
+    assert outcomes["weight_memory"].met
+    assert outcomes["weight_memory"].limit == small.memory.weight_bytes
+    # They are asked for once, and without any budget too.
+    alone = quantize(network, batch[0][:8], target=small)
+    alone.project(*parse_budgets("1x", "s_ace", alone.model, alone.baseline))
+    assert len(alone.plan(*target_limits(small)).budget) == 1
+    alone = quantize(network, batch[0][:8], target=small)
+    assert target_limits(small)[0].met_by(alone.model, alone.project())
+    too_small = make_target("too_small", memory={"weight_bytes": int(least) - 1})
+    with pytest.raises(InputError, match=r"target too_small .* is infeasible"):
+        quantize(network, batch[0][:8], target=too_small).project("2x")
 
 
 def test_a_target_decides_what_the_layers_get(network, batch):

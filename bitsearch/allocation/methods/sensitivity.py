@@ -19,7 +19,8 @@ from bitsearch.allocation.methods.binning import binning_loss
 from bitsearch.allocation.methods.finish import train_within_budgets
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.hessian import hessian_traces
-from bitsearch.allocation.solvers.integer_program import SECONDS, solve
+from bitsearch.allocation.solvers.integer_program import solve
+from bitsearch.allocation.solvers.solution import unfinished
 from bitsearch.data import batches
 from bitsearch.distributed import all_reduce_sum, rank, world_size
 from bitsearch.layers.batch_norm import shared_batch_norm
@@ -94,8 +95,7 @@ def allocate_by_sensitivity(problem: AllocationProblem) -> Iterator[QuantizedNet
         solution = problem.session.fabric.broadcast(solution)
     if not solution.optimal and rank() == 0:
         warnings.warn(
-            f"sensitivity: the integer program was not solved to the end within {SECONDS:.0f} s; the best plan so far "
-            "is trained",
+            f"sensitivity: the integer program {unfinished(solution)} is trained",
             stacklevel=2,
         )
     yield train_within_budgets(problem, solution.plan, "sensitivity")

@@ -11,7 +11,7 @@ from tolerances import FLOAT64
 
 from bitsearch.allocation.loss_model import EVEN_PRICES, LevelCount
 from bitsearch.allocation.solvers import integer_program
-from bitsearch.allocation.solvers.integer_program import LEAST_GAIN, solve
+from bitsearch.allocation.solvers.integer_program import GAP, LEAST_GAIN, solve
 from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.allocation.solvers.projection import project
 from bitsearch.choices import Choices, FirstLayer, Span
@@ -185,6 +185,43 @@ def test_the_bit_budget_of_a_deep_network_is_solved_to_the_end(seed):
     assert model.cost("bit_budget", found.plan) <= 6
     # The solver's gap again, with a loss that is a hundredth of the largest at the least.
     assert found.loss == pytest.approx(least_by_tables(weights, options, 6.0), rel=100 * 1e-6 / 1e4)
+
+
+def test_many_layers_are_solved_to_within_a_thousandth_in_few_programs(monkeypatch):
+    random = np.random.default_rng(0)
+    layers = [layer(f"layer{i}", 1, int(count), int(count), 1) for i, count in enumerate(random.integers(1, 99, 70))]
+    model = CostModel(layers)
+    rules = AllowedBits.make(model, SMALL, FirstLayer())
+    scale = {name: random.random(2) for name in rules.searched}
+    losses = {(name, w): scale[name][0] / 4**w for name in scale for w in SMALL.weight_bits.values}
+    spikes = list(product(SMALL.spike_bits.values, SMALL.time_steps.values))
+    losses |= {(name, (s,) * t): scale[name][1] / 4**s / t for name in scale for s, t in spikes}
+    programs = []
+    milp = integer_program.milp
+
+    def counted(*arguments, integrality, **options):
+        programs.append(integrality.any())
+        return milp(*arguments, integrality=integrality, **options)
+
+    monkeypatch.setattr(integer_program, "milp", counted)
+    budget = Budget("bit_budget", "3", 3.0)
+    found = solve(start_of(model, rules), model, [budget], rules, Table(losses))
+    assert found.optimal
+    assert budget.met_by(model, found.plan)
+    assert found.gap == pytest.approx(GAP)
+    # What has no whole numbers yet splits the boxes.
+    assert sum(programs) < len(programs) / 2
+    assert found.loss == pytest.approx(loss_of(found.plan, rules, Table(losses)))
+    uniform = [
+        loss_of(plan, rules, Table(losses))
+        for w, (s, t) in product(SMALL.weight_bits.values, spikes)
+        if budget.met_by(model, plan := rules.nearest(model, uniform_bits(w, s, t), granularity="layer"))
+    ]
+    assert found.bound <= found.loss < min(uniform)
+
+
+def uniform_bits(weight_bits, spike_bits, time_steps):
+    return UniformBits(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
 
 
 def test_metrics_of_spikes_take_their_activity():
