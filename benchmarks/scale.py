@@ -5,7 +5,7 @@
 SEW-ResNet-34 with ReLUs, synthetic images [3, 224, 224], 1,000 classes, through the trainer that every run uses:
 forward, budget loss, backward, gradients averaged over the processes, optimizer. First 8 images a process, which also
 shows what a whole batch of 64 would take; then 64, whole if memory allows it and in micro batches of 8 if not; then the
-same in bf16-mixed, for which a CPU without instructions for bfloat16 takes ten minutes a step.
+same in bfloat16, for which a CPU without instructions for bfloat16 takes ten minutes a step.
 Memory is the larger process's peak above what it held before the first step.
 """
 
@@ -148,15 +148,15 @@ def main() -> None:
         return peak
 
     small = PROCESSES * MICRO_BATCH
-    whole = add("32-true", small, None, 2) * arguments.batch / small
+    whole = add("float32", small, None, 2) * arguments.batch / small
     free = SPARE * available() / PROCESSES / 2**30
     fits = 0 < whole < free
-    add("32-true", arguments.batch, None if fits else MICRO_BATCH, 1)
-    add("bf16-mixed", arguments.batch, None if fits else MICRO_BATCH, 2)
+    add("float32", arguments.batch, None if fits else MICRO_BATCH, 1)
+    add("bfloat16", arguments.batch, None if fits else MICRO_BATCH, 2)
     text = (
         "# Allocation steps at ImageNet's size\n\n"
         f"SEW-ResNet-34 with ReLUs in {PROCESSES} processes, synthetic images 3×224×224, bits 4/4/2 under 4x, trained "
-        f"as in any run. The second step, but in 32-true of batch {arguments.batch} the first, which sets the step "
+        f"as in any run. The second step, but in float32 of batch {arguments.batch} the first, which sets the step "
         "sizes too. "
         "Memory above the idle process. "
         f"A batch of {arguments.batch} at once would take about {whole:.1f} GiB a process, going by the first row; "

@@ -8,11 +8,13 @@ from pydantic import Field, field_validator, model_validator
 from bitsearch.errors import suggestion
 from bitsearch.validation import Count, Frozen, Name, Positive
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Schedule = Literal["cosine", "one_cycle", "multi_step", "constant"]
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 """By name; any other is a factory of the user's."""
+_OLD_PRECISIONS: dict[object, Precision] = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}
+"""As they were called before; run folders keep the names that they were written with."""
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -67,8 +69,8 @@ class Training(Frozen):
     """Decay of an exponential moving average of the weights, which is measured and kept in place of the last ones."""
     distillation: Distillation | None = None
     """Of the full-precision network's outputs, in the fine-tuning of every method and in baselines."""
-    precision: Precision = "32-true"
-    """In training; weights, steps, latents and the Fisher are float32 at any, and so is every measured accuracy."""
+    precision: Precision = "float32"
+    """Of the products in training steps; what is learned, quantizers, neurons, losses and all measures are float32."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Train with compiled quantizers; ``auto`` where the run is long enough to win the compilation back."""
     membrane_gradient: Literal["cut", "through_time"] = "cut"
@@ -80,6 +82,11 @@ class Training(Frozen):
     def at_once(self) -> int:
         """Samples that a measurement passes through the network at once."""
         return min(self.batch_size, self.micro_batch or self.batch_size)
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _by_name_of_today(cls, name: object) -> object:
+        return _OLD_PRECISIONS.get(name, name) if isinstance(name, str) else name
 
     @field_validator("optimizer")
     @classmethod

@@ -36,6 +36,7 @@ LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n[training]\n'
         ("distillation = { temp = 1 }", "unknown field 'training.distillation.temp'"),
         ("distillation = 0.5", "training.distillation is 0.5"),
         ("early_stopping = 0", "training.early_stopping is 0"),
+        ("precision = 'bf16'", "training.precision is 'bf16': Input should be 'float32', 'bfloat16' or 'float16'"),
     ],
 )
 def test_a_bad_value_is_one_line(text, said):
@@ -66,3 +67,10 @@ def test_fields_are_changed_and_checked_together():
         space.with_training({"momentum": 0.8})
     with pytest.raises(InputError, match=r"training: unknown field 'optimiser'.*did you mean 'optimizer'\?"):
         space.with_training({"optimiser": "sgd"})
+
+
+@pytest.mark.parametrize(("old", "name"), [("32-true", "float32"), ("bf16-mixed", "bfloat16"), ("16-mixed", "float16")])
+def test_a_precision_is_read_by_its_old_name_too(old, name):
+    space = SearchSpace.from_toml(f"{LEAST}precision = '{old}'")
+    assert space == SearchSpace.from_toml(f"{LEAST}precision = '{name}'")
+    assert space.training.precision == name

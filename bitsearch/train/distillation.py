@@ -16,9 +16,10 @@ from bitsearch.network_inputs import Inputs, map_inputs
 from bitsearch.quant.uniform import working_precision
 from bitsearch.train.layer_outputs import LayerOutputs, layer_outputs, watched
 from bitsearch.train.loop import Callback
+from bitsearch.train.precision import autocast
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
-from bitsearch.training import Distillation
+from bitsearch.training import Distillation, Precision
 
 
 class DistillationLoss(Callback):
@@ -36,6 +37,7 @@ class DistillationLoss(Callback):
         task: that both are trained for.
         student: what is trained; needed for features.
         batch_axis: the samples' axis in the inputs.
+        precision: of the teacher's passes; those of the training steps.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class DistillationLoss(Callback):
         task: LearningTask = CLASSIFICATION,
         student: nn.Module | None = None,
         batch_axis: int = 0,
+        precision: Precision = "float32",
     ) -> None:
         detach_computed_weights(teacher)
         self.teacher, self.settings, self.task = copy.deepcopy(teacher), settings, task
-        self.student, self._watch = student, ExitStack()
+        self.student, self._watch, self.precision = student, ExitStack(), precision
         self.batch_axis, self.outputs = batch_axis, LayerOutputs()
         self._axes: dict[str, int | None] = {}
 
@@ -61,7 +64,7 @@ class DistillationLoss(Callback):
     def part_loss(self, loss: Tensor, inputs: Inputs, outputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of a part of a batch; a sample that only fills a process's share counts in no term."""
         names = self.settings.features
-        with eval_mode(self.teacher):
+        with eval_mode(self.teacher), autocast(labels.device, self.precision):
             expected_features, expected = layer_outputs(self.teacher, names, inputs, self.task.form)
         temperature, weight = self.settings.temperature, self.settings.weight
         present = counted_rows(labels)
@@ -71,7 +74,7 @@ class DistillationLoss(Callback):
         )
         if names and not self._axes and len(labels) > 1:
             fewer = map_inputs(lambda x: x.narrow(self.batch_axis, 0, len(labels) - 1), inputs)
-            with eval_mode(self.teacher):
+            with eval_mode(self.teacher), autocast(labels.device, self.precision):
                 of_fewer, _ = layer_outputs(self.teacher, names, fewer, self.task.form)
             calls = {name: list(zip(expected_features[name], of_fewer[name], strict=False)) for name in names}
             self._axes = {name: _sample_axis(*calls[name][0]) if calls[name] else None for name in names}
@@ -154,9 +157,10 @@ def distillation(session: TrainingSession, student: nn.Module) -> list[Callback]
     settings = session.settings.distillation
     if settings is None or settings.weight == 0:
         return []
+    precision = session.settings.precision
     if session.teacher is None:
         raise InputError(
             "training.distillation learns from the full-precision network of a run, and there is none here; give a "
             "plan inside its run folder, or set training.distillation.weight to 0"
         )
-    return [DistillationLoss(session.teacher, settings, session.task, student, session.splits.batch_axis)]
+    return [DistillationLoss(session.teacher, settings, session.task, student, session.splits.batch_axis, precision)]

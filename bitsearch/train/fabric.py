@@ -1,8 +1,10 @@
 """What a training runs on: device, precision, and the processes that train together."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -15,6 +17,7 @@ from torch import distributed
 from torch.amp.grad_scaler import GradScaler
 
 from bitsearch.launch import launched_world_size, local_world_size
+from bitsearch.train.precision import slowness
 from bitsearch.train.state import Stateful
 from bitsearch.training import Precision as TrainingPrecision
 
@@ -22,13 +25,27 @@ from bitsearch.training import Precision as TrainingPrecision
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
-def make_fabric(device: torch.device, precision: TrainingPrecision = "32-true") -> Fabric:
+_MIXED: dict[str, Literal["bf16-mixed", "16-mixed"]] = {"bfloat16": "bf16-mixed", "float16": "16-mixed"}
+"""Fabric's names of half precisions."""
+
+
+class _Autocast(MixedPrecision):
+    """Fabric's, but that inputs and targets come as they are: to be quantized, and to be learned, with all digits."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def make_fabric(device: torch.device, precision: TrainingPrecision = "float32") -> Fabric:
     """This process alone on ``device``, or all that were started with it, each on a device of the kind.
 
     Make it once a run, inside :func:`process_group`: the processes meet here.
     """
     # By itself Fabric takes bfloat16 for float16 on a CPU.
-    digits = Precision() if precision == "32-true" else MixedPrecision(precision, device.type)
+    digits = _Autocast(_MIXED[precision], device.type) if precision in _MIXED else Precision()
+    slow = slowness(device, precision)
+    if slow is not None:
+        warnings.warn(slow, stacklevel=2)
     if launched_world_size() == 1:
         return Fabric(
             accelerator=device.type,

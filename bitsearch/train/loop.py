@@ -28,6 +28,7 @@ from bitsearch.train.fabric import reset_loss_scale
 from bitsearch.train.micro_batch import MicroBatches, Part
 from bitsearch.train.mixup import Mixup
 from bitsearch.train.optimizer import clip_gradients, make_optimizer
+from bitsearch.train.precision import neurons_in_float32
 from bitsearch.train.predict import check_rows, predict
 from bitsearch.train.schedule import make_schedule
 from bitsearch.train.session import TrainingSession
@@ -142,7 +143,11 @@ def train(
     bits_before = _bits(network) if done else []
     share = (fabric.global_rank, fabric.world_size)
     through_time = training.membrane_gradient == "through_time"
-    with shared_batch_norm(network), gradients_through_time() if through_time else nullcontext():
+    with (
+        shared_batch_norm(network),
+        gradients_through_time() if through_time else nullcontext(),
+        neurons_in_float32(network),
+    ):
         batch_loss, stepper = fabric.setup(_BatchLoss(network, session.task, callbacks, mixup), optimizer)
         for epoch in range(done + 1, epochs + 1):
             seed_epoch(seed, epoch, fabric.global_rank)
@@ -242,10 +247,9 @@ def _gradients(fabric: Fabric, batch_loss: _FabricModule, parts: Sequence[Part],
     """
     total_loss: Tensor | None = None
     try:
-        with fabric.autocast():
-            targets = [batch_loss.mixup.first(labels) for _, labels in parts]
-            for callback in batch_loss.callbacks:
-                callback.before_batch(*(inputs for inputs, _ in parts), targets=targets)
+        targets = [batch_loss.mixup.first(labels) for _, labels in parts]
+        for callback in batch_loss.callbacks:
+            callback.before_batch(*(inputs for inputs, _ in parts), targets=targets)
         for number, (inputs, labels) in enumerate(parts, start=1):
             last = number == len(parts)
             with fabric.no_backward_sync(batch_loss, enabled=not last):

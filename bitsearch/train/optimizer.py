@@ -36,7 +36,7 @@ def make_optimizer(network: nn.Module, training: Training, latent_rates: dict[st
         keywords |= {"momentum": momentum, "nesterov": training.nesterov}
     elif name in _FACTORIES:
         # Clipping needs the gradients of float16 unscaled, which a fused optimizer does within its step.
-        keywords["fused"] = training.gradient_clipping is None or training.precision != "16-mixed"
+        keywords["fused"] = training.gradient_clipping is None or training.precision != "float16"
     optimizer = call(
         find_factory(name, _FACTORIES, "optimizer"), name, training.optimizer_options, "optimizer", keywords
     )

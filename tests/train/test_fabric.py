@@ -143,7 +143,7 @@ class Seen(nn.Module):
         return x
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)])
+@pytest.mark.parametrize(("precision", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
 def test_half_precision_trains_and_what_is_learned_stays_float32(
     network, splits, space, model, rules, precision, dtype
 ):

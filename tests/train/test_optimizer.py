@@ -164,7 +164,7 @@ def test_weight_decay_is_for_weights_alone():
 
 def test_mixed_halves_can_be_clipped(fresh_network, splits):
     few = part(splits.train, 64)
-    training = Training(batch_size=32, precision="16-mixed", gradient_clipping=0.5)
+    training = Training(batch_size=32, precision="float16", gradient_clipping=0.5)
     network = fresh_network()
     session = TrainingSession(type(splits)(few, splits.validation, None, splits.input_shape, 10), training)
     train(network, session, epochs=1, seed=0, phase="")

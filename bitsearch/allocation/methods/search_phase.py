@@ -22,7 +22,8 @@ def search(
     settings, session = problem.settings, problem.session
     splits = session.splits
     steps = epochs * batch_count(splits.train, session.settings.batch_size)
-    meters, pull, signal = search_parts(quantized, problem, steps)
+    in_float32 = session.settings.precision == "float32"
+    meters, pull, signal = search_parts(quantized, problem, steps, shares_activations=in_float32)
     train(
         quantized,
         session,
@@ -40,13 +41,22 @@ def search(
 
 
 def search_parts(
-    quantized: QuantizedNetwork, problem: AllocationProblem, steps: int
+    quantized: QuantizedNetwork, problem: AllocationProblem, steps: int, *, shares_activations: bool = True
 ) -> tuple[list[Callback], BudgetPenaltyCallback, LatentGradientCallback]:
-    """What moves the bits in so many training steps, whoever trains: spike counters, the budgets' pull, the signal."""
+    """What moves the bits in so many training steps, whoever trains: spike counters, the budgets' pull, the signal.
+
+    ``shares_activations`` is :class:`LatentGradientCallback`'s.
+    """
     settings = problem.settings
     pull = BudgetPenaltyCallback(quantized, problem.budgets, settings, steps)
     axis = problem.session.splits.batch_axis
     signal = LatentGradientCallback(
-        quantized, settings, problem.seed, axis, binning_loss(problem), problem.session.task
+        quantized,
+        settings,
+        problem.seed,
+        axis,
+        binning_loss(problem),
+        problem.session.task,
+        shares_activations=shares_activations,
     )
     return ActivityEstimate(problem).while_bits_move(quantized), pull, signal

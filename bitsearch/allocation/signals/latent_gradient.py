@@ -24,6 +24,8 @@ class LatentGradientCallback(Callback):
     """Measures the curvature, which replaces the latents' straight-through gradient.
 
     With ``estimator = "straight_through"`` it only serves the projection; ``"probed"`` corrects it by probes.
+    ``shares_activations`` is for trainings in float32: a curvature that is measured with a training step's own
+    activations has their precision.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class LatentGradientCallback(Callback):
         batch_axis: int = 0,
         binning: BinningLoss | None = None,
         task: LearningTask = CLASSIFICATION,
+        *,
+        shares_activations: bool = True,
     ) -> None:
-        self.network, self.settings = network, settings
+        self.network, self.settings, self.shares_activations = network, settings, shares_activations
         kind = CalibratedFisher if settings.estimator == "probed" else FisherLossModel
         self.curvature = kind(
             network,
@@ -67,7 +71,7 @@ class LatentGradientCallback(Callback):
         if isinstance(self.curvature, CalibratedFisher) and correct and not batches:
             self.curvature.correct(parts[0])
             self.plans.clear()
-        self.due, self.targets = now and len(parts) == 1, targets
+        self.due, self.targets = now and len(parts) == 1 and self.shares_activations, targets
         if self.due:
             self.curvature.watch()
         elif now:
