@@ -33,10 +33,11 @@ from torch.utils.data import TensorDataset
 
 import bitsearch
 from benchmarks.provenance import made_by
-from bitsearch.allocation.learnable import LearnableNetwork, quantize
+from bitsearch.allocation.learnable import LearnableNetwork
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.space import SearchSpace
 from bitsearch.train.loop import Callback, train

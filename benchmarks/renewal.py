@@ -24,9 +24,9 @@ from torch import Tensor
 
 from benchmarks.provenance import made_by
 from benchmarks.step import make_step
-from bitsearch.allocation.learnable import quantize
 from bitsearch.files import write_whole
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.quant.renewal import EXPONENT, renew_step

@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from benchmarks.provenance import made_by
-from bitsearch.allocation.learnable import LearnableNetwork, quantize
+from bitsearch.allocation.learnable import LearnableNetwork
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import Callback, train

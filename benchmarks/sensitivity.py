@@ -21,7 +21,6 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.evidence.fronts import spread
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocation.learnable import quantize
 from bitsearch.allocation.sensitivity import measure, replay
 from bitsearch.allocation.sensitivity.measure import (
     finest_bits,
@@ -31,6 +30,7 @@ from bitsearch.allocation.sensitivity.measure import (
 )
 from bitsearch.data import Splits
 from bitsearch.files import write_whole
+from bitsearch.learnable import quantize
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.tasks import CLASSIFICATION

@@ -28,8 +28,8 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
 from benchmarks.provenance import made_by
-from bitsearch.allocation.learnable import quantize
 from bitsearch.files import write_whole
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.quant.compilation import compiled_quantizers

@@ -12,7 +12,6 @@ from bitsearch.version import __version__
 
 if TYPE_CHECKING:
     from bitsearch.allocation.learnable import LearnableNetwork as LearnableNetwork
-    from bitsearch.allocation.learnable import quantize as quantize
     from bitsearch.allocation.sensitivity.records import Sensitivities as Sensitivities
     from bitsearch.choices import Choices as Choices
     from bitsearch.choices import FirstLayer as FirstLayer
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from bitsearch.layers.network import QuantizedNetwork as QuantizedNetwork
     from bitsearch.layers.weights import load_weights as load_weights
     from bitsearch.layers.weights import save_weights as save_weights
+    from bitsearch.learnable import quantize as quantize
     from bitsearch.models import NETWORKS as NETWORKS
     from bitsearch.models import make_network as make_network
     from bitsearch.plan import BitPlan as BitPlan
@@ -111,7 +111,7 @@ _MODULES = {
     "measure_activity": "bitsearch.train.evaluate",
     "pack": "bitsearch.deploy.pack",
     "plot_front": "bitsearch.report.notebook",
-    "quantize": "bitsearch.allocation.learnable",
+    "quantize": "bitsearch.learnable",
     "read": "bitsearch.deploy.integer.packed_file",
     "reallocate": "bitsearch.post_training.reallocation",
     "rebuild": "bitsearch.runs.rebuild",

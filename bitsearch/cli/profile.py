@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bitsearch.choices import NUMBERS
+from bitsearch.choices import NUMBERS, Choices, FirstLayer
 from bitsearch.cli.energy import check_energy_models, compare_energies, print_energies
 from bitsearch.cli.options import (
     DataArgOption,
@@ -106,6 +106,7 @@ def profile(
 ) -> None:
     """Show what every layer of a network costs, without training anything."""
     from bitsearch.cli.terminal.progress import print_conversion
+    from bitsearch.cost import AllowedBits
     from bitsearch.cost.budget import target_limits
     from bitsearch.cost.profile import profile as layer_table
     from bitsearch.deploy.rehearsal import rehearse
@@ -138,8 +139,12 @@ def profile(
         time_axis=time_axis,
     )
     model = preview.model
-    if preview.rules is not None:
-        rehearse(preview.network, preview.examples, preview.rules.smallest(model), model.target)
+    rules = preview.rules
+    if rules is None and model.target.format is not None:
+        # A network alone has none; which of the target's bits it is rehearsed with is no matter.
+        rules = AllowedBits.make(model, Choices(), FirstLayer())
+    if rules is not None:
+        rehearse(preview.network, preview.examples, rules.smallest(model), model.target)
     layers = preview.plan if plan is None else BitPlan.load(plan).layers
     table = layer_table(preview.network, model, layers, preview.rules)
     totals = {**model.costs(layers), "macs": int(table["macs"].sum()), "weights": int(table["weights"].sum())}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tolerances import rounding, summed
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.choices import Choices, Span
+from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan
 
 KINDS = ("weight bits", "spike bits", "time steps")

@@ -6,7 +6,7 @@ from tolerances import FLOAT64, rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import bitsearch
 from bitsearch import Target
 from bitsearch.choices import Choices, FirstLayer
 from bitsearch.cli import main
@@ -65,10 +66,24 @@ def test_targets_can_name_the_formats_that_can_be_asked():
     assert AKIDA.format == "akida"
 
 
-@pytest.mark.parametrize("command", ["profile", "run"])
+def test_quantize_refuses_before_anything_is_trained():
+    network = images(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    with pytest.raises(InputError, match=r"averages are taken .*; plans for the hardware target 'akida_1000'"):
+        bitsearch.quantize(network, torch.randn(4, 1, 8, 8), target="akida_1000")
+    assert bitsearch.quantize(images(), torch.randn(4, 1, 8, 8), target="akida_1000").layer_plans["4"].time_steps == 1
+
+
+COMMANDS = {
+    "run": ["run", "--budget", "2x", "--out", "run"],
+    "profile of a space": ["profile", "digits"],
+    "profile of a network": ["profile", "digits_cnn", "--input-shape", "1x8x8", "--classes", "10"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_commands_refuse_before_they_train(command, monkeypatch, tmp_path, capsys):
-    out = ["--out", str(tmp_path / "run"), "--budget", "2x"] if command == "run" else ["digits"]
-    monkeypatch.setattr(sys, "argv", ["bitsearch", command, *out, "--target", "akida_1000"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bitsearch", *COMMANDS[command], "--target", "akida_1000"])
     with pytest.raises(SystemExit) as ended:
         main()
     (line,) = capsys.readouterr().err.splitlines()

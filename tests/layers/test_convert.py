@@ -6,11 +6,11 @@ from tolerances import rounding, summed
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize as make_learnable
 from bitsearch.choices import Choices
 from bitsearch.data import load_data
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, apply, convert, fix_allocation, quantized_layers
+from bitsearch.learnable import quantize as make_learnable
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance
 from bitsearch.quant import renewal
 from bitsearch.quant.uniform import quantize

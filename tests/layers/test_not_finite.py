@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bitsearch.allocation.learnable import quantize as make_learnable
 from bitsearch.choices import Choices
 from bitsearch.errors import InputError
 from bitsearch.layers import convert
+from bitsearch.learnable import quantize as make_learnable
 from bitsearch.plan import LayerPlan
 
 WRONG = [float("nan"), float("inf"), -float("inf")]

@@ -6,10 +6,10 @@ from profiles import examples
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize as make_learnable
 from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
 from bitsearch.layers import convert
+from bitsearch.learnable import quantize as make_learnable
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import renewal, uniform
 from bitsearch.quant.uniform import SMALLEST_STEP, quantize

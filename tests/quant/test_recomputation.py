@@ -7,9 +7,9 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.choices import Choices
 from bitsearch.layers import convert
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan
 from bitsearch.quant import recomputation

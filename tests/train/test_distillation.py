@@ -7,9 +7,9 @@ from scipy.special import log_softmax
 from small_network import part
 from torch import nn
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.data.targets import NO_LABEL
 from bitsearch.errors import InputError
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 from bitsearch.train.distillation import DistillationLoss, check_features, distillation, feature_error

@@ -6,9 +6,9 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpC
 from tolerances import FLOAT64
 from torch import nn
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.choices import FirstLayer
 from bitsearch.errors import InputError
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant import uniform
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity, measure_activity, score_row

@@ -10,8 +10,8 @@ from small_network import part
 from tolerances import rounding
 from torch import nn
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.errors import InputError
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.quant.membrane_gradient import goes_through_time
 from bitsearch.train.evaluate import evaluate

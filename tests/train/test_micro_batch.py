@@ -6,11 +6,11 @@ from tolerances import chained, rounding, summed
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.allocation.methods.activity import SpikeCounter
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
 from bitsearch.errors import InputError
+from bitsearch.learnable import quantize
 from bitsearch.space import Allocation
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import train

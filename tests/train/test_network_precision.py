@@ -9,9 +9,9 @@ from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.layers import convert
 from bitsearch.layers.quantized import QuantizedLayer
+from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant.compilation import can_compile, compiled_quantizers
 from bitsearch.quant.recomputation import recomputed_operands

@@ -7,9 +7,9 @@ from tolerances import rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.data import batches
 from bitsearch.errors import InputError
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.optimizer import check_optimizer, make_optimizer

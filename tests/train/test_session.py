@@ -1,6 +1,6 @@
 import torch
 
-from bitsearch.allocation.learnable import quantize
+from bitsearch.learnable import quantize
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.evaluate import evaluate, evaluate_with_activity
 from bitsearch.train.fabric import make_fabric

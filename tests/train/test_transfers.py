@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.quant import recomputation
 from bitsearch.quant.recomputation import recomputed_operands

@@ -19,11 +19,11 @@ from spikingjelly.activation_based import layer
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.allocation.methods import adaptive
 from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, load_data
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.checkpoint import Checkpoint

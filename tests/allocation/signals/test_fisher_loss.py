@@ -11,11 +11,11 @@ from tolerances import rounding, summed
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
 from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
+from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
 from bitsearch.quant.recomputation import recomputed_operands

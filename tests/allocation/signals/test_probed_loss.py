@@ -7,12 +7,12 @@ from tolerances import FLOAT64, rounding
 from torch import nn
 from torch.nn import functional as F
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.allocation.signals import probed_loss as probing
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
 from bitsearch.allocation.signals.probed_loss import CalibratedFisher
 from bitsearch.choices import Choices, Span
+from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation
 

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.layers import convert, quantized_layers
 from bitsearch.layers.neurons.absorption import AbsorbedReLU
+from bitsearch.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import LayerPlan, UniformBits
 

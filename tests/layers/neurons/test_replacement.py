@@ -6,12 +6,12 @@ from spikingjelly.activation_based import functional, layer, neuron
 from tolerances import chained
 from torch import nn
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.deploy.lower.lowering import lower
 from bitsearch.errors import InputError
 from bitsearch.layers import QuantizedLayer, convert
 from bitsearch.layers.neurons.input_current import InputCurrent
 from bitsearch.layers.neurons.placed_neuron import PlacedNeuron
+from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan
 
 T = 4
