@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from bitsearch.allocation.learnable import quantize
 from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.allocation.methods.search_phase import search
 from bitsearch.allocation.signals.fisher import Fisher
 from bitsearch.cost import Budget
 from bitsearch.data import Splits
 from bitsearch.layers import convert
+from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan
 from bitsearch.space import Allocation
 from bitsearch.task_settings import TaskSettings

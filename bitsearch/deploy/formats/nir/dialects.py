@@ -99,7 +99,7 @@ class Dialect:
     dt: float = DT
     """Seconds a step."""
     chains: bool = False
-    """True where its importer runs nodes by their distance from the input: only a chain comes out right."""
+    """True where its importer runs a node once one in front of it has run: only a chain comes out right."""
     nir_1_0_4: bool = False
     """True where its library has that version of ``nir``: neurons have no ``v_reset``, and may be one a channel."""
 
