@@ -110,6 +110,10 @@ def allocate(
     """Plans for several budgets in minutes: score a trained network once, then solve and calibrate, without training.
 
     Without --weights, the network is trained in full precision first.
+
+    Tight budgets take training. On digits, where full precision has 98.1 % on test, plans of 4x, 8x, 16x and 32x have
+    97.9, 98.0, 97.1 and 93.3 %; the last has 93.9 % after --fine-tune 1, and 96.6 % after 18 epochs. A plan that loses
+    more than 2 % is warned of, with its figure.
     """
     errors = make_console(quiet=quiet, verbose=verbose)
     if start is not None:
