@@ -146,3 +146,37 @@ def test_a_time_axis_is_refused(tmp_path):
         InputError, match=r"^the network has a time axis of 2 frames, and Akida's first generation keeps"
     ):
         akida_network(read(tmp_path / "packed"))
+
+
+def plain(channels=1):
+    """Without batch norm: in powers of two its thresholds are whole numbers apart."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 3, padding=1),
+    )
+
+
+@pytest.mark.parametrize("spike_bits", [2, 4])
+def test_where_thresholds_are_whole_numbers_apart_every_activation_is_as_packed(spike_bits, tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    bits = {"spike_bits": (spike_bits,), "time_steps": 1, "step_sizes": "power_of_two"}
+    plan = {name: LayerPlan(weight_bits=4, **bits) for name in ("3", "5")}
+    plan["0"] = LayerPlan(weight_bits=8, signed_input=True, **bits | {"spike_bits": (8,)})
+    pack(calibrate(convert(plain(), plan), x), x, tmp_path / "packed")
+    packed = read(tmp_path / "packed")
+    network = akida_network(packed)
+    assert [layer.activation.bits for layer in network.layers[:-1]] == [spike_bits] * 2
+    assert not any(layer.moved.any() for layer in network.layers)
+    outputs, spikes = observed(packed, x)
+    computed = replay(network, spikes[network.encoder])
+    for one in network.layers[:-1]:
+        sent, activations = spikes[one.sender].long(), computed.activations[one.sender]
+        assert torch.equal(activations.reshape(sent.shape), sent), one.name
+        assert len(sent.unique()) == 1 << spike_bits
+    unit = 2.0 ** -packed.analysis.values[-1].fraction
+    assert (logits(network, computed.sums).reshape(outputs.shape) - outputs * unit).abs().max() <= unit
