@@ -60,6 +60,8 @@ class LayerRule(Frozen):
     """Likewise."""
     quantizer: Literal["uniform", "sigmoid"] | None = None
     """In place of its ``form``."""
+    membrane_bits: Annotated[int, Field(ge=8, le=31)] | None = None
+    """Bits of its neurons' membranes, which saturate, in place of the target's; all time steps have one step size."""
 
     @model_validator(mode="after")
     def _within_reach(self) -> "LayerRule":
@@ -67,6 +69,11 @@ class LayerRule(Frozen):
             span: Span | None = getattr(self, name)
             if span is not None and span.high > largest:
                 raise ValueError(f"{name} goes up to {span.high}; at most {largest}")
+        if self.membrane_bits is not None and self.spike_granularity == "step":
+            raise ValueError(
+                f'layers {self} has membrane_bits {self.membrane_bits} and spike_granularity "step"; a membrane '
+                "counts in one step size: leave one of them out"
+            )
         names = [name for name in type(self).model_fields if name != "match"]
         if all(getattr(self, name) is None for name in names):
             raise ValueError(f"layers {self} sets nothing; give at least one of {', '.join(names)}")
@@ -168,7 +175,9 @@ def matches(name: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(path, glob) for path in _paths(name) for glob in globs)
 
 
-def last_rule(rules: Sequence[LayerRule], name: str, field: Number | Setting) -> LayerRule | None:
+def last_rule(
+    rules: Sequence[LayerRule], name: str, field: Number | Setting | Literal["membrane_bits"]
+) -> LayerRule | None:
     """The last of the rules that match a layer and say something of this field; None if none does."""
     return next((rule for rule in reversed(rules) if getattr(rule, field) is not None and rule.applies_to(name)), None)
 

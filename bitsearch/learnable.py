@@ -123,7 +123,7 @@ def quantize(
     model.choose_neurons(NeuronChoice().replace(neuron))
     named = [LayerRule.parse(rule) if isinstance(rule, str) else rule for rule in layers]
     rules = AllowedBits.make(model, choices or Choices(), first_layer, named)
-    model = model.with_one_step(rules.one_step(spike_granularity or hardware.spike_granularity))
+    model = rules.stepped(model, spike_granularity or hardware.spike_granularity)
     rehearse(network, example_input, rules.smallest(model), hardware)
     return LearnableNetwork.learnable(
         network,

@@ -81,16 +81,17 @@ def working_memory(geometry: Geometry, bits: Bits) -> Terms:
     """Bytes at run time besides the weights; the largest call counts, since layers run one after another.
 
     N_m·m/8 for the neurons' currents, as much again for their membrane potentials where T > 1 (at T = 1 they are the
-    currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the target's ``membrane_bits``. N_m = N_s, but for
-    layers whose neurons fire in front of pooling or sums: these N_m neurons send what N_s spikes are made of. Layers
-    that read the same values count together: each has neurons of its own, or, where they are tied, the first has them.
+    currents), and ⌈N_s·T·s/8⌉ for the spikes of all time steps; m is the layer's ``membrane_bits``, or the target's.
+    N_m = N_s, but for layers whose neurons fire in front of pooling or sums: these N_m neurons send what N_s spikes are
+    made of. Layers that read the same values count together: each has neurons of its own, or, where they are tied, the
+    first has them.
     """
     steps = geometry.stored_steps(bits.time_steps)
     later_steps = steps - 1
     states_per_input = 1 + (
         later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
     )
-    states = geometry.call_membranes * (geometry.target.membrane_bits / 8) * states_per_input
+    states = geometry.call_membranes * (geometry.membrane_bits / 8) * states_per_input
     return (states + _round_up(geometry.call_sent * steps * bits.spikes / 8),)
 
 
@@ -107,7 +108,7 @@ def energy(geometry: Geometry, bits: Bits) -> Terms:
     operation_share = geometry.firing_rates if table.event_driven else 1.0
     operations = geometry.macs * bits.time_steps * (table.bit_operation * bits.weights * bits.spikes + table.accumulate)
     weights = _round_up(geometry.weights * bits.weights / 8)
-    states = geometry.membranes * geometry.target.membrane_bits + geometry.sent * bits.spikes
+    states = geometry.membranes * geometry.membrane_bits + geometry.sent * bits.spikes
     states = 2 * bits.time_steps * states / 8
     return (operation_share * operations + table.weight_byte * weights + table.state_byte * states,)
 

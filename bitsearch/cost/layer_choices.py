@@ -28,6 +28,8 @@ class LayerChoices:
     """By number or setting, the rule that it comes from, in words."""
     settings: Mapping[Setting, str]
     """How the layer is quantized, where a rule says it."""
+    membrane_bits: int | None = None
+    """Of its membranes, where a rule says it."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,46 @@ def layer_choices(
             values[number] = _on_target(number, layer, target, of_space, required)
         _check_reset(layer, values["time_steps"], target)
         settings, origins = _settings(layer.name, target, rules)
+        width, origin = _membrane_bits(layer.name, target, rules, settings)
+        if width is not None:
+            origins |= {"membrane_bits": f"{origin} ({width})"}
+            held = range(1, width + layer.signed_input)
+            values["spike_bits"] = _cut(
+                layer.name, "spike_bits", values["spike_bits"], f"{origin}: membrane_bits", held
+            )
         allowed[layer.name] = LayerChoices(
             Choices(**{number: value.span for number, value in values.items()}),
             {number: value.origin for number, value in values.items()} | origins,
             settings,
+            width,
         )
     return allowed
+
+
+def _membrane_bits(
+    name: str, target: Target, rules: Sequence[LayerRule], settings: Mapping[Setting, str]
+) -> tuple[int | None, str]:
+    """The width of a layer's membranes where a rule says it, and which one."""
+    rule, limit = last_rule(rules, name, "membrane_bits"), last_rule(target.layers, name, "membrane_bits")
+    of_target = f"target {target.name!r}, [[layers]] {limit}"
+    most, who = target.membrane_bits, f"target {target.name!r}"
+    if limit is not None and limit.membrane_bits is not None:
+        most, who = limit.membrane_bits, of_target
+    if rule is None and limit is None:
+        return None, ""
+    width, origin = (most, of_target) if rule is None else (rule.membrane_bits, f"[[layers]] {rule}")
+    assert width is not None
+    if width > most:
+        raise InputError(
+            f"layer {name!r} has membrane_bits {width} by {origin}, and {who} has membranes of {most}; give at "
+            "most that"
+        )
+    if settings.get("spike_granularity") == "step":
+        raise InputError(
+            f"layer {name!r} has membrane_bits {width} by {origin}, and spike_granularity 'step' by another rule; a "
+            "membrane counts in one step size: leave one of them out"
+        )
+    return width, origin
 
 
 def _of_space(

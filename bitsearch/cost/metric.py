@@ -57,8 +57,15 @@ class Geometry:
     """1 for a layer whose spikes have a sign."""
     framed: Vector = 0.0
     """1 for a layer that adds up one time step at a time, since its input has a time axis."""
+    widths: Vector = None
+    """Bits of the membranes; None: the target's ``membrane_bits`` everywhere."""
     streams: Vector = None
     """``[L, streams]``: 1 where a layer reads a stream of values, else 0; None: each reads one of its own."""
+
+    @property
+    def membrane_bits(self) -> Vector:
+        """Of every layer's membranes."""
+        return self.target.membrane_bits if self.widths is None else self.widths
 
     def stored_steps(self, time_steps: Vector) -> Vector:
         """Time steps whose spikes take memory at once: what has no bits works on one frame after the other."""

@@ -76,15 +76,21 @@ class CostModel:
         self._populations = populations(self.layers, self.ties)
         self.one_step: frozenset[str] = frozenset()
         """The layers with one spike step size for all time steps, of plans that do not say it themselves."""
+        self.membranes: Mapping[str, int] = {}
+        """By layer, the width of its membranes where it is not the target's, of plans that do not say it themselves."""
         if not any(self._is_counted(layer) for layer in self.layers):
             raise InputError("no layer is left to count; set first_layer.counted = true")
         self._numbers = self._geometry(SpikeStatistics())
         self._tensors: dict[torch.device, tuple[SpikeStatistics | None, Geometry]] = {}
 
-    def with_one_step(self, names: Iterable[str]) -> Self:
-        """The costs of the same network where layers of these names have one spike step size for all time steps."""
+    def with_one_step(self, names: Iterable[str], membranes: Mapping[str, int] | None = None) -> Self:
+        """The costs of the same network where layers of these names have one spike step size for all time steps.
+
+        ``membranes`` are the widths of those that have another than the target's.
+        """
         model = copy.copy(self)
         model.one_step = frozenset(names)
+        model.membranes = dict(membranes or {})
         model._numbers = model._geometry(SpikeStatistics())
         model._tensors = {}
         return model
@@ -194,7 +200,12 @@ class CostModel:
             signed=vector([float(layer.signed_input) for layer in layers]),
             framed=vector([float(layer.frames is not None) for layer in layers]),
             streams=_streams(layers),
+            widths=self._widths(self.membranes),
         )
+
+    def _widths(self, membranes: Mapping[str, int]) -> Vector:
+        names = [layer.name for layer in (*self.layers, *self.unquantized)]
+        return np.asarray([membranes.get(name, self.target.membrane_bits) for name in names], dtype=np.float64)
 
     def _steps_in_time(self, one_step: Collection[str]) -> Vector:
         names = [layer.name for layer in (*self.layers, *self.unquantized)]
@@ -203,7 +214,10 @@ class CostModel:
     def _geometry_of(self, plan: Mapping[str, LayerPlan], activity: SpikeStatistics | None) -> Geometry:
         """With the step sizes of a plan."""
         one_step = [name for name, layer in plan.items() if layer.spike_granularity == "layer"]
-        return replace(self.geometry(activity), steps_in_time=self._steps_in_time(one_step))
+        widths = {name: layer.membrane_bits for name, layer in plan.items() if layer.membrane_bits is not None}
+        return replace(
+            self.geometry(activity), steps_in_time=self._steps_in_time(one_step), widths=self._widths(widths)
+        )
 
     def _geometry_on(self, device: torch.device, activity: SpikeStatistics | None) -> Geometry:
         if device not in self._tensors or self._tensors[device][0] is not activity:
@@ -354,7 +368,8 @@ class CostModel:
                 }
             )
             # Not validated: a baseline of more spike bits than a membrane holds has its costs all the same.
-            width = self.target.plan_membrane_bits if layer.name in self.one_step else None
+            width = self.membranes.get(layer.name, self.target.plan_membrane_bits)
+            width = width if layer.name in self.one_step else None
             plan[layer.name] = layer_plan.model_copy(update={"membrane_bits": width})
         return plan
 

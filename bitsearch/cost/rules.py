@@ -27,6 +27,8 @@ class AllowedBits:
     """By layer, and by number or setting, the rule that it comes from, in words."""
     settings: Mapping[str, Mapping[Setting, str]] = field(default_factory=dict)
     """By layer, how it is quantized where a rule says it."""
+    membranes: Mapping[str, int] = field(default_factory=dict)
+    """By layer, the width of its membranes where a rule says it."""
 
     @classmethod
     def make(
@@ -59,6 +61,7 @@ class AllowedBits:
             ties=model.ties,
             origins={name: entry.origins for name, entry in allowed.items()},
             settings={name: entry.settings for name, entry in allowed.items() if entry.settings},
+            membranes={name: entry.membrane_bits for name, entry in allowed.items() if entry.membrane_bits is not None},
         )
 
     @cached_property
@@ -74,10 +77,19 @@ class AllowedBits:
         return self.settings.get(name, {}).get(setting, default)
 
     def one_step(self, spike_granularity: str) -> frozenset[str]:
-        """The layers with one spike step size for all time steps: as a rule says of them, or else as for all."""
+        """The layers with one spike step size for all time steps: as a rule says of them, or else as for all.
+
+        Membranes of a width count in that one step size, so that it is theirs wherever a rule gives them one.
+        """
         return frozenset(
-            name for name in self.choices if self.setting(name, "spike_granularity", spike_granularity) == "layer"
+            name
+            for name in self.choices
+            if name in self.membranes or self.setting(name, "spike_granularity", spike_granularity) == "layer"
         )
+
+    def stepped(self, model: CostModel, spike_granularity: str) -> CostModel:
+        """The costs of the same network with step sizes and membranes as rules, or else ``spike_granularity``, say."""
+        return model.with_one_step(self.one_step(spike_granularity), self.membranes)
 
     def origin(self, name: str) -> str:
         """Which rule each of a layer's numbers comes from, and how it is quantized where one says it, in words."""
@@ -157,6 +169,12 @@ def _check_alike(tie: Tie, model: CostModel, allowed: Mapping[str, LayerChoices]
     layers = {layer.name: layer for layer in model.layers}
     for index, name in enumerate(tie.layers):
         for other in tie.layers[:index]:
+            widths = [allowed[layer].membrane_bits for layer in (other, name)]
+            if model.neurons_of(name) == model.neurons_of(other) and widths[0] != widths[1]:
+                raise InputError(
+                    f"layers {other!r} and {name!r} are tied ({tie.why}), and [[layers]] give their membranes "
+                    f"{' and '.join('no width' if width is None else f'{width} bits' for width in widths)}; match both"
+                )
             shared: tuple[Setting, ...] = ()
             if (layers[name].weight_of or name) == (layers[other].weight_of or other):
                 shared += ("granularity", "step_sizes", "quantizer")

@@ -80,9 +80,7 @@ def reallocate(
     declared = _trusted(space, limited, trust=trust)
     model = scores.model(hardware, first_layer_counted=space.first_layer.counted, ties=space.ties, declared=declared)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
-    model = model.with_one_step(
-        rules.one_step(space.allocation.quantizer.spike_granularity or hardware.spike_granularity)
-    )
+    model = rules.stepped(model, space.allocation.quantizer.spike_granularity or hardware.spike_granularity)
     for name in declared:
         check_declared_metric(name, model, rules)
     budgets = parse_budgets(requests, metric or space.metric, model, space.baseline)

@@ -188,9 +188,7 @@ def allocation_problem(
     """What is to be allocated, with the run's full-precision network."""
     task, seed = processes.task, processes.seed
     # The outer loop may vary how many step sizes there are.
-    model = task.model.with_one_step(
-        task.rules.one_step(settings.quantizer.spike_granularity or task.model.target.spike_granularity)
-    )
+    model = task.rules.stepped(task.model, settings.quantizer.spike_granularity or task.model.target.spike_granularity)
     return AllocationProblem(
         processes.network, model, task.rules, session, task.space, settings, budgets, seed, attempt
     )

@@ -155,9 +155,7 @@ def load_task(
     )
     model.choose_neurons(space.neuron)
     rules = AllowedBits.make(model, space.choices, space.first_layer, space.layers)
-    model = model.with_one_step(
-        rules.one_step(space.allocation.quantizer.spike_granularity or target.spike_granularity)
-    )
+    model = rules.stepped(model, space.allocation.quantizer.spike_granularity or target.spike_granularity)
     for name in declared:
         check_declared_metric(name, model, rules)
     return Task(space, splits, model, rules, torch_device, examples, signed, learning_task, network)

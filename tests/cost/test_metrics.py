@@ -366,7 +366,9 @@ def test_a_network_costs_what_its_layers_cost_alone(network, metric):
 
     def only(index, record):
         whole = ("target", "code_sums")
-        values = {name: value if name in whole else value[[index]] for name, value in vars(record).items()}
+        values = {
+            name: value if name in whole or value is None else value[[index]] for name, value in vars(record).items()
+        }
         return type(record)(**values)
 
     layers = [cost(metric, only(index, geometry), only(index, bits)) for index in range(len(bits.weights))]
