@@ -2,23 +2,18 @@
 
     python -m benchmarks.twins --recordings FOLDER
 
-FOLDER has the recordings of the Free Spoken Digit Dataset, ``DIGIT_SPEAKER_INDEX.wav``, mono, 16 bit, 8 kHz. They
-become ON and OFF events: crossings of thresholds by the logarithm of the energy in bands, 32 frames of 20 ms.
-Recordings 0 to 4 of each speaker and digit are the test part, 5 to 9 are for validation. The float network is trained
-in multi-step mode. Both forms then get the same bits; their largest difference in logits is shown as a share of the
-largest logit, and each form's state is loaded by the other. Last, both are allocated and trained by ``adaptive``.
+FOLDER has the recordings of the Free Spoken Digit Dataset, of which ``data = "fsdd"`` makes ON and OFF events in 16
+bands, 32 frames of 20 ms. The float network is trained in multi-step mode. Both forms then get the same bits; their
+largest difference in logits is shown as a share of the largest logit, and each form's state is loaded by the other.
+Last, both are allocated and trained by ``adaptive``.
 """
 
 import argparse
-import wave
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from benchmarks.evidence import figures
 from benchmarks.provenance import machine, made_by
@@ -26,7 +21,7 @@ from bitsearch.allocation.methods.adaptive import allocate_adaptively
 from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
-from bitsearch.data import Splits, batches
+from bitsearch.data import Splits, batches, load_data
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import UniformBits
 from bitsearch.space import Allocation, SearchSpace
@@ -36,37 +31,7 @@ from bitsearch.train.predict import predict
 from bitsearch.train.session import TrainingSession
 from bitsearch.training import Training
 
-FRAMES, HOP, BANDS, RATE = 32, 160, 16, 8000
-THRESHOLD = 1.0
-"""Nepers of energy between two events."""
-
-
-def events(file: Path) -> Tensor:
-    """``[F, 2·bands]``: ON and OFF crossings of a recording's log energies since the frame before."""
-    with wave.open(str(file), "rb") as recording:
-        samples = np.frombuffer(recording.readframes(recording.getnframes()), dtype="<i2") / 2.0**15
-    samples = np.pad(samples, (0, max(0, HOP * (FRAMES + 1) - len(samples))))[: HOP * (FRAMES + 1)]
-    windows = np.lib.stride_tricks.sliding_window_view(samples, 2 * HOP)[::HOP][:FRAMES] * np.hanning(2 * HOP)
-    power = np.abs(np.fft.rfft(windows)) ** 2
-    # Equally wide bands of the mel scale.
-    edges = 700 * (np.exp(np.linspace(0, np.log(1 + RATE / 2 / 700), BANDS + 1)) - 1)
-    bins = np.round(edges / (RATE / 2) * (power.shape[1] - 1)).astype(int)
-    bands = np.stack([power[:, low : max(low + 1, high)].sum(1) for low, high in pairwise(bins)], 1)
-    levels = np.floor(np.log(bands + 1e-4) / THRESHOLD)
-    change = np.diff(levels, axis=0, prepend=levels[:1])
-    return torch.from_numpy(np.concatenate([change.clip(min=0), (-change).clip(min=0)], 1)).float()
-
-
-def spoken_digits(folder: Path) -> Splits:
-    """The official test part, and as many recordings for validation."""
-    parts: list[list[tuple[Tensor, int]]] = [[], [], []]
-    for file in sorted(folder.glob("*.wav")):
-        digit, _, index = file.stem.split("_")
-        parts[0 if int(index) > 9 else 1 if int(index) > 4 else 2].append((events(file), int(digit)))
-    train_part, validation, test = (
-        TensorDataset(torch.stack([x for x, _ in part]), torch.tensor([y for _, y in part])) for part in parts
-    )
-    return Splits(train_part, validation, test, input_shape=(FRAMES, 2 * BANDS), classes=10, frames=FRAMES)
+FRAMES, BANDS = 32, 16
 
 
 def leaky() -> nn.Module:
@@ -150,7 +115,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    splits = spoken_digits(arguments.recordings)
+    options = {"root": str(arguments.recordings), "features": "events", "bands": BANDS}
+    splits = load_data("fsdd", options, split_seed=0)
     torch.manual_seed(0)
     whole, loop = MultiStep(), StepByStep()
     settings = Training(batch_size=64, learning_rate=2e-3)

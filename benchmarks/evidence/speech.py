@@ -10,7 +10,6 @@ The network sees a spectrogram up to 500 Hz. Each seed is a run folder in ``--ru
 
 import argparse
 import re
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch.utils.data import TensorDataset
 from benchmarks.evidence import figures
 from benchmarks.evidence.runs import Row, progress
 from benchmarks.provenance import machine, made_by
+from bitsearch.data.sound import read_wav
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.study.result import SearchResult
@@ -40,21 +40,6 @@ TASK = {"name": "regression", "loss": "huber", "unit": "octaves"}
 
 NAME = re.compile(r"\d_[^_]+_(\d+)")
 """Of a recording: digit, speaker and index."""
-
-
-def recorded(file: Path) -> NDArray[np.float64]:
-    """The samples, from -1 to 1."""
-    try:
-        with wave.open(str(file), "rb") as recording:
-            form = recording.getnchannels(), 8 * recording.getsampwidth(), recording.getframerate()
-            content = recording.readframes(recording.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        raise InputError(f"{str(file)!r} is no recording that can be read: {str(error) or 'it ends early'}") from error
-    if form != (1, 16, RATE):
-        raise InputError(
-            f"{str(file)!r} has {form[0]} channels of {form[1]} bits at {form[2]} Hz, not 1 of 16 at {RATE}"
-        )
-    return np.frombuffer(content, dtype="<i2") / 2.0**15
 
 
 def windows(samples: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +83,7 @@ def spoken(folder: Path) -> tuple[TensorDataset, TensorDataset, TensorDataset]:
         name = NAME.fullmatch(file.stem)
         if name is None:
             raise InputError(f"{str(file)!r} is not named DIGIT_SPEAKER_INDEX.wav; give the folder of the recordings")
-        index, samples = int(name[1]), recorded(file)
+        index, samples = int(name[1]), read_wav("speech", file, RATE)
         hertz = pitch(samples)
         if hertz is not None:
             part = parts[0 if index > 9 else 1 if index > 4 else 2]

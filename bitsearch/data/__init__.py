@@ -9,6 +9,7 @@ from bitsearch.data.sets.cifar import CIFAR10, CIFAR100
 from bitsearch.data.sets.digits import DIGITS
 from bitsearch.data.sets.digits_events import DIGITS_EVENTS
 from bitsearch.data.sets.event_camera import CAMERAS
+from bitsearch.data.sets.fsdd import FSDD
 from bitsearch.data.sets.image_folder import IMAGE_FOLDER
 from bitsearch.data.sets.imagenet import IMAGENET
 from bitsearch.data.sets.mnist import FASHION_MNIST, MNIST
@@ -18,7 +19,7 @@ from bitsearch.data.targets import CLASS, Targets
 from bitsearch.registry import build
 
 _IMAGES = (DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, IMAGENET, IMAGE_FOLDER)
-_EVENTS = (DIGITS_EVENTS, *(camera.entry for camera in CAMERAS.values()), SHD)
+_EVENTS = (DIGITS_EVENTS, *(camera.entry for camera in CAMERAS.values()), SHD, FSDD)
 
 DATA_SETS: dict[str, DataSet] = {entry.name: entry for entry in _IMAGES + _EVENTS}
 

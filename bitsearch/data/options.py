@@ -43,6 +43,10 @@ def _optional(is_valid: Any) -> Any:
 
 
 _CHECKS = {
+    "features": (lambda value: value in ("mel", "events"), "'mel' or 'events'"),
+    "split": (lambda value: value in ("official", "speaker"), "'official' or 'speaker'"),
+    "frame_ms": (_whole_number(1, 1000), "a whole number of milliseconds from 1 to 1000"),
+    "bands": (_whole_number(1, 64), "a whole number of frequency bands from 1 to 64"),
     "frames": (_whole_number(1, MAX_FRAMES), f"a whole number of time bins from 1 to {MAX_FRAMES}"),
     "split_by": (lambda value: value in ("number", "time"), "'number' or 'time'"),
     "size": (_optional(_whole_number(1, MAX_SIZE_PIXELS)), f"a whole number of pixels from 1 to {MAX_SIZE_PIXELS}"),

@@ -11,6 +11,7 @@ from bitsearch.models.resnet_cifar import resnet18_cifar, resnet19_dvs, resnet20
 from bitsearch.models.shd_mlp import shd_mlp
 from bitsearch.models.small_cnn import small_cnn
 from bitsearch.models.spikformer import spikformer_cifar
+from bitsearch.models.spiking_mlp import recurrent_spiking_mlp, spiking_mlp
 from bitsearch.models.spiking_zoo import resnet18, resnet34, sew_resnet18, sew_resnet34, spiking_vgg11
 from bitsearch.models.vggsnn import vggsnn
 from bitsearch.network_inputs import InputShape
@@ -31,6 +32,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vggsnn": vggsnn,
     "spikformer_cifar": spikformer_cifar,
     "shd_mlp": shd_mlp,
+    "spiking_mlp": spiking_mlp,
+    "recurrent_spiking_mlp": recurrent_spiking_mlp,
 }
 
 

@@ -1,13 +1,13 @@
 """The pitch of recordings: on files in the true format, made here, since recordings are not kept."""
 
-import wave
-
 import numpy as np
 import pandas as pd
 import pytest
+from sound_files import write_wav
 
 from benchmarks.evidence import speech
-from benchmarks.evidence.speech import BINS, FRAMES, RATE, pitch, recorded, spectrogram, spoken
+from benchmarks.evidence.speech import BINS, FRAMES, RATE, pitch, spectrogram, spoken
+from bitsearch.data.sound import read_wav
 from bitsearch.errors import InputError
 
 
@@ -17,14 +17,6 @@ def vowel(hertz, seconds=0.4, noise=0.01, seed=0):
     tone = sum(np.sin(2 * np.pi * k * hertz * time + k) / k for k in range(1, 6))
     samples = 0.2 * np.concatenate([np.zeros(400), tone, np.zeros(800)])
     return samples + noise * np.random.default_rng(seed).standard_normal(len(samples))
-
-
-def write(file, samples):
-    with wave.open(str(file), "wb") as recording:
-        recording.setnchannels(1)
-        recording.setsampwidth(2)
-        recording.setframerate(RATE)
-        recording.writeframes((samples * 2**14).clip(-(2**15), 2**15 - 1).astype("<i2").tobytes())
 
 
 @pytest.mark.parametrize("hertz", [80, 110, 160, 240, 330])
@@ -49,8 +41,8 @@ def test_the_fundamental_stands_out_in_its_bin():
 def folder(tmp_path):
     for index in range(20):
         for speaker, low in (("ann", 180), ("bob", 90)):
-            write(tmp_path / f"3_{speaker}_{index}.wav", vowel(low + 4 * index, 0.3 + 0.01 * index, seed=index))
-    write(tmp_path / "3_ann_20.wav", np.random.default_rng(2).standard_normal(4000) / 4)
+            write_wav(tmp_path / f"3_{speaker}_{index}.wav", vowel(low + 4 * index, 0.3 + 0.01 * index, seed=index))
+    write_wav(tmp_path / "3_ann_20.wav", np.random.default_rng(2).standard_normal(4000) / 4)
     return tmp_path
 
 
@@ -58,7 +50,7 @@ def test_parts_are_the_official_ones_and_the_target_is_in_octaves(folder):
     train, validation, test = spoken(folder)
     # The noise has no voiced frame, and is left out.
     assert [len(part) for part in (train, validation, test)] == [20, 10, 10]
-    expected = np.log2(pitch(recorded(folder / "3_ann_0.wav")) / 100)
+    expected = np.log2(pitch(read_wav("speech", folder / "3_ann_0.wav", RATE)) / 100)
     assert test.tensors[1][0].item() == pytest.approx(expected, abs=1e-6)
     assert 0.8 < expected < 0.9
 
@@ -88,7 +80,7 @@ def test_a_wrong_folder_ends_with_one_line(name, content, message, tmp_path, mon
 
 
 def test_recordings_of_another_rate_are_named(tmp_path):
-    write(tmp_path / "3_ann_0.wav", vowel(200))
+    write_wav(tmp_path / "3_ann_0.wav", vowel(200))
     content = bytearray((tmp_path / "3_ann_0.wav").read_bytes())
     content[24:28] = (16000).to_bytes(4, "little")
     (tmp_path / "3_ann_0.wav").write_bytes(content)

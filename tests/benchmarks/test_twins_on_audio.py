@@ -1,53 +1,35 @@
 """Twins on audio, as the command compares them: on synthesized tones, since recordings are not kept here."""
 
-import wave
+from dataclasses import replace
 
 import numpy as np
 import torch
+from sound_files import RATE_HZ, write_wav
 from tolerances import FLOAT64
+from torch.utils.data import TensorDataset
 
-from benchmarks.twins import BANDS, FRAMES, HOP, RATE, MultiStep, StepByStep, compare, events, problem, spoken_digits
+from benchmarks.twins import BANDS, FRAMES, MultiStep, StepByStep, compare, problem
+from bitsearch.data import load_data
 from bitsearch.plan import UniformBits
-
-
-def write(file, samples):
-    with wave.open(str(file), "wb") as recording:
-        recording.setnchannels(1)
-        recording.setsampwidth(2)
-        recording.setframerate(RATE)
-        recording.writeframes((samples * 2**14).astype("<i2").tobytes())
 
 
 def tone(digit, speaker, index):
     """A tone that rises or falls, loud for a while."""
-    time = np.arange(HOP * FRAMES) / RATE
+    time = np.arange(RATE_HZ * 64 // 100) / RATE_HZ
     low, high = 300 + 40 * speaker, 1500 + 60 * index
     start, end = (low, high) if digit else (high, low)
     loud = (time > 0.05 * (1 + index % 3)) & (time < 0.4)
     return loud * np.sin(2 * np.pi * (start + (end - start) * time / time[-1] / 2) * time)
 
 
-def test_a_tone_begins_and_ends_in_its_band(tmp_path):
-    samples = np.zeros(HOP * (FRAMES + 1))
-    samples[10 * HOP : 20 * HOP] = np.sin(2 * np.pi * 1000 * np.arange(10 * HOP) / RATE)
-    write(tmp_path / "0_tone_0.wav", samples)
-    on, off = events(tmp_path / "0_tone_0.wav").split(BANDS, 1)
-    # The band of 1,000 Hz, on the mel scale from 0 to 4,000 Hz.
-    band = int(np.log1p(1000 / 700) / np.log1p(4000 / 700) * BANDS)
-    assert on.shape == (FRAMES, BANDS)
-    assert on[:9].sum() == off[:9].sum() == 0
-    assert on[9:12].sum(0).argmax() == band
-    assert off[18:22].sum(0)[band] == on.sum(0)[band] == on[9:12].sum(0)[band]
-
-
 def test_twins_on_tones_are_equal(tmp_path):
     for index in range(14):
         for digit in (0, 1):
-            write(tmp_path / f"{digit}_tone{index % 2}_{index}.wav", tone(digit, index % 2, index))
-    splits = spoken_digits(tmp_path)
-    for part in (splits.train, splits.validation, splits.test):
-        part.tensors = part.tensors[0].double(), part.tensors[1]
-    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [8, 10, 10]
+            write_wav(tmp_path / f"{digit}_tone{index % 2}_{index}.wav", tone(digit, index % 2, index))
+    splits = load_data("fsdd", {"root": str(tmp_path), "features": "events", "bands": BANDS}, split_seed=0)
+    assert splits.sizes == {"train": 8, "validation": 10, "test": 10}
+    parts = {name: splits.split(name).tensors for name in splits.sizes}
+    splits = replace(splits, **{name: TensorDataset(x.double(), labels) for name, (x, labels) in parts.items()})
     torch.manual_seed(0)
     whole, loop = MultiStep(24).double(), StepByStep(24).double()
     for part in whole.layers[::2]:

@@ -40,6 +40,8 @@ SMALL = {
     "vggsnn": ({"width": 2}, (2, 2, 16, 16)),
     "spikformer_cifar": ({"width": 24, "depth": 2, "heads": 3}, (3, 8, 8)),
     "shd_mlp": ({"width": 4}, (3, 70)),
+    "spiking_mlp": ({"width": 4, "depth": 2}, (3, 70)),
+    "recurrent_spiking_mlp": ({"width": 4}, (3, 70)),
 }
 """Options and a small input of every network."""
 HUGE = {"resnet34", "sew_resnet34", "spiking_vgg11"}

@@ -20,10 +20,11 @@ DATA = {
     "dvs128_gesture": ((2, 128, 128), 11),
     "n_caltech101": ((2, 180, 240), 101),
     "shd": ((700,), 20),
+    "fsdd": ((32,), 10),
 }
 """Published shape of an image, or of one frame of event data, and number of classes."""
 
-EVENTS = {"digits_events", "n_mnist", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "shd"}
+EVENTS = {"digits_events", "n_mnist", "cifar10_dvs", "dvs128_gesture", "n_caltech101", "shd", "fsdd"}
 
 SPACES = {name: SearchSpace.load(name) for name in shipped_spaces()}
 
