@@ -96,9 +96,10 @@ class Stage:
 
     def float_row(self) -> Row:
         """Accuracies of the float network."""
-        return {"method": "full_precision", **self._accuracies(self.network)}
+        return {"method": "full_precision", **self.accuracies(self.network)}
 
-    def _accuracies(self, network: nn.Module) -> Row:
+    def accuracies(self, network: nn.Module) -> Row:
+        """Of any network, on validation and test."""
         at_once, splits = self.space.training.at_once, self.task.splits
         return {
             "validation": evaluate(network, splits.validation, at_once),
@@ -149,7 +150,7 @@ class Stage:
             yield {
                 "plan": self.text(plans),
                 **{name: value for name, value in self.task.model.costs(plans).items() if name in SHOWN},
-                **self._accuracies(network),
+                **self.accuracies(network),
                 **spent,
                 "curve": " ".join(f"{value:.4f}" for value in curve),
             }
