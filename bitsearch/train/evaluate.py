@@ -43,7 +43,9 @@ def score_row(network: nn.Module, samples: Samples, batch_size: int, task: Learn
             if not len(states):
                 value = finite(scoring.of_all(outputs, targets), scoring.score, len(targets))
                 return torch.tensor([value], dtype=torch.float64)
-    return scoring.row(states)
+    row = scoring.row(states)
+    finite(float(row[0]), scoring.score, len(samples))  # type: ignore[arg-type]
+    return row
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from bitsearch.data.targets import NO_LABEL, counted_rows
 from bitsearch.errors import InputError, located
+from bitsearch.network_inputs import is_dense
 
 LARGEST_HESSIAN = 64
 """Outputs a sample up to which the Hessian of a user's loss is formed."""
@@ -250,12 +251,14 @@ class OwnLoss(Loss):
             loss = self.function(outputs, targets)
         except (Exception, SystemExit) as error:
             raise InputError(f"task.loss {self.name!r} failed at {located(error)}") from error
-        if isinstance(loss, Tensor) and loss.is_floating_point():
+        if isinstance(loss, Tensor) and is_dense(loss) and loss.is_floating_point():
             if loss.dim() == 0:
                 return loss * len(outputs)
             if len(loss) == len(outputs):
                 return loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
-        kind = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        kind = type(loss).__name__
+        if isinstance(loss, Tensor):
+            kind = f"a tensor {list(loss.shape)}" if is_dense(loss) else "no dense tensor"
         raise InputError(
             f"task.loss {self.name!r} returned {kind} for {len(outputs)} samples; return a float tensor: one number a "
             "sample, or their mean"

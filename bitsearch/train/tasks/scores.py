@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bitsearch.errors import InputError, located
+from bitsearch.network_inputs import is_dense
 from bitsearch.score import Score
 
 if TYPE_CHECKING:
@@ -175,14 +176,16 @@ class OwnScore(Scoring):
 
     def _called(self, outputs: Tensor, targets: Tensor) -> Tensor:
         try:
-            result = torch.as_tensor(self.function(outputs.detach().cpu(), targets.cpu())).double()
+            result = torch.as_tensor(self.function(outputs.detach().cpu(), targets.cpu()))
+            result = result.double() if is_dense(result) else result
         except (Exception, SystemExit) as error:
             raise InputError(f"task.metric {self.name!r} failed at {located(error)}") from error
-        if result.dim() == 0 or result.shape == (len(outputs),):
+        if is_dense(result) and (result.dim() == 0 or result.shape == (len(outputs),)):
             return result
+        kind = f"a tensor {list(result.shape)}" if is_dense(result) else "no dense tensor"
         raise InputError(
-            f"task.metric {self.name!r} returned a tensor {list(result.shape)} for {len(outputs)} samples; return one "
-            "number a sample, or one for all"
+            f"task.metric {self.name!r} returned {kind} for {len(outputs)} samples; return one number a sample, or one "
+            "for all"
         )
 
     def states(self, outputs: Tensor, targets: Tensor) -> Tensor:
