@@ -65,7 +65,8 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     if not fault["loc"] and fault["type"] == "value_error":
         # The message of a rule over several fields names them; the whole content as the value would be cut off.
         return message
-    value_text = repr(fault["input"])
+    # An object's text may have several lines.
+    value_text = " ".join(repr(fault["input"]).split())
     excerpt = value_text if len(value_text) <= 80 else value_text[:77] + "..."
     # A literal's message lists what is allowed, in quotes.
     allowed = re.findall(r"'([^']*)'", message) if fault["type"] == "literal_error" else ()

@@ -92,7 +92,7 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
             batches = self._read()
             first = next(batches, None)
         if first is None:
-            raise InputError(f"{self.place} gives no batch; give at least one sample")
+            raise InputError(f"{self.place} gives no batch; {_more(self.loader)}")
         yield first
         count = len(first[1])
         for inputs, labels in batches:
@@ -163,6 +163,13 @@ class LoadedSamples(Dataset[tuple[Tensor, ...]]):
                 f"{place} has the label {int(labels.max())}; the network has {self.classes} outputs, numbered from 0"
             )
         return inputs, labels
+
+
+def _more(loader: Any) -> str:
+    """What to do about a loader without batches."""
+    if isinstance(loader, DataLoader) and loader.drop_last and _size(loader) == (0, 0):
+        return f"its drop_last leaves out the only one, of fewer samples than {loader.batch_size}; give smaller batches"
+    return "give at least one sample"
 
 
 def _size(loader: Iterable[Any]) -> tuple[int, int] | None:

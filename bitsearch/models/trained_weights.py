@@ -96,12 +96,14 @@ def _is_state(value: Any) -> bool:
 def _without_prefixes(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state under the network's own names: a first part that all names share, and no name of the network has."""
     roots = {name.partition(".")[0] for name in expected}
-    while state and not set(state) & set(expected):
-        parts = {name.partition(".")[0] for name in state}
-        if len(parts) > 1 or parts <= roots or not all("." in name for name in state):
-            break
-        state = {name.partition(".")[2]: value for name, value in state.items()}
-    return state
+    stripped = state
+    while stripped and not set(stripped) & set(expected):
+        parts = {name.partition(".")[0] for name in stripped}
+        if len(parts) > 1 or parts <= roots or not all("." in name for name in stripped):
+            # What is common to all names is no wrapper's: the file has them as they are.
+            return state
+        stripped = {name.partition(".")[2]: value for name, value in stripped.items()}
+    return stripped
 
 
 def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:

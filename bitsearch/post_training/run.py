@@ -19,6 +19,7 @@ from bitsearch.runs.progress import Progress
 from bitsearch.runs.resume import lock_run_folder
 from bitsearch.runs.run_settings import CalibrationSettings
 from bitsearch.space import SearchSpace
+from bitsearch.study import arguments
 from bitsearch.study.opening import make_folder, make_processes
 from bitsearch.study.phases import begin, conclude, full_precision
 from bitsearch.study.request import resolve
@@ -91,11 +92,13 @@ def allocate(
     """
     if launched_world_size() > 1:
         raise InputError("allocate runs in one process; start it without torchrun")
-    requests = budgets.split(",") if isinstance(budgets, str) else list(budgets)
+    wanted = arguments.texts(budgets, "budgets")
+    requests = wanted.split(",") if isinstance(wanted, str) else wanted or []
     several = len(requests) > 1
     if calibration is not None and not isinstance(source, nn.Module):
         raise InputError("calibration data are for a network; a search space has its own")
-    others = [budget] if isinstance(budget, str) else list(budget)
+    further = arguments.texts(budget, "budget")
+    others = [further] if isinstance(further, str) else further or []
     if isinstance(source, nn.Module) and calibration is not None:
         calibration = _labelled(source, calibration, time_axis, task, fine_tune)
     request = resolve(

@@ -9,6 +9,7 @@ from bitsearch.runs.plan_names import full_name
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rows import read_rows
 from bitsearch.runs.test_split import verdict_of
+from bitsearch.study import arguments
 from bitsearch.study.jobs import TrainPlan
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.checkpoint import Checkpoint
@@ -18,8 +19,7 @@ from bitsearch.validation import MAX_SEEDS
 
 def check_confirm(seeds: int, seed: int) -> None:
     """InputError if a run with this seed cannot be confirmed with so many more."""
-    if seeds < 1:
-        raise InputError(f"confirm is {seeds}; give at least 1 further seed")
+    arguments.whole(seeds, "confirm", 1)
     if seed + seeds >= MAX_SEEDS:
         raise InputError(f"there are no {seeds} seeds above {seed}; give a smaller seed")
 

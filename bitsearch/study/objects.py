@@ -2,14 +2,23 @@
 
 import copy
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from bitsearch.data import Splits
 from bitsearch.data.checked_samples import CheckedSamples
@@ -180,9 +189,41 @@ def _parts(data: Any) -> dict[str, Any]:
             raise InputError(f"{name} is a {type(part).__name__}; give it in a torch DataLoader, which makes batches")
         if not isinstance(part, Dataset) and not hasattr(part, "__iter__"):
             raise InputError(f"{name} is {type(part).__name__}; give a torch Dataset or a DataLoader")
+    _check_apart(parts)
+    return parts
+
+
+def _check_apart(parts: Mapping[str, Any]) -> None:
+    """InputError where two parts are known to share samples: choices and figures would be of what was trained on."""
     if len({id(part) for part in parts.values()}) < len(parts):
         raise InputError(f"two of {', '.join(parts)} are the same object; they must share no sample")
-    return parts
+    for (name, part), (other, later) in itertools.combinations(parts.items(), 2):
+        (source, indices), (other_source, others) = _samples_of(part), _samples_of(later)
+        if source is not other_source or indices is None or others is None:
+            continue
+        shared = len(set(indices) & set(others))
+        if shared:
+            raise InputError(
+                f"{name} and {other} share {shared:,} of the {len(source):,} samples of one {type(source).__name__}; "
+                "divide it, as torch.utils.data.random_split does"
+            )
+
+
+def _samples_of(part: Any) -> tuple[Any, Sequence[int] | None]:
+    """The data set that a part reads in the end, and which of its samples; None where that is not known."""
+    indices: Sequence[int] | None = None
+    if isinstance(part, DataLoader):
+        sampler, part = part.sampler, part.dataset
+        if isinstance(sampler, SubsetRandomSampler):
+            indices = list(sampler.indices)
+        elif not isinstance(sampler, SequentialSampler | RandomSampler):
+            return part, None
+    while isinstance(part, Subset):
+        indices = list(part.indices) if indices is None else [part.indices[index] for index in indices]
+        part = part.dataset
+    if indices is None and isinstance(part, Dataset) and hasattr(part, "__len__"):
+        indices = range(len(part))
+    return part, indices
 
 
 def _checked(data: Any, parts: Mapping[str, Any], targets: Targets) -> Splits:

@@ -1,11 +1,13 @@
 """What every search begins with: its run folder, its study and its processes, each held until the search ends."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
 
+from bitsearch.errors import InputError
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.resume import check_resumable, lock_run_folder
@@ -27,9 +29,12 @@ def make_folder(settings: RunSettings, out: str | Path | None, reports: str | Pa
     """The folder of a run that begins or goes on: ``out``, or a new one in ``reports``.
 
     Raises:
-        InputError: it holds a run of another search.
+        InputError: no path, or it holds a run of another search.
         StorageError: the disk.
     """
+    for name, path in {"out": out, "reports": reports}.items():
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise InputError(f"{name} is {path!r}; give the path of a folder")
     folder = RunFolder(Path(out)) if out is not None else RunFolder.new(Path(reports), settings.space.name)
     check_resumable(folder, settings)
     folder.make()

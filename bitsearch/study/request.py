@@ -17,12 +17,12 @@ from bitsearch.errors import InputError, redact
 from bitsearch.launch import launched_world_size
 from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.models.trained_weights import checksum
-from bitsearch.registry import import_path
 from bitsearch.runs.command_line import python_command
 from bitsearch.runs.goal import AccuracyGoal
 from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.sweep import parse_sweep
 from bitsearch.space import SearchSpace
+from bitsearch.study import arguments
 from bitsearch.study.objects import object_checksum, objects_of, space_of, template_of
 from bitsearch.study.room import with_room
 from bitsearch.study.runtime import should_compile
@@ -53,6 +53,7 @@ def resolve(
     time_axis: int | None,
     training: Mapping[str, Any],
     learning_task: str | Mapping[str, Any] | None,
+    loss: Any = None,
     method: str | None,
     metric: str | None,
     objective: str | None,
@@ -82,14 +83,25 @@ def resolve(
     Raises:
         InputError: one of them is wrong, or does not go with another.
     """
-    learning_task = _by_name(learning_task)
+    arguments.check_source(source)
+    metric, objective = arguments.cost_name(metric, "metric"), arguments.cost_name(objective, "objective")
+    minimize = arguments.cost_name(minimize, "minimize")
+    layers, ties, device = arguments.rules(layers), arguments.rules(ties), arguments.device_name(device)
+    trials = None if trials is None else arguments.whole(trials, "trials", 1)
+    seed, sweep = arguments.whole(seed, "seed", 0, MAX_SEEDS - 1), arguments.texts(sweep, "sweep")
+    if isinstance(source, nn.Module) or budget is not None:
+        budget = arguments.texts(budget, "budget")
+    else:
+        data = arguments.texts(data, "budget")
     objects, limited = None, any(limit is not None for limit in (budget, max_drop, sweep))
     if isinstance(source, nn.Module):
         if data is None or not limited:
             raise InputError(
                 "a network comes with its data and a budget: bitsearch.search(network, (train, validation), '4x')"
             )
-        template = template_of(space).with_task(learning_task)
+        template = template_of(space)
+        learning_task = arguments.task_settings(learning_task, loss, template.task)
+        template = template.with_task(learning_task)
         objects = objects_of(source, data, time_axis=time_axis, task=template.task)
         space = space_of(objects, space, training, template.task)
     else:
@@ -97,15 +109,12 @@ def resolve(
             raise InputError("data, space and time_axis are for a network; a search space has its own")
         budget, limited = data if budget is None else budget, limited or data is not None
         space = source if isinstance(source, SearchSpace) else SearchSpace.load(source)
+        learning_task = arguments.task_settings(learning_task, loss, space.task)
         space = space.with_training(training).with_task(learning_task)
     if not limited:
         raise InputError(NO_LIMIT)
     space = space if method is None else space.with_method(method)
     space = space.with_layers(layers).with_ties(ties).with_neuron(neuron)
-    if trials is not None and trials < 1:
-        raise InputError(f"trials is {trials}; give at least 1")
-    if not 0 <= seed < MAX_SEEDS:
-        raise InputError(f"seed is {seed}; give a whole number from 0 to 2^64 - 1")
     if target is not None:
         space = space.model_copy(update={"target": str(target)})
     if weights is not None:
@@ -142,6 +151,11 @@ def resolve(
         raise InputError(f"trials is {count}; a sweep of {len(stops)} budgets takes at least {len(stops)}")
     asked = {
         "budget": budget or None,
+        "time_axis": time_axis,
+        "training": dict(training) or None,
+        "task": learning_task,
+        "method": None if own_training else method,
+        "weights": None if weights is None else str(weights),
         "metric": metric,
         "objective": objective,
         "max_drop": max_drop,
@@ -175,13 +189,6 @@ def resolve(
         target=model.target,
     )
     return Request(task, settings, count)
-
-
-def _by_name(task: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
-    """A task whose loss and metric, where they are objects, are named by what imports them."""
-    if task is None or isinstance(task, str):
-        return task
-    return {key: import_path(value, key) if callable(value) else value for key, value in task.items()}
 
 
 def _budgets(budget: str | Sequence[str] | None, metric: str, stops: Sequence[Budget], task: Task) -> list[Budget]:

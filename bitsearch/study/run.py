@@ -13,7 +13,6 @@ from bitsearch.choices import NeuronChoice
 from bitsearch.errors import InputError
 from bitsearch.launch import is_rank_zero
 from bitsearch.layer_rules import LayerRule, TieRule
-from bitsearch.registry import import_path
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.interruption import Stop
 from bitsearch.runs.notebook_progress import progress_of_session
@@ -22,6 +21,7 @@ from bitsearch.runs.run_settings import RunSettings
 from bitsearch.runs.trackers import check_tracker
 from bitsearch.runs.tracking import Tracking, tracked
 from bitsearch.space import SearchSpace
+from bitsearch.study import arguments
 from bitsearch.study.confirm import check_confirm, confirm_finalists
 from bitsearch.study.database.storage import database_url
 from bitsearch.study.opening import held_study, make_folder, make_processes
@@ -49,6 +49,7 @@ def search(
     optimizer: str | Callable[..., Any] | None = None,
     training: Mapping[str, Any] | None = None,
     task: str | Mapping[str, Any] | None = None,
+    loss: Any = None,
     method: str | None = None,
     metric: str | None = None,
     objective: str | None = None,
@@ -103,6 +104,8 @@ def search(
         task: what networks learn: its name, such as ``regression``, or fields of ``[task]``, such as ``{"name":
             "regression", "loss": "huber", "metric": "r2"}``, where a loss or a metric may be a function of the user's;
             the space's own by default, and classification of a network.
+        loss: that networks are trained with, in place of the task's own: its name, one of torch's such as
+            ``nn.CrossEntropyLoss(label_smoothing=0.1)``, or a function (outputs, targets) that can be imported.
         method: how bits are found; the space's own by default.
         metric: what a budget limits that names no metric; the space's own by default.
         objective: cost that is set against accuracy; the first budget's metric by default.
@@ -151,11 +154,14 @@ def search(
     """
     if logger is not None:
         check_tracker(logger)
+    if progress is not None and not isinstance(progress, Progress):
+        raise InputError(f"progress is {progress!r}; give an object that is told, or none for this session's own")
+    timeout = arguments.seconds(timeout)
     named = {
         "epochs": epochs,
         "full_precision_epochs": full_precision_epochs,
         "learning_rate": learning_rate,
-        "optimizer": import_path(optimizer, "optimizer") if callable(optimizer) else optimizer,
+        "optimizer": optimizer,
     }
     request = resolve(
         source,
@@ -163,8 +169,9 @@ def search(
         budget,
         space=space,
         time_axis=time_axis,
-        training={**(training or {}), **{name: value for name, value in named.items() if value is not None}},
+        training=arguments.recipe(training, named),
         learning_task=task,
+        loss=loss,
         method=method,
         metric=metric,
         objective=objective,

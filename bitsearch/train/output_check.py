@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bitsearch.data import Splits
 from bitsearch.data.inputs import dtype_name
@@ -33,6 +34,9 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
     """
     label = f"network {name!r}"
     task = task or make_learning_task(TaskSettings(), splits.classes)
+    for path, parameter in network.named_parameters():
+        if not is_lazy(parameter) and not parameter.is_meta and not bool(parameter.detach().isfinite().all()):
+            raise InputError(f"{label}: its {path} holds values that are not finite; give weights that are")
     inputs, labels = splits.examples(CHECKED)
     # A batch norm cannot train on a single sample.
     for training in (False, True) if len(labels) > 1 else (False,):
@@ -45,6 +49,8 @@ def check_outputs(network: nn.Module, splits: Splits, name: str, task: LearningT
                 f"{label} cannot run inputs of shape {shape}{mode}: {_cause(network, inputs, error)}"
             ) from error
         outputs = task.form.read(output, label)
+        if outputs.device != labels.device:
+            raise InputError(f"{label} returns a tensor on {outputs.device}; make it where the network's inputs are")
         task.check(over_steps(outputs, task.form), outputs, labels, label)
         if training:
             _check_gradient(network, task, outputs, labels, label)
@@ -98,6 +104,14 @@ def _check_gradient(network: nn.Module, task: LearningTask, outputs: Tensor, tar
             raise InputError(f"{label}: the gradient of its {name} is sparse; make it with sparse=False")
     try:
         with torch.enable_grad():
-            (task.loss.summed(outputs.float(), targets) / len(outputs)).backward()
+            loss = task.loss.summed(outputs.float(), targets) / len(outputs)
+            if not loss.requires_grad:
+                raise InputError(
+                    f"{label} cannot be trained: the loss does not depend on what it returns (task.loss); leave out "
+                    "detach(), no_grad() and operations such as argmax()"
+                )
+            loss.backward()
+    except InputError:
+        raise
     except (Exception, SystemExit) as error:
         raise InputError(f"{label} cannot be trained, its gradient fails: {located(error)}") from error

@@ -121,7 +121,11 @@ CLASSES = torch.tensor([0, 1, 2])
         (one(torch.zeros(3, 2), [0, 1, 2]), "train batch 0: its labels are list"),
         ([{"x": 1}], "train batch 0 is dict; a batch is a pair (inputs, labels)"),
         ([(1, 2, 3)], "train batch 0 is tuple of 3"),
-        ([], "train gives no batch"),
+        ([], "train gives no batch; give at least one sample"),
+        (
+            DataLoader(samples(), 16, drop_last=True),
+            "train gives no batch; its drop_last leaves out the only one, of fewer samples",
+        ),
         (iter([1]), "train is a list_iterator, which can be read once"),
         (
             [(torch.zeros(2, 2), CLASSES[:2]), (torch.zeros(2, 3), CLASSES[:2])],

@@ -68,7 +68,7 @@ CASES = {
     ),
     "a loss below zero": (
         {"task": OWN | {"loss": below_zero, "metric": below_zero}},
-        "samples; it must not be below zero or NaN",
+        "samples; it has to be a finite number, not below zero",
     ),
     "a loss that is no number": (
         {"task": OWN | {"loss": not_a_number, "metric": below_zero}},

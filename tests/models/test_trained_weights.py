@@ -123,6 +123,12 @@ def test_what_does_not_fit_is_named_with_the_nearest_name(tmp_path):
     assert "'haed.weight' is no tensor of the network; did you mean 'head.weight'?" in message
 
 
+def test_another_first_name_is_told_as_the_file_has_it(tmp_path):
+    torch.save({f"features.{name}": value for name, value in trained().state_dict().items()}, tmp_path / "w.pth")
+    message = refusal(tmp_path / "w.pth", nn.Sequential(OrderedDict(body=network())))
+    assert "no 'body.conv.weight' (it has 'features.conv.weight')" in message
+
+
 def test_another_number_of_classes_is_told_by_both_shapes(tmp_path):
     torch.save(trained().state_dict(), tmp_path / "w.pth")
     message = refusal(tmp_path / "w.pth", network(classes=5))

@@ -205,7 +205,7 @@ def test_what_is_told_wrongly_is_one_line(trained, tmp_path):
     ("change", "said"),
     [
         ({"network": "digits_cnn"}, "network is str; give a torch module"),
-        ({"steps": 0}, "steps is 0; give at least 1 training step"),
+        ({"steps": 0}, "steps is 0; give a whole number from 1"),
         ({"budget": None}, "a network comes with its data and a budget"),
         ({"data": (bars(9, 0),)}, "data is tuple of 1"),
         ({"budget": "100x"}, "is infeasible"),

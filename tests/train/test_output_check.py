@@ -33,6 +33,13 @@ class Output(NamedTuple):
     hidden: list
 
 
+def not_finite():
+    network = nn.Sequential(nn.Linear(6, 3))
+    with torch.no_grad():
+        network[0].bias[1] = torch.inf
+    return network
+
+
 class Broken(torch.autograd.Function):
     """A surrogate gradient with a fault."""
 
@@ -51,7 +58,7 @@ def refusal(network, data=None):
         check_outputs(network, data or splits(), "mine:make")
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    assert message.startswith("network 'mine:make' ")
+    assert message.startswith("network 'mine:make'")
     return message
 
 
@@ -98,6 +105,9 @@ def test_one_sample_is_not_trained_on():
             "nothing to train: all of its 2 parameters",
         ),
         (Returns(lambda x, _: sys.exit(3)), "SystemExit: 3"),
+        (Returns(lambda x, _: x.to("meta")), "returns a tensor on meta; make it where the network's inputs are"),
+        (Returns(lambda x, _: x * torch.inf), "the loss is nan on 4 samples; it has to be a finite number"),
+        (not_finite(), "its 0.bias holds values that are not finite; give weights that are"),
         (Returns(lambda x, _: None), "returns NoneType"),
         (Returns(outputs=2), "returns float32 [4, 2] for 4 samples of 3 classes; it must return logits"),
         (Returns(outputs=4), "returns float32 [4, 4]"),

@@ -46,6 +46,7 @@ class Classification(LearningTask):
 
     def _scoring(self) -> Scoring:
         if self.settings.metric in (None, "accuracy"):
+            self._check_direction("accuracy", "up")
             return TopAccuracy(self.settings.top_k)
         return super()._scoring()
 

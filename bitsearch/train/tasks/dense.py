@@ -48,5 +48,6 @@ class Segmentation(LearningTask):
             raise InputError(
                 f"{label} returns {describe_output(outputs)} for targets of shape {list(targets.shape)} and "
                 f"{self.classes} classes; it must return logits "
-                f"{[len(targets), self.classes, *targets.shape[1:]]}, with or without a time axis before"
+                f"{[len(targets), self.classes, *targets.shape[1:]]}, with or without a time axis before; a label that "
+                f"stands for no class is task.ignored_label, now {self.settings.ignored_label}"
             )

@@ -1,6 +1,7 @@
 """The base of all tasks: the only thing that knows loss, score and output."""
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -75,8 +76,10 @@ class LearningTask:
         self.check_shape(mean, targets, label)
         with torch.no_grad():
             loss = float(self.loss.summed(outputs.float(), targets)) / len(outputs)
-        if not loss >= 0:
-            raise InputError(f"{label}: the loss is {loss} on {len(outputs)} samples; it must not be below zero or NaN")
+        if not 0 <= loss < math.inf:
+            raise InputError(
+                f"{label}: the loss is {loss} on {len(outputs)} samples; it has to be a finite number, not below zero"
+            )
 
     def check_shape(self, outputs: Tensor, targets: Tensor, label: str) -> None:
         """InputError if the outputs are not of the shape that the targets ask for."""
@@ -96,6 +99,7 @@ class LearningTask:
         name = self.settings.metric or next(iter(self.metrics))
         if name in self.metrics:
             kind, score, options = self.metrics[name]
+            self._check_direction(name, score.direction)
             return self._torchmetrics(kind, {**options, **self.settings.metric_options}, score)
         if not is_import_path(name):
             return self._torchmetrics(name, self.settings.metric_options, None)
@@ -137,9 +141,19 @@ class LearningTask:
 
         return TorchmetricsScore(make, score or self._score_of(make(), name), self.ready)
 
+    def _check_direction(self, name: str, known: Literal["up", "down"]) -> None:
+        """InputError if the settings say otherwise than the metric itself: the worst plan would be chosen."""
+        if self.settings.direction not in (None, known):
+            better = "higher" if known == "up" else "lower"
+            raise InputError(
+                f"task.direction is {self.settings.direction}, but a {better} {name!r} is better; leave it out"
+            )
+
     def _score_of(self, metric: Any, name: str) -> Score:
-        higher = metric.higher_is_better
-        direction = self.settings.direction or _DIRECTIONS.get(higher)
+        known = _DIRECTIONS.get(metric.higher_is_better)
+        if known is not None:
+            self._check_direction(name, known)
+        direction = known or self.settings.direction
         if direction is None:
             raise InputError(
                 f"task.metric {name!r} does not say whether a higher score is better; set task.direction to up or down"
