@@ -108,6 +108,10 @@ def quantize(
     warn_of_own_steps(spike_granularity, hardware)
     if spike_granularity not in (None, "step", "layer"):
         raise InputError(f"spike_granularity is {spike_granularity!r}; give 'step' or 'layer'")
+    if not isinstance(time_axis, bool):
+        raise InputError(
+            f"time_axis is {time_axis!r}; give True if the example's first axis is time, [T, N, ...], or else False"
+        )
     if step_sizes not in ("free", "power_of_two"):
         raise InputError(f"step_sizes is {step_sizes!r}; give 'free' or 'power_of_two'")
     check_first_layer(first_layer, hardware)

@@ -20,6 +20,10 @@ def main() -> dict[str, bitsearch.LayerPlan]:
         print(f"{name:10} {bits}")
     for metric in ("weight_memory", "s_ace"):
         print(f"{metric:14} {quantized.costs[metric]:,.0f}")
+    assert layers["classifier"].weight_bits == 8
+    assert layers["conv3"].spike_bits == layers["conv4"].spike_bits
+
+    # On the command line: --layer 'conv*:weight_bits={low = 2, high = 6}' --layer 'classifier:weight_bits=8'
     return layers
 
 

@@ -166,6 +166,6 @@ def _summary(verification: "Verification", split: str, score: str) -> list[str]:
     unlike = sum(sum(layer.unequal_to_float) for layer in verification.layers)
     return [
         f"{words}: {spikes} spikes of {verification.samples} {split} samples; outputs {outputs}",
-        f"ordinary float32 network: {unlike} of these spikes differ ({unlike / spikes:.3%}), "
+        f"ordinary float32 network: unlike in {unlike} of these spikes ({unlike / spikes:.3%}), "
         f"{score} {verification.float_score:.4f}; packed {verification.score:.4f}",
     ]

@@ -174,3 +174,9 @@ def test_the_setting_reaches_plans_of_every_kind():
     assert {layer.spike_granularity for layer in copy.layers.values()} == {"layer"}
     with pytest.raises(InputError, match="spike_granularity is 'channel'; give 'step' or 'layer'"):
         bitsearch.quantize(network, inputs(), spike_granularity="channel")
+
+
+def test_an_axis_number_is_no_answer_to_whether_there_is_a_time_axis():
+    # `search` takes a number there; here 0 would have meant False.
+    with pytest.raises(InputError, match="time_axis is 0; give True if the example's first axis is time"):
+        bitsearch.quantize(Network(), inputs(), time_axis=0)

@@ -92,13 +92,14 @@ def x():
     return torch.poisson(torch.full((T, 7, 2, 6, 6), 1.5), generator=torch.Generator().manual_seed(0))
 
 
-def prepared(network, x, spike_bits):
+def prepared(network, x, spike_bits, shared=True):
     """(quantized network with its steps set, its layers' plans)."""
     bits = bitsearch.UniformBits(weight_bits=4, spike_bits=spike_bits, time_steps=T)
     first = FirstLayer(weight_bits=8, spike_bits=1 if spike_bits == 1 else 8)
     plans = bitsearch.quantize(network, x, start=bits, baseline=bits, first_layer=first, time_axis=True).layer_plans
     quantized = calibrate(convert(network, plans), x)
-    share_steps(quantized)
+    if shared:
+        share_steps(quantized)
     return quantized, plans
 
 
@@ -139,6 +140,16 @@ def test_onnx_runtime_computes_what_a_loop_does(kind, ends, x, make_plan, tmp_pa
     agreement = check_onnx(tmp_path / "loop.onnx", loop, Frames(x), batch_size=3)
     assert agreement.agreeing == agreement.samples == 7
     assert agreement.difference < 1e-5
+
+
+def test_onnx_holds_time_steps_in_which_nothing_has_come_in(x, make_plan, tmp_path):
+    # Silence before a recording begins: the first frame's step size is open, and stays so.
+    x = torch.cat((torch.zeros(1, *x.shape[1:]), x[1:]))
+    network, plans = prepared(Recurrent(), x, 3, shared=False)
+    assert not network.a.spike_step_bits[0]
+    export_onnx(network, x, tmp_path / "silent.onnx", make_plan(plans))
+    agreement = check_onnx(tmp_path / "silent.onnx", network, Frames(x), batch_size=3)
+    assert agreement.agreeing == agreement.samples == 7
 
 
 def test_onnx_runtime_computes_what_a_recurrence_does(x, make_plan, tmp_path):
