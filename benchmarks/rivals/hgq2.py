@@ -60,12 +60,13 @@ class Within(keras.callbacks.Callback):
         self.target, self.best, self.weights = target, -1.0, None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keep them, and print a line."""
         if logs["ebops"] <= self.target and logs["val_accuracy"] > self.best:
             self.best, self.weights = logs["val_accuracy"], self.model.get_weights()
         print(f"epoch {epoch + 1}: {logs['ebops']:.3g} EBOPs, validation {logs['val_accuracy']:.4f}", flush=True)
 
 
-def train(samples: dict[str, np.ndarray], granularity: str, target: float, seed: int, epochs: int) -> dict:
+def train(samples: dict[str, np.ndarray], granularity: str, target: float, seed: int, epochs: int, beta: float) -> dict:
     """One network at one target; a row."""
     keras.utils.set_random_seed(seed)
     started = time.process_time()
@@ -82,7 +83,7 @@ def train(samples: dict[str, np.ndarray], granularity: str, target: float, seed:
         batch_size=128,
         epochs=epochs,
         validation_data=(samples["validation_x"], samples["validation_y"]),
-        callbacks=[BetaPID(target * 0.95, init_beta=1e-8, p=1.0, i=0.1, warmup=1), FreeEBOPs(), within],
+        callbacks=[BetaPID(0.95 * target, init_beta=beta, p=1.0, i=0.2, warmup=1), FreeEBOPs(), within],
         verbose=0,
     )
     row = {"granularity": granularity, "target": target, "seed": seed, "epochs": epochs}
@@ -106,6 +107,9 @@ def main() -> None:
     parser.add_argument("--granularities", default="element,layer")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument(
+        "--beta", type=float, default=3e-7, help="the first price of an EBOP, which the controller moves"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no training starts later")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -120,7 +124,7 @@ def main() -> None:
             for granularity in arguments.granularities.split(","):
                 if (granularity, target, seed) in done or time.monotonic() > deadline:
                     continue
-                rows.append(train(samples, granularity, target, seed, arguments.epochs))
+                rows.append(train(samples, granularity, target, seed, arguments.epochs, arguments.beta))
                 print(rows[-1], flush=True)
                 arguments.out.parent.mkdir(parents=True, exist_ok=True)
                 with arguments.out.open("w", newline="") as file:
