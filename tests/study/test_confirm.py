@@ -81,8 +81,15 @@ def test_rows_are_read_as_they_are_named():
     assert row_name(4, 17) == "trial-0004.seed-17"
 
 
-@pytest.mark.parametrize(("confirm", "seed"), [(0, 0), (-1, 0), (2, 2**64 - 2)])
-def test_too_few_or_too_many_seeds_are_refused(tiny_space, tmp_path, confirm, seed):
-    with pytest.raises(InputError, match="seed"):
+@pytest.mark.parametrize(
+    ("confirm", "seed", "said"),
+    [
+        (0, 0, "confirm is 0; give a whole number from 1"),
+        (-1, 0, "confirm is -1; give a whole number from 1"),
+        (2, 2**64 - 2, "no 2 seeds above 18446744073709551614"),
+    ],
+)
+def test_too_few_or_too_many_seeds_are_refused(tiny_space, tmp_path, confirm, seed, said):
+    with pytest.raises(InputError, match=said):
         search(short(tiny_space), "8x", confirm=confirm, seed=seed, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
