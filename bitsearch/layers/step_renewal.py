@@ -16,9 +16,6 @@ from bitsearch.quant.recurrence import membrane_steps
 from bitsearch.quant.renewal import check_finite, renew_step
 from bitsearch.quant.uniform import initial_step, working_precision
 
-# torch 2.6 has no such name, and exports nothing.
-_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
-
 MOST_BITS = 24
 """Bits of a neuron whose spikes have no largest: whole numbers up to 2^24 are exact in float32."""
 
@@ -35,12 +32,7 @@ class StepRenewal(LearnedAllocation):
 
     @torch.no_grad()
     def _renew(self, renew: Callable[[], None]) -> None:
-        """Run ``renew``, which sets sizes, in full precision.
-
-        A graph that is exported has the sizes as they are: a time step at which nothing ever comes in has none.
-        """
-        if _is_exporting():
-            return
+        """Run ``renew``, which sets sizes, in full precision."""
         # A search for the best step needs more digits than autocast would leave its matrix product.
         with torch.autocast(self.weight.device.type, enabled=False):
             renew()

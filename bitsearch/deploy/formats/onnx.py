@@ -239,6 +239,9 @@ def _node(
 
 
 def _make_plain(layer: Any) -> None:
+    # A time step in which nothing has come in has no size yet; in a graph none can be looked for.
+    layer.spike_step_bits.copy_(layer.spike_bits)
+    layer.refresh_cache()
     levels = to_levels(layer.output_first(layer.weight), layer.weight_step, layer.weight_bits, signed=True)
     layer.register_buffer("onnx_levels", levels.codes.to(torch.int8))
     layer.register_buffer("onnx_scale", layer.weight_step.flatten() if layer.weight_step.dim() else layer.weight_step)
