@@ -11,7 +11,7 @@ from torch import nn
 from bitsearch.errors import InputError
 from bitsearch.registry import import_path
 from bitsearch.task_settings import TaskSettings
-from bitsearch.train.tasks.criterion import criterion_settings
+from bitsearch.train.tasks.criterion import DEFAULTS, criterion_settings
 from bitsearch.validation import MAX_SEEDS
 
 
@@ -99,8 +99,9 @@ def task_settings(task: Any, loss: Any, own: TaskSettings) -> dict[str, Any] | N
         own: the space's.
 
     Raises:
-        InputError: no task, a loss that was given twice, or an object that cannot be made anew.
+        InputError: no task, a loss or a part of it that was given twice, or an object that cannot be made anew.
     """
+    given = task is not None
     if isinstance(task, str):
         task = {"name": task}
     elif task is None:
@@ -114,7 +115,12 @@ def task_settings(task: Any, loss: Any, own: TaskSettings) -> dict[str, Any] | N
         fields["loss"] = loss
     known = criterion_settings(fields.get("loss"))
     if known is not None:
-        fields = known | {name: value for name, value in fields.items() if name != "loss"}
+        # What torch's object says of itself, its defaults too, and not what the space says of another loss.
+        said = {**DEFAULTS, **known}
+        for name in DEFAULTS if given else ():
+            if name in fields and fields[name] != said[name]:
+                raise InputError(f"{name} was given twice, {fields[name]!r} in task and {said[name]!r} by the loss")
+        fields = {name: value for name, value in fields.items() if name not in DEFAULTS} | known
     named = {name: import_path(value, name) if callable(value) else value for name, value in fields.items()}
     return named or None
 

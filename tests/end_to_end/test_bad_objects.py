@@ -36,6 +36,14 @@ def not_a_number(outputs, targets):
     return outputs.mean(1) * float("nan")
 
 
+def infinite(outputs, targets):
+    return outputs.square().mean(1) * float("inf")
+
+
+def of_nothing(outputs, targets):
+    return torch.ones(len(outputs))
+
+
 def frozen():
     one = network()
     for parameter in one.parameters():
@@ -69,6 +77,18 @@ CASES = {
     "a loss below zero": (
         {"task": OWN | {"loss": below_zero, "metric": below_zero}},
         "samples; it has to be a finite number, not below zero",
+    ),
+    "a loss that is infinite": (
+        {"task": OWN | {"loss": infinite, "metric": below_zero}},
+        "the loss is inf on",
+    ),
+    "a loss of nothing": (
+        {"task": OWN | {"loss": of_nothing, "metric": below_zero}},
+        "cannot be trained: the loss does not depend on what it returns (task.loss); leave out detach()",
+    ),
+    "a direction that is not the metric's": (
+        {"task": OWN | {"loss": SQUARE, "metric": "MeanSquaredError", "direction": "up"}},
+        "task.direction is up, but a lower 'MeanSquaredError' is better; leave it out",
     ),
     "a loss that is no number": (
         {"task": OWN | {"loss": not_a_number, "metric": below_zero}},

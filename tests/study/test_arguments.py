@@ -110,6 +110,17 @@ def test_a_loss_takes_the_place_of_the_tasks_own():
     }
 
 
+def test_a_loss_of_torchs_brings_its_own_defaults_and_not_the_spaces():
+    own = TaskSettings(label_smoothing=0.2, top_k=2)
+    assert arguments.task_settings(None, nn.CrossEntropyLoss(), own) == {"loss": "cross_entropy", "top_k": 2}
+    assert arguments.task_settings({"label_smoothing": 0.2}, nn.CrossEntropyLoss(label_smoothing=0.2), own) == {
+        "loss": "cross_entropy",
+        "label_smoothing": 0.2,
+    }
+    with pytest.raises(InputError, match=r"label_smoothing was given twice, 0.2 in task and 0.0 by the loss"):
+        arguments.task_settings({"label_smoothing": 0.2}, nn.CrossEntropyLoss(), own)
+
+
 def test_the_command_of_a_run_has_what_it_was_told(tmp_path):
     made = bitsearch.search(
         network(),

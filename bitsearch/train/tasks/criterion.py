@@ -24,7 +24,8 @@ _SETTINGS: Mapping[str, Callable[[nn.Module], Mapping[str, Any]]] = {
     }
 }
 """Fields of ``[task]`` by a loss's name."""
-_DEFAULTS: Mapping[str, Any] = {"label_smoothing": 0.0, "class_weights": None, "ignored_label": NO_LABEL}
+DEFAULTS: Mapping[str, Any] = {"label_smoothing": 0.0, "class_weights": None, "ignored_label": NO_LABEL}
+"""Fields of ``[task]`` that such an object decides, and what they are where it says nothing."""
 
 
 def criterion_settings(loss: object) -> dict[str, Any] | None:
@@ -62,4 +63,4 @@ def criterion_settings(loss: object) -> dict[str, Any] | None:
         raise InputError(f"loss {kind.__name__} has {odd[0]}, which no setting stands for; leave it out, or {advice}")
     name = _NAMES[kind]
     fields = _SETTINGS.get(name, lambda loss: {})(loss)
-    return {"loss": name} | {key: value for key, value in fields.items() if value != _DEFAULTS[key]}
+    return {"loss": name} | {key: value for key, value in fields.items() if value != DEFAULTS[key]}
