@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -25,7 +26,7 @@ from bitsearch.data.checked_samples import CheckedSamples
 from bitsearch.data.checks import checked_splits
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.data.targets import Targets
-from bitsearch.errors import InputError
+from bitsearch.errors import InputError, located
 from bitsearch.frameworks.neurons import reset_states
 from bitsearch.frameworks.reparametrized import detach_computed_weights
 from bitsearch.launch import launched_world_size
@@ -197,8 +198,8 @@ def _check_apart(parts: Mapping[str, Any]) -> None:
     """InputError where two parts are known to share samples: choices and figures would be of what was trained on."""
     if len({id(part) for part in parts.values()}) < len(parts):
         raise InputError(f"two of {', '.join(parts)} are the same object; they must share no sample")
-    for (name, part), (other, later) in itertools.combinations(parts.items(), 2):
-        (source, indices), (other_source, others) = _samples_of(part), _samples_of(later)
+    read = {name: _samples_of(part, name) for name, part in parts.items()}
+    for (name, (source, indices)), (other, (other_source, others)) in itertools.combinations(read.items(), 2):
         if source is not other_source or indices is None or others is None:
             continue
         shared = len(set(indices) & set(others))
@@ -209,11 +210,24 @@ def _check_apart(parts: Mapping[str, Any]) -> None:
             )
 
 
-def _samples_of(part: Any) -> tuple[Any, Sequence[int] | None]:
+def _samples_of(part: Any, name: str) -> tuple[Any, Sequence[int] | None]:
+    """As :func:`_source_of`; InputError with file and line where code of the user's fails."""
+    try:
+        return _source_of(part)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"the samples of {name} cannot be counted: {located(error)}") from error
+
+
+def _source_of(part: Any) -> tuple[Any, Sequence[int] | None]:
     """The data set that a part reads in the end, and which of its samples; None where that is not known."""
     indices: Sequence[int] | None = None
     if isinstance(part, DataLoader):
-        sampler, part = part.sampler, part.dataset
+        # Of a loader that was given its batches, `sampler` is not what orders them.
+        in_batches = part.batch_sampler
+        sampler = (
+            part.sampler if in_batches is None else in_batches.sampler if type(in_batches) is BatchSampler else None
+        )
+        part = part.dataset
         if isinstance(sampler, SubsetRandomSampler):
             indices = list(sampler.indices)
         elif not isinstance(sampler, SequentialSampler | RandomSampler):
