@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+import bitsearch
 from benchmarks.provenance import machine, made_by
-from bitsearch.allocation.learnable import quantize
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
 from bitsearch.quant.compilation import compiled_quantizers
@@ -39,7 +39,7 @@ def make_step(factory: str, shape: tuple[int, ...], batch: int, precision: Preci
     torch.manual_seed(0)
     network = make_network(factory, {}, input_shape=shape, classes=10)
     images, labels = torch.randn(batch, *shape), torch.randint(10, (batch,))
-    quantized = quantize(network, images[:2], start=UniformBits(weight_bits=4, spike_bits=4, time_steps=1))
+    quantized = bitsearch.quantize(network, images[:2], start=UniformBits(weight_bits=4, spike_bits=4, time_steps=1))
     quantized.fix(quantized.layer_plans)
     if last:
         images = images.to(memory_format=torch.channels_last)
