@@ -3,7 +3,7 @@ r"""The network that a measurement starts from, trained as its owner would: stop
     python -m benchmarks.evidence.full_precision --space cifar10_folder --set data_options.root=ROOT \
         --set training.full_precision_epochs=30 --set training.optimizer=sgd --set training.nesterov=true \
         --set training.learning_rate=0.1 --set training.weight_decay=5e-4 --set training.warm_up=2 \
-        --set training.precision=bf16-mixed --out resnet20.safetensors
+        --set training.precision=bfloat16 --out resnet20.safetensors
 
 Prints the score on validation after every epoch; the test split is not read. What is written can be given as a space's
 ``weights``, then with ``training.full_precision_epochs=0``.
