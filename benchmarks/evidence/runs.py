@@ -1,5 +1,6 @@
 """Runs of one space and seed, all from the same float network, and the tables that they are kept in."""
 
+import base64
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import nn
 
 from bitsearch.allocation.methods import METHODS
@@ -17,9 +20,10 @@ from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import LayerPlan
+from bitsearch.runs.paired import score_of
 from bitsearch.space import Allocation, SearchSpace
 from bitsearch.train.epoch_record import EpochRecord
-from bitsearch.train.evaluate import evaluate
+from bitsearch.train.evaluate import evaluate, score_row
 from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
@@ -41,7 +45,7 @@ class Ledger:
     def __init__(self, path: Path, keys: Sequence[str]) -> None:
         self.path, self.keys = path, tuple(keys)
         # Plans and curves are text, also where they look like a number.
-        text = {"plan": str, "curve": str, "parameters": str}
+        text = {"plan": str, "curve": str, "parameters": str, "right": str}
         self.rows: list[Row] = (
             pd.read_csv(path, dtype=text, keep_default_na=True).to_dict("records") if path.is_file() else []
         )
@@ -66,6 +70,17 @@ class Ledger:
         return pd.DataFrame(self.rows)
 
 
+def packed(right: NDArray[np.bool_]) -> str:
+    """Bool ``[N]`` as text, eight samples a byte, in Base64."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def unpacked(text: str, samples: int) -> NDArray[np.bool_]:
+    """What :func:`packed` wrote of so many samples."""
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8))
+    return bits[:samples].astype(bool)
+
+
 def complete_seeds(table: pd.DataFrame, plans: int) -> pd.DataFrame:
     """The rows of the seeds that have so many plans."""
     counts = table.groupby("seed")["plan"].nunique()
@@ -79,9 +94,11 @@ class Stage:
         space: with ``split_seed`` as it is; the seed is that of weights and batches.
         seed: likewise.
         kept: folder where float networks are kept, so that a measurement that goes on has the same ones.
+        outcomes: rows say which test samples are right (:func:`packed`), so that networks can be compared in pairs.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, kept: Path) -> None:
+    def __init__(self, space: SearchSpace, seed: int, kept: Path, *, outcomes: bool = False) -> None:
+        self.outcomes = outcomes
         self.task: Task = load_task(space, seed=seed)
         self.space, self.seed, self.kept = space, seed, kept
         self.network: nn.Module = self.task.fresh_network()
@@ -101,10 +118,11 @@ class Stage:
     def accuracies(self, network: nn.Module) -> Row:
         """Of any network, on validation and test."""
         at_once, splits = self.space.training.at_once, self.task.splits
-        return {
-            "validation": evaluate(network, splits.validation, at_once),
-            "test": evaluate(network, splits.test, at_once),
-        }
+        found: Row = {"validation": evaluate(network, splits.validation, at_once)}
+        if not self.outcomes:
+            return found | {"test": evaluate(network, splits.test, at_once)}
+        right = score_row(network, splits.test, at_once).numpy()
+        return found | {"test": score_of(right), "right": packed(right)}
 
     def problem(self, settings: Allocation, budgets: Sequence[Budget] = (), attempt: int = 0) -> AllocationProblem:
         """What a method is given."""
@@ -121,13 +139,13 @@ class Stage:
             attempt=attempt,
         )
 
-    def fixed(self, plan: Plan) -> Row:
-        """Train a fixed plan as long as any method."""
-        problem = self.problem(self.space.allocation)
-        return next(self._measured(problem, lambda problem: iter([self._train_fixed(problem, plan)])))
+    def fixed(self, plan: Plan, epochs: int | None = None) -> Row:
+        """Train a fixed plan, by default as long as any method."""
+        problem, epochs = self.problem(self.space.allocation), epochs or self.space.training.epochs
+        return next(self._measured(problem, lambda problem: iter([self._train_fixed(problem, plan, epochs)])))
 
-    def _train_fixed(self, problem: AllocationProblem, plan: Plan) -> QuantizedNetwork:
-        quantized, session, epochs = problem.quantized(plan), problem.session, self.space.training.epochs
+    def _train_fixed(self, problem: AllocationProblem, plan: Plan, epochs: int) -> QuantizedNetwork:
+        quantized, session = problem.quantized(plan), problem.session
         return train_at_plan(quantized, plan, session, problem.settings, epochs=epochs, seed=self.seed, phase="fixed")
 
     def run(self, settings: Allocation, budgets: Sequence[Budget], attempt: int = 0) -> list[Row]:

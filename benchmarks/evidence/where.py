@@ -20,7 +20,8 @@ import pandas as pd
 import torch
 
 from benchmarks.evidence import figures
-from benchmarks.evidence.accuracy import FULL_PRECISION, WHOLE_GRID
+from benchmarks.evidence.accuracy import WHOLE_GRID
+from benchmarks.evidence.accuracy_report import FULL_PRECISION
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress

@@ -3,15 +3,17 @@
 import random
 from itertools import islice, pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.evidence.accuracy import best_rows
+from benchmarks.evidence.accuracy import KEYS, first
+from benchmarks.evidence.accuracy_report import best_rows, interval, summary
 from benchmarks.evidence.fronts import at_equal_cost, front, rank_correlation, spread, spread_out
-from benchmarks.evidence.runs import SMALL, Ledger, Stage, complete_seeds
+from benchmarks.evidence.runs import SMALL, Ledger, Stage, complete_seeds, packed, unpacked
 from benchmarks.evidence.samplers import hopeless, simulate
 from bitsearch.choices import Choices
 from bitsearch.pareto import hypervolume
@@ -141,3 +143,46 @@ def test_plans_are_written_and_read(tmp_path):
     # The float network is kept: another stage has the same, and comes to the same.
     again = Stage(space, 0, tmp_path).fixed(stage.plan(text))
     assert again["validation"] == row["validation"]
+
+
+def test_a_row_says_which_test_samples_are_right(tmp_path):
+    space = SearchSpace.load(SMALL).override(["training.full_precision_epochs=1", "training.epochs=1"])
+    stage = Stage(space, 0, tmp_path, outcomes=True)
+    row = stage.float_row()
+    right = unpacked(row["right"], len(stage.task.splits.test))
+    assert len(right) == len(stage.task.splits.test)
+    assert right.mean() == pytest.approx(row["test"])
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_outcomes_are_written_and_read(right):
+    assert unpacked(packed(np.array(right)), len(right)).tolist() == right
+
+
+def test_an_epoch_ranks_the_plans_of_one_seed_method_and_budget():
+    def key(number, seed=0):
+        return {"seed": seed, "method": "uniform", "budget": "8x", "attempt": number}
+
+    rows = [key(number) | {"validation": score} for number, score in enumerate([0.5, 0.7, 0.6, 0.7])]
+    rows += [key(number, seed=1) | {"validation": 0.9} for number in range(4)]
+    keys = {number: key(number) for number in range(4)}
+    assert first(pd.DataFrame(rows)[[*KEYS, "validation"]], keys, 2) == [1, 3]
+
+
+def test_a_difference_has_the_interval_of_its_pairs():
+    uniform = np.arange(1000) < 800
+    own = np.arange(1000) < 830
+    tables = [pd.DataFrame({"right": [packed(right)]}, index=[0]) for right in (own, uniform)]
+    low, high = (float(part) for part in interval(*tables, 1000).split(" to "))
+    # Thirty samples that only the first got right: its share of them is between 0.025**(1/30) and 1.
+    assert (low, high) == (pytest.approx(3 * (2 * 0.025 ** (1 / 30) - 1), abs=0.01), pytest.approx(3.0))
+    assert interval(tables[0].drop(columns="right"), tables[1], 1000) == "—"
+
+
+def test_the_table_names_what_is_won_back():
+    rows = [
+        {"at": "8x", "method": method, "seed": 0, "test": test, "spent": 1.0}
+        for method, test in (("uniform", 0.8), ("adaptive", 0.85))
+    ]
+    text = summary(pd.DataFrame(rows), pd.Series([0.9]), ["8x"], ["uniform", "adaptive"])
+    assert "| 8x | adaptive | 85.00 | 5.00 | 5.00 | — | 50 % | 1 |" in text
