@@ -71,18 +71,23 @@ def user_fault(error: BaseException) -> str | None:
     """:func:`located` for an exception that came out of the user's code or network; None for one of bitsearch's own.
 
     A network of torch's modules alone runs no line of the user's: it is known by the call of a module, or by that of
-    its gradient.
+    its gradient. The end of a loader's worker interrupts whatever is being done.
     """
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
         # A generator that it passed through has put itself in its place.
         error = error.__cause__
     frames = traceback.extract_tb(error.__traceback__)
-    is_theirs = any(frame.name in _CALLS_OF_TORCH or _is_user_code(frame.filename) for frame in frames)
+    is_theirs = any(
+        frame.name in _CALLS_OF_TORCH or Path(frame.filename).name == _ENDS_OF_WORKERS or _is_user_code(frame.filename)
+        for frame in frames
+    )
     return located(error) if is_theirs else None
 
 
 _CALLS_OF_TORCH = ("_call_impl", "_engine_run_backward", "default_collate")
 """Functions in which torch runs a module, computes a gradient, and makes samples a batch."""
+_ENDS_OF_WORKERS = "signal_handling.py"
+"""File in which torch is told by the system that a loader's worker has died."""
 
 
 def _is_user_code(filename: str) -> bool:

@@ -1,9 +1,12 @@
+import os
+import time
 import unicodedata
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
 from bitsearch.errors import InputError, located, one_line, printable, user_fault
 
@@ -127,6 +130,21 @@ def test_a_module_and_its_gradient_are_the_users(monkeypatch):
         squared.mul_(2)
     assert "inplace" in user_fault(raised_by(loss.backward))
     assert user_fault(raised_by(lambda: [][0])) is None
+
+
+class Dying(Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        os._exit(3)
+
+
+def test_a_worker_that_dies_is_the_users_whatever_was_being_done(monkeypatch):
+    monkeypatch.setattr("bitsearch.errors._is_user_code", lambda filename: False)
+    batches = iter(DataLoader(Dying(), num_workers=1))
+    assert "exited unexpectedly with exit code 3" in user_fault(raised_by(time.sleep, 60))
+    del batches
 
 
 def test_what_torch_says_of_its_own_source_is_left_out():

@@ -38,8 +38,8 @@ class LearnableNetwork(QuantizedNetwork):
     def watch(self, optimizer: torch.optim.Optimizer) -> None:
         """Let step renewal reset this optimizer's state of the steps that it replaces, and bits move at their rates.
 
-        Under ``torch.optim.SGD``, latents move by Adam at the rates of :meth:`parameter_groups`, whenever the optimizer
-        makes a step: by the gradient alone, with momentum above all, bits fall far below their budget.
+        Under any optimizer but Adam, latents move by Adam at the rates of :meth:`parameter_groups`, whenever it makes a
+        step: by the gradient alone, with momentum above all, bits fall far below their budget.
 
         >>> network = bitsearch.quantize(torch.nn.Linear(4, 2), torch.rand(2, 4))
         >>> network.watch(torch.optim.SGD(network.parameter_groups(lr=0.1), momentum=0.9))
@@ -49,7 +49,7 @@ class LearnableNetwork(QuantizedNetwork):
         chosen = {id(p): group["lr"] for group in optimizer.param_groups if "latents" in group for p in group["params"]}
         for group in groups:
             group["lr"] = chosen.get(id(group["params"][0]), group["lr"])
-        if groups and isinstance(optimizer, torch.optim.SGD):
+        if groups and not isinstance(optimizer, torch.optim.Adam):
             LatentSteps(optimizer, groups)
 
     def budget(self, request: str, metric: str = "bit_budget") -> Budget:
@@ -69,8 +69,8 @@ class LearnableNetwork(QuantizedNetwork):
         """What draws the bits to a budget, a scalar to add to the loss of every training step of a search.
 
         It is :class:`bitsearch.allocation.budget_control.BudgetPenalty`, as ``bitsearch run`` trains with: the limit
-        tightens over the first half of the steps, and the weight of the penalty follows the violation. With
-        ``torch.optim.SGD``, call :meth:`watch` first.
+        tightens over the first half of the steps, and the weight of the penalty follows the violation. Under
+        any optimizer but Adam, call :meth:`watch` first.
 
         Args:
             budget: such as ``4x`` or ``memory=64KiB``; each has a penalty of its own, which begins with its first call.

@@ -113,6 +113,11 @@ def task_settings(task: Any, loss: Any, own: TaskSettings) -> dict[str, Any] | N
     fields = {name: value for name, value in task.items() if name != "loss" or value is not None}
     if loss is not None:
         fields["loss"] = loss
+    if isinstance(fields.get("metric"), nn.Module):
+        raise InputError(
+            f"task.metric is {_shown(fields['metric'])}, which is made already, and each measurement has its own; give "
+            "its class, and its keywords as metric_options"
+        )
     known = criterion_settings(fields.get("loss"))
     if known is not None:
         # What torch's object says of itself, its defaults too, and not what the space says of another loss.

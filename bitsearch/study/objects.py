@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -66,6 +67,13 @@ def objects_of(
     # What a neuron keeps of its last input belongs to a graph that cannot be copied.
     reset_states(network)
     detach_computed_weights(network)
+    for path, value in itertools.chain(network.named_parameters(), network.named_buffers()):
+        # A run knows a network again by its weights, and would give a lazy module others each time.
+        if is_lazy(value):
+            raise InputError(
+                f"network {object_name(network)!r}: its {path} has no shape yet; call the network with a batch of "
+                "inputs once, which gives lazy modules their weights"
+            )
     try:
         network = copy.deepcopy(network).cpu()
     except Exception as error:

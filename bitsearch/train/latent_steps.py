@@ -6,6 +6,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What Adam keeps of a parameter."""
+
 
 class LatentSteps:
     """Moves latents by Adam whenever another optimizer makes a step, which then finds them without a gradient.
@@ -34,6 +37,9 @@ class LatentSteps:
     def _move(self, optimizer: Optimizer, *_: Any) -> None:
         for latent, gradient in zip(self.latents, self.gradients, strict=True):
             latent.grad = gradient
+            if not optimizer.state.get(latent, {}).keys() >= _MOMENTS:
+                # What an optimizer such as Adagrad has put there when it was made.
+                optimizer.state.pop(latent, None)
         # Anew each time: what is loaded are other dictionaries, and a schedule changes the rates.
         rates = {id(p): group["lr"] for group in optimizer.param_groups if "latents" in group for p in group["params"]}
         for group in self.adam.param_groups:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset, random_split
+from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassF1Score, MulticlassROC
 
 import bitsearch
 from bitsearch.errors import InputError
@@ -17,6 +18,10 @@ from bitsearch.task_settings import TaskSettings
 
 def score(outputs, targets):
     return (outputs.argmax(1) == targets).float()
+
+
+def every_class(outputs, targets):
+    return torch.stack([(targets == label).double().mean() for label in range(3)])
 
 
 def network():
@@ -61,6 +66,20 @@ WRONG = {
     "progress that cannot be told": ({"progress": True}, "progress is True; give an object that is told"),
     "a task by number": ({"task": 3}, "task is 3; give its name, such as 'regression', or a dict of its fields"),
     "a loss twice": ({"task": {"loss": "tet"}, "loss": "cross_entropy"}, "loss was given twice, by itself and in task"),
+    "a metric that is made": (
+        {"task": {"metric": MulticlassF1Score(3)}},
+        "task.metric is MulticlassF1Score(), which is made already, and each measurement has its own; give its class",
+    ),
+    "a metric of several numbers": (
+        {"task": {"metric": "MulticlassF1Score", "metric_options": {"average": "none"}}},
+        "task.metric 'multiclass f1 score' gives float64 [3]; give one that gives one number",
+    ),
+    "a metric of a matrix": (
+        {"task": {"metric": MulticlassConfusionMatrix, "direction": "up"}},
+        "task.metric 'multiclass confusion matrix' gives float64 [3, 3]; give one",
+    ),
+    "a metric of several parts": ({"task": {"metric": MulticlassROC, "direction": "up"}}, "gives tuple with 0: "),
+    "a score of every class": ({"task": {"metric": every_class, "direction": "up"}}, "returned a tensor [3] for 4"),
     "a loss of another task": ({"loss": nn.MSELoss()}, "no loss 'mse' in task 'classification'"),
     "a loss that sums": ({"loss": nn.CrossEntropyLoss(reduction="sum")}, "loss CrossEntropyLoss has reduction=sum"),
     "a loss without settings": ({"loss": nn.NLLLoss()}, "loss NLLLoss is a module, which no settings stand for"),

@@ -274,6 +274,8 @@ class Locked(nn.Linear):
         ({"network": network(outputs=2)}, "has the label 2; the network has 2 outputs"),
         ({"network": Locked(16, 3)}, "the network cannot be copied: no"),
         ({"network": network().double()}, "its 1.weight is float64, inputs are float32; convert the network by"),
+        ({"network": nn.Sequential(nn.Flatten(), nn.LazyLinear(3))}, "its 1.weight has no shape yet; call the network"),
+        ({"network": nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d())}, "its 1.weight has no shape yet; call the"),
         ({"network": network().requires_grad_(False)}, "has nothing to train"),
         ({"optimizer": "sdg"}, "optimizer is 'sdg': no such optimizer; known: adam, adamw, sgd"),
         (

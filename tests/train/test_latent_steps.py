@@ -11,6 +11,7 @@ KINDS = {
     "adam": lambda groups: torch.optim.Adam(groups, lr=0.1),
     "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1),
     "momentum": lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "state of its own": lambda groups: torch.optim.Adagrad(groups, lr=0.1),
 }
 
 
@@ -38,7 +39,7 @@ class Search:
         return torch.cat([layer.latents.detach() for layer in self.network.searched_layers.values()])
 
 
-@pytest.mark.parametrize("kind", ["sgd", "momentum"])
+@pytest.mark.parametrize("kind", ["sgd", "momentum", "state of its own"])
 def test_latents_move_as_by_adam_under_gradient_descent(kind):
     search, reference = Search(kind), Search("adam")
     search.train(20)

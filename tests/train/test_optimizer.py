@@ -85,7 +85,7 @@ class Push(Callback):
         return 1e3 * sum(layer.latents.sum() for layer in self.quantized.searched_layers.values())
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "torch.optim:RMSprop"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "torch.optim:RMSprop", "torch.optim:Adagrad"])
 def test_latents_move_at_their_own_rates_under_any(optimizer, network, splits, batch):
     quantized = quantize(network, batch[0][:32], start=UniformBits(weight_bits=3, spike_bits=3, time_steps=2))
     training = Training(batch_size=32, optimizer=optimizer, learning_rate=1e-3, gradient_clipping=1e-3)

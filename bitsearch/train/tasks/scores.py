@@ -3,7 +3,8 @@
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,12 +13,17 @@ from torch import Tensor
 from bitsearch.errors import InputError, located
 from bitsearch.network_inputs import is_dense
 from bitsearch.score import Score
+from bitsearch.train.predict import describe_output
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 RESAMPLES = 1000
 """Bootstrap replicates of a score."""
+
+
+class NoNumberError(InputError):
+    """A metric gives something else than one number."""
 
 
 class Scoring(ABC):
@@ -112,10 +118,26 @@ class TorchmetricsScore(Scoring):
     def _updated(self, outputs: Tensor, targets: Tensor) -> None:
         self.metric.reset()
         outputs, targets = self.ready(outputs.detach().cpu(), targets.cpu())
-        try:
+        with self._located():
             if len(outputs):
                 self.metric.update(outputs, targets)
-        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+
+    def _computed(self) -> float:
+        with self._located():
+            value = self.metric.compute()
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+            return float(value)
+        raise NoNumberError(
+            f"task.metric {self.score.name!r} gives {describe_output(value)}; give one that gives one number, such as "
+            "by task.metric_options"
+        )
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """InputError with the place for what the metric raises."""
+        try:
+            yield
+        except Exception as error:
             raise InputError(f"task.metric {self.score.name!r} failed at {located(error)}") from error
 
     def states(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -136,12 +158,12 @@ class TorchmetricsScore(Scoring):
         with warnings.catch_warnings():
             # States come from elsewhere, which is not counted as an update.
             warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)
-            return float(self.metric.compute())
+            return self._computed()
 
     def of_all(self, outputs: Tensor, targets: Tensor) -> float:
         """The metric of all outputs."""
         self._updated(outputs, targets)
-        return float(self.metric.compute())
+        return self._computed()
 
 
 def _merges_by_sum(metric: "Metric") -> bool:
@@ -155,7 +177,7 @@ def _merges_by_sum(metric: "Metric") -> bool:
         metric.merge_state(ones)
         merged = metric.metric_state
         return all(torch.equal(torch.as_tensor(merged[name]), empty[name] + 2) for name in empty)
-    except (RuntimeError, TypeError, ValueError, ZeroDivisionError):
+    except Exception:
         # Metrics that cannot be merged at all say so.
         return False
     finally:
@@ -183,7 +205,7 @@ class OwnScore(Scoring):
         if is_dense(result) and (result.dim() == 0 or result.shape == (len(outputs),)):
             return result
         kind = f"a tensor {list(result.shape)}" if is_dense(result) else "no dense tensor"
-        raise InputError(
+        raise NoNumberError(
             f"task.metric {self.name!r} returned {kind} for {len(outputs)} samples; return one number a sample, or one "
             "for all"
         )

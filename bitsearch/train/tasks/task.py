@@ -16,7 +16,7 @@ from bitsearch.score import Score
 from bitsearch.task_settings import TaskSettings
 from bitsearch.train.predict import LOGITS, OutputForm
 from bitsearch.train.tasks.losses import Loss, OwnLoss
-from bitsearch.train.tasks.scores import OwnScore, Scoring, TorchmetricsScore
+from bitsearch.train.tasks.scores import NoNumberError, OwnScore, Scoring, TorchmetricsScore
 
 Pair = tuple[Tensor, Tensor]
 
@@ -65,7 +65,7 @@ class LearningTask:
         return outputs, targets
 
     def check(self, mean: Tensor, outputs: Tensor, targets: Tensor, label: str) -> None:
-        """InputError, which names the network by ``label``, if its outputs do not fit the targets, or the loss.
+        """InputError, which names the network by ``label``, if its outputs do not fit targets, loss or metric.
 
         Args:
             mean: of the outputs over time steps.
@@ -80,6 +80,15 @@ class LearningTask:
             raise InputError(
                 f"{label}: the loss is {loss} on {len(outputs)} samples; it has to be a finite number, not below zero"
             )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self.scoring.of_all(mean.detach().float(), targets)
+            except NoNumberError:
+                raise
+            except InputError:
+                # A few samples may be too few for it; a whole split will tell.
+                pass
 
     def check_shape(self, outputs: Tensor, targets: Tensor, label: str) -> None:
         """InputError if the outputs are not of the shape that the targets ask for."""
