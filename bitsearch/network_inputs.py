@@ -3,6 +3,7 @@
 Whatever moves, cuts or measures a batch's inputs does it here, so that nothing else has to know how many there are.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -78,6 +79,11 @@ def split_inputs(inputs: Inputs, count: int, axis: int) -> list[Inputs]:
     return [_like(inputs, part) for part in zip(*cut, strict=True)]
 
 
+def narrowed(inputs: Inputs, axis: int, first: int, count: int) -> Inputs:
+    """``count`` places of an axis of every tensor, from ``first``."""
+    return map_inputs(lambda x: x.narrow(axis, first, count), inputs)
+
+
 def axis_length(inputs: Inputs, axis: int) -> int:
     """How long an axis is that all of them have in common: samples, or frames."""
     return tensors_of(inputs)[0].shape[axis]
@@ -98,7 +104,8 @@ def shape_of(inputs: Inputs, without: int | None = None) -> InputShape:
 
 def dtypes_of(inputs: Inputs) -> Any:
     """Of every tensor, as the inputs hold them."""
-    return map_inputs(lambda x: x.dtype, inputs)  # type: ignore[arg-type,return-value]
+    of_each: Any = operator.attrgetter("dtype")
+    return map_inputs(of_each, inputs)
 
 
 def dtypes_text(dtypes: Any) -> str:
@@ -114,7 +121,7 @@ def normal_shape(value: InputShape | Sequence[Any]) -> InputShape:
     """A shape, or shapes, as a user gives them, as :func:`shape_of` does."""
     if isinstance(value, Mapping):
         return {name: tuple(shape) for name, shape in value.items()}
-    return tuple(size if isinstance(size, int) else tuple(size) for size in value)  # type: ignore[return-value]
+    return tuple(size if isinstance(size, int) else tuple(size) for size in value)  # type: ignore[return-value]  # all alike
 
 
 def shapes_in(shape: InputShape) -> list[Shape]:
@@ -122,7 +129,7 @@ def shapes_in(shape: InputShape) -> list[Shape]:
     if isinstance(shape, dict):
         return list(shape.values())
     # A number has no axes.
-    return list(shape) if any(isinstance(size, tuple) for size in shape) else [shape]  # type: ignore[arg-type,list-item]
+    return list(shape) if any(isinstance(size, tuple) for size in shape) else [shape]  # type: ignore[arg-type,list-item]  # all alike
 
 
 def shape_text(shape: InputShape) -> str:

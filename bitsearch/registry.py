@@ -72,7 +72,7 @@ def find_factory(name: str, table: Mapping[str, Factory], kind: str) -> Factory:
             )
         if not callable(plug_in):
             raise InputError(f"{kind} {name!r} of a package is {type(plug_in).__name__}, which cannot be called")
-        return plug_in  # type: ignore[no-any-return]
+        return plug_in  # type: ignore[no-any-return]  # called by whoever asked for it
     module = _import(module_name, f"{kind} {name!r}")
     factory = getattr(module, attribute, None)
     if not callable(factory):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from bitsearch.data import Splits, batches
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.data.splits import Samples
 from bitsearch.errors import InputError
-from bitsearch.network_inputs import Inputs, axis_length, map_inputs, moved, tensors_of
+from bitsearch.network_inputs import Inputs, axis_length, map_inputs, moved, narrowed, tensors_of
 
 FEWEST = 16
 """Calibration samples below which statistics of channels say nothing."""
@@ -49,25 +50,29 @@ def calibration_splits(splits: Splits, count: int, seed: int) -> Splits:
     if count < FEWEST:
         raise InputError(f"samples is {count}; calibration takes at least {FEWEST}")
     train, axis = splits.train, splits.batch_axis
-    size = len(train)  # type: ignore[arg-type]
+    size = len(train)
     if size < count:
         raise InputError(f"samples is {count}, and there are {size} for training; give at most {size}")
     source = train.in_order() if isinstance(train, LoadedSamples) else _drawn(train, count, seed, splits.frames)
     parts, targets, missing = [], [], count
     for part, labels in batches(source, min(READ_AT_ONCE, count)):
         few = min(missing, len(labels))
-        parts.append(map_inputs(lambda x, few=few: x.transpose(0, axis)[:few], part))  # type: ignore[misc]
+        parts.append(_samples_first(part, axis, few))
         targets.append(labels[:few])
         missing -= few
         if not missing:
             break
-    samples = SamplesInMemory(_joined(parts), torch.cat(targets))
-    return replace(splits, train=samples)  # type: ignore[arg-type]
+    samples: Any = SamplesInMemory(_joined(parts), torch.cat(targets))
+    return replace(splits, train=samples)
+
+
+def _samples_first(inputs: Inputs, axis: int, count: int) -> Inputs:
+    return map_inputs(lambda x: x.transpose(0, axis)[:count], inputs)
 
 
 def _drawn(train: Samples, count: int, seed: int, frames: int | None) -> Samples:
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
-    drawn: Samples = Subset(train, order[:count].tolist())
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    drawn: Samples = Subset(train, order[:count].tolist())  # type: ignore[arg-type]  # no more than Samples is needed
     drawn.frames = frames  # type: ignore[attr-defined]  # what :func:`batches` goes by
     return drawn
 
@@ -107,7 +112,7 @@ class CalibrationSamples:
         size = axis_length(inputs, self.batch_axis)
         for first in range(0, size, self.at_once):
             count = min(self.at_once, size - first)
-            yield map_inputs(lambda x, first=first, count=count: x.narrow(self.batch_axis, first, count), inputs)  # type: ignore[misc]
+            yield narrowed(inputs, self.batch_axis, first, count)
 
     def drawn(self, count: int, generator: torch.Generator) -> Inputs:
         """``count`` fitted samples at random, each at most once."""

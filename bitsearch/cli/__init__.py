@@ -139,7 +139,7 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, KeyboardInterrupt):
         return None
     if isinstance(error, UsageError):
-        return str(error.format_message())  # type: ignore[attr-defined]
+        return str(error.format_message())  # type: ignore[attr-defined]  # of click, which typer brings
     fault = user_fault(error)
     if fault is not None:
         return f"the network or the data failed at {fault}"

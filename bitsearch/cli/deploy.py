@@ -144,7 +144,7 @@ def _table(packed: "PackedNetwork", verification: "Verification") -> Table:
         ("membrane bits: seen, bound", "right"),
     ):
         # A long name goes on in the next line.
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]  # one of rich's words
     for layer in verification.layers:
         widths = packed.widths[layer.name]
         table.add_row(

@@ -63,7 +63,7 @@ def compare_energies(names: Sequence[str], plan: Path, model: "CostModel", *, tr
     """
     from bitsearch.energy_models.comparison import estimates
     from bitsearch.layers.network import QuantizedNetwork
-    from bitsearch.network_inputs import map_inputs
+    from bitsearch.network_inputs import narrowed
     from bitsearch.plan import BitPlan
     from bitsearch.runs.rebuild import restore
     from bitsearch.train.evaluate import measure_activity
@@ -76,7 +76,7 @@ def compare_energies(names: Sequence[str], plan: Path, model: "CostModel", *, tr
     if profiled != trained:
         raise InputError(f"{plan} is of a network with other layers than the one to profile; name the space of its run")
     axis = int(task.splits.frames is not None)
-    samples = [map_inputs(lambda x, i=i: x.narrow(axis, i, 1), task.examples) for i in range(SAMPLES)]  # type: ignore[misc]
+    samples = [narrowed(task.examples, axis, i, 1) for i in range(SAMPLES)]
     by_target = None
     if "energy" in model.metrics:
         counted = QuantizedNetwork(network, model, task.rules, task.space.baseline)

@@ -95,7 +95,7 @@ class AllowedBits:
         """Which rule each of a layer's numbers comes from, and how it is quantized where one says it, in words."""
         names: dict[str, list[str]] = {}
         for field_name, origin in self.origins[name].items():
-            value = self.settings.get(name, {}).get(field_name)  # type: ignore[call-overload]
+            value = self.settings.get(name, {}).get(field_name)  # type: ignore[call-overload]  # by the name of a field
             names.setdefault(origin, []).append(field_name if value is None else f"{field_name} {value!r}")
         if len(names) == 1:
             return next(iter(names))

@@ -133,7 +133,7 @@ def _range(samples: Samples, targets: Targets) -> tuple[float, float]:
     """Lowest and highest number of all targets; samples that are checked as they are read are checked here."""
     source, indices = in_memory(samples)
     if source is None:
-        count = len(samples)  # type: ignore[arg-type]
+        count = len(samples)
         numbers = torch.cat([torch.as_tensor(samples[index][1]).flatten() for index in range(count)])
     else:
         numbers = source.tensors[-1][indices].flatten()

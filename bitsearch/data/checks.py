@@ -161,7 +161,7 @@ def _parts(factory_result: object, label: str) -> dict[str, Samples]:
 
 
 def _length(samples: Samples) -> int:
-    return len(samples)  # type: ignore[arg-type]
+    return len(samples)
 
 
 def _first_samples(samples: Samples, label: str, targets: Targets) -> list[tuple[Inputs, Any]]:
@@ -205,7 +205,7 @@ def _check_alike(splits: Splits, first_samples: Mapping[str, list[tuple[Inputs, 
 def _labels(samples: Samples) -> Tensor | None:
     """All labels ``[N]``; None if they are only known by reading the samples."""
     if isinstance(samples, Subset):
-        all_labels = _labels(samples.dataset)
+        all_labels = _labels(samples.dataset)  # type: ignore[arg-type]  # a Subset is of what it indexes
         return None if all_labels is None else all_labels[torch.as_tensor(samples.indices)]
     if isinstance(samples, TensorDataset):
         targets: object = samples.tensors[1]

@@ -178,6 +178,6 @@ def _size(loader: Iterable[Any]) -> tuple[int, int] | None:
         return None
     if type(loader.batch_sampler) is not BatchSampler:
         return None
-    samples: int = len(loader.sampler)  # type: ignore[arg-type]
+    samples: int = len(loader.sampler)  # type: ignore[arg-type]  # that of a BatchSampler of torch's own
     batches = len(loader)
     return (batches * loader.batch_size if loader.drop_last else samples), batches

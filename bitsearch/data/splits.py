@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,9 +22,15 @@ from torch.utils.data import (
 from bitsearch.data.loaders import LoadedSamples
 from bitsearch.data.targets import absent
 from bitsearch.errors import InputError
-from bitsearch.network_inputs import Inputs, InputShape, as_inputs, map_inputs
+from bitsearch.network_inputs import Inputs, InputShape, as_inputs, map_inputs, narrowed
 
-Samples = Dataset[tuple[Tensor, ...]]
+
+class Samples(Protocol):
+    """A data set that has an end: what a list of samples has in common with torch's data sets."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,13 @@ class Splits:
     def sizes(self) -> dict[str, int]:
         """Samples of every part that there is."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: len(part) for name, part in parts.items() if part is not None}  # type: ignore[arg-type]
+        return {name: len(part) for name, part in parts.items() if part is not None}
 
     def examples(self, count: int) -> tuple[Inputs, Tensor]:
         """The first training samples, at most ``count``: inputs ``[N, ...]`` or ``[T, N, ...]``, labels ``[N]``."""
         inputs, labels = next(iter(batches(self.train, count)))
         few = min(count, len(labels))
-        return map_inputs(lambda x: x.narrow(self.batch_axis, 0, few), inputs), labels[:count]
+        return narrowed(inputs, self.batch_axis, 0, few), labels[:count]
 
     def split(self, name: str) -> Samples:
         """The part called ``train``, ``validation`` or ``test``; InputError if there is no such part."""
@@ -127,7 +133,7 @@ def batches(
     """
     if isinstance(samples, LoadedSamples):
         return samples.batches(generator)
-    order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)  # type: ignore[arg-type]
+    order = SequentialSampler(samples) if generator is None else RandomSampler(samples, generator=generator)
     sampler: Sampler[list[int]] = BatchSampler(order, batch_size, drop_last=False)
     if share != (0, 1):
         sampler = _Share(sampler, *share)
@@ -137,13 +143,14 @@ def batches(
         if generator is not None and hasattr(samples, "augmented"):
             samples = _Augmented(samples, generator)
         workers = getattr(samples, "workers", 0)
-        loader = DataLoader(samples, batch_sampler=sampler, num_workers=workers, collate_fn=_collated)
+        dataset: Any = samples
+        loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=_collated)
     augment = getattr(samples, "augment", None) if generator is not None else None
     has_time_axis = getattr(samples, "frames", None) is not None
     if augment is None and not has_time_axis and share == (0, 1) and not loader.num_workers:
         return loader
     share_number, share_count = share
-    last_batch_size = (len(samples) - 1) % batch_size + 1  # type: ignore[arg-type]
+    last_batch_size = (len(samples) - 1) % batch_size + 1
 
     def prepare() -> Iterator[tuple[Inputs, Tensor]]:
         for index, (inputs, labels) in enumerate(_with_one_line_errors(loader), start=1):
@@ -168,7 +175,7 @@ class _Share(Sampler[list[int]]):
         return (batch[self.number :: self.count] or batch[:1] for batch in self.batches)
 
     def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]
+        return len(self.batches)  # type: ignore[arg-type]  # batches have a length
 
 
 def _share_generator(generator: torch.Generator | None, number: int) -> torch.Generator:
@@ -180,7 +187,7 @@ def batch_count(samples: Samples, batch_size: int) -> int:
     """How many batches :func:`batches` gives."""
     if isinstance(samples, LoadedSamples):
         return samples.batch_count
-    return math.ceil(len(samples) / batch_size)  # type: ignore[arg-type]
+    return math.ceil(len(samples) / batch_size)
 
 
 def labels_of(samples: Samples) -> Tensor:
@@ -189,7 +196,7 @@ def labels_of(samples: Samples) -> Tensor:
         return samples.tensors[-1]
     labels = getattr(samples, "labels", None)
     if labels is None:
-        labels = [int(samples[index][1]) for index in range(len(samples))]  # type: ignore[arg-type]
+        labels = [int(samples[index][1]) for index in range(len(samples))]
     return torch.as_tensor(labels)
 
 

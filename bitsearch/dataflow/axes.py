@@ -14,7 +14,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from bitsearch.network_inputs import Inputs, axis_length, is_dense, map_inputs, tensors_of
+from bitsearch.network_inputs import Inputs, axis_length, is_dense, map_inputs, narrowed, tensors_of
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _resized(inputs: Inputs, axis: int, content: str) -> tuple[Inputs, str]:
     """(one less along the axis, or one more of a single one; what that is, in words)."""
     size = axis_length(inputs, axis)
     if size > 1:
-        return map_inputs(lambda x: x.narrow(axis, 0, size - 1), inputs), f"one {content} less"
+        return narrowed(inputs, axis, 0, size - 1), f"one {content} less"
     return map_inputs(lambda x: torch.cat([x, x], axis), inputs), f"one {content} more"
 
 

@@ -56,7 +56,7 @@ def layer_macs(module: nn.Module, arguments: Any, output: Any) -> int:
         axes = len(module.kernel_size)
         inputs = x.numel() // prod(x.shape[-axes:])
         geometry = (module.kernel_size, module.stride, module.padding, module.dilation)
-        taps = _transposed_taps(x.shape[-axes:], y.shape[-axes:], *geometry)  # type: ignore[arg-type]
+        taps = _transposed_taps(x.shape[-axes:], y.shape[-axes:], *geometry)  # type: ignore[arg-type]  # number or tuple
         return inputs * (module.out_channels // module.groups) * taps
     if isinstance(module, nn.RNNBase):
         return x.numel() // x.shape[-1] * sum(weight.numel() for weight in module.parameters() if weight.dim() == 2)

@@ -23,7 +23,7 @@ from bitsearch.dataflow.rules import UNKNOWN, Origin
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.layers import QUANTIZABLE
 from bitsearch.frameworks.neurons import is_multi_step, is_neuron, is_spiking, reset_states, states
-from bitsearch.network_inputs import Inputs, axis_length, call_network, map_inputs, shape_of, tensors_of
+from bitsearch.network_inputs import Inputs, axis_length, call_network, narrowed, shape_of, tensors_of
 
 SAMPLES = 3
 """Most samples of an example that are run."""
@@ -106,7 +106,7 @@ def record(
     if time_axis or not any(is_multi_step(module) for module in network.modules()):
         # Which axes there are shows on a few samples.
         axis, count = int(time_axis), min(SAMPLES, axis_length(example_input, int(time_axis)))
-        few = map_inputs(lambda x: x.narrow(axis, 0, count), example_input)
+        few = narrowed(example_input, axis, 0, count)
     try:
         return _run(network, few, time_axis, nonnegative_input)
     except Exception:

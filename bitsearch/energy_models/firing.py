@@ -131,7 +131,7 @@ def _unrolled(levels: Tensor) -> Iterator[Tensor]:
 def _plain(layer: nn.Module) -> nn.Module:
     """A layer of torch's own class and of the same shape; its weights are no matter."""
     kind = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
-    fields = ("in_features", "out_features")
+    fields: tuple[str, ...] = ("in_features", "out_features")
     if kind is not nn.Linear:
         fields = (
             "in_channels",
@@ -142,9 +142,9 @@ def _plain(layer: nn.Module) -> nn.Module:
             "dilation",
             "groups",
             "padding_mode",
-        )  # type: ignore[assignment]
+        )
     if "Transpose" in kind.__name__:
-        fields = (*fields, "output_padding")  # type: ignore[assignment]
+        fields = (*fields, "output_padding")
     plain: nn.Module = nn.utils.skip_init(kind, **{field: getattr(layer, field) for field in fields})
     for parameter in plain.parameters():
         nn.init.constant_(parameter, 0.5)

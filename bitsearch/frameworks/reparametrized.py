@@ -18,7 +18,7 @@ def reparametrized(module: nn.Module) -> str | None:
         if isinstance(hook, WeightNorm | SpectralNorm) and hook.name == "weight":
             return "weight norm" if isinstance(hook, WeightNorm) else "spectral norm"
     if parametrize.is_parametrized(module, "weight"):
-        kinds = [type(part).__name__.lstrip("_") for part in module.parametrizations["weight"]]  # type: ignore[index]
+        kinds = [type(part).__name__.lstrip("_") for part in module.parametrizations["weight"]]  # type: ignore[index]  # a ModuleDict
         return f"parametrization {' of '.join(kinds)}"
     return None
 
@@ -37,7 +37,7 @@ def fuse_weights(network: nn.Module) -> None:
 def _fuse_parametrizations(module: nn.Module) -> None:
     """As torch's ``remove_parametrizations``, which would take the class apart that a copy shares with its original."""
     with eval_mode(module), torch.no_grad():
-        values = {name: getattr(module, name).clone() for name in module.parametrizations}  # type: ignore[union-attr]
+        values = {name: getattr(module, name).clone() for name in module.parametrizations}  # type: ignore[union-attr]  # a ModuleDict
     del module.parametrizations
     module.__class__ = type(module).__bases__[0]
     for name, value in values.items():

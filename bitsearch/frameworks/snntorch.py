@@ -146,7 +146,7 @@ class RLeakyInterface(LeakyInterface):
         """Nothing was sent yet."""
         self.memory = Memory()
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # with the arguments of the neuron that it stands for
         self, input_: Tensor, spk: Tensor | None = None, mem: Tensor | None = None
     ) -> Any:
         """The current, and a membrane if the neuron returns it."""

@@ -42,7 +42,7 @@ def is_multi_step(module: nn.Module) -> bool:
 
 def describe(module: nn.Module) -> NeuronDescription:
     """Of one of :data:`NEURONS`."""
-    rest = float(module.v_reset or 0)  # type: ignore[arg-type]
+    rest = float(module.v_reset or 0)  # type: ignore[arg-type]  # a number, or none
     return NeuronDescription(
         decay=1 - _leak(module),
         charge=_leak(module) if getattr(module, "decay_input", False) else 1.0,

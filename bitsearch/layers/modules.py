@@ -8,7 +8,7 @@ from bitsearch.layers.quantized import QuantizedLayer
 class _QuantizedConv(QuantizedLayer):
     def operation(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution."""
-        return self._conv_forward(x, weight, bias)  # type: ignore[operator,no-any-return]
+        return self._conv_forward(x, weight, bias)  # type: ignore[operator,no-any-return]  # torch's own
 
 
 class QuantizedConv1d(_QuantizedConv, nn.Conv1d):

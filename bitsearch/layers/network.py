@@ -166,8 +166,8 @@ class QuantizedNetwork(nn.Module):
         for layer in self.layers.values():
             steps += [layer.weight_log_step, layer.spike_log_step]
             if layer.is_learnable:
-                bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]
-                times += [layer.time_latent]  # type: ignore[list-item]
+                bits += [layer.weight_latent, layer.spike_latent]  # type: ignore[list-item]  # parameters here
+                times += [layer.time_latent]  # type: ignore[list-item]  # parameters while the layer is learnable
         bits, times, steps = (list(dict.fromkeys(parameters)) for parameters in (bits, times, steps))
         grouped = {id(parameter) for parameter in bits + times + steps}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in grouped]

@@ -20,7 +20,7 @@ def bound_passes(network: nn.Module, *, reset: bool) -> None:
     With ``reset``, the network's own neurons begin it at rest as well: a library's own function may not know those of a
     copy.
     """
-    network.__class__ = _with_passes(type(network), reset)  # type: ignore[arg-type]
+    network.__class__ = _with_passes(type(network), reset)  # type: ignore[arg-type]  # a class that is made here
 
 
 def _begin_pass(network: nn.Module) -> None:
@@ -52,5 +52,5 @@ def _with_passes(kind: type[Any], reset: bool) -> type[Any]:
 
 
 def _restored(kind: type[Any], reset: bool) -> nn.Module:
-    network: nn.Module = object.__new__(_with_passes(kind, reset))  # type: ignore[arg-type]
+    network: nn.Module = object.__new__(_with_passes(kind, reset))  # type: ignore[arg-type]  # made here
     return network

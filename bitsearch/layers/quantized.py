@@ -68,7 +68,7 @@ class QuantizedLayer(SpikeCounts):
     def quantized_weight(self) -> Tensor:
         """The weights on their grid, shaped like ``weight``; near it while they are soft."""
         if self.soft_weights is not None:
-            return self.soft_weights(self.weight)  # type: ignore[no-any-return]
+            return self.soft_weights(self.weight)  # type: ignore[no-any-return]  # a module returns Any
         latent = self.weight_latent if self.straight_through else None
         weight = self.output_first(self.weight)
         return self.in_layout(quantize(weight, self.weight_step, self.weight_bits, latent, signed=True))

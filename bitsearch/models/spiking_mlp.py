@@ -74,13 +74,13 @@ class _RecurrentBlock(nn.Module):
 
     def forward(self, x: Tensor, sent: Tensor) -> Tensor:
         """Spikes ``[N, width]`` of one frame's input and the spikes sent the frame before."""
-        return self.neuron(self.forwards(x) + self.back(sent))  # type: ignore[no-any-return]
+        return self.neuron(self.forwards(x) + self.back(sent))  # type: ignore[no-any-return]  # of an untyped library
 
 
 def _leaky(network: str, tau: float, step_mode: str) -> nn.Module:
     if isinstance(tau, bool) or not isinstance(tau, int | float) or not 1 < tau < float("inf"):
         raise InputError(f"network {network!r}: tau is {tau!r}; give a number of frames above 1")
-    return neuron.LIFNode(  # type: ignore[no-any-return]
+    return neuron.LIFNode(  # type: ignore[no-any-return]  # of an untyped library
         tau=float(tau),
         decay_input=False,
         v_reset=None,

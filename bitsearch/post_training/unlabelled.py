@@ -104,7 +104,7 @@ def with_predicted_labels(network: nn.Module, data: Any, time_axis: int | None) 
 
 
 def _in_two(samples: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
-    size = len(samples)  # type: ignore[arg-type]
+    size = len(samples)  # type: ignore[arg-type]  # torch's Dataset has no length; what is cut in two here has
     first = size - size // JUDGED
     return Subset(samples, range(first)), Subset(samples, range(first, size))
 

@@ -144,7 +144,7 @@ def measure(network: nn.Module, task: Task, split: str) -> Measurement:
         samples, at_once = task.splits.split(split), task.space.training.at_once
         score = evaluate(network, samples, at_once, task=task.learning_task)
     classes = class_counts(task.splits, split) if task.learning_task.has_classes else {}
-    return Measurement(score, len(samples), classes)  # type: ignore[arg-type]
+    return Measurement(score, len(samples), classes)
 
 
 def require_trust(space: SearchSpace, source: str) -> None:

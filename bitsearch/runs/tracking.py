@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class Tracking(Progress):
         """Give files of the run folder to the run ``result``."""
         self._do(lambda: self._open(RESULT))
         for file in files:
-            self._do(lambda file=file: self._tracker.attach(self._logger, file))  # type: ignore[misc]
+            self._do(partial(self._tracker.attach, self._logger, file))
         self.close()
 
     def close(self) -> None:

@@ -38,5 +38,5 @@ def should_compile(task: Task, trials: int) -> bool:
         return choice == "always"
     space = task.space
     epochs = (searched(space, trials) + baselines(space)) * space.training.epochs
-    spikes = sum(layer.inputs for layer in task.model.layers) * len(task.splits.train) * epochs  # type: ignore[arg-type]
+    spikes = sum(layer.inputs for layer in task.model.layers) * len(task.splits.train) * epochs
     return spikes >= COMPILE_FROM and can_compile(task.device)

@@ -164,7 +164,7 @@ def _measured(
             quantized,
             splits.validation,
             task.learning_task,
-            count=samples or _sample_count(quantized, len(splits.train)),  # type: ignore[arg-type]
+            count=samples or _sample_count(quantized, len(splits.train)),
             batch_size=space.training.at_once,
             batch_axis=splits.batch_axis,
             seed=seed,

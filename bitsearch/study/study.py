@@ -129,7 +129,7 @@ def requeue_lost(study: optuna.Study) -> None:
         if trial.state != TrialState.FAIL or (is_finished(trial) and trial.user_attrs.get(ROLE) != DUPLICATE)
     }
     lost = {first_number(trial): trial for trial in trials if trial.state == TrialState.FAIL and not is_finished(trial)}
-    callback = storage_of(study).get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]
+    callback = storage_of(study).get_heartbeat_stale_trial_callback()  # type: ignore[attr-defined]  # of Optuna's RDBStorage
     for origin, trial in lost.items():
         if origin not in live:
             callback(study, trial)

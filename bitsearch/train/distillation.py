@@ -12,7 +12,7 @@ from bitsearch.errors import InputError, suggestion
 from bitsearch.frameworks.eval_mode import eval_mode
 from bitsearch.frameworks.neurons import is_spiking
 from bitsearch.frameworks.reparametrized import detach_computed_weights
-from bitsearch.network_inputs import Inputs, map_inputs
+from bitsearch.network_inputs import Inputs, narrowed
 from bitsearch.quant.uniform import working_precision
 from bitsearch.train.layer_outputs import LayerOutputs, layer_outputs, watched
 from bitsearch.train.loop import Callback
@@ -73,7 +73,7 @@ class DistillationLoss(Callback):
             expected, working_precision(outputs)[present] / temperature
         )
         if names and not self._axes and len(labels) > 1:
-            fewer = map_inputs(lambda x: x.narrow(self.batch_axis, 0, len(labels) - 1), inputs)
+            fewer = narrowed(inputs, self.batch_axis, 0, len(labels) - 1)
             with eval_mode(self.teacher), autocast(labels.device, self.precision):
                 of_fewer, _ = layer_outputs(self.teacher, names, fewer, self.task.form)
             calls = {name: list(zip(expected_features[name], of_fewer[name], strict=False)) for name in names}

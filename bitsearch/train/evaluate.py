@@ -44,7 +44,7 @@ def score_row(network: nn.Module, samples: Samples, batch_size: int, task: Learn
                 value = finite(scoring.of_all(outputs, targets), scoring.score, len(targets))
                 return torch.tensor([value], dtype=torch.float64)
     row = scoring.row(states)
-    finite(float(row[0]), scoring.score, len(samples))  # type: ignore[arg-type]
+    finite(float(row[0]), scoring.score, len(samples))
     return row
 
 
@@ -80,16 +80,16 @@ def evaluate(
         lost = int(_summed(torch.tensor(lost), network))
     if lost:
         raise DivergedError(
-            f"the network returns NaN for {lost} of {len(samples)} samples; lower training.learning_rate, or check "  # type: ignore[arg-type]
+            f"the network returns NaN for {lost} of {len(samples)} samples; lower training.learning_rate, or check "
             "the weights"
         )
     if scoring.additive:
-        sums = torch.stack(measured).sum(0)  # type: ignore[arg-type]
+        sums = torch.stack(measured).sum(0)  # type: ignore[arg-type]  # tensors where scores are additive
         value = scoring.value(_summed(sums, network) if everywhere else sums)
     else:
         value = float(measured[0])
     warn_of_clipped(network)
-    return finite(value, scoring.score, len(samples))  # type: ignore[arg-type]
+    return finite(value, scoring.score, len(samples))
 
 
 def _pairs(

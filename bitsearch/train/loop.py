@@ -116,7 +116,7 @@ def train(
     optimizer = make_optimizer(network, training, latent_rates)
     if isinstance(network, QuantizedNetwork):
         network.watch(optimizer)
-    samples = len(splits.train)  # type: ignore[arg-type]
+    samples = len(splits.train)
     steps_an_epoch = batch_count(splits.train, training.batch_size)
     schedule = make_schedule(
         optimizer, training, steps=epochs * steps_an_epoch, steps_an_epoch=steps_an_epoch, anneal=anneal

@@ -54,7 +54,7 @@ def score(problem: AllocationProblem) -> FisherLossModel:
     # By the weights and by the input of every layer, summed over samples; the last row counts these.
     traces = torch.zeros(len(names) + 1, 2, device=device)
     micro = MicroBatches(training.micro_batch, splits.batch_axis, world_size())
-    remaining = len(splits.train)  # type: ignore[arg-type]
+    remaining = len(splits.train)
     probes = batches(splits.train, training.batch_size, order, share=(rank(), world_size()))
     seed_epoch(problem.seed, 0, rank())
     quantized.train()

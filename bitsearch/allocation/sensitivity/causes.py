@@ -106,8 +106,10 @@ def spike_error(layer: QuantizedLayer, finest: Sequence[Tensor], spikes: Sequenc
         nonzero += int(torch.count_nonzero(after))
         samples = (0, 1) if layer.frames is not None and layer.loop != "frames" else (0,)
         place = index % at_a_frame if layer.loop == "frames" else index
-        ever = tuple((each != 0).flatten(len(samples)).any(dim=samples) for each in (before, after))
-        fired[place] = tuple(a | b for a, b in zip(ever, fired[place], strict=True)) if place in fired else ever  # type: ignore[assignment]
+        once, sent = ((each != 0).flatten(len(samples)).any(dim=samples) for each in (before, after))
+        if place in fired:
+            once, sent = once | fired[place][0], sent | fired[place][1]
+        fired[place] = once, sent
     active = sum(int(before.sum()) for before, _ in fired.values())
     silent = sum(int((before & ~after).sum()) for before, after in fired.values())
     per_step = [int(level) for level in largest.expand(layer.active_steps)]

@@ -42,8 +42,8 @@ def sum_thresholds(packed: PackedNetwork, weights: int, between: Sequence[int], 
     widths, sender_ranges = ranges.widths, analysis.operations[neuron]
     assert widths is not None
     assert sender_ranges.widths is not None
-    layer, numbers = program.layers[run.layer], packed.numbers[run.layer]  # type: ignore[union-attr]
-    receiver = sender.layer  # type: ignore[union-attr]
+    layer, numbers = program.layers[run.layer], packed.numbers[run.layer]  # type: ignore[union-attr]  # the caller's
+    receiver = sender.layer  # type: ignore[union-attr]  # as the caller says of both
     bound = widths.accumulator or 0
     signs = torch.from_numpy(numbers.multiplier).sign().long()
     signs[signs == 0] = 1
@@ -63,7 +63,7 @@ def sum_thresholds(packed: PackedNetwork, weights: int, between: Sequence[int], 
             torch.int32,
             current,
             sender_ranges.inputs[0],
-            sender_ranges.widths,  # type: ignore[arg-type]
+            sender_ranges.widths,  # type: ignore[arg-type]  # asserted above
             _unobserved,
         )
         return sent.view(len(sums), layer.outputs)

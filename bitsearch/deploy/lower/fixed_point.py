@@ -218,7 +218,7 @@ def _geometry(name: str, layer: QuantizedLayer, before: tuple[int, ...], after: 
             raise InputError(f"layer {name!r} pads one side more than the other; give it the same padding on both")
         padding = tuple(pad // 2 for pad in totals)
     else:
-        padding = tuple(layer.padding)  # type: ignore[arg-type]
+        padding = tuple(layer.padding)  # type: ignore[arg-type]  # its words have gone above
     return {name: getattr(layer, name) for name in _SETTINGS} | {"padding": padding}
 
 

@@ -76,7 +76,7 @@ def call_at_once(network: nn.Module) -> None:
         if isinstance(module, QuantizedLayer) and module.loop in ("frames", "same"):
             module.loop = None
         elif isinstance(module, OutputNeuron):
-            module.spiking.step_mode = "m"  # type: ignore[assignment]
+            module.spiking.step_mode = "m"  # type: ignore[assignment]  # torch's typing of attributes
 
 
 def roll_up(graph: GraphModule, frames: int) -> bool:
@@ -172,7 +172,7 @@ def _alike(rounds: dict[Node, Rounds]) -> dict[Node, int]:
             return f"#{alike[source]}" if source in alike else source.name
 
         picks = _frame_of(node, rounds) is not None
-        arguments = (name(node.args[0]),) if picks else map_arg((node.args, dict(node.kwargs)), name)  # type: ignore[arg-type]
+        arguments = (name(node.args[0]),) if picks else map_arg((node.args, dict(node.kwargs)), name)  # type: ignore[arg-type]  # any argument
         key = (node.op, str(node.target), repr(arguments))
         alike[node] = numbers.setdefault(key, len(numbers))
     return alike

@@ -32,10 +32,10 @@ class OutputNeuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shaped like ``x``."""
-        self.spiking.reset()  # type: ignore[operator]
+        self.spiking.reset()  # type: ignore[operator]  # spikingjelly's
         if self.frames is None:
-            return self.spiking(x)  # type: ignore[no-any-return]
-        return self.spiking(x.unflatten(0, (self.frames, -1))).flatten(0, 1)  # type: ignore[no-any-return]
+            return self.spiking(x)  # type: ignore[no-any-return]  # spikingjelly's
+        return self.spiking(x.unflatten(0, (self.frames, -1))).flatten(0, 1)  # type: ignore[no-any-return]  # spikingjelly's
 
     def operation(self, title: str, name: str, value: int, fraction: int) -> Fire:
         """The neuron as an operation ``name``, for currents that are ``value`` and have ``fraction``.
@@ -48,11 +48,11 @@ class OutputNeuron(nn.Module):
         if self.frames is not None and module.step_mode != "m":
             raise InputError(f"{title} sees all {self.frames} frames as one step; give it step_mode='m'")
         reset = module.v_reset
-        module.reset()  # type: ignore[operator]
-        start = float(module.v)  # type: ignore[arg-type]
+        module.reset()  # type: ignore[operator]  # spikingjelly's
+        start = float(module.v)  # type: ignore[arg-type]  # spikingjelly's
         if reset is not None and start != reset:
             raise InputError(f"{title} starts at {start:g} and resets to {reset:g}; a deployed neuron does both at one")
-        distance = float(module.v_threshold) - float(reset or 0)  # type: ignore[arg-type]
+        distance = float(module.v_threshold) - float(reset or 0)  # type: ignore[arg-type]  # spikingjelly's
         threshold = torch.tensor(distance / description.charge, dtype=torch.float64).ldexp(torch.tensor(fraction))
         if not 0.5 <= threshold < 2.0**50 - 1:
             raise InputError(

@@ -145,7 +145,7 @@ def _to_single_steps(network: nn.Module, frames: int | None) -> None:
             # A forward pass may ask for it.
             module.step_mode = "s"
         elif isinstance(module, QuantizedLayer):
-            module.step_mode = "s"  # type: ignore[assignment]
+            module.step_mode = "s"  # type: ignore[assignment]  # torch's typing of attributes
         elif isinstance(module, layer.VotingLayer):
             votes = nn.Unflatten(1, (1, -1)), nn.AvgPool1d(module.voting_size), nn.Flatten()
             _replace(network, path, nn.Sequential(*votes))

@@ -19,7 +19,7 @@ _NAMES: Mapping[type[nn.Module], str] = {
 _SETTINGS: Mapping[str, Callable[[nn.Module], Mapping[str, Any]]] = {
     "cross_entropy": lambda loss: {
         "label_smoothing": loss.label_smoothing,
-        "class_weights": None if loss.weight is None else tuple(loss.weight.tolist()),  # type: ignore[operator]
+        "class_weights": None if loss.weight is None else tuple(loss.weight.tolist()),  # type: ignore[operator]  # a tensor
         "ignored_label": loss.ignore_index,
     }
 }

@@ -13,7 +13,7 @@ class Own(LearningTask):
     """``loss`` and ``metric`` as ``package.module:function``, or a metric of torchmetrics; any numbers as targets."""
 
     targets = Targets("any")
-    losses: Mapping[str, object] = {}  # type: ignore[assignment]
+    losses: Mapping[str, object] = {}  # type: ignore[assignment]  # none of its own: the user's
 
     def __init__(self, settings: TaskSettings, classes: int, target_axes: int = 0) -> None:
         if ":" not in (settings.loss or ""):

@@ -92,7 +92,7 @@ def akida_network(packed: PackedNetwork) -> AkidaNetwork:
     """
     program = packed.program
     encoder, chain = stages(packed)
-    encoding: PackedLayer = program.layers[program.operations[encoder].layer]  # type: ignore[union-attr]
+    encoding: PackedLayer = program.layers[program.operations[encoder].layer]  # type: ignore[union-attr]  # of a layer
     layers = [_layer(packed, stage, encoding if stage is chain[0] else None) for stage in chain]
     choice = common_modes([windows(packed, stage) for stage in chain])
     if isinstance(choice, int):
@@ -114,7 +114,7 @@ def akida_network(packed: PackedNetwork) -> AkidaNetwork:
 def _layer(packed: PackedNetwork, stage: Stage, encoding: PackedLayer | None) -> AkidaLayer:
     program = packed.program
     operation = program.operations[stage.weights]
-    owner = operation.layer  # type: ignore[union-attr]
+    owner = operation.layer  # type: ignore[union-attr]  # a stage's operations are a layer's
     layer, numbers = program.layers[owner], packed.numbers[owner]
     shape = packed.analysis.operations[stage.weights].inputs[0].shape
     reads_image = encoding is not None and _check_input(owner, layer, shape, encoding)
@@ -157,14 +157,14 @@ def _map_shape(packed: PackedNetwork, stage: Stage, *, first: bool) -> tuple[int
         while isinstance(operations[index - 1], Reshape | RunNeuron | Relu | Scale):
             index -= 1
     shape = packed.analysis.values[index].shape
-    return (*shape, *[1] * (3 - len(shape)))  # type: ignore[return-value]
+    return (*shape, *[1] * (3 - len(shape)))  # type: ignore[return-value]  # three axes by now
 
 
 def _activation(packed: PackedNetwork, stage: Stage) -> tuple[str | None, SumThresholds | None, Activation | None]:
     if stage.neuron is None:
         return None, None, None
     operation = packed.program.operations[stage.neuron]
-    name: str = operation.layer  # type: ignore[union-attr]
+    name: str = operation.layer  # type: ignore[union-attr]  # a stage's operations are a layer's
     layer = packed.program.layers[name]
     _check_neuron(name, layer)
     bits = layer.spike_bits[0]

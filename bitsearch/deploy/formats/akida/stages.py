@@ -116,7 +116,7 @@ def windows(packed: PackedNetwork, stage: Stage) -> list[Window]:
     """Of its convolution and pooling, along every axis."""
     along: list[Window] = []
     operation = packed.program.operations[stage.weights]
-    layer = packed.program.layers[operation.layer]  # type: ignore[union-attr]
+    layer = packed.program.layers[operation.layer]  # type: ignore[union-attr]  # a stage's weights are a layer's
     if layer.kernel:
         along += _along(packed, stage.weights, layer.kernel, layer.stride, layer.padding)
     if stage.pool is not None:

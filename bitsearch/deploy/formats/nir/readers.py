@@ -37,7 +37,7 @@ def _with_state(network: nn.Module) -> Step:
     def step(inputs: Tensor) -> Tensor:
         nonlocal state
         output, state = network(inputs, state)
-        return output  # type: ignore[no-any-return]
+        return output  # type: ignore[no-any-return]  # of an untyped library
 
     return step
 
@@ -82,7 +82,7 @@ def _load_sinabs(path: Path) -> nn.Module:
     for module in network.modules():
         if isinstance(module, StatefulLayer):
             module.spike_fn = SingleSpike
-    return network  # type: ignore[no-any-return]
+    return network  # type: ignore[no-any-return]  # of an untyped library
 
 
 def _start_sinabs(network: nn.Module) -> Step:
@@ -96,7 +96,7 @@ def _load_norse(path: Path) -> nn.Module:
     import nir
     from norse.torch import from_nir
 
-    return from_nir(nir.read(path))  # type: ignore[no-any-return]
+    return from_nir(nir.read(path))  # type: ignore[no-any-return]  # of an untyped library
 
 
 READERS = {
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> None:
     dialect, *paths = arguments
     for file, inputs, results in zip(*[iter(paths)] * 3, strict=True):
         outcome = run(READERS[dialect], Path(file), torch.from_numpy(np.load(inputs)))
-        np.savez(results, **{name: values.numpy() for name, values in outcome.items()})  # type: ignore[arg-type]
+        np.savez(results, **{name: values.numpy() for name, values in outcome.items()})  # type: ignore[arg-type]  # names, not options
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class ExactNodes:
 
     def rescaled(self, x: str, multiplier: npt.ArrayLike, shift: npt.ArrayLike) -> str:
         """⌊(x·multiplier + ⌊2^shift / 2⌋) / 2^shift⌋."""
-        halves = half(np.asarray(shift))  # type: ignore[arg-type]
+        halves = half(np.asarray(shift))  # type: ignore[arg-type]  # of arrays as well as of numbers
         product = self.plus(self.times(x, multiplier), halves)
         if not np.any(shift):
             return product

@@ -83,7 +83,7 @@ def compiled(packed: PackedNetwork) -> Iterator[Callable[[Tensor], Tensor]]:
         yield outputs
 
 
-def _converted(packed: PackedNetwork, folder: str):  # type: ignore[no-untyped-def]
+def _converted(packed: PackedNetwork, folder: str):  # type: ignore[no-untyped-def]  # hls4ml's, optional
     """The network that hls4ml makes of the graph, channels last, compiled."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         import hls4ml

@@ -32,7 +32,7 @@ class Affine:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Of ``[n, C]``."""
-        return rescaled(x, self.multiplier, self.shift) + self.bias  # type: ignore[arg-type]
+        return rescaled(x, self.multiplier, self.shift) + self.bias  # type: ignore[arg-type]  # of arrays
 
     def at(self, channels: Tensor) -> "Affine":
         """Of these channels, in this order."""
