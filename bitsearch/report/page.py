@@ -90,7 +90,8 @@ def render(folder: RunFolder) -> str:
     within = cheapest_within_one_standard_error(folder)
     log = folder.log()
     classes, drop = class_counts(log), drop_text(folder)
-    goal = {} if drop is None else {"Accuracy goal": drop}
+    score = settings.score.name
+    goal = {} if drop is None else {f"{score[:1].upper()}{score[1:]} goal": drop}
     front, views = front_figure(plans, chosen_plan, settings, within, confirmed(folder))
     names = list(views)
     finished = finished_trials(folder)

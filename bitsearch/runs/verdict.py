@@ -53,7 +53,7 @@ class Verdict:
         if self.same_plan:
             return "The same plan"
         if self.chosen.accuracy_goal is not None:
-            return f"{winner} is the cheapest that keeps the accuracy goal"
+            return f"{winner} is the cheapest that keeps the {self.chosen.measured.score.name} goal"
         if self.difference is None:
             return f"{winner} is ahead on validation"
         if not self.difference.is_shown:

@@ -1,6 +1,7 @@
 """Whole searches of the tasks that have several labels a sample, and of a loss and a metric of the user's own."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -96,7 +97,11 @@ def test_a_goal_is_in_the_metrics_own_unit(quantile):
     said = drop_text(quantile.folder)
     assert said.startswith("max drop 0.3: ")
     assert "of at most 0.3 of samples lost on validation" in said.replace("\N{NO-BREAK SPACE}", " ")
-    assert bitsearch.write_report(quantile.folder).is_file()
+    page = bitsearch.write_report(quantile.folder).read_text(encoding="utf-8")
+    assert "<dt>Coverage error goal</dt>" in page
+    assert "the cheapest that keeps the coverage error goal" in page
+    shown = re.sub(r"<(script|template|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert "accura" not in shown.lower()
 
 
 def test_labels_that_are_not_exclusive(tmp_path):
