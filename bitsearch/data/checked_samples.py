@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from bitsearch.data.inputs import check_alike, check_input, dtype_name
-from bitsearch.data.splits import Samples, in_memory
+from bitsearch.data.splits import in_memory
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError, located
 from bitsearch.network_inputs import Inputs, InputShape, is_dense, map_inputs, shape_of, shape_text
@@ -126,17 +126,22 @@ def check_sample(
     return inputs, label
 
 
-def check_in_memory(samples: Samples, place: str, requirements: Requirements) -> None:
-    """Check all samples that are tensors in memory; others are left for when they are read."""
+def checked_samples(samples: Any, place: str, requirements: Requirements) -> Any:
+    """The samples, if they are tensors in memory, which are checked here; others are checked when they are read.
+
+    Raises:
+        InputError: one in memory is not what it is to be.
+    """
     source, indices = in_memory(samples)
     if source is None:
-        return
+        return CheckedSamples(samples, place, requirements)
     for start, part in zip(range(0, len(indices), _AT_ONCE), indices.split(_AT_ONCE), strict=True):
         inputs, labels = source[part.tolist()]
         good = inputs.flatten(1).isfinite().all(1) & _good_targets(labels, requirements)
         if not bool(good.all()):
             worst = int((~good).nonzero()[0])
             check_sample((inputs[worst], labels[worst]), f"{place} sample {start + worst}", requirements)
+    return samples
 
 
 def _good_targets(targets: Tensor, requirements: Requirements) -> Tensor:

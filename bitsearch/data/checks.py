@@ -9,15 +9,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from bitsearch.data.checked_samples import (
-    CheckedSamples,
     Requirements,
-    check_in_memory,
     check_sample,
+    checked_samples,
     read_sample,
     without_graph,
 )
 from bitsearch.data.inputs import check_alike
-from bitsearch.data.splits import Samples, Splits, in_memory
+from bitsearch.data.splits import Samples, Splits
 from bitsearch.data.targets import CLASS, Targets
 from bitsearch.errors import InputError
 from bitsearch.network_inputs import Inputs, dtypes_of, normal_shape, shape_of, shape_text, shapes_in
@@ -87,11 +86,7 @@ def checked_splits(
     dtypes = dtypes_of(first_samples["train"][0][0])
     requirements = Requirements(normal_shape(splits.input_shape), dtypes, splits.classes, targets, target_shape)
     for part, samples in parts.items():
-        place = f"{label}: {part}"
-        if in_memory(samples)[0] is None:
-            parts[part] = CheckedSamples(samples, place, requirements)
-        else:
-            check_in_memory(samples, place, requirements)
+        parts[part] = checked_samples(samples, f"{label}: {part}", requirements)
     return _with_parts(splits, parts)
 
 

@@ -2,20 +2,24 @@
 
 import warnings
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from bitsearch.data import batches
+from bitsearch.data.checked_samples import Requirements, check_sample, checked_samples, read_sample
 from bitsearch.data.loaders import LoadedSamples
+from bitsearch.data.targets import Targets
 from bitsearch.deploy.formats import DEFAULT, FORMATS, ExportRequest, request_options
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.weights import load_weights
-from bitsearch.network_inputs import Inputs, as_inputs, axis_length, shape_of, shape_text
+from bitsearch.network_inputs import Inputs, InputShape, axis_length, dtypes_of, shape_of, shape_text
 from bitsearch.plan import BitPlan
 from bitsearch.registry import OBJECT
 from bitsearch.runs.confirmed import Confirmed, confirmed
@@ -122,14 +126,24 @@ class SearchResult:
         """
         space = self.folder.settings.space
         network, task, _ = self._rebuilt(trial, trust)
-        if not isinstance(samples, Dataset):
+        kind = targets_of(space.task)
+        if isinstance(samples, IterableDataset) or not (isinstance(samples, Dataset) or hasattr(samples, "__iter__")):
+            raise InputError(f"samples is {type(samples).__name__}; give a torch Dataset, or a DataLoader")
+        if isinstance(samples, Dataset):
+            first = _first(samples, kind)
+            samples = samples if task is None else _like(task.examples, samples, shape_of(first[0]))
+        else:
             axis = space.data_options.get("time_axis")
-            samples = LoadedSamples(samples, "samples", time_axis=axis, targets=targets_of(space.task))
-        elif task is not None:
-            samples = _like(task.examples, samples)
+            samples = LoadedSamples(samples, "samples", time_axis=axis, targets=kind)
         inputs, targets = next(iter(batches(samples, space.training.at_once)))
         form = output_form(space.task, targets.dim() - 1)
         classes = output_count(network, inputs, space.network, form)
+        if isinstance(samples, LoadedSamples):
+            samples.classes = classes
+        else:
+            shape, dtypes = shape_of(first[0]), dtypes_of(first[0])
+            required = Requirements(shape, dtypes, classes, kind, tuple(torch.as_tensor(first[1]).shape))
+            samples = checked_samples(samples, "samples", required)
         learned = make_learning_task(space.task, classes, targets.dim() - 1)
         return evaluate(network, samples, space.training.at_once, task=learned)
 
@@ -191,6 +205,8 @@ class SearchResult:
         return summary_html(self.folder)
 
     def _rebuilt(self, trial: int | None, trust: bool) -> tuple[nn.Module, Task | None, BitPlan]:
+        if trial is not None and not isinstance(trial, Integral):
+            raise InputError(f"trial is {trial!r}; give the number of one, as the column trial of result.trials has it")
         plan = self.best if trial is None else self.folder.plan(trial)
         number = plan.provenance.trial
         assert number is not None
@@ -207,9 +223,15 @@ class SearchResult:
         return network.eval(), task, plan
 
 
-def _like(examples: Inputs, samples: Any) -> Any:
+def _first(samples: Any, targets: Targets) -> tuple[Inputs, Any]:
+    """The first sample, checked; InputError if there is none."""
+    if len(samples) == 0:
+        raise InputError("samples is empty; give at least one sample")
+    return check_sample(read_sample(samples, 0, "samples"), "samples sample 0", targets=targets)
+
+
+def _like(examples: Inputs, samples: Any, shape: InputShape) -> Any:
     """A data set whose batches are as the examples, ``[N, ...]`` or ``[T, N, ...]``; InputError if they cannot be."""
-    shape = shape_of(as_inputs(samples[0][0]))
     static, framed = shape_of(examples, without=0), shape_of(examples, without=1)
     if getattr(samples, "frames", None) is None and shape == static:
         return samples

@@ -7,7 +7,7 @@ import torch
 from bars import SHORT, bars, loaders, network, parts, trained_network
 from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import bitsearch
 from bitsearch.data import Splits
@@ -23,6 +23,24 @@ pytestmark = pytest.mark.training
 @pytest.fixture(scope="module")
 def trained():
     return trained_network()
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(parts()[1])
+
+
+class Read(Dataset):
+    """Samples that are read one by one."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
 
 
 def accuracy(one, samples):
@@ -52,6 +70,7 @@ def test_the_chosen_network_is_measured_again_as_the_run_measured_it(result):
     assert result.evaluate(validation) == result.best.accuracy.validation
     assert result.evaluate(test) == result.best.accuracy.test
     assert result.evaluate(parts()[2]) == result.best.accuracy.test
+    assert result.evaluate(Read(parts()[2])) == result.best.accuracy.test
 
 
 def test_the_chosen_network_is_deployed_and_replayed(result, tmp_path):
@@ -69,6 +88,48 @@ def test_it_is_deployed_in_every_format_that_the_command_has(result, tmp_path):
         result.deploy(tmp_path / "n", format="c", share_steps=True)
     with pytest.raises(InputError, match="is an object, which a published folder cannot name"):
         result.deploy(tmp_path / "n", format="hub-folder")
+
+
+IMAGES = torch.rand(8, 4, 4)
+UNMEASURED = {
+    "nothing": (None, "samples is NoneType; give a torch Dataset, or a DataLoader"),
+    "a stream": (Stream(), "samples is Stream; give a torch Dataset, or a DataLoader"),
+    "no samples": (TensorDataset(IMAGES[:0], torch.arange(0)), "samples is empty; give at least one sample"),
+    "no labels": (TensorDataset(IMAGES), "samples sample 0 is tuple of 1; a sample is a pair"),
+    "other labels": (TensorDataset(IMAGES, torch.rand(8)), "samples sample 0: its label is a float32 tensor"),
+    "a label too many": (
+        TensorDataset(IMAGES, torch.arange(8) % 4),
+        "samples sample 3: its label is 3, but there are 3",
+    ),
+    "read one by one": (Read(TensorDataset(IMAGES, torch.arange(8) % 4)), "sample 3: its label is 3, but there are 3"),
+    "in a loader": (
+        DataLoader(TensorDataset(IMAGES, torch.arange(8) % 4), 4),
+        "batch 0 has the label 3; the network has",
+    ),
+    "not finite": (
+        TensorDataset(IMAGES / torch.arange(8).view(8, 1, 1), torch.arange(8) % 3),
+        "sample 0: its input is",
+    ),
+    "later not finite": (
+        TensorDataset(IMAGES / (7 - torch.arange(8)).view(8, 1, 1), torch.zeros(8).long()),
+        "sample 7",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNMEASURED)
+def test_what_cannot_be_measured_is_one_line(case, result):
+    samples, said = UNMEASURED[case]
+    with pytest.raises(InputError) as caught:
+        result.evaluate(samples)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("trial", ["0", 1.5, [0]])
+def test_a_trial_is_a_number(trial, result):
+    with pytest.raises(InputError, match=r"give the number of one, as the column trial of result\.trials has it"):
+        result.network(trial)
 
 
 def test_what_neurons_keep_of_the_last_training_pass_stops_no_search(tmp_path):
