@@ -19,12 +19,13 @@ from benchmarks.evidence import figures
 from benchmarks.provenance import machine, made_by
 from bitsearch.allocation.methods.adaptive import allocate_adaptively
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, batches, load_data
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import train
 from bitsearch.train.predict import predict

@@ -2,9 +2,10 @@ import re
 
 import pytest
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.errors import InputError
 from bitsearch.renamed import RENAMED
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import SearchSpace
 
 LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n'
 OTHERS = {

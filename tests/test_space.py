@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices, Span
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace, shipped_spaces
+from bitsearch.space import SearchSpace, shipped_spaces
 from bitsearch.validation import to_toml
 
 LEAST = 'name = "mine"\nnetwork = "digits_cnn"\ndata = "digits"\n'

@@ -38,11 +38,12 @@ from benchmarks.evidence.accuracy_report import FULL_PRECISION, report
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from bitsearch.allocation.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation_settings import MethodName
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
 from bitsearch.files import write_whole
 from bitsearch.quant.compilation import compiled_quantizers
-from bitsearch.space import MethodName, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.training import Distillation
 
 KEYS = ("seed", "method", "budget", "attempt")

@@ -15,13 +15,14 @@ from torch import nn
 
 from bitsearch.allocation.methods import METHODS
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.files import write_whole
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.weights import load_weights, save_weights
 from bitsearch.plan import LayerPlan
 from bitsearch.runs.paired import score_of
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.train.epoch_record import EpochRecord
 from bitsearch.train.evaluate import evaluate, score_row
 from bitsearch.train.fine_tune import train_at_plan

@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from bitsearch.allocation_settings import MethodName
 from bitsearch.cli.terminal.completion import (
     complete_data,
     complete_device,
@@ -16,7 +17,6 @@ from bitsearch.cli.terminal.completion import (
     complete_target,
 )
 from bitsearch.errors import InputError
-from bitsearch.space import MethodName
 
 SetOption = Annotated[
     list[str] | None,

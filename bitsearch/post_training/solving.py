@@ -9,9 +9,9 @@ from bitsearch.allocation.methods.finish import CORRECTION_FACTOR
 from bitsearch.allocation.solvers.integer_program import solve
 from bitsearch.allocation.solvers.solution import unfinished
 from bitsearch.allocation.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Allocation
 
 MOST_UNIFORM = 1000
 """More than there are uniform plans at a budget to which nothing can be added."""

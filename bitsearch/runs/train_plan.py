@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.errors import InputError
 from bitsearch.layers import apply
 from bitsearch.layers.network import QuantizedNetwork
@@ -19,7 +20,6 @@ from bitsearch.runs.interruption import Stop
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rebuild import find_task
 from bitsearch.score import measured
-from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint, fingerprint
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fine_tune import train_at_plan

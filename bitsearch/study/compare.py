@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from bitsearch.allocation_settings import MethodName
 from bitsearch.errors import InputError, suggestion
 from bitsearch.files import csv_text, refuse_links, write_whole
 from bitsearch.launch import launched_world_size
@@ -21,7 +22,7 @@ from bitsearch.runs.pareto import best_plan, score_column
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.trackers import check_tracker
 from bitsearch.runs.verdict import Verdict
-from bitsearch.space import MethodName, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.study.result import SearchResult
 from bitsearch.study.run import search
 from bitsearch.study.study import finished_trials

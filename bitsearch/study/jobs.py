@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from bitsearch.allocation.methods import METHODS
 from bitsearch.allocation.methods.activity import ActivityEstimate
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.data import batches
 from bitsearch.launch import launched_world_size
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Allocation
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.study.warm_start import start_network
 from bitsearch.train.fine_tune import train_at_plan

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.layers.soft_weights import SoftWeights
 from bitsearch.plan import LayerPlan
 from bitsearch.quant.sigmoid import temperature
-from bitsearch.space import Allocation
 from bitsearch.train.distillation import distillation
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.session import TrainingSession

@@ -15,10 +15,10 @@ from bitsearch.allocation.budget_control import (
 from bitsearch.allocation.learnable import LearnableNetwork
 from bitsearch.allocation.methods.base import make_learnable_copy
 from bitsearch.allocation.methods.budget_penalty import BudgetPenaltyCallback
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import SpikeStatistics
 from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Allocation
 from bitsearch.train.evaluate import measure_activity
 
 

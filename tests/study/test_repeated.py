@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.runs.progress import Progress
-from bitsearch.space import Allocation
 from bitsearch.study.jobs import Allocate, Start
 from bitsearch.study.repeated import training_checksum
 from bitsearch.study.run import search

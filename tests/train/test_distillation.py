@@ -7,11 +7,11 @@ from scipy.special import log_softmax
 from small_network import part
 from torch import nn
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.data.targets import NO_LABEL
 from bitsearch.errors import InputError
 from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
 from bitsearch.train.distillation import DistillationLoss, check_features, distillation, feature_error
 from bitsearch.train.fine_tune import train_at_plan
 from bitsearch.train.loop import Callback

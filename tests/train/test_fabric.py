@@ -14,9 +14,9 @@ from torch import nn
 
 from bitsearch.allocation.methods.adaptive import allocate_adaptively
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.space import Allocation
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.session import TrainingSession

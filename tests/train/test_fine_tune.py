@@ -6,11 +6,11 @@ from learning import guessed
 from tolerances import chained
 
 from bitsearch.allocation.methods.base import make_learnable_copy
+from bitsearch.allocation_settings import Allocation
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
 from bitsearch.quant.uniform import to_levels
-from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.fine_tune import SoftSteps, fine_tune, train_at_plan
 from bitsearch.train.loop import Callback

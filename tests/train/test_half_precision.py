@@ -14,12 +14,12 @@ from torch.utils.data import TensorDataset
 from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_copy
 from bitsearch.allocation.methods.search_phase import search
 from bitsearch.allocation.signals.fisher import Fisher
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.data import Splits
 from bitsearch.layers import convert
 from bitsearch.learnable import quantize
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Allocation
 from bitsearch.task_settings import TaskSettings
 from bitsearch.train import distillation, fabric
 from bitsearch.train.checkpoint import Checkpoint

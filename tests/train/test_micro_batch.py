@@ -9,9 +9,9 @@ from torch.utils.data import TensorDataset
 from bitsearch.allocation.methods.activity import SpikeCounter
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
+from bitsearch.allocation_settings import Allocation
 from bitsearch.errors import InputError
 from bitsearch.learnable import quantize
-from bitsearch.space import Allocation
 from bitsearch.train.evaluate import measure_activity
 from bitsearch.train.loop import train
 from bitsearch.train.micro_batch import MicroBatches

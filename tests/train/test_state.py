@@ -11,10 +11,10 @@ from torch import nn
 
 from bitsearch.allocation.methods import METHODS
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.errors import DivergedError
-from bitsearch.space import Allocation
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession

@@ -21,11 +21,12 @@ from torch.utils.data import TensorDataset
 
 from bitsearch.allocation.methods import adaptive
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import Splits, load_data
 from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.fabric import make_fabric
 from bitsearch.train.loop import train

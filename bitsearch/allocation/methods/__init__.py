@@ -1,4 +1,4 @@
-"""Every allocation method by name; adding one is one entry here, and its name in :data:`bitsearch.space.MethodName`."""
+"""Every allocation method by name; adding one is one entry here, and its name in ``MethodName``."""
 
 from bitsearch.allocation.methods.adaptive import allocate_adaptively
 from bitsearch.allocation.methods.base import Method
@@ -8,7 +8,7 @@ from bitsearch.allocation.methods.random_plan import allocate_randomly
 from bitsearch.allocation.methods.refine import allocate_by_refinement
 from bitsearch.allocation.methods.sensitivity import allocate_by_sensitivity
 from bitsearch.allocation.methods.uniform import allocate_uniformly
-from bitsearch.space import MethodName
+from bitsearch.allocation_settings import MethodName
 
 METHODS: dict[MethodName, Method] = {
     "adaptive": allocate_adaptively,

@@ -6,11 +6,12 @@ from typing import Protocol
 
 from torch import nn
 
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import AllowedBits, Budget, CostModel
 from bitsearch.layers import convert
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan, UniformBits
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.train.session import TrainingSession
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from bitsearch.allocation.budget_control import BudgetPenalty
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.layers.network import QuantizedNetwork
-from bitsearch.space import Allocation
 from bitsearch.train.loop import Callback
 
 RENEWAL_STOPS_AT = 0.24

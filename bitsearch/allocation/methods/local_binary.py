@@ -31,12 +31,12 @@ from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_
 from bitsearch.allocation.methods.finish import project_and_fine_tune
 from bitsearch.allocation.methods.uniform import best_uniform
 from bitsearch.allocation.signals.moving_average import moving_average
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Span
 from bitsearch.cost import AllowedBits, SpikeStatistics
 from bitsearch.layers import QuantizedLayer
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Allocation
 from bitsearch.train.fine_tune import soft_layers
 from bitsearch.train.loop import Callback, train
 from bitsearch.train.state import to_device

@@ -11,11 +11,11 @@ from bitsearch.allocation.moves import loss_change, moves
 from bitsearch.allocation.signals.binning import BinningLoss
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.probed_loss import CalibratedFisher
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.network_inputs import Inputs
 from bitsearch.plan import LayerPlan
-from bitsearch.space import Allocation
 from bitsearch.train.loop import Callback
 from bitsearch.train.tasks import CLASSIFICATION, LearningTask
 

@@ -44,7 +44,7 @@ def uniform_plans(
         budgets: the limits.
         limit: how many plans.
         weight_tolerance: share of the weights' error that counts beside that of the spikes, as
-            :attr:`bitsearch.space.Allocation.weight_tolerance`.
+            :attr:`bitsearch.allocation_settings.Allocation.weight_tolerance`.
         activity: spike counts, where a budget depends on how often neurons fire.
     """
     levels = LevelCount(weight_tolerance)

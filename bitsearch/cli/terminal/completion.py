@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import get_args
 
+from bitsearch.allocation_settings import MethodName
 from bitsearch.deploy.formats import FORMATS
 from bitsearch.deploy.formats.nir.dialects import DIALECTS
 from bitsearch.energy_models import ENERGY_MODELS
 from bitsearch.plug_ins import plug_ins
-from bitsearch.space import MethodName, shipped_spaces
+from bitsearch.space import shipped_spaces
 from bitsearch.task_settings import TaskName
 
 Completion = Callable[[str], list[str]]

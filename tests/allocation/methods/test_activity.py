@@ -2,9 +2,9 @@ import pytest
 
 from bitsearch.allocation.methods.activity import ActivityEstimate, SpikeCounter
 from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_copy
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
 
 

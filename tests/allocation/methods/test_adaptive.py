@@ -7,10 +7,10 @@ from bitsearch.allocation.methods.base import AllocationProblem, make_learnable_
 from bitsearch.allocation.methods.search_start import search_start
 from bitsearch.allocation.moves import moves
 from bitsearch.allocation.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, parse_budgets, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
 

@@ -6,9 +6,9 @@ from tolerances import rounding
 
 from bitsearch.allocation.methods.base import make_learnable_copy
 from bitsearch.allocation.methods.budget_penalty import BudgetPenaltyCallback, Renewal
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget, SpikeStatistics
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
 
 COST = 2 * rounding(64)
 """Relative, of a differentiable cost and of its slopes: some sixty operations on positive numbers in float32."""

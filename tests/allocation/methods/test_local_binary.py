@@ -7,11 +7,11 @@ from tolerances import rounding
 from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.allocation.methods.local_binary import Binarization, BinaryFlips, allocate_local_binary
 from bitsearch.allocation.methods.uniform import best_uniform
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.errors import InputError
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
 
 START = UniformBits(weight_bits=8, spike_bits=2, time_steps=1)

@@ -10,10 +10,10 @@ from torch import nn
 
 from bitsearch.allocation.methods import METHODS
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation, MethodName
 from bitsearch.choices import Tie
 from bitsearch.cost import AllowedBits, Budget, CostModel, Target, trace
 from bitsearch.layer_rules import LayerRule, TieRule
-from bitsearch.space import Allocation, MethodName
 from bitsearch.train.evaluate import evaluate_with_activity
 from bitsearch.train.session import TrainingSession
 from bitsearch.training import Training

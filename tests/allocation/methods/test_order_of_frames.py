@@ -11,11 +11,12 @@ from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.allocation.methods.binning import binning_loss
 from bitsearch.allocation.methods.search_start import search_start
 from bitsearch.allocation.solvers.uniform_grid import uniform_plans
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices, FirstLayer, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
 from bitsearch.data import batches
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation, SearchSpace
+from bitsearch.space import SearchSpace
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession

@@ -8,8 +8,8 @@ from torch import nn
 
 from bitsearch.allocation.methods import METHODS
 from bitsearch.allocation.methods.base import AllocationProblem
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import AllowedBits, Budget, CostModel, trace
-from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
 from bitsearch.training import Training
 

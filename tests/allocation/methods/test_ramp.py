@@ -3,8 +3,8 @@ import pytest
 from bitsearch.allocation.budget_control import tightened_limit
 from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.allocation.methods.ramp import allocate_by_ramp
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
-from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
 from bitsearch.training import Training
 

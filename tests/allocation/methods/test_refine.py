@@ -3,8 +3,8 @@ import pytest
 from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.allocation.methods.refine import allocate_by_refinement
 from bitsearch.allocation.methods.uniform import allocate_uniformly
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
-from bitsearch.space import Allocation
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.session import TrainingSession
 from bitsearch.training import Training

@@ -8,9 +8,9 @@ from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.allocation.methods.sensitivity import score
 from bitsearch.allocation.signals.hessian import hessian_traces
 from bitsearch.allocation.solvers.integer_program import solve
+from bitsearch.allocation_settings import Allocation
 from bitsearch.cost import Budget
 from bitsearch.errors import InputError
-from bitsearch.space import Allocation
 from bitsearch.train.session import TrainingSession
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices, Span
 from bitsearch.data import load_data
 from bitsearch.learnable import quantize
@@ -20,7 +21,6 @@ from bitsearch.plan import LayerPlan, UniformBits
 from bitsearch.quant import uniform
 from bitsearch.quant.recomputation import recomputed_operands
 from bitsearch.quant.renewal import renew_step
-from bitsearch.space import Allocation
 from bitsearch.train.loop import train
 from bitsearch.train.session import TrainingSession
 from bitsearch.train.tasks.losses import fisher_slopes

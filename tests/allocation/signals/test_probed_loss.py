@@ -11,10 +11,10 @@ from bitsearch.allocation.signals import probed_loss as probing
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.allocation.signals.latent_gradient import LatentGradientCallback
 from bitsearch.allocation.signals.probed_loss import CalibratedFisher
+from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices, Span
 from bitsearch.learnable import quantize
 from bitsearch.plan import UniformBits
-from bitsearch.space import Allocation
 
 
 def probed(network, images, bits=3, time_steps=2, **options):
