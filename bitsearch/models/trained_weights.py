@@ -1,5 +1,6 @@
 """A user's own trained weights, from a safetensors file or from whatever checkpoint torch wrote, into their network."""
 
+import argparse
 import hashlib
 import re
 import warnings
@@ -62,7 +63,8 @@ def checksum(path: Path) -> str:
 
 def _torch_content(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            # Training scripts keep their arguments beside the weights; these are names with values.
             warnings.simplefilter("ignore")  # torch asks to report what its reader does not know
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever damaged bytes make of its reader
@@ -112,7 +114,9 @@ def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path
         for name in expected
         if name not in state and not name.endswith("num_batches_tracked")
     ]
-    faults += [f"{name!r} is no tensor of the network{suggestion(name, expected)}" for name in state.keys() - expected]
+    faults += [
+        f"{name!r} is no tensor of the network{suggestion(name, expected)}" for name in state if name not in expected
+    ]
     faults += [
         f"{name!r} has shape {tuple(state[name].shape)}, the network's {tuple(expected[name].shape)}"
         for name in expected

@@ -1,4 +1,5 @@
 import pickle
+from argparse import Namespace
 from collections import OrderedDict
 
 import pytest
@@ -45,6 +46,7 @@ FORMS = {
     "compiled in parallel": lambda state: {"state_dict": prefixed(state, "module._orig_mod.")},
     "Lightning": lambda state: {"state_dict": prefixed(state, "model."), "global_step": 4},
     "ordered": OrderedDict,
+    "with arguments": lambda state: {"model": state, "args": Namespace(lr=0.1, data="photos")},
 }
 
 
@@ -155,6 +157,8 @@ class Unknown:
 
 def test_no_code_of_a_checkpoint_is_run(tmp_path):
     torch.save({"state_dict": trained().state_dict(), "config": Unknown()}, tmp_path / "w.pth")
+    assert "Unknown, which runs code when read" in refusal(tmp_path / "w.pth")
+    torch.save({"state_dict": trained().state_dict(), "args": Namespace(own=Unknown())}, tmp_path / "w.pth")
     assert "Unknown, which runs code when read" in refusal(tmp_path / "w.pth")
     torch.save(trained(), tmp_path / "whole.pth")
     assert "write torch.save(network.state_dict(), FILE) instead" in refusal(tmp_path / "whole.pth")
