@@ -68,6 +68,35 @@ def loss_of(plan, rules, loss):
     )
 
 
+class Asked(Table):
+    """Remembers what it was asked for."""
+
+    def __init__(self, losses):
+        super().__init__(losses)
+        self.names = set()
+
+    def weight_loss(self, name, weight_bits):
+        self.names.add((name, weight_bits))
+        return super().weight_loss(name, weight_bits)
+
+
+def test_what_no_plan_can_afford_is_not_predicted():
+    sizes = {"first": 10, "small": 10, "large": 1000}
+    layers = [layer(name, 50, size, 5, 5, first=name == "first") for name, size in sizes.items()]
+    model = CostModel(layers, first_layer_counted=False, target=HARDWARE)
+    rules = AllowedBits.make(model, SMALL, FirstLayer())
+    loss = Asked({(name, w): sizes[name] / w for name in rules.searched for w in SMALL.weight_bits.values})
+    loss.spike_loss = lambda name, spike_bits: 0.0
+    # Of the large layer, two bits where all others have one; the small one may have any where the large one has one.
+    plan = rules.smallest(model)
+    plan["large"] = plan["large"].model_copy(update={"weight_bits": 2})
+    budget = Budget("weight_memory", "drawn", model.cost("weight_memory", plan))
+    found = solve(start_of(model, rules), model, [budget], rules, loss)
+    assert found.plan["large"].weight_bits == 2
+    assert {bits for name, bits in loss.names if name == "large"} == {1, 2}
+    assert {bits for name, bits in loss.names if name == "small"} == {1, 2, 4}
+
+
 @st.composite
 def problems(draw):
     """Three searched layers behind a fixed one, any losses, one or two budgets, often exactly at a plan's cost."""
