@@ -222,13 +222,14 @@ class Study:
         if not trial.is_frozen:
             raise InputError(f"{trial.label} is not frozen; call freeze() at the end of the search phase, and train on")
         kind = self._task.learning_task.score
-        if score is not None and not (math.isfinite(score) and (not kind.share or 0 <= score <= 1)):
+        told = None if score is None else _number(score)
+        if told is not None and not (math.isfinite(told) and (not kind.share or 0 <= told <= 1)):
             allowed = "a share from 0 to 1" if kind.share else "a finite number"
-            raise InputError(f"score is {score}, of {kind.name}; give {allowed}, or none to have it measured")
+            raise InputError(f"score is {score!r}, of {kind.name}; give {allowed}, or none to have it measured")
         seconds = time.monotonic() - trial._began
         measured, activity = self._session().measure(trial.network)
         method = "uniform" if UNIFORM in trial._trial.user_attrs else "adaptive"
-        trained = Trained(trial.network, measured if score is None else float(score), activity, seconds)
+        trained = Trained(trial.network, measured if told is None else told, activity, seconds)
         values = self._prepared.objective.record(trial._trial, trained, method, trial.label)
         self._study.tell(trial._trial, values)
         self._open = None
@@ -258,5 +259,15 @@ class Study:
         return TrainingSession(task.splits, task.space.training, fabric=fabric, task=task.learning_task)
 
     def _check_open(self, trial: Trial) -> None:
+        if not isinstance(trial, Trial):
+            raise InputError(f"trial is {trial!r}; give what ask() returned")
         if trial is not self._open:
             raise InputError(f"{trial.label} is not the open trial; tell each once, before you ask for another")
+
+
+def _number(score: Any) -> float:
+    """A score as a float, be it a tensor's or numpy's; NaN of anything else."""
+    try:
+        return math.nan if isinstance(score, str) else float(score)
+    except (TypeError, ValueError, RuntimeError):
+        return math.nan

@@ -193,10 +193,15 @@ def test_what_is_told_wrongly_is_one_line(trained, tmp_path):
         with pytest.raises(InputError, match=r"is not frozen; call freeze\(\) at the end of the search phase"):
             study.tell(trial)
         trial.freeze()
-        for score in (float("nan"), -0.1, 98.0):
+        for score in (float("nan"), -0.1, 98.0, "0.9", [0.5, 0.5], torch.rand(2)):
             with pytest.raises(InputError, match="give a share from 0 to 1"):
                 study.tell(trial, score)
-        study.tell(trial, 0.5)
+        for other in (None, 0):
+            with pytest.raises(InputError, match=rf"trial is {other}; give what ask\(\) returned"):
+                study.tell(other)
+        assert study.tell(trial, torch.tensor(0.5)).accuracy.validation == 0.5
+        with pytest.raises(InputError, match=r"trial is None; give what ask\(\) returned"):
+            study.fail(None, "lost")
         with pytest.raises(InputError, match="is not the open trial; tell each once"):
             study.tell(trial, 0.5)
 
