@@ -36,6 +36,15 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def spread(mean: float, deviation: float | None, decimals: int) -> str:
+    """Mean and standard deviation to as many decimals; the mean alone where no deviation is known.
+
+    >>> spread(7.989, 0.0054, 2)
+    '7.99 ± 0.01'
+    """
+    return f"{mean:.{decimals}f}" + ("" if deviation is None else f" ± {deviation:.{decimals}f}")
+
+
 def score_spread(values: Sequence[float], score: Score = ACCURACY) -> str:
     """``98.06 % ± 0.28 %``, mean and standard deviation; a dash where there is none.
 
@@ -150,6 +159,12 @@ class Scale:
     def amount(self, value: float | None) -> str:
         """A cost in this unit, which is left out: ``5.38``."""
         return MISSING if value is None else f"{value / self.factor:.4g}"
+
+    def spread(self, mean: float, deviation: float | None) -> str:
+        """A mean of three significant digits in this unit, with its standard deviation: ``7.99 ± 0.01``."""
+        mean = mean / self.factor
+        decimals = max(0, 2 - math.floor(math.log10(mean))) if mean > 0 else 0
+        return spread(mean, None if deviation is None else deviation / self.factor, decimals)
 
 
 def scale(metric: str, values: Iterable[float]) -> Scale:

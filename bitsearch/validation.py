@@ -106,6 +106,30 @@ def from_toml(model: type[_Model], text: str, source: str) -> _Model:
         raise InputError(f"{source}: {explain(error, model)}") from error
 
 
+_KEYS = {
+    "settings of a run": {"baseline_costs", "space"},
+    "search space": {"network", "data"},
+    "hardware target": {"name", "sources"},
+}
+"""Keys by which a TOML file is known for one of the kinds that bitsearch reads."""
+
+
+def _require_kind(text: str, source: str, kind: str) -> None:
+    """Say of a file that is plainly of another kind which one it is, before it is told what fields it lacks."""
+    try:
+        keys = set(tomllib.loads(text))
+    except (ValueError, RecursionError):
+        return
+    found = next((name for name, needed in _KEYS.items() if needed <= keys), kind)
+    if found == kind:
+        return
+    if found == "settings of a run":
+        folder = Path(source).parent
+        give = f"give the run's folder, {folder}, where a run can be given, or the .toml file of a {kind}"
+        raise InputError(f"{source} holds the settings of a run, not a {kind}; {give}")
+    raise InputError(f"{source} holds a {found}, not a {kind}; give the .toml file of a {kind}")
+
+
 def load_toml(
     model: type[_Model], name_or_path: str | Path, shipped_texts: Callable[[], Mapping[str, str]], kind: str
 ) -> _Model:
@@ -122,7 +146,9 @@ def load_toml(
     """
     text = str(name_or_path)
     if text.endswith(".toml") or isinstance(name_or_path, Path):
-        return from_toml(model, read_text(Path(text), kind), text)
+        content = read_text(Path(text), kind)
+        _require_kind(content, text, kind)
+        return from_toml(model, content, text)
     texts = shipped_texts()
     if text not in texts:
         raise InputError(

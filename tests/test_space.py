@@ -5,6 +5,7 @@ import pytest
 
 from bitsearch.allocation_settings import Allocation
 from bitsearch.choices import Choices, Span
+from bitsearch.cost.target import Target
 from bitsearch.errors import InputError
 from bitsearch.plan import UniformBits
 from bitsearch.space import SearchSpace, shipped_spaces
@@ -64,6 +65,31 @@ def test_a_missing_file_is_named(tmp_path):
         SearchSpace.load("missing.toml")
     with pytest.raises(InputError, match="cannot read the search space"):
         SearchSpace.load(tmp_path)
+
+
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
+    run = tmp_path / "run.toml"
+    run.write_text(
+        'schema_version = 1\n[baseline_costs]\nbit_budget = 64.0\n[space]\nname = "digits"\n', encoding="utf-8"
+    )
+    space, target = tmp_path / "space.toml", tmp_path / "chip.toml"
+    space.write_text(LEAST, encoding="utf-8")
+    target.write_text(Target.load("neuromorphic").to_toml(), encoding="utf-8")
+    for load, file, says in (
+        (
+            SearchSpace.load,
+            run,
+            f"holds the settings of a run, not a search space; give the run's folder, {tmp_path}, ",
+        ),
+        (Target.load, run, f"holds the settings of a run, not a hardware target; give the run's folder, {tmp_path}, "),
+        (SearchSpace.load, target, "holds a hardware target, not a search space; give "),
+        (Target.load, space, "holds a search space, not a hardware target; give "),
+    ):
+        with pytest.raises(InputError) as caught:
+            load(str(file))
+        assert str(caught.value).startswith(f"{file} {says}")
+    assert SearchSpace.load(str(space)).name == "mine"
+    assert Target.load(str(target)).name == "neuromorphic"
 
 
 def test_defaults():

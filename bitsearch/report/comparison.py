@@ -1,7 +1,7 @@
 """The page of a comparison: the table of its methods and their fronts."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,9 +18,10 @@ from bitsearch.report.page import PLAIN_SCRIPTS, data_island, environment, packe
 from bitsearch.report.plans_table import Cell
 from bitsearch.runs.pareto import pareto_front, score_column, validation_score
 from bitsearch.runs.plan_names import hover_name
+from bitsearch.score import Score
 from bitsearch.study.analysis import Spread, spreads
 from bitsearch.study.compare import FULL_PRECISION, Comparison
-from bitsearch.text import MISSING, amount, cost, measured_text, percent, plotly_text, shorten, title
+from bitsearch.text import MISSING, cost, measured_text, percent, plotly_text, scale, shorten, spread, title
 
 MAX_HOVER_LAYERS = 16
 """Number of layers that a hover text lists at most."""
@@ -35,55 +36,57 @@ class ComparisonRow:
 
 
 def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[ComparisonRow]]:
-    """(column titles, one row a method): scores and cost, mean ± standard deviation over the seeds."""
+    """(column titles, one row a method): scores and cost, mean ± standard deviation over seeds; titles have units."""
     settings, summary = comparison.runs[0].folder.settings, comparison.summary
-    metric = settings.metric
-    titles = ("validation", "test", title(metric), "training seconds", "seeds within the budget")
-    budgeted = summary.loc[[name for name in comparison.methods if name != FULL_PRECISION]]
-    score = settings.score
+    metric, score = settings.metric, settings.score
     names = tuple(score_column(score, split) for split in ("validation", "test"))
-    better = "max" if score.direction == "up" else "min"
-    best = {name: getattr(budgeted[(name, "mean")], better)() for name in names}
+    budgeted = summary.loc[[name for name in comparison.methods if name != FULL_PRECISION]]
+    best = {name: getattr(budgeted[(name, "mean")], "max" if score.direction == "up" else "min")() for name in names}
+    costs = scale(metric, [value for value in budgeted[(metric, "mean")] if not math.isnan(value)])
+    whole_seconds = budgeted[("seconds", "mean")].max() >= 10
+    columns = {
+        **dict.fromkeys(names, lambda mean, deviation: _score_spread(mean, deviation, score)),
+        metric: costs.spread,
+        "seconds": lambda mean, deviation: spread(mean, deviation, 0 if whole_seconds else 1),
+    }
     rows = []
     for method in comparison.methods:
-
-        def spread_text(
-            name: str, format_number: Callable[[float], str], factor: float = 1.0, method: str = method
-        ) -> str:
-            mean, std = (factor * float(summary[(name, part)][method]) for part in ("mean", "std"))
-            if math.isnan(mean):
-                return MISSING
-            return format_number(mean) if math.isnan(std) else f"{format_number(mean)} ± {format_number(std)}"
-
         cells = []
-        for name in names:
-            is_best = method != FULL_PRECISION and summary[(name, "mean")][method] == best[name]
-            cells.append(
-                Cell(
-                    spread_text(name, ("{:.2f}" if score.share else "{:.4g}").format, percent(score)),
-                    best=bool(is_best),
-                )
-            )
-        cells.append(Cell(spread_text(metric, lambda value: amount(metric, value, 4))))
-        cells.append(Cell(spread_text("seconds", "{:.1f}".format)))
+        for name, written in columns.items():
+            mean, deviation = (float(summary[(name, part)][method]) for part in ("mean", "std"))
+            is_best = name in best and method != FULL_PRECISION and mean == best[name]
+            text = MISSING if math.isnan(mean) else written(mean, None if math.isnan(deviation) else deviation)
+            cells.append(Cell(text, best=bool(is_best)))
         budgeted_seeds = sum(comparison.results["method"] == method)
         budgeted_text = MISSING if method == FULL_PRECISION else f"{budgeted_seeds} of {len(comparison.runs)}"
         rows.append(ComparisonRow(method.replace("_", " "), (*cells, Cell(budgeted_text))))
     if FULL_PRECISION not in comparison.methods:
         rows.append(_full_precision_row(comparison))
-    return titles, rows
+    score_unit = "%" if score.share else score.unit
+    heads = [_head("validation", score_unit), _head("test", score_unit), _head(title(metric), costs.unit)]
+    return (*heads, "training seconds", "seeds within the budget"), rows
+
+
+def _head(name: str, unit: str) -> str:
+    return f"{name} in {unit}" if unit else name
+
+
+def _score_spread(mean: float, deviation: float | None, score: Score) -> str:
+    """``97.78 ± 1.18``, in percent of a share."""
+    if score.share:
+        return spread(100 * mean, None if deviation is None else 100 * deviation, 2)
+    return f"{mean:.4g}" if deviation is None else f"{mean:.4g} ± {deviation:.2g}"
 
 
 def _full_precision_row(comparison: Comparison) -> ComparisonRow:
     """What the plans are measured against, where it was not compared as a method of its own."""
     references = [run.folder.settings.full_precision for run in comparison.runs]
     score = comparison.runs[0].folder.settings.score
-    written = ("{:.2f}" if score.share else "{:.4g}").format
     cells = []
     for values in ([each.validation for each in references], [each.test for each in references]):
-        scores = [percent(score) * value for value in values if value is not None]
-        spread = f" ± {written(stdev(scores))}" if len(scores) > 1 else ""
-        cells.append(Cell(f"{written(fmean(scores))}{spread}" if scores else MISSING))
+        scores = [value for value in values if value is not None]
+        deviation = stdev(scores) if len(scores) > 1 else None
+        cells.append(Cell(_score_spread(fmean(scores), deviation, score) if scores else MISSING))
     return ComparisonRow(FULL_PRECISION.replace("_", " "), (*cells, *[Cell(MISSING)] * 3))
 
 

@@ -180,7 +180,11 @@ class Objective:
         resumed = checkpoint.is_file()
         if resumed:
             self.progress.note(f"trial {trial.number} goes on after its last whole epoch")
-        self.folder.append_log({"event": "started", "trial": trial.number, "method": method, "resumed": resumed})
+        start = trial.user_attrs.get(START)
+        begun = {} if start is None else {"goes_on_from": start}
+        self.folder.append_log(
+            {"event": "started", "trial": trial.number, "method": method, "resumed": resumed, **begun}
+        )
         return self.processes.do(job, on_epoch, checkpoint_file=checkpoint, misfit=starts_anew)
 
     def _values(self, plan: BitPlan) -> tuple[float, float]:

@@ -2,16 +2,19 @@
 
 import json
 import re
+from io import StringIO
 
 import pytest
 from bars import loaders
+from rich.console import Console
 
 import bitsearch
-from bitsearch.cli.terminal.console import Console
 from bitsearch.cli.terminal.tables import print_result
 from bitsearch.errors import InputError
+from bitsearch.runs.sweep import sweep_plans
 from bitsearch.study.run import search
 from bitsearch.study.study import finished_trials
+from bitsearch.text import SPACE, shared_widths
 
 pytestmark = pytest.mark.training
 SHORT = {"epochs": 1, "trials": 4}
@@ -67,6 +70,17 @@ def test_the_terminal_has_a_table_of_them(result, capsys):
     assert "The plan within each budget" in printed
     assert "bit_budget=2x,8x, weight_memory=2KiB" in printed
     assert json.loads(result.sweep.to_json(orient="records"))[1]["limit"] == 8.0
+
+
+def test_the_table_of_budgets_names_the_unit_and_writes_bits_as_everywhere(result):
+    printed = StringIO()
+    print_result(result, result.folder.report_file, Console(file=printed, width=200))
+    table = printed.getvalue().partition("The plan within each budget")[2].partition("└")[0].replace(SPACE, " ")
+    assert "in bits" in table
+    for stop, plan in sweep_plans(result.folder):
+        (row,) = (line for line in table.splitlines() if line.startswith(f"│ {stop.requested} "))
+        assert f"trial {plan.provenance.trial}" in row
+        assert (shared_widths(plan) or "adaptive") in row
 
 
 def test_the_same_sweep_goes_on_and_another_is_refused(trained, result):

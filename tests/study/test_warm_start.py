@@ -107,6 +107,8 @@ def test_short_trials_go_on_from_others_and_say_from_which(folder):
         nearest = min(dearer, key=lambda number: abs(math.log(costs[number] / target)))
         assert trial.user_attrs[START] == nearest
         assert costs[trial.number] <= target
+    told = {event["trial"]: event.get("goes_on_from") for event in folder.log() if event["event"] == "started"}
+    assert told == {trial.number: trial.user_attrs.get(START) for trial in trials}
 
 
 def test_short_trials_take_fewer_epochs(folder):

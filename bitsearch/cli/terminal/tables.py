@@ -78,13 +78,18 @@ def _plans(result: "SearchResult") -> Table:
     amounts = [[formats.amount(name, costs.get(name)) for name in metrics] for _, _, costs, _ in rows]
     for metric, column_amounts in zip(metrics, zip(*amounts, strict=True), strict=True):
         # A word a line, and no amount broken, so that eighty columns hold the table.
-        head = formats.title(metric).split() + [f"in {word}" for word in [formats.column_unit(metric)] if word]
-        lines = "\n".join(head).replace("in bit ", "in bit\n")
+        lines = _head(metric)
         table.add_column(lines, justify="right", min_width=_widest((*column_amounts, *lines.split("\n"))))
     for (label, measured, _, style), row_amounts in zip(rows, amounts, strict=True):
         scores = [formats.score_text(value, measured.score) for value in (measured.validation, measured.test)]
         table.add_row(Text(label), *scores, *row_amounts, style=style)
     return table
+
+
+def _head(metric: str) -> str:
+    """Of a column of costs: a word of the metric's title a line, and the unit that the amounts leave out."""
+    words = formats.title(metric).split() + [f"in {word}" for word in [formats.column_unit(metric)] if word]
+    return "\n".join(words).replace("in bit ", "in bit\n")
 
 
 def _widest(texts: Iterable[str]) -> int:
@@ -109,17 +114,9 @@ def _print_samples(log: "list[dict[str, Any]]", console: Console) -> None:
 
 def print_comparison(comparison: "Comparison", page: Path, console: Console) -> None:
     """Print one line a method, and the paths of the results."""
-    settings = comparison.runs[0].folder.settings
-    titles, rows = comparison_table(comparison)
-    table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
-    table.add_column("method", min_width=_widest(word for row in rows for word in row.method.split()))
-    for index, title in enumerate(titles):
-        # A word a line, and no amount broken, so that eighty columns hold the table.
-        words = title.split()
-        width = _widest([*words, *(row.cells[index].text for row in rows)])
-        table.add_column("\n".join(words), justify="right", min_width=width)
-    for row in rows:
-        table.add_row(row.method, *(Text(cell.text, style="bold green" if cell.best else "") for cell in row.cells))
+    table = _comparison(comparison, " ± ")
+    if console.measure(table, options=console.options.update(width=10**6)).maximum > console.width:
+        table = _comparison(comparison, "\n± ")
     console.print(table)
     for seed, verdict in comparison.verdicts.items():
         console.print(Text(f"seed {seed}: {verdict.text}"), highlight=False)
@@ -127,9 +124,25 @@ def print_comparison(comparison: "Comparison", page: Path, console: Console) -> 
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
 
 
+def _comparison(comparison: "Comparison", between: str) -> Table:
+    """One row a method; ``between`` stands between mean and deviation, and may break the line."""
+    settings = comparison.runs[0].folder.settings
+    titles, rows = comparison_table(comparison)
+    table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
+    table.add_column("method", min_width=_widest(word for row in rows for word in row.method.split()))
+    for title in titles:
+        # A word a line, and no amount broken, so that eighty columns hold the table.
+        words = title.replace(" in ", " in\N{NO-BREAK SPACE}").split(" ")
+        table.add_column("\n".join(words), justify="right", no_wrap=True)
+    for row in rows:
+        cells = (Text(cell.text.replace(" ± ", between), "bold green" if cell.best else "") for cell in row.cells)
+        table.add_row("\n".join(row.method.split()), *cells)
+    return table
+
+
 def _sweep(result: "SearchResult") -> Table:
     table, metric = Table(title="The plan within each budget", title_justify="left"), result.folder.settings.metric
-    for column in ("budget", "plan", "validation", "test", formats.title(metric)):
+    for column in ("budget", "plan", "validation", "test", _head(metric)):
         table.add_column(column, justify="left" if column in ("budget", "plan") else "right")
     for stop, plan in sweep_plans(result.folder):
         if plan is None:

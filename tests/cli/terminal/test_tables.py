@@ -24,11 +24,12 @@ def test_eighty_columns_hold_the_table_of_plans(finished_run):
 
 
 def changed(run, **provenance):
-    """With other words for the chosen plan's method or trial, and all plans a little worse on both splits."""
+    """With other words for the chosen plan's method or trial, and all plans a little worse and cheaper."""
     chosen = run.folder.chosen().provenance.trial
     for plan in run.folder.plans():
         scores = {split: value - 0.0123 for split, value in plan.accuracy.model_dump().items() if value is not None}
-        parts = {"accuracy": plan.accuracy.model_copy(update=scores)}
+        costs = {metric: value * 0.98765 for metric, value in plan.costs.items()}
+        parts = {"accuracy": plan.accuracy.model_copy(update=scores), "costs": costs}
         if plan.provenance.trial == chosen:
             parts["provenance"] = plan.provenance.model_copy(update=provenance)
         run.folder.write_plan(plan.model_copy(update=parts))
@@ -59,3 +60,6 @@ def test_eighty_columns_hold_a_comparison(finished_run, copied, tmp_path):
     # Mean and deviation stand in one line, and the heads are whole.
     assert sum(line.count("±") for line in table) >= 6
     assert all(word in printed.getvalue() for word in ("validation", "seconds", "budget"))
+    heads = printed.getvalue().partition("┡")[0].replace("\N{NO-BREAK SPACE}", " ")
+    assert heads.count("in %") == 2
+    assert "in bits" in heads
