@@ -25,6 +25,7 @@ from bitsearch.frameworks.declared import declare_neuron
 from bitsearch.layer_rules import LayerRule, TieRule
 from bitsearch.network_inputs import Inputs
 from bitsearch.plan import UniformBits
+from bitsearch.validation import shown
 
 
 def quantize(
@@ -95,6 +96,8 @@ def quantize(
     >>> quantized.budget("8x").met_by(quantized.model, plans)
     True
     """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network is {shown(network)}; give a torch module that is made")
     for kind, declaration in (neurons or {}).items():
         declare_neuron(kind, declaration)
     # Training is the user's own, and may be in double precision.

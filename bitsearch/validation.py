@@ -1,5 +1,6 @@
 """Validation of all files that people write or keep: the base class, common types, one-line errors."""
 
+import operator
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,25 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=MAX_SEEDS)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def shown(value: Any) -> str:
+    """An argument of a program as messages have it: on one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def whole(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """A whole number, whatever class it has; InputError if it is none, or not in the range."""
+    limit = "2^64 - 1" if most == MAX_SEEDS - 1 else str(most)
+    allowed = f"a whole number from {least}" + ("" if most is None else f" to {limit}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {shown(value)}; give {allowed}") from None
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        raise InputError(f"{name} is {value if isinstance(value, bool) else number}; give {allowed}")
+    return number
 
 
 def _without_examples(schema: dict[str, Any]) -> None:

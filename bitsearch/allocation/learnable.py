@@ -13,10 +13,12 @@ from bitsearch.cost import (
     CostModel,
     target_limits,
 )
+from bitsearch.errors import InputError
 from bitsearch.layers.network import QuantizedNetwork
 from bitsearch.plan import Baseline, BitPlan, LayerPlan, Provenance, UniformBits, Unquantized
 from bitsearch.score import Accuracy
 from bitsearch.train.latent_steps import LatentSteps
+from bitsearch.validation import shown, whole
 from bitsearch.version import __version__
 
 
@@ -54,6 +56,8 @@ class LearnableNetwork(QuantizedNetwork):
 
     def budget(self, request: str, metric: str = "bit_budget") -> Budget:
         """Read a budget such as ``4x`` or ``memory=64KiB``; InputError if it is malformed or infeasible."""
+        if not isinstance(request, str):
+            raise InputError(f"budget is {shown(request)}; give a text such as '4x'")
         budget = Budget.parse(request, metric, self.model, self.baseline)
         budget.check_feasible(self.model, self.rules)
         return budget
@@ -81,7 +85,8 @@ class LearnableNetwork(QuantizedNetwork):
         Raises:
             InputError: a budget that is malformed or infeasible.
         """
-        if isinstance(budget, str):
+        steps = whole(steps, "steps", 1)
+        if not isinstance(budget, Budget):
             budget = self.budget(budget, metric)
         budget.check_counted(self.model, self.activity)
         key = budget, steps, prices
@@ -149,7 +154,7 @@ class LearnableNetwork(QuantizedNetwork):
 
     def _limits(self, budgets: Sequence[str | Budget], metric: str) -> list[Budget]:
         """The budgets, and those limits of the hardware target that are not among them."""
-        limits = [self.budget(budget, metric) if isinstance(budget, str) else budget for budget in budgets]
+        limits = [budget if isinstance(budget, Budget) else self.budget(budget, metric) for budget in budgets]
         for limit in target_limits(self.model.target):
             if limit not in limits:
                 limit.check_feasible(self.model, self.rules, self.activity)

@@ -19,6 +19,7 @@ from bitsearch.layers.quantized import QuantizedLayer
 from bitsearch.layers.sharing import share_streams, share_weight_steps
 from bitsearch.layers.transposed import QuantizedConvTranspose1d, QuantizedConvTranspose2d, QuantizedConvTranspose3d
 from bitsearch.plan import BitPlan, LayerPlan
+from bitsearch.validation import shown
 
 _KINDS: dict[type[nn.Module], type[QuantizedLayer]] = {
     nn.Conv1d: QuantizedConv1d,
@@ -98,4 +99,8 @@ def apply(plan: BitPlan, network: nn.Module) -> nn.Module:
     >>> quantized.conv2.layer_plan == plan.layers["conv2"]
     True
     """
+    if not isinstance(plan, BitPlan):
+        raise InputError(f"plan is {shown(plan)}; give a BitPlan, as BitPlan.load reads it")
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network is {shown(network)}; give a torch module that is made")
     return convert(network, plan.layers)

@@ -25,6 +25,7 @@ from bitsearch.study.phases import begin, conclude, full_precision
 from bitsearch.study.request import resolve
 from bitsearch.study.result import SearchResult
 from bitsearch.study.runtime import runtime_context
+from bitsearch.validation import whole
 
 SAMPLES = 256
 BUDGETS = "4x,8x,16x,32x"
@@ -92,6 +93,8 @@ def allocate(
     """
     if launched_world_size() > 1:
         raise InputError("allocate runs in one process; start it without torchrun")
+    samples, iterations = whole(samples, "samples", 1), whole(iterations, "iterations", 0)
+    fine_tune = whole(fine_tune, "fine_tune", 0)
     wanted = arguments.texts(budgets, "budgets")
     requests = wanted.split(",") if isinstance(wanted, str) else wanted or []
     several = len(requests) > 1

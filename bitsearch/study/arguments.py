@@ -1,7 +1,6 @@
 """Arguments of a Python program, brought to the kinds that a search works with: each wrong one is one line."""
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from bitsearch.errors import InputError
 from bitsearch.registry import import_path
 from bitsearch.task_settings import TaskSettings
 from bitsearch.train.tasks.criterion import DEFAULTS, criterion_settings
-from bitsearch.validation import MAX_SEEDS
+from bitsearch.validation import shown
 
 
 def texts(value: Any, name: str) -> Any:
@@ -27,19 +26,7 @@ def texts(value: Any, name: str) -> Any:
         return f"{value:g}"
     if isinstance(value, Sequence):
         return [text for one in value if (text := texts(one, name)) is not None] or None
-    raise InputError(f"{name} is {_shown(value)}; give a text such as '4x', or several")
-
-
-def whole(value: Any, name: str, least: int, most: int | None = None) -> Any:
-    """A whole number, whatever class it has; InputError if it is none, or not in the range."""
-    allowed = f"a whole number from {least}" + ("" if most is None else f" to {_power(most)}")
-    try:
-        number = value if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {_shown(value)}; give {allowed}") from None
-    if isinstance(value, bool) or number < least or (most is not None and number > most):
-        raise InputError(f"{name} is {number}; give {allowed}")
-    return number
+    raise InputError(f"{name} is {shown(value)}; give a text such as '4x', or several")
 
 
 def seconds(value: Any) -> float | None:
@@ -47,7 +34,7 @@ def seconds(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value < 0:
-        raise InputError(f"timeout is {_shown(value)}; give seconds, a number from 0")
+        raise InputError(f"timeout is {shown(value)}; give seconds, a number from 0")
     return float(value)
 
 
@@ -55,14 +42,14 @@ def cost_name(value: Any, name: str) -> str | None:
     """Name of a cost; InputError for anything but a text, such as the function that is to be the task's score."""
     if value is None or isinstance(value, str):
         return value
-    raise InputError(f"{name} is {_shown(value)}; give a cost by its name, such as 'energy'; scores are task={{...}}'s")
+    raise InputError(f"{name} is {shown(value)}; give a cost by its name, such as 'energy'; scores are task={{...}}'s")
 
 
 def device_name(value: Any) -> str:
     """Name of a device, which may be torch's own object; InputError for anything else."""
     if isinstance(value, str | torch.device):
         return str(value)
-    raise InputError(f"device is {_shown(value)}; give 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
+    raise InputError(f"device is {shown(value)}; give 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
 
 
 def rules(value: Any) -> Sequence[Any]:
@@ -77,7 +64,7 @@ def recipe(training: Any, named: Mapping[str, Any]) -> dict[str, Any]:
         InputError: no table, or an optimizer that no run can make anew.
     """
     if training is not None and not isinstance(training, Mapping):
-        raise InputError(f"training is {_shown(training)}; give a dict of its fields, such as {{'schedule': 'cosine'}}")
+        raise InputError(f"training is {shown(training)}; give a dict of its fields, such as {{'schedule': 'cosine'}}")
     fields = {**(training or {}), **{name: value for name, value in named.items() if value is not None}}
     optimizer = fields.get("optimizer")
     if isinstance(optimizer, torch.optim.Optimizer):
@@ -107,7 +94,7 @@ def task_settings(task: Any, loss: Any, own: TaskSettings) -> dict[str, Any] | N
     elif task is None:
         task = {} if loss is None else own.model_dump(exclude_defaults=True) | {"loss": None}
     if not isinstance(task, Mapping):
-        raise InputError(f"task is {_shown(task)}; give its name, such as 'regression', or a dict of its fields")
+        raise InputError(f"task is {shown(task)}; give its name, such as 'regression', or a dict of its fields")
     if loss is not None and task.get("loss") is not None:
         raise InputError("loss was given twice, by itself and in task; give it once")
     fields = {name: value for name, value in task.items() if name != "loss" or value is not None}
@@ -115,7 +102,7 @@ def task_settings(task: Any, loss: Any, own: TaskSettings) -> dict[str, Any] | N
         fields["loss"] = loss
     if isinstance(fields.get("metric"), nn.Module):
         raise InputError(
-            f"task.metric is {_shown(fields['metric'])}, which is made already, and each measurement has its own; give "
+            f"task.metric is {shown(fields['metric'])}, which is made already, and each measurement has its own; give "
             "its class, and its keywords as metric_options"
         )
     known = criterion_settings(fields.get("loss"))
@@ -138,12 +125,3 @@ def check_source(source: Any) -> None:
         raise InputError(f"network is {type(source).__name__}; give the torch module that has these weights")
     if isinstance(source, str) and ":" in source:
         raise InputError(f"network is {source!r}; give the torch module itself, or a search space that names it")
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _power(number: int) -> str:
-    return "2^64 - 1" if number == MAX_SEEDS - 1 else str(number)

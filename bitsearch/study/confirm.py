@@ -9,17 +9,16 @@ from bitsearch.runs.plan_names import full_name
 from bitsearch.runs.progress import Progress
 from bitsearch.runs.rows import read_rows
 from bitsearch.runs.test_split import verdict_of
-from bitsearch.study import arguments
 from bitsearch.study.jobs import TrainPlan
 from bitsearch.study.processes import ProcessGroup
 from bitsearch.train.checkpoint import Checkpoint
 from bitsearch.train.evaluate import score_row
-from bitsearch.validation import MAX_SEEDS
+from bitsearch.validation import MAX_SEEDS, whole
 
 
 def check_confirm(seeds: int, seed: int) -> None:
     """InputError if a run with this seed cannot be confirmed with so many more."""
-    arguments.whole(seeds, "confirm", 1)
+    whole(seeds, "confirm", 1)
     if seed + seeds >= MAX_SEEDS:
         raise InputError(f"there are no {seeds} seeds above {seed}; give a smaller seed")
 

@@ -24,7 +24,6 @@ from bitsearch.runs.interruption import Stop
 from bitsearch.runs.plan_names import trial_name
 from bitsearch.runs.progress import Progress
 from bitsearch.space import SearchSpace
-from bitsearch.study import arguments
 from bitsearch.study.asked_trial import Trial
 from bitsearch.study.jobs import Trained, allocation_problem
 from bitsearch.study.opening import held_study, make_folder, make_processes
@@ -35,6 +34,7 @@ from bitsearch.study.sampler import suggest
 from bitsearch.study.study import DUPLICATE, FAILURE, ROLE, UNIFORM
 from bitsearch.study.trial_roles import TrialSchedule
 from bitsearch.train.session import TrainingSession
+from bitsearch.validation import whole
 
 
 class Study:
@@ -97,7 +97,7 @@ class Study:
     ) -> None:
         if not isinstance(network, nn.Module):
             raise InputError(f"network is {type(network).__name__}; give a torch module, whose trials you train")
-        steps = None if steps is None else arguments.whole(steps, "steps", 1)
+        steps = None if steps is None else whole(steps, "steps", 1)
         if launched_world_size() > 1:
             raise InputError(f"a Study is of one process, not of {launched_world_size()}; start it without torchrun")
         request = resolve(

@@ -28,7 +28,7 @@ from bitsearch.study.room import with_room
 from bitsearch.study.runtime import should_compile
 from bitsearch.train.task import Task, load_task
 from bitsearch.train.threads import threads_for
-from bitsearch.validation import MAX_SEEDS
+from bitsearch.validation import MAX_SEEDS, whole
 from bitsearch.version import __version__
 
 NO_LIMIT = "no budget is given; give one such as '4x', a sweep of several, or how much accuracy may be lost: max_drop"
@@ -87,8 +87,8 @@ def resolve(
     metric, objective = arguments.cost_name(metric, "metric"), arguments.cost_name(objective, "objective")
     minimize = arguments.cost_name(minimize, "minimize")
     layers, ties, device = arguments.rules(layers), arguments.rules(ties), arguments.device_name(device)
-    trials = None if trials is None else arguments.whole(trials, "trials", 1)
-    seed, sweep = arguments.whole(seed, "seed", 0, MAX_SEEDS - 1), arguments.texts(sweep, "sweep")
+    trials = None if trials is None else whole(trials, "trials", 1)
+    seed, sweep = whole(seed, "seed", 0, MAX_SEEDS - 1), arguments.texts(sweep, "sweep")
     if isinstance(source, nn.Module) or budget is not None:
         budget = arguments.texts(budget, "budget")
     else:

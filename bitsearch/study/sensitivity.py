@@ -22,10 +22,11 @@ from bitsearch.runs.command_line import python_command
 from bitsearch.runs.folder import RunFolder
 from bitsearch.runs.rebuild import require_trust
 from bitsearch.space import SearchSpace
+from bitsearch.study import arguments
 from bitsearch.study.objects import objects_of, space_of, template_of
 from bitsearch.study.runtime import runtime_context
 from bitsearch.train.task import Task, load_task
-from bitsearch.validation import MAX_SEEDS
+from bitsearch.validation import MAX_SEEDS, shown, whole
 from bitsearch.version import __version__
 
 
@@ -73,16 +74,18 @@ def sensitivity(
     >>> sorted(sensitivities.layers)
     ['classifier', 'conv2', 'conv3', 'conv4']
     """
-    if samples is not None and samples < 1:
-        raise InputError(f"samples is {samples}; give at least 1")
-    if not 0 <= seed < MAX_SEEDS:
-        raise InputError(f"seed is {seed}; give a whole number from 0 to 2^64 - 1")
+    arguments.check_source(source)
+    if not isinstance(source, nn.Module | SearchSpace | RunFolder | str | Path):
+        raise InputError(f"source is {shown(source)}; give a trained network, a run folder or a search space")
+    samples = None if samples is None else whole(samples, "samples", 1)
+    seed, device = whole(seed, "seed", 0, MAX_SEEDS - 1), arguments.device_name(device)
     if isinstance(source, nn.Module):
         if data is None:
             raise InputError("a network comes with its data: bitsearch.sensitivity(network, (train, validation))")
         if weights is not None:
             raise InputError("weights are for a search space; load them into the network")
-        template = template_of(space).with_task(task)
+        template = template_of(space)
+        template = template.with_task(arguments.task_settings(task, None, template.task))
         objects = objects_of(source, data, time_axis=time_axis, task=template.task)
         named = _with_target(space_of(objects, space, {}, template.task), target)
         loaded = load_task(named, seed=seed, device=device, objects=objects)

@@ -1,6 +1,7 @@
 """Arguments of a Python program: each that is of another kind is one line, before anything is written."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from bitsearch.space import SearchSpace
 from bitsearch.study import arguments
 from bitsearch.study.objects import objects_of
 from bitsearch.task_settings import TaskSettings
+from bitsearch.validation import whole
 
 
 def score(outputs, targets):
@@ -108,8 +110,60 @@ def test_a_study_says_the_same(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+SENSITIVITY = {
+    "half a sample": ({"samples": 2.5}, "samples is 2.5; give a whole number from 1"),
+    "samples in a text": ({"samples": "8"}, "samples is '8'; give a whole number from 1"),
+    "no seed": ({"seed": None}, "seed is None; give a whole number from 0 to 2^64 - 1"),
+    "a numbered device": ({"device": 0}, "device is 0; give 'auto', 'cpu'"),
+    "a task by number": ({"task": 3}, "task is 3; give its name"),
+    "a class": ({"source": nn.Linear}, "network is the class Linear; give one that is made"),
+    "nothing": ({"source": None}, "source is None; give a trained network, a run folder or a search space"),
+}
+
+
+@pytest.mark.parametrize("case", SENSITIVITY)
+def test_sensitivity_says_the_same(case):
+    changes, said = SENSITIVITY[case]
+    given = {"source": network()} | changes
+    with pytest.raises(InputError, match=re.escape(said)):
+        bitsearch.sensitivity(given.pop("source"), (samples(), samples()), **given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"samples": 0}, "samples is 0; give a whole number from 1"),
+        ({"samples": "x"}, "samples is 'x'; give a whole number from 1"),
+        ({"iterations": -1}, "iterations is -1; give a whole number from 0"),
+        ({"fine_tune": 0.5}, "fine_tune is 0.5; give a whole number from 0"),
+    ],
+)
+def test_allocate_says_the_same(changes, said, tmp_path):
+    with pytest.raises(InputError, match=re.escape(said)):
+        bitsearch.allocate(network(), (samples(), samples()), "4x", out=tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_ones_own_loop_says_the_same():
+    learnable = bitsearch.quantize(network(), samples().tensors[0])
+    for steps in (0, "x", None):
+        with pytest.raises(InputError, match=f"steps is {steps!r}; give a whole number from 1"):
+            learnable.penalty("4x", steps=steps)
+    for call in (learnable.budget, learnable.project, learnable.plan, lambda one: learnable.penalty(one, steps=4)):
+        for budget in (4, None, ["4x"]):
+            with pytest.raises(InputError, match=re.escape(f"budget is {budget!r}; give a text such as '4x'")):
+                call(budget)
+    for other in (nn.Linear, network().state_dict(), None):
+        with pytest.raises(InputError, match="; give a torch module that is made"):
+            bitsearch.quantize(other, samples().tensors[0])
+        with pytest.raises(InputError, match="; give a torch module that is made"):
+            bitsearch.apply(learnable.plan(), other)
+    with pytest.raises(InputError, match=r"plan is 'plan\.json'; give a BitPlan, as BitPlan\.load reads it"):
+        bitsearch.apply("plan.json", network())
+
+
 def test_numbers_and_devices_of_other_classes_are_taken():
-    assert arguments.whole(torch.tensor(3), "trials", 1) == 3
+    assert whole(torch.tensor(3), "trials", 1) == 3
     assert arguments.device_name(torch.device("cuda", 1)) == "cuda:1"
     assert arguments.seconds(2) == 2.0
     assert arguments.texts(("8x", "", "memory=2KiB"), "budget") == ["8x", "memory=2KiB"]

@@ -85,7 +85,7 @@ def _network():
     ("arguments", "message"),
     [
         ({"source": "digits"}, "'digits' has no trained weights.*give their file with --weights"),
-        ({"source": "digits", "samples": 0}, "samples is 0; give at least 1"),
+        ({"source": "digits", "samples": 0}, "samples is 0; give a whole number from 1"),
         ({"source": "digits", "seed": -1}, "seed is -1"),
         ({"source": "digits", "data": 1}, "are for a network"),
         ({"source": _network()}, "comes with its data"),
