@@ -64,7 +64,7 @@ def restore(
     task, folder = find_task(plan, path, space=space, overrides=overrides, trust=trust, device=device)
     if weights is None:
         if folder is None or plan.provenance.trial is None:
-            raise InputError(f"{path} is not inside a run folder; give its weights")
+            raise InputError(f"{path} is not inside a run folder; give its weights too, a .safetensors file")
         weights = folder.weights_file(plan.provenance.trial)
     network = apply(plan, task.fresh_network())
     load_weights(network, weights)

@@ -237,7 +237,9 @@ def test_verify_tells_another_trials_weights_from_the_files_own(call, ran, run):
     assert call("deploy", path, weights[0], "-o", "one.packed", cwd=ran[0]).returncode == 0
     line = refused(call("verify", "one.packed", "--weights", weights[1], "--space", "tiny.toml", cwd=ran[0]))
     assert "belongs to another" in line
-    assert "give its weights" in refused(call("verify", "one.packed", "--space", "tiny.toml", cwd=ran[0]))
+    assert "give its weights too, a .safetensors file" in refused(
+        call("verify", "one.packed", "--space", "tiny.toml", cwd=ran[0])
+    )
 
 
 def test_a_plan_is_trained_on_and_deployed_outside_of_its_run(call, ran, run):
