@@ -2,16 +2,22 @@
 
 import json
 import re
+from io import StringIO
 
 import pytest
 import torch
+from rich.cells import cell_len
+from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bitsearch
+from bitsearch.cli.terminal.tables import print_result
 from bitsearch.deploy.formats.hub_folder import card
 from bitsearch.errors import InputError
 from bitsearch.report.page import render
+from bitsearch.score import Score
+from bitsearch.text import score_text
 from bitsearch.train.evaluate import evaluate
 from bitsearch.train.tasks import make_learning_task
 
@@ -139,6 +145,16 @@ def test_no_page_no_plan_and_no_model_card_of_a_regression_speaks_of_accuracy(re
         assert "mean absolute error" in page.lower()
         assert "accura" not in page.lower()
     assert bitsearch.BitPlan.load(regression.folder.chosen_file) == regression.best
+
+
+def test_eighty_columns_hold_its_table_with_a_word_of_the_score_a_line(regression):
+    printed = StringIO()
+    print_result(regression, regression.folder.report_file, Console(file=printed, width=80))
+    table = printed.getvalue().split("└")[0].splitlines()
+    assert all(cell_len(line) <= 80 and line.endswith(("┓", "┃", "┩", "│")) for line in table[1:])
+    heads = "\n".join(table[1 : table.index(next(line for line in table if line.startswith("┡")))])
+    assert heads.count("absolute") == heads.count("octaves") == 2
+    assert score_text(regression.best.score.validation, Score(share=False)) in printed.getvalue()
 
 
 def test_a_segmentation_is_judged_by_the_mean_iou(segmentation):

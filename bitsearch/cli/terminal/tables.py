@@ -72,17 +72,23 @@ def _plans(result: "SearchResult") -> Table:
     rows.append((label, settings.full_precision, {} if reference is None else reference.costs, ""))
     table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
     table.add_column("plan", min_width=_widest(line for label, *_ in rows for line in label.split("\n")))
-    for split in ("validation", "test"):
-        column = split if best.score is None else f"{split} {best.score.score.name}"
-        table.add_column(column, justify="right", no_wrap=best.score is None)
+    score = best.measured.score
+    bare = score.model_copy(update={"unit": ""})
+    scores = [
+        [formats.score_text(value, bare) for value in (measured.validation, measured.test)]
+        for _, measured, _, _ in rows
+    ]
+    for split, column_scores in zip(("validation", "test"), zip(*scores, strict=True), strict=True):
+        named = [] if best.score is None else [*score.name.split(), *(f"in {score.unit}".split() if score.unit else ())]
+        head = "\n".join([split, *named])
+        table.add_column(head, justify="right", min_width=_widest((*column_scores, *head.split("\n"))))
     amounts = [[formats.amount(name, costs.get(name)) for name in metrics] for _, _, costs, _ in rows]
     for metric, column_amounts in zip(metrics, zip(*amounts, strict=True), strict=True):
         # A word a line, and no amount broken, so that eighty columns hold the table.
         lines = _head(metric)
         table.add_column(lines, justify="right", min_width=_widest((*column_amounts, *lines.split("\n"))))
-    for (label, measured, _, style), row_amounts in zip(rows, amounts, strict=True):
-        scores = [formats.score_text(value, measured.score) for value in (measured.validation, measured.test)]
-        table.add_row(Text(label), *scores, *row_amounts, style=style)
+    for (label, _, _, style), row_scores, row_amounts in zip(rows, scores, amounts, strict=True):
+        table.add_row(Text(label), *row_scores, *row_amounts, style=style)
     return table
 
 
