@@ -6,7 +6,6 @@ Every variant runs once a seed and budget, with the settings of the space but fo
 space's own baseline, whatever a variant allows, so that all of one metric meet the same limit.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.loss_signals import Probed, quantized_at, training_images
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
@@ -143,11 +142,7 @@ def report(table: pd.DataFrame, space: SearchSpace, requests: Sequence[str], out
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="digits")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="8x,16x")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = command.parser(__doc__, space="digits", budgets="8x,16x", seeds=3)
     parser.add_argument(
         "--variant",
         action="append",
@@ -155,8 +150,6 @@ def main() -> None:
         metavar="NAME",
         help="one to measure beside the method as it is; all by default",
     )
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space, requests = SearchSpace.load(arguments.space).override(arguments.set), arguments.budgets.split(",")

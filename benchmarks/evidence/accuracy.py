@@ -28,12 +28,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
 from typing import get_args
 
 import pandas as pd
 import torch
 
+from benchmarks.evidence import command
 from benchmarks.evidence.accuracy_report import FULL_PRECISION, report
 from benchmarks.evidence.outer import attempts
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
@@ -162,18 +162,12 @@ def first(ranking: pd.DataFrame, keys: dict[int, Row], count: int) -> list[int]:
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="digits")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="4x,8x,16x,32x")
+    parser = command.parser(__doc__, space="digits", budgets="4x,8x,16x,32x", seeds=3)
     parser.add_argument("--methods", default=",".join(get_args(MethodName)))
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--finalists", type=int, help="uniform plans of a budget trained in full, of those ranked")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="compiled quantizers: for networks that are worth it")
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with compiled_quantizers() if arguments.compile else nullcontext():

@@ -12,17 +12,15 @@ CIFAR-10, from a folder of images, few of them:
         --set data_options.limit=250 --set training.epochs=4 --out reports/evidence/distillation-cifar10
 """
 
-import argparse
 import copy
 import itertools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import torch
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
@@ -115,14 +113,8 @@ def missing(ledger: Ledger, spaces: list[str], seeds: int, requests: list[str], 
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spaces", default="digits,digits_events")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="32x,16x,8x")
+    parser = command.parser(__doc__, spaces="digits,digits_events", budgets="32x,16x,8x", seeds=3)
     parser.add_argument("--losses", default=";".join(LOSSES), help="; between them")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ledger = Ledger(arguments.out / "runs.csv", KEYS)

@@ -9,14 +9,12 @@ they are; the plan of `adaptive` trained as `sensitivity` trains its own; and `a
 searches. Differences are those of pairs: the same seed and budget.
 """
 
-import argparse
 import time
-from pathlib import Path
 
 import pandas as pd
 import torch
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.accuracy import parse
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
@@ -75,13 +73,7 @@ def summary(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="digits")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="16x,32x")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no training starts later")
-    parser.add_argument("--out", type=Path, required=True)
+    parser = command.parser(__doc__, space="digits", budgets="16x,32x", seeds=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space = SearchSpace.load(arguments.space).override(arguments.set)

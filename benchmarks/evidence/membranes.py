@@ -8,16 +8,14 @@ budget, are then trained with gradients that stop at each time step, and with gr
 membranes. Choices are made on validation. ``runs.csv`` in ``--out`` has every run; started again, only others are run.
 """
 
-import argparse
 import copy
 import time
-from pathlib import Path
 from typing import get_args
 
 import pandas as pd
 import torch
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
@@ -95,13 +93,8 @@ def summary(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, budgets="4x,8x", seeds=3)
     parser.add_argument("--space", action="append", required=True, help="may be given several times")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="4x,8x")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ledger = Ledger(arguments.out / "runs.csv", KEYS)

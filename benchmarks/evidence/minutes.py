@@ -7,7 +7,6 @@ best uniform one that was treated alike. The price is the processor time of the 
 an epoch of the float network's training.
 """
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.runs import Ledger, Row, Stage, progress
 from benchmarks.provenance import machine, made_by
@@ -106,13 +105,7 @@ def summary(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spaces", default="digits,digits_events")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="4x,8x,16x,32x")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
-    parser.add_argument("--out", type=Path, required=True)
+    parser = command.parser(__doc__, spaces="digits,digits_events", budgets="4x,8x,16x,32x", seeds=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ledger = Ledger(arguments.out / "runs.csv", KEYS)

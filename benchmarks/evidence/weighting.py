@@ -7,19 +7,17 @@ the same sampler and the same budget. A study's hypervolume is that of its trial
 validation accuracies.
 """
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from unittest.mock import patch
 
 import pandas as pd
 import torch
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.accuracy import parse
 from benchmarks.evidence.fronts import spread
 from benchmarks.evidence.outer import attempts
@@ -95,15 +93,9 @@ def report(table: pd.DataFrame, space: SearchSpace, trials: int) -> str:
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="digits")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--budgets", default="16x")
+    parser = command.parser(__doc__, space="digits", budgets="16x", seeds=3)
     parser.add_argument("--methods", default="adaptive,sensitivity")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no trial starts later")
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space = SearchSpace.load(arguments.space).override(arguments.set)

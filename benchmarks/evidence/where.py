@@ -9,7 +9,6 @@ each, every plan of the uniform (w, s, T) grid is trained to which nothing can b
 stands for it; the test accuracy shown is that one's.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.evidence import figures
+from benchmarks.evidence import command, figures
 from benchmarks.evidence.accuracy import WHOLE_GRID
 from benchmarks.evidence.accuracy_report import FULL_PRECISION
 from benchmarks.evidence.fronts import spread
@@ -137,11 +136,8 @@ def summary(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Measure what is missing and write the report, also when time runs out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = command.parser(__doc__, overrides=False, seeds=3)
     parser.add_argument("--trials", type=int, default=2, help="of adaptive")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later")
-    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ledger = Ledger(arguments.out / "runs.csv", KEYS)
