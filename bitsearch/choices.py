@@ -7,12 +7,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from bitsearch.errors import InputError
 from bitsearch.plan import NeuronSettings, UniformBits
-from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, explain
+from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, MEMBRANE_BITS, Bits, Frozen, Name, TimeSteps, explain
 
 Number = Literal["weight_bits", "spike_bits", "time_steps"]
 """One of the three numbers that a layer gets."""
 NUMBERS: tuple[Number, ...] = get_args(Number)
 """All three."""
+Shared = Literal["weight_bits", "spike_bits", "time_steps", "membrane_bits"]
+"""What layers may have in common: a number, or the width of membranes that are the same neurons'."""
 
 
 class Span(Frozen):
@@ -85,25 +87,63 @@ class Choices(Frozen):
     weight_bits: Span = Span(low=1, high=8)
     spike_bits: Span = Span(low=1, high=8)
     time_steps: Span = Span(low=1, high=4)
+    membrane_bits: Span | None = None
+    """Of membranes, which saturate; None where none is chosen: the hardware target's, or that of a layer rule."""
 
     @model_validator(mode="after")
     def _within_reach(self) -> "Choices":
         for name, largest in (("weight_bits", MAX_BITS), ("spike_bits", MAX_BITS), ("time_steps", MAX_TIME_STEPS)):
             if getattr(self, name).high > largest:
                 raise ValueError(f"{name}.high is {getattr(self, name).high}; at most {largest}")
+        if self.membrane_bits is not None:
+            check_membranes(self.membrane_bits)
         return self
 
     def nearest(self, bits: UniformBits) -> UniformBits:
-        """For each of the three numbers, the choice that is nearest to that of ``bits``."""
-        spans = {name: getattr(self, name) for name in UniformBits.model_fields}
-        return UniformBits(**{name: span.nearest(getattr(bits, name)) for name, span in spans.items()})
+        """For each of the numbers, the choice that is nearest to that of ``bits``."""
+        nearest = {name: getattr(self, name).nearest(getattr(bits, name)) for name in NUMBERS}
+        return UniformBits(**nearest, membrane_bits=self.membrane_at(nearest["time_steps"], bits.membrane_bits))
 
     @property
     def smallest(self) -> UniformBits:
         """The cheapest allocation."""
-        return UniformBits(
-            weight_bits=self.weight_bits.low, spike_bits=self.spike_bits.low, time_steps=self.time_steps.low
-        )
+        membranes = None if self.membrane_bits is None else self.membrane_bits.low
+        return UniformBits(**{name: getattr(self, name).low for name in NUMBERS}, membrane_bits=membranes)
+
+    @property
+    def chooses_membranes(self) -> bool:
+        """True if there are several widths of membranes, at some number of time steps."""
+        return len(self.membranes_at(self.time_steps.high)) > 1
+
+    def membranes_at(self, time_steps: int) -> tuple[int, ...]:
+        """The widths among which there is a choice at so many time steps; empty where none is said.
+
+        At one time step the narrowest alone: such a membrane holds nothing over.
+        """
+        widths = () if self.membrane_bits is None else self.membrane_bits.values
+        return widths[:1] if time_steps == 1 else widths
+
+    def membrane_at(self, time_steps: int, wanted: int | None = None) -> int | None:
+        """Of these the nearest to ``wanted``, or the widest; None where none is said."""
+        widths = self.membranes_at(time_steps)
+        if not widths:
+            return None
+        return max(widths) if wanted is None else min(widths, key=lambda width: (abs(width - wanted), -width))
+
+    def membrane_neighbour(self, width: int | None, time_steps: int, direction: int) -> int | None:
+        """The next width below (−1) or above (+1) that there is at so many time steps; None if there is none."""
+        if width is None:
+            return None
+        others = [other for other in self.membranes_at(time_steps) if (other - width) * direction > 0]
+        return min(others, key=lambda other: abs(other - width)) if others else None
+
+
+def check_membranes(widths: Span) -> None:
+    """Raise ValueError unless all of these are widths that a membrane can have."""
+    low, high = MEMBRANE_BITS
+    if not low <= widths.low <= widths.high <= high:
+        given = ", ".join(map(str, sorted({widths.low, widths.high})))
+        raise ValueError(f"membrane_bits has {given}; give widths from {low} to {high}")
 
 
 class FirstLayer(Frozen):
@@ -155,7 +195,7 @@ class Tie(Frozen):
         return self
 
     def __str__(self) -> str:
-        shared = " ".join(number for number in UniformBits.model_fields if number in self.share)
+        shared = " ".join(number for number in NUMBERS if number in self.share)
         return f"{', '.join(self.layers)}: {shared}" + (f" ({self.why})" if self.why else "")
 
 

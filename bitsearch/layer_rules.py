@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from bitsearch.choices import NUMBERS, Number, Span
+from bitsearch.choices import NUMBERS, Number, Span, check_membranes
 from bitsearch.errors import InputError
 from bitsearch.override import override
-from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, Name, TimeSteps, explain
+from bitsearch.validation import MAX_BITS, MAX_TIME_STEPS, Bits, Frozen, MembraneBits, Name, TimeSteps, explain
 
 MAX_LISTED_NAMES = 16
 """Layers that a message lists one by one."""
@@ -28,6 +28,10 @@ BitValues = Annotated[Span, BeforeValidator(_one_value, json_schema_input_type=B
 """One bit width, a list of them, or all from ``low`` to ``high``."""
 StepValues = Annotated[Span, BeforeValidator(_one_value, json_schema_input_type=TimeSteps | list[TimeSteps] | Span)]
 """The same of time steps."""
+MembraneValues = Annotated[
+    Span, BeforeValidator(_one_value, json_schema_input_type=MembraneBits | list[MembraneBits] | Span)
+]
+"""The same of widths of membranes."""
 Globs = Annotated[
     tuple[Name, ...], BeforeValidator(_one_glob, json_schema_input_type=Name | list[Name]), Field(min_length=1)
 ]
@@ -60,7 +64,7 @@ class LayerRule(Frozen):
     """Likewise."""
     quantizer: Literal["uniform", "sigmoid"] | None = None
     """In place of its ``form``."""
-    membrane_bits: Annotated[int, Field(ge=8, le=31)] | None = None
+    membrane_bits: MembraneValues | None = None
     """Bits of its neurons' membranes, which saturate, in place of the target's; all time steps have one step size."""
 
     @model_validator(mode="after")
@@ -69,9 +73,12 @@ class LayerRule(Frozen):
             span: Span | None = getattr(self, name)
             if span is not None and span.high > largest:
                 raise ValueError(f"{name} goes up to {span.high}; at most {largest}")
+        if self.membrane_bits is not None:
+            check_membranes(self.membrane_bits)
         if self.membrane_bits is not None and self.spike_granularity == "step":
+            widths = ", ".join(map(str, self.membrane_bits.values))
             raise ValueError(
-                f'layers {self} has membrane_bits {self.membrane_bits} and spike_granularity "step"; a membrane '
+                f'layers {self} has membrane_bits {widths} and spike_granularity "step"; a membrane '
                 "counts in one step size: leave one of them out"
             )
         names = [name for name in type(self).model_fields if name != "match"]

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from bitsearch.errors import InputError
 from bitsearch.files import read_text, write_whole
 from bitsearch.score import Accuracy, Measured, MeasuredScore
-from bitsearch.validation import Bits, Cost, Frozen, Name, Positive, Seed, TimeSteps, explain
+from bitsearch.validation import Bits, Cost, Frozen, MembraneBits, Name, Positive, Seed, TimeSteps, explain
 
 SCHEMA_VERSION = 1
 DROP = "accuracy_drop"
@@ -23,7 +23,7 @@ DROP = "accuracy_drop"
 SCORE_DROP = "score_drop"
 """Likewise of a score that is no share, in its unit."""
 
-_UNIFORM_BITS = re.compile(r"w?(\d+)[ /]s?(\d+)[ /]T?(\d+)")
+_UNIFORM_BITS = re.compile(r"w?(\d+)[ /]s?(\d+)[ /]T?(\d+)(?: m(\d+))?")
 
 Loop = Literal["frames", "same", "shared"]
 """Of a layer that is called several times in a forward pass: once a frame, its membrane kept from call to call; always
@@ -88,7 +88,7 @@ class LayerPlan(Frozen):
     """One spike step size for all time steps; None for one a time step."""
     step_sizes: Literal["power_of_two"] | None = None
     """Step sizes of weights and spikes are powers of two; None for any."""
-    membrane_bits: int | None = Field(default=None, ge=8, le=31)
+    membrane_bits: MembraneBits | None = None
     """Bits of the membranes of the layer's neurons, which saturate; None of floats, for which a packed file has as many
     as it takes."""
     signed_input: bool = False
@@ -157,6 +157,14 @@ class LayerPlan(Frozen):
         bits = {"weight_bits": weight_bits, "spike_bits": spike_bits, "time_steps": len(spike_bits)}
         return self.model_copy(update=bits)
 
+    def with_bits_of(self, layer: "LayerPlan") -> "LayerPlan":
+        """A copy with another layer's weight bits, spike bits, time steps and width of membranes."""
+        return self.with_bits(layer.weight_bits, layer.spike_bits).with_membrane(layer.membrane_bits)
+
+    def with_membrane(self, bits: int | None) -> "LayerPlan":
+        """A copy of the layer with membranes of another width; itself of None."""
+        return self if bits is None else self.model_copy(update={"membrane_bits": bits})
+
     @property
     def spike_widths(self) -> str:
         """Spike bits step by step, ``3,2``, or once if all steps agree."""
@@ -179,18 +187,21 @@ class UniformBits(Frozen):
     weight_bits: Bits
     spike_bits: Bits
     time_steps: TimeSteps
+    membrane_bits: MembraneBits | None = None
+    """Of layers that may have several widths; None: the widest that each may have."""
 
     def __str__(self) -> str:
-        return f"w{self.weight_bits} s{self.spike_bits} T{self.time_steps}"
+        membranes = "" if self.membrane_bits is None else f" m{self.membrane_bits}"
+        return f"w{self.weight_bits} s{self.spike_bits} T{self.time_steps}{membranes}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what ``str`` writes, ``w8 s4 T2``, or wrote in earlier versions, ``8/4/2``; ValueError otherwise."""
         match = _UNIFORM_BITS.fullmatch(text)
         if match is None:
-            raise ValueError(f"uniform bits are {text!r}; write them as in w8 s4 T2")
-        weight_bits, spike_bits, time_steps = map(int, match.groups())
-        return cls(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
+            raise ValueError(f"uniform bits are {text!r}; write them as in w8 s4 T2, or w8 s4 T2 m12")
+        numbers = zip(("weight_bits", "spike_bits", "time_steps", "membrane_bits"), match.groups(), strict=True)
+        return cls.model_validate({name: int(value) for name, value in numbers if value is not None})
 
 
 class Baseline(UniformBits):

@@ -130,6 +130,9 @@ class SearchSpace(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "SearchSpace":
         start = self.choices.nearest(self.allocation.start)
+        if None in (self.allocation.start.membrane_bits, self.choices.membrane_bits):
+            # The widest, or what layer rules may allow.
+            start = start.model_copy(update={"membrane_bits": self.allocation.start.membrane_bits})
         if start != self.allocation.start:
             message = (
                 f"allocation.start is {self.allocation.start}, outside the choices: {start}, the nearest, is taken"

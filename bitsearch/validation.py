@@ -16,11 +16,14 @@ from bitsearch.files import read_text
 
 MAX_BITS = 8
 MAX_TIME_STEPS = 100_000
+MEMBRANE_BITS = (8, 31)
+"""The narrowest and the widest membrane that has a width."""
 MAX_SEEDS = 2**64
 """Seeds that torch's generators take, from 0."""
 
 Bits = Annotated[int, Field(ge=1, le=MAX_BITS)]
 TimeSteps = Annotated[int, Field(ge=1, le=MAX_TIME_STEPS)]
+MembraneBits = Annotated[int, Field(ge=MEMBRANE_BITS[0], le=MEMBRANE_BITS[1])]
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -43,7 +43,7 @@ class Slopes:
         """Slope · bits, up to a constant."""
         return self.weight[name] * weight_bits
 
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...], membrane: int | None = None) -> float:
         """Likewise, of the mean spike bits and of the time steps."""
         return self.spike[name] * float(np.mean(spike_bits)) + self.time[name] * len(spike_bits)
 
@@ -83,7 +83,7 @@ class Probed:
         """With other weight bits."""
         return self.weight_part * self._divergence(name, weight_bits, self.network.layers[name].layer_plan.spike_bits)
 
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...], membrane: int | None = None) -> float:
         """With other spike bits."""
         return self._divergence(name, self.network.layers[name].layer_plan.weight_bits, spike_bits)
 

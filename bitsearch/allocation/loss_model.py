@@ -1,9 +1,10 @@
 """Models of what an allocation of one layer adds to the training loss."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
+from bitsearch.cost import AllowedBits
 from bitsearch.plan import LayerPlan
 
 EVEN_PRICES: Mapping[str, float] = {"weight": 1.0, "spike": 1.0, "time": 1.0}
@@ -19,8 +20,11 @@ class LossModel(Protocol):
     def weight_loss(self, name: str, weight_bits: int) -> float:
         """Loss added by quantizing the layer's weights."""
 
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
-        """Loss added by quantizing the layer's input, one bit width a time step."""
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...], membrane: int | None = None) -> float:
+        """Loss added by quantizing the layer's input, one bit width a time step.
+
+        ``membrane`` is the width of its membranes where that is chosen; None: it is the same whatever is chosen.
+        """
 
 
 class LevelCount:
@@ -33,17 +37,27 @@ class LevelCount:
         """Weight tolerance × 4^(−weight bits)."""
         return self.weight_tolerance * 4.0**-weight_bits
 
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
-        """(Σ_t 2^spike bits)^(−2): the steps' levels add up."""
-        return float(sum(2**bits for bits in spike_bits)) ** -2
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...], membrane: int | None = None) -> float:
+        """(Σ_t 2^spike bits)^(−2): the steps' levels add up. A membrane of m bits adds 4^(2 − m), its unit squared."""
+        levels = float(sum(2**bits for bits in spike_bits)) ** -2
+        return levels if membrane is None else levels + 4.0 ** (2 - membrane)
 
 
 def layer_loss(
-    loss: LossModel, name: str, weight_bits: int, spike_bits: tuple[int, ...], prices: Mapping[str, float]
+    loss: LossModel,
+    name: str,
+    weight_bits: int,
+    spike_bits: tuple[int, ...],
+    prices: Mapping[str, float],
+    membrane: int | None = None,
 ) -> float:
-    """Loss that one layer's bits add, divided by :func:`loss_prices` of ``weight``, ``spike`` and ``time``."""
+    """Loss that one layer's bits add, divided by :func:`loss_prices` of ``weight``, ``spike`` and ``time``.
+
+    The width of its membranes, where it is chosen, belongs to its spikes.
+    """
     weight_price, spike_price = loss_prices(prices)
-    return loss.weight_loss(name, weight_bits) / weight_price + loss.spike_loss(name, spike_bits) / spike_price
+    spikes = loss.spike_loss(name, spike_bits, membrane)
+    return loss.weight_loss(name, weight_bits) / weight_price + spikes / spike_price
 
 
 def loss_prices(prices: Mapping[str, float]) -> tuple[float, float]:
@@ -57,7 +71,11 @@ def loss_prices(prices: Mapping[str, float]) -> tuple[float, float]:
 
 
 def predicted_loss(
-    loss: LossModel, plan: Mapping[str, LayerPlan], layers: Iterable[str], prices: Mapping[str, float]
+    loss: LossModel, plan: Mapping[str, LayerPlan], rules: AllowedBits, prices: Mapping[str, float]
 ) -> float:
-    """Loss that a plan adds: the sum of :func:`layer_loss` over these layers."""
-    return sum(layer_loss(loss, name, plan[name].weight_bits, plan[name].spike_bits, prices) for name in layers)
+    """Loss that a plan adds: the sum of :func:`layer_loss` over the searched layers."""
+    layers = ((name, plan[name], rules.membrane_of(name, plan[name])) for name in rules.searched)
+    return sum(
+        layer_loss(loss, name, layer.weight_bits, layer.spike_bits, prices, membrane)
+        for name, layer, membrane in layers
+    )

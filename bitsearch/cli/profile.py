@@ -238,11 +238,13 @@ def _print_choices(rules: "AllowedBits") -> None:
     from bitsearch import text as formats
 
     screen = Table(title="What each layer may get", title_justify="left")
-    for column in ("layer", "weight bits", "spike bits", "time steps", "by"):
+    shown = [*NUMBERS, *(["membrane_bits"] if rules.membranes else [])]
+    for column in ("layer", *(number.replace("_", " ") for number in shown), "by"):
         screen.add_column(column, overflow="fold")
     labels = formats.short_names(list(rules.choices), WIDE_NAME if Console().width >= WIDE_COLUMNS else NARROW_NAME)
     for label, (name, choices) in zip(labels, rules.choices.items(), strict=True):
-        values = [figure_text(getattr(choices, number).values) for number in NUMBERS]
+        spans = [getattr(choices, number) for number in shown]
+        values = ["" if span is None else figure_text(span.values) for span in spans]
         screen.add_row(Text(label), *values, Text(rules.origin(name)))
     Console().print(screen)
 
@@ -294,7 +296,9 @@ def _print(title: str, table: "pd.DataFrame", totals: dict[str, float], model: "
     counted = ("macs", "weights") if is_wide else ("macs",)
     screen = Table(title=f"{title} on {model.target.name}", title_justify="left")
     # Names of layers come first where there is little room: nothing else tells rows apart.
-    for column in ("layer", *(["shape"] if is_wide else []), "MACs", *(["weights"] if is_wide else []), "w", "s", "T"):
+    membranes = ["m"] if table["membrane_bits"].astype(bool).any() else []
+    first = ("layer", *(["shape"] if is_wide else []), "MACs", *(["weights"] if is_wide else []))
+    for column in (*first, "w", "s", "T", *membranes):
         is_text = column in ("layer", "shape")
         screen.add_column(column, justify="left" if is_text else "right", no_wrap=column == "layer")
     for name in metrics:
@@ -309,11 +313,14 @@ def _print(title: str, table: "pd.DataFrame", totals: dict[str, float], model: "
         widths = (str(row["weight_bits"]), spikes[0] if len(set(spikes)) == 1 else ",".join(spikes))
         counts = [formats.number(row[name]) for name in counted]
         shape = [row["shape"]] if is_wide else []
-        screen.add_row(Text(label), *shape, *counts, *widths, str(row["time_steps"]), *costs)
+        steps = (str(row["time_steps"]), *(str(row["membrane_bits"]) for _ in membranes))
+        screen.add_row(Text(label), *shape, *counts, *widths, *steps, *costs)
     screen.add_section()
     counts = [formats.number(totals[name]) for name in counted]
     total_cells = [cell for name in metrics for cell in (formats.amount(name, totals[name]), "100")]
-    screen.add_row("total", *([""] if is_wide else []), *counts, "", "", "", *total_cells, style="bold")
+    screen.add_row(
+        "total", *([""] if is_wide else []), *counts, "", "", "", *("" for _ in membranes), *total_cells, style="bold"
+    )
     console.print(screen)
     for name, metric in model.metrics.items():
         if name in totals:

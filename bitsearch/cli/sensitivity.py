@@ -126,7 +126,7 @@ def sensitivity(
 
 def print_sensitivities(measured: "Sensitivities") -> None:
     """Two tables of 80 columns: the loss at every width, and the worst of every layer with its cause."""
-    from bitsearch.allocation.sensitivity.records import NUMBERS
+    from bitsearch.allocation.sensitivity.records import SYMBOLS
     from bitsearch.text import score_text, short_names
 
     console = Console()
@@ -146,9 +146,9 @@ def print_sensitivities(measured: "Sensitivities") -> None:
     for value in values:
         table.add_column(str(value), justify="right", no_wrap=True)
     for name in layers:
-        for number, symbol in zip(NUMBERS, "wsT", strict=True):
+        for number, symbol in SYMBOLS.items():
             rows = {row.value: row for row in measured.of(name, number)}
-            if not rows:
+            if not rows.keys() & set(values):
                 continue
             cells = [Text(_short(rows[value].increase) if value in rows else "") for value in values]
             table.add_row(Text(labels[name]), symbol, *cells)
@@ -160,7 +160,7 @@ def print_sensitivities(measured: "Sensitivities") -> None:
         worst.add_column(title, justify="left" if title in ("layer", "why") else "right", no_wrap=True)
     for name in layers:
         row = measured.worst(name)
-        symbol = "wsT"[NUMBERS.index(row.number)]
+        symbol = SYMBOLS[row.number]
         error = "" if row.standard_error is None else _short(row.standard_error)
         worst.add_row(Text(labels[name]), f"{symbol} {row.value}", _short(row.increase), error, row.cause)
     console.print(worst)

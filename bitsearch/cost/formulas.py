@@ -91,7 +91,7 @@ def working_memory(geometry: Geometry, bits: Bits) -> Terms:
     states_per_input = 1 + (
         later_steps.clamp(0, 1) if isinstance(later_steps, torch.Tensor) else np.clip(later_steps, 0, 1)
     )
-    states = geometry.call_membranes * (geometry.membrane_bits / 8) * states_per_input
+    states = geometry.call_membranes * (geometry.membrane_bits(bits) / 8) * states_per_input
     return (states + _round_up(geometry.call_sent * steps * bits.spikes / 8),)
 
 
@@ -108,7 +108,7 @@ def energy(geometry: Geometry, bits: Bits) -> Terms:
     operation_share = geometry.firing_rates if table.event_driven else 1.0
     operations = geometry.macs * bits.time_steps * (table.bit_operation * bits.weights * bits.spikes + table.accumulate)
     weights = _round_up(geometry.weights * bits.weights / 8)
-    states = geometry.membranes * geometry.membrane_bits + geometry.sent * bits.spikes
+    states = geometry.membranes * geometry.membrane_bits(bits) + geometry.sent * bits.spikes
     states = 2 * bits.time_steps * states / 8
     return (operation_share * operations + table.weight_byte * weights + table.state_byte * states,)
 

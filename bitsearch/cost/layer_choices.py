@@ -28,8 +28,6 @@ class LayerChoices:
     """By number or setting, the rule that it comes from, in words."""
     settings: Mapping[Setting, str]
     """How the layer is quantized, where a rule says it."""
-    membrane_bits: int | None = None
-    """Of its membranes, where a rule says it."""
 
 
 @dataclass(frozen=True)
@@ -72,46 +70,68 @@ def layer_choices(
             values[number] = _on_target(number, layer, target, of_space, required)
         _check_reset(layer, values["time_steps"], target)
         settings, origins = _settings(layer.name, target, rules)
-        width, origin = _membrane_bits(layer.name, target, rules, settings)
-        if width is not None:
-            origins |= {"membrane_bits": f"{origin} ({width})"}
-            held = range(1, width + layer.signed_input)
+        membranes, origin = _membrane_bits(layer, target, choices, rules, settings, values["spike_bits"].span.low)
+        if membranes is not None:
+            said = "" if origin == "choices" else f" ({listing(membranes.values)})"
+            origins |= {"membrane_bits": f"{origin}{said}"}
+            held = range(1, membranes.low + layer.signed_input)
             values["spike_bits"] = _cut(
                 layer.name, "spike_bits", values["spike_bits"], f"{origin}: membrane_bits", held
             )
         allowed[layer.name] = LayerChoices(
-            Choices(**{number: value.span for number, value in values.items()}),
+            Choices(**{number: value.span for number, value in values.items()}, membrane_bits=membranes),
             {number: value.origin for number, value in values.items()} | origins,
             settings,
-            width,
         )
     return allowed
 
 
 def _membrane_bits(
-    name: str, target: Target, rules: Sequence[LayerRule], settings: Mapping[Setting, str]
-) -> tuple[int | None, str]:
-    """The width of a layer's membranes where a rule says it, and which one."""
-    rule, limit = last_rule(rules, name, "membrane_bits"), last_rule(target.layers, name, "membrane_bits")
+    layer: LayerGeometry,
+    target: Target,
+    choices: Choices,
+    rules: Sequence[LayerRule],
+    settings: Mapping[Setting, str],
+    least_spike_bits: int,
+) -> tuple[Span | None, str]:
+    """The widths of a layer's membranes where something says them, and what does.
+
+    A rule of the space's is as it stands. Of the choices, those are left that the target has and that hold the layer's
+    narrowest spikes.
+    """
+    name, rule = layer.name, last_rule(rules, layer.name, "membrane_bits")
+    limit = last_rule(target.layers, name, "membrane_bits")
     of_target = f"target {target.name!r}, [[layers]] {limit}"
     most, who = target.membrane_bits, f"target {target.name!r}"
     if limit is not None and limit.membrane_bits is not None:
-        most, who = limit.membrane_bits, of_target
-    if rule is None and limit is None:
+        most, who = limit.membrane_bits.high, of_target
+    if rule is not None and rule.membrane_bits is not None:
+        widths, origin = rule.membrane_bits, f"[[layers]] {rule}"
+        if widths.high > most:
+            raise InputError(
+                f"layer {name!r} has membrane_bits {listing(widths.values)} by {origin}, and {who} has membranes of "
+                f"{most}; give at most that"
+            )
+    elif choices.membrane_bits is not None:
+        origin = "choices"
+        held = choices.membrane_bits.within(range(least_spike_bits + (not layer.signed_input), most + 1))
+        if held is None:
+            raise InputError(
+                f"layer {name!r} may get membrane_bits {listing(choices.membrane_bits.values)} by {origin}, but {who} "
+                f"has membranes of {most}, and they hold its spikes of {least_spike_bits} bits from "
+                f"{least_spike_bits + (not layer.signed_input)} on; give a width in between"
+            )
+        widths = held
+    elif limit is not None and limit.membrane_bits is not None:
+        widths, origin = limit.membrane_bits, of_target
+    else:
         return None, ""
-    width, origin = (most, of_target) if rule is None else (rule.membrane_bits, f"[[layers]] {rule}")
-    assert width is not None
-    if width > most:
-        raise InputError(
-            f"layer {name!r} has membrane_bits {width} by {origin}, and {who} has membranes of {most}; give at "
-            "most that"
-        )
     if settings.get("spike_granularity") == "step":
         raise InputError(
-            f"layer {name!r} has membrane_bits {width} by {origin}, and spike_granularity 'step' by another rule; a "
-            "membrane counts in one step size: leave one of them out"
+            f"layer {name!r} has membrane_bits {listing(widths.values)} by {origin}, and spike_granularity 'step' by "
+            "another rule; a membrane counts in one step size: leave one of them out"
         )
-    return width, origin
+    return widths, origin
 
 
 def _of_space(

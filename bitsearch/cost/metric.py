@@ -58,14 +58,18 @@ class Geometry:
     framed: Vector = 0.0
     """1 for a layer that adds up one time step at a time, since its input has a time axis."""
     widths: Vector = None
-    """Bits of the membranes; None: the target's ``membrane_bits`` everywhere."""
+    """Bits of the membranes where the allocation says none; None: the target's ``membrane_bits`` everywhere."""
     streams: Vector = None
     """``[L, streams]``: 1 where a layer reads a stream of values, else 0; None: each reads one of its own."""
 
     @property
-    def membrane_bits(self) -> Vector:
-        """Of every layer's membranes."""
+    def membrane_widths(self) -> Vector:
+        """Of every layer's membranes, where the allocation says none."""
         return self.target.membrane_bits if self.widths is None else self.widths
+
+    def membrane_bits(self, bits: "Bits") -> Vector:
+        """Of every layer's membranes."""
+        return self.membrane_widths if bits.membranes is None else bits.membranes
 
     def stored_steps(self, time_steps: Vector) -> Vector:
         """Time steps whose spikes take memory at once: what has no bits works on one frame after the other."""
@@ -82,6 +86,8 @@ class Bits:
     time_steps: Vector
     code_sums: Vector = None
     """By :meth:`bitsearch.cost.geometry.LayerGeometry.code_sum`; None of spikes with the same bits at every step."""
+    membranes: Vector = None
+    """Bits of the membranes; None: as :attr:`Geometry.widths`."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ class CostModel:
         self._numbers = self._geometry(SpikeStatistics())
         self._tensors: dict[torch.device, tuple[SpikeStatistics | None, Geometry]] = {}
 
+    def with_membranes(self, plan: Mapping[str, LayerPlan]) -> Self:
+        """The costs of the same network where membranes have a plan's widths while nothing else is said of them."""
+        widths = {name: layer.membrane_bits for name, layer in plan.items() if layer.membrane_bits is not None}
+        return self.with_one_step(self.one_step, {**self.membranes, **widths})
+
     def with_one_step(self, names: Iterable[str], membranes: Mapping[str, int] | None = None) -> Self:
         """The costs of the same network where layers of these names have one spike step size for all time steps.
 
@@ -227,11 +232,16 @@ class CostModel:
         return self._tensors[device][1]
 
     def vectors(
-        self, weight_bits: Vector, spike_bits: Vector, time_steps: Vector, code_sums: Vector | None = None
+        self,
+        weight_bits: Vector,
+        spike_bits: Vector,
+        time_steps: Vector,
+        code_sums: Vector | None = None,
+        membranes: Vector | None = None,
     ) -> Bits:
         """The bits of :attr:`layers`, ``[..., L]``, with those of :attr:`unquantized` appended."""
         if not self.unquantized:
-            return Bits(weight_bits, spike_bits, time_steps, code_sums)
+            return Bits(weight_bits, spike_bits, time_steps, code_sums, membranes)
 
         def append(values: Vector, constants: Sequence[float]) -> Vector:
             shape = (*values.shape[:-1], len(constants))
@@ -243,7 +253,9 @@ class CostModel:
         wide, narrow = zip(*factors, strict=True)
         frames = [layer.frames or 1 for layer in self.unquantized]
         sums = None if code_sums is None else append(code_sums, [0] * len(self.unquantized))
-        return Bits(append(weight_bits, wide), append(spike_bits, narrow), append(time_steps, frames), sums)
+        stored = [self.target.membrane_bits] * len(self.unquantized)
+        widths = None if membranes is None else append(membranes, stored)
+        return Bits(append(weight_bits, wide), append(spike_bits, narrow), append(time_steps, frames), sums, widths)
 
     def cost_tensor(
         self,
@@ -341,7 +353,8 @@ class CostModel:
         """A plan with ``bits`` on every layer; the first layer has ``first_layer``'s bits if this is not None.
 
         No layer gets more time steps than its input has frames. Without ``decay``, membranes decay as the network's
-        neurons do, or not at all. They have the target's width where all time steps have one step size, their unit.
+        neurons do, or not at all. Where all time steps have one step size, their unit, they have the width of ``bits``,
+        or else the layer's or the target's.
         """
         plan = {}
         for layer in self.layers:
@@ -368,7 +381,7 @@ class CostModel:
                 }
             )
             # Not validated: a baseline of more spike bits than a membrane holds has its costs all the same.
-            width = self.membranes.get(layer.name, self.target.plan_membrane_bits)
+            width = bits.membrane_bits or self.membranes.get(layer.name, self.target.plan_membrane_bits)
             width = width if layer.name in self.one_step else None
             plan[layer.name] = layer_plan.model_copy(update={"membrane_bits": width})
         return plan

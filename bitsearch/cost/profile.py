@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from torch import nn
 
-from bitsearch.choices import NUMBERS
+from bitsearch.choices import Choices
 from bitsearch.cost.geometry import DEPENDS_ON_DATA
 from bitsearch.cost.layer_choices import listing
 from bitsearch.cost.model import CostModel
@@ -28,12 +28,13 @@ def profile(
 
     Returns:
         Columns ``layer``, ``kind``, ``shape`` (of its weight), ``macs``, ``weights``, ``inputs``, ``weight_bits``,
-        ``spike_bits``, ``time_steps``; ``reads`` (the neurons that its input comes from), ``gives_way`` (those of them
-        that give way to its own), ``frames``, ``calls`` (for one input), ``loop``; ``tied`` (what it shares with which
-        layers, and why); ``note`` (the reason for which it has no bits); with ``rules``, ``allowed.weight_bits``,
-        ``allowed.spike_bits`` and ``allowed.time_steps`` (the values that it may get), and ``rule`` (where each of
-        them, and how it is quantized, comes from); the layer's cost by every metric, under the metric's name, and for
-        metrics that add up over the layers ``share.METRIC``, its part of the network's.
+        ``spike_bits``, ``time_steps``, ``membrane_bits`` (empty where membranes are floats); ``reads`` (the neurons
+        that its input comes from), ``gives_way`` (those of them that give way to its own), ``frames``, ``calls`` (for
+        one input), ``loop``; ``tied`` (what it shares with which layers, and why); ``note`` (the reason for which it
+        has no bits); with ``rules``, ``allowed.weight_bits``, ``allowed.spike_bits``, ``allowed.time_steps`` and
+        ``allowed.membrane_bits`` (the values that it may get, of membranes empty where nothing says them), and ``rule``
+        (where each of them, and how it is quantized, comes from); the layer's cost by every metric, under the metric's
+        name, and for metrics that add up over the layers ``share.METRIC``, its part of the network's.
     """
     modules = dict(separated(network).named_modules())
     ties = model.ties
@@ -53,6 +54,7 @@ def profile(
                 "weight_bits": round(wide, 2) if layer_plan is None else layer_plan.weight_bits,
                 "spike_bits": " ".join((f"{narrow:.4g}",) if layer_plan is None else map(str, layer_plan.spike_bits)),
                 "time_steps": (layer.frames or 1) if layer_plan is None else layer_plan.time_steps,
+                "membrane_bits": "" if layer_plan is None else layer_plan.membrane_bits or "",
                 "reads": layer.reads,
                 "gives_way": " ".join(layer.neurons),
                 "frames": layer.frames or 1,
@@ -77,8 +79,11 @@ def profile(
 def _allowed(name: str, rules: AllowedBits) -> dict[str, object]:
     """The columns of what a layer may get, empty for one without bits."""
     choices = rules.choices.get(name)
-    values = {number: () if choices is None else getattr(choices, number).values for number in NUMBERS}
+    spans = {} if choices is None else {number: getattr(choices, number) for number in Choices.model_fields}
     return {
-        **{f"allowed.{number}": listing(values[number]) for number in NUMBERS},
+        **{
+            f"allowed.{number}": "" if spans.get(number) is None else listing(spans[number].values)
+            for number in Choices.model_fields
+        },
         "rule": "" if choices is None else rules.origin(name),
     }

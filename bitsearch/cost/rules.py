@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from bitsearch.choices import NUMBERS, Choices, FirstLayer, Number, Span, Tie
+from bitsearch.choices import NUMBERS, Choices, FirstLayer, Shared, Span, Tie
 from bitsearch.cost.layer_choices import LayerChoices, layer_choices, listing
 from bitsearch.cost.limits import check_limits
 from bitsearch.cost.model import CostModel
@@ -27,8 +27,8 @@ class AllowedBits:
     """By layer, and by number or setting, the rule that it comes from, in words."""
     settings: Mapping[str, Mapping[Setting, str]] = field(default_factory=dict)
     """By layer, how it is quantized where a rule says it."""
-    membranes: Mapping[str, int] = field(default_factory=dict)
-    """By layer, the width of its membranes where a rule says it."""
+    populations: Mapping[str, str] = field(default_factory=dict)
+    """By layer, the one whose neurons it reads, where these are not its own: their membranes have one width."""
 
     @classmethod
     def make(
@@ -55,22 +55,42 @@ class AllowedBits:
         for tie in model.ties:
             _check_alike(tie, model, allowed)
         by_layer = _tied_choices({name: entry.choices for name, entry in allowed.items()}, model.ties)
+        populations = {name: owner for name in by_layer if (owner := model.neurons_of(name)) != name}
+        by_layer = _with_one_width(by_layer, populations)
         return cls(
             choices=by_layer,
             searched=tuple(name for name in by_layer if _has_choice(by_layer[name])),
             ties=model.ties,
             origins={name: entry.origins for name, entry in allowed.items()},
             settings={name: entry.settings for name, entry in allowed.items() if entry.settings},
-            membranes={name: entry.membrane_bits for name, entry in allowed.items() if entry.membrane_bits is not None},
+            populations=populations,
         )
 
     @cached_property
-    def _groups(self) -> dict[Number, Groups]:
-        return {number: groups_of(self.ties, number, list(self.choices)) for number in NUMBERS}
+    def membranes(self) -> dict[str, int]:
+        """By layer, the width of its membranes where something says it, of several the widest."""
+        return {
+            name: choices.membrane_bits.high
+            for name, choices in self.choices.items()
+            if choices.membrane_bits is not None
+        }
 
-    def sharing(self, name: str, number: Number) -> tuple[str, ...]:
+    @cached_property
+    def _groups(self) -> dict[Shared, Groups]:
+        names = list(self.choices)
+        owner = {name: self.populations.get(name, name) for name in names}
+        return {
+            **{number: groups_of(self.ties, number, names) for number in NUMBERS},
+            "membrane_bits": {name: tuple(other for other in names if owner[other] == owner[name]) for name in names},
+        }
+
+    def sharing(self, name: str, number: Shared) -> tuple[str, ...]:
         """The layers that share a number with a layer, itself included, in the order they run."""
         return self._groups[number][name]
+
+    def membrane_of(self, name: str, layer: LayerPlan) -> int | None:
+        """The width of a layer's membranes where it is chosen among several; None elsewhere."""
+        return layer.membrane_bits if self.choices[name].chooses_membranes else None
 
     def setting(self, name: str, setting: Setting, default: str) -> str:
         """How a layer is quantized: as a rule says of it, or else the default."""
@@ -107,7 +127,7 @@ class AllowedBits:
             name: layer.with_bits(
                 plan[self.sharing(name, "weight_bits")[0]].weight_bits,
                 plan[self.sharing(name, "spike_bits")[0]].spike_bits,
-            )
+            ).with_membrane(plan[self.sharing(name, "membrane_bits")[0]].membrane_bits)
             for name, layer in plan.items()
         }
 
@@ -124,7 +144,13 @@ class AllowedBits:
 
         What a rule says of a layer's granularity and step sizes takes the place of those given.
         """
-        plan = model.uniform(bits, None, granularity=granularity, step_sizes=step_sizes, decay=decay)
+        plan = model.uniform(
+            bits.model_copy(update={"membrane_bits": None}),
+            None,
+            granularity=granularity,
+            step_sizes=step_sizes,
+            decay=decay,
+        )
         return {
             name: self._quantized_as_ruled(name, _uniform_layer(layer, self.choices[name].nearest(bits)))
             for name, layer in plan.items()
@@ -151,6 +177,7 @@ class AllowedBits:
             layer.weight_bits in self.choices[name].weight_bits
             and layer.time_steps in self.choices[name].time_steps
             and all(bits in self.choices[name].spike_bits for bits in layer.spike_bits)
+            and layer.membrane_bits in (self.choices[name].membranes_at(layer.time_steps) or (layer.membrane_bits,))
             for name, layer in plan.items()
         )
 
@@ -169,11 +196,13 @@ def _check_alike(tie: Tie, model: CostModel, allowed: Mapping[str, LayerChoices]
     layers = {layer.name: layer for layer in model.layers}
     for index, name in enumerate(tie.layers):
         for other in tie.layers[:index]:
-            widths = [allowed[layer].membrane_bits for layer in (other, name)]
-            if model.neurons_of(name) == model.neurons_of(other) and widths[0] != widths[1]:
+            widths = [allowed[layer].choices.membrane_bits for layer in (other, name)]
+            one, two = ({None} if width is None else set(width.values) for width in widths)
+            if model.neurons_of(name) == model.neurons_of(other) and not one & two:
+                texts = ["no width" if width is None else f"{listing(width.values)} bits" for width in widths]
                 raise InputError(
                     f"layers {other!r} and {name!r} are tied ({tie.why}), and [[layers]] give their membranes "
-                    f"{' and '.join('no width' if width is None else f'{width} bits' for width in widths)}; match both"
+                    f"{' and '.join(texts)}; match both"
                 )
             shared: tuple[Setting, ...] = ()
             if (layers[name].weight_of or name) == (layers[other].weight_of or other):
@@ -181,9 +210,9 @@ def _check_alike(tie: Tie, model: CostModel, allowed: Mapping[str, LayerChoices]
             if model.neurons_of(name) == model.neurons_of(other):
                 shared += ("spike_granularity", "step_sizes")
             for setting in shared:
-                one, two = (allowed[layer].settings.get(setting) for layer in (other, name))
-                if one != two:
-                    values = f"{one or two!r} and the other {'none' if None in (one, two) else repr(two)}"
+                first, second = (allowed[layer].settings.get(setting) for layer in (other, name))
+                if first != second:
+                    values = f"{first or second!r} and the other {'none' if None in (first, second) else repr(second)}"
                     raise InputError(
                         f"layers {other!r} and {name!r} are tied ({tie.why}), and [[layers]] give one of them "
                         f"{setting} {values}; match both"
@@ -210,9 +239,28 @@ def _tied_choices(choices: dict[str, Choices], ties: Sequence[Tie]) -> dict[str,
     return choices
 
 
+def _with_one_width(choices: dict[str, Choices], populations: Mapping[str, str]) -> dict[str, Choices]:
+    """The choices of every layer, with those widths of membranes that all layers which have them in common may get.
+
+    A layer that always has one time step has the narrowest.
+    """
+    common: dict[str, Span] = {}
+    for name, layer in choices.items():
+        if layer.membrane_bits is not None:
+            owner = populations.get(name, name)
+            span = common.get(owner, layer.membrane_bits).within(layer.membrane_bits.values)
+            assert span is not None, "checked before"
+            common[owner] = span
+    widths = {name: common.get(populations.get(name, name)) for name in choices}
+    for name, span in widths.items():
+        if span is not None and choices[name].time_steps.high == 1:
+            widths[name] = Span(low=span.low, high=span.low)
+    return {name: layer.model_copy(update={"membrane_bits": widths[name]}) for name, layer in choices.items()}
+
+
 def _has_choice(choices: Choices) -> bool:
-    return any(len(getattr(choices, name).values) > 1 for name in NUMBERS)
+    return choices.chooses_membranes or any(len(getattr(choices, name).values) > 1 for name in NUMBERS)
 
 
 def _uniform_layer(layer: LayerPlan, bits: UniformBits) -> LayerPlan:
-    return layer.with_bits(bits.weight_bits, (bits.spike_bits,) * bits.time_steps)
+    return layer.with_bits(bits.weight_bits, (bits.spike_bits,) * bits.time_steps).with_membrane(bits.membrane_bits)

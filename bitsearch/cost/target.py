@@ -111,6 +111,8 @@ class Target(TargetTable):
                 raise ValueError(
                     f"layers {rule} has a quantizer, by which weights are trained; say it in the search space"
                 )
+            if rule.membrane_bits is not None and rule.membrane_bits.low < rule.membrane_bits.high:
+                raise ValueError(f"layers {rule} has several membrane_bits; give the widest that the chip has there")
         return rules
 
     def of_kind(self, kind: LayerKind) -> tuple[str, KindLimits | None]:

@@ -50,6 +50,8 @@ class LearnedAllocation(nn.Module):
     time_steps: Tensor
     weight_step_bits: Tensor
     spike_step_bits: Tensor
+    membrane_at_steps: int | None
+    """Width of its membranes at several time steps, where it may get several; None: the widest that it may have."""
     released: Tensor | None
     """1 once the neuron sends all levels of its bits, 0 before; None where that never changes."""
 
@@ -57,7 +59,9 @@ class LearnedAllocation(nn.Module):
         """Take the plan's bits; with ``choices``, latents that may move within them."""
         self.signed_input, self.decay = plan.signed_input, plan.decay
         self.granularity, self.spike_granularity = plan.granularity, plan.spike_granularity
-        self.step_sizes, self.membrane_bits = plan.step_sizes, plan.membrane_bits
+        self.step_sizes = plan.step_sizes
+        self.membrane_at_steps: int | None = None
+        self._take_membrane(plan)
         self.frames, self.loop = plan.frames, plan.loop
         self.neurons, self.pooled, self.in_place = plan.neurons, plan.pooled, plan.in_place
         self.stream = plan.stream
@@ -102,6 +106,11 @@ class LearnedAllocation(nn.Module):
         self.time_steps.fill_(plan.time_steps)
         self.refresh_cache()
 
+    def _take_membrane(self, plan: LayerPlan) -> None:
+        self.membrane_bits = plan.membrane_bits
+        if plan.time_steps > 1:
+            self.membrane_at_steps = plan.membrane_bits
+
     def refresh_cache(self) -> None:
         """Read the buffers into the Python numbers that steer the forward pass; call after writing to them."""
         self.active_steps = int(self.time_steps)
@@ -111,6 +120,9 @@ class LearnedAllocation(nn.Module):
         self._first_spikes = any(not for_bits for _, for_bits in spikes)
         self._stale_spikes = [t for t, (bits, for_bits) in enumerate(spikes) if bits != for_bits]
         self._allocation = (weight_bits, tuple(int(bits) for bits, _ in spikes), self.active_steps)
+        if self.is_learnable and self.choices is not None and self.choices.chooses_membranes:
+            # Time steps may come and go: a single one has the narrowest membranes.
+            self.membrane_bits = self.choices.membrane_at(self.active_steps, self.membrane_at_steps)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         if self.released is not None:
@@ -235,6 +247,7 @@ class LearnedAllocation(nn.Module):
         # A time step that comes into use gets a step size of its own.
         self.spike_step_bits[self.active_steps : plan.time_steps] = 0
         self._forget_steps(plan.time_steps)
+        self._take_membrane(plan)
         self._write(plan)
         self.weight_latent.copy_(self.weight_bits)
         self.spike_latent.copy_(self.spike_bits)
@@ -283,6 +296,7 @@ class LearnedAllocation(nn.Module):
         self.renew_weights = self.renew_spikes = True
         for partner in self.spike_partners:
             partner.spike_log_step = self.spike_log_step
+        self._take_membrane(plan)
         self._write(plan)
 
     def part_weight_step(self) -> None:

@@ -75,6 +75,9 @@ class QuantizedNetwork(nn.Module):
         """A quantized copy of a float network whose costs are known, with learnable bits."""
         plan = rules.nearest(model, start, granularity=granularity, step_sizes=step_sizes, decay=decay)
         searched = {name: rules.choices[name] for name in rules.searched}
+        if any(choices.chooses_membranes for choices in searched.values()):
+            # While bits move, membranes keep the widths that they start with, and so they cost.
+            model = model.with_membranes(plan)
         converted = convert(network, plan, searched)
         quantized = cls(converted, model, rules, baseline)
         share_latents(quantized.layers, rules)

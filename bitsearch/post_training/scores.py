@@ -3,7 +3,7 @@
 With the layers' geometry beside it, the file is all that another budget, metric or target needs: no data, no network.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from bitsearch.allocation.methods.base import AllocationProblem
 from bitsearch.allocation.methods.sensitivity import score
+from bitsearch.allocation.signals.fisher_loss import FisherLossModel
 from bitsearch.calibrate import CalibrationSamples
 from bitsearch.cost import CostModel, SpikeStatistics, Target
 from bitsearch.cost.geometry import LayerGeometry, NetworkGeometry
@@ -34,7 +35,9 @@ class LayerScores(Frozen):
     weights: dict[int, float]
     """By weight bits."""
     spikes: dict[int, dict[int, float]]
-    """By time steps and by spike bits, which are alike in all of them."""
+    """By time steps and by spike bits, which are alike in all of them, with membranes of floats."""
+    membranes: dict[int, dict[int, dict[int, float]]] = {}
+    """The same by width of the membranes; empty where that is not chosen."""
     binning: dict[int, float]
     """By time steps: what fewer of them than frames cost; empty without a time axis."""
 
@@ -88,11 +91,13 @@ class ScoredLoss:
         """As it was scored, times the weight tolerance."""
         return self.weight_tolerance * _kept(self._layer(name).weights, weight_bits, f"{name}: w{weight_bits}")
 
-    def spike_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+    def spike_loss(self, name: str, spike_bits: tuple[int, ...], membrane: int | None = None) -> float:
         """As it was scored, binning times the time tolerance; of bits that differ between steps, the steps' mean."""
         layer, time_steps = self._layer(name), len(spike_bits)
-        by_bits = _kept(layer.spikes, time_steps, f"{name}: T{time_steps}")
-        losses = [_kept(by_bits, bits, f"{name}: s{bits} T{time_steps}") for bits in spike_bits]
+        width = "" if membrane is None else f" m{membrane}"
+        by_steps = layer.spikes if membrane is None else _kept(layer.membranes, membrane, f"{name}:{width}")
+        by_bits = _kept(by_steps, time_steps, f"{name}: T{time_steps}{width}")
+        losses = [_kept(by_bits, bits, f"{name}: s{bits} T{time_steps}{width}") for bits in spike_bits]
         return sum(losses) / time_steps + self.time_tolerance * layer.binning.get(time_steps, 0.0)
 
     def _layer(self, name: str) -> LayerScores:
@@ -119,9 +124,16 @@ def measure_scores(problem: AllocationProblem, samples: CalibrationSamples) -> S
                 bits: loss.weight_loss(name, bits)
                 for bits in _either(choices.weight_bits.values, space.choices.weight_bits.values)
             },
-            spikes={
-                steps: {bits: loss.factors[name] * loss.neuron_loss(name, (bits,) * steps) for bits in spike_bits}
-                for steps in time_steps
+            spikes=_spike_losses(loss, name, spike_bits, time_steps),
+            membranes={
+                width: _spike_losses(
+                    loss,
+                    name,
+                    [bits for bits in spike_bits if bits < width + loss.network.layers[name].signed_input],
+                    [steps for steps in time_steps if width in choices.membranes_at(steps)],
+                    width,
+                )
+                for width in (choices.membranes_at(choices.time_steps.high) if choices.chooses_membranes else ())
             },
             binning={}
             if loss.binning is None
@@ -138,6 +150,15 @@ def measure_scores(problem: AllocationProblem, samples: CalibrationSamples) -> S
         synaptic_rate=dict(activity.synaptic_rate),
         layers=layers,
     )
+
+
+def _spike_losses(
+    loss: FisherLossModel, name: str, spike_bits: Sequence[int], time_steps: Sequence[int], width: int | None = None
+) -> dict[int, dict[int, float]]:
+    return {
+        steps: {bits: loss.factors[name] * loss.neuron_loss(name, (bits,) * steps, width) for bits in spike_bits}
+        for steps in time_steps
+    }
 
 
 def write_scores(folder: RunFolder, scores: Scores) -> None:

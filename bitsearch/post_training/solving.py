@@ -46,7 +46,7 @@ class ScoredNetwork:
 
     def predicted(self, layers: Mapping[str, LayerPlan]) -> float:
         """The loss that a plan is predicted to add."""
-        return predicted_loss(self.loss, layers, self.rules.searched, EVEN_PRICES)
+        return predicted_loss(self.loss, layers, self.rules, EVEN_PRICES)
 
     def best_uniform(self, budgets: Sequence[Budget], activity: SpikeStatistics, count: int) -> list[Layers]:
         """The uniform plans within the budgets with the least predicted loss, at most ``count``, best first."""

@@ -5,10 +5,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from bitsearch.allocation.sensitivity.causes import FEW_LEVELS, MOST_DEAD
-from bitsearch.allocation.sensitivity.records import NUMBERS, Sensitivities, WidthLoss
+from bitsearch.allocation.sensitivity.records import NUMBERS, SYMBOLS, Sensitivities, WidthLoss
 from bitsearch.errors import InputError
 from bitsearch.report.sensitivity_figures import (
-    SYMBOLS,
     gain_text,
     sensitivity_curves_figure,
     sensitivity_heat_figure,

@@ -4,14 +4,17 @@ import math
 
 import plotly.graph_objects as go
 
-from bitsearch.allocation.sensitivity.records import NUMBERS, Sensitivities, WidthLoss
+from bitsearch.allocation.sensitivity.records import NUMBERS, SYMBOLS, Sensitivities, WidthLoss
 from bitsearch.report import style
 from bitsearch.report.study_figures import MAX_LABELLED_CELLS, layer_axis, layers_height
 from bitsearch.text import SPACE, plotly_text, shorten
 
-SYMBOLS = dict(zip(NUMBERS, "wsT", strict=True))
-"""What the page calls a number."""
-TITLES = {"weight_bits": "weight bits", "spike_bits": "spike bits", "time_steps": "time steps"}
+TITLES = {
+    "weight_bits": "weight bits",
+    "spike_bits": "spike bits",
+    "time_steps": "time steps",
+    "membrane_bits": "membrane bits",
+}
 LEAST_GAIN = 1e-3
 """Gains of the loss below are one colour: they are noise, or nothing."""
 

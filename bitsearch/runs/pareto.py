@@ -66,5 +66,7 @@ def to_dataframe(plans: Sequence[BitPlan]) -> pd.DataFrame:
             row[f"{name}.weight_bits"] = layer.weight_bits
             row[f"{name}.spike_bits"] = " ".join(str(bits) for bits in layer.spike_bits)
             row[f"{name}.time_steps"] = layer.time_steps
+            if layer.membrane_bits is not None:
+                row[f"{name}.membrane_bits"] = layer.membrane_bits
         rows.append(row)
     return pd.DataFrame(rows)

@@ -94,8 +94,8 @@ def test_spikes_are_no_wider_than_a_pinned_membrane_holds():
 @pytest.mark.parametrize(
     ("layers", "options", "message"),
     [
-        (["last:membrane_bits=7"], {}, "greater than or equal to 8"),
-        (["last:membrane_bits=32"], {}, "less than or equal to 31"),
+        (["last:membrane_bits=7"], {}, "membrane_bits has 7; give widths from 8 to 31"),
+        (["last:membrane_bits=32"], {}, "membrane_bits has 32; give widths from 8 to 31"),
         (
             ["last:membrane_bits=16"],
             {"target": make_target("narrow", membrane_bits=12)},

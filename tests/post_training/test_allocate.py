@@ -45,10 +45,10 @@ def test_a_plan_has_the_least_predicted_loss_within_its_budget(allocated):
     task = load_task(allocated.folder.settings.space, device="cpu")
     loss, budgets = ScoredLoss(read_scores(allocated.folder)), allocated.folder.settings.sweep
     for stop, trial in zip(budgets, (0, 2), strict=True):
-        best = predicted_loss(loss, allocated.folder.plan(trial).layers, task.rules.searched, EVEN_PRICES)
+        best = predicted_loss(loss, allocated.folder.plan(trial).layers, task.rules, EVEN_PRICES)
         for bits in uniform_plans(task.model, task.rules, [stop], 100, weight_tolerance=1.0):
             uniform = task.rules.nearest(task.model, bits, granularity="layer")
-            assert best <= predicted_loss(loss, uniform, task.rules.searched, EVEN_PRICES) * (1 + 1e-6)
+            assert best <= predicted_loss(loss, uniform, task.rules, EVEN_PRICES) * (1 + 1e-6)
 
 
 def test_its_plans_are_what_their_files_say(allocated):

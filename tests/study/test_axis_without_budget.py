@@ -6,6 +6,7 @@ import pytest
 from bars import loaders
 
 from bitsearch.allocation.loss_model import LevelCount
+from bitsearch.choices import NUMBERS
 from bitsearch.plan import UniformBits
 from bitsearch.study.run import search
 from bitsearch.study.study import UNIFORM, finished_trials
@@ -36,7 +37,7 @@ def test_uniform_plans_are_the_cheapest_on_the_axis_with_their_levels(result):
 
     trials = [trial for trial in finished_trials(result.folder) if UNIFORM in trial.user_attrs]
     assert len(trials) > 2
-    spans = [getattr(space.choices, name).values for name in UniformBits.model_fields]
+    spans = [getattr(space.choices, name).values for name in NUMBERS]
     for trial in trials:
         bits = UniformBits.parse(trial.user_attrs[UNIFORM])
         assert trial.user_attrs["costs"]["weight_memory"] <= 2048

@@ -84,5 +84,5 @@ def _exchanged(
     return map(start.plan_after, start.exchanges(single=True))
 
 
-def _key(plan: Plan) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    return tuple((layer.weight_bits, layer.spike_bits) for layer in plan.values())
+def _key(plan: Plan) -> tuple[tuple[int, tuple[int, ...], int | None], ...]:
+    return tuple((layer.weight_bits, layer.spike_bits, layer.membrane_bits) for layer in plan.values())

@@ -32,6 +32,6 @@ def search_start(problem: AllocationProblem, activity: SpikeStatistics | None) -
     loss = score(problem)
 
     def predicted(bits: UniformBits) -> float:
-        return predicted_loss(loss, problem.plan(bits), problem.rules.searched, settings.prices)
+        return predicted_loss(loss, problem.plan(bits), problem.rules, settings.prices)
 
     return min(near, key=predicted, default=settings.start)

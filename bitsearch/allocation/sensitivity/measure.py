@@ -6,7 +6,7 @@ step sizes that are best for its new bits on the first batch. Predictions are th
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from bitsearch.allocation.sensitivity.causes import QuantizationError, spike_error, weight_error
-from bitsearch.allocation.sensitivity.records import NUMBERS, WidthLoss, standard_error
+from bitsearch.allocation.sensitivity.records import WidthLoss, standard_error
 from bitsearch.allocation.sensitivity.replay import RecordedPass
 from bitsearch.allocation.signals.binning import bins_frames
 from bitsearch.allocation.signals.changed_bits import changed_bits
 from bitsearch.allocation.signals.fisher_loss import FisherLossModel
-from bitsearch.choices import Number
+from bitsearch.choices import NUMBERS, Shared
 from bitsearch.cost import AllowedBits
 from bitsearch.data import batches
 from bitsearch.data.splits import Samples
@@ -48,7 +48,7 @@ class Setting:
     """One number of one layer, and of those that have it in common, at one value."""
 
     layer: str
-    number: Number
+    number: Shared
     value: int
 
 
@@ -76,7 +76,10 @@ class Measurement:
 
 
 def finest_bits(rules: AllowedBits) -> UniformBits:
-    """The most of everything that any layer may get; every layer gets what is nearest to it among its choices."""
+    """The most of everything that any layer may get; every layer gets what is nearest to it among its choices.
+
+    Membranes get the widest that they may.
+    """
     highest = {number: max(getattr(each, number).high for each in rules.choices.values()) for number in NUMBERS}
     return UniformBits.model_validate(highest)
 
@@ -87,11 +90,16 @@ def settings_of(network: QuantizedNetwork) -> list[Setting]:
     for name, layer in network.searched_layers.items():
         assert layer.choices is not None
         plan, choices = layer.layer_plan, layer.choices
-        finest = {"weight_bits": plan.weight_bits, "spike_bits": max(plan.spike_bits), "time_steps": plan.time_steps}
-        for number in NUMBERS:
+        membranes = choices.membranes_at(plan.time_steps) if choices.chooses_membranes else ()
+        values: dict[Shared, tuple[Sequence[int], int | None]] = {
+            "weight_bits": (choices.weight_bits.values, plan.weight_bits),
+            "spike_bits": (choices.spike_bits.values, max(plan.spike_bits)),
+            "time_steps": (choices.time_steps.values, plan.time_steps),
+            "membrane_bits": (membranes, plan.membrane_bits),
+        }
+        for number, (allowed, finest) in values.items():
             if network.rules.sharing(name, number)[0] == name:
-                values = getattr(choices, number).values
-                settings += [Setting(name, number, value) for value in values if value != finest[number]]
+                settings += [Setting(name, number, value) for value in allowed if value != finest]
     return settings
 
 
@@ -212,7 +220,7 @@ def _measure(
                 for key, value in steps.items():
                     getattr(layers[name], key).copy_(value)
                 layers[name].refresh_cache()
-        elif setting.number != "weight_bits":
+        elif setting.number in ("spike_bits", "time_steps"):
             for each in layers.values():
                 # Other bins, or other bits, are other numbers to quantize.
                 each.spike_step_bits.zero_()
@@ -237,8 +245,11 @@ def _plans(network: QuantizedNetwork, setting: Setting) -> dict[str, LayerPlan]:
             plans[name] = plan.with_bits(value, plan.spike_bits)
         elif setting.number == "spike_bits":
             plans[name] = plan.with_bits(plan.weight_bits, (value,) * plan.time_steps)
+        elif setting.number == "membrane_bits":
+            plans[name] = plan.with_membrane(value)
         else:
-            plans[name] = plan.with_bits(plan.weight_bits, (max(plan.spike_bits),) * value)
+            membrane = network.rules.choices[name].membrane_at(value, plan.membrane_bits)
+            plans[name] = plan.with_bits(plan.weight_bits, (max(plan.spike_bits),) * value).with_membrane(membrane)
     return plans
 
 
@@ -299,5 +310,8 @@ def _predicted(
         if setting.number == "weight_bits":
             total += curvature.weight_loss(name, plan.weight_bits) - curvature.weight_loss(name, finest.weight_bits)
         else:
-            total += curvature.neuron_loss(name, plan.spike_bits) - curvature.neuron_loss(name, finest.spike_bits)
+            there, here = (
+                curvature.neuron_loss(name, at.spike_bits, network.rules.membrane_of(name, at)) for at in (plan, finest)
+            )
+            total += there - here
     return total

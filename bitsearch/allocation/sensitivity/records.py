@@ -9,14 +9,17 @@ from statistics import fmean
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from bitsearch.choices import Number
+from bitsearch.choices import Shared
 from bitsearch.errors import InputError
 from bitsearch.files import csv_text, read_text, write_whole
 from bitsearch.plan import LayerPlan
 from bitsearch.score import Score
 from bitsearch.validation import Count, Frozen, Name, Seed, explain
 
-NUMBERS: tuple[Number, ...] = ("weight_bits", "spike_bits", "time_steps")
+SYMBOLS: dict[Shared, str] = {"weight_bits": "w", "spike_bits": "s", "time_steps": "T", "membrane_bits": "m"}
+"""What tables call a number; that of a layer's membranes is their width."""
+NUMBERS = tuple(SYMBOLS)
+"""All that is measured."""
 
 
 class WidthLoss(Frozen):
@@ -25,7 +28,7 @@ class WidthLoss(Frozen):
     layer: Name
     tied: tuple[Name, ...] = ()
     """Other layers that have the number in common, and change with it."""
-    number: Number
+    number: Shared
     value: Count
     increase: float = Field(allow_inf_nan=False)
     """Mean loss of a sample minus that of the network at its finest."""
@@ -78,7 +81,7 @@ class Sensitivities(Frozen):
         names = dict.fromkeys(row.layer for row in self.widths)
         return sorted(names, key=lambda name: -fmean(row.increase for row in self.of(name)))
 
-    def of(self, layer: str, number: Number | None = None) -> list[WidthLoss]:
+    def of(self, layer: str, number: Shared | None = None) -> list[WidthLoss]:
         """A layer's rows, of one number or of all, in ascending order of its values."""
         rows = [row for row in self.widths if row.layer == layer and number in (None, row.number)]
         return sorted(rows, key=lambda row: (NUMBERS.index(row.number), row.value))

@@ -26,6 +26,7 @@ def _as_before(layer: QuantizedLayer) -> Iterator[None]:
     """Whatever happens to the layer inside, its state is the same afterwards."""
     tensors = {name: value.clone() for name, value in layer.state_dict().items()}
     flags = layer.renew_weights, layer.renew_spikes, layer.renewals
+    membranes = layer.membrane_bits, layer.membrane_at_steps
     try:
         yield
     finally:
@@ -33,4 +34,5 @@ def _as_before(layer: QuantizedLayer) -> Iterator[None]:
         for name, value in tensors.items():
             state[name].copy_(value)
         layer.renew_weights, layer.renew_spikes, layer.renewals = flags
+        layer.membrane_bits, layer.membrane_at_steps = membranes
         layer.refresh_cache()

@@ -89,9 +89,9 @@ class CalibratedFisher(FisherLossModel):
         """As predicted, times the factor found for the layer's weights."""
         return super().weight_loss(name, weight_bits) * self._factor(name, "weights")
 
-    def neuron_loss(self, name: str, spike_bits: tuple[int, ...]) -> float:
+    def neuron_loss(self, name: str, spike_bits: tuple[int, ...], membrane: int | None = None) -> float:
         """As predicted, times the factor found for the layer's spikes."""
-        return super().neuron_loss(name, spike_bits) * self._factor(name, "spikes")
+        return super().neuron_loss(name, spike_bits, membrane) * self._factor(name, "spikes")
 
     def _sharing(self, name: str, operand: Operand) -> tuple[str, ...]:
         """The layers whose operand has the same bits."""

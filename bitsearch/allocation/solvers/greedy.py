@@ -1,6 +1,6 @@
 """Greedy search from a plan: down until every budget is met, up while something is left, and by exchanges."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from bitsearch.allocation.loss_model import LossModel, loss_prices
 from bitsearch.allocation.moves import Kind, Move, loss_change, moves
 from bitsearch.allocation.solvers.move_costs import Group, Numbers, costs_after
-from bitsearch.choices import Number
+from bitsearch.choices import Shared
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.metric import Bits
 from bitsearch.plan import LayerPlan
@@ -20,8 +20,13 @@ MAX_PAIRED_MOVES = 24
 """So many moves down, those that cost least, are tried in an exchange with every move up of another layer."""
 MIN_RELATIVE_GAIN = 1e-6
 """An exchange lowers the loss by at least this share of what it takes away: less is rounding."""
-_WEIGHTS, _SPIKES = slice(0, 1), slice(1, None)
-"""Slots of the moves of weight bits, and of spike bits and time steps."""
+_WEIGHTS, _SPIKES, _MEMBRANES = slice(0, 1), slice(1, -1), slice(-1, None)
+"""Slots of the moves of weight bits, of spike bits and time steps, and of membranes."""
+_ROWS: tuple[tuple[Shared, slice], ...] = (
+    ("weight_bits", _WEIGHTS),
+    ("spike_bits", _SPIKES),
+    ("membrane_bits", _MEMBRANES),
+)
 
 
 @dataclass(frozen=True)
@@ -68,64 +73,84 @@ class GreedySearch:
         self.rules = rules
         self.searched = set(rules.searched)
         self.weight_bits, self.spike_bits = [], []
+        self.membranes: list[int | None] = []
+        """Widths where they are chosen; None elsewhere."""
         for name in self.names:
             layer, choices = plan[name], rules.choices[name]
             steps = choices.time_steps.nearest(layer.time_steps)
             spikes = (layer.spike_bits + layer.spike_bits[-1:] * steps)[:steps]
             self.weight_bits.append(choices.weight_bits.nearest(layer.weight_bits))
             self.spike_bits.append(tuple(choices.spike_bits.nearest(bits) for bits in spikes))
-        self.members = np.zeros((2, len(self.names), len(self.names)), dtype=bool)
-        """``[weight bits or spikes, L, L]``: which layers a move of a layer takes along, itself included."""
+            chosen = choices.chooses_membranes
+            self.membranes.append(choices.membrane_at(steps, layer.membrane_bits) if chosen else None)
+        self.members = np.zeros((3, len(self.names), len(self.names)), dtype=bool)
+        """``[weight bits, spikes or membranes, L, L]``: which layers a move of a layer takes along, itself included."""
         self.groups = self._find_groups()
         for group in self.groups:
-            values: list[Any] = self.weight_bits if group.slots == _WEIGHTS else self.spike_bits
+            values: list[Any] = (self.weight_bits, self.spike_bits, self.membranes)[group.row]
             for index in group.layers:
                 values[index] = values[group.layers[0]]
-        slots = 2 + max(choices.time_steps.high for choices in rules.choices.values())
+        self._narrow_single_steps(range(len(self.names)))
+        slots = 3 + max(choices.time_steps.high for choices in rules.choices.values())
         shape = (slots, len(self.names))
         self.options: dict[int, dict[tuple[int, int], Move]] = {-1: {}, 1: {}}
         # Of every move [slot, layer], the numbers of its layer after it, what the loss does, and its price.
-        self.after = {direction: np.ones((4, *shape)) for direction in (-1, 1)}
+        self.after = {direction: np.ones((5, *shape)) for direction in (-1, 1)}
         self.change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
         self.layer_change = {direction: np.full(shape, np.nan) for direction in (-1, 1)}
         """Of a move, what it changes in one layer alone."""
-        self.price = np.array([prices["weight"], prices["time"], *[prices["spike"]] * (slots - 2)])[:, None]
         weight_price, spike_price = loss_prices(prices)
+        by_step = [prices["spike"]] * (slots - 3)
+        self.price = np.array([prices["weight"], prices["time"], *by_step, spike_price])[:, None]
         self.loss_price = np.array([weight_price, *[spike_price] * (slots - 1)])[:, None]
         for index in range(len(self.names)):
             self._refresh(index)
 
     def _find_groups(self) -> list[Group]:
         groups = []
-        numbers: tuple[tuple[Number, slice], ...] = (("weight_bits", _WEIGHTS), ("spike_bits", _SPIKES))
-        for row, (number, slots) in enumerate(numbers):
+        for row, (number, slots) in enumerate(_ROWS):
             for index, name in enumerate(self.names):
                 layers = np.array([self.names.index(other) for other in self.rules.sharing(name, number)])
                 self.members[row, index, layers] = True
                 if len(layers) > 1 and layers[0] == index:
-                    groups.append(Group(slots, layers))
+                    groups.append(Group(row, slots, layers))
         return groups
 
     def _moved(self, index: int, move: Move) -> list[int]:
         """The layers that a layer's move takes along, itself included."""
-        return [int(other) for other in np.flatnonzero(self.members[int(move.latent_index > 0), index])]
+        row = [number for number, _ in _ROWS].index(move.number)
+        return [int(other) for other in np.flatnonzero(self.members[row, index])]
+
+    def _narrow_single_steps(self, layers: Iterable[int]) -> None:
+        """Let membranes that are chosen be the narrowest where there is one time step, and no narrower elsewhere."""
+        for index in layers:
+            if (width := self.membranes[index]) is not None:
+                choices = self.rules.choices[self.names[index]]
+                self.membranes[index] = choices.membrane_at(len(self.spike_bits[index]), width)
+
+    def _width(self, index: int, width: int | None) -> float:
+        """Of membranes, also where it is not chosen."""
+        return float(self.geometry.membrane_widths[index] if width is None else width)
 
     def _refresh(self, index: int) -> None:
         name, weight_bits, spike_bits = self.names[index], self.weight_bits[index], self.spike_bits[index]
+        membrane = self.membranes[index]
         for direction in (-1, 1):
             change = self.layer_change[direction]
             change[:, index] = np.nan
             options = self.rules.choices[name]
-            for move in moves(weight_bits, spike_bits, options, direction) if name in self.searched else ():
-                self.options[direction][move.latent_index, index] = move
+            found = moves(weight_bits, spike_bits, options, direction, membrane) if name in self.searched else ()
+            for move in found:
+                self.options[direction][move.latent_index % len(change), index] = move
                 steps = len(move.spike_bits)
                 self.after[direction][:, move.latent_index, index] = (
                     move.weight_bits,
                     sum(move.spike_bits) / steps,
                     steps,
                     self.model.layers[index].code_sum(move.spike_bits),
+                    self._width(index, move.membrane),
                 )
-                change[move.latent_index, index] = loss_change(self.loss, name, weight_bits, spike_bits, move)
+                change[move.latent_index, index] = loss_change(self.loss, name, weight_bits, spike_bits, move, membrane)
             self.change[direction][:, index] = change[:, index]
             for group in self.groups:
                 if index in group.layers:
@@ -133,11 +158,13 @@ class GreedySearch:
                     self.change[direction][group.slots, group.layers[0]] = change[group.slots, group.layers].sum(-1)
 
     def _numbers(self) -> Numbers:
-        """``[4, layers]``: weight bits, mean spike bits, time steps, sums of their codes."""
+        """``[5, layers]``: weight bits, mean spike bits, time steps, sums of their codes, widths of membranes."""
         steps = np.array([len(bits) for bits in self.spike_bits], dtype=np.float64)
         spikes = np.array([sum(bits) for bits in self.spike_bits], dtype=np.float64) / steps
         sums = [layer.code_sum(bits) for layer, bits in zip(self.model.layers, self.spike_bits, strict=True)]
-        return np.stack([np.array(self.weight_bits, dtype=np.float64), spikes, steps, np.array(sums, dtype=np.float64)])
+        widths = [self._width(index, width) for index, width in enumerate(self.membranes)]
+        rows = (self.weight_bits, spikes, steps, sums, widths)
+        return np.stack([np.array(row, dtype=np.float64) for row in rows])
 
     def _bits(self) -> Bits:
         return self.model.vectors(*self._numbers())
@@ -234,18 +261,19 @@ class GreedySearch:
         downs = downs[~np.isnan(flat[downs])]
         slots, layers = np.divmod(downs, len(self.names))
         numbers = np.repeat(self._numbers()[:, None], single + len(downs), axis=1)
-        moved_along = self.members[(slots > 0).astype(int), layers]
+        rows_of_slots = np.minimum(slots, 1) + (slots == len(self.price) - 1)
+        moved_along = self.members[rows_of_slots, layers]
         rows, moved = np.nonzero(moved_along)
         numbers[:, single + rows, moved] = self.after[-1][:, slots[rows], moved]
         _, after = self._costs_after(1, self.model.vectors(*numbers), pressure=False)
         # A first row without a move down, where such are asked for: it is no layer's, and loses nothing.
         lost = np.concatenate([[0.0] * single, flat[downs]])
         payers = np.concatenate([np.zeros((int(single), len(self.names)), dtype=bool), moved_along])
-        # [weight bits or spikes, rows, layers]: moves up of layers that the move down leaves as they are.
+        # [kinds of moves, rows, layers]: moves up of layers that the move down leaves as they are.
         partners = ~(payers @ self.members.transpose(0, 2, 1))
         allowed = (after <= limits).all(0) & ~np.isnan(losses[1])
-        allowed[:, _WEIGHTS] &= partners[0][:, None]
-        allowed[:, _SPIKES] &= partners[1][:, None]
+        for row, (_, kind) in enumerate(_ROWS):
+            allowed[:, kind] &= partners[row][:, None]
         change = np.where(allowed, losses[1], np.inf) + lost[:, None, None]
         for place in np.argsort(change, axis=None, kind="stable")[: int(allowed.sum())]:
             row, slot, index = (int(part) for part in np.unravel_index(place, change.shape))
@@ -260,18 +288,21 @@ class GreedySearch:
         plan = self.plan()
         for index, move in exchange.moves:
             for name in (self.names[other] for other in self._moved(index, move)):
-                plan[name] = move.of(plan[name])
+                plan[name] = move.of(plan[name], self.rules.choices[name])
         return plan
 
-    def _set(self, index: int, move: Move) -> list[tuple[int, int, tuple[int, ...]]]:
-        """Make a move of one layer and of those it takes along; of each, its weight bits and spike bits before."""
+    def _set(self, index: int, move: Move) -> list[tuple[int, int, tuple[int, ...], int | None]]:
+        """Make a move of one layer and of those it takes along; of each, its numbers before."""
         layers = self._moved(index, move)
-        before = [(other, self.weight_bits[other], self.spike_bits[other]) for other in layers]
+        before = [(other, self.weight_bits[other], self.spike_bits[other], self.membranes[other]) for other in layers]
         for other in layers:
             if move.kind == "weight":
                 self.weight_bits[other] = move.weight_bits
+            elif move.kind == "membrane":
+                self.membranes[other] = move.membrane
             else:
                 self.spike_bits[other] = move.spike_bits
+        self._narrow_single_steps(layers)
         return before
 
     def _refresh_moved(self, index: int, move: Move) -> None:
@@ -298,8 +329,9 @@ class GreedySearch:
             before = self._set(int(index), move)
             # In a product of means, moves that fit one by one may not fit together.
             if direction > 0 and self.log_violation() > 0:
-                for other, weight_bits, spike_bits in before:
+                for other, weight_bits, spike_bits, membrane in before:
                     self.weight_bits[other], self.spike_bits[other] = weight_bits, spike_bits
+                    self.membranes[other] = membrane
                 refused[slots[index], index] = np.nan
                 continue
             self._refresh_moved(int(index), move)
@@ -310,6 +342,8 @@ class GreedySearch:
     def plan(self) -> dict[str, LayerPlan]:
         """The current bits as plan data."""
         return {
-            name: self.start[name].with_bits(weight_bits, spike_bits)
-            for name, weight_bits, spike_bits in zip(self.names, self.weight_bits, self.spike_bits, strict=True)
+            name: self.start[name].with_bits(weight_bits, spike_bits).with_membrane(membrane)
+            for name, weight_bits, spike_bits, membrane in zip(
+                self.names, self.weight_bits, self.spike_bits, self.membranes, strict=True
+            )
         }

@@ -3,11 +3,12 @@ r"""The best plan under the budgets by an integer program: one option a layer, l
 .. math::
     \min \sum_{l,o} \Delta L_{l,o}\, x_{l,o}, \qquad \sum_o x_{l,o} = 1, \quad x_{l,o} \in \{0, 1\}
 
-An option is (weight bits, spike bits, time steps), the spike bits alike in all steps. What is exact: every metric that
-is a sum over the layers (S-ACE, its mean a MAC, weight memory, energy, latency, cores; those of non-zero spikes at the
-given activity) is one linear row, rounding to whole bytes or cores included; a peak forbids options, and where layers
-count together in it, each such group is one row. The Bit Budget W̄·S̄·T̄ is no sum: its three means are linear rows, and
-their product is met by branch and bound over boxes of means. Within a box, the logarithm is concave and lies above its
+An option is (weight bits, spike bits, time steps, and the width of membranes where that is chosen), the spike bits
+alike in all steps. What is exact: every metric that is a sum over the layers (S-ACE, its mean a MAC, weight memory,
+energy, latency, cores; those of non-zero spikes at the given activity) is one linear row, rounding to whole bytes or
+cores included; a peak forbids options, and where layers count together in it, each such group is one row. The Bit
+Budget W̄·S̄·T̄ is no sum: its three means are linear rows, and their product is met by branch and bound over boxes of
+means. Within a box, the logarithm is concave and lies above its
 secant, so that "sum of secants ≤ log limit", one linear row more, is a valid relaxation; a solution that breaks the
 product splits the box where this is furthest off. A box is first solved without whole numbers, which takes a
 hundredth of the time and, of many layers, comes to nearly the same: only where that keeps to the product, whole
@@ -34,7 +35,7 @@ from bitsearch.allocation.moves import Kind
 from bitsearch.allocation.solvers.boxes import Box
 from bitsearch.allocation.solvers.local_search import Problem
 from bitsearch.allocation.solvers.move_costs import Numbers
-from bitsearch.allocation.solvers.options import SHARED, Choice, bits_of, choices_of, sharing_rows
+from bitsearch.allocation.solvers.options import SHARED, UNCHOSEN, Choice, bits_of, choices_of, sharing_rows
 from bitsearch.allocation.solvers.solution import SECONDS, Solution
 from bitsearch.cost import METRICS, AllowedBits, Budget, CostModel, SpikeStatistics
 from bitsearch.cost.formulas import mean_bits, means
@@ -167,17 +168,28 @@ class _Program:
         """Of a layer, with those options alone that fit every peak."""
         name = self.names[index]
         numbers = self._affordable(index, bits_of(self.rules.choices[name]))
-        options = [(int(w), (int(s),) * int(t)) for w, s, t in numbers.reshape(3, -1).T]
-        columns = (np.repeat(column[:, None], len(self.names), 1) for column in numbers.reshape(3, -1))
-        bits = self.model.vectors(*columns)
-        searched = name in self.rules.searched
-        losses = [layer_loss(self.loss, name, *option, self.prices) if searched else 0.0 for option in options]
-        fits = np.ones(len(options), dtype=bool)
+        columns = np.repeat(numbers.reshape(4, -1, 1), len(self.names), 2)
+        bits = self._vectors(columns)
+        if name in self.rules.searched:
+            losses = [
+                layer_loss(self.loss, name, int(w), (int(s),) * int(t), self.prices, int(m) or None)
+                for w, s, t, m in numbers.reshape(4, -1).T
+            ]
+        else:
+            losses = [0.0] * columns.shape[1]
+        fits = np.ones(columns.shape[1], dtype=bool)
         for budget in self.budgets:
             if self.model.metric(budget.metric).peak:
                 fits &= self._peak(budget, bits)[:, index] <= budget.limit
         costs = np.vstack([*self._rows(index, bits), losses])
         return choices_of(index, numbers, costs.reshape(-1, *numbers.shape[1:]), fits.reshape(numbers.shape[1:]))
+
+    def _vectors(self, numbers: Numbers) -> Bits:
+        """Of ``[4, options, L]``; membranes whose width is not chosen have that of the network's costs."""
+        weights, spikes, steps, widths = numbers
+        unchosen = np.broadcast_to(self.model.geometry().membrane_widths, len(self.model.geometry().macs))
+        widths = np.where(widths == UNCHOSEN, unchosen[: len(self.names)], widths)
+        return self.model.vectors(weights, spikes, steps, membranes=widths)
 
     def _affordable(self, index: int, numbers: Numbers) -> Numbers:
         """Of a layer's values, those that fit every budget with the fewest bits everywhere else.
@@ -186,13 +198,17 @@ class _Program:
         """
         geometry, least = self.model.geometry(self.activity), self.rules.smallest(self.model)
         fewest = np.array(
-            [[*map(float, (bits.weight_bits, bits.spike_bits[0], bits.time_steps))] for bits in least.values()]
+            [
+                [bits.weight_bits, bits.spike_bits[0], bits.time_steps, self.rules.membrane_of(name, bits) or UNCHOSEN]
+                for name, bits in least.items()
+            ],
+            dtype=np.float64,
         )
         kept = []
         for values in (numbers[:, :, 0], numbers[:, 0]):
             columns = np.repeat(fewest.T[:, None], values.shape[1], 1)
             columns[:, :, index] = values
-            bits = self.model.vectors(*columns)
+            bits = self._vectors(columns)
             costs = [self.model.metric(budget.metric).cost(geometry, bits) / budget.limit for budget in self.budgets]
             kept.append(np.all(np.array(costs) <= 1 + _NEAR, axis=0))
         return numbers[:, kept[0]][:, :, kept[1]]
@@ -339,10 +355,7 @@ class _Program:
         for column in np.flatnonzero(chosen):
             index, option = self.columns[column]
             name = self.names[index]
-            before = plan[name]
-            weight_bits = before.weight_bits if option.weight_bits is None else option.weight_bits
-            spike_bits = before.spike_bits if option.spikes is None else option.spikes[:1] * option.spikes[1]
-            plan[name] = before.with_bits(weight_bits, spike_bits)
+            plan[name] = option.of(plan[name])
         return plan
 
 

@@ -39,7 +39,7 @@ class Problem:
 
     def predicted(self, plan: Layers) -> float:
         """The loss that a plan is predicted to add, over the searched layers."""
-        return predicted_loss(self.loss, plan, self.rules.searched, self.prices)
+        return predicted_loss(self.loss, plan, self.rules, self.prices)
 
     def within_budgets(self, plan: Layers) -> GreedySearch:
         """A search at the nearest plan that meets the budgets; InputError if even the fewest bits do not."""
@@ -71,8 +71,7 @@ class Problem:
             activity=self.activity,
         ):
             nearest = self.rules.nearest(self.model, uniform, granularity="layer")
-            bits = {name: (layer.weight_bits, layer.spike_bits) for name, layer in nearest.items()}
-            starts.append({name: layer.with_bits(*bits[name]) for name, layer in plan.items()})
+            starts.append({name: layer.with_bits_of(nearest[name]) for name, layer in plan.items()})
         return sorted(starts, key=self.predicted)[:NUM_RESTARTS]
 
     def best_of_starts(self, plan: Layers) -> dict[str, LayerPlan]:

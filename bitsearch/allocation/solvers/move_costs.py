@@ -19,6 +19,8 @@ layers count too."""
 class Group:
     """Layers that one move takes along, since they share the number that it changes; the first stands for all."""
 
+    row: int
+    """Which kind of number that is."""
     slots: slice
     """The kinds of moves, in the order of :attr:`bitsearch.allocation.moves.Move.latent_index`."""
     layers: NDArray[np.int64]

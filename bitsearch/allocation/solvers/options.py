@@ -9,26 +9,42 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bitsearch.allocation.solvers.move_costs import Numbers
-from bitsearch.choices import Choices, Number
+from bitsearch.choices import Choices, Shared
 from bitsearch.cost import AllowedBits
+from bitsearch.plan import LayerPlan
 
-SHARED: tuple[Number, ...] = ("weight_bits", "spike_bits")
+SHARED: tuple[Shared, ...] = ("weight_bits", "spike_bits", "membrane_bits")
 """What layers may have in common; time steps go with spike bits."""
+UNCHOSEN = 0
+"""Stands for the width of membranes where it is not chosen."""
 ROUNDING = 1e-12
 """Relative; what two numbers add together may differ so much from the sum of what each adds."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One choice of a layer: of all three numbers, or of its weights or its spikes alone, which are None otherwise."""
+    """One choice of a layer: of all numbers, or of its weights or its spikes alone, which are None otherwise."""
 
     weight_bits: int | None
-    spikes: tuple[int, int] | None
-    """(spike bits, alike in all steps; time steps)."""
+    spikes: tuple[int, int, int] | None
+    """(spike bits, alike in all steps; time steps; width of the membranes, :data:`UNCHOSEN` where that is no choice).
+    """
 
-    def shared(self, number: Number) -> int | tuple[int, int] | None:
+    def shared(self, number: Shared) -> int | tuple[int, int] | None:
         """What layers that share ``number`` have in common: time steps go with spike bits."""
-        return self.weight_bits if number == "weight_bits" else self.spikes
+        if number == "weight_bits":
+            return self.weight_bits
+        if self.spikes is None:
+            return None
+        return self.spikes[2] or None if number == "membrane_bits" else self.spikes[:2]
+
+    def of(self, layer: LayerPlan) -> LayerPlan:
+        """A layer that takes it."""
+        weight_bits = layer.weight_bits if self.weight_bits is None else self.weight_bits
+        if self.spikes is None:
+            return layer.with_bits(weight_bits, layer.spike_bits)
+        spike_bits, time_steps, membrane = self.spikes
+        return layer.with_bits(weight_bits, (spike_bits,) * time_steps).with_membrane(membrane or None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class Choice:
         options = [option for option, keep in zip(self.options, taken, strict=True) if keep]
         return Choice(self.layer, options, self.costs[:, taken])
 
-    def undominated(self, numbers: Sequence[Number]) -> "Choice":
+    def undominated(self, numbers: Sequence[Shared]) -> "Choice":
         """Without the options that another with the same values of ``numbers`` beats in the loss and every row."""
         best: dict[object, list[int]] = {}
         for o in np.lexsort(self.costs).tolist():
@@ -62,9 +78,18 @@ class Choice:
 
 
 def bits_of(choices: Choices) -> Numbers:
-    """``[3, weight bits, spikes]``: weight bits, spike bits and time steps of everything that a layer may get."""
-    weights, spikes = choices.weight_bits.values, list(product(choices.spike_bits.values, choices.time_steps.values))
-    return np.array([[(w, s, t) for s, t in spikes] for w in weights], dtype=np.float64).transpose(2, 0, 1)
+    """``[4, weight bits, spikes]``: weight bits, spike bits, time steps and widths of all that a layer may get.
+
+    A width is that of membranes where it is chosen, and :data:`UNCHOSEN` elsewhere.
+    """
+    spikes = [
+        (s, t, m)
+        for s, t in product(choices.spike_bits.values, choices.time_steps.values)
+        for m in (choices.membranes_at(t) if choices.chooses_membranes else (UNCHOSEN,))
+    ]
+    return np.array([[(w, *each) for each in spikes] for w in choices.weight_bits.values], np.float64).transpose(
+        2, 0, 1
+    )
 
 
 def choices_of(layer: int, bits: Numbers, costs: Numbers, fits: NDArray[np.bool_]) -> list[Choice]:
@@ -77,7 +102,7 @@ def choices_of(layer: int, bits: Numbers, costs: Numbers, fits: NDArray[np.bool_
         fits: ``[weight bits, spikes]``, False for what may not be taken.
     """
     weights = [int(w) for w in bits[0, :, 0]]
-    spikes = [(int(s), int(t)) for s, t in bits[1:, 0].T]
+    spikes = [(int(s), int(t), int(m)) for s, t, m in bits[1:, 0].T]
     by_weights, by_spikes = costs[:, :, :1], costs[:, :1] - costs[:, :1, :1]
     near = ROUNDING * np.abs(costs).max((1, 2), keepdims=True)
     independent = (np.abs(by_weights + by_spikes - costs) <= near).all()

@@ -26,7 +26,9 @@ def random_plan(
     while True:
         choices: dict[str, list[Move]] = {}
         for name in rules.searched:
-            steps_up = moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], 1)
+            layer, choices_of_layer = plan[name], rules.choices[name]
+            membrane = rules.membrane_of(name, layer)
+            steps_up = moves(layer.weight_bits, layer.spike_bits, choices_of_layer, 1, membrane)
             # The first of those that share a number moves for all of them.
             first = [move for move in steps_up if rules.sharing(name, move.number)[0] == name]
             choices[name] = [move for move in first if (name, move) not in full]

@@ -1,16 +1,21 @@
 """The uniform plans at a budget: the same bits for every searched layer, as many as fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitsearch.allocation.loss_model import LevelCount
-from bitsearch.choices import NUMBERS, Number, Span
+from bitsearch.allocation.solvers.options import UNCHOSEN
+from bitsearch.choices import NUMBERS, Choices, Number, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics
+from bitsearch.cost.metric import Geometry
 from bitsearch.pareto import ParetoFront
 from bitsearch.plan import UniformBits
+
+_Point = tuple[int, int, int, int]
+"""Weight bits, spike bits, time steps and the width of membranes."""
 
 
 def axis(rules: AllowedBits, number: Number) -> list[int]:
@@ -25,6 +30,73 @@ def axis(rules: AllowedBits, number: Number) -> list[int]:
     return [max(values, key=lambda value: plan.count(value)) for plan, values in by_plan.items()]
 
 
+class _Grid:
+    """Every (weight bits, spike bits, time steps, width of membranes), the last UNCHOSEN where no layer chooses."""
+
+    def __init__(self, rules: AllowedBits, weight_tolerance: float) -> None:
+        self.rules, self.levels = rules, LevelCount(weight_tolerance)
+        self.choosing: list[Choices] = [choices for choices in rules.choices.values() if choices.chooses_membranes]
+        widths = {width for choices in self.choosing for width in choices.membranes_at(choices.time_steps.high)}
+        self.axes: list[list[int]] = [*(axis(rules, number) for number in NUMBERS), sorted(widths) or [UNCHOSEN]]
+
+    def __iter__(self) -> Iterator[_Point]:
+        return product(*self.axes)  # type: ignore[return-value]
+
+    def bits(self, point: _Point) -> UniformBits:
+        """Without a width where none is chosen at the point's time steps."""
+        weight_bits, spike_bits, time_steps, wanted = point
+        return UniformBits(
+            weight_bits=weight_bits,
+            spike_bits=spike_bits,
+            time_steps=time_steps,
+            membrane_bits=wanted if self.is_apart(point) else None,
+        )
+
+    def is_apart(self, point: _Point) -> bool:
+        """True if another width makes another plan."""
+        return any(len(each.membranes_at(each.time_steps.nearest(point[2]))) > 1 for each in self.choosing)
+
+    def error(self, point: _Point) -> float:
+        """By the number of levels."""
+        weight_bits, spike_bits, time_steps, wanted = point
+        widths = (each.membrane_at(each.time_steps.nearest(time_steps), wanted) for each in self.choosing)
+        membrane = min((width for width in widths if width is not None), default=None)
+        spikes = self.levels.spike_loss("", (spike_bits,) * time_steps, membrane)
+        return self.levels.weight_loss("", weight_bits) + spikes
+
+    def costs(
+        self, model: CostModel, metrics: Sequence[str], activity: SpikeStatistics | None
+    ) -> list[NDArray[np.float64]]:
+        """By metric ``[points]``, in their order: what the nearest plan costs; all at once."""
+        numbers: list[NDArray[np.float64]] = []
+        places = np.indices([len(values) for values in self.axes]).reshape(len(self.axes), -1)
+        names = [layer.name for layer in model.layers]
+        for number, values, place in zip(NUMBERS, self.axes, places, strict=False):
+            spans = [getattr(self.rules.choices[name], number) for name in names]
+            nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
+            numbers.append(nearest[place])
+        geometry = model.geometry(activity)
+        widths = self._widths(names, numbers[2], places[3], geometry) if self.choosing else None
+        weights, spikes, steps = numbers
+        vectors = model.vectors(weights, spikes, steps, membranes=widths)
+        return [model.metric(metric).cost(geometry, vectors) for metric in metrics]
+
+    def _widths(
+        self, names: Sequence[str], time_steps: NDArray[np.float64], places: NDArray[np.int64], geometry: Geometry
+    ) -> NDArray[np.float64]:
+        """``[points, L]``: of membranes."""
+        widths = np.broadcast_to(geometry.membrane_widths, len(geometry.macs))[: len(names)]
+        widths = np.repeat(widths[None], len(places), 0)
+        for index, choices in enumerate(self.rules.choices[name] for name in names):
+            if choices.chooses_membranes:
+                one, several = (
+                    np.array([choices.membrane_at(count, wanted) for wanted in self.axes[3]], dtype=np.float64)
+                    for count in (1, 2)
+                )
+                widths[:, index] = np.where(time_steps[:, index] == 1, one[places], several[places])
+        return widths
+
+
 def uniform_plans(
     model: CostModel,
     rules: AllowedBits,
@@ -36,7 +108,8 @@ def uniform_plans(
 ) -> list[UniformBits]:
     """The best uniform plans at the budgets, at most ``limit``, best first by their number of levels.
 
-    Candidates are the feasible (w, s, T) of the grid to which nothing can be added without breaking a budget.
+    Candidates are the feasible (w, s, T) of the grid to which nothing can be added without breaking a budget; where
+    layers may have several widths of membranes, all have one, or what is nearest to it.
 
     Args:
         model: costs.
@@ -47,29 +120,21 @@ def uniform_plans(
             :attr:`bitsearch.allocation_settings.Allocation.weight_tolerance`.
         activity: spike counts, where a budget depends on how often neurons fire.
     """
-    levels = LevelCount(weight_tolerance)
-    grid = [axis(rules, number) for number in NUMBERS]
+    grid = _Grid(rules, weight_tolerance)
+    costs = grid.costs(model, [budget.metric for budget in budgets], activity)
+    fits = np.logical_and.reduce([cost <= budget.limit for cost, budget in zip(costs, budgets, strict=True)])
+    feasible = {point for point, fit in zip(grid, fits, strict=True) if fit}
 
-    def bits(point: tuple[int, ...]) -> UniformBits:
-        return UniformBits(weight_bits=point[0], spike_bits=point[1], time_steps=point[2])
-
-    fits = _feasible(grid, model, rules, budgets, activity)
-    feasible = {point for point, fit in zip(product(*grid), fits, strict=True) if fit}
-
-    def can_grow(point: tuple[int, ...]) -> bool:
+    def can_grow(point: _Point) -> bool:
         larger = (
             (*point[:axis], values[values.index(point[axis]) + 1], *point[axis + 1 :])
-            for axis, values in enumerate(grid)
-            if point[axis] < values[-1]
+            for axis, values in enumerate(grid.axes)
+            if point[axis] != values[-1]
         )
         return any(other in feasible for other in larger)
 
-    def error(point: tuple[int, ...]) -> float:
-        weight_bits, spike_bits, time_steps = point
-        return levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
-
     maximal = [point for point in feasible if not can_grow(point)]
-    return [bits(point) for point in sorted(maximal, key=lambda point: (error(point), point))[:limit]]
+    return [grid.bits(point) for point in sorted(maximal, key=lambda point: (grid.error(point), point))[:limit]]
 
 
 def uniform_front(
@@ -85,49 +150,14 @@ def uniform_front(
 
     ``metric`` is what they cost; the rest is as for :func:`uniform_plans`.
     """
-    levels = LevelCount(weight_tolerance)
-    grid = [axis(rules, number) for number in NUMBERS]
-    metrics = [budget.metric for budget in budgets]
-    costs = dict(zip([*metrics, metric], _costs(grid, model, rules, [*metrics, metric], activity), strict=True))
+    grid = _Grid(rules, weight_tolerance)
+    metrics = [*(budget.metric for budget in budgets), metric]
+    costs = dict(zip(metrics, grid.costs(model, metrics, activity), strict=True))
     fits = np.logical_and.reduce([costs[budget.metric] <= budget.limit for budget in budgets], initial=True)
     front: ParetoFront[UniformBits] = ParetoFront()
     fits = np.broadcast_to(fits, costs[metric].shape)
-    for point, cost, fit in zip(product(*grid), costs[metric].tolist(), fits, strict=True):
-        if fit:
-            weight_bits, spike_bits, time_steps = point
-            error = levels.weight_loss("", weight_bits) + levels.spike_loss("", (spike_bits,) * time_steps)
-            bits = UniformBits(weight_bits=weight_bits, spike_bits=spike_bits, time_steps=time_steps)
-            front.add(cost, -error, bits)
+    for point, cost, fit in zip(grid, costs[metric].tolist(), fits, strict=True):
+        # Where the width makes no difference, the last stands for all.
+        if fit and (grid.is_apart(point) or point[3] == grid.axes[3][-1]):
+            front.add(cost, -grid.error(point), grid.bits(point))
     return [(bits, cost) for cost, _, bits in front.points]
-
-
-def _feasible(
-    grid: Sequence[Sequence[int]],
-    model: CostModel,
-    rules: AllowedBits,
-    budgets: Sequence[Budget],
-    activity: SpikeStatistics | None,
-) -> NDArray[np.bool_]:
-    """``[points]``, in the order of their product: whether the nearest plan meets every budget; all at once."""
-    costs = _costs(grid, model, rules, [budget.metric for budget in budgets], activity)
-    fits = [cost <= budget.limit for cost, budget in zip(costs, budgets, strict=True)]
-    result: NDArray[np.bool_] = np.logical_and.reduce(fits)
-    return result
-
-
-def _costs(
-    grid: Sequence[Sequence[int]],
-    model: CostModel,
-    rules: AllowedBits,
-    metrics: Sequence[str],
-    activity: SpikeStatistics | None,
-) -> list[NDArray[np.float64]]:
-    """By metric ``[points]``, in the order of their product: what the nearest plan costs; all at once."""
-    numbers = []
-    places = np.indices([len(values) for values in grid]).reshape(len(grid), -1)
-    for number, values, place in zip(NUMBERS, grid, places, strict=True):
-        spans = [getattr(rules.choices[layer.name], number) for layer in model.layers]
-        nearest = np.array([[span.nearest(value) for span in spans] for value in values], dtype=np.float64)
-        numbers.append(nearest[place])
-    geometry, vectors = model.geometry(activity), model.vectors(*numbers)
-    return [model.metric(metric).cost(geometry, vectors) for metric in metrics]

@@ -175,9 +175,11 @@ def _confirmed(result: "SearchResult") -> Table:
 
 def _layers(plan: "BitPlan") -> Table:
     table = Table(title="The chosen plan", title_justify="left")
-    for column in ("layer", "weight bits", "spike bits per step", "time steps"):
+    widths = any(layer.membrane_bits for layer in plan.layers.values())
+    for column in ("layer", "weight bits", "spike bits per step", "time steps", *(["membrane bits"] if widths else [])):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for name, layer in plan.layers.items():
         spikes = " ".join(str(bits) for bits in layer.spike_bits)
-        table.add_row(Text(name), str(layer.weight_bits), spikes, str(layer.time_steps))
+        membrane = [str(layer.membrane_bits or "")] if widths else []
+        table.add_row(Text(name), str(layer.weight_bits), spikes, str(layer.time_steps), *membrane)
     return table

@@ -26,7 +26,9 @@ const makePlanCards = ({ data, state, number, cost, amount, percent, named, desc
     const spikes = layer.spike_bits;
     fill(cells[0], String(layer.weight_bits), layer.weight_bits / weights, "weight_bits");
     fill(cells[1], new Set(spikes).size > 1 ? spikes.join(", ") : String(spikes[0]), 0, "spike_bits");
-    fill(cells[2], String(layer.time_steps), layer.time_steps / time, "time_steps");
+    const membranes = (of) => (of?.membrane_bits ? `, m${of.membrane_bits}` : "");
+    const other = membranes(against) === membranes(layer) ? "time_steps" : "membrane_bits";
+    fill(cells[2], `${layer.time_steps}${membranes(layer)}`, layer.time_steps / time, other);
     fill(cells[3], percent(share, 1), share ?? 0);
     fill(cells[4], percent(firing, 0), firing ?? 0);
     if (cells[1].dataset.steps === String(spikes)) return;

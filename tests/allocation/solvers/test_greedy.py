@@ -28,8 +28,8 @@ def test_exchanges_move_single_numbers_between_layers_the_lowest_loss_first(sear
     plan = search.plan()
     exchanges = list(itertools.islice(search.exchanges(single=single), 40))
     plans = [search.plan_after(exchange) for exchange in exchanges]
-    start = predicted_loss(LevelCount(), plan, rules.searched, EVEN_PRICES)
-    losses = [predicted_loss(LevelCount(), other, rules.searched, EVEN_PRICES) for other in plans]
+    start = predicted_loss(LevelCount(), plan, rules, EVEN_PRICES)
+    losses = [predicted_loss(LevelCount(), other, rules, EVEN_PRICES) for other in plans]
     assert losses == pytest.approx(sorted(losses))
     assert [exchange.change for exchange in exchanges] == pytest.approx([loss - start for loss in losses])
     changed = {sum(plan[name] != other[name] for name in plan) for other in plans}

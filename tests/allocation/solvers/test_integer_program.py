@@ -35,7 +35,7 @@ class Table:
     def weight_loss(self, name, weight_bits):
         return self.losses[name, weight_bits]
 
-    def spike_loss(self, name, spike_bits):
+    def spike_loss(self, name, spike_bits, membrane=None):
         return self.losses[name, spike_bits]
 
 
@@ -86,7 +86,7 @@ def test_what_no_plan_can_afford_is_not_predicted():
     model = CostModel(layers, first_layer_counted=False, target=HARDWARE)
     rules = AllowedBits.make(model, SMALL, FirstLayer())
     loss = Asked({(name, w): sizes[name] / w for name in rules.searched for w in SMALL.weight_bits.values})
-    loss.spike_loss = lambda name, spike_bits: 0.0
+    loss.spike_loss = lambda name, spike_bits, membrane=None: 0.0
     # Of the large layer, two bits where all others have one; the small one may have any where the large one has one.
     plan = rules.smallest(model)
     plan["large"] = plan["large"].model_copy(update={"weight_bits": 2})

@@ -370,7 +370,7 @@ class Precious(LevelCount):
     def weight_loss(self, name, weight_bits):
         return super().weight_loss(name, weight_bits) * (1000 if name == self.name else 1)
 
-    def spike_loss(self, name, spike_bits):
+    def spike_loss(self, name, spike_bits, membrane=None):
         return super().spike_loss(name, spike_bits) * (1000 if name == self.name else 1)
 
 

@@ -1,5 +1,6 @@
 """Layers that share numbers: every solver keeps to it, and the exact one finds what trying every plan finds."""
 
+import itertools
 import math
 from dataclasses import replace
 from itertools import product
@@ -43,8 +44,8 @@ class Table:
     def weight_loss(self, name, weight_bits):
         return self.losses.setdefault((name, weight_bits), float(self.random.random()))
 
-    def spike_loss(self, name, spike_bits):
-        return self.losses.setdefault((name, spike_bits), float(self.random.random()))
+    def spike_loss(self, name, spike_bits, membrane=None):
+        return self.losses.setdefault((name, spike_bits, membrane), float(self.random.random()))
 
 
 def layer_plan(w, spikes):
@@ -53,13 +54,19 @@ def layer_plan(w, spikes):
 
 @st.composite
 def layer_rules(draw):
-    """Pins, lists and ranges, beyond the choices of all too, of one layer, some, or every one, the first among them."""
+    """Pins, lists and ranges, beyond the choices of all too, of one layer, some, or every one, the first among them.
+
+    Pins and lists of membranes' widths are among them.
+    """
     rules = []
     for _ in range(draw(st.integers(0, 3))):
         numbers = draw(st.sets(st.sampled_from(["weight_bits", "spike_bits", "time_steps"]), min_size=1))
         values = st.integers(1, 4) | st.lists(st.integers(1, 4), min_size=1, max_size=2)
         match = draw(st.sampled_from(["*", "layer[12]", "layer[234]", *(f"layer{i}" for i in range(5))]))
-        rules.append(LayerRule(match=match, **{number: draw(values) for number in sorted(numbers)}))
+        rule = {number: draw(values) for number in sorted(numbers)}
+        if draw(st.integers(0, 3)) == 3:
+            rule["membrane_bits"] = draw(st.sampled_from([8, 12, [8, 24]]))
+        rules.append(LayerRule(match=match, **rule))
     return rules
 
 
@@ -88,10 +95,13 @@ def problems(draw):
     model = CostModel(layers, first_layer_counted=draw(st.booleans()), target=HARDWARE, ties=ties)
     first_layer = FirstLayer(weight_bits=draw(st.sampled_from(SMALL.weight_bits.values)), spike_bits=8)
     try:
-        rules = AllowedBits.make(model, SMALL, first_layer, draw(layer_rules()))
+        widths = draw(st.none() | st.just(Span.model_validate([8, 16])))
+        choices = SMALL.model_copy(update={"membrane_bits": widths})
+        rules = AllowedBits.make(model, choices, first_layer, draw(layer_rules()))
     except InputError:
         # Tied layers with nothing in common.
         reject()
+    model = rules.stepped(model, "step")
     budgets = []
     for metric in draw(st.lists(st.sampled_from(METRICS), min_size=1, max_size=2, unique=True)):
         most = rules.nearest(model, rules.maximum, granularity="layer")
@@ -99,41 +109,47 @@ def problems(draw):
         share = draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1))
         budgets.append(Budget(metric, "drawn", max(low, low + share * (high - low))))
     start = {
-        entry.name: layer_plan(
-            draw(st.integers(1, 8)), tuple(draw(st.lists(st.integers(1, 8), min_size=1, max_size=3)))
-        )
-        for entry in model.layers
+        name: layer.with_bits(draw(st.integers(1, 8)), tuple(draw(st.lists(st.integers(1, 8), min_size=1, max_size=3))))
+        for name, layer in rules.smallest(model).items()
     }
     return model, rules, budgets, Table(draw(st.integers(0, 2**32 - 1))), start
 
 
-def every_plan(rules):
+def every_plan(rules, model):
     """All plans that the rules allow whose spike bits are alike in all steps."""
-    numbers = ("weight_bits", "spike_bits")
+    numbers = ("weight_bits", "spike_bits", "membrane_bits")
     free = [(name, number) for name in rules.choices for number in numbers if rules.sharing(name, number)[0] == name]
     values = []
     for name, number in free:
         choices = rules.choices[name]
         if number == "weight_bits":
             values.append(choices.weight_bits.values)
+        elif number == "membrane_bits":
+            values.append([None] if choices.membrane_bits is None else choices.membrane_bits.values)
         else:
             values.append([(s,) * t for s, t in product(choices.spike_bits.values, choices.time_steps.values)])
     for chosen in product(*values):
         of = dict(zip(free, chosen, strict=True))
-        yield {
-            name: layer_plan(*(of[rules.sharing(name, number)[0], number] for number in numbers))
-            for name in rules.choices
-        }
+        plan = {}
+        for name, least in rules.smallest(model).items():
+            weight_bits, spikes, width = (of[rules.sharing(name, number)[0], number] for number in numbers)
+            plan[name] = least.with_bits(weight_bits, spikes).with_membrane(width)
+        # A single time step has the narrowest membranes.
+        if all(
+            layer.time_steps > 1 or layer.membrane_bits == least.membrane_bits
+            for layer, least in zip(plan.values(), rules.smallest(model).values(), strict=True)
+        ):
+            yield plan
 
 
 @examples(40)
 @given(problems())
 def test_the_integer_program_is_exact(problem):
     model, rules, budgets, loss, start = problem
-    plans = list(every_plan(rules))
+    plans = list(itertools.islice(every_plan(rules, model), 3001))
     assume(len(plans) <= 3000)
     allowed = [plan for plan in plans if all(budget.met_by(model, plan) for budget in budgets)]
-    least = min(predicted_loss(loss, plan, rules.searched, EVEN_PRICES) for plan in allowed)
+    least = min(predicted_loss(loss, plan, rules, EVEN_PRICES) for plan in allowed)
     solution = solve(start, model, budgets, rules, loss)
     assert solution.optimal
     assert rules.contains(solution.plan)
@@ -141,7 +157,7 @@ def test_the_integer_program_is_exact(problem):
     # The solver's absolute gap is 1e-6 in units of a ten-thousandth of the largest loss, which is two at most here.
     assert solution.loss == pytest.approx(least, abs=2 * len(rules.choices) * 1e-6 / 1e4)
     assert solution.loss == pytest.approx(
-        predicted_loss(loss, solution.plan, rules.searched, EVEN_PRICES), abs=len(rules.choices) * FLOAT64
+        predicted_loss(loss, solution.plan, rules, EVEN_PRICES), abs=len(rules.choices) * FLOAT64
     )
 
 
@@ -162,8 +178,8 @@ def test_projections_random_and_uniform_plans_keep_to_the_ties(problem, measured
     # To the last digit, what is left may not be what it seems.
     tight = [Budget(budget.metric, "tight", budget.limit * (1 - FLOAT64)) for budget in budgets]
     for plan in (plans["random"], *([] if measured else [plans["projected"]])):
-        for name, choices in rules.choices.items():
-            for move in moves(plan[name].weight_bits, plan[name].spike_bits, choices, +1):
+        for name in rules.choices:
+            for move in moves_of(plan, name, rules, +1):
                 more = plan_after(plan, name, move, rules)
                 assert not all(budget.met_by(model, more) for budget in tight)
 
@@ -177,26 +193,32 @@ def test_moves_and_exchanges_take_all_along_and_cost_what_the_plans_cost(problem
     while search.log_violation() > 0:
         assert search.remove_bits()
         check_moves(search, rules)
-    before = predicted_loss(loss, search.plan(), rules.searched, EVEN_PRICES)
+    before = predicted_loss(loss, search.plan(), rules, EVEN_PRICES)
     for exchange in search.exchanges(single=True):
         after = search.plan_after(exchange)
         assert rules.contains(after)
         assert all(budget.met_by(model, after) for budget in budgets)
-        change = predicted_loss(loss, after, rules.searched, EVEN_PRICES) - before
+        change = predicted_loss(loss, after, rules, EVEN_PRICES) - before
         assert exchange.change == pytest.approx(change, abs=100 * FLOAT64)
     search.fill_budget(5)
     check_moves(search, rules)
+
+
+def moves_of(plan, name, rules, direction):
+    layer = plan[name]
+    membrane = rules.membrane_of(name, layer)
+    return moves(layer.weight_bits, layer.spike_bits, rules.choices[name], direction, membrane)
 
 
 def check_moves(search, rules):
     """Every move is listed at the first layer that it moves, with the costs and the loss of the plan after it."""
     plan = search.plan()
     assert rules.contains(plan)
-    before = predicted_loss(search.loss, plan, rules.searched, EVEN_PRICES)
+    before = predicted_loss(search.loss, plan, rules, EVEN_PRICES)
     for direction in (-1, 1):
         costs = search._costs_after(direction, search._bits(), pressure=False)[1]
         for index, name in enumerate(search.names):
-            for move in moves(plan[name].weight_bits, plan[name].spike_bits, rules.choices[name], direction):
+            for move in moves_of(plan, name, rules, direction):
                 change = search.change[direction][move.latent_index, index]
                 if rules.sharing(name, move.number)[0] != name:
                     assert math.isnan(change)
@@ -204,7 +226,7 @@ def check_moves(search, rules):
                 after = plan_after(plan, name, move, rules)
                 expected = [search.model.cost(budget.metric, after) for budget in search.budgets]
                 assert costs[:, move.latent_index, index] == pytest.approx(expected, rel=100 * FLOAT64)
-                loss = predicted_loss(search.loss, after, rules.searched, EVEN_PRICES)
+                loss = predicted_loss(search.loss, after, rules, EVEN_PRICES)
                 assert change == pytest.approx(loss - before, abs=100 * FLOAT64)
 
 

@@ -9,7 +9,7 @@ from profiles import examples
 from bitsearch.allocation.loss_model import LevelCount
 from bitsearch.allocation.solvers.uniform_grid import uniform_front
 from bitsearch.allocation.solvers.uniform_grid import uniform_plans as ranked_plans
-from bitsearch.choices import Choices, Span
+from bitsearch.choices import NUMBERS, Choices, Span
 from bitsearch.cost import AllowedBits, Budget, CostModel, SpikeStatistics, Target, trace
 from bitsearch.models import make_network
 from bitsearch.plan import UniformBits
@@ -152,8 +152,7 @@ def test_what_is_judged_at_once_is_judged_as_plan_by_plan(problem):
     model, rules, budgets, activity, _ = problem
     names = rules.searched or tuple(rules.choices)
     grid = [
-        sorted({value for name in names for value in getattr(rules.choices[name], number).values})
-        for number in UniformBits.model_fields
+        sorted({value for name in names for value in getattr(rules.choices[name], number).values}) for number in NUMBERS
     ]
 
     def plan_of(point):
