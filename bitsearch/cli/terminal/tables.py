@@ -120,9 +120,9 @@ def _print_samples(log: "list[dict[str, Any]]", console: Console) -> None:
 
 def print_comparison(comparison: "Comparison", page: Path, console: Console) -> None:
     """Print one line a method, and the paths of the results."""
-    table = _comparison(comparison, " ± ")
-    if console.measure(table, options=console.options.update(width=10**6)).maximum > console.width:
-        table = _comparison(comparison, "\n± ")
+    forms = [_comparison(comparison, *breaks) for breaks in ((" ", " ± "), ("\n", " ± "), ("\n", "\n± "))]
+    wide = console.options.update(width=10**6)
+    table = next((form for form in forms if console.measure(form, options=wide).maximum <= console.width), forms[-1])
     console.print(table)
     for seed, verdict in comparison.verdicts.items():
         console.print(Text(f"seed {seed}: {verdict.text}"), highlight=False)
@@ -130,8 +130,8 @@ def print_comparison(comparison: "Comparison", page: Path, console: Console) -> 
         console.print(f"{label:<7}{path}", highlight=False, soft_wrap=True)
 
 
-def _comparison(comparison: "Comparison", between: str) -> Table:
-    """One row a method; ``between`` stands between mean and deviation, and may break the line."""
+def _comparison(comparison: "Comparison", in_name: str, between: str) -> Table:
+    """One row a method; what stands between words of its name, and between mean and deviation, may break the line."""
     settings = comparison.runs[0].folder.settings
     titles, rows = comparison_table(comparison)
     table = Table(title=f"{settings.space.name} at {settings.request}", title_justify="left")
@@ -142,7 +142,7 @@ def _comparison(comparison: "Comparison", between: str) -> Table:
         table.add_column("\n".join(words), justify="right", no_wrap=True)
     for row in rows:
         cells = (Text(cell.text.replace(" ± ", between), "bold green" if cell.best else "") for cell in row.cells)
-        table.add_row("\n".join(row.method.split()), *cells)
+        table.add_row(in_name.join(row.method.split()), *cells)
     return table
 
 
