@@ -123,7 +123,7 @@ def sensitivity_curves_figure(measured: Sensitivities) -> go.Figure:
             first = False
     axes = {}
     for panel, number in enumerate(numbers):
-        suffix, gap = str(panel + 1) if panel else "", 0.09
+        suffix, gap = str(panel + 1) if panel else "", 0.12
         width = (1 - gap * (len(numbers) - 1)) / len(numbers)
         start = panel * (width + gap)
         most = max(row.value for row in measured.widths if row.number == number)

@@ -1,5 +1,6 @@
 """The page as a browser shows it, with the network cut off."""
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -586,6 +587,21 @@ def test_prints_within_the_paper(browser, run_folder):
             "wide => Math.abs(document.querySelector('#front .main-svg').getBoundingClientRect().width - wide) <= 1",
             arg=wide,
         )
+
+
+def test_names_of_parallel_lines_do_not_cover_each_other(browser, run_folder):
+    boxes = """() => [...document.querySelectorAll('#parallel .xtick text')].map(text => text.getBoundingClientRect())
+        .map(({left, right}) => [left, right]).sort((a, b) => a[0] - b[0])"""
+    with opened(browser, run_folder) as page:
+        # Six lines as close as a dozen on paper.
+        page.wait_for_function("() => document.querySelector('#parallel').layout")
+        page.evaluate("Plotly.relayout(document.querySelector('#parallel'), { width: 400 })")
+        page.wait_for_function(
+            "() => document.querySelector('#parallel .main-svg').getBoundingClientRect().width === 400"
+        )
+        found = page.evaluate(boxes)
+        assert len(found) == 6
+        assert all(right <= left for (_, right), (left, _) in pairwise(found)), found
 
 
 def test_figures_of_many_layers_fit_a_sheet_and_come_back_as_they_were(browser, tmp_path):

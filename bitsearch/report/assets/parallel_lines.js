@@ -44,7 +44,7 @@ const makeParallelLines = ({ data, state, means, cost, amount }, figures, select
       };
     });
     layout.xaxis.tickvals = [...dimensions.keys()];
-    layout.xaxis.ticktext = dimensions.map(({ name }) => name.replace(/[ _]/, "$&<br>")); // names stand side by side
+    layout.xaxis.ticktext = dimensions.map(({ name }) => name.replace(/[ _]/g, "$&<br>")); // names stand side by side
     layout.xaxis.range = [-0.4, dimensions.length - 0.6];
     layout.annotations = dimensions.flatMap(({ ends }, x) =>
       ends.map((text, y) => ({ x, y, text, showarrow: false, yshift: y ? 12 : -12, font: { size: 11 } })),
