@@ -420,7 +420,8 @@ def models(draw):
 @examples(150)
 @given(models(), lowest, st.sampled_from([*KNOWN_BEFORE_TRAINING, "latency", "cores"]))
 def test_the_smallest_feasible_value_is_feasible_and_close(model, lowest, metric):
-    choices = Choices(**{name: {"low": value, "high": 8} for name, value in lowest.model_dump().items()})
+    least_bits = lowest.model_dump(exclude_none=True)
+    choices = Choices(**{name: {"low": value, "high": 8} for name, value in least_bits.items()})
     rules = rules_of(model, choices)
     least = model.cost(metric, model.uniform(lowest, FirstLayer()))
     text = smallest_feasible(Budget(metric, "1e-12", 1e-12), model, rules)
