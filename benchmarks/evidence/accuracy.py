@@ -184,12 +184,15 @@ def run(arguments: argparse.Namespace) -> None:
     samples = 0
     refused: dict[tuple[str, str], str] = {}
     for seed in range(arguments.seeds):
-        if time.monotonic() > deadline:
+        # What there is is reported even where no time was given at all.
+        if limits and time.monotonic() > deadline:
             break
         stage = Stage(space, seed, arguments.out / "float", outcomes=True)
         samples = len(stage.task.splits.test)
         model, baseline = stage.task.model, space.baseline
         limits = {request: Budget.parse(request, space.metric, model, baseline).limit for request in requests}
+        if time.monotonic() > deadline:
+            break
         for done in measure(stage, requests, methods, arguments.trials, ledgers, arguments.finalists, refused):
             progress(f"seed {seed}: {done}")
             if time.monotonic() > deadline:
