@@ -40,7 +40,7 @@ class _Grid:
         self.axes: list[list[int]] = [*(axis(rules, number) for number in NUMBERS), sorted(widths) or [UNCHOSEN]]
 
     def __iter__(self) -> Iterator[_Point]:
-        return product(*self.axes)  # type: ignore[return-value]
+        return product(*self.axes)  # type: ignore[return-value]  # one number an axis
 
     def bits(self, point: _Point) -> UniformBits:
         """Without a width where none is chosen at the point's time steps."""
