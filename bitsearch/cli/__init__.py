@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Annotated, TextIO
@@ -30,6 +31,8 @@ from bitsearch.errors import InputError, one_line, user_fault
 from bitsearch.launch import is_rank_zero
 from bitsearch.version import __version__
 
+FIRST_SPEAKS = 10.0
+"""Seconds that another process leaves the first one to say what is wrong."""
 UsageError = typer.BadParameter.__base__ or Exception
 """What the parser of the command line raises, whichever version of it there is."""
 
@@ -114,7 +117,8 @@ def main() -> None:
     """Run the command; what the user can act on ends it with one line and exit code 2, Ctrl-C with 130.
 
     That is an InputError, a wrong option, a file that the system refuses, and whatever the user's own network and data
-    raise, be it to end the program. Of several processes of one training, the first prints errors.
+    raise, be it to end the program. Of several processes of one training, the first prints errors; another one prints
+    its own if the launcher, which ends all where one has failed, lets it live for :data:`FIRST_SPEAKS` seconds.
     """
     warnings.showwarning = _one_line
     is_first_process = True
@@ -127,7 +131,10 @@ def main() -> None:
         message = _message(error)
         if message is None:
             raise
-        if message and is_first_process:
+        if message and not is_first_process:
+            # Ended at once, it would take the first process along before that has said anything.
+            time.sleep(FIRST_SPEAKS)
+        if message:
             print(f"bitsearch: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 

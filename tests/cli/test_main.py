@@ -4,7 +4,7 @@ import warnings
 import pytest
 
 import bitsearch
-from bitsearch.cli import COMMANDS, app, doctor, main
+from bitsearch.cli import COMMANDS, FIRST_SPEAKS, app, doctor, main
 from bitsearch.errors import InputError
 from bitsearch.plan import BitPlan
 from bitsearch.runs.plan_names import full_name
@@ -275,3 +275,18 @@ def test_without_arguments_the_first_four_things_are_shown_at_80_columns(monkeyp
 def test_every_command_stands_under_a_heading_of_the_help():
     assert {command.rich_help_panel for command in app.registered_commands} <= set(COMMANDS)
     assert {group.rich_help_panel for group in app.registered_groups} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_another_process_lets_the_first_speak_and_then_tells_its_own(first, monkeypatch, capsys):
+    waited = []
+
+    def sleep(seconds):
+        # Nothing has been said yet, so that who is ended now has said nothing.
+        waited.append((seconds, capsys.readouterr().err))
+
+    monkeypatch.setattr("bitsearch.cli.is_rank_zero", lambda: first)
+    monkeypatch.setattr("bitsearch.cli.time.sleep", sleep)
+    assert call(["run", "--budget", "four"], monkeypatch) == 2
+    assert waited == ([] if first else [(FIRST_SPEAKS, "")])
+    assert capsys.readouterr().err.count("budget 'four' is not understood") == 1
